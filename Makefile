@@ -1,0 +1,45 @@
+# `make demo` and `make test` set everything up on a fresh machine: Python 3.11 to 3.13, make, gcc. No GPU is needed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# Networks run on an NVIDIA card only through its own build of ONNX Runtime, and the two builds must never meet: the CPU
+# package shadows the other. A driver decides which.
+ONNXRUNTIME := $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)
+
+SOURCES := $(shell find app graph stages engine export -type f -not -path '*/__pycache__/*' 2>/dev/null)
+
+.PHONY: demo test lint bench train clean
+
+demo: $(VENV)/.installed
+	$(BIN)/warpfuse demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p warpfuse
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-test
+	for bench in bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+# The strict editable install lists the files it found, so a new file needs a new install; it takes three seconds.
+$(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME)]' -C editable_mode=strict
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME),export,test]' -C editable_mode=strict
+	touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "warpfuse needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip 'setuptools>=77'
+
+clean:
+	rm -rf $(VENV) build *.egg-info demo.mp4 demo_side_by_side.mp4

@@ -1,0 +1,48 @@
+"""warpfuse: live video restyled with diffusion models, with a style that stays on the things in the picture.
+
+import warpfuse
+
+stats = warpfuse.run({"source": "in.mp4", "sinks": ["out.mp4"], "prompt": "ink"})
+
+with warpfuse.Pipeline(prompt="ink", size=(512, 288)) as pipeline:
+    styled = pipeline.push(picture)        # uint8 [h, w, 3] in, the same out
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.version import __version__
+
+if TYPE_CHECKING:
+    from warpfuse.graph.meters import Stats
+    from warpfuse.graph.pipeline import Pipeline
+
+__all__ = ["Pipeline", "Stats", "WarpfuseError", "__version__", "run"]
+
+
+def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
+    """Run a graph to the end of its source: a YAML file, or the same keys as a mapping.
+
+    Raises WarpfuseError: BadInput before anything is written, StreamLost or StageFailed when the run broke off.
+    """
+    from warpfuse.graph.config import read_graph_file, validate
+    from warpfuse.graph.run import run as run_graph
+
+    if isinstance(graph, Mapping):
+        return run_graph(validate(dict(graph)))
+    return run_graph(validate(read_graph_file(Path(graph)), where=str(graph)))
+
+
+def __getattr__(name: str) -> Any:
+    """`Pipeline` and `Stats` on first use: importing any part of the package must not load all of it."""
+    if name == "Pipeline":
+        from warpfuse.graph.pipeline import Pipeline
+
+        return Pipeline
+    if name == "Stats":
+        from warpfuse.graph.meters import Stats
+
+        return Stats
+    raise AttributeError(f"module 'warpfuse' has no attribute {name!r}")

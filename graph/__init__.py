@@ -1,0 +1,1 @@
+"""When and where: configuration, links, workers, statistics. The stages do the rest."""

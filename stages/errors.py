@@ -1,0 +1,37 @@
+"""Errors of the stages.
+
+    WarpfuseError
+    ├── BadInput
+    │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
+    │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
+    │   └── StyleError            a prompt names a style the bundle does not have
+    └── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
+        ├── SourceLost
+        └── SinkLost
+"""
+
+from warpfuse.engine.errors import BadInput, WarpfuseError
+
+
+class SourceError(BadInput):
+    """A source cannot be opened or holds no picture."""
+
+
+class SinkError(BadInput):
+    """A sink cannot be opened for writing."""
+
+
+class StyleError(BadInput):
+    """A prompt names a style the bundle does not have."""
+
+
+class StreamLost(WarpfuseError):
+    """A stream that worked is gone for good."""
+
+
+class SourceLost(StreamLost):
+    """The source stopped giving frames and will not come back."""
+
+
+class SinkLost(StreamLost):
+    """The sink stopped taking frames: disk full, peer gone."""

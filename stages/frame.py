@@ -1,0 +1,48 @@
+"""The two forms of a frame: `RawFrame` on the host, `Frame` on a device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What every form of one frame carries unchanged from the source to the sinks.
+
+    seq            number of the frame at its source: 0, 1, 2, ... without gaps
+    pts_ns         presentation time in nanoseconds from the start of the stream
+    arrived_ns     monotonic clock when the source had it, for latencies
+    discontinuity  the frame does not follow the one before it: a restart or a seek; stateful stages forget
+    settings       version of the settings this frame is to be processed with
+    """
+
+    seq: int
+    pts_ns: int
+    arrived_ns: int = 0
+    discontinuity: bool = False
+    settings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """A picture on the host: uint8 RGB [h, w, 3], C-contiguous. Read-only by agreement: several readers share it."""
+
+    stamp: Stamp
+    rgb: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Named tensors of one frame on one device, each [1, c, h, w] float32 unless its producer says otherwise.
+
+    Read-only by agreement: a link hands the same tensors to every reader.
+    """
+
+    stamp: Stamp
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]

@@ -1,0 +1,81 @@
+"""What the graph asks of a stage, a source and a sink: frames in, frames out; never threads, sockets or clocks."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+from warpfuse.stages.frame import Frame, RawFrame
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known of a source before its first frame is read.
+
+    width, height  as displayed, pixels: rotation and pixel aspect applied
+    fps            average rate, frames a second; sinks that need a nominal rate take it
+    time_base      exact unit of the presentation times, seconds
+    frames         number of frames if the container tells, for progress bars only
+    path           file the sound can be copied from, if the source is one
+    live           frames come at their own pace and cannot wait
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    time_base: Fraction
+    frames: int | None = None
+    path: str | None = None
+    live: bool = False
+
+
+class Stage(Protocol):
+    """Frames in, one frame out, in the order of `inputs`. State lives in the object; `reset` forgets it.
+
+    A stage that got a frame with `stamp.discontinuity` forgets by itself. It runs in one thread.
+    """
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in the order of the arguments."""
+
+    def __call__(self, *frames: Any) -> Frame | RawFrame:
+        """Process one frame of each input; all carry the same `stamp` but for delayed inputs."""
+
+    def update(self, settings: Any) -> None:
+        """Take new settings, from the next frame on."""
+
+    def close(self) -> None:
+        """Give back what the stage holds."""
+
+
+class Source(Protocol):
+    """Frames from outside, in order, numbered without gaps."""
+
+    info: VideoInfo
+
+    def read(self) -> RawFrame | None:
+        """The next frame, or None at the end. `stamp.arrived_ns` is left 0: clocks belong to the graph.
+
+        Raises SourceLost when a stream that worked is gone for good."""
+
+    @property
+    def warning(self) -> str | None:
+        """One line to show at the end of the run if something was lost (a truncated file), else None."""
+
+    def close(self) -> None:
+        """Close the container or device. A second call does nothing."""
+
+
+class Sink(Protocol):
+    """Frames to outside.
+
+    notes  lines to show at the end of the run: sound that had to be transcoded, say
+    """
+
+    notes: list[str]
+
+    def write(self, frame: RawFrame) -> None:
+        """Take one frame. Raises SinkLost when the frame cannot be kept (disk full)."""
+
+    def close(self, complete: bool) -> None:
+        """Finish. With complete=False the run failed: leave nothing half-written under the final name."""

@@ -1,0 +1,18 @@
+"""Where tests find data that is not part of the project."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path += [str(ROOT / "tests" / part) for part in ("graph", "stages", "engine")]
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of clips, flow and photographs beside the checkout; the test is skipped without it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: it holds clips and ground truth that are not part of the project")
+    return folder
