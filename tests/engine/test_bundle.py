@@ -1,0 +1,134 @@
+"""A bundle is whole, as its maker left it and inside its folder, or it is refused with a reason."""
+
+import json
+
+import pytest
+
+from warpfuse.engine import load_bundle
+from warpfuse.engine.bundle import find_bundles, write_bundle
+from warpfuse.engine.errors import BundleError
+
+FILES = {"encoder.onnx": b"e" * 100, "unet.onnx": b"u" * 100, "decoder.onnx": b"d" * 100}
+ABOUT = {
+    "name": "small",
+    "kind": "latent-diffusion",
+    "prediction": "sample",
+    "levels": {"schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "train_timesteps": 1000},
+    "latent": {"channels": 4, "downscale": 8, "scale": 1.0},
+    "takes_source": True,
+    "sizes": {"multiple": 8, "minimum": 64, "default_long_side": 512},
+    "default_style": "ink",
+    "styles": {"ink": {"vector": [1.0, 0.0], "about": "black on white"}, "oil": {"vector": [0.0, 1.0]}},
+    "networks": {"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx"},
+    "licence": "Apache-2.0",
+    "source": "made by a test",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_bundle(tmp_path / "small", FILES, **ABOUT)
+    return tmp_path / "small"
+
+
+def edited(folder, **changes):
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return str(folder)
+
+
+def test_what_was_written_is_loaded(folder):
+    bundle = load_bundle(str(folder))
+    assert bundle.about.styles["oil"].vector == (0.0, 1.0)
+    assert bundle.network("unet").read_bytes() == FILES["unet.onnx"]
+
+
+def test_it_is_found_by_name_where_the_environment_says(folder, monkeypatch):
+    monkeypatch.setenv("WARPFUSE_BUNDLES", str(folder.parent))
+    assert find_bundles()["small"] == folder
+    assert load_bundle("small").folder == folder
+
+
+def test_an_unknown_name_lists_the_known(folder, monkeypatch):
+    monkeypatch.setenv("WARPFUSE_BUNDLES", str(folder.parent))
+    with pytest.raises(BundleError, match=r"no bundle called 'smal'.*small"):
+        load_bundle("smal")
+
+
+def test_a_folder_without_a_description_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match=r"no bundle\.json"):
+        load_bundle(str(tmp_path / "nowhere"))
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "unet.onnx").unlink()
+    with pytest.raises(BundleError, match=r"unet\.onnx is missing"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("tear", [lambda b: b[:-1], lambda b: b[:-1] + b"x", lambda b: b""])
+def test_one_changed_byte_is_noticed(folder, tear):
+    path = folder / "decoder.onnx"
+    path.write_bytes(tear(path.read_bytes()))
+    with pytest.raises(BundleError, match=r"decoder\.onnx is torn or changed"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("name", ["../evil.onnx", "/etc/passwd", "a/../../b", "..\\evil", "C:evil", ""])
+def test_a_name_that_leads_outside_is_refused(folder, name):
+    with pytest.raises(BundleError, match="outside the bundle"):
+        load_bundle(edited(folder, files={**json.loads((folder / "bundle.json").read_text())["files"], name: "0" * 64}))
+
+
+def test_a_link_that_leads_outside_is_refused(folder, tmp_path):
+    outside = tmp_path / "outside.onnx"
+    outside.write_bytes(FILES["unet.onnx"])
+    (folder / "unet.onnx").unlink()
+    (folder / "unet.onnx").symlink_to(outside)
+    with pytest.raises(BundleError, match="link to outside"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"format": 2}, "format 2, this warpfuse reads format 1"),
+        ({"format": None}, "format None"),
+        ({"kind": "gan"}, "kind"),
+        ({"prediction": "noise"}, "prediction"),
+        ({"surprise": 1}, "surprise"),
+        ({"default_style": "pencil"}, "pencil"),
+        ({"styles": {"ink": {"vector": [1.0]}, "oil": {"vector": [0.0, 1.0]}}}, "differ in length"),
+        ({"networks": {"encoder": "encoder.onnx", "unet": "unet.onnx"}}, "lacks decoder"),
+        ({"networks": {**ABOUT["networks"], "unet": "other.onnx"}}, "other.onnx has no sha256"),
+        ({"takes_source": "yes"}, "takes_source"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(folder, changes, says):
+    with pytest.raises(BundleError, match=says) as caught:
+        load_bundle(edited(folder, **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\x00\xff", "3"])
+def test_a_description_that_is_no_json_object_is_refused(folder, text):
+    (folder / "bundle.json").write_text(text)
+    with pytest.raises(BundleError):
+        load_bundle(str(folder))
+
+
+def test_writing_replaces_a_bundle_but_never_another_folder(folder, tmp_path):
+    write_bundle(folder, {**FILES, "unet.onnx": b"new"}, **ABOUT)
+    assert load_bundle(str(folder)).network("unet").read_bytes() == b"new"
+    other = tmp_path / "photographs"
+    other.mkdir()
+    (other / "dear.jpg").write_bytes(b"...")
+    with pytest.raises(BundleError, match="not a bundle"):
+        write_bundle(other, FILES, **ABOUT)
+    assert [path.name for path in other.iterdir()] == ["dear.jpg"]
+
+
+def test_a_bundle_that_does_not_fit_leaves_nothing(tmp_path):
+    with pytest.raises(BundleError):
+        write_bundle(tmp_path / "bad", FILES, **{**ABOUT, "default_style": "pencil"})
+    assert list(tmp_path.iterdir()) == []

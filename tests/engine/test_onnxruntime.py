@@ -1,0 +1,86 @@
+"""The engine contract on ONNX Runtime: what it computes, whose memory it is, and what it says of a wrong feed."""
+
+import pytest
+import torch
+from networks import affine
+from onnx import TensorProto
+
+from warpfuse.engine import open_engine
+from warpfuse.engine.errors import BackendMissing, EngineError
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = open_engine(affine(tmp_path / "affine.onnx"), "onnxruntime", "cpu", threads=1)
+    yield engine
+    engine.close()
+
+
+def test_it_computes(engine):
+    x = torch.arange(3 * 4 * 5, dtype=torch.float32).reshape(1, 3, 4, 5)
+    assert torch.equal(engine({"x": x})["y"], 2 * x)
+
+
+def test_it_tells_its_inputs_and_outputs(engine):
+    spec = engine.inputs[0]
+    assert (spec.name, spec.dtype, spec.shape) == ("x", "float32", (None, 3, None, None))
+    assert [spec.name for spec in engine.outputs] == ["y"]
+
+
+def test_an_output_lives_until_the_next_but_one_call(engine):
+    x = torch.ones(1, 3, 2, 2)
+    first = engine({"x": x})["y"]
+    engine({"x": 2 * x})
+    assert torch.equal(first, 2 * x), "the second call used the other slot"
+    engine({"x": 5 * x})
+    assert torch.equal(first, 10 * x), "control: the third call takes the first slot again"
+
+
+def test_a_view_is_fed_as_what_it_shows(engine):
+    x = torch.randn(1, 3, 6, 4).transpose(2, 3)
+    assert torch.equal(engine({"x": x})["y"], 2 * x)
+
+
+def test_sizes_may_change(engine):
+    for size in ((4, 4), (8, 6), (4, 4)):
+        x = torch.randn(1, 3, *size)
+        assert torch.equal(engine({"x": x})["y"], 2 * x)
+
+
+@pytest.mark.parametrize(
+    "feed, says",
+    [
+        ({"z": torch.ones(1, 3, 2, 2)}, "takes x, the graph feeds z"),
+        ({}, "takes x"),
+        ({"x": torch.ones(1, 4, 2, 2)}, r"built as float32 \[\?, 3, \?, \?\], the graph feeds float32 \[1, 4, 2, 2\]"),
+        ({"x": torch.ones(1, 3, 2, 2, dtype=torch.float16)}, "feeds float16"),
+        ({"x": torch.ones(3, 2, 2)}, r"\[3, 2, 2\]"),
+    ],
+)
+def test_a_wrong_feed_is_told_with_name_expected_and_got(engine, feed, says):
+    with pytest.raises(EngineError, match=says):
+        engine(feed)
+
+
+def test_an_unknown_element_type_is_refused(tmp_path):
+    path = affine(tmp_path / "double.onnx", dtype=TensorProto.DOUBLE)
+    with pytest.raises(EngineError, match="double"):
+        open_engine(path, "onnxruntime")
+
+
+def test_a_torn_file_is_refused_in_one_line(tmp_path):
+    path = affine(tmp_path / "affine.onnx")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(EngineError, match=r"affine\.onnx cannot be opened") as caught:
+        open_engine(path, "onnxruntime")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_an_unknown_backend_and_a_device_it_lacks_are_errors(tmp_path):
+    path = affine(tmp_path / "affine.onnx")
+    with pytest.raises(EngineError, match="no such network"):
+        open_engine(tmp_path / "nothing.onnx")
+    with pytest.raises(EngineError, match="Known: auto, onnxruntime"):
+        open_engine(path, "onxruntime")
+    with pytest.raises(BackendMissing, match="--device cpu"):
+        open_engine(path, "auto", "cuda:0")
