@@ -1,0 +1,33 @@
+"""Where frames go. A module of this folder that declares SCHEMES, `check` and `open` is a kind of sink."""
+
+import sys
+from typing import Any
+
+from warpfuse.stages.errors import SinkError
+from warpfuse.stages.sources.schemes import module_for
+from warpfuse.stages.stage import Sink, VideoInfo
+
+__all__ = ["check", "open_sink"]
+
+
+def check(url: str, source: str | None = None) -> None:
+    """Find out, before anything slow is loaded, whether the sink can be opened. Writes nothing that stays.
+
+    source  URL the frames come from: a sink must not be the same file
+
+    Raises SinkError: unknown kind or container, folder missing or not writable, a folder, the source itself."""
+    module_for(sys.modules[__name__], url, "sink", SinkError).check(url, source)
+
+
+def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, **options: Any) -> Sink:
+    """Open the sink that `url` names.
+
+    info        of the source: its rate and the unit of its times
+    size        (width, height) px of every frame that will be written
+    sound_from  file whose sound is copied beside the picture; its picture, if it has one, is where `info` came from
+    options     of that kind of sink (`threads` for a file)
+
+    Raises SinkError."""
+    module = module_for(sys.modules[__name__], url, "sink", SinkError)
+    sink: Sink = module.open(url, info, size, sound_from, **options)
+    return sink

@@ -1,0 +1,118 @@
+"""How a picture is encoded for each container, and RGB to tagged BT.709 on the way there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from warpfuse.stages.sources.display import EXACT, ONE_THREAD
+
+_SAMPLING = int(Interpolation.AREA) | EXACT
+_BT709 = 1  # the code of ITU-T H.273 for matrix, primaries and transfer alike
+_LIMITED = 1
+_FINEST = 1 << 31  # containers and encoders keep the denominator of a time base in 32 bits, signed
+
+_X264 = MappingProxyType({"preset": "veryfast", "crf": "18"})
+_VP9 = MappingProxyType({"deadline": "realtime", "cpu-used": "7", "crf": "24", "b": "0", "row-mt": "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A container and what goes into it.
+
+    muxer, codec, sound  FFmpeg's names; `sound` is what a track is transcoded to that cannot be copied
+    options              of the video codec
+    muxer_options        of the container
+    negative_times       it can hold sound that starts before its picture (an edit list hides it)
+    """
+
+    muxer: str
+    codec: str = "libx264"
+    sound: str = "aac"
+    options: Mapping[str, str] = field(default_factory=lambda: _X264)
+    muxer_options: Mapping[str, str] = field(default_factory=dict)
+    negative_times: bool = False
+
+
+_FAST_START = MappingProxyType({"movflags": "+faststart"})  # the index first: a player starts before it has all
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        ".mp4": Format("mp4", muxer_options=_FAST_START, negative_times=True),
+        ".m4v": Format("mp4", muxer_options=_FAST_START, negative_times=True),
+        ".mov": Format("mov", muxer_options=_FAST_START, negative_times=True),
+        ".mkv": Format("matroska"),
+        ".webm": Format("webm", codec="libvpx-vp9", sound="libopus", options=_VP9),
+    }
+)
+
+
+class Encoder:
+    """Encodes RGB pictures as one stream of `out`: 4:2:0, BT.709 limited, converted so and tagged so.
+
+    The packets belong to the caller, who muxes them. The same pictures and times give the same bytes.
+    """
+
+    def __init__(
+        self, out: OutputContainer, fmt: Format, size: tuple[int, int], fps: Fraction, time_base: Fraction, threads: int
+    ) -> None:
+        self.time_base = time_base if time_base.denominator < _FINEST else Fraction(1, 1_000_000)
+        self._period = max(1, round(1 / (fps * self.time_base)))
+        stream: Any = out.add_stream(fmt.codec, rate=_nominal(fps), options=dict(fmt.options))
+        self._stream: VideoStream = stream
+        context = self._stream.codec_context
+        context.width, context.height = size
+        context.pix_fmt = "yuv420p"
+        context.time_base = self.time_base
+        context.thread_count = threads
+        context.color_range = _LIMITED
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        self._reformatter = VideoReformatter()
+        self._last: int | None = None
+
+    def encode(self, rgb: npt.NDArray[np.uint8], pts_ns: int) -> "list[Packet[Any]]":
+        """Packets that are ready after this picture, [h, w, 3]; often none yet."""
+        frame = self._reformatter.reformat(
+            VideoFrame.from_ndarray(rgb, format="rgb24"),
+            format="yuv420p",
+            src_color_range=int(ColorRange.JPEG),
+            dst_colorspace=int(Colorspace.ITU709),
+            dst_color_range=int(ColorRange.MPEG),
+            interpolation=_SAMPLING,
+            **ONE_THREAD,
+        )
+        tick = round(Fraction(pts_ns, 10**9) / self.time_base)
+        if self._last is not None:
+            tick = max(tick, self._last + 1)  # no container takes two pictures at one time
+        self._last = tick
+        frame.pts, frame.time_base = tick, self.time_base
+        frame.duration = self._period
+        return self._timed(self._stream.encode(frame))
+
+    def flush(self) -> "list[Packet[Any]]":
+        """The packets that the encoder held back."""
+        return self._timed(self._stream.encode(None))
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds at which the last picture is over."""
+        return ((self._last or 0) + self._period) * self.time_base
+
+    def _timed(self, packets: Any) -> "list[Packet[Any]]":
+        timed: list[Packet[Any]] = list(packets)
+        for packet in timed:
+            packet.duration = packet.duration or self._period  # else the last picture has no length in the container
+        return timed
+
+
+def _nominal(fps: Fraction) -> Fraction:
+    """A rate that encoders take: their levels and look-ahead use it, no time is computed from it."""
+    return min(max(fps, Fraction(1)), Fraction(1000)).limit_denominator(100_000)

@@ -1,0 +1,136 @@
+"""A clip on disk as a sink: H.264 or VP9 in the container that the name's ending asks for, with the source's sound."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.container import OutputContainer
+
+from warpfuse.stages.errors import SinkError
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.encoder import FORMATS, Encoder, Format
+from warpfuse.stages.sinks.sound import Sound
+from warpfuse.stages.sinks.target import Target, require_writable
+from warpfuse.stages.sources.schemes import path_of
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("file",)
+
+
+def check(url: str, source: str | None = None) -> None:
+    """Raise SinkError if `url` cannot be written: unknown ending, folder missing or not writable, the source itself."""
+    path = path_of(url)
+    if not path.is_dir():
+        fmt = _format(path)
+        if fmt.codec not in av.codecs_available:
+            raise SinkError(f"{path}: this FFmpeg has no encoder {fmt.codec}. The wheels of PyAV have: pip install av")
+    require_writable(path, source)
+
+
+def open(
+    url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, threads: int = 1
+) -> "FileSink":
+    """Open a path or `file://` URL. `threads` is for the encoder: one by default, the networks need the cores.
+
+    Raises SinkError, also for an odd width or height, which 4:2:0 video cannot have."""
+    path = path_of(url)
+    width, height = size
+    if width % 2 or height % 2 or min(size) < 2:
+        even = f"{max(2, width // 2 * 2)}x{max(2, height // 2 * 2)}"
+        raise SinkError(f"{path}: even width and height are needed, got {width}x{height}. Try {even}.")
+    check(url, sound_from)
+    return FileSink(path, info, size, sound_from, threads)
+
+
+class FileSink:
+    """Writes one clip. Under its name it appears when it is whole, an older file there stays until then.
+
+    Times are kept exactly in MP4 and MOV; Matroska and WebM know milliseconds and no finer. The sound ends with the
+    last picture. One thread at a time; the same frames give the same bytes.
+
+    notes  what became of the sound, if not a plain copy; lines fit to be shown at the end of the run
+    """
+
+    def __init__(
+        self, path: Path, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, threads: int = 1
+    ) -> None:
+        self.notes: list[str] = []
+        self._size = size
+        self._frames = 0
+        self._target = Target(path)
+        self._sound: Sound | None = None
+        fmt = _format(path)
+        try:
+            # Without bitexact the file names its writer's version, and Matroska draws a random identity.
+            options = {"fflags": "+bitexact", **fmt.muxer_options}
+            out = av.open(str(self._target.part), "w", format=fmt.muxer, container_options=options)
+            self._out: OutputContainer | None = out
+            self._encoder = Encoder(out, fmt, size, info.fps, info.time_base, threads)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise SinkError(f"{path}: this FFmpeg cannot write {fmt.codec} into {fmt.muxer} ({error}).") from None
+        if sound_from is not None:
+            self._sound = Sound(sound_from, out, fmt, self.notes)
+
+    def write(self, frame: RawFrame) -> None:
+        """Encode one frame, uint8 RGB of the size agreed on. Raises SinkLost when the disk is full."""
+        width, height = self._size
+        if frame.rgb.shape != (height, width, 3):
+            raise ValueError(f"{self._target.path}: frames of {height}x{width}x3 were agreed on, got {frame.rgb.shape}")
+        if self._out is None:
+            raise ValueError(f"{self._target.path}: written to after it was closed")
+        packets = self._writing(self._encoder.encode, frame.rgb, frame.stamp.pts_ns)
+        self._writing(self._out.mux, packets)
+        self._frames += 1
+        if self._sound is not None:
+            self._writing(self._sound.advance, self._encoder.end)
+
+    def close(self, complete: bool) -> None:
+        """Finish the file and give it its name; with complete=False remove what was written. May be called twice.
+
+        Raises SinkError when not one frame was written, SinkLost when the disk is full."""
+        if self._out is None:
+            return
+        if not complete or not self._frames:
+            self._abandon()
+            if complete:
+                raise SinkError(f"{self._target.path}: not written, no frame arrived. Is the source empty?")
+            return
+        packets = self._writing(self._encoder.flush)
+        self._writing(self._out.mux, packets)
+        if self._sound is not None:
+            self._writing(self._sound.finish, self._encoder.end)
+        self._writing(self._out.close)
+        self._release()
+        self._target.keep()
+
+    def _writing(self, action: Callable[..., Any], *values: Any) -> Any:
+        try:
+            return action(*values)
+        except (av.error.FFmpegError, OSError) as error:
+            self._abandon()
+            raise self._target.lost(error, self._frames) from None
+
+    def _abandon(self) -> None:
+        """Close without a trace. The name goes first: nothing is then moved about for a file nobody will read."""
+        self._target.drop()
+        if self._out is not None:
+            with suppress(av.error.FFmpegError, OSError):  # the error that led here is the one to tell
+                self._out.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._out = None
+        if self._sound is not None:
+            self._sound.close()
+            self._sound = None
+
+
+def _format(path: Path) -> Format:
+    fmt = FORMATS.get(path.suffix.lower())
+    if fmt is None:
+        got = f"'{path.suffix}' is none of them" if path.suffix else "it has none"
+        raise SinkError(f"{path}: the name's ending chooses the container: {', '.join(FORMATS)}; {got}.")
+    return fmt

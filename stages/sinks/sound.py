@@ -1,0 +1,201 @@
+"""The sound of a clip, copied packet by packet beside a picture that is being written."""
+
+import errno
+import io
+from collections.abc import Generator
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.sinks.encoder import Format
+from warpfuse.stages.sources.container import Demuxer, exact, open_clip, picture_stream, start_of
+from warpfuse.stages.sources.schemes import path_of
+
+_LEAD = Fraction(1, 10)  # seconds of sound before the picture that are kept where hidden: decoders need a run-up
+_RATES = {"libopus": (48000,), "aac": (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)}
+
+
+class Track:
+    """One stream of sound on its way from one container to another. Copied if the container can hold it."""
+
+    def __init__(self, stream: Any, out: OutputContainer, fmt: Format) -> None:
+        self.index: int = stream.index
+        self.name: str = stream.codec_context.name
+        self.copied = _holds(fmt, stream)
+        self.done = self.damaged = False
+        self._last_dts: int | None = None
+        if self.copied:
+            self._out: Any = out.add_stream_from_template(stream)
+        else:
+            rates = _RATES[fmt.sound]
+            rate = stream.codec_context.sample_rate
+            self._out = out.add_stream(fmt.sound, rate=rate if rate in rates else rates[0])
+            channels = stream.codec_context.layout.nb_channels
+            self._out.codec_context.layout = "mono" if channels == 1 else "stereo"
+            self._out.codec_context.bit_rate = 96_000 * min(channels, 2)
+        self._out.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
+        self._in = stream
+
+    def packets(self, packet: Any, origin: Fraction) -> "list[Packet[Any]]":
+        """What to mux for a packet of the file, its times now counted from `origin` seconds."""
+        shift = round(origin / _base(packet))
+        if not self.copied:
+            return [made for frame in self._in.decode(packet) for made in self._encode(frame, shift)]
+        if packet.dts is not None:
+            if self._last_dts is not None and packet.dts <= self._last_dts:
+                return []  # a damaged file; muxers refuse time that runs backwards
+            self._last_dts = packet.dts
+            packet.dts -= shift
+        if packet.pts is not None:
+            packet.pts -= shift
+        packet.stream = self._out
+        return [packet]
+
+    def flush(self) -> "list[Packet[Any]]":
+        """What an encoder still holds."""
+        return [] if self.copied else list(self._out.encode(None))
+
+    def _encode(self, frame: Any, shift: int) -> "list[Packet[Any]]":
+        if frame.pts is not None:
+            frame.pts -= shift
+        return list(self._out.encode(frame))
+
+
+class Sound:
+    """The tracks of one file, read only as far as the picture has come.
+
+    Errors of reading end the sound, not the picture: they go to `notes`. Errors of writing are the caller's.
+    """
+
+    def __init__(self, url: str, out: OutputContainer, fmt: Format, notes: list[str]) -> None:
+        self._notes = notes
+        self._out = out
+        self._tracks: dict[int, Track] = {}
+        self._container: InputContainer | None = None
+        self._waiting: Any = None
+        path = path_of(url)
+        try:
+            self._container = open_clip(path)
+        except SourceError as error:
+            notes.append(f"no sound: {error}")
+            return
+        picture = picture_stream(self._container)
+        start = (self._container.start_time or 0) / Fraction(10**6)
+        self._origin = start if picture is None else start_of(picture)
+        self._can_lead = fmt.negative_times  # if not, sound before the picture would move the picture
+        streams: list[Any] = []
+        held: Any = self._container.streams.audio
+        for stream in held:
+            if stream.codec_context is None:
+                notes.append(f"a sound track was left out: its codec is unknown to this FFmpeg ({path})")
+                continue
+            try:
+                track = Track(stream, out, fmt)
+            except (av.error.FFmpegError, ValueError) as error:
+                notes.append(f"a sound track of {stream.codec_context.name} was left out ({error})")
+                continue
+            if not track.copied:
+                notes.append(f"sound was transcoded from {track.name} to {fmt.sound}: {fmt.muxer} cannot hold it")
+            self._tracks[track.index] = track
+            streams.append(stream)
+        self._demuxer = Demuxer(self._container, streams)
+        self._packets = self._read()
+
+    def advance(self, until: Fraction) -> None:
+        """Mux what starts before `until`, in seconds of the picture's clock. Raises what mux() raises."""
+        while self._tracks and not all(track.done for track in self._tracks.values()):
+            packet = self._waiting or next(self._packets, None)
+            self._waiting = None
+            if packet is None:
+                self._finish_tracks()
+                return
+            if self._start(packet) >= until:
+                self._waiting = packet
+                return
+            self._mux(packet)
+
+    def finish(self, end: Fraction) -> None:
+        """Mux what starts before `end`, the end of the last picture, and nothing behind it."""
+        live = {index for index, track in self._tracks.items() if not track.done}
+        while live:
+            packet = self._waiting or next(self._packets, None)
+            self._waiting = None
+            if packet is None:
+                break
+            if self._start(packet) >= end:
+                live.discard(packet.stream_index)  # another track may still lag behind in the file
+            elif packet.stream_index in live:
+                self._mux(packet)
+        self._finish_tracks()
+
+    def close(self) -> None:
+        """Close the file that was read."""
+        if self._container is not None:
+            self._container.close()
+
+    def _read(self) -> "Generator[Packet[Any], None, None]":
+        for packet in self._demuxer:
+            if packet.stream_index in self._tracks and (packet.pts is not None or packet.dts is not None):
+                yield packet
+        if self._demuxer.errors:
+            self._notes.append("the sound is damaged: what could be read of it was copied")
+
+    def _start(self, packet: Any) -> Fraction:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        return Fraction(stamp) * _base(packet) - self._origin
+
+    def _mux(self, packet: Any) -> None:
+        track = self._tracks[packet.stream_index]
+        start = self._start(packet)
+        length = (packet.duration or 0) * _base(packet)
+        if start + length < -_LEAD if self._can_lead else start < 0:
+            return  # before the picture
+        try:
+            made = track.packets(packet, self._origin)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._lost(track, start, error)
+        else:
+            self._put(track, made, start)
+
+    def _put(self, track: Track, made: "list[Packet[Any]]", start: Fraction) -> None:
+        try:
+            self._out.mux(made)
+        except av.error.FFmpegError as error:
+            if error.errno != errno.EINVAL:  # the disk, not the sound
+                raise
+            self._lost(track, start, error)
+
+    def _lost(self, track: Track, start: Fraction, error: Exception) -> None:
+        if not track.damaged:
+            self._notes.append(f"{track.name} sound is damaged from {max(0.0, float(start)):.1f} s on ({error})")
+        track.damaged = True
+
+    def _finish_tracks(self) -> None:
+        for track in self._tracks.values():
+            if not track.done:
+                track.done = True
+                try:
+                    made = track.flush()
+                except (av.error.FFmpegError, ValueError):
+                    continue  # nothing had been encoded
+                self._put(track, made, Fraction(0))
+
+
+def _base(packet: Any) -> Fraction:
+    return exact(packet.time_base) or Fraction(1)
+
+
+def _holds(fmt: Format, stream: Any) -> bool:
+    """Whether the container takes the stream as it is. Only its muxer knows: it is asked, with memory for a file."""
+    try:
+        with av.open(io.BytesIO(), "w", format=fmt.muxer) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True

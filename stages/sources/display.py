@@ -1,0 +1,148 @@
+"""From a decoded picture to RGB as displayed: colour, rotation, pixel aspect, crop and scale."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from warpfuse.stages.errors import SourceError
+
+# swscale.h's ACCURATE_RND, FULL_CHR_H_INT, FULL_CHR_H_INP: without them colours are off by up to 8 levels. PyAV names
+# them from 18 on only.
+EXACT = 0x40000 | 0x2000 | 0x4000
+_SHRINK = int(Interpolation.AREA) | EXACT  # averages all that falls into a pixel: no moire, and half bicubic's time
+_ENLARGE = int(Interpolation.BICUBIC) | EXACT
+
+# FFmpeg numbers a matrix one way in frames (AVCOL_SPC_*) and another way for swscale (SWS_CS_*).
+_MATRIX_OF_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_BT709, _BT601 = 1, 5
+_HD_LINES = 720
+_MOST_PIXELS = 1 << 26  # of a scaled picture before its crop; beyond it the aspect ratio is nonsense
+
+_WIDEN = ((np.arange(256) - 16) * (255 / 219)).round().clip(0, 255).astype(np.uint8)
+
+ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}  # 16 has no choice
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a stored picture is turned for display: first transposed, then mirrored left-right, then top-bottom."""
+
+    transposed: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> "Orientation":
+        """Read the display matrix of the frame; angles between quarter turns go to the nearest."""
+        held: Any = frame.side_data
+        data = held.get(Type.DISPLAYMATRIX)
+        if data is None:
+            return cls()
+        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), np.int32)[:5])
+        # A stored point (p, q) is displayed at (a p + c q, b p + d q).
+        if abs(a) >= abs(b):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    def apply(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """A turned view of uint8 [h, w, 3]."""
+        if self.transposed:
+            rgb = rgb.transpose(1, 0, 2)
+        if self.mirror_x:
+            rgb = rgb[:, ::-1]
+        if self.mirror_y:
+            rgb = rgb[::-1]
+        return rgb
+
+
+class Display:
+    """Turns decoded pictures of one stream, even of changing size, into RGB of one size.
+
+    It holds the one swscale context of the source: each costs FFmpeg 8 about 15 MB.
+    """
+
+    def __init__(self, first: VideoFrame, pixel_aspect: Fraction | None, size: tuple[int, int] | None) -> None:
+        self._aspect = _plausible(pixel_aspect or Fraction(1))
+        self._turn = Orientation.of(first)
+        shown = self._shown(first)
+        self.natural = (max(2, round(shown[0]) // 2 * 2), max(2, round(shown[1]) // 2 * 2))
+        self.size = size or self.natural
+        self._cover(first)  # raises before a run starts, not in it
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
+        """The frame as uint8 RGB [h, w, 3], C-contiguous: cropped centrally to the aspect of `size`, and scaled."""
+        width, height = self.size
+        cover_w, cover_h = self._cover(frame)
+        stored_w, stored_h = (cover_h, cover_w) if self._turn.transposed else (cover_w, cover_h)
+        shrinks = stored_w * stored_h < frame.width * frame.height
+        scaled = self._reformatter.reformat(
+            frame,
+            width=stored_w,
+            height=stored_h,
+            format="rgb24",
+            **_colour(frame),
+            interpolation=_SHRINK if shrinks else _ENLARGE,
+            **ONE_THREAD,
+        )
+        rgb = np.asarray(scaled.to_ndarray(), np.uint8)
+        if frame.color_range == int(ColorRange.MPEG) and frame.format.name.startswith("gray"):
+            rgb = _WIDEN[rgb]  # swscale takes grey for full range whatever its tag
+        turned = self._turn.apply(rgb)
+        left, top = (cover_w - width) // 2, (cover_h - height) // 2
+        return np.ascontiguousarray(turned[top : top + height, left : left + width])
+
+    def _shown(self, frame: VideoFrame) -> tuple[Fraction, Fraction]:
+        """Width and height as displayed, px."""
+        width, height = frame.width * self._aspect, Fraction(frame.height)
+        return (height, width) if self._turn.transposed else (width, height)
+
+    def _cover(self, frame: VideoFrame) -> tuple[int, int]:
+        """The size, px, at which the whole picture just covers `size`."""
+        width, height = self.size
+        shown_w, shown_h = self._shown(frame)
+        if 0 <= shown_w - width < 2 and 0 <= shown_h - height < 2:
+            return round(shown_w), round(shown_h)  # an odd row is cut off: scaling by 0.998 would blur all others
+        scale = max(width / shown_w, height / shown_h)
+        cover = max(width, round(shown_w * scale)), max(height, round(shown_h * scale))
+        if cover[0] * cover[1] > max(_MOST_PIXELS, 4 * width * height):
+            raise SourceError(
+                f"a picture of {frame.width}x{frame.height} cannot be cropped to {width}x{height}: "
+                "their aspect ratios are too far apart. Choose another size."
+            )
+        return cover
+
+
+def _plausible(aspect: Fraction) -> Fraction:
+    """Square for what a downscaler's rounding leaves, as 399/400: honouring it would blur all; and for damage."""
+    square = abs(aspect - 1) < Fraction(1, 100) or not Fraction(1, 8) <= aspect <= 8
+    return Fraction(1) if square else aspect
+
+
+def _colour(frame: VideoFrame) -> dict[str, int]:
+    """What swscale is to know of the frame's colour. Of RGB nothing: told of a matrix it would change the values.
+
+    Untagged video is BT.709 from 720 lines on, else BT.601; untagged YUV is limited, but for the yuvj formats.
+    """
+    if frame.format.is_rgb:
+        return {}
+    matrix = _MATRIX_OF_TAG.get(frame.colorspace, _BT709 if frame.height >= _HD_LINES else _BT601)
+    tagged = int(frame.color_range)
+    if frame.format.name.startswith("yuvj"):
+        tagged = int(ColorRange.JPEG)
+    elif not tagged and frame.format.name.startswith("yuv"):
+        tagged = int(ColorRange.MPEG)
+    return {
+        "src_colorspace": matrix,
+        "src_color_range": tagged,
+        # RGB has no matrix. But PyAV 16 tells swscale nothing at all if the two ends look alike.
+        "dst_colorspace": _BT601 if matrix == _BT709 else _BT709,
+        "dst_color_range": int(ColorRange.JPEG),
+    }

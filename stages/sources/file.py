@@ -1,0 +1,151 @@
+"""A clip on disk as a source: whatever FFmpeg reads."""
+
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+
+import av.error
+from av.video.frame import VideoFrame
+
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.sources.container import Demuxer, exact, open_clip, require_picture, start_of
+from warpfuse.stages.sources.display import Display
+from warpfuse.stages.sources.schemes import path_of
+from warpfuse.stages.sources.times import Times
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("file",)
+_USUAL_RATE = Fraction(25)  # for pictures and streams that tell none
+
+
+def probe(url: str) -> VideoInfo:
+    """What the clip is. Decodes one frame, so that a clip without any is found out. Raises SourceError."""
+    source = FileSource(path_of(url))
+    source.close()
+    return source.info
+
+
+def open(url: str, size: tuple[int, int] | None, frames: int | None, threads: int = 2) -> "FileSource":
+    """Open a path or `file://` URL; `threads` is for the decoder. Raises SourceError."""
+    return FileSource(path_of(url), size, frames, threads)
+
+
+class FileSource:
+    """The frames of a clip in presentation order, each once, with the container's own times.
+
+    Damaged packets are skipped and counted. A few decoded frames are held, never the clip. One thread at a time.
+
+    warning  after the last frame: one line if frames were lost or times mended, else None
+    """
+
+    def __init__(
+        self, path: Path, size: tuple[int, int] | None = None, frames: int | None = None, threads: int = 2
+    ) -> None:
+        self._path = path
+        self._container = open_clip(path)
+        try:
+            self._stream = require_picture(self._container, path)
+            self._stream.thread_type = "AUTO"  # the delay of frame threads does no harm to a file
+            self._stream.codec_context.thread_count = threads
+            self._demuxer = Demuxer(self._container, [self._stream])
+            self._damaged = 0
+            self._count = 0
+            self._limit = frames
+            self.warning: str | None = None
+            self._decoded = self._decode()
+            self._next = next(self._decoded, None)
+            if self._next is None:
+                raise SourceError(
+                    f"{path}: not one frame of its {self._stream.codec_context.name} video could be decoded. "
+                    "The file is damaged or was cut short."
+                )
+            pixel_aspect = exact(self._stream.sample_aspect_ratio)
+            try:
+                self._display = Display(self._next, pixel_aspect, size)
+            except SourceError as error:
+                raise SourceError(f"{path}: {error}") from None
+            self.info = self._info()
+            self._times = Times(self.info.time_base, self._stream.start_time or 0, self.info.fps)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def read(self) -> RawFrame | None:
+        """The next frame, None at the end."""
+        frame, self._next = self._next, None
+        if self._count == self._limit:
+            return None
+        frame = frame or next(self._decoded, None)
+        if frame is None:
+            self.warning = self._losses()  # now: the container's figures die with it
+            return None
+        self._damaged += frame.is_corrupt
+        stamp = Stamp(seq=self._count, pts_ns=self._times(frame.pts))
+        self._count += 1
+        return RawFrame(stamp, self._display(frame))
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._next = None
+        self._limit = self._count  # read() must not touch a closed container
+        self._decoded.close()
+        self._container.close()
+
+    def _losses(self) -> str | None:
+        lines = []
+        missing = self._missing()
+        if missing is not None:
+            lines.append(f"{self._count} frames decoded, {missing}: the file is cut short or broken")
+        if self._times.mended:
+            lines.append(f"{self._times.mended} of {self._count} frames had no time of their own or a wrong one")
+        return f"{self._path}: {'; '.join(lines)}." if lines else None
+
+    def _decode(self) -> Generator[VideoFrame, None, None]:
+        for packet in self._demuxer:
+            try:
+                yield from self._stream.decode(packet)
+            except av.error.FFmpegError:
+                self._damaged += 1
+        try:
+            yield from self._stream.decode(None)  # what the decoder still held back for its order
+        except av.error.FFmpegError:
+            self._damaged += 1
+
+    def _info(self) -> VideoInfo:
+        stream = self._stream
+        rates = (exact(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate))
+        fps = next((rate for rate in rates if rate), _USUAL_RATE)
+        time_base = exact(stream.time_base) or 1 / fps
+        frames = stream.frames or None
+        if frames is None and stream.duration:
+            frames = max(1, round(stream.duration * time_base * fps))
+        if frames is not None and self._limit is not None:
+            frames = min(frames, self._limit)
+        width, height = self._display.natural
+        return VideoInfo(width, height, fps, time_base, frames, str(self._path.absolute()))
+
+    def _missing(self) -> str | None:
+        """What the container promised beyond the frames it gave, None if it kept its word.
+
+        A count alone is no promise: an edit list hides frames that the count includes. The time must fall short too.
+        """
+        duration = self._duration()
+        short = duration - Fraction(self._times.last_ns, 10**9) - 1 / self.info.fps if duration else Fraction(0)
+        promised = self._stream.frames
+        if promised > self._count and short * self.info.fps > Fraction(1, 2):
+            return f"the container promised {promised}"
+        if not promised and duration and short > max(Fraction(1), 3 / self.info.fps):
+            return f"the container promised {float(duration):.1f} s, about {round(duration * self.info.fps)}"
+        if self._damaged or self._demuxer.errors:
+            lost = self._damaged + self._demuxer.errors
+            return f"{lost} pieces of the file were damaged"
+        return None
+
+    def _duration(self) -> Fraction | None:
+        """Seconds of video the container tells of, None if it tells of none of its own."""
+        if self._stream.duration:
+            return self._stream.duration * self.info.time_base
+        if len(self._container.streams) == 1 and self._container.duration:
+            return Fraction(self._container.duration, 10**6) - start_of(self._stream)
+        return None

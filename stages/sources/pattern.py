@@ -1,0 +1,152 @@
+"""A synthetic moving picture with exactly known flow: a source for tests, figures and a first look without a camera."""
+
+import re
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.sources.scene import MOTIONS, Picture, Scene, texture
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("pattern",)
+_SHAPE = re.compile(r"(\d+)x(\d+)(?:@([\d./]+))?|@([\d./]+)")
+_EXAMPLE = "for example pattern:512x288@25,frames=250,motion=pan"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What follows `pattern:`.
+
+    width, height  px, 16 to 4096
+    fps            frames a second
+    frames         length
+    motion         pan, rotate, zoom, objects (layers that hide one another), still
+    seed           of texture, shapes and paths
+    cut            a hard cut to another texture every so many frames; 0: never
+    """
+
+    width: int = 512
+    height: int = 288
+    fps: Fraction = Fraction(25)
+    frames: int = 250
+    motion: str = "pan"
+    seed: int = 0
+    cut: int = 0
+
+    @classmethod
+    def parse(cls, url: str) -> "Settings":
+        """Read `pattern:[WIDTHxHEIGHT][@FPS][,KEY=VALUE]...`. Raises SourceError."""
+        settings = cls()
+        names = [field.name for field in fields(cls)][3:]
+        for part in filter(None, url.partition(":")[2].split(",")):
+            key, equals, value = part.partition("=")
+            shape = _SHAPE.fullmatch(part)
+            try:
+                if shape is not None:
+                    width, height = int(shape[1] or settings.width), int(shape[2] or settings.height)
+                    fps = Fraction(shape[3] or shape[4] or settings.fps)
+                    settings = replace(settings, width=width, height=height, fps=fps)
+                elif equals and key == "motion":
+                    settings = replace(settings, motion=value)
+                elif equals and key in names:
+                    settings = _with(settings, key, int(value))
+                else:
+                    near = get_close_matches(key, names, 1)
+                    hint = f"Did you mean '{near[0]}'?" if near else f"Known are a size and {', '.join(names)}."
+                    raise SourceError(f"{url}: '{part}' is not understood. {hint} Write {_EXAMPLE}.")
+            except (ValueError, ZeroDivisionError):
+                raise SourceError(f"{url}: '{part}' is not a number. Write {_EXAMPLE}.") from None
+        settings._check(url)
+        return settings
+
+    def _check(self, url: str) -> None:
+        if self.motion not in MOTIONS:
+            near = get_close_matches(self.motion, MOTIONS, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise SourceError(f"{url}: motion is one of {', '.join(MOTIONS)}, not '{self.motion}'.{hint}")
+        for name, least, most in (("width", 16, 4096), ("height", 16, 4096), ("frames", 1, 10**9), ("cut", 0, 10**9)):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise SourceError(f"{url}: {name} is {value}; it must be from {least} to {most}.")
+        if not 0 < self.fps <= 1000:
+            raise SourceError(f"{url}: the rate is {self.fps} frames a second; it must be above 0 and at most 1000.")
+        if self.seed < 0:
+            raise SourceError(f"{url}: seed is {self.seed}; it must be 0 or more.")
+
+
+def probe(url: str) -> VideoInfo:
+    """What the pattern will be. Raises SourceError for settings that are not understood."""
+    return _info(Settings.parse(url))
+
+
+def open(url: str, size: tuple[int, int] | None, frames: int | None) -> "PatternSource":
+    """Open the pattern. With `size` it is drawn at that size: the flow is known for what is delivered."""
+    settings = Settings.parse(url)
+    if size is not None:
+        settings = replace(settings, width=size[0], height=size[1])
+        settings._check(url)
+    if frames is not None:
+        settings = replace(settings, frames=min(frames, settings.frames))
+    return PatternSource(settings)
+
+
+class PatternSource:
+    """Frames of a moving texture. Every picture is a function of its number and the settings alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.info = _info(settings)
+        self.warning: str | None = None
+        self._settings = settings
+        reach = 1.3 * max(settings.width, settings.height)  # the most that a zoomed view sees
+        side = 1 << min(10, int(np.ceil(np.log2(reach))))
+        self._base = texture(side, np.random.default_rng(settings.seed))
+        self._scenes: dict[int, Scene] = {}
+        self._count = 0
+
+    def read(self) -> RawFrame | None:
+        """The next frame, None at the end."""
+        if self._count >= self._settings.frames:
+            return None
+        seq, self._count = self._count, self._count + 1
+        return RawFrame(Stamp(seq=seq, pts_ns=round(seq / self._settings.fps * 10**9)), self.picture(seq))
+
+    def picture(self, seq: int) -> Picture:
+        """Frame `seq`, uint8 RGB [h, w, 3], whatever was read before."""
+        return self._scene(seq).picture(seq)
+
+    def flow(self, seq: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Exact flow of frame `seq`: (flow_cur_to_prev float32 [h, w, 2] px, valid bool [h, w]).
+
+        Where valid, picture(seq) at p is picture(seq - 1) at p + flow. Nowhere valid in frame 0 and behind a cut.
+        """
+        cut = self._settings.cut
+        if seq == 0 or (cut and seq % cut == 0):
+            height, width = self._settings.height, self._settings.width
+            return np.zeros((height, width, 2), np.float32), np.zeros((height, width), bool)
+        return self._scene(seq).flow(seq)
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+    def _scene(self, seq: int) -> Scene:
+        settings = self._settings
+        number = seq // settings.cut if settings.cut else 0
+        if number not in self._scenes:
+            rng = np.random.default_rng((settings.seed, number))
+            scene = Scene(settings.width, settings.height, settings.motion, self._base, rng, number)
+            self._scenes = {number: scene}
+        return self._scenes[number]
+
+
+def _with(settings: Settings, name: str, value: Any) -> Settings:
+    return replace(settings, **{name: value})
+
+
+def _info(settings: Settings) -> VideoInfo:
+    return VideoInfo(settings.width, settings.height, settings.fps, 1 / settings.fps, settings.frames)

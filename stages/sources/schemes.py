@@ -1,0 +1,53 @@
+"""Which module serves a URL: `pattern:...` the one whose SCHEMES holds "pattern", a path the one with "file"."""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from urllib.parse import unquote, urlsplit
+
+from warpfuse.engine.errors import BadInput
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+
+
+def scheme_of(url: str) -> str:
+    """The lower-case scheme of `url`: "file" for a path, also of a file with a colon; "camera" for /dev/videoN."""
+    if url.startswith("/dev/video"):
+        return "camera"
+    found = _SCHEME.match(url)
+    if found is None or Path(url).exists():
+        return "file"
+    return found[1].lower()
+
+
+def path_of(url: str) -> Path:
+    """The file a path or `file://` URL names; `~` is the home folder."""
+    if url.lower().startswith("file:") and not Path(url).exists():
+        url = unquote(urlsplit(url).path)
+    return Path(url).expanduser()
+
+
+def modules(package: ModuleType) -> Iterator[ModuleType]:
+    """The modules of `package` that declare SCHEMES, by name. The file is the registration."""
+    for entry in sorted(iter_modules(package.__path__), key=lambda entry: entry.name):
+        module = import_module(f"{package.__name__}.{entry.name}")
+        if hasattr(module, "SCHEMES"):
+            yield module
+
+
+def module_for(package: ModuleType, url: str, noun: str, error: type[BadInput]) -> ModuleType:
+    """The module of `package` that serves `url`. Raises `error`, listing the known schemes, when there is none."""
+    scheme = scheme_of(url)
+    known: list[str] = []
+    for module in modules(package):
+        if scheme in module.SCHEMES:
+            return module
+        known.extend(module.SCHEMES)
+    near = get_close_matches(scheme, known, 1)
+    meant = f" Did you mean '{near[0]}:'?" if near else ""
+    listed = ", ".join(f"{name}:" for name in sorted(known) if name != "file")
+    raise error(f"{url}: no {noun} of the kind '{scheme}:' is known. Known are a path and {listed}.{meant}")
