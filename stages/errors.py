@@ -1,13 +1,13 @@
 """Errors of the stages.
 
-    WarpfuseError
-    ├── BadInput
-    │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
-    │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
-    │   └── StyleError            a prompt names a style the bundle does not have
-    └── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
-        ├── SourceLost
-        └── SinkLost
+WarpfuseError
+├── BadInput
+│   ├── SourceError           a source cannot be opened: missing, not a video, no frames
+│   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
+│   └── StyleError            a prompt names a style the bundle does not have
+└── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
+    ├── SourceLost
+    └── SinkLost
 """
 
 from warpfuse.engine.errors import BadInput, WarpfuseError

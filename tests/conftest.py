@@ -4,6 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+# One thread: on a machine that is doing something else torch's pool waits longer than it works.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tests" / part) for part in ("graph", "stages", "engine")]

@@ -1,0 +1,151 @@
+"""How steady a styled video is, measured honestly: on the motion of its source, and the figures that catch cheating."""
+
+import math
+from typing import TypedDict
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from warpfuse.stages.flow import Flow, FlowSettings, dis_flow, gray_of, open_dis
+from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.trust import TrustSettings
+from warpfuse.stages.warp import warp
+
+Picture = npt.NDArray[np.uint8]
+
+# Fixed, whatever the stages' defaults become: figures of different versions are to be compared.
+_MOTION = FlowSettings(
+    preset="medium",
+    long_side=None,
+    trust=TrustSettings(
+        check="squared",
+        slope=0.01,
+        offset=0.5,
+        photometric=0.12,
+        softness=0.5,
+        dilate_px=2,
+        feather_px=2,
+        cut_coverage=0.2,
+        cut_colour=0.2,
+    ),
+)
+_LEAST_TRUSTED = 0.05  # a pair of frames with less of the picture trusted is a cut, or as good as one
+
+
+class Figures(TypedDict):
+    """What `warpfuse metrics --json` prints. Pictures count as values in [0, 1].
+
+    e_warp         mean over pairs of  sum m |warp(O_prev) - O_cur|^2 / sum m,  |.|^2 a mean over the channels
+    e_warp_source  the same of the source: the floor that flow errors and real change leave
+    tof            mean over pairs of  sum m |F(O_cur, O_prev) - F(I_cur, I_prev)| / sum m, pixels: whether the styled
+                   picture moves as the source does (a frozen one does not)
+    sharpness      mean over styled frames of the variance of the luma's Laplacian
+    hf_energy      mean over styled frames of the square of luma minus its Gaussian blur (sigma 2 px)
+    pairs          pairs of consecutive frames compared; pairs across a cut are left out
+
+    The last two guard the first: a blur "improves" e_warp many times over. Compare them as ratios to an unfused run.
+    NaN where nothing could be compared.
+    """
+
+    e_warp: float
+    e_warp_source: float
+    tof: float
+    sharpness: float
+    hf_energy: float
+    pairs: int
+
+
+class _Pictures:
+    """One frame, both ways: float32 [1, 3, h, w] in [0, 1]."""
+
+    def __init__(self, source: Tensor, styled: Tensor) -> None:
+        self.source, self.styled, self.styled_gray = source, styled, gray_of(styled)
+
+    def both(self) -> Tensor:
+        return torch.cat((self.source, self.styled), dim=1)
+
+
+class Consistency:
+    """Accumulates the figures over a stream of (source, styled) pictures, holding two of each.
+
+        consistency = Consistency()
+        for source, styled in frames:
+            consistency.add(source, styled)
+        print(consistency.figures())
+
+    All motion and trust (m) are of the source at the size of the styled pictures: DIS medium, forward-backward and
+    photometric checks.
+    """
+
+    def __init__(self) -> None:
+        self._flow = Flow(_MOTION)
+        self._dis = open_dis("medium")
+        self._before: _Pictures | None = None
+        self._frames = self._pairs = 0
+        self._e_warp = self._e_warp_source = self._tof = self._sharpness = self._hf_energy = 0.0
+
+    def add(self, source: Picture, styled: Picture) -> None:
+        """Take the next frame: uint8 RGB [h, w, 3] each; the source is brought to the size of the styled picture.
+
+        Raises ValueError for pictures of another type or shape, or if the styled size changes on the way.
+        """
+        for name, picture in (("source", source), ("styled", styled)):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise ValueError(f"{name}: uint8 [h, w, 3] needed, got {picture.dtype} {list(picture.shape)}")
+        h, w = styled.shape[:2]
+        if self._before is not None and self._before.styled_gray.shape != (h, w):
+            raise ValueError(f"styled: {list(self._before.styled_gray.shape)} until now, {[h, w]} at {self._frames}")
+        if source.shape != styled.shape:
+            source = np.asarray(cv2.resize(source, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
+        present = _Pictures(_as_tensor(source), _as_tensor(styled))
+        gray = present.styled_gray
+        self._sharpness += float(cv2.Laplacian(gray.astype(np.float32) / 255, cv2.CV_32F).var())
+        self._hf_energy += _hf_energy(gray)
+        motion = self._flow(Frame(Stamp(self._frames, 0), {"rgb": present.source}))
+        before, self._before = self._before, present
+        self._frames += 1
+        if before is not None:
+            self._compare(before, present, motion)
+
+    def figures(self) -> Figures:
+        """The figures of the frames so far; more may be added afterwards."""
+        return Figures(
+            e_warp=_mean(self._e_warp, self._pairs),
+            e_warp_source=_mean(self._e_warp_source, self._pairs),
+            tof=_mean(self._tof, self._pairs),
+            sharpness=_mean(self._sharpness, self._frames),
+            hf_energy=_mean(self._hf_energy, self._frames),
+            pairs=self._pairs,
+        )
+
+    def _compare(self, before: _Pictures, present: _Pictures, motion: Frame) -> None:
+        m, flow = motion["trust"], motion["flow"]
+        if float(m.mean()) < _LEAST_TRUSTED:
+            return
+        gap2 = (warp(before.both(), flow, "bilinear") - present.both()).square()
+        flow_styled = dis_flow(self._dis, present.styled_gray, before.styled_gray)
+        self._pairs += 1
+        self._e_warp_source += _over(m, gap2[:, :3].mean(1, keepdim=True))
+        self._e_warp += _over(m, gap2[:, 3:].mean(1, keepdim=True))
+        self._tof += _over(m, (flow_styled - flow).square().sum(1, keepdim=True).sqrt())
+
+
+def _as_tensor(picture: Picture) -> Tensor:
+    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]. Floats first: unsigned bytes wrap round when subtracted."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(torch.float32) / 255
+
+
+def _hf_energy(gray: Picture) -> float:
+    luma = gray.astype(np.float32) / 255
+    return float(np.square(luma - cv2.GaussianBlur(luma, (0, 0), 2.0)).mean())
+
+
+def _over(m: Tensor, values: Tensor) -> float:
+    return float((m * values).sum() / m.sum())
+
+
+def _mean(total: float, count: int) -> float:
+    return total / count if count else math.nan

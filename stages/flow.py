@@ -1,0 +1,138 @@
+"""Where each pixel was a frame ago, and how far that may be believed: OpenCV's DIS flow as a stage."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
+from warpfuse.stages.warp import resize_flow, warp
+
+Preset = Literal["ultrafast", "fast", "medium"]
+Gray = npt.NDArray[np.uint8]
+
+_PRESETS: dict[Preset, int] = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+
+SMALLEST_PX = 12  # DIS refuses pictures of 8 pixels
+
+
+class FlowSettings(StageSettings):
+    """Settings of `Flow`.
+
+    preset     of DIS (Kroeger et al. 2016)
+    long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
+               None computes it at the frame's own size
+    trust      how trust is made, in pixels of the size the flow is computed at
+    """
+
+    preset: Preset = "medium"
+    long_side: int | None = Field(256, ge=64)
+    trust: TrustSettings = TrustSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the stage remembers of the frame before, at the size the flow is computed at.
+
+    gray     uint8 [h, w], host
+    rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device
+    colours  its `colour_histogram`
+    """
+
+    gray: Gray
+    rgb: Tensor
+    colours: Tensor
+
+
+class Flow:
+    """The stage that compares each frame with the one before it.
+
+    Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
+    Returns a Frame with
+        flow   [1, 2, h, w] float32, pixels of the frame, current to previous
+        trust  [1, 1, h, w] float32 in [0, 1]
+    The first frame, one with `stamp.discontinuity`, one of another size and the first of another shot have no past:
+    their trust is 0 everywhere (and but for the last their flow).
+
+    DIS runs on the host: on a CUDA device the stage waits for a small gray picture; all else stays on the device.
+    OpenCV's own threads are the caller's to set.
+    """
+
+    inputs = ("frame",)
+
+    def __init__(self, settings: FlowSettings) -> None:
+        self._past: Past | None = None
+        self.update(settings)
+
+    def __call__(self, *frames: Any) -> Frame:
+        """Flow and trust of one frame. Raises ValueError for one that is too small for DIS."""
+        (frame,) = frames
+        rgb: Tensor = frame["rgb"]
+        present = self._see(rgb)
+        past, self._past = self._past, present
+        if past is None or frame.stamp.discontinuity or past.gray.shape != present.gray.shape:
+            h, w = rgb.shape[-2:]
+            nothing = {"flow": rgb.new_zeros(1, 2, h, w), "trust": rgb.new_zeros(1, 1, h, w)}
+            return Frame(frame.stamp, nothing)
+        flow, m = self._compare(past, present)
+        size = rgb.shape[-2], rgb.shape[-1]
+        if m.shape[-2:] != size:
+            m = interpolate(m, size, mode="bilinear", align_corners=False)
+        return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
+
+    def update(self, settings: FlowSettings) -> None:
+        """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""
+        self._settings = settings
+        self._dis = open_dis(settings.preset)
+
+    def close(self) -> None:
+        """Forget the frame before."""
+        self._past = None
+
+    def _see(self, rgb: Tensor) -> Past:
+        h, w = rgb.shape[-2:]
+        long_side = self._settings.long_side
+        if long_side is not None and max(h, w) > long_side:
+            scale = long_side / max(h, w)
+            size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
+            rgb = interpolate(rgb, size, mode="area")
+        if min(rgb.shape[-2:]) < SMALLEST_PX:
+            raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
+        return Past(gray_of(rgb), rgb, colour_histogram(rgb))
+
+    def _compare(self, past: Past, present: Past) -> tuple[Tensor, Tensor]:
+        """(flow_cur_to_prev, trust) at the size the flow is computed at."""
+        device = present.rgb.device
+        flow = dis_flow(self._dis, present.gray, past.gray).to(device)
+        flow_prev_to_cur = dis_flow(self._dis, past.gray, present.gray).to(device)
+        pulled = warp(torch.cat((flow_prev_to_cur, past.rgb), dim=1), flow, "bilinear")
+        m, coverage = trust(flow, pulled[:, :2], present.rgb, pulled[:, 2:], self._settings.trust)
+        return flow, m * same_shot(coverage, present.colours, past.colours, self._settings.trust)
+
+
+def gray_of(rgb: Tensor) -> Gray:
+    """[1, 3, h, w] in [0, 1] -> uint8 [h, w] on the host, BT.601 luma. Waits for the device."""
+    luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
+    return np.asarray((luma * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy())
+
+
+def open_dis(preset: Preset) -> Any:
+    """OpenCV's DIS flow at one of its presets; it owns its buffers and serves one thread."""
+    return cv2.DISOpticalFlow.create(_PRESETS[preset])
+
+
+def dis_flow(dis: Any, gray: Gray, gray_other: Gray) -> Tensor:
+    """Where each pixel of gray is in gray_other: uint8 [h, w] both -> float32 [1, 2, h, w] pixels, on the host."""
+    return torch.from_numpy(dis.calc(gray, gray_other, None)).permute(2, 0, 1)[None].contiguous()

@@ -1,0 +1,39 @@
+"""From the host onto the device: uint8 RGB to float32 in [0, 1], at the size the networks take."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from warpfuse.stages.frame import Frame, RawFrame
+
+
+class Upload:
+    """RawFrame -> Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
+
+    size    (width, height) of the frames that leave; one of another size is resized, antialiased
+    device  where the tensors go
+    """
+
+    inputs = ("raw",)
+
+    def __init__(self, size: tuple[int, int], device: str) -> None:
+        self._size = (size[1], size[0])
+        self._device = torch.device(device)
+
+    def __call__(self, raw: RawFrame) -> Frame:
+        """Only bytes cross the bus; conversion and resizing run on the device."""
+        pixels = torch.from_numpy(raw.rgb).to(self._device, non_blocking=True)
+        rgb = torch.empty((1, 3, *pixels.shape[:2]), device=self._device)
+        rgb.copy_(pixels.permute(2, 0, 1)[None]).mul_(1 / 255)
+        return Frame(raw.stamp, {"rgb": self._resized(rgb)})
+
+    def _resized(self, rgb: Tensor) -> Tensor:
+        if tuple(rgb.shape[2:]) == self._size:
+            return rgb
+        return F.interpolate(rgb, self._size, mode="bilinear", antialias=True, align_corners=False)
+
+    def update(self, settings: object) -> None:
+        """Nothing here can be changed while frames flow."""
+
+    def close(self) -> None:
+        """Nothing is held."""

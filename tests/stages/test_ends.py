@@ -1,0 +1,78 @@
+"""Upload, encode, decode and download: forms of a picture on its way, and whose memory they are."""
+
+import numpy as np
+import torch
+
+from warpfuse.stages.decode import Decode
+from warpfuse.stages.download import Download
+from warpfuse.stages.encode import Encode
+from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.upload import Upload
+
+
+class Borrowed:
+    """An engine that gives the same memory out at every call, as engines may after two."""
+
+    def __init__(self, name, factor):
+        self.name, self.factor, self.memory, self.closed = name, factor, torch.zeros(1, 3, 4, 6), False
+
+    def __call__(self, inputs):
+        (value,) = inputs.values()
+        self.memory.copy_(value * self.factor)
+        return {self.name: self.memory}
+
+    def close(self):
+        self.closed = True
+
+
+def test_every_byte_survives_up_and_down():
+    rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    raw = RawFrame(Stamp(5, 7), rgb)
+    frame = Upload((16, 16), "cpu")(raw)
+    assert frame["rgb"].shape == (1, 3, 16, 16) and frame["rgb"].dtype == torch.float32
+    assert (frame["rgb"].min().item(), frame["rgb"].max().item()) == (0.0, 1.0)
+    back = Download()(frame)
+    assert np.array_equal(back.rgb, rgb) and back.rgb.flags.c_contiguous and back.stamp == raw.stamp
+
+
+def test_upload_brings_another_size_to_the_networks():
+    rgb = np.full((60, 80, 3), 200, np.uint8)
+    frame = Upload((40, 24), "cpu")(RawFrame(Stamp(0, 0), rgb))
+    assert frame["rgb"].shape == (1, 3, 24, 40)
+    assert torch.allclose(frame["rgb"], torch.tensor(200 / 255), atol=1e-6)
+
+
+def test_what_is_out_of_range_is_held_not_wrapped():
+    frame = Frame(Stamp(0, 0), {"rgb": torch.tensor([-0.1, 0.5, 1.1]).reshape(1, 3, 1, 1)})
+    assert Download()(frame).rgb.ravel().tolist() == [0, 128, 255]
+
+
+def test_latents_are_scaled_in_and_out_again():
+    picture = Frame(Stamp(0, 0), {"rgb": torch.rand(1, 3, 4, 6)})
+    latent = Encode(Borrowed("latent", 2.0), 0.5)(picture)
+    back = Decode(Borrowed("rgb", 0.5), 0.5)(latent)
+    assert torch.allclose(back["rgb"], picture["rgb"])
+
+
+def test_results_outlive_the_engines_next_call():
+    encode, decode = Encode(Borrowed("latent", 1.0), 1.0), Decode(Borrowed("rgb", 1.0), 1.0)
+    ones, zeros = torch.ones(1, 3, 4, 6), torch.zeros(1, 3, 4, 6)
+    kept = encode(Frame(Stamp(0, 0), {"rgb": ones}))["latent"], decode(Frame(Stamp(0, 0), {"latent": ones}))["rgb"]
+    encode(Frame(Stamp(1, 0), {"rgb": zeros}))
+    decode(Frame(Stamp(1, 0), {"latent": zeros}))
+    assert all(tensor.eq(1).all() for tensor in kept)
+
+
+def test_encode_lets_what_is_not_a_picture_pass():
+    trust, stamp = torch.rand(1, 1, 2, 2), Stamp(4, 0)
+    encode = Encode(Borrowed("latent", 1.0), 1.0)
+    assert encode(Frame(stamp)).tensors == {}
+    out = encode(Frame(stamp, {"rgb": torch.rand(1, 3, 4, 6), "trust": trust}))
+    assert out.tensors.keys() == {"latent", "trust"} and out["trust"] is trust
+
+
+def test_the_engines_are_closed():
+    engines = Borrowed("latent", 1.0), Borrowed("rgb", 1.0)
+    Encode(engines[0], 1.0).close()
+    Decode(engines[1], 1.0).close()
+    assert all(engine.closed for engine in engines)

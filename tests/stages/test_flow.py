@@ -1,0 +1,156 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from fields import constant_flow, end_point_error, frame_of, pan, texture
+from pydantic import ValidationError
+
+from warpfuse.stages.flow import Flow, FlowSettings
+from warpfuse.stages.warp import warp
+
+CLIPS = {
+    "tos_cuts.mp4": {52, 122, 158, 221, 309},
+    "tos_person_camera.mp4": set(),
+    "bigbuckbunny.mp4": set(),
+    "intel_cars.mp4": set(),
+    "flower.mp4": set(),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Many small tensors: threads that wait for each other cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+def test_a_camera_that_pans_is_followed(preset):
+    flow = Flow(FlowSettings(preset=preset))
+    frames = [flow(frame_of(rgb, i)) for i, rgb in enumerate(pan(3, 96, 128, (3, -2)))]
+    truth = constant_flow(96, 128, 3, -2)
+    assert end_point_error(frames[2]["flow"], truth, margin=12) < 0.3
+    assert end_point_error(-frames[2]["flow"], truth, margin=12) > 5  # the control: the other direction
+    assert frames[2]["trust"][..., 12:-12, 12:-12].mean() > 0.95
+    assert frames[2]["flow"].dtype == frames[2]["trust"].dtype == torch.float32
+    assert frames[2]["flow"].is_contiguous() and frames[2].stamp.seq == 2
+
+
+def test_warping_by_it_brings_the_past_onto_the_present():
+    before, now = pan(2, 96, 128, (4, 3))
+    stage = Flow(FlowSettings())
+    stage(frame_of(before))
+    out = stage(frame_of(now, 1))
+    error = ((warp(before, out["flow"]) - now).abs() * out["trust"]).mean()
+    assert error < 0.01 and error < 0.1 * (before - now).abs().mean()
+
+
+def test_a_large_frame_is_compared_small_and_answered_large():
+    before, now = pan(2, 192, 256, (8, -4))
+    stage = Flow(FlowSettings(long_side=128))
+    stage(frame_of(before))
+    out = stage(frame_of(now, 1))
+    assert out["flow"].shape == (1, 2, 192, 256) and out["trust"].shape == (1, 1, 192, 256)
+    assert end_point_error(out["flow"], constant_flow(192, 256, 8, -4), margin=24) < 0.6
+    assert out["trust"].min() >= 0 and out["trust"].max() <= 1
+
+
+def test_what_was_covered_is_not_trusted():
+    """A square moves over a still ground: the ground it uncovers has no past."""
+    ground, thing = texture(96, 128, 1), texture(40, 40, 2)
+    frames = []
+    for x in (40, 48):
+        rgb = ground.clone()
+        rgb[..., 28:68, x : x + 40] = thing
+        frames.append(rgb)
+    stage = Flow(FlowSettings())
+    stage(frame_of(frames[0]))
+    m = stage(frame_of(frames[1], 1))["trust"][0, 0]
+    assert m[30:66, 41:47].mean() < 0.4  # uncovered
+    assert m[34:62, 58:80].mean() > 0.8  # the thing
+    assert m[:16].mean() > 0.95  # the ground
+
+
+def test_without_a_past_nothing_is_trusted():
+    a, b, c = pan(3, 48, 64)
+    stage = Flow(FlowSettings())
+    assert stage(frame_of(a))["trust"].max() == 0
+    assert stage(frame_of(b, 1))["trust"].max() > 0
+    assert stage(frame_of(c, 2, discontinuity=True))["trust"].max() == 0
+    assert stage(frame_of(c, 3))["trust"].max() > 0
+    assert stage(frame_of(texture(64, 64), 4))["trust"].max() == 0  # another size
+    stage.close()
+    assert stage(frame_of(texture(64, 64), 5))["trust"].max() == 0
+
+
+def test_another_scene_is_a_cut_and_a_lamp_is_not():
+    day = texture(72, 96, 1) * torch.tensor([0.9, 0.6, 0.3]).view(1, 3, 1, 1)
+    other = texture(72, 96, 2) * torch.tensor([0.2, 0.4, 0.9]).view(1, 3, 1, 1)
+    stage = Flow(FlowSettings())
+    found = [bool(stage(frame_of(rgb, i))["trust"].max() > 0) for i, rgb in enumerate((day, day * 0.9, other, other))]
+    assert found == [False, True, False, True]
+
+
+def test_new_settings_are_taken_from_the_next_frame_on():
+    a, b, c = pan(3, 96, 128)
+    stage = Flow(FlowSettings())
+    stage(frame_of(a))
+    stage.update(FlowSettings(preset="ultrafast"))
+    assert stage(frame_of(b, 1))["trust"].max() > 0  # the past still fits
+    stage.update(FlowSettings(long_side=64))
+    assert stage(frame_of(c, 2))["trust"].max() == 0  # now it does not
+
+
+def test_what_cannot_be_done_is_refused():
+    with pytest.raises(ValidationError):
+        FlowSettings(preset="best")
+    with pytest.raises(ValueError, match="12 pixels"):
+        Flow(FlowSettings())(frame_of(torch.zeros(1, 3, 8, 64)))
+
+
+def read_flo(path):
+    raw = path.read_bytes()
+    assert raw[:4] == b"PIEH"
+    w, h = np.frombuffer(raw, "<i4", 2, 4)
+    return torch.from_numpy(np.frombuffer(raw, "<f4", w * h * 2, 12).reshape(1, h, w, 2).copy()).permute(0, 3, 1, 2)
+
+
+def read_picture(path):
+    return torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize(
+    "first, second, truth, worst_px",
+    [
+        ("rubberwhale/rubberwhale1.png", "rubberwhale/rubberwhale2.png", "rubberwhale/rubberwhale_gt.flo", 0.6),
+        ("chairs/0000001-img0.png", "chairs/0000001-img1.png", "chairs/0000001-gt.flo", 2.3),
+        ("chairs/0000004-img0.png", "chairs/0000004-img1.png", "chairs/0000004-gt.flo", 3.3),
+    ],
+)
+def test_the_ground_truth_is_met(data, first, second, truth, worst_px):
+    """The truth goes from the first picture to the second: the second is the previous one here."""
+    cur, prev = (read_picture(data / "flow" / name) for name in (first, second))
+    gt = read_flo(data / "flow" / truth)
+    stage = Flow(FlowSettings())
+    stage(frame_of(prev))
+    out = stage(frame_of(cur, 1))
+    known = gt.abs().amax(1) < 1e8
+    gap = (out["flow"] - gt).square().sum(1).sqrt()
+    assert float(gap[known].mean()) < worst_px
+    m = out["trust"][:, 0]
+    assert float(gap[known & (m > 0.5)].mean()) < float(gap[known & (m < 0.5)].mean())  # trust knows where it is wrong
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_cuts_are_found_and_no_others(data, clip):
+    av = pytest.importorskip("av")
+    stage, found = Flow(FlowSettings(preset="fast", long_side=128)), set()
+    with av.open(str(data / "clips" / clip)) as container:
+        for i, picture in enumerate(container.decode(video=0)):
+            rgb = picture.to_ndarray(format="rgb24", width=128, height=72)
+            out = stage(frame_of(torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255, i))
+            if i and out["trust"].max() == 0:
+                found.add(i)
+    assert found == CLIPS[clip]

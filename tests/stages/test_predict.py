@@ -1,0 +1,138 @@
+"""Sampling with stand-in networks: what the UNet is told, and what entry fusion feeds it."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.fuse import W_MAX, FuseSettings
+from warpfuse.stages.levels import level_at, levels
+from warpfuse.stages.predict import Predict, PredictSettings, Sampling
+
+SHAPE = (1, 4, 8, 8)
+SAMPLING = Sampling("sample", partial(level_at, levels()), 900.0, 100.0, True, True)
+
+
+class Watching:
+    """A UNet that remembers what it was fed and predicts `answer`."""
+
+    def __init__(self, answer=None):
+        self.fed, self.answer, self.closed = [], answer, False
+
+    def __call__(self, inputs):
+        self.fed.append({name: tensor.clone() for name, tensor in inputs.items()})
+        return {"output": inputs["source"] * 0.5 if self.answer is None else self.answer}
+
+    def close(self):
+        self.closed = True
+
+
+def settings(**changes):
+    return PredictSettings(**{"style": (1.0, 0.0), "strength": 1.0, "steps": 1, "fuse": FuseSettings(), **changes})
+
+
+def frame(seed=0, **tensors):
+    latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+    return Frame(Stamp(0, 0), {"latent": latent, **tensors})
+
+
+def made(unet, sampling=SAMPLING, seed=0, **changes):
+    return Predict(unet, sampling, settings(**changes), seed, "cpu")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_the_unet_runs_once_a_step_at_falling_levels(steps):
+    unet = Watching()
+    made(unet, steps=steps)(frame())
+    alphas = [fed["level"][0, 0].item() for fed in unet.fed]
+    assert len(alphas) == steps and alphas == sorted(alphas)
+    assert all(torch.allclose((fed["level"] ** 2).sum(), torch.tensor(1.0)) for fed in unet.fed)
+
+
+def test_the_start_is_the_noised_source_and_the_noise_never_changes():
+    unet = Watching()
+    predict, source = made(unet), frame()
+    predict(source)
+    predict(source)
+    assert torch.equal(unet.fed[0]["x"], unet.fed[1]["x"])
+    alpha, sigma = unet.fed[0]["level"][0]
+    noise = (unet.fed[0]["x"] - alpha * source["latent"]) / sigma
+    assert abs(noise.std().item() - 1) < 0.2
+    other = Watching()
+    made(other, seed=1)(source)
+    assert not torch.equal(other.fed[0]["x"], unet.fed[0]["x"])
+
+
+def test_a_later_step_starts_from_the_x0_before_it():
+    unet = Watching(answer=torch.full(SHAPE, 7.0))
+    made(unet, steps=2)(frame())
+    alpha, sigma = unet.fed[1]["level"][0]
+    noise = (unet.fed[1]["x"] - alpha * 7.0) / sigma
+    assert abs(noise.mean().item()) < 0.3 and abs(noise.std().item() - 1) < 0.2
+
+
+def test_entry_fusion_moves_the_start_towards_the_reference_and_keeps_the_noise():
+    plain, fused, trust = Watching(), Watching(), torch.ones(1, 1, 8, 8)
+    trust[..., :4] = 0
+    source, reference = frame(0), frame(1, trust=trust)
+    made(plain)(source, Frame(Stamp(0, 0)))
+    made(fused, fuse=FuseSettings(weight=0.5))(source, reference)
+    alpha = plain.fed[0]["level"][0, 0]
+    moved = fused.fed[0]["x"] - plain.fed[0]["x"]
+    assert torch.equal(fused.fed[0]["x"][..., :4], plain.fed[0]["x"][..., :4]), (
+        "no trust: bit for bit unfused"
+    )
+    expected = alpha * 0.5 * (reference["latent"] - source["latent"])
+    assert torch.allclose(moved[..., 4:], expected[..., 4:], atol=1e-5)
+    assert torch.equal(fused.fed[0]["source"], source["latent"]), "the network is told what the camera saw"
+
+
+def test_the_weight_is_held_below_one():
+    unet, source, reference = Watching(), frame(0), frame(1, trust=torch.ones(1, 1, 8, 8))
+    made(unet, fuse=FuseSettings(weight=1.0))(source, reference)
+    alone = Watching()
+    made(alone)(source)
+    alpha = unet.fed[0]["level"][0, 0]
+    moved = unet.fed[0]["x"] - alone.fed[0]["x"]
+    assert torch.allclose(moved, alpha * W_MAX * (reference["latent"] - source["latent"]), atol=1e-5)
+
+
+def test_entry_fusion_can_be_switched_off():
+    unet, alone = Watching(), Watching()
+    made(unet, fuse=FuseSettings(entry=False))(frame(0), frame(1, trust=torch.ones(1, 1, 8, 8)))
+    made(alone)(frame(0))
+    assert torch.equal(unet.fed[0]["x"], alone.fed[0]["x"])
+
+
+@pytest.mark.parametrize("scales", [True, False])
+def test_strength_scales_the_style_or_lowers_the_first_level(scales):
+    unet = Watching()
+    sampling = Sampling("sample", SAMPLING.level_of, 900.0, 100.0, True, scales)
+    made(unet, sampling, strength=0.5)(frame())
+    full = Watching()
+    made(full, sampling)(frame())
+    same_level = torch.equal(unet.fed[0]["level"], full.fed[0]["level"])
+    assert same_level == scales
+    assert unet.fed[0]["style"][0, 0].item() == (0.5 if scales else 1.0)
+
+
+def test_an_update_changes_steps_and_style():
+    unet = Watching()
+    predict = made(unet)
+    predict.update(settings(steps=3, style=(0.0, 1.0)))
+    predict(frame())
+    assert len(unet.fed) == 3 and unet.fed[0]["style"].tolist() == [[0.0, 1.0]]
+
+
+def test_the_result_is_not_the_engines_memory():
+    answer = torch.ones(SHAPE)
+    out = made(Watching(answer=answer))(frame())["latent"]
+    answer.zero_()
+    assert out.eq(1).all()
+
+
+def test_it_closes_its_engine():
+    unet = Watching()
+    made(unet).close()
+    assert unet.closed
