@@ -1,0 +1,130 @@
+"""Open the stages of a plan."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from warpfuse.engine.bundle import Bundle
+from warpfuse.engine.contract import Engine
+from warpfuse.engine.open import open_engine
+from warpfuse.graph.config import GraphConfig
+from warpfuse.stages.decode import Decode
+from warpfuse.stages.download import Download
+from warpfuse.stages.encode import Encode
+from warpfuse.stages.flow import Flow
+from warpfuse.stages.fuse import Fuse
+from warpfuse.stages.levels import level_at, levels
+from warpfuse.stages.predict import Predict, PredictSettings, Sampling
+from warpfuse.stages.stage import Stage
+from warpfuse.stages.styles import style_vector
+from warpfuse.stages.upload import Upload
+from warpfuse.stages.warp import Warp
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What stages are built from: the configuration, the verified bundle, the size, and the backend truly in use."""
+
+    config: GraphConfig
+    bundle: Bundle
+    size: tuple[int, int]
+    backend: str
+
+    @property
+    def threads(self) -> int:
+        """Cores the run may use."""
+        return self.config.threads or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; a container's limit counts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def predict_settings(config: GraphConfig, bundle: Bundle) -> PredictSettings:
+    """The part of the configuration that sampling takes. Raises StyleError for an unknown style."""
+    styles = {name: style.vector for name, style in bundle.about.styles.items()}
+    return PredictSettings(
+        style=style_vector(config.prompt, styles, bundle.about.default_style),
+        strength=config.strength,
+        steps=config.steps,
+        fuse=config.stages.fuse,
+    )
+
+
+def settings_of(kind: str, bundle: Bundle) -> Callable[[GraphConfig], Any] | None:
+    """How a stage of this kind finds its own settings in a configuration; None if it has none."""
+    pickers: dict[str, Callable[[GraphConfig], Any]] = {
+        "flow": lambda config: config.stages.flow,
+        "warp": lambda config: config.stages.warp,
+        "fuse": lambda config: config.stages.fuse,
+        "predict": partial(predict_settings, bundle=bundle),
+    }
+    return pickers.get(kind)
+
+
+def open_stage(kind: str, materials: Materials) -> Stage:
+    """Build a stage; those with a network open it. Raises BadInput."""
+    return _BUILDERS[kind](materials)
+
+
+def _upload(m: Materials) -> Stage:
+    return Upload(m.size, m.config.device)
+
+
+def _encode(m: Materials) -> Stage:
+    return Encode(_network("encoder", m), m.bundle.about.latent.scale)
+
+
+def _flow(m: Materials) -> Stage:
+    return Flow(m.config.stages.flow)
+
+
+def _warp(m: Materials) -> Stage:
+    return Warp(m.config.stages.warp, m.bundle.about.latent.downscale)
+
+
+def _predict(m: Materials) -> Stage:
+    about = m.bundle.about
+    schedule = about.levels
+    table = levels(schedule.schedule, schedule.beta_start, schedule.beta_end, schedule.train_timesteps)
+    sampling = Sampling(
+        prediction=about.prediction,
+        level_of=partial(level_at, table),
+        top=about.steps.top,
+        floor=about.steps.floor,
+        takes_source=about.takes_source,
+        strength_scales_style=about.strength_scales_style,
+    )
+    settings = predict_settings(m.config, m.bundle)
+    return Predict(_network("unet", m), sampling, settings, m.config.seed, m.config.device)
+
+
+def _fuse(m: Materials) -> Stage:
+    return Fuse(m.config.stages.fuse)
+
+
+def _decode(m: Materials) -> Stage:
+    return Decode(_network("decoder", m), m.bundle.about.latent.scale)
+
+
+def _download(_: Materials) -> Stage:
+    return Download()
+
+
+_BUILDERS: dict[str, Callable[[Materials], Stage]] = {
+    "upload": _upload,
+    "encode": _encode,
+    "flow": _flow,
+    "warp": _warp,
+    "predict": _predict,
+    "fuse": _fuse,
+    "decode": _decode,
+    "download": _download,
+}
+
+
+def _network(kind: Any, m: Materials) -> Engine:
+    return open_engine(m.bundle.network(kind), m.backend, m.config.device, threads=m.threads)

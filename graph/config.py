@@ -1,0 +1,183 @@
+"""The configuration of a run: one frozen model for YAML files, flags and `--set`, validated once where it enters."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.stages.flow import FlowSettings
+from warpfuse.stages.fuse import FuseSettings
+from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.warp import WarpSettings
+
+Size = tuple[int, int]
+
+
+def parse_size(value: Any) -> Any:
+    """(width, height) from "512x288" or [512, 288]."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", value)
+        if match is None:
+            raise ValueError(f"{value!r} is no size: expected WIDTHxHEIGHT in pixels, as in 512x288")
+        return int(match[1]), int(match[2])
+    return value
+
+
+Pixels = Annotated[int, Field(ge=16, le=8192)]
+
+
+class Stages(StageSettings):
+    """The settings of each stage that has any, by the stage's name."""
+
+    flow: FlowSettings = FlowSettings()
+    warp: WarpSettings = WarpSettings()
+    fuse: FuseSettings = FuseSettings()
+
+
+class GraphConfig(StageSettings):
+    """Everything a run is told.
+
+    source    path, or `pattern:...`
+    sinks     paths or `null:`; every one gets every frame
+    bundle    name or folder of a bundle
+    prompt    style, or "a:2, b" for a blend; empty: the bundle's default
+    steps     UNet runs a frame
+    strength  0..1: from the source picture to the full style
+    size      (width, height) the networks run at; none: the source's shape at the bundle's own size
+    seed      of the noise
+    frames    stop after so many; none: all
+    flow      "dis"
+    backend   "auto", or a backend by name: that one or an error
+    device    "cpu"
+    workers   "one": all stages in one process
+    threads   cores the networks and the flow may use; none: all
+    stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
+    """
+
+    source: str = ""
+    sinks: tuple[str, ...] = ()
+    bundle: str = "embedded"
+    prompt: str = ""
+    steps: int = Field(1, ge=1, le=4)
+    strength: float = Field(1.0, ge=0, le=1)
+    size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
+    seed: int = Field(0, ge=0, lt=2**63)
+    frames: int | None = Field(None, ge=1)
+    flow: Literal["dis"] = "dis"
+    backend: str = "auto"
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    workers: Literal["one"] = "one"
+    threads: int | None = Field(None, ge=1, le=256)
+    stages: Stages = Stages()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        raw = dict(raw)
+        if "fusion" in raw:
+            fusion = _share(raw.pop("fusion"))
+            stages = raw["stages"] = _copied(raw.get("stages"), "stages")
+            fuse = stages["fuse"] = _copied(stages.get("fuse"), "stages.fuse")
+            if fuse.setdefault("weight", fusion) != fusion:
+                raise ValueError(f"fusion is {fusion} and stages.fuse.weight {fuse['weight']}; give one of them")
+        if isinstance(raw.get("sinks"), str):
+            raw["sinks"] = (raw["sinks"],)
+        return raw
+
+
+def read_graph_file(path: Path) -> dict[str, Any]:
+    """The keys of a YAML graph file, not yet validated. Raises ConfigError: missing, no YAML, no mapping."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"graph file {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"graph file {path}: {' '.join(str(error).split())}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"graph file {path}: expected keys and values, as in 'prompt: ink', got {type(raw).__name__}")
+    return raw
+
+
+def set_key(raw: dict[str, Any], assignment: str) -> None:
+    """Apply one `stages.fuse.weight=0.7` to raw keys; the value is read as YAML. Raises ConfigError."""
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment!r}: expected KEY=VALUE, as in stages.fuse.weight=0.7")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment!r}: the value is no YAML") from None
+    place = raw
+    for key in keys[:-1]:
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {assignment!r}: {key} holds a value, not keys")
+        place = inner
+    place[keys[-1]] = value
+
+
+def validate(raw: dict[str, Any], where: str = "") -> GraphConfig:
+    """Raw keys to a configuration.
+
+    Raises ConfigError that names the key, the range and, for an unknown key, the nearest right spelling.
+    """
+    try:
+        return GraphConfig.model_validate(raw)
+    except ValidationError as error:
+        prefix = f"{where}: " if where else ""
+        raise ConfigError(prefix + _explain(error)) from None
+
+
+def _share(value: Any) -> float:
+    """A number 0..1, said under the name the user gave it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError(f"fusion: expected a number from 0 to 1, got {value!r}")
+    return number
+
+
+def _copied(value: Any, where: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{where} takes keys, got {value!r}")
+    return dict(value or {})
+
+
+def _explain(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        nearest = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else f"known: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    got = "" if detail["type"] == "value_error" else f", got {detail['input']!r}"
+    return f"{key}: {_lower(text)}{got}" if key else f"{text}{got}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = GraphConfig
+    for key in path:
+        field = model.model_fields.get(key)
+        if field is None or not hasattr(field.annotation, "model_fields"):
+            return []
+        model = field.annotation
+    extra = ["fusion"] if model is GraphConfig else []
+    return sorted([*model.model_fields, *extra])

@@ -1,0 +1,104 @@
+"""What is counted while a graph runs, and the report made of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hdrh.histogram import HdrHistogram
+
+_HIGHEST_US = 3_600_000_000  # an hour
+_DIGITS = 3
+
+
+class Meter:
+    """A histogram of durations: constant memory, percentiles to 0.1 %. One thread records."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, _HIGHEST_US, _DIGITS)
+        self._longest_ns = 0
+
+    def record(self, duration_ns: int) -> None:
+        """Add one duration."""
+        self._longest_ns = max(self._longest_ns, duration_ns)
+        self._histogram.record_value(min(max(duration_ns // 1000, 1), _HIGHEST_US))
+
+    @property
+    def count(self) -> int:
+        """Durations recorded."""
+        return int(self._histogram.get_total_count())
+
+    def ms(self, percentile: float) -> float:
+        """A percentile (0..100) in milliseconds; 0 when nothing was recorded."""
+        if not self.count:
+            return 0.0
+        return round(float(self._histogram.get_value_at_percentile(percentile)) / 1000, 3)
+
+    @property
+    def max_ms(self) -> float:
+        """The longest duration in milliseconds."""
+        return round(self._longest_ns / 1e6, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCounts:
+    """Frames read from the source, written to the sinks, dropped and repeated on the way: in + repeated = out + dropped
+    at the end of a complete run."""
+
+    into: int = 0
+    out: int = 0
+    dropped: int = 0
+    repeated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The figures of one run. `to_dict` is what `--stats FILE.json` holds."""
+
+    frames: FrameCounts
+    seconds: float
+    latency: Meter
+    stages: dict[str, Meter]
+    links: dict[str, dict[str, int]]
+    backend: str
+    device: str
+    bundle: str
+    size: tuple[int, int]
+    steps: int
+    restarts: int = 0
+    warnings: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def fps(self) -> float:
+        """Frames that came out, over the time from the first read to the last hand-over."""
+        return self.frames.out / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        latency = self.latency
+        return {
+            "frames": {
+                "in": self.frames.into,
+                "out": self.frames.out,
+                "dropped": self.frames.dropped,
+                "repeated": self.frames.repeated,
+            },
+            "fps": round(self.fps, 3),
+            "seconds": round(self.seconds, 3),
+            "latency_ms": {
+                "p50": latency.ms(50),
+                "p95": latency.ms(95),
+                "p99": latency.ms(99),
+                "max": latency.max_ms,
+            },
+            "stages": {
+                name: {"ms_p50": meter.ms(50), "ms_p95": meter.ms(95), "count": meter.count}
+                for name, meter in self.stages.items()
+            },
+            "links": self.links,
+            "restarts": self.restarts,
+            "backend": self.backend,
+            "device": self.device,
+            "bundle": self.bundle,
+            "size": list(self.size),
+            "steps": self.steps,
+        }

@@ -1,0 +1,164 @@
+"""A graph fed by the caller: pictures pushed in, styled pictures returned."""
+
+import queue
+import threading
+from dataclasses import replace
+from fractions import Fraction
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.graph.build import predict_settings
+from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.meters import Stats
+from warpfuse.graph.run import Running, prepare
+from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.stage import VideoInfo
+
+Picture = npt.NDArray[np.uint8]
+
+_LIVE = ("prompt", "strength", "steps", "stages")
+"""Keys that may change between frames; the others are built in."""
+
+
+class Pipeline:
+    """The graph as an object. A context manager; one thread pushes.
+
+        with Pipeline(prompt="ink", size=(512, 288)) as pipeline:
+            styled = pipeline.push(picture)
+
+    The keywords are the keys of a graph file but for source and sinks. Without `size` the first picture's shape and the
+    bundle's own size decide. Raises BadInput.
+    """
+
+    def __init__(self, **keys: Any) -> None:
+        refused = {"source", "sinks", "frames"} & keys.keys()
+        if refused:
+            raise ConfigError(f"{', '.join(sorted(refused))}: a Pipeline is fed by push(); use warpfuse.run for files")
+        self._keys = keys
+        self._config = validate(keys)
+        self._running: Running | None = None
+        self._in: queue.Queue[Picture | None] = queue.Queue()
+        self._out: queue.Queue[RawFrame | None] = queue.Queue()
+
+    def __enter__(self) -> "Pipeline":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def push(self, rgb: Picture) -> Picture | None:
+        """Style one picture, uint8 [h, w, 3] RGB; returns it at the pipeline's size, uint8 [h', w', 3].
+
+        None while the pipe fills: never with the graph as it is, one step after the other; callers allow for it.
+        Raises BadInput for another type or shape, StreamLost or StageFailed when the graph broke off.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise ConfigError(f"push: expected uint8 [h, w, 3], got {rgb.dtype} {list(rgb.shape)}")
+        running = self._running or self._open((rgb.shape[1], rgb.shape[0]))
+        self._in.put(np.array(rgb, order="C"))  # a copy: the caller may draw into theirs while the stages read
+        frame = self._out.get()
+        if frame is None:
+            self._running = None
+            try:
+                running.wait()
+            finally:
+                running.close()
+            raise WarpfuseError("the pipeline has ended")
+        return frame.rgb
+
+    def update(self, **keys: Any) -> None:
+        """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
+        merged = _merged(self._keys, keys)
+        config = validate(merged)
+        changed = [
+            name
+            for name in GraphConfig.model_fields
+            if name not in _LIVE and getattr(config, name) != getattr(self._config, name)
+        ]
+        if changed:
+            raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
+        if self._running is not None:
+            predict_settings(config, self._running.materials.bundle)
+            self._running.book.publish(config)
+        self._keys, self._config = merged, config
+
+    def close(self) -> Stats | None:
+        """End the graph; its figures, or None if nothing was pushed."""
+        running, self._running = self._running, None
+        if running is None:
+            return None
+        self._in.put(None)
+        try:
+            return running.wait()
+        finally:
+            running.close()
+
+    def _open(self, shape: tuple[int, int]) -> Running:
+        materials = prepare(self._config, shape, say=lambda line: None)
+        config = self._config.model_copy(update={"source": "push()", "sinks": ("push()",)})
+        source = _PushSource(self._in, shape)
+        running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
+        try:
+            running.open(lambda _: _ReturnSink(self._out))
+        except BaseException:
+            running.close()
+            raise
+        self._running = running
+        return running
+
+
+class _PushSource:
+    """Frames from a queue; None in it is the end."""
+
+    warning = None
+
+    def __init__(self, pictures: "queue.Queue[Picture | None]", shape: tuple[int, int]) -> None:
+        self.info = VideoInfo(shape[0], shape[1], Fraction(25), Fraction(1, 1_000_000_000), live=True)
+        self._pictures = pictures
+        self._seq = 0
+
+    def read(self) -> RawFrame | None:
+        picture = self._pictures.get()
+        if picture is None:
+            return None
+        frame = RawFrame(Stamp(self._seq, self._seq * 40_000_000), picture)
+        self._seq += 1
+        return frame
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _ReturnSink:
+    """Frames into a queue; None in it says that no more will come."""
+
+    def __init__(self, frames: "queue.Queue[RawFrame | None]") -> None:
+        self.notes: list[str] = []
+        self._frames = frames
+
+    def write(self, frame: RawFrame) -> None:
+        self._frames.put(frame)
+
+    def close(self, complete: bool) -> None:
+        self._frames.put(None)
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse."""
+    merged = dict(old)
+    for key, value in new.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    weight_given = "weight" in (new.get("stages") or {}).get("fuse", {})
+    if "fusion" in new and not weight_given:
+        stages = dict(merged.get("stages") or {})
+        fuse = {k: v for k, v in (stages.get("fuse") or {}).items() if k != "weight"}
+        merged["stages"] = {**stages, "fuse": fuse}
+    elif weight_given and "fusion" not in new:
+        merged.pop("fusion", None)
+    return merged

@@ -1,0 +1,262 @@
+"""Run one stage in one thread: gather a frame from every inlet, call the stage, deliver to every outlet.
+
+The rules of synchronous dataflow: a stage fires when each of its inputs has a frame, takes one from each and gives one
+to each outlet. A feedback link starts with `delay` empty frames, which is what lets a loop start. Everything a thread
+waits for comes as a message on one of its own sockets, so one poll covers frames, credits, ends and failures.
+
+How a run ends: EOS travels down the links behind the last frame. A stage that fails sends ERROR down, which makes the
+sinks discard what is not complete, and BYE up, which makes everything before it stop.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import zmq
+
+from warpfuse.graph.link import Inlet, Outlet
+from warpfuse.graph.meters import Meter
+from warpfuse.graph.settings import SettingsBook
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.stage import Sink, Source, Stage
+
+Clock = Callable[[], int]
+
+
+class FirstError:
+    """The error that stopped the run: the first one wins, those it caused are not kept. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.stage: str | None = None
+        self.error: BaseException | None = None
+
+    def record(self, stage: str, error: BaseException) -> None:
+        """Keep the error unless there is one already."""
+        with self._lock:
+            if self.error is None:
+                self.stage, self.error = stage, error
+
+
+class _NeighbourGone(Exception):
+    """Another stage failed; `origin` is its name if it is known."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+
+class Runner(threading.Thread):
+    """A thread, its links and its figures. Subclasses say what happens to a frame.
+
+    `meter` holds the time spent in the stage itself, without any waiting.
+    """
+
+    def __init__(self, name: str, clock: Clock, first_error: FirstError) -> None:
+        super().__init__(name=f"wf:{name}", daemon=True)
+        self.stage_name = name
+        self.meter = Meter()
+        self.frames = 0
+        self.inlets: list[Inlet] = []
+        self.outlets: list[Outlet] = []
+        self._clock = clock
+        self._first_error = first_error
+        self._poller = zmq.Poller()
+
+    def connect(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet]) -> None:
+        """Attach the links, inlets in the order of the stage's inputs. Before `start`."""
+        self.inlets, self.outlets = list(inlets), list(outlets)
+        for end in self._ends:
+            self._poller.register(end.socket, zmq.POLLIN)
+
+    def disconnect(self) -> None:
+        """Close the links. After the thread has ended."""
+        for end in self._ends:
+            end.close()
+
+    @property
+    def _ends(self) -> list[Inlet | Outlet]:
+        return [*self.inlets, *self.outlets]
+
+    def run(self) -> None:
+        """The thread: work, then end the links, whatever happened."""
+        failed: str | None = None
+        try:
+            self._work()
+        except _NeighbourGone as gone:
+            failed = gone.origin
+        except BaseException as error:  # noqa: BLE001  (recorded, and raised where the run was started)
+            failed = self.stage_name
+            self._first_error.record(self.stage_name, error)
+        try:
+            self._close(complete=failed is None)
+        except BaseException as error:  # noqa: BLE001
+            failed = failed or self.stage_name
+            self._first_error.record(self.stage_name, error)
+        self._end_links(failed)
+
+    def _work(self) -> None:
+        raise NotImplementedError
+
+    def _close(self, complete: bool) -> None:
+        raise NotImplementedError
+
+    def _gather(self) -> bool:
+        """Wait until every inlet has a frame: True. False at the end of the stream."""
+        while True:
+            self._check_neighbours()
+            if all(inlet.ready for inlet in self.inlets):
+                return True
+            if any(inlet.ended and not inlet.ready for inlet in self.inlets if not inlet.plan.delay):
+                return False
+            self._wait()
+
+    def _deliver(self, seq: int, value: Any) -> None:
+        """Offer a value to every outlet, waiting for the slow ones."""
+        for outlet in self.outlets:
+            while outlet.blocked:
+                self._wait()
+                self._check_neighbours()
+            outlet.offer(seq, value)
+
+    def _check_neighbours(self) -> None:
+        for inlet in self.inlets:
+            if inlet.failed is not None:
+                raise _NeighbourGone(inlet.failed)
+        for outlet in self.outlets:
+            if outlet.closed and not outlet.plan.delay:
+                raise _NeighbourGone(outlet.plan.receiver)
+
+    def _wait(self) -> None:
+        ready = dict(self._poller.poll())
+        for end in self._ends:
+            if end.socket in ready:
+                end.receive()
+
+    def _end_links(self, failed: str | None) -> None:
+        for inlet in self.inlets:
+            inlet.bye()
+        for outlet in self.outlets:
+            outlet.finish(failed)
+        while not all(outlet.finished for outlet in self.outlets):
+            self._wait()
+
+
+class SourceRunner(Runner):
+    """Reads frames, stamps them with the clock and the version of the settings, and sends them on.
+
+    stopped  asked before each frame: True ends the stream
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        clock: Clock,
+        first_error: FirstError,
+        *,
+        stopped: Callable[[], bool],
+        book: SettingsBook,
+    ) -> None:
+        super().__init__(name, clock, first_error)
+        self._source = source
+        self._stopped = stopped
+        self._book = book
+        self.started_ns = 0
+
+    def _work(self) -> None:
+        self.started_ns = self._clock()
+        while not self._stopped():
+            begun = self._clock()
+            raw = self._source.read()
+            now = self._clock()
+            if raw is None:
+                return
+            self.meter.record(now - begun)
+            self.frames += 1
+            stamp = replace(raw.stamp, arrived_ns=now, settings=self._book.newest)
+            self._deliver(stamp.seq, RawFrame(stamp, raw.rgb))
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Wait until the frame is sent: a thread that blocks in `read` would not see the credit for it arrive."""
+        while any(outlet.waiting for outlet in self.outlets):
+            self._wait()
+            self._check_neighbours()
+
+    def _close(self, complete: bool) -> None:
+        self._source.close()
+
+
+class StageRunner(Runner):
+    """Calls a stage for every frame.
+
+    settings_of  picks the stage's own settings out of a version of the book; None for a stage that has none
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stage: Stage,
+        clock: Clock,
+        first_error: FirstError,
+        *,
+        book: SettingsBook,
+        settings_of: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__(name, clock, first_error)
+        self._stage = stage
+        self._book = book
+        self._settings_of = settings_of
+        self._version = 0
+
+    def _work(self) -> None:
+        leading = next(i for i, inlet in enumerate(self.inlets) if not inlet.plan.delay)
+        while self._gather():
+            frames = [inlet.take() for inlet in self.inlets]
+            stamp = frames[leading].stamp
+            if stamp.settings != self._version:
+                self._version = stamp.settings
+                if self._settings_of is not None:
+                    self._stage.update(self._settings_of(self._book[stamp.settings]))
+            begun = self._clock()
+            out = self._stage(*frames)
+            self.meter.record(self._clock() - begun)
+            self.frames += 1
+            for inlet in self.inlets:
+                inlet.done()
+            self._deliver(stamp.seq, out)
+
+    def _close(self, complete: bool) -> None:
+        self._stage.close()
+
+
+class SinkRunner(Runner):
+    """Hands every frame to a sink and records its latency since it arrived at the source."""
+
+    def __init__(self, name: str, sink: Sink, clock: Clock, first_error: FirstError) -> None:
+        super().__init__(name, clock, first_error)
+        self._sink = sink
+        self.latency = Meter()
+        self.ended_ns = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """What the sink has to tell at the end."""
+        return self._sink.notes
+
+    def _work(self) -> None:
+        while self._gather():
+            frame = self.inlets[0].take()
+            begun = self._clock()
+            self._sink.write(frame)
+            now = self._clock()
+            self.meter.record(now - begun)
+            self.latency.record(now - frame.stamp.arrived_ns)
+            self.frames += 1
+            self.inlets[0].done()
+
+    def _close(self, complete: bool) -> None:
+        self._sink.close(complete)
+        self.ended_ns = self._clock()

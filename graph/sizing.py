@@ -1,0 +1,41 @@
+"""The size the networks run at."""
+
+import math
+
+from warpfuse.engine.bundle import Sizes
+from warpfuse.graph.errors import ConfigError
+
+
+def choose_size(asked: tuple[int, int] | None, source: tuple[int, int], sizes: Sizes) -> tuple[tuple[int, int], str]:
+    """(width, height) in pixels, and a line that says how it came about if it is not what was asked or given.
+
+    asked   as in `--size`; rounded to the bundle's multiple
+    source  of the source as displayed; without `asked` its shape is kept, its long side at most the bundle's
+            default if that leaves the short one long enough
+
+    Raises ConfigError when the size is below what the networks take.
+    """
+    width, height = asked or _fitted(source, sizes)
+    size = (_rounded(width, sizes.multiple), _rounded(height, sizes.multiple))
+    if min(size) < sizes.minimum:
+        raise ConfigError(
+            f"size {width}x{height}: this bundle takes {sizes.minimum} pixels or more each way. Give a larger --size"
+        )
+    if asked is not None and size != asked:
+        return (
+            size,
+            f"size {width}x{height} rounded to {size[0]}x{size[1]}: the networks take multiples of {sizes.multiple}",
+        )
+    if asked is None and size != source:
+        return size, f"source is {source[0]}x{source[1]}, running at {size[0]}x{size[1]} (--size changes it)"
+    return size, ""
+
+
+def _fitted(source: tuple[int, int], sizes: Sizes) -> tuple[float, float]:
+    scale = min(1.0, sizes.default_long_side / max(source))
+    scale = max(scale, sizes.minimum / min(source))  # a ribbon, or a source smaller than the networks take
+    return source[0] * scale, source[1] * scale
+
+
+def _rounded(length: float, multiple: int) -> int:
+    return max(1, math.floor(length / multiple + 0.5)) * multiple

@@ -1,0 +1,54 @@
+"""The plan is a dataflow graph that can run: every input fed once, every cycle broken by a delay."""
+
+import pytest
+
+from warpfuse.engine import load_bundle
+from warpfuse.graph.build import Materials, open_stage
+from warpfuse.graph.config import validate
+from warpfuse.graph.plan import plan_graph
+
+CONFIGS = [{}, {"fusion": 0}, {"sinks": ["a.mp4", "null:", "b.mp4"]}]
+
+
+def plan(raw, **options):
+    return plan_graph(validate({"source": "in.mp4", "sinks": ["out.mp4"], **raw}), **options)
+
+
+@pytest.mark.parametrize("raw", CONFIGS)
+def test_every_input_is_fed_by_exactly_one_link(raw):
+    graph = plan(raw)
+    for node in graph.nodes:
+        assert [link.port for link in graph.links_into(node)] == list(node.inputs)
+    assert len({link.name for link in graph.links}) == len(graph.links)
+
+
+@pytest.mark.parametrize("raw", CONFIGS)
+def test_without_the_delayed_links_there_is_no_cycle(raw):
+    graph = plan(raw)
+    place = {node.name: number for number, node in enumerate(graph.nodes)}
+    for link in graph.links:
+        assert (place[link.sender] < place[link.receiver]) != bool(link.delay)
+
+
+def test_without_fusion_nothing_waits_for_the_past():
+    assert not any(link.delay for link in plan({"fusion": 0}).links)
+    assert any(link.delay for link in plan({"fusion": 0}, temporal=True).links), "unless it may be turned on later"
+
+
+def test_every_sink_has_its_own_link():
+    graph = plan({"sinks": ["a.mp4", "null:"]})
+    assert [link.receiver for link in graph.links if link.sender == "download"] == ["sink_1", "sink_2"]
+
+
+def test_slots_cover_writing_waiting_and_lent():
+    assert all(link.slots == 1 + link.mailbox + link.credits for link in plan({}).links)
+
+
+def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle):
+    config = validate({"bundle": exact_bundle})
+    materials = Materials(config, load_bundle(exact_bundle), (64, 64), "onnxruntime")
+    for node in plan({}).nodes:
+        if node.role == "stage":
+            stage = open_stage(node.kind, materials)
+            assert stage.inputs == node.inputs
+            stage.close()

@@ -1,0 +1,145 @@
+"""Threads, links and stages together: order, joins, feedback, ends and failures. No networks, no clock."""
+
+import itertools
+import threading
+
+import pytest
+import zmq
+from machines import Counting, Keeping, Passing
+
+from warpfuse.graph.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.runner import FirstError, SinkRunner, SourceRunner, StageRunner
+from warpfuse.graph.settings import SettingsBook
+from warpfuse.graph.slots import SlotTable
+
+
+class Rig:
+    """A graph from a list of (sender, receiver, port, delay); parts by name."""
+
+    def __init__(self, parts, links, book=None):
+        self.context, self.first_error, self.stop = zmq.Context(), FirstError(), threading.Event()
+        self.book = book or SettingsBook("first")
+        ticks = itertools.count()
+        self.runners = {name: self._runner(name, part, lambda: next(ticks)) for name, part in parts.items()}
+        inlets, outlets = {name: [] for name in parts}, {name: [] for name in parts}
+        for sender, receiver, port, delay in links:
+            plan = LinkPlan(f"{sender}->{receiver}.{port}", sender, receiver, port, delay=delay)
+            table = SlotTable(plan.slots)
+            outlets[sender].append(Outlet(self.context, plan, table, 1))
+            inlets[receiver].append(Inlet(self.context, plan, table, 1))
+        for name, runner in self.runners.items():
+            runner.connect(inlets[name], outlets[name])
+
+    def _runner(self, name, part, clock):
+        if isinstance(part, Counting):
+            return SourceRunner(name, part, clock, self.first_error, stopped=self.stop.is_set, book=self.book)
+        if isinstance(part, Keeping):
+            return SinkRunner(name, part, clock, self.first_error)
+        return StageRunner(name, part, clock, self.first_error, book=self.book, settings_of=lambda version: version)
+
+    def run(self):
+        for runner in self.runners.values():
+            runner.start()
+        for runner in self.runners.values():
+            runner.join(30)
+        assert not any(runner.is_alive() for runner in self.runners.values()), "a thread did not end"
+        for runner in self.runners.values():
+            runner.disconnect()
+        self.context.term()
+        return self
+
+
+LINE = [("source", "a", "frame", 0), ("a", "b", "frame", 0), ("b", "sink", "frame", 0)]
+DIAMOND = [
+    ("source", "a", "frame", 0),
+    ("a", "b", "frame", 0),
+    ("a", "c", "frame", 0),
+    ("b", "join", "left", 0),
+    ("c", "join", "right", 0),
+    ("join", "sink", "frame", 0),
+]
+LOOP = [("source", "a", "frame", 0), ("b", "a", "past", 1), ("a", "b", "frame", 0), ("b", "sink", "frame", 0)]
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2, 100])
+def test_every_frame_comes_out_once_and_in_order(frames):
+    sink = Keeping()
+    rig = Rig({"source": Counting(frames), "a": Passing(), "b": Passing(), "sink": sink}, LINE).run()
+    assert sink.seen == list(range(frames))
+    assert (sink.complete, rig.first_error.error) == (True, None)
+
+
+def test_a_join_takes_the_same_frame_from_every_input():
+    join, sink = Passing(inputs=("left", "right")), Keeping()
+    Rig(
+        {"source": Counting(50), "a": Passing(), "b": Passing(), "c": Passing(), "join": join, "sink": sink}, DIAMOND
+    ).run()
+    assert join.seen == [(seq, seq) for seq in range(50)]
+
+
+def test_a_loop_sees_the_frame_before_and_first_nothing():
+    loop, sink = Passing(inputs=("frame", "past")), Keeping()
+    Rig({"source": Counting(50), "a": loop, "b": Passing(), "sink": sink}, LOOP).run()
+    assert loop.seen == [(0, None)] + [(seq, seq - 1) for seq in range(1, 50)]
+    assert sink.seen == list(range(50))
+
+
+def test_no_link_ever_holds_more_than_its_slots():
+    rig = Rig({"source": Counting(200), "a": Passing(), "b": Passing(), "sink": Keeping()}, LINE).run()
+    for runner in rig.runners.values():
+        for outlet in runner.outlets:
+            assert (outlet.sent, outlet.dropped) == (200, 0)
+            assert 1 <= outlet.peak <= outlet.plan.slots
+
+
+@pytest.mark.parametrize("links", [LINE, LOOP], ids=["line", "loop"])
+@pytest.mark.parametrize("failing", ["a", "b"])
+def test_the_first_error_names_its_stage_ends_every_thread_and_discards_the_output(failing, links):
+    stages = {"a": Passing(), "b": Passing()}
+    stages[failing].fails_at = 7
+    sink, source = Keeping(), Counting(10_000)
+    rig = Rig({"source": source, **stages, "sink": sink}, links).run()
+    assert (rig.first_error.stage, str(rig.first_error.error)) == (failing, "out of paint")
+    assert sink.complete is False
+    assert sink.seen == list(range(len(sink.seen))) and len(sink.seen) <= 7
+    assert source.seq < 10_000 and source.closed and all(stage.closed for stage in stages.values())
+
+
+def test_a_sink_that_fails_stops_the_source_and_the_other_sink_discards():
+    failing, other, source = Keeping(fails_at=5), Keeping(), Counting(10_000)
+    links = [*LINE[:2], ("b", "bad", "frame", 0), ("b", "good", "frame", 0)]
+    rig = Rig({"source": source, "a": Passing(), "b": Passing(), "bad": failing, "good": other}, links).run()
+    assert rig.first_error.stage == "bad" and source.seq < 10_000
+    assert (failing.complete, other.complete) == (False, False)
+
+
+def test_a_stopped_source_ends_the_run_with_complete_outputs():
+    sink, source = Keeping(), Counting(10_000)
+    rig = Rig({"source": source, "a": Passing(), "b": Passing(), "sink": sink}, LINE)
+    read, rig_stop = source.read, rig.stop
+
+    def read_and_stop():
+        if source.seq == 20:
+            rig_stop.set()
+        return read()
+
+    source.read = read_and_stop
+    rig.run()
+    assert (sink.complete, sink.seen) == (True, list(range(21)))
+
+
+def test_new_settings_reach_every_stage_before_the_same_frame():
+    stages = {"a": Passing(), "b": Passing()}
+    book, source = SettingsBook("first"), Counting(40)
+    rig = Rig({"source": source, **stages, "sink": Keeping()}, LINE, book)
+    read = source.read
+
+    def read_and_change():
+        frame = read()
+        if frame is not None and frame.stamp.seq == 13:
+            book.publish("second")
+        return frame
+
+    source.read = read_and_change
+    rig.run()
+    assert stages["a"].settings == stages["b"].settings == [(13, "second")]
