@@ -1,0 +1,169 @@
+"""The command line: what it writes, its exit codes, and one clear line for everything that cannot be."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+PATTERN = "pattern:96x64@25,frames=12"
+
+
+@pytest.fixture
+def run(command, exact_bundle, tmp_path):
+    def run_it(*arguments, source=PATTERN, sink=tmp_path / "out.mp4", bundle=exact_bundle):
+        return command("run", "--source", source, "--sink", sink, "--bundle", bundle, *arguments)
+
+    return run_it
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_run_writes_the_video_and_the_figures(run, tmp_path):
+    code, out, err = run("--stats", tmp_path / "stats.json", "--prompt", "same", "--size", "96x64", "--seed", "2")
+    assert (code, out) == (0, "")
+    assert frames_of(tmp_path / "out.mp4") == 12
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    assert stats["frames"]["out"] == 12 and stats["size"] == [96, 64]
+    assert "12 frames of 96x64" in err
+
+
+def test_flags_override_the_file_and_the_file_overrides_the_defaults(command, exact_bundle, tmp_path):
+    graph, stats = tmp_path / "graph.yaml", tmp_path / "stats.json"
+    graph.write_text(
+        f"source: '{PATTERN}'\nsinks: ['null:']\nbundle: {exact_bundle}\nsteps: 3\nframes: 4\n"
+        "stages: {fuse: {weight: 0.9}}\n"
+    )
+    code, _, _ = command("run", graph, "--frames", "2", "--fusion", "0", "--stats", stats)
+    figures = json.loads(stats.read_text())
+    assert code == 0
+    assert (figures["steps"], figures["frames"]["out"]) == (3, 2)
+    assert "warp" not in figures["stages"], "--fusion 0 overrides the file's weight"
+
+
+def test_set_reaches_a_stage(run, tmp_path):
+    code, _, _ = run("--set", "stages.fuse.weight=0", "--stats", tmp_path / "stats.json")
+    assert code == 0 and "warp" not in json.loads((tmp_path / "stats.json").read_text())["stages"]
+
+
+BAD = [
+    (["--fusion", "1.5"], "fusion: expected a number from 0 to 1, got '1.5'"),
+    (["--steps", "9"], "steps: "),
+    (["--size", "big"], "WIDTHxHEIGHT"),
+    (["--prompt", "castle"], "no style called 'castle'"),
+    (["--backend", "onxruntime"], "no backend called 'onxruntime'"),
+    (["--device", "cuda:0"], "--device cpu"),
+    (["--set", "stages.fuse.wieght=1"], "did you mean 'stages.fuse.weight'"),
+    (["--bundle", "nothing"], "no bundle called 'nothing'"),
+    (["--stats", "/nowhere/stats.json"], "/nowhere/stats.json"),
+    (["--nonsense"], "--nonsense"),
+    (["a.yaml", "b.yaml"], "b.yaml"),
+]
+
+
+@pytest.mark.parametrize("arguments, says", BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_is_one_line_and_exit_2_and_leaves_nothing(run, tmp_path, arguments, says):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err and err.count("\n") == 1 and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def sources(folder):
+    (folder / "text.mp4").write_text("this is no film\n" * 100)
+    (folder / "empty.mp4").write_bytes(b"")
+    return ["nothing.mp4", "text.mp4", "empty.mp4", "."]
+
+
+@pytest.mark.parametrize("which", range(4), ids=["missing", "text", "empty", "folder"])
+def test_a_source_that_is_no_video_is_one_line_and_exit_2(run, tmp_path, which):
+    media = tmp_path / "media"
+    media.mkdir()
+    name = sources(media)[which]
+    code, _, err = run(source=media / name)
+    assert code == 2 and err.count("\n") == 1 and not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("sink", ["nowhere/out.mp4", "out.xyz", "."])
+def test_a_sink_that_cannot_be_is_one_line_and_exit_2(run, tmp_path, sink):
+    code, _, err = run(sink=tmp_path / sink)
+    assert code == 2 and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_video_gives_what_decodes_and_says_so(run, tmp_path):
+    assert run(sink=tmp_path / "whole.mkv", source="pattern:96x64@25,frames=100")[0] == 0
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "torn.mkv").write_bytes(whole[: len(whole) // 2])
+    code, _, err = run(source=tmp_path / "torn.mkv")
+    frames = frames_of(tmp_path / "out.mp4")
+    assert code == 0 and 0 < frames < 100
+    assert str(frames) in err
+
+
+def test_a_stage_that_fails_is_exit_4(run, monkeypatch, tmp_path):
+    from warpfuse.stages.download import Download
+
+    def broken(self, frame):
+        raise RuntimeError("out of paint")
+
+    monkeypatch.setattr(Download, "__call__", broken)
+    code, _, err = run()
+    assert code == 4 and "stage download: RuntimeError: out of paint" in err and list(tmp_path.iterdir()) == []
+
+
+def test_a_sink_that_is_lost_is_exit_3(run, monkeypatch):
+    from warpfuse.stages.errors import SinkLost
+    from warpfuse.stages.sinks.null import NullSink
+
+    def full(self, frame):
+        raise SinkLost("the disk is full")
+
+    monkeypatch.setattr(NullSink, "write", full)
+    code, _, err = run(sink="null:")
+    assert code == 3 and "the disk is full" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_a_whole_file_and_the_figures(exact_bundle, tmp_path, number):
+    out, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
+    arguments = ["run", "--source", "pattern:96x64@25,frames=1000000", "--sink", str(out), "--bundle", exact_bundle]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from warpfuse.cli import main; main()", *arguments, "--stats", str(stats)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size for path in tmp_path.iterdir()) and time.monotonic() < deadline:
+        os.sched_yield()  # the temporary file grows when frames are being written
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert frames_of(out) == json.loads(stats.read_text())["frames"]["out"] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
+
+
+def test_bundles_lists_styles(command, exact_bundle, monkeypatch):
+    monkeypatch.setenv("WARPFUSE_BUNDLES", str(Path(exact_bundle).parent))
+    code, out, _ = command("bundles")
+    assert code == 0 and "exact" in out and "negative" in out and "(default)" in out
+
+
+def test_a_graph_is_drawn(command, tmp_path):
+    code, out, _ = command("graph", "--svg", tmp_path / "graph.svg")
+    assert code == 0 and "predict" in out and "delay" in out
+    assert (tmp_path / "graph.svg").read_text().startswith("<svg")
+
+
+def test_help_and_version(command):
+    assert command("--help")[0] == 0
+    code, out, _ = command("version")
+    assert code == 0 and out.count(".") == 2
