@@ -1,0 +1,86 @@
+"""What does the graph cost, or gain, against a plain loop over the same stages?
+
+The loop calls the stages of the plan one after another in one thread: read, flow, networks, write. The graph runs the
+same stages with a thread each, so that decoding and encoding video overlap with the networks. Both read the same clip
+and write a file; they alternate, so that a machine that slows down slows both. Both get the same threads inside the
+networks and the flow.
+
+    python bench/bench_overhead.py [CLIP] [--frames N] [--rounds N] [--size WxH] [--bundle B]
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from plain import PlainLoop
+
+from warpfuse.demo import CLIP
+from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.run import Running, prepare
+from warpfuse.stages.sinks import open_sink
+from warpfuse.stages.sources import open_source, probe
+
+
+def plain_loop(config: GraphConfig, out: Path) -> float:
+    """Frames a second of one thread that calls everything in turn."""
+    with PlainLoop(config) as loop:
+        sink = open_sink(str(out), loop.info, loop.materials.size)
+        count, started = 0, time.perf_counter()
+        while (frame := loop.source.read()) is not None:
+            sink.write(loop.step(frame))
+            count += 1
+        sink.close(complete=True)
+        return count / (time.perf_counter() - started)
+
+
+def graph(config: GraphConfig, out: Path) -> float:
+    """Frames a second of the graph."""
+    info = probe(config.source)
+    materials = prepare(config, (info.width, info.height), lambda line: None)
+    source = open_source(config.source, size=materials.size, frames=config.frames)
+    running = Running(materials, source, threading.Event())
+    running.open(lambda _: open_sink(str(out), info, materials.size))
+    try:
+        return running.wait().fps
+    finally:
+        running.close()
+
+
+def main() -> None:
+    """Alternate the two and print the ratio; the last line is JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", nargs="?", default=str(CLIP))
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", default="256x256")
+    parser.add_argument("--bundle", default="embedded")
+    options = parser.parse_args()
+    keys = {"source": options.clip, "sinks": ["unused"], "bundle": options.bundle, "size": options.size}
+    config = validate({**keys, "frames": options.frames})
+    rates: dict[str, list[float]] = {"loop": [], "graph": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(-1, options.rounds):  # the first round warms up
+            for name, way in (("loop", plain_loop), ("graph", graph)):
+                rate = way(config, Path(folder) / f"{name}.mp4")
+                print(f"{'warm-up' if number < 0 else number}  {name:<6} {rate:6.2f} fps", flush=True)
+                if number >= 0:
+                    rates[name].append(rate)
+    ratios = [graph_rate / loop_rate for graph_rate, loop_rate in zip(rates["graph"], rates["loop"], strict=True)]
+    result = {
+        "bench": "overhead",
+        "size": options.size,
+        "loop_fps": round(statistics.median(rates["loop"]), 2),
+        "graph_fps": round(statistics.median(rates["graph"]), 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

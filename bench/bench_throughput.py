@@ -1,0 +1,63 @@
+"""How many frames a second does the embedded bundle restyle, from file to file, and what would be the most?
+
+The floor beside the figure is the time of the networks and the flow alone: were everything else free and the cores
+never idle, a frame would take the sum of their times.
+
+    python bench/bench_throughput.py [CLIP] [--size WxH ...] [--frames N] [--rounds N]
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from plain import PlainLoop
+
+from warpfuse.demo import CLIP
+from warpfuse.engine.backends.onnxruntime import SLOTS
+from warpfuse.graph.build import usable_cores
+from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.run import run
+
+HEAVY = ("encode", "flow", "encode_past", "predict", "decode")
+
+
+def floor_ms(config: GraphConfig) -> dict[str, float]:
+    """Median milliseconds of each network and of the flow, one at a time on an idle machine."""
+    with PlainLoop(config) as loop:
+        while (frame := loop.source.read()) is not None:
+            loop.step(frame)
+        return {name: round(statistics.median(loop.ms[name][SLOTS + 1 :]), 2) for name in HEAVY}
+
+
+def main() -> None:
+    """Measure each size; the last line is JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", nargs="?", default=str(CLIP))
+    parser.add_argument("--size", nargs="+", default=["256x256", "512x512"])
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    result: dict[str, Any] = {"bench": "throughput", "cores": usable_cores(), "sizes": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.size:
+            keys = {"source": options.clip, "sinks": [str(Path(folder) / "out.mp4")], "size": size}
+            config = validate({**keys, "frames": options.frames})
+            runs = [run(config).to_dict() for _ in range(options.rounds + 1)][1:]
+            floor = floor_ms(config.model_copy(update={"frames": 30}))
+            fps = statistics.median(one["fps"] for one in runs)
+            result["sizes"][size] = {
+                "fps": round(fps, 2),
+                "ms_a_frame": round(1000 / fps, 1),
+                "latency_p50_ms": statistics.median(one["latency_ms"]["p50"] for one in runs),
+                "floor_ms": round(sum(floor.values()), 1),
+                "networks_ms": floor,
+            }
+            print(f"{size}: {fps:.1f} fps, {1000 / fps:.1f} ms a frame; networks and flow alone {floor}", flush=True)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
