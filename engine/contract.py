@@ -1,12 +1,15 @@
 """The contract of an engine: one network, opened on one device by one backend."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from warpfuse.engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # for the types alone: the doctor must be able to say that torch is broken
 
 
 @dataclass(frozen=True, slots=True)

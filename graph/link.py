@@ -62,6 +62,7 @@ class Outlet:
         self.sent = 0
         self.peak = 0
         self.closed = False
+        self.failed: str | None = None
         self.socket = _socket(context, zmq.ROUTER)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unroutable message is an error, not silence
         self.socket.bind(plan.endpoint)
@@ -129,7 +130,7 @@ class Outlet:
                     self._table.release(message.slot, message.generation)
                 self._credits += message.grant
             elif isinstance(message, wire.Bye):
-                self.closed = True
+                self.closed, self.failed = True, message.failed
             elif message is not None:
                 raise WireError(f"link {self.plan.name}: a reader does not send {type(message).__name__}")
         self._pump()
@@ -195,9 +196,9 @@ class Inlet:
             self._send(wire.Credit(1, self._held.slot, self._held.generation))
             self._held = None
 
-    def bye(self) -> None:
-        """Tell the sender that nothing more is taken."""
-        self._send(wire.Bye())
+    def bye(self, failed: str | None = None) -> None:
+        """Tell the sender that nothing more is taken, and which stage failed if that is why."""
+        self._send(wire.Bye(failed))
 
     def receive(self) -> None:
         """Handle every message that has arrived. Raises WireError on one that does not fit."""

@@ -125,6 +125,8 @@ class Running:
                     progress(self._sinks[0].frames)
         error, stage = self._first_error.error, self._first_error.stage
         if error is None:
+            unexplained = [runner.stage_name for runner in self.runners if runner.failed is not None]
+            assert not unexplained, f"{', '.join(unexplained)} ended without a recorded error"
             return self._stats()
         if isinstance(error, WarpfuseError):
             raise error

@@ -50,7 +50,8 @@ class _NeighbourGone(Exception):
 class Runner(threading.Thread):
     """A thread, its links and its figures. Subclasses say what happens to a frame.
 
-    `meter` holds the time spent in the stage itself, without any waiting.
+    `meter` holds the time spent in the stage itself, without any waiting. `failed`, once the thread has ended, is the
+    stage because of which it did, None at the end of the stream.
     """
 
     def __init__(self, name: str, clock: Clock, first_error: FirstError) -> None:
@@ -58,6 +59,7 @@ class Runner(threading.Thread):
         self.stage_name = name
         self.meter = Meter()
         self.frames = 0
+        self.failed: str | None = None
         self.inlets: list[Inlet] = []
         self.outlets: list[Outlet] = []
         self._clock = clock
@@ -81,20 +83,19 @@ class Runner(threading.Thread):
 
     def run(self) -> None:
         """The thread: work, then end the links, whatever happened."""
-        failed: str | None = None
         try:
             self._work()
         except _NeighbourGone as gone:
-            failed = gone.origin
+            self.failed = gone.origin
         except BaseException as error:  # noqa: BLE001  (recorded, and raised where the run was started)
-            failed = self.stage_name
+            self.failed = self.stage_name
             self._first_error.record(self.stage_name, error)
         try:
-            self._close(complete=failed is None)
+            self._close(complete=self.failed is None)
         except BaseException as error:  # noqa: BLE001
-            failed = failed or self.stage_name
+            self.failed = self.failed or self.stage_name
             self._first_error.record(self.stage_name, error)
-        self._end_links(failed)
+        self._end_links(self.failed)
 
     def _work(self) -> None:
         raise NotImplementedError
@@ -103,13 +104,18 @@ class Runner(threading.Thread):
         raise NotImplementedError
 
     def _gather(self) -> bool:
-        """Wait until every inlet has a frame: True. False at the end of the stream."""
+        """Wait until every inlet has a frame: True. False at the end of the stream on all of them."""
         while True:
             self._check_neighbours()
             if all(inlet.ready for inlet in self.inlets):
                 return True
-            if any(inlet.ended and not inlet.ready for inlet in self.inlets if not inlet.plan.delay):
+            leading = [inlet for inlet in self.inlets if not inlet.plan.delay]
+            over = [inlet for inlet in leading if inlet.ended and not inlet.ready]
+            # All of them: a stage that left at the first end would pull the rug from under a sender still delivering.
+            if len(over) == len(leading):
                 return False
+            if over and len(over) + sum(inlet.ready for inlet in leading) == len(leading):
+                raise RuntimeError(f"{over[0].plan.name} ended a frame or more before the other inputs")
             self._wait()
 
     def _deliver(self, seq: int, value: Any) -> None:
@@ -125,8 +131,8 @@ class Runner(threading.Thread):
             if inlet.failed is not None:
                 raise _NeighbourGone(inlet.failed)
         for outlet in self.outlets:
-            if outlet.closed and not outlet.plan.delay:
-                raise _NeighbourGone(outlet.plan.receiver)
+            if outlet.failed is not None:
+                raise _NeighbourGone(outlet.failed)
 
     def _wait(self) -> None:
         ready = dict(self._poller.poll())
@@ -136,7 +142,7 @@ class Runner(threading.Thread):
 
     def _end_links(self, failed: str | None) -> None:
         for inlet in self.inlets:
-            inlet.bye()
+            inlet.bye(failed)
         for outlet in self.outlets:
             outlet.finish(failed)
         while not all(outlet.finished for outlet in self.outlets):

@@ -7,7 +7,7 @@ A message is two parts: a fixed 12-byte head, so that a router or a recorder nee
 
 The receiver opens with HELLO and grants credits; WELCOME answers with the slot table. The sender sends a FRAME only
 against a credit; CREDIT grants the next one and releases the slot in one message. EOS ends a link after its last frame,
-ERROR ends it because something upstream failed, BYE tells the sender that its reader is gone.
+ERROR ends it because something upstream failed, BYE tells the sender that its reader is gone and whether it failed.
 """
 
 import struct
@@ -73,7 +73,9 @@ class Error(_Message, frozen=True):
 
 
 class Bye(_Message, frozen=True):
-    """Receiver to sender: this reader takes nothing more."""
+    """Receiver to sender: this reader takes nothing more; because `failed` (a stage) failed, or None at the end."""
+
+    failed: Annotated[str, msgspec.Meta(max_length=200)] | None
 
 
 Message = Hello | Welcome | FrameMessage | Credit | Eos | Error | Bye

@@ -121,7 +121,7 @@ def test_a_reader_that_left_blocks_nobody(connect):
     for seq in range(5):
         outlet.offer(seq, seq)
     outlet.finish()
-    assert (outlet.closed, outlet.blocked, outlet.finished, outlet.sent) == (True, False, True, 0)
+    assert (outlet.closed, outlet.failed, outlet.blocked, outlet.finished, outlet.sent) == (True, None, False, True, 0)
 
 
 def test_a_message_in_the_wrong_direction_is_refused(connect):

@@ -77,6 +77,35 @@ def test_a_join_takes_the_same_frame_from_every_input():
     assert join.seen == [(seq, seq) for seq in range(50)]
 
 
+@pytest.mark.parametrize("slow", ["b", "c"])
+def test_a_join_that_has_all_it_needs_does_not_end_before_its_inputs_do(slow):
+    """One branch ends long before the other; the sender of both must not take the end for a failure."""
+
+    class Slow(Passing):
+        def __call__(self, *frames):
+            for _ in range(20_000):
+                pass
+            return super().__call__(*frames)
+
+    stages = {name: Slow() if name == slow else Passing() for name in ("a", "b", "c")}
+    for frames in (1, 2, 3, 5):
+        join, sink = Passing(inputs=("left", "right")), Keeping()
+        links = [*DIAMOND, ("b", "sink_2", "frame", 0)]
+        other = Keeping()
+        rig = Rig({"source": Counting(frames), **stages, "join": join, "sink": sink, "sink_2": other}, links).run()
+        assert (sink.complete, other.complete) == (True, True)
+        assert [runner.failed for runner in rig.runners.values()] == [None] * 7
+
+
+def test_inputs_that_end_out_of_step_are_a_fault_not_an_end():
+    sources = {"one": Counting(5), "two": Counting(6)}
+    links = [("one", "join", "left", 0), ("two", "join", "right", 0), ("join", "sink", "frame", 0)]
+    sink = Keeping()
+    rig = Rig({**sources, "join": Passing(inputs=("left", "right")), "sink": sink}, links).run()
+    assert rig.first_error.stage == "join" and "one->join.left ended" in str(rig.first_error.error)
+    assert sink.complete is False
+
+
 def test_a_loop_sees_the_frame_before_and_first_nothing():
     loop, sink = Passing(inputs=("frame", "past")), Keeping()
     Rig({"source": Counting(50), "a": loop, "b": Passing(), "sink": sink}, LOOP).run()

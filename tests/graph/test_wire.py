@@ -17,7 +17,8 @@ MESSAGES = [
     wire.Credit(1, -1, 0),
     wire.Eos(1000),
     wire.Error("predict"),
-    wire.Bye(),
+    wire.Bye(None),
+    wire.Bye("predict"),
 ]
 
 
@@ -36,7 +37,7 @@ def test_another_epoch_is_ignored():
 
 
 def test_an_older_version_is_refused_by_name():
-    head, body = wire.encode(wire.Bye(), epoch=0)
+    head, body = wire.encode(wire.Bye(None), epoch=0)
     with pytest.raises(WireError, match="version 0"):
         wire.decode([head[:2] + b"\0" + head[3:], body], epoch=0)
 
