@@ -1,8 +1,8 @@
 """From the host onto the device: uint8 RGB to float32 in [0, 1], at the size the networks take."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from warpfuse.stages.frame import Frame, RawFrame
 
@@ -30,7 +30,7 @@ class Upload:
     def _resized(self, rgb: Tensor) -> Tensor:
         if tuple(rgb.shape[2:]) == self._size:
             return rgb
-        return F.interpolate(rgb, self._size, mode="bilinear", antialias=True, align_corners=False)
+        return interpolate(rgb, self._size, mode="bilinear", antialias=True, align_corners=False)
 
     def update(self, settings: object) -> None:
         """Nothing here can be changed while frames flow."""

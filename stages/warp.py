@@ -27,8 +27,8 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "bicubic") -> Tens
 
     Outside, the border pixel goes on. Positions are float32: at width w they are off by at most w 2^-23 px, so a zero
     or integer flow gives the (shifted) input to within that times the local slope, and exactly for widths and heights
-    that are powers of two. On a CPU bicubic and bilinear go through OpenCV where that is as exact (integer flows are then
-    exact shifts at any size) and several times as fast; the two agree to 1e-4 on pictures in [0, 1].
+    that are powers of two. On a CPU bicubic and bilinear go through OpenCV where that is as exact (integer flows are
+    then exact shifts at any size) and several times as fast; the two agree to 1e-4 on pictures in [0, 1].
     Never warp noise, or a noisy latent: interpolation takes its variance away (half a pixel leaves a quarter).
     Raises ValueError when the sizes differ.
     """

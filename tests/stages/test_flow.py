@@ -26,7 +26,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "balanced", "medium"])
 def test_a_camera_that_pans_is_followed(preset):
     flow = Flow(FlowSettings(preset=preset))
     frames = [flow(frame_of(rgb, i)) for i, rgb in enumerate(pan(3, 96, 128, (3, -2)))]

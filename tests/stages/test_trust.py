@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 from fields import constant_flow, texture
 from pydantic import ValidationError
+from torch.nn.functional import conv2d, max_pool2d, pad
 
 from warpfuse.stages.trust import (
     TrustSettings,
@@ -50,6 +53,20 @@ def test_photometric_trust_ends_at_the_threshold_or_fades_behind_it():
     prev = torch.tensor([0.05, 0.101, 0.125, 0.2]).view(1, 1, 1, 4).expand(1, 3, 1, 4)
     assert photometric(cur, prev, 0.1).flatten().tolist() == [1, 0, 0, 0]
     assert photometric(cur, prev, 0.1, 0.5).flatten().tolist() == pytest.approx([1, 0.98, 0.5, 0], abs=1e-5)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5])
+@pytest.mark.parametrize("size", [(32, 48), (9, 7)])
+def test_the_filters_on_a_cpu_are_those_of_every_other_device(radius, size):
+    """On a CPU they go through OpenCV; elsewhere through torch, as written out here."""
+    m = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    grown = 1 - max_pool2d(1 - m, 2 * radius + 1, 1, radius)
+    assert torch.equal(dilate_distrust(m, radius), grown)
+    row = torch.tensor([float(math.comb(2 * radius, k)) for k in range(2 * radius + 1)]) / 4**radius
+    padded = pad(m, (radius,) * 4, "replicate")
+    blurred = conv2d(conv2d(padded, row.view(1, 1, 1, -1)), row.view(1, 1, -1, 1))
+    assert torch.allclose(feather(m, radius), blurred, atol=1e-6)
+    assert not torch.allclose(feather(m, radius + 1), blurred, atol=1e-3)  # the control
 
 
 def test_distrust_grows_by_the_radius():
