@@ -14,7 +14,7 @@ from warpfuse.stages.decode import Decode
 from warpfuse.stages.download import Download
 from warpfuse.stages.encode import Encode
 from warpfuse.stages.flow import Flow
-from warpfuse.stages.fuse import Fuse
+from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import level_at, levels
 from warpfuse.stages.predict import Predict, PredictSettings, Sampling
 from warpfuse.stages.stage import Stage
@@ -60,6 +60,7 @@ def settings_of(kind: str, bundle: Bundle) -> Callable[[GraphConfig], Any] | Non
         "flow": lambda config: config.stages.flow,
         "warp": lambda config: config.stages.warp,
         "fuse": lambda config: config.stages.fuse,
+        "blend": lambda config: config.stages.fuse,
         "predict": partial(predict_settings, bundle=bundle),
     }
     return pickers.get(kind)
@@ -106,6 +107,10 @@ def _fuse(m: Materials) -> Stage:
     return Fuse(m.config.stages.fuse)
 
 
+def _blend(m: Materials) -> Stage:
+    return Blend(m.config.stages.fuse)
+
+
 def _decode(m: Materials) -> Stage:
     return Decode(_network("decoder", m), m.bundle.about.latent.scale)
 
@@ -121,6 +126,7 @@ _BUILDERS: dict[str, Callable[[Materials], Stage]] = {
     "warp": _warp,
     "predict": _predict,
     "fuse": _fuse,
+    "blend": _blend,
     "decode": _decode,
     "download": _download,
 }

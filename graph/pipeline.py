@@ -15,6 +15,7 @@ from warpfuse.graph.build import predict_settings
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.meters import Stats
+from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import Running, prepare
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
@@ -23,6 +24,8 @@ Picture = npt.NDArray[np.uint8]
 
 _LIVE = ("prompt", "strength", "steps", "stages")
 """Keys that may change between frames; the others are built in."""
+
+_ENDS = {"source": "push()", "sinks": ("push()",)}
 
 
 class Pipeline:
@@ -83,6 +86,12 @@ class Pipeline:
         if changed:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
+            plan = plan_graph(config.model_copy(update=_ENDS), temporal=True)
+            if [node.inputs for node in plan.nodes] != [node.inputs for node in self._running.plan.nodes]:
+                raise ConfigError(
+                    "stages.fuse.reference, and with output stages.fuse.entry, decide which stages there are"
+                    " and cannot change while frames flow"
+                )
             predict_settings(config, self._running.materials.bundle)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
@@ -100,7 +109,7 @@ class Pipeline:
 
     def _open(self, shape: tuple[int, int]) -> Running:
         materials = prepare(self._config, shape, say=lambda line: None)
-        config = self._config.model_copy(update={"source": "push()", "sinks": ("push()",)})
+        config = self._config.model_copy(update=_ENDS)
         source = _PushSource(self._in, shape)
         running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
         try:

@@ -44,11 +44,15 @@ def plan_graph(config: GraphConfig, *, temporal: bool | None = None) -> GraphPla
                       \\--> flow --> warp -> encode_past --^--------^        |
                                      ^------- last picture, delay 1 --------+
 
+    With `stages.fuse.reference` latent, what comes back is the x0 that `fuse` gave, and nothing is encoded again; with
+    output, the last picture is blended over the decoded one by a stage `blend` in the place of `fuse`.
+
     temporal  build the lower branch; none: only if the weight of the fusion is above 0. Without it every frame is
               styled on its own, and nothing waits for the picture before.
     """
+    fusion = config.stages.fuse
     if temporal is None:
-        temporal = config.stages.fuse.weight > 0
+        temporal = fusion.weight > 0
     nodes: list[NodePlan] = []
     links: list[LinkPlan] = []
 
@@ -63,17 +67,36 @@ def plan_graph(config: GraphConfig, *, temporal: bool | None = None) -> GraphPla
     node("source", config.source, role="source")
     node("upload", "uint8 to float, onto the device", raw="source")
     node("encode", "picture to latent", frame="upload")
+    sampling, fusing = f"sampling, {config.steps} step(s)", f"fusion, weight {fusion.weight:g}"
+    shown = "decode"
     if temporal:
         node("flow", f"optical flow and trust ({config.flow})", frame="upload")
-        node("warp", "last picture onto this frame", motion="flow", styled="~decode")
-        node("encode_past", "warped picture to latent", kind="encode", frame="warp")
-        node("predict", f"sampling, {config.steps} step(s)", source="encode", reference="encode_past")
-        node("fuse", f"fusion, weight {config.stages.fuse.weight:g}", prediction="predict", reference="encode_past")
-        node("decode", "latent to picture", latent="fuse")
-    else:
-        node("predict", f"sampling, {config.steps} step(s)", source="encode")
-        node("decode", "latent to picture", latent="predict")
-    node("download", "float to uint8, onto the host", frame="decode")
+    match fusion.reference if temporal else None:
+        case None:
+            node("predict", sampling, source="encode")
+            node("decode", "latent to picture", latent="predict")
+        case "picture":
+            node("warp", "last picture onto this frame", motion="flow", styled="~decode")
+            node("encode_past", "warped picture to latent", kind="encode", frame="warp")
+            node("predict", sampling, source="encode", reference="encode_past")
+            node("fuse", fusing, prediction="predict", reference="encode_past")
+            node("decode", "latent to picture", latent="fuse")
+        case "latent":
+            node("warp", "last x0 onto this frame", motion="flow", styled="~fuse")
+            node("predict", sampling, source="encode", reference="warp")
+            node("fuse", fusing, prediction="predict", reference="warp")
+            node("decode", "latent to picture", latent="fuse")
+        case "output":
+            shown = "blend"
+            node("warp", "last picture onto this frame", motion="flow", styled="~blend")
+            if fusion.entry:
+                node("encode_past", "warped picture to latent", kind="encode", frame="warp")
+                node("predict", sampling, source="encode", reference="encode_past")
+            else:
+                node("predict", sampling, source="encode")
+            node("decode", "latent to picture", latent="predict")
+            node("blend", fusing, picture="decode", past="warp")
+    node("download", "float to uint8, onto the host", frame=shown)
     for number, sink in enumerate(config.sinks, start=1):
         node(f"sink_{number}", sink, kind="sink", role="sink", frame="download")
     return GraphPlan(tuple(nodes), tuple(links))

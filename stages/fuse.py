@@ -1,5 +1,7 @@
 """Fusion of what the network believes now with what was shown before, where the flow may be trusted."""
 
+from typing import Literal
+
 from pydantic import Field
 from torch import Tensor
 
@@ -14,12 +16,17 @@ W_MAX = 0.95
 class FuseSettings(StageSettings):
     """Where and how strongly the past is fused in.
 
-    weight  0..1: share of the warped past where the flow is trusted, held at `W_MAX`; 0 shows every frame on its own
-    entry   fuse into the latent the UNet starts from: keeps strokes sharp
-    exit    fuse into the x0 that is decoded: keeps them still
+    weight     0..1: share of the warped past where the flow is trusted, held at `W_MAX`; 0 shows every frame on its own
+    reference  picture  the last styled picture, warped and encoded again
+               latent   its x0, warped as a latent: no encoder and no wait for the decoder; but a cell of 8 x 8 pixels
+                        is not shift-equivariant, so it goes soft
+               output   the picture again at entry, and at the exit blended over the decoded picture, not into x0
+    entry      fuse into the latent the UNet starts from: keeps strokes sharp
+    exit       fuse into what is shown: keeps them still
     """
 
     weight: float = Field(0.8, ge=0, le=1)
+    reference: Literal["picture", "latent", "output"] = "picture"
     entry: bool = True
     exit: bool = True
 
@@ -56,3 +63,21 @@ class Fuse:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class Blend(Fuse):
+    """Fusion after the decoder: the picture with the warped last picture.
+
+    inputs  picture    "rgb" [1, 3, h, w] in [0, 1]
+            past       "rgb" likewise and "trust_pixels" [1, 1, h, w]; or nothing, then the picture passes
+    gives   "rgb"      w past + (1 - w) picture
+    """
+
+    inputs = ("picture", "past")
+
+    def __call__(self, picture: Frame, past: Frame) -> Frame:
+        """Blend where trusted; bit for bit the picture where the weight is 0."""
+        if "rgb" not in past.tensors or not self._settings.exit:
+            return picture
+        w = fusion_weight(self._settings, past["trust_pixels"])
+        return Frame(picture.stamp, {"rgb": fuse(picture["rgb"], None, past["rgb"], None, w, 0.0, CLEAN)})

@@ -70,15 +70,18 @@ class WarpSettings(StageSettings):
 
 
 class Warp:
-    """The stage that pulls the last styled picture onto this frame.
+    """The stage that pulls what was made of the last frame onto this one.
 
     Inputs of a call:
         motion  Frame with "flow" [1, 2, h, w] in pixels (current to previous) and "trust" [1, 1, h, w] in [0, 1]
-        styled  Frame with "rgb" [1, 3, h, w] in [0, 1], the last styled picture; None as long as there is none
+        styled  Frame with "rgb" [1, 3, h, w] in [0, 1], the last styled picture, or with "latent" [1, c, h', w'], its
+                latent; None as long as there is none
     Returns a Frame with the stamp of motion and
-        rgb     [1, 3, h, w] in [0, 1], the styled picture where its things are now
-        trust   [1, 1, h / downscale, w / downscale] in [0, 1], the least of each latent cell
-    or with no tensors where there is nothing to refer to: no styled picture yet, or a discontinuity.
+        rgb           [1, 3, h, w] in [0, 1], the styled picture where its things are now; or
+        latent        [1, c, h', w'], the latent where they are; h' = h / downscale, w' likewise
+        trust         [1, 1, h', w'] in [0, 1], the least of each latent cell
+        trust_pixels  [1, 1, h, w] in [0, 1], as motion has it
+    or with no tensors where there is nothing to refer to: nothing styled yet, or a discontinuity.
     It keeps no state and waits for no device.
     """
 
@@ -89,12 +92,18 @@ class Warp:
         self._downscale = downscale
 
     def __call__(self, *frames: Any) -> Frame:
-        """Warp one picture. Raises ValueError when the sizes differ or are no multiples of `downscale`."""
+        """Warp one picture or latent. Raises ValueError when the sizes differ or are no multiples of `downscale`."""
         motion, styled = frames
         if styled is None or motion.stamp.discontinuity:
             return Frame(motion.stamp, {})
-        rgb = warp(styled["rgb"], motion["flow"], self._settings.mode).clamp_(0, 1)
-        return Frame(motion.stamp, {"rgb": rgb, "trust": reduce_to_latent(motion["trust"], self._downscale)})
+        flow, trust_pixels = motion["flow"], motion["trust"]
+        trusts = {"trust": reduce_to_latent(trust_pixels, self._downscale), "trust_pixels": trust_pixels}
+        if "latent" in styled.tensors:
+            z = styled["latent"]
+            pulled = warp(z, resize_flow(flow, (z.shape[-2], z.shape[-1])), self._settings.mode)
+            return Frame(motion.stamp, {"latent": pulled, **trusts})
+        rgb = warp(styled["rgb"], flow, self._settings.mode).clamp_(0, 1)
+        return Frame(motion.stamp, {"rgb": rgb, **trusts})
 
     def update(self, settings: WarpSettings) -> None:
         """Take new settings, from the next frame on."""

@@ -37,10 +37,16 @@ def test_a_blend_of_styles_is_the_mean_of_their_pictures(exact_bundle, pictures)
         assert np.abs(pipeline.push(pictures[0]) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("reference", ["picture", "latent", "output"])
 @pytest.mark.parametrize("weight", [0.3, 0.8])
-def test_fusion_is_the_recursion_it_claims_to_be(exact_bundle, pictures, weight):
+def test_fusion_is_the_recursion_it_claims_to_be(exact_bundle, pictures, weight, reference):
     """A still picture whose style changes: out_n = w out_{n-1} + (1 - w) now. Feedback by one frame, not by two."""
-    keys = {"bundle": exact_bundle, "size": SIZE, "fusion": weight, "stages": {"fuse": {"entry": False}}}
+    keys = {
+        "bundle": exact_bundle,
+        "size": SIZE,
+        "fusion": weight,
+        "stages": {"fuse": {"entry": False, "reference": reference}},
+    }
     picture, inner = pictures[0], (slice(8, -8), slice(8, -8))
     with warpfuse.Pipeline(prompt="negative", **keys) as pipeline:
         shown = pipeline.push(picture).astype(float)
@@ -76,6 +82,8 @@ def test_an_update_that_cannot_be_changes_nothing(exact_bundle, pictures):
             pipeline.update(prompt="negativ")
         with pytest.raises(ConfigError, match="seed cannot change"):
             pipeline.update(seed=4)
+        with pytest.raises(ConfigError, match="decide which stages"):
+            pipeline.update(stages={"fuse": {"reference": "latent"}})
         assert np.array_equal(pipeline.push(pictures[1]), pictures[1])
 
 
