@@ -1,7 +1,7 @@
 """Which fusion holds the style steady without softening it?
 
 Every way is run over every clip with the same seed, so with the same noise for every frame: what is gained is fusion's
-own. All figures but distance and drift are ratios to the unfused run of the same clip. E_warp alone can be had by blurring,
+own. All figures but distance and drift are ratios to the unfused run of the same clip. A blur lowers E_warp as well,
 so sharpness and high-frequency energy stand beside it; a frozen picture has a low E_warp and a large tOF.
 
     e_warp      change along the motion of the source
