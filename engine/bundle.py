@@ -28,12 +28,18 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """The noise levels the UNet was trained on: the betas of a variance-preserving process."""
+    """The noise levels the UNet was trained on: the betas of a variance-preserving process.
+
+    zero_terminal_snr  the last level has no signal (the betas are rescaled to it)
+    shift              of rectified-flow levels; they do not use the betas
+    """
 
     schedule: Literal["scaled_linear", "linear", "cosine"]
     beta_start: float = Field(gt=0, lt=1)
     beta_end: float = Field(gt=0, lt=1)
     train_timesteps: int = Field(gt=0, le=100_000)
+    zero_terminal_snr: bool = False
+    shift: float = Field(1.0, gt=0)
 
 
 class LatentSpace(_Part):
@@ -66,6 +72,17 @@ class Steps(_Part):
     floor: float = Field(ge=0)
 
 
+class SolverChoice(_Part):
+    """The solver the UNet is sampled with, by name, and that solver's own options.
+
+    karras  the levels of Karras et al. 2022, eq. 5, for a solver in sigma space
+    """
+
+    name: str = Field("turbo", pattern=r"^[a-z][a-z0-9_]*$", max_length=50)
+    options: dict[str, float] = Field(default_factory=dict)
+    karras: bool = False
+
+
 class BundleFile(_Part):
     """`bundle.json`, as it is on disk. Unknown keys are errors."""
 
@@ -79,6 +96,7 @@ class BundleFile(_Part):
     strength_scales_style: bool = False
     sizes: Sizes
     steps: Steps = Steps(top=999.0, floor=200.0)
+    solver: SolverChoice = SolverChoice()
     default_style: str
     styles: dict[str, Style] = Field(min_length=1)
     networks: dict[Literal["encoder", "unet", "decoder"], str]

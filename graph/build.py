@@ -15,8 +15,10 @@ from warpfuse.stages.download import Download
 from warpfuse.stages.encode import Encode
 from warpfuse.stages.flow import Flow
 from warpfuse.stages.fuse import Blend, Fuse
-from warpfuse.stages.levels import level_at, levels
+from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
 from warpfuse.stages.predict import Predict, PredictSettings, Sampling
+from warpfuse.stages.sampling import Level
+from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.stage import Stage
 from warpfuse.stages.styles import style_vector
 from warpfuse.stages.upload import Upload
@@ -90,10 +92,20 @@ def _warp(m: Materials) -> Stage:
 def _predict(m: Materials) -> Stage:
     about = m.bundle.about
     schedule = about.levels
+    solver = open_solver(about.solver.name, **about.solver.options)
     table = levels(schedule.schedule, schedule.beta_start, schedule.beta_end, schedule.train_timesteps)
+    if schedule.zero_terminal_snr:
+        table = zero_terminal(table)
+    level_of: dict[str, Callable[[float], Level]] = {
+        "vp": partial(level_at, table),
+        "ve": lambda timestep: variance_exploding(level_at(table, timestep)),
+        "flow": partial(flow_level, train_timesteps=schedule.train_timesteps, shift=schedule.shift),
+    }
     sampling = Sampling(
         prediction=about.prediction,
-        level_of=partial(level_at, table),
+        solver=solver,
+        level_of=level_of[solver.space],
+        karras=table if about.solver.karras and solver.space == "ve" else None,
         top=about.steps.top,
         floor=about.steps.floor,
         takes_source=about.takes_source,

@@ -4,6 +4,7 @@ WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
+│   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have
 └── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
     ├── SourceLost

@@ -22,12 +22,14 @@ class FuseSettings(StageSettings):
                         is not shift-equivariant, so it goes soft
                output   the picture again at entry, and at the exit blended over the decoded picture, not into x0
     entry      fuse into the latent the UNet starts from: keeps strokes sharp
+    between    fuse into the latent between two steps as well
     exit       fuse into what is shown: keeps them still
     """
 
     weight: float = Field(0.8, ge=0, le=1)
     reference: Literal["picture", "latent", "output"] = "picture"
     entry: bool = True
+    between: bool = False
     exit: bool = True
 
 

@@ -1,11 +1,13 @@
 """The noise levels a bundle was trained with, and the few of them a stream uses."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 
 from warpfuse.stages.sampling import Level
 
 SCHEDULES = ("scaled_linear", "linear", "cosine")
+SPACINGS = ("leading", "trailing", "linspace")
 
 LevelTable = tuple[Level, ...]  # entry t is the level of integer timestep t
 
@@ -55,7 +57,7 @@ def level_at(table: LevelTable, timestep: float) -> Level:
     """The level of any timestep in [0, len(table) - 1]; between integers the log-SNR is interpolated linearly.
 
     log-SNR = 2 log(alpha / sigma), and abar = 1 / (1 + exp(-log-SNR)). An integer gives the table's own entry.
-    Raises ValueError outside the table.
+    Raises ValueError outside the table, and between its last two entries where the last has no signal.
     """
     last = len(table) - 1
     if not 0 <= timestep <= last:
@@ -65,8 +67,100 @@ def level_at(table: LevelTable, timestep: float) -> Level:
     if part == 0:
         return low
     high = table[math.floor(timestep) + 1]
+    if high.alpha == 0:
+        raise ValueError(f"timestep {timestep}: next to a zero terminal SNR only whole timesteps have a level")
     half = (1 - part) * math.log(low.alpha / low.sigma) + part * math.log(high.alpha / high.sigma)
     return Level(1 / math.hypot(1, math.exp(-half)), 1 / math.hypot(1, math.exp(half)), float(timestep))
+
+
+def timestep_at(table: LevelTable, s: float) -> float:
+    """The timestep a network is told at noise-to-signal ratio s = sigma / alpha: the inverse of `level_at`.
+
+    Between integers log s is interpolated linearly; a ratio outside the table is told its nearest end.
+    """
+    if s <= table[0].sigma / table[0].alpha:
+        return 0.0
+    index = bisect_right(table, s, key=_ratio)
+    if index == len(table):
+        return float(len(table) - 1)
+    low, high = _ratio(table[index - 1]), _ratio(table[index])
+    part = 0.0 if math.isinf(high) else math.log(s / low) / math.log(high / low)
+    return index - 1 + part
+
+
+def zero_terminal(table: LevelTable) -> LevelTable:
+    """The table shifted and scaled so that its last level is pure noise (Lin et al. 2024, algorithm 1).
+
+        alpha_t <- (alpha_t - alpha_T) alpha_0 / (alpha_0 - alpha_T)
+
+    For networks trained so, with "v" or "sample": at alpha = 0 "epsilon" says nothing of x0.
+    """
+    first, last = table[0].alpha, table[-1].alpha
+    alphas = [(level.alpha - last) * first / (first - last) for level in table]
+    return tuple(
+        Level(alpha, math.sqrt(1 - alpha * alpha), level.timestep) for alpha, level in zip(alphas, table, strict=True)
+    )
+
+
+def variance_exploding(level: Level) -> Level:
+    """The level in sigma space: alpha = 1, s = sigma / alpha, so x_VE = x / alpha with the pair (x0, n) unchanged.
+
+    For a table of betas s = sqrt((1 - abar) / abar). Raises ValueError for a level without signal (zero terminal SNR).
+    """
+    if level.alpha == 0:
+        raise ValueError(f"a level needs alpha > 0 to be had in sigma space, got {level}")
+    return Level(1.0, level.sigma / level.alpha, level.timestep)
+
+
+def variance_preserving(level: Level) -> Level:
+    """The level scaled to alpha^2 + sigma^2 = 1, so x_VP = x / sqrt(alpha^2 + sigma^2) with (x0, n) unchanged."""
+    norm = math.hypot(level.alpha, level.sigma)
+    return Level(level.alpha / norm, level.sigma / norm, level.timestep)
+
+
+def karras_levels(
+    table: LevelTable, steps: int, top: float = 999.0, bottom: float = 0.0, rho: float = 7.0
+) -> tuple[Level, ...]:
+    """Sigma-space levels that crowd where the noise is low (Karras et al. 2022, eq. 5), noisiest first.
+
+        s_k = (s_top^(1/rho) + k / (steps - 1) (s_bottom^(1/rho) - s_top^(1/rho)))^rho,     k = 0 .. steps - 1
+
+    top, bottom  timesteps of the first and last level. One step is the first level alone
+
+    Each level's timestep is `timestep_at` its s. Raises ValueError for numbers out of range.
+    """
+    if steps < 1 or not 0 <= bottom <= top or not rho > 0:
+        raise ValueError(
+            f"karras_levels needs steps >= 1, 0 <= bottom <= top and rho > 0, got {steps}, {bottom}, {top} and {rho}"
+        )
+    first, last = (variance_exploding(level_at(table, end)).sigma ** (1 / rho) for end in (top, bottom))
+    sigmas = [(first + k / max(1, steps - 1) * (last - first)) ** rho for k in range(steps)]
+    return tuple(Level(1.0, s, timestep_at(table, s)) for s in sigmas)
+
+
+def spaced_timesteps(spacing: str, steps: int, train_timesteps: int = 1000, offset: int = 0) -> tuple[float, ...]:
+    """The timesteps a checkpoint's own sampler runs at, highest first (the names of Lin et al. 2024, table 2).
+
+    leading   k floor(T / steps) + offset: Stable Diffusion 1 and 2, with offset 1. Never reaches the top
+    trailing  round(T - k T / steps) - 1: starts at T - 1. SD-Turbo, and whatever has a zero terminal SNR
+    linspace  evenly from T - 1 to 0, not rounded; one step is T - 1, where the noise is
+
+    offset counts for "leading" alone. Raises ValueError for an unknown spacing or numbers out of range.
+    """
+    if not 1 <= steps <= train_timesteps:
+        raise ValueError(f"steps must be in [1, {train_timesteps}], got {steps}")
+    match spacing:
+        case "leading":
+            found = [k * (train_timesteps // steps) + offset for k in reversed(range(steps))]
+        case "trailing":
+            found = [round(train_timesteps * (steps - k) / steps) - 1 for k in range(steps)]
+        case "linspace":
+            return tuple((train_timesteps - 1) * (1 - k / max(1, steps - 1)) for k in range(steps))
+        case _:
+            raise ValueError(f"unknown spacing {spacing!r}: one of {', '.join(SPACINGS)}")
+    if not 0 <= found[-1] <= found[0] < train_timesteps:
+        raise ValueError(f"offset {offset} leads outside the {train_timesteps} timesteps: {found[0]} .. {found[-1]}")
+    return tuple(float(t) for t in found)
 
 
 def flow_level(timestep: float, train_timesteps: int = 1000, shift: float = 1.0) -> Level:
@@ -112,3 +206,8 @@ def steps_for(
         )
     span = (top - floor) * strength
     return tuple(level_of(floor + span * (steps - k) / steps) for k in range(steps))
+
+
+def _ratio(level: Level) -> float:
+    """sigma / alpha, infinite without signal."""
+    return level.sigma / level.alpha if level.alpha > 0 else math.inf

@@ -4,7 +4,19 @@ from itertools import pairwise
 
 import pytest
 
-from warpfuse.stages.levels import SCHEDULES, flow_level, level_at, levels, steps_for
+from warpfuse.stages.levels import (
+    SCHEDULES,
+    flow_level,
+    karras_levels,
+    level_at,
+    levels,
+    spaced_timesteps,
+    steps_for,
+    timestep_at,
+    variance_exploding,
+    variance_preserving,
+    zero_terminal,
+)
 from warpfuse.stages.sampling import Level
 
 
@@ -85,3 +97,68 @@ def test_what_is_out_of_range_is_refused():
     for strength, steps, top, floor in ((1.1, 1, 999, 0), (0.5, 0, 999, 0), (0.5, 1, 100, 200)):
         with pytest.raises(ValueError, match="steps_for"):
             steps_for(flow_level, strength, steps, top, floor)
+
+
+def test_sigma_space_and_back_is_the_same_level():
+    for level in (levels()[10], level_at(levels(), 601.5), flow_level(400)):
+        there = variance_exploding(level)
+        assert there.alpha == 1 and there.sigma == pytest.approx(level.sigma / level.alpha)
+        back = variance_preserving(there)
+        assert back.alpha**2 + back.sigma**2 == pytest.approx(1, abs=1e-12)
+        assert back.sigma / back.alpha == pytest.approx(there.sigma, rel=1e-12)
+        assert back.timestep == level.timestep
+    with pytest.raises(ValueError, match="alpha > 0"):
+        variance_exploding(flow_level(1000))
+
+
+@pytest.mark.parametrize("timestep", [0, 0.25, 17, 500.5, 998.75, 999])
+def test_the_timestep_of_a_ratio_is_the_one_whose_level_has_it(timestep):
+    level = level_at(levels(), timestep)
+    assert timestep_at(levels(), level.sigma / level.alpha) == pytest.approx(timestep, abs=1e-9)
+
+
+def test_a_ratio_outside_the_table_is_told_its_nearest_end():
+    assert timestep_at(levels(), 1e-6) == 0 and timestep_at(levels(), 80.0) == 999
+    assert timestep_at(zero_terminal(levels()), 1e9) == 998
+
+
+def test_karras_levels_are_evenly_spaced_in_the_seventh_root():
+    found = karras_levels(levels(), 5, 999, 100)
+    assert found[0].sigma == pytest.approx(14.6146, abs=1e-3) and found[0].timestep == 999
+    assert found[-1].timestep == pytest.approx(100)
+    roots = [level.sigma ** (1 / 7) for level in found]
+    assert [b - a for a, b in pairwise(roots)] == pytest.approx([roots[1] - roots[0]] * 4)
+    assert all(level.alpha == 1 and level_at(levels(), level.timestep) for level in found)
+    (only,) = karras_levels(levels(), 1)
+    assert only.timestep == 999
+
+
+def test_spacings_are_the_published_ones():
+    assert spaced_timesteps("leading", 4, offset=1) == (751, 501, 251, 1)
+    assert spaced_timesteps("trailing", 4) == (999, 749, 499, 249)
+    assert spaced_timesteps("trailing", 1) == spaced_timesteps("linspace", 1) == (999,)
+    assert spaced_timesteps("trailing", 3) == (999, 666, 332)
+    assert spaced_timesteps("linspace", 4) == pytest.approx((999, 666, 333, 0))
+
+
+def test_zero_terminal_leaves_the_first_level_and_empties_the_last():
+    before, after = levels(), zero_terminal(levels())
+    assert after[0].alpha == pytest.approx(before[0].alpha, abs=1e-12)
+    assert after[-1] == Level(0.0, 1.0, 999.0)
+    assert all(level.alpha**2 + level.sigma**2 == pytest.approx(1, abs=1e-12) for level in after)
+    assert all(a.alpha > b.alpha for a, b in pairwise(after))
+    assert level_at(after, 999) is after[-1]
+    with pytest.raises(ValueError, match="terminal"):
+        level_at(after, 998.5)
+
+
+def test_spacing_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="leading, trailing, linspace"):
+        spaced_timesteps("even", 4)
+    with pytest.raises(ValueError, match="steps"):
+        spaced_timesteps("leading", 0)
+    with pytest.raises(ValueError, match="offset"):
+        spaced_timesteps("leading", 1000, offset=1)
+    for steps, top, bottom, rho in ((0, 999, 0, 7), (2, 100, 200, 7), (2, 999, 0, 0)):
+        with pytest.raises(ValueError, match="karras_levels"):
+            karras_levels(levels(), steps, top, bottom, rho)

@@ -1,5 +1,6 @@
 """Sampling with stand-in networks: what the UNet is told, and what entry fusion feeds it."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,11 +8,12 @@ import torch
 
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import W_MAX, FuseSettings
-from warpfuse.stages.levels import level_at, levels
+from warpfuse.stages.levels import level_at, levels, variance_exploding
 from warpfuse.stages.predict import Predict, PredictSettings, Sampling
+from warpfuse.stages.solvers import open_solver
 
 SHAPE = (1, 4, 8, 8)
-SAMPLING = Sampling("sample", partial(level_at, levels()), 900.0, 100.0, True, True)
+SAMPLING = Sampling("sample", open_solver("turbo"), partial(level_at, levels()), 900.0, 100.0, True, True)
 
 
 class Watching:
@@ -80,12 +82,35 @@ def test_entry_fusion_moves_the_start_towards_the_reference_and_keeps_the_noise(
     made(fused, fuse=FuseSettings(weight=0.5))(source, reference)
     alpha = plain.fed[0]["level"][0, 0]
     moved = fused.fed[0]["x"] - plain.fed[0]["x"]
-    assert torch.equal(fused.fed[0]["x"][..., :4], plain.fed[0]["x"][..., :4]), (
-        "no trust: bit for bit unfused"
-    )
+    assert torch.equal(fused.fed[0]["x"][..., :4], plain.fed[0]["x"][..., :4]), "no trust: bit for bit unfused"
     expected = alpha * 0.5 * (reference["latent"] - source["latent"])
     assert torch.allclose(moved[..., 4:], expected[..., 4:], atol=1e-5)
     assert torch.equal(fused.fed[0]["source"], source["latent"]), "the network is told what the camera saw"
+
+
+def test_fusion_between_steps_moves_the_second_start_and_keeps_its_noise():
+    source, reference = frame(0), frame(1, trust=torch.ones(1, 1, 8, 8))
+    plain, fused = Watching(answer=torch.zeros(SHAPE)), Watching(answer=torch.zeros(SHAPE))
+    made(plain, steps=2, fuse=FuseSettings(weight=0.5))(source, reference)
+    made(fused, steps=2, fuse=FuseSettings(weight=0.5, between=True))(source, reference)
+    alpha = plain.fed[1]["level"][0, 0]
+    assert torch.equal(plain.fed[0]["x"], fused.fed[0]["x"])
+    moved = fused.fed[1]["x"] - plain.fed[1]["x"]
+    assert torch.allclose(moved, alpha * 0.5 * reference["latent"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name, calls", [("ddim", 3), ("lcm", 3), ("euler", 3), ("euler_ancestral", 3), ("heun", 5)])
+def test_every_solver_of_betas_runs_and_a_right_network_gives_its_x0(name, calls):
+    """A network that knows x0 is agreed with by every solver, whatever the path."""
+    solver = open_solver(name)
+    level_of = SAMPLING.level_of if solver.space == "vp" else lambda t: variance_exploding(SAMPLING.level_of(t))
+    unet = Watching(answer=torch.full(SHAPE, 0.3))
+    out = made(unet, replace(SAMPLING, solver=solver, level_of=level_of), steps=3)(frame())["latent"]
+    assert len(unet.fed) == calls
+    assert torch.allclose(out, torch.full(SHAPE, 0.3), atol=1e-3)
+    for fed in unet.fed:
+        assert (fed["level"] ** 2).sum().item() == pytest.approx(1), "the network is told its own kind of level"
+        assert fed["x"].std().item() < 2, "and fed at its own scale"
 
 
 def test_the_weight_is_held_below_one():
@@ -108,7 +133,7 @@ def test_entry_fusion_can_be_switched_off():
 @pytest.mark.parametrize("scales", [True, False])
 def test_strength_scales_the_style_or_lowers_the_first_level(scales):
     unet = Watching()
-    sampling = Sampling("sample", SAMPLING.level_of, 900.0, 100.0, True, scales)
+    sampling = replace(SAMPLING, strength_scales_style=scales)
     made(unet, sampling, strength=0.5)(frame())
     full = Watching()
     made(full, sampling)(frame())
