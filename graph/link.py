@@ -38,7 +38,7 @@ class LinkPlan:
     sender: str
     receiver: str
     port: str
-    credits: int = 1
+    credits: int = 2
     mailbox: int = 1
     policy: Policy = "block"
     delay: int = 0
@@ -84,6 +84,11 @@ class Outlet:
         return 0 if self.closed else len(self._mailbox)
 
     @property
+    def ending(self) -> bool:
+        """`finish` has been called, and what it has to send may not have gone out yet."""
+        return self._last is not None
+
+    @property
     def dropped(self) -> int:
         """Frames the mailbox dropped."""
         return self._mailbox.dropped
@@ -115,11 +120,8 @@ class Outlet:
 
     def receive(self) -> None:
         """Handle every message that has arrived. Raises WireError on one that does not fit."""
-        while True:
-            try:
-                _, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
+        while self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+            _, *parts = self.socket.recv_multipart()
             message = wire.decode(parts, self._epoch)
             if isinstance(message, wire.Hello):
                 self._greeted = True
@@ -202,11 +204,8 @@ class Inlet:
 
     def receive(self) -> None:
         """Handle every message that has arrived. Raises WireError on one that does not fit."""
-        while True:
-            try:
-                parts = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+            parts = self.socket.recv_multipart()
             message = wire.decode(parts, self._epoch)
             if isinstance(message, wire.FrameMessage):
                 self.received += 1

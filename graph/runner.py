@@ -64,13 +64,16 @@ class Runner(threading.Thread):
         self.outlets: list[Outlet] = []
         self._clock = clock
         self._first_error = first_error
-        self._poller = zmq.Poller()
+        self._any = zmq.Poller()
+        self._frames_only = zmq.Poller()
 
     def connect(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet]) -> None:
         """Attach the links, inlets in the order of the stage's inputs. Before `start`."""
         self.inlets, self.outlets = list(inlets), list(outlets)
         for end in self._ends:
-            self._poller.register(end.socket, zmq.POLLIN)
+            self._any.register(end.socket, zmq.POLLIN)
+        for inlet in self.inlets:
+            self._frames_only.register(inlet.socket, zmq.POLLIN)
 
     def disconnect(self) -> None:
         """Close the links. After the thread has ended."""
@@ -121,10 +124,12 @@ class Runner(threading.Thread):
     def _deliver(self, seq: int, value: Any) -> None:
         """Offer a value to every outlet, waiting for the slow ones."""
         for outlet in self.outlets:
+            outlet.receive()
             while outlet.blocked:
                 self._wait()
                 self._check_neighbours()
             outlet.offer(seq, value)
+        self._check_neighbours()
 
     def _check_neighbours(self) -> None:
         for inlet in self.inlets:
@@ -135,7 +140,10 @@ class Runner(threading.Thread):
                 raise _NeighbourGone(outlet.failed)
 
     def _wait(self) -> None:
-        ready = dict(self._poller.poll())
+        # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others costs
+        # a context switch for each link and frame, so they are left lying until the next frame is offered.
+        idle = bool(self.inlets) and not any(outlet.waiting or outlet.ending for outlet in self.outlets)
+        ready = dict((self._frames_only if idle else self._any).poll())
         for end in self._ends:
             if end.socket in ready:
                 end.receive()

@@ -70,7 +70,7 @@ def test_a_credit_comes_back_with_the_slot_and_lets_the_next_one_go(connect):
 
 
 def test_latest_gives_the_newest_to_a_slow_reader(connect):
-    outlet, inlet = connect(policy="latest")
+    outlet, inlet = connect(policy="latest", credits=1)
     outlet.receive()
     for seq in range(100):
         assert not outlet.blocked

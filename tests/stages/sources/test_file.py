@@ -81,8 +81,9 @@ def test_times_are_the_streams_own(make_clip: Callable[..., Path], time_base: Fr
 
 
 def test_time_counts_from_the_start_of_the_stream(make_clip: Callable[..., Path]):
-    clip = make_clip("late.mkv", [counted(i) for i in range(5)], pts=[1000 + 40 * i for i in range(5)],
-                     time_base=Fraction(1, 1000))
+    clip = make_clip(
+        "late.mkv", [counted(i) for i in range(5)], pts=[1000 + 40 * i for i in range(5)], time_base=Fraction(1, 1000)
+    )
     frames, _ = read_all(clip)
     assert [frame.stamp.pts_ns for frame in frames] == [i * 40_000_000 for i in range(5)]
 
@@ -174,8 +175,9 @@ def test_interlaced_video_is_read(make_clip: Callable[..., Path]):
 
 
 def test_probe_agrees_with_reading(make_clip: Callable[..., Path]):
-    clip = make_clip("a.mp4", [counted(i) for i in range(10)], rate=Fraction(30000, 1001),
-                     time_base=Fraction(1001, 30000))
+    clip = make_clip(
+        "a.mp4", [counted(i) for i in range(10)], rate=Fraction(30000, 1001), time_base=Fraction(1001, 30000)
+    )
     info = probe(str(clip))
     assert (info.width, info.height, info.fps, info.frames) == (64, 48, Fraction(30000, 1001), 10)
     assert info.path == str(clip)
