@@ -169,7 +169,8 @@ def load_bundle(name: str) -> Bundle:
     """
     folder = _locate(name)
     about = _read_description(folder)
-    root = folder.resolve()
+    # A development install links every file of the package; what counts is that all of them lie beside the description.
+    root = (folder / DESCRIPTION).resolve().parent
     for file, expected in about.files.items():
         path = folder / file
         if not path.is_file():

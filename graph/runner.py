@@ -140,8 +140,8 @@ class Runner(threading.Thread):
                 raise _NeighbourGone(outlet.failed)
 
     def _wait(self) -> None:
-        # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others costs
-        # a context switch for each link and frame, so they are left lying until the next frame is offered.
+        # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others
+        # costs a context switch for each link and frame, so they are left lying until the next frame is offered.
         idle = bool(self.inlets) and not any(outlet.waiting or outlet.ending for outlet in self.outlets)
         ready = dict((self._frames_only if idle else self._any).poll())
         for end in self._ends:

@@ -89,6 +89,15 @@ def test_a_link_that_leads_outside_is_refused(folder, tmp_path):
         load_bundle(str(folder))
 
 
+def test_a_folder_of_links_to_one_bundle_is_that_bundle(folder, tmp_path):
+    """As a development install lays it out."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in folder.iterdir():
+        (linked / file.name).symlink_to(file)
+    assert load_bundle(str(linked)).network("unet").read_bytes() == FILES["unet.onnx"]
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [
