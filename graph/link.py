@@ -230,7 +230,7 @@ class Inlet:
 
 
 def _readable(socket: "zmq.Socket[bytes]") -> bool:
-    """A message can be received without waiting; asked for instead of caught, an exception costs more than a message."""
+    """A message can be received without waiting. Asked, not caught: an exception costs more than a message."""
     return bool(int(socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
 
