@@ -64,6 +64,7 @@ def test_a_free_slot_exists_whenever_one_is_asked_for(mailbox, credits, data):
         while len(box) and len(lent) < credits:
             item = box.pop()
             lent.append((item.slot, item.generation))
+        assert table.in_use == len(box) + len(lent) < len(table)
 
 
 def test_dropping_keeps_the_newest_and_counts():
