@@ -1,4 +1,4 @@
-"""Where tests find data that is not part of the project."""
+"""Where tests find one another's parts, data that is not part of the project, and the exact bundle."""
 
 import sys
 from pathlib import Path
@@ -20,3 +20,11 @@ def data():
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: it holds clips and ground truth that are not part of the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def exact_bundle(tmp_path_factory):
+    """Folder of the bundle of `tests/graph/exact.py`."""
+    import exact  # found through the path above
+
+    return exact.write(tmp_path_factory.mktemp("bundles") / "exact")

@@ -1,15 +1,8 @@
-"""The command, run in this process, and the exact bundle to run it on."""
+"""The command, run in this process."""
 
 import sys
 
-import exact
 import pytest
-
-
-@pytest.fixture(scope="session")
-def exact_bundle(tmp_path_factory):
-    """Folder of the bundle of `tests/graph/exact.py`."""
-    return exact.write(tmp_path_factory.mktemp("bundles") / "exact")
 
 
 @pytest.fixture
