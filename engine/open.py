@@ -12,13 +12,19 @@ from warpfuse.engine.errors import BackendMissing, EngineError
 
 def backend_names() -> list[str]:
     """Every backend this version has a file for, installed or not."""
-    return sorted(module.name for module in pkgutil.iter_modules(backends.__path__))
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(backends.__path__))
 
 
 def missing(backend: str, device: str = "cpu") -> str | None:
     """Why a backend cannot run on this device here, with the remedy, or None when it can."""
     reason: str | None = _module(backend).missing(device)
     return reason
+
+
+AUTO = {"cpu": ("onnxruntime",), "cuda": ("onnxruntime", "tensorrt", "tensorrt-rtx")}
+"""What "auto" tries, by kind of device. ONNX Runtime opens any bundle at any size in a second. TensorRT is faster but
+builds for each size first, for minutes on some cards: who wants that says so, or swaps to it while the graph runs
+(engine/swap.py). torch needs a file few bundles carry, and is the reference rather than a way to run."""
 
 
 def choose_backend(asked: str, device: str) -> tuple[str, str]:
@@ -32,7 +38,7 @@ def choose_backend(asked: str, device: str) -> tuple[str, str]:
             raise BackendMissing(reason)
         return asked, "asked for"
     reasons = []
-    for name in ("onnxruntime",):
+    for name in AUTO.get(device.partition(":")[0], AUTO["cpu"]):
         reason = missing(name, device)
         if reason is None:
             return name, f"{name} is installed and runs on {device}"
@@ -43,10 +49,11 @@ def choose_backend(asked: str, device: str) -> tuple[str, str]:
 def open_engine(path: str | Path, backend: str = "auto", device: str = "cpu", **options: Any) -> Engine:
     """Open an exported network.
 
-    path     the network's file
+    path     the network's file, ONNX; torch opens the `.pt2` of the same stem beside it
     backend  a name of `backend_names()` or "auto"
     device   "cpu" or "cuda:N"
-    options  of the backend: `threads` (intra-operator threads on a CPU)
+    options  of the backend. Every one takes `threads` (intra-operator threads on a CPU, 0 for its own choice) and
+             `shapes` (input name -> shape: the engine is opened for this size, its specs tell it, another is refused)
 
     Raises BackendMissing, EngineError.
     """
@@ -61,4 +68,4 @@ def open_engine(path: str | Path, backend: str = "auto", device: str = "cpu", **
 def _module(backend: str) -> Any:
     if backend not in backend_names():
         raise EngineError(f"no backend called {backend!r}. Known: auto, {', '.join(backend_names())}")
-    return importlib.import_module(f"{backends.__name__}.{backend}")
+    return importlib.import_module(f"{backends.__name__}.{backend.replace('-', '_')}")

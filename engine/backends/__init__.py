@@ -1,4 +1,5 @@
-"""One file a backend; the file's name is the backend's name.
+"""One file a backend; the file's name is the backend's name, with `_` for `-`.
 
-Each has `missing(device) -> str | None` (why it cannot run there, with the remedy) and `open(path, device, **options)`.
+Each has `missing(device) -> str | None` (why it cannot run there, then ": ", then the remedy) and
+`open(path, device, threads=0, shapes=None)`.
 """

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default on a CPU.
+"""ONNX Runtime: the default on a CPU, and on a card where nothing faster is asked for.
 
 Inputs are bound where they lie and outputs are written into our own two slots: no copy either way.
 """
@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import TensorSpec
-from warpfuse.engine.errors import EngineError
+from warpfuse.engine.errors import BackendMissing, EngineError
+from warpfuse.engine.feed import Shapes, check_feed, narrow
+from warpfuse.engine.replay import SLOTS
+from warpfuse.engine.streams import cuda_stream
 
-SLOTS = 2
-
+_CUDA = "CUDAExecutionProvider"
 _DTYPES = {
     "tensor(float)": torch.float32,
     "tensor(float16)": torch.float16,
@@ -32,22 +34,33 @@ def missing(device: str) -> str | None:
         return f"onnxruntime is not installed: pip install 'warpfuse[{extra}]'"
     if device == "cpu":
         return None
-    if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return "onnxruntime runs networks on the CPU only in this version: give --device cpu"
-    return f"onnxruntime {onnxruntime.__version__} has no provider for {device}: give --device cpu"
+    if not device.startswith("cuda") or _CUDA not in onnxruntime.get_available_providers():
+        return f"onnxruntime {onnxruntime.__version__} has no provider for {device}: give --device cpu"
+    index, count = torch.device(device).index or 0, torch.cuda.device_count()
+    if index >= count:
+        return f"onnxruntime has CUDA, but torch sees {count} CUDA devices, not {device}: check nvidia-smi"
+    return None
 
 
-def open(path: Path, device: str, threads: int = 0) -> "OnnxRuntimeEngine":
-    """Open an ONNX file. threads: intra-operator threads, 0 for one a core."""
-    return OnnxRuntimeEngine(path, device, threads)
+def open(path: Path, device: str, threads: int = 0, shapes: Shapes | None = None) -> "OnnxRuntimeEngine":
+    """Open an ONNX file.
+
+    threads  intra-operator threads on a CPU, 0 for one a core
+    shapes   input name -> shape: open for this one size
+    """
+    return OnnxRuntimeEngine(path, device, threads, shapes)
 
 
 class OnnxRuntimeEngine:
-    """An ONNX Runtime session with two bound sets of outputs. See `Engine` for the contract."""
+    """An ONNX Runtime session with two bound sets of outputs. See `Engine` for the contract.
+
+    On a card the session works on a stream of its own, which waits for the caller's current stream and is waited for by
+    it, both on the device: so it may be called on any stream.
+    """
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, device: str, threads: int) -> None:
+    def __init__(self, path: Path, device: str, threads: int, shapes: Shapes | None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -56,13 +69,25 @@ class OnnxRuntimeEngine:
         # Idle threads that spin take the cores away from the stages beside this one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        self._index = torch.device(device).index or 0
+        self._stream = cuda_stream(device) if device.startswith("cuda") else None
+        self._run_options = onnxruntime.RunOptions()
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if self._stream is not None:
+            cuda = {"device_id": str(self._index), "user_compute_stream": str(self._stream.cuda_stream)}
+            providers.insert(0, (_CUDA, cuda))
+            # Or every call ends with the host waiting for the card.
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's own exception types are not importable on every version
             raise EngineError(f"{path.name} cannot be opened by onnxruntime: {_one_line(error)}") from error
+        if self._stream is not None and _CUDA not in self._session.get_providers():
+            # onnxruntime goes on on the CPU when the libraries of CUDA cannot be loaded
+            raise BackendMissing("onnxruntime cannot load CUDA: pip install 'warpfuse[cuda]', or give --device cpu")
         self.name = path.name
         self.device = device
-        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
+        self.inputs = narrow(self.name, [_spec(node) for node in self._session.get_inputs()], shapes)
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
         self._bindings = [self._session.io_binding() for _ in range(SLOTS)]
         self._slots: list[dict[str, Tensor]] = []
@@ -71,7 +96,7 @@ class OnnxRuntimeEngine:
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Run once; see `Engine`."""
-        fed = self._check(inputs)
+        fed = check_feed(self.name, self.device, self.inputs, inputs)
         shapes = tuple(tensor.shape for tensor in fed)
         if shapes != self._shapes:
             self._allocate(fed)
@@ -79,42 +104,41 @@ class OnnxRuntimeEngine:
         slot, self._next = self._next, (self._next + 1) % SLOTS
         binding = self._bindings[slot]
         for spec, tensor in zip(self.inputs, fed, strict=True):
-            _bind(binding.bind_input, spec.name, tensor)
-        self._session.run_with_iobinding(binding)
+            self._bind(binding.bind_input, spec.name, tensor)
+        if self._stream is None:
+            self._session.run_with_iobinding(binding, self._run_options)
+        else:
+            current = torch.cuda.current_stream(self.device)
+            self._stream.wait_stream(current)
+            self._session.run_with_iobinding(binding, self._run_options)
+            current.wait_stream(self._stream)
         return self._slots[slot]
 
     def close(self) -> None:
-        """Drop the session and its slots."""
+        """Drop the session and its slots, after what was launched is over."""
+        if self._stream is not None:
+            self._stream.synchronize()
         self._bindings.clear()
         self._slots.clear()
         del self._session
 
-    def _check(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        known = {spec.name for spec in self.inputs}
-        if inputs.keys() != known:
-            fed_names = ", ".join(sorted(inputs))
-            raise EngineError(f"{self.name}: takes {', '.join(sorted(known))}, the graph feeds {fed_names}")
-        fed = []
-        for spec in self.inputs:
-            tensor = inputs[spec.name]
-            spec.check(self.name, tensor)
-            if tensor.device.type != "cpu":
-                raise EngineError(f"{self.name}: '{spec.name}' is on {tensor.device}, the engine on {self.device}")
-            fed.append(tensor.contiguous())
-        return fed
-
     def _allocate(self, fed: list[Tensor]) -> None:
         """Learn the output shapes from one plain run, then bind both slots; done again only when a shape changes."""
-        feed = {spec.name: tensor.numpy() for spec, tensor in zip(self.inputs, fed, strict=True)}
+        feed = {spec.name: tensor.cpu().numpy() for spec, tensor in zip(self.inputs, fed, strict=True)}
         shapes = [array.shape for array in self._session.run(None, feed)]
         self._slots = []
         for binding in self._bindings:
             binding.clear_binding_outputs()
             slot = {}
             for spec, shape in zip(self.outputs, shapes, strict=True):
-                slot[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype))
-                _bind(binding.bind_output, spec.name, slot[spec.name])
+                slot[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self.device)
+                self._bind(binding.bind_output, spec.name, slot[spec.name])
             self._slots.append(slot)
+
+    def _bind(self, bind: Any, name: str, tensor: Tensor) -> None:
+        # onnxruntime wants numpy's element type, not a tensor
+        kind = torch.empty(0, dtype=tensor.dtype).numpy().dtype.type
+        bind(name, tensor.device.type, self._index, kind, list(tensor.shape), tensor.data_ptr())
 
 
 def _spec(node: Any) -> TensorSpec:
@@ -123,11 +147,6 @@ def _spec(node: Any) -> TensorSpec:
         raise EngineError(f"'{node.name}' is {node.type}; known are {', '.join(_DTYPES)}")
     shape = tuple(axis if isinstance(axis, int) else None for axis in node.shape)
     return TensorSpec(node.name, str(dtype).removeprefix("torch."), shape)
-
-
-def _bind(bind: Any, name: str, tensor: Tensor) -> None:
-    # numpy's dtype of the same memory; onnxruntime wants the type, not a tensor
-    bind(name, "cpu", 0, tensor.numpy().dtype.type, list(tensor.shape), tensor.data_ptr())
 
 
 def _one_line(error: Exception) -> str:

@@ -84,3 +84,21 @@ def test_a_missing_file_an_unknown_backend_and_a_device_it_lacks_are_errors(tmp_
         open_engine(path, "onxruntime")
     with pytest.raises(BackendMissing, match="--device cpu"):
         open_engine(path, "auto", "cuda:0")
+
+
+def test_cuda_that_does_not_load_is_an_error_and_no_silent_cpu(tmp_path, monkeypatch):
+    """By itself onnxruntime opens a session on the CPU when CUDA's libraries are missing."""
+    from warpfuse.engine.backends import onnxruntime as backend
+
+    class Stream:
+        cuda_stream = 1
+
+        def __init__(self, device):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(BackendMissing, match="cannot load CUDA"),
+    ):
+        backend.open(affine(tmp_path / "affine.onnx"), "cuda:0")

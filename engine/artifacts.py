@@ -1,0 +1,145 @@
+"""The cache of what takes long to build: one file for one network, size, type, backend, version, GPU and set of
+options.
+
+`<digest>.bin` is the artifact, `<digest>.json` beside it says what it is and what it must hash to. Both are written
+under temporary names and renamed, the description last: an artifact without a description that fits is no artifact. A
+lock of the operating system, which dies with its process, lets one process build while the others wait for its result.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from warpfuse.engine.bundle import sha256_of
+from warpfuse.engine.errors import EngineError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactKey:
+    """Everything an artifact depends on. Two keys that differ in anything are two artifacts.
+
+    network  sha256 of the exported network, of its external data too
+    inputs   (name, shape) of every input that had to be given one, batch and size included; the network fixes the
+             others
+    dtype    element type it was built in; "as exported" where the network carries its types
+    backend, version  who built it: the version of the library, not of the Python package alone
+    gpu      the card or compute capability it was built for
+    options  of the build: (name, value)
+    """
+
+    network: str
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    dtype: str
+    backend: str
+    version: str
+    gpu: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Name of the artifact: the hash of all fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cache_folder() -> Path:
+    """Where artifacts are kept: $WARPFUSE_CACHE, else the user's cache folder."""
+    named = os.environ.get("WARPFUSE_CACHE")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("warpfuse"))
+
+
+def network_hash(path: Path) -> str:
+    """sha256 of an ONNX file and of the files beside it that hold its weights (`<name>.data`, `<name>_data`)."""
+    parts = [
+        path,
+        *(p for p in (path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}_data")) if p.is_file()),
+    ]
+    return hashlib.sha256("".join(sha256_of(part) for part in parts).encode()).hexdigest()
+
+
+class ArtifactCache:
+    """Artifacts in one folder. Safe to use from several processes and threads at once."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder()
+
+    def find(self, key: ArtifactKey) -> Path | None:
+        """The whole artifact of this key, or None: absent, torn, or described as something else."""
+        path, description = self._paths(key)
+        try:
+            about = json.loads(description.read_text(encoding="utf-8"))
+            whole = about == _about(key, path.stat().st_size, sha256_of(path))
+        except (OSError, ValueError):
+            return None
+        return path if whole else None
+
+    def get(self, key: ArtifactKey, build: Callable[[Path], None]) -> Path:
+        """The artifact of this key; `build(path)` writes it to a temporary path when there is none.
+
+        While another process builds the same one this waits and takes its result. What `build` raises passes through,
+        and leaves nothing behind. Raises EngineError when the folder cannot be written.
+        """
+        found = self.find(key)
+        if found is not None:
+            return found
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / f"{key.digest}.lock").open("w")
+        except OSError as error:
+            raise EngineError(
+                f"cache {self.folder} cannot be written: {error}. Set WARPFUSE_CACHE to a folder"
+            ) from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self.find(key) or self._build(key, build)
+
+    def _build(self, key: ArtifactKey, build: Callable[[Path], None]) -> Path:
+        path, description = self._paths(key)
+        for stale in (description, path, *self.folder.glob(f"{key.digest}.*.tmp")):
+            stale.unlink(missing_ok=True)  # of a build that was killed; we hold the lock, so nobody is writing it
+        with _temporary(path) as fresh:
+            build(fresh)
+            about = _about(key, fresh.stat().st_size, sha256_of(fresh))
+            _sync(fresh)
+            fresh.replace(path)
+        write_whole(description, json.dumps(about, indent=1).encode())
+        return path
+
+    def _paths(self, key: ArtifactKey) -> tuple[Path, Path]:
+        return self.folder / f"{key.digest}.bin", self.folder / f"{key.digest}.json"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with _temporary(path) as fresh:
+        fresh.write_bytes(data)
+        _sync(fresh)
+        fresh.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    fresh = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}{path.suffix}.tmp")
+    try:
+        yield fresh
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _about(key: ArtifactKey, size: int, sha256: str) -> dict[str, object]:
+    fields: dict[str, object] = json.loads(json.dumps(asdict(key)))
+    return {"format": FORMAT, **fields, "bytes": size, "sha256": sha256}

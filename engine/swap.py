@@ -1,0 +1,113 @@
+"""An engine that is replaced while it runs: the graph works on what it has until a faster one is built, and agrees."""
+
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+
+from torch import Tensor
+
+from warpfuse.engine.contract import Engine
+
+TOLERANCE = 0.02
+"""How far outputs may lie apart, as a share of the largest value of the reference output: float16 arithmetic through a
+UNet stays below one hundredth, a wrong layout, a wrong mode of an operator or an overflow is far above."""
+
+
+class SwappingEngine:
+    """Runs `current` until `future` is there and gives the same answer to a real input, then runs that.
+
+    future     the engine being built; whoever builds it, in a thread or elsewhere, is not this object's business
+    tell       is called with one line, once, when the engine is swapped, or is not and why
+    tolerance  max |new - old| <= tolerance * max |old| for every output
+
+    The check runs both on the first input after `future` is done, once, and waits for the device: that frame is late.
+    Owns both engines. See `Engine` for the contract; outputs handed out before the swap stay valid as long as ever.
+    """
+
+    def __init__(
+        self, current: Engine, future: Future[Engine], tell: Callable[[str], None], tolerance: float = TOLERANCE
+    ) -> None:
+        self._engine = current
+        self._future: Future[Engine] | None = future
+        self._tell = tell
+        self._tolerance = tolerance
+        self._retired: Engine | None = None
+        self._calls_left = 0
+        self._take_over(current)
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Run once on the engine of the moment."""
+        if self._retired is not None:
+            self._retire()
+        if self._future is None or not self._future.done():
+            return self._engine(inputs)
+        future, self._future = self._future, None
+        return self._judge(future, inputs)
+
+    def close(self) -> None:
+        """Close what is open. An engine whose building cannot be stopped any more closes as soon as it is done."""
+        future, self._future = self._future, None
+        if future is not None and not future.cancel():
+            future.add_done_callback(_close_result)
+        if self._retired is not None:
+            self._retired.close()
+            self._retired = None
+        self._engine.close()
+
+    def _judge(self, future: Future[Engine], inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        old = self._engine
+        expected = old(inputs)
+        if future.cancelled():
+            self._tell(f"stays on {old.backend}: the build of the new engine was cancelled")
+            return expected
+        error = future.exception()
+        if error is not None:
+            self._tell(f"stays on {old.backend}: the new engine could not be built: {_one_line(error)}")
+            return expected
+        new = future.result()
+        try:
+            got = new(inputs)
+            reason = self._disagreement(expected, got)
+        except Exception as failure:  # noqa: BLE001  whatever the new engine raises, the old one runs; it is told below
+            reason = f"it fails on a real input: {_one_line(failure)}"
+        if reason is not None:
+            self._tell(f"stays on {old.backend}: {new.backend} is built but {reason}")
+            new.close()
+            return expected
+        self._retired, self._calls_left = old, 2
+        self._take_over(new)
+        self._tell(f"runs on {new.backend} now, before on {old.backend}")
+        return got
+
+    def _disagreement(self, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str | None:
+        if expected.keys() != got.keys():
+            return f"gives {', '.join(sorted(got))}, expected {', '.join(sorted(expected))}"
+        for name, reference in expected.items():
+            if got[name].shape != reference.shape:
+                return f"gives '{name}' as {list(got[name].shape)}, expected {list(reference.shape)}"
+            scale = float(reference.abs().max())
+            apart = float((got[name].float() - reference.float()).abs().max())
+            if not (math.isfinite(apart) and apart <= self._tolerance * scale):
+                return f"disagrees: '{name}' is {apart:.3g} off where {self._tolerance:g} of {scale:.3g} is allowed"
+        return None
+
+    def _take_over(self, engine: Engine) -> None:
+        self._engine = engine
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.backend, self.device = engine.backend, engine.device
+
+    def _retire(self) -> None:
+        """Close the old engine when none of its outputs is anybody's any more: at the second call after the swap."""
+        self._calls_left -= 1
+        if self._calls_left == 0 and self._retired is not None:
+            self._retired.close()
+            self._retired = None
+
+
+def _close_result(future: Future[Engine]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().close()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

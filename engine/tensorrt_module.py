@@ -1,0 +1,133 @@
+"""The two TensorRT modules, which are one interface under two names: for data-centre cards, and for RTX cards."""
+
+import importlib
+import importlib.util
+import threading
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from warpfuse.engine.errors import BackendMissing, EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One of the two.
+
+    ahead  it builds for a named compute capability on a machine without a GPU, in seconds; the rest is compiled on the
+           card when first run, and kept in a runtime cache. The other one measures kernels on the card itself while it
+           builds
+    """
+
+    backend: str
+    module: str
+    extra: str
+    ahead: bool
+
+
+TENSORRT = Flavour("tensorrt", "tensorrt", "tensorrt", ahead=False)
+TENSORRT_RTX = Flavour("tensorrt-rtx", "tensorrt_rtx_bindings", "tensorrt-rtx", ahead=True)
+
+
+def not_installed(flavour: Flavour) -> str | None:
+    """Why the module cannot be imported, with the remedy, or None: then networks can be built."""
+    try:
+        importlib.import_module(flavour.module)
+    except ImportError as error:
+        found = importlib.util.find_spec(flavour.module) is not None
+        what = f"cannot be loaded ({_one_line(error)})" if found else "is not installed"
+        return f"{flavour.backend} {what}: pip install 'warpfuse[{flavour.extra}]'"
+    return None
+
+
+def missing(flavour: Flavour, device: str) -> str | None:
+    """Why networks cannot run on this device, with the remedy, or None."""
+    reason = not_installed(flavour)
+    if reason is not None:
+        return reason
+    if not device.startswith("cuda"):
+        return f"{flavour.backend} runs on NVIDIA cards, not on {device}: give --device cuda:0 or another --backend"
+    index, count = torch.device(device).index or 0, torch.cuda.device_count()
+    if index >= count:
+        return f"{flavour.backend}: torch sees {count} CUDA devices, {device} is not one of them: check nvidia-smi"
+    card = capability(device)
+    if flavour.ahead and card not in capabilities(flavour):
+        name = torch.cuda.get_device_name(device)
+        return (
+            f"{flavour.backend} runs on {', '.join(capabilities(flavour))}, {name} is {card}: give --backend tensorrt"
+        )
+    return None
+
+
+def load(flavour: Flavour) -> Any:
+    """The module. Raises BackendMissing."""
+    reason = not_installed(flavour)
+    if reason is not None:
+        raise BackendMissing(reason)
+    return importlib.import_module(flavour.module)
+
+
+def version(flavour: Flavour) -> str:
+    """The version of the library; a plan of another one is not opened."""
+    return str(load(flavour).__version__)
+
+
+def capability(device: str) -> str:
+    """Compute capability of a card, as "sm89"."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm{major}{minor}"
+
+
+def capabilities(flavour: Flavour) -> list[str]:
+    """What `flavour` can build ahead of time for."""
+    return [name.lower() for name in load(flavour).ComputeCapability.__members__ if name.startswith("SM")]
+
+
+class Complaints:
+    """What TensorRT wrote to its log, from warnings up, in this thread: the reason for a call that gave nothing back.
+
+    TensorRT takes one logger a process, whatever later builders are given, so there is one; see `complaints`.
+    """
+
+    def __init__(self, trt: Any) -> None:
+        lines: threading.local = threading.local()
+        errors = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, text: str) -> None:
+                if severity in errors:
+                    if not hasattr(lines, "kept"):
+                        lines.kept = deque(maxlen=20)
+                    lines.kept.append(text)
+
+        self._lines = lines
+        self.logger = Logger()
+
+    def take(self) -> str:
+        """The first error since the last `take`, in one line; empty if there was none."""
+        kept = getattr(self._lines, "kept", None) or deque()
+        first = " ".join(str(kept[0]).split())[:300] if kept else ""
+        kept.clear()
+        return first
+
+
+@cache
+def complaints(flavour: Flavour) -> Complaints:
+    """The log of one module."""
+    return Complaints(load(flavour))
+
+
+def check_capability(flavour: Flavour, name: str) -> None:
+    """Raise EngineError unless `flavour` builds ahead of time for `name`."""
+    if name not in capabilities(flavour):
+        raise EngineError(f"{flavour.backend} builds for {', '.join(capabilities(flavour))}, not for {name!r}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
