@@ -40,12 +40,12 @@ def ways() -> dict[str, dict[str, Any]]:
     for weight in WEIGHTS:
         found[f"picture both {weight}"] = {"weight": weight}
     for weight in (0.8,):
-        found[f"picture entry {weight}"] = {"weight": weight, "exit": False}
-        found[f"picture exit {weight}"] = {"weight": weight, "entry": False}
+        found[f"picture entry {weight}"] = {"weight": weight, "exit": 0}
+        found[f"picture exit {weight}"] = {"weight": weight, "entry": 0}
         found[f"latent both {weight}"] = {"weight": weight, "reference": "latent"}
-        found[f"latent exit {weight}"] = {"weight": weight, "reference": "latent", "entry": False}
+        found[f"latent exit {weight}"] = {"weight": weight, "reference": "latent", "entry": 0}
         found[f"output both {weight}"] = {"weight": weight, "reference": "output"}
-        found[f"output exit {weight}"] = {"weight": weight, "reference": "output", "entry": False}
+        found[f"output exit {weight}"] = {"weight": weight, "reference": "output", "entry": 0}
     return found
 
 

@@ -10,13 +10,18 @@ from warpfuse.engine.bundle import Bundle
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.open import open_engine
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.plan import NodePlan
+from warpfuse.stages.compose_motion import ComposeMotion
 from warpfuse.stages.decode import Decode
+from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.download import Download
 from warpfuse.stages.encode import Encode
 from warpfuse.stages.flow import Flow
 from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
-from warpfuse.stages.predict import Predict, PredictSettings, Sampling
+from warpfuse.stages.predict import Predict
+from warpfuse.stages.program import PredictSettings, Sampling
+from warpfuse.stages.pull import PullLatents, PullPictures
 from warpfuse.stages.sampling import Level
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.stage import Stage
@@ -53,6 +58,7 @@ def predict_settings(config: GraphConfig, bundle: Bundle) -> PredictSettings:
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
+        guidance=config.stages.predict.as_guidance(),
     )
 
 
@@ -68,9 +74,16 @@ def settings_of(kind: str, bundle: Bundle) -> Callable[[GraphConfig], Any] | Non
     return pickers.get(kind)
 
 
-def open_stage(kind: str, materials: Materials) -> Stage:
-    """Build a stage; those with a network open it. Raises BadInput."""
-    return _BUILDERS[kind](materials)
+def open_stage(node: NodePlan, materials: Materials) -> Stage:
+    """Build the stage of a node; those with a network open it. Raises BadInput."""
+    if node.kind == "predict":
+        return _predict(materials, node.inputs)
+    return _BUILDERS[node.kind](materials)
+
+
+def calls_of(materials: Materials) -> int:
+    """Network calls of a frame: its steps, or more where a solver asks twice a step."""
+    return _sampling(materials).calls(materials.config.steps)
 
 
 def _upload(m: Materials) -> Stage:
@@ -89,7 +102,11 @@ def _warp(m: Materials) -> Stage:
     return Warp(m.config.stages.warp, m.bundle.about.latent.downscale)
 
 
-def _predict(m: Materials) -> Stage:
+def _compose_motion(m: Materials) -> Stage:
+    return ComposeMotion(calls_of(m))
+
+
+def _sampling(m: Materials) -> Sampling:
     about = m.bundle.about
     schedule = about.levels
     solver = open_solver(about.solver.name, **about.solver.options)
@@ -101,7 +118,7 @@ def _predict(m: Materials) -> Stage:
         "ve": lambda timestep: variance_exploding(level_at(table, timestep)),
         "flow": partial(flow_level, train_timesteps=schedule.train_timesteps, shift=schedule.shift),
     }
-    sampling = Sampling(
+    return Sampling(
         prediction=about.prediction,
         solver=solver,
         level_of=level_of[solver.space],
@@ -111,8 +128,31 @@ def _predict(m: Materials) -> Stage:
         takes_source=about.takes_source,
         strength_scales_style=about.strength_scales_style,
     )
-    settings = predict_settings(m.config, m.bundle)
-    return Predict(_network("unet", m), sampling, settings, m.config.seed, m.config.device)
+
+
+def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
+    sampling = _sampling(m)
+    return Predict(
+        Denoise(_network("unet", m), sampling),
+        sampling,
+        predict_settings(m.config, m.bundle),
+        m.config.seed,
+        m.config.device,
+        inputs=inputs,
+        stream=m.config.stages.predict.stream,
+        pull=_pull(m),
+    )
+
+
+def _pull(m: Materials) -> PullLatents | PullPictures | None:
+    match m.config.stages.fuse.between:
+        case "latent":
+            return PullLatents(m.config.stages.warp.mode)
+        case "picture":
+            scale, mode = m.bundle.about.latent.scale, m.config.stages.warp.mode
+            return PullPictures(_network("decoder", m), _network("encoder", m), scale, mode)
+        case _:
+            return None
 
 
 def _fuse(m: Materials) -> Stage:
@@ -136,7 +176,7 @@ _BUILDERS: dict[str, Callable[[Materials], Stage]] = {
     "encode": _encode,
     "flow": _flow,
     "warp": _warp,
-    "predict": _predict,
+    "compose_motion": _compose_motion,
     "fuse": _fuse,
     "blend": _blend,
     "decode": _decode,

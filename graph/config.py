@@ -9,8 +9,10 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.pacer import PaceSettings
 from warpfuse.stages.flow import FlowSettings
 from warpfuse.stages.fuse import FuseSettings
+from warpfuse.stages.predict import PredictOptions
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.warp import WarpSettings
 
@@ -35,6 +37,7 @@ class Stages(StageSettings):
 
     flow: FlowSettings = FlowSettings()
     warp: WarpSettings = WarpSettings()
+    predict: PredictOptions = PredictOptions()
     fuse: FuseSettings = FuseSettings()
 
 
@@ -55,6 +58,7 @@ class GraphConfig(StageSettings):
     device    "cpu"
     workers   "one": all stages in one process
     threads   cores the networks and the flow may use; none: all
+    pace      which frames the networks are spared
     stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
     """
 
@@ -72,7 +76,17 @@ class GraphConfig(StageSettings):
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     workers: Literal["one"] = "one"
     threads: int | None = Field(None, ge=1, le=256)
+    pace: PaceSettings = PaceSettings()
     stages: Stages = Stages()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "GraphConfig":
+        if self.pace.active and self.stages.predict.stream:
+            raise ValueError(
+                "stages.predict.stream keeps every frame's rows moving, pace spares frames: use one of them"
+                " (pace.skip=1, pace.still=0 and no pace.deadline_ms switch pace off)"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -41,12 +41,18 @@ class Meter:
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
     """Frames read from the source, written to the sinks, dropped and repeated on the way: in + repeated = out + dropped
-    at the end of a complete run."""
+    at the end of a complete run. held: those among the written that the networks were spared; predicted: the others."""
 
     into: int = 0
     out: int = 0
     dropped: int = 0
     repeated: int = 0
+    held: int = 0
+
+    @property
+    def predicted(self) -> int:
+        """Written frames the networks ran for."""
+        return self.out - self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class Stats:
                 "out": self.frames.out,
                 "dropped": self.frames.dropped,
                 "repeated": self.frames.repeated,
+                "predicted": self.frames.predicted,
+                "held": self.frames.held,
             },
             "fps": round(self.fps, 3),
             "seconds": round(self.seconds, 3),

@@ -22,7 +22,7 @@ from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
 
-_LIVE = ("prompt", "strength", "steps", "stages")
+_LIVE = ("prompt", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
@@ -47,6 +47,7 @@ class Pipeline:
         self._running: Running | None = None
         self._in: queue.Queue[Picture | None] = queue.Queue()
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
+        self._filling = 0
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -57,22 +58,36 @@ class Pipeline:
     def push(self, rgb: Picture) -> Picture | None:
         """Style one picture, uint8 [h, w, 3] RGB; returns it at the pipeline's size, uint8 [h', w', 3].
 
-        None while the pipe fills: never with the graph as it is, one step after the other; callers allow for it.
+        As a stream batch (`stages.predict.stream`) of K calls it returns the picture of K - 1 pushes before, and None
+        for the first K - 1; `drain` has the last ones. Else never None.
         Raises BadInput for another type or shape, StreamLost or StageFailed when the graph broke off.
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ConfigError(f"push: expected uint8 [h, w, 3], got {rgb.dtype} {list(rgb.shape)}")
         running = self._running or self._open((rgb.shape[1], rgb.shape[0]))
         self._in.put(np.array(rgb, order="C"))  # a copy: the caller may draw into theirs while the stages read
+        if self._filling and running.alive:
+            self._filling -= 1
+            return None
         frame = self._out.get()
         if frame is None:
             self._running = None
+            self._in.put(None)  # the source may be waiting for a picture, and `wait` for the source
             try:
                 running.wait()
             finally:
                 running.close()
             raise WarpfuseError("the pipeline has ended")
         return frame.rgb
+
+    def drain(self) -> list[Picture]:
+        """End the graph, and the pictures that were still inside, in order; [] without a stream batch."""
+        if self._running is None:
+            return []
+        self._in.put(None)
+        rest = [frame.rgb for frame in iter(self._out.get, None)]
+        self.close()
+        return rest
 
     def update(self, **keys: Any) -> None:
         """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
@@ -86,15 +101,24 @@ class Pipeline:
         if changed:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
-            plan = plan_graph(config.model_copy(update=_ENDS), temporal=True)
-            if [node.inputs for node in plan.nodes] != [node.inputs for node in self._running.plan.nodes]:
-                raise ConfigError(
-                    "stages.fuse.reference, and with output stages.fuse.entry, decide which stages there are"
-                    " and cannot change while frames flow"
-                )
+            self._check_structure(config, self._running)
             predict_settings(config, self._running.materials.bundle)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
+
+    def _check_structure(self, config: GraphConfig, running: Running) -> None:
+        """Raise ConfigError for what decides which stages there are, or what they were built with."""
+        plan = plan_graph(config.model_copy(update=_ENDS), temporal=True, calls=running.calls)
+        nodes = [(node.name, node.inputs) for node in plan.nodes]
+        was, wants = self._config.stages, config.stages
+        built = [(s.fuse.reference, s.predict.stream, _pulled(s.fuse.between)) for s in (was, wants)]
+        stream = wants.predict.stream and config.steps != self._config.steps
+        if nodes != [(node.name, node.inputs) for node in running.plan.nodes] or built[0] != built[1] or stream:
+            raise ConfigError(
+                "this decides which stages there are and cannot change while frames flow: stages.fuse.reference;"
+                " stages.fuse.between to or from latent and picture; stages.predict.stream, and with it steps;"
+                " pace, if it was off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
+            )
 
     def close(self) -> Stats | None:
         """End the graph; its figures, or None if nothing was pushed."""
@@ -118,7 +142,13 @@ class Pipeline:
             running.close()
             raise
         self._running = running
+        self._filling = running.calls - 1 if config.stages.predict.stream else 0
         return running
+
+
+def _pulled(between: str) -> str:
+    """What `between` needs built; off and reference need nothing."""
+    return between if between in ("latent", "picture") else ""
 
 
 class _PushSource:

@@ -1,5 +1,6 @@
 """The dataflow graph as a plan: which stages, which links, how many slots. Nothing is opened, so it can be drawn."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.link import LinkPlan
 
 Role = Literal["source", "stage", "sink"]
+Feeds = Mapping[str, "str | _Feed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,16 @@ class GraphPlan:
         return [link for link in self.links if link.sender == node.name]
 
 
-def plan_graph(config: GraphConfig, *, temporal: bool | None = None) -> GraphPlan:
+@dataclass(frozen=True, slots=True)
+class _Feed:
+    """Where an input comes from. delay: frames back; ahead: frames the sender may be in front of the reader."""
+
+    sender: str
+    delay: int = 0
+    ahead: int = 0
+
+
+def plan_graph(config: GraphConfig, *, temporal: bool | None = None, calls: int | None = None) -> GraphPlan:
     """The graph of a configuration.
 
         source -> upload -> encode ------------------> predict -> fuse -> decode -> download -> sinks
@@ -47,56 +58,123 @@ def plan_graph(config: GraphConfig, *, temporal: bool | None = None) -> GraphPla
     With `stages.fuse.reference` latent, what comes back is the x0 that `fuse` gave, and nothing is encoded again; with
     output, the last picture is blended over the decoded one by a stage `blend` in the place of `fuse`.
 
-    temporal  build the lower branch; none: only if the weight of the fusion is above 0. Without it every frame is
-              styled on its own, and nothing waits for the picture before.
+    As a stream batch of K calls (`stages.predict.stream`), `predict` is K - 1 frames behind. The entry needs a branch
+    of its own, from the picture K frames back along the flow composed over them, and is left out with its share at 0;
+    so is the branch of the exit.
+
+        flow -> compose_motion -> warp_entry -> encode_entry -> predict;    warp_entry takes the last picture, delay K
+
+    temporal  build the branches of the past; none: only if the weight of the fusion is above 0 or frames may be held.
+              Without them every frame is styled on its own, and nothing waits for the picture before.
+    calls     network calls of a frame, K; none: as many as steps
     """
-    fusion = config.stages.fuse
+    fusion, k = config.stages.fuse, calls or config.steps
+    stream = config.stages.predict.stream and k > 1
     if temporal is None:
-        temporal = fusion.weight > 0
-    nodes: list[NodePlan] = []
-    links: list[LinkPlan] = []
-
-    def node(name: str, about: str, kind: str = "", role: Role = "stage", **feeds: str) -> None:
-        """Add a node and its links; feeds: input -> the stage it comes from, "~stage" for a link with a delay of 1."""
-        nodes.append(NodePlan(name, kind or name, role, tuple(feeds), "main", about))
-        for port, origin in feeds.items():
-            sender = origin.removeprefix("~")
-            label = f"{sender}->{name}.{port}"
-            links.append(LinkPlan(label, sender, name, port, delay=int(origin.startswith("~"))))
-
-    node("source", config.source, role="source")
-    node("upload", "uint8 to float, onto the device", raw="source")
-    node("encode", "picture to latent", frame="upload")
-    sampling, fusing = f"sampling, {config.steps} step(s)", f"fusion, weight {fusion.weight:g}"
-    shown = "decode"
+        temporal = fusion.weight > 0 or config.pace.active
+    draft = _Draft([], [])
+    draft.add("source", config.source, {}, role="source")
+    draft.add("upload", "uint8 to float, onto the device", {"raw": "source"})
+    draft.add("encode", "picture to latent", {"frame": "upload"})
     if temporal:
-        node("flow", f"optical flow and trust ({config.flow})", frame="upload")
-    match fusion.reference if temporal else None:
-        case None:
-            node("predict", sampling, source="encode")
-            node("decode", "latent to picture", latent="predict")
-        case "picture":
-            node("warp", "last picture onto this frame", motion="flow", styled="~decode")
-            node("encode_past", "warped picture to latent", kind="encode", frame="warp")
-            node("predict", sampling, source="encode", reference="encode_past")
-            node("fuse", fusing, prediction="predict", reference="encode_past")
-            node("decode", "latent to picture", latent="fuse")
-        case "latent":
-            node("warp", "last x0 onto this frame", motion="flow", styled="~fuse")
-            node("predict", sampling, source="encode", reference="warp")
-            node("fuse", fusing, prediction="predict", reference="warp")
-            node("decode", "latent to picture", latent="fuse")
-        case "output":
-            shown = "blend"
-            node("warp", "last picture onto this frame", motion="flow", styled="~blend")
-            if fusion.entry:
-                node("encode_past", "warped picture to latent", kind="encode", frame="warp")
-                node("predict", sampling, source="encode", reference="encode_past")
-            else:
-                node("predict", sampling, source="encode")
-            node("decode", "latent to picture", latent="predict")
-            node("blend", fusing, picture="decode", past="warp")
-    node("download", "float to uint8, onto the host", frame=shown)
+        draft.add("flow", f"optical flow and trust ({config.flow})", {"frame": "upload"})
+    shown = _alone(draft, config, k) if not temporal else (_stream if stream else _sequence)(draft, config, k)
+    draft.add("download", "float to uint8, onto the host", {"frame": shown})
     for number, sink in enumerate(config.sinks, start=1):
-        node(f"sink_{number}", sink, kind="sink", role="sink", frame="download")
-    return GraphPlan(tuple(nodes), tuple(links))
+        draft.add(f"sink_{number}", sink, {"frame": "download"}, kind="sink", role="sink")
+    return GraphPlan(tuple(draft.nodes), tuple(draft.links))
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    nodes: list[NodePlan]
+    links: list[LinkPlan]
+
+    def add(self, name: str, about: str, feeds: Feeds, kind: str = "", role: Role = "stage") -> None:
+        """Add a node and its links; feeds: input -> the stage it comes from."""
+        self.nodes.append(NodePlan(name, kind or name, role, tuple(feeds), "main", about))
+        for port, origin in feeds.items():
+            feed = _Feed(origin) if isinstance(origin, str) else origin
+            label = f"{feed.sender}->{name}.{port}"
+            self.links.append(LinkPlan(label, feed.sender, name, port, mailbox=1 + feed.ahead, delay=feed.delay))
+
+
+def _sampling(config: GraphConfig, calls: int) -> str:
+    stream = config.stages.predict.stream and calls > 1
+    return f"sampling, {calls} rows of as many frames" if stream else f"sampling, {config.steps} step(s)"
+
+
+def _alone(draft: _Draft, config: GraphConfig, calls: int) -> str:
+    """Every frame on its own."""
+    draft.add("predict", _sampling(config, calls), {"source": "encode"})
+    draft.add("decode", "latent to picture", {"latent": "predict"})
+    return "decode"
+
+
+def _sequence(draft: _Draft, config: GraphConfig, calls: int) -> str:
+    """One frame after the other: one warp of the last picture serves entry and exit. Returns what is shown."""
+    fusion, about = config.stages.fuse, _sampling(config, calls)
+    motion: Feeds = {"motion": "flow"} if fusion.between in ("latent", "picture") else {}
+    held: Feeds = {"past": "warp"} if config.pace.active else {}
+    fusing = f"fusion, weight {fusion.weight:g}"
+    match fusion.reference:
+        case "picture":
+            past = _Feed("decode", delay=1)
+            draft.add("warp", "last picture onto this frame", {"motion": "flow", "styled": past})
+            draft.add("encode_past", "warped picture to latent", {"frame": "warp"}, kind="encode")
+            draft.add("predict", about, {"source": "encode", "reference": "encode_past", **motion})
+            draft.add("fuse", fusing, {"prediction": "predict", "reference": "encode_past"})
+            draft.add("decode", "latent to picture", {"latent": "fuse", **held})
+            return "decode"
+        case "latent":
+            draft.add("warp", "last x0 onto this frame", {"motion": "flow", "styled": _Feed("fuse", delay=1)})
+            draft.add("predict", about, {"source": "encode", "reference": "warp", **motion})
+            draft.add("fuse", fusing, {"prediction": "predict", "reference": "warp"})
+            draft.add("decode", "latent to picture", {"latent": "fuse"})
+            return "decode"
+        case "output":
+            draft.add("warp", "last picture onto this frame", {"motion": "flow", "styled": _Feed("blend", delay=1)})
+            entry: Feeds = {}
+            if fusion.entry:
+                draft.add("encode_past", "warped picture to latent", {"frame": "warp"}, kind="encode")
+                entry = {"reference": "encode_past"}
+            draft.add("predict", about, {"source": "encode", **entry, **motion})
+            draft.add("decode", "latent to picture", {"latent": "predict"})
+            draft.add("blend", fusing, {"picture": "decode", "past": "warp"})
+            return "blend"
+
+
+def _stream(draft: _Draft, config: GraphConfig, calls: int) -> str:
+    """A stream batch: entry and exit belong to frames K - 1 apart, each has its own warp. Returns what is shown."""
+    fusion = config.stages.fuse
+    latent, output = fusion.reference == "latent", fusion.reference == "output"
+    last_latent = "fuse" if fusion.exit and not output else "predict"
+    last_picture = "blend" if fusion.exit and output else "decode"
+    last, what = (last_latent, "x0") if latent else (last_picture, "picture")
+    rows: dict[str, str | _Feed] = {"source": "encode"}
+    if fusion.entry:
+        draft.add("compose_motion", f"flow over {calls} frames", {"motion": "flow"})
+        feeds: Feeds = {"motion": "compose_motion", "styled": _Feed(last, delay=calls)}
+        draft.add("warp_entry", f"last {what} onto the frame that enters", feeds, kind="warp")
+        rows["reference"] = "warp_entry"
+        if not latent:
+            draft.add("encode_entry", "warped picture to latent", {"frame": "warp_entry"}, kind="encode")
+            rows["reference"] = "encode_entry"
+    if fusion.between in ("latent", "picture"):
+        rows["motion"] = "flow"
+    draft.add("predict", _sampling(config, calls), rows)
+    reference = "warp"
+    if fusion.exit:
+        # the flow of the frames in the batch waits in this link for their pictures
+        exits: Feeds = {"motion": _Feed("flow", ahead=calls - 1), "styled": _Feed(last, delay=1)}
+        draft.add("warp", f"last {what} onto the frame that leaves", exits)
+        if not latent and not output:
+            draft.add("encode_past", "warped picture to latent", {"frame": "warp"}, kind="encode")
+            reference = "encode_past"
+    fusing = f"fusion, weight {fusion.weight:g}"
+    if last_latent == "fuse":
+        draft.add("fuse", fusing, {"prediction": "predict", "reference": reference})
+    draft.add("decode", "latent to picture", {"latent": last_latent})
+    if last_picture == "blend":
+        draft.add("blend", fusing, {"picture": "decode", "past": reference})
+    return last_picture

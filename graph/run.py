@@ -14,12 +14,13 @@ import zmq
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend
-from warpfuse.graph.build import Materials, open_stage, predict_settings, settings_of
+from warpfuse.graph.build import Materials, calls_of, open_stage, predict_settings, settings_of
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.meters import FrameCounts, Meter, Stats
-from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.pacer import Pacer
+from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
 from warpfuse.graph.runner import Clock, FirstError, Runner, SinkRunner, SourceRunner, StageRunner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sizing import choose_size
@@ -98,7 +99,9 @@ class Running:
         self._closing = False
         config = self.materials.config
         self.book = SettingsBook(config)
-        self.plan: GraphPlan = plan_graph(config, temporal=self.temporal)
+        self.calls = calls_of(self.materials)
+        self.plan: GraphPlan = plan_graph(config, temporal=self.temporal, calls=self.calls)
+        self._pacer = Pacer() if config.pace.active else None
         self._first_error = FirstError()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
@@ -109,7 +112,7 @@ class Running:
         torch.set_num_threads(1)
         cv2.setNumThreads(self.materials.threads)
         with contextlib.ExitStack() as undo:
-            runners = [self._runner(node.name, node.kind, node.about, sink_for, undo) for node in self.plan.nodes]
+            runners = [self._runner(node, sink_for, undo) for node in self.plan.nodes]
             undo.pop_all()
         self._connect(runners)
         self.runners = runners
@@ -143,23 +146,27 @@ class Running:
             runner.disconnect()
         self._context.term()
 
+    @property
+    def alive(self) -> bool:
+        """Every thread is at work."""
+        return all(runner.is_alive() for runner in self.runners)
+
     def _stopped(self) -> bool:
         return self._closing or self.stop.is_set()
 
-    def _runner(
-        self, name: str, kind: str, url: str, sink_for: Callable[[str], Sink], undo: contextlib.ExitStack
-    ) -> Runner:
+    def _runner(self, node: NodePlan, sink_for: Callable[[str], Sink], undo: contextlib.ExitStack) -> Runner:
         clock, first_error = self.clock, self._first_error
-        if kind == "source":
-            return SourceRunner(name, self.source, clock, first_error, stopped=self._stopped, book=self.book)
-        if kind == "sink":
-            sink = sink_for(url)
+        if node.role == "source":
+            return SourceRunner(node.name, self.source, clock, first_error, stopped=self._stopped, book=self.book)
+        if node.role == "sink":
+            sink = sink_for(node.about)
             undo.callback(sink.close, False)
-            return SinkRunner(name, sink, clock, first_error)
-        stage = open_stage(kind, self.materials)
+            return SinkRunner(node.name, sink, clock, first_error, self._pacer)
+        stage = open_stage(node, self.materials)
         undo.callback(stage.close)
-        picker = settings_of(kind, self.materials.bundle)
-        return StageRunner(name, stage, clock, first_error, book=self.book, settings_of=picker)
+        picker = settings_of(node.kind, self.materials.bundle)
+        judge = self._pacer if node.kind == "upload" else None
+        return StageRunner(node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge)
 
     def _connect(self, runners: Sequence[Runner]) -> None:
         epoch = next(_epochs)
@@ -187,7 +194,12 @@ class Running:
         warning = self.source.warning
         notes = [note for sink in sinks for note in sink.notes]
         return Stats(
-            frames=FrameCounts(head.frames, sinks[0].frames, sum(outlet.dropped for outlet in outlets)),
+            frames=FrameCounts(
+                into=head.frames,
+                out=sinks[0].frames,
+                dropped=sum(outlet.dropped for outlet in outlets),
+                held=sinks[0].held,
+            ),
             seconds=(max(sink.ended_ns for sink in sinks) - head.started_ns) / 1e9,
             latency=sinks[0].latency if sinks else Meter(),
             stages={runner.stage_name: runner.meter for runner in self.runners},

@@ -17,9 +17,10 @@ import zmq
 
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.meters import Meter
+from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.stage import Sink, Source, Stage
+from warpfuse.stages.stage import Delaying, Sink, Source, Stage
 
 Clock = Callable[[], int]
 
@@ -204,9 +205,10 @@ class SourceRunner(Runner):
 
 
 class StageRunner(Runner):
-    """Calls a stage for every frame.
+    """Calls a stage for every frame, and delivers what is ready.
 
     settings_of  picks the stage's own settings out of a version of the book; None for a stage that has none
+    pacer        judges the frames before the stage sees them; the meter leaves out those that are held
     """
 
     def __init__(
@@ -218,9 +220,11 @@ class StageRunner(Runner):
         *,
         book: SettingsBook,
         settings_of: Callable[[Any], Any] | None,
+        pacer: Pacer | None = None,
     ) -> None:
         super().__init__(name, clock, first_error)
         self._stage = stage
+        self._pacer = pacer
         self._book = book
         self._settings_of = settings_of
         self._version = 0
@@ -235,24 +239,38 @@ class StageRunner(Runner):
                 if self._settings_of is not None:
                     self._stage.update(self._settings_of(self._book[stamp.settings]))
             begun = self._clock()
+            if self._pacer is not None:
+                frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
             out = self._stage(*frames)
-            self.meter.record(self._clock() - begun)
+            if not stamp.hold:
+                self.meter.record(self._clock() - begun)
             self.frames += 1
             for inlet in self.inlets:
                 inlet.done()
-            self._deliver(stamp.seq, out)
+            if out is not None:
+                self._deliver(out.stamp.seq, out)
+        if isinstance(self._stage, Delaying):
+            while (late := self._stage.flush()) is not None:
+                self._deliver(late.stamp.seq, late)
 
     def _close(self, complete: bool) -> None:
         self._stage.close()
 
 
 class SinkRunner(Runner):
-    """Hands every frame to a sink and records its latency since it arrived at the source."""
+    """Hands every frame to a sink and records its latency since it arrived at the source.
 
-    def __init__(self, name: str, sink: Sink, clock: Clock, first_error: FirstError) -> None:
+    held  frames among `frames` that the networks were spared
+    """
+
+    def __init__(
+        self, name: str, sink: Sink, clock: Clock, first_error: FirstError, pacer: Pacer | None = None
+    ) -> None:
         super().__init__(name, clock, first_error)
         self._sink = sink
+        self._pacer = pacer
         self.latency = Meter()
+        self.held = 0
         self.ended_ns = 0
 
     @property
@@ -268,6 +286,9 @@ class SinkRunner(Runner):
             now = self._clock()
             self.meter.record(now - begun)
             self.latency.record(now - frame.stamp.arrived_ns)
+            if self._pacer is not None:
+                self._pacer.left(frame.stamp, now)
+            self.held += bool(frame.stamp.hold)
             self.frames += 1
             self.inlets[0].done()
 

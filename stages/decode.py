@@ -5,19 +5,25 @@ from warpfuse.stages.frame import Frame
 
 
 class Decode:
-    """Frame with "latent" [1, c, h/d, w/d] in the UNet's scale -> Frame with "rgb" [1, 3, h, w] in [0, 1].
+    """Latents to pictures.
+
+    inputs  latent  "latent" [1, c, h/d, w/d] in the UNet's scale
+            past    "rgb" [1, 3, h, w]: what is shown if the frame is held. Where the graph feeds it
+    gives   "rgb"   [1, 3, h, w] in [0, 1]; nothing for a held frame without a past, which a later stage fills in
 
     Owns the engine and closes it.
     """
 
-    inputs = ("latent",)
+    inputs = ("latent", "past")
 
     def __init__(self, decoder: Engine, scale: float) -> None:
         self._decoder = decoder
         self._scale = scale
 
-    def __call__(self, frame: Frame) -> Frame:
-        """One run of the decoder."""
+    def __call__(self, frame: Frame, past: Frame | None = None) -> Frame:
+        """One run of the decoder; none for a held frame that comes without a latent."""
+        if frame.stamp.hold and "latent" not in frame.tensors:
+            return Frame(frame.stamp, {} if past is None else {"rgb": past["rgb"]})
         rgb = self._decoder({"latent": frame["latent"] / self._scale})["rgb"]
         return Frame(frame.stamp, {"rgb": rgb.clamp(0, 1)})  # a new tensor: theirs is theirs
 

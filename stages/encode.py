@@ -7,7 +7,8 @@ from warpfuse.stages.frame import Frame
 class Encode:
     """Frame with "rgb" [1, 3, h, w] -> the same without it and with "latent" [1, c, h/d, w/d], in the UNet's scale.
 
-    A frame without "rgb" passes: the reference of the first frame, say, when there is no picture to encode yet.
+    A frame without "rgb" passes: the reference of the first frame, say, when there is no picture to encode yet. Of one
+    that is held only the stamp does: nobody will look at its latent.
     Owns the engine and closes it.
     """
 
@@ -19,6 +20,8 @@ class Encode:
 
     def __call__(self, frame: Frame) -> Frame:
         """One run of the encoder."""
+        if frame.stamp.hold:
+            return Frame(frame.stamp)
         others = {name: tensor for name, tensor in frame.tensors.items() if name != "rgb"}
         if "rgb" not in frame.tensors:
             return frame

@@ -1,7 +1,11 @@
-"""Where each pixel was a frame ago, and how far that may be believed: OpenCV's DIS flow as a stage."""
+"""Where each pixel was a frame ago, and how far that may be believed: OpenCV's DIS flow as a stage.
 
+`Memory` is what every flow stage has in common, whatever gives it the flow.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -46,16 +50,59 @@ class FlowSettings(StageSettings):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the stage remembers of the frame before, at the size the flow is computed at.
+    """What is remembered of a frame, at the size the flow is computed at.
 
-    gray     uint8 [h, w], host
     rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device
     colours  its `colour_histogram`
     """
 
-    gray: Gray
     rgb: Tensor
     colours: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class GrayPast(Past):
+    """As DIS compares it. gray: uint8 [h, w], host."""
+
+    gray: Gray
+
+
+P = TypeVar("P", bound=Past)
+BothWays = Callable[[P, P], tuple[Tensor, Tensor]]
+
+
+class Memory(Generic[P]):
+    """The frame before, and what follows from comparing a frame with it: flow, trust, and whether there was a cut."""
+
+    def __init__(self) -> None:
+        self._past: P | None = None
+
+    def compare(self, frame: Frame, present: P, both_ways: BothWays[P], settings: TrustSettings) -> Frame:
+        """Flow and trust of `frame`, whose "rgb" gives the size of both; `present` takes the place of the past.
+
+        both_ways  (present, past) -> (flow_cur_to_prev, flow_prev_to_cur), [1, 2, h, w] pixels of present.rgb each;
+                   they are read before this returns
+
+        Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
+        another size. At the first frame of another shot trust alone is.
+        """
+        rgb: Tensor = frame["rgb"]
+        size = rgb.shape[-2], rgb.shape[-1]
+        past, self._past = self._past, present
+        if past is None or frame.stamp.discontinuity or past.rgb.shape != present.rgb.shape:
+            nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
+            return Frame(frame.stamp, nothing)
+        flow, flow_prev_to_cur = both_ways(present, past)
+        pulled = warp(torch.cat((flow_prev_to_cur, past.rgb), dim=1), flow, "bilinear")
+        m, coverage = trust(flow, pulled[:, :2], present.rgb, pulled[:, 2:], settings)
+        m = m * same_shot(coverage, present.colours, past.colours, settings)
+        if m.shape[-2:] != size:
+            m = interpolate(m, size, mode="bilinear", align_corners=False)
+        return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
+
+    def forget(self) -> None:
+        """The next frame has no past."""
+        self._past = None
 
 
 class Flow:
@@ -75,24 +122,15 @@ class Flow:
     inputs = ("frame",)
 
     def __init__(self, settings: FlowSettings) -> None:
-        self._past: Past | None = None
+        self._memory: Memory[GrayPast] = Memory()
         self.update(settings)
 
     def __call__(self, *frames: Any) -> Frame:
         """Flow and trust of one frame. Raises ValueError for one that is too small for DIS."""
         (frame,) = frames
-        rgb: Tensor = frame["rgb"]
-        present = self._see(rgb)
-        past, self._past = self._past, present
-        if past is None or frame.stamp.discontinuity or past.gray.shape != present.gray.shape:
-            h, w = rgb.shape[-2:]
-            nothing = {"flow": rgb.new_zeros(1, 2, h, w), "trust": rgb.new_zeros(1, 1, h, w)}
-            return Frame(frame.stamp, nothing)
-        flow, m = self._compare(past, present)
-        size = rgb.shape[-2], rgb.shape[-1]
-        if m.shape[-2:] != size:
-            m = interpolate(m, size, mode="bilinear", align_corners=False)
-        return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
+        if frame.stamp.hold == "repeat":
+            return Frame(frame.stamp)  # what is remembered stays that of the picture shown
+        return self._memory.compare(frame, self._see(frame["rgb"]), self._both_ways, self._settings.trust)
 
     def update(self, settings: FlowSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""
@@ -101,9 +139,9 @@ class Flow:
 
     def close(self) -> None:
         """Forget the frame before."""
-        self._past = None
+        self._memory.forget()
 
-    def _see(self, rgb: Tensor) -> Past:
+    def _see(self, rgb: Tensor) -> GrayPast:
         h, w = rgb.shape[-2:]
         long_side = self._settings.long_side
         if long_side is not None and max(h, w) > long_side:
@@ -112,16 +150,12 @@ class Flow:
             rgb = interpolate(rgb, size, mode="area")
         if min(rgb.shape[-2:]) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
-        return Past(gray_of(rgb), rgb, colour_histogram(rgb))
+        return GrayPast(rgb, colour_histogram(rgb), gray_of(rgb))
 
-    def _compare(self, past: Past, present: Past) -> tuple[Tensor, Tensor]:
-        """(flow_cur_to_prev, trust) at the size the flow is computed at."""
+    def _both_ways(self, present: GrayPast, past: GrayPast) -> tuple[Tensor, Tensor]:
         device = present.rgb.device
         flow = dis_flow(self._dis, present.gray, past.gray).to(device)
-        flow_prev_to_cur = dis_flow(self._dis, past.gray, present.gray).to(device)
-        pulled = warp(torch.cat((flow_prev_to_cur, past.rgb), dim=1), flow, "bilinear")
-        m, coverage = trust(flow, pulled[:, :2], present.rgb, pulled[:, 2:], self._settings.trust)
-        return flow, m * same_shot(coverage, present.colours, past.colours, self._settings.trust)
+        return flow, dis_flow(self._dis, past.gray, present.gray).to(device)
 
 
 def gray_of(rgb: Tensor) -> Gray:

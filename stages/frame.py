@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+Hold = Literal["", "warp", "repeat"]
+"""What is shown in the place of a predicted frame: nothing else, the last picture warped onto it, or as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Stamp:
     arrived_ns     monotonic clock when the source had it, for latencies
     discontinuity  the frame does not follow the one before it: a restart or a seek; stateful stages forget
     settings       version of the settings this frame is to be processed with
+    hold           the networks are spared this frame, and what is shown instead
     """
 
     seq: int
@@ -24,6 +29,7 @@ class Stamp:
     arrived_ns: int = 0
     discontinuity: bool = False
     settings: int = 0
+    hold: Hold = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
+from warpfuse.stages.anchor import Anchor, AnchorSettings
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.noise import NoisePolicy
 from warpfuse.stages.sampling import CLEAN, fuse
 from warpfuse.stages.settings import StageSettings
 
@@ -16,21 +18,40 @@ W_MAX = 0.95
 class FuseSettings(StageSettings):
     """Where and how strongly the past is fused in.
 
-    weight     0..1: share of the warped past where the flow is trusted, held at `W_MAX`; 0 shows every frame on its own
-    reference  picture  the last styled picture, warped and encoded again
-               latent   its x0, warped as a latent: no encoder and no wait for the decoder; but a cell of 8 x 8 pixels
-                        is not shift-equivariant, so it goes soft
-               output   the picture again at entry, and at the exit blended over the decoded picture, not into x0
-    entry      fuse into the latent the UNet starts from: keeps strokes sharp
-    between    fuse into the latent between two steps as well
-    exit       fuse into what is shown: keeps them still
+    weight          0..1: share of the warped past where the flow is trusted, held at `W_MAX`; 0: each frame on its own
+    reference       picture  the last styled picture, warped and encoded again
+                    latent   its x0, warped as a latent: no encoder and no wait for the decoder; but a cell of 8 x 8
+                             pixels is not shift-equivariant, so it goes soft
+                    output   the picture again at entry, and at the exit blended over the decoded picture, not into x0
+    entry           0..1: share of the weight in the latent the UNet starts from; keeps strokes sharp. 0: none
+    between         fusion between two steps, into the latent that goes on
+                    off
+                    reference  the picture that was fused in at the entry
+                    latent     x0 of the frame before after the same step, warped as a latent
+                    picture    the same, decoded, warped and encoded: a decoder and an encoder run for every such step
+    exit            0..1: share of the weight in what is shown; keeps strokes still. 0: none
+    window          timesteps low, high: levels the network is asked at where entry and between may fuse
+    noise           model, slot or fresh: the noise a reference comes with (`stages/noise.py`)
+    anchor          what keeps a picture that is fed back from drifting (`stages/anchor.py`)
+    inner_strength  0..1: below 1 the rescaled noise is softened as in Rerender-A-Video (0.9 there)
     """
 
     weight: float = Field(0.8, ge=0, le=1)
     reference: Literal["picture", "latent", "output"] = "picture"
-    entry: bool = True
-    between: bool = False
-    exit: bool = True
+    entry: float = Field(1.0, ge=0, le=1)
+    between: Literal["off", "reference", "latent", "picture"] = "off"
+    exit: float = Field(1.0, ge=0, le=1)
+    window: tuple[float, float] = (0.0, 1000.0)
+    noise: NoisePolicy = "model"
+    anchor: AnchorSettings = AnchorSettings()
+    inner_strength: float = Field(1.0, ge=0, le=1)
+
+    @field_validator("window")
+    @classmethod
+    def _ascending(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= window[0] <= window[1]:
+            raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
+        return window
 
 
 def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
@@ -43,25 +64,35 @@ class Fuse:
 
     inputs  prediction  "latent": predicted x0 [1, c, h, w]
             reference   "latent": encoded warped picture, "trust" [1, 1, h, w]; or nothing, then x0 passes
-    gives   "latent"    w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale
+    gives   "latent"    w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale. A held frame has
+                        none of its own: the reference's, if there is one
+
+    A reference that is a picture encoded again is given back the contrast it lost (`anchor.Anchor`).
     """
 
     inputs = ("prediction", "reference")
 
     def __init__(self, settings: FuseSettings) -> None:
         self._settings = settings
+        self._anchor = Anchor(settings.anchor)
 
     def __call__(self, prediction: Frame, reference: Frame) -> Frame:
         """Blend where trusted; bit for bit the prediction where the weight is 0."""
+        settings, stamp = self._settings, prediction.stamp
+        if stamp.hold:
+            return Frame(stamp, {name: x for name, x in reference.tensors.items() if name == "latent"})
         x0 = prediction["latent"]
-        if "latent" not in reference.tensors or not self._settings.exit:
-            return Frame(prediction.stamp, {"latent": x0})
-        w = fusion_weight(self._settings, reference["trust"])
-        return Frame(prediction.stamp, {"latent": fuse(x0, None, reference["latent"], None, w, 0.0, CLEAN)})
+        if "latent" not in reference.tensors or not settings.exit or not settings.weight:
+            self._anchor.reset()
+            return Frame(stamp, {"latent": x0})
+        x0_ref = self._anchor.lock(reference["latent"], x0, reference["trust"])
+        w = fusion_weight(settings, reference["trust"]) * settings.exit
+        return Frame(stamp, {"latent": fuse(x0, None, x0_ref, None, w, 0.0, CLEAN)})
 
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""
         self._settings = settings
+        self._anchor.update(settings.anchor)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -79,7 +110,9 @@ class Blend(Fuse):
 
     def __call__(self, picture: Frame, past: Frame) -> Frame:
         """Blend where trusted; bit for bit the picture where the weight is 0."""
+        if picture.stamp.hold:
+            return Frame(picture.stamp, {"rgb": past["rgb"]})
         if "rgb" not in past.tensors or not self._settings.exit:
             return picture
-        w = fusion_weight(self._settings, past["trust_pixels"])
+        w = fusion_weight(self._settings, past["trust_pixels"]) * self._settings.exit
         return Frame(picture.stamp, {"rgb": fuse(picture["rgb"], None, past["rgb"], None, w, 0.0, CLEAN)})

@@ -1,143 +1,133 @@
 """Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from typing import Any
 
 import torch
-from torch import Tensor
+from pydantic import Field
 
-from warpfuse.engine.contract import Engine
+from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.fuse import FuseSettings, fusion_weight
-from warpfuse.stages.levels import LevelTable, karras_levels, steps_for
-from warpfuse.stages.sampling import Level, compose, fuse
-from warpfuse.stages.solvers import Solver
-from warpfuse.stages.solvers.network import network_input, split
-from warpfuse.stages.solvers.solver import Memory
+from warpfuse.stages.guidance import Guidance, GuidanceMode
+from warpfuse.stages.noise import Noises
+from warpfuse.stages.program import PredictSettings, Sampling, program
+from warpfuse.stages.pull import PullLatents, PullPictures
+from warpfuse.stages.rows import Row, enter
+from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.stream_batch import StreamBatch, advance
+from warpfuse.stages.trust import reduce_to_latent
+
+_CELL_NORM = 2.0  # as WarpSettings.cell_norm is unless told otherwise
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """What a bundle fixes about sampling.
+class PredictOptions(StageSettings):
+    """How frames are sampled.
 
-    prediction             what the UNet's output is: "epsilon" | "v" | "sample" | "flow"
-    solver                 how a predicted pair is taken to the next level
-    level_of               timestep -> level, in the solver's space
-    top, floor             timesteps between which the steps lie (`levels.steps_for`)
-    takes_source           the UNet also takes the clean latent of the source frame
-    strength_scales_style  strength multiplies the style vector; else it lowers the first level
-    karras                 the table whose `levels.karras_levels` are used in the place of even steps
+    stream          the K network calls of K consecutive frames are made as one batch: K - 1 frames of delay, and the
+                    throughput of a batch. Else a frame's calls are made one after the other, without delay
+    guidance        none; full (every row twice); self, initialize: residual, next to free (`stages/guidance.py`)
+    guidance_scale  g: 1 leaves the prediction as it is
+    guidance_delta  share of the assumed noise that counts as unconditional (self, initialize)
     """
 
-    prediction: str
-    solver: Solver
-    level_of: Callable[[float], Level]
-    top: float
-    floor: float
-    takes_source: bool
-    strength_scales_style: bool
-    karras: LevelTable | None = None
+    stream: bool = False
+    guidance: GuidanceMode = "none"
+    guidance_scale: float = Field(1.0, ge=0, le=30)
+    guidance_delta: float = Field(1.0, ge=0, le=2)
 
-    def levels(self, strength: float, steps: int) -> tuple[Level, ...]:
-        """The levels the steps start from, noisiest first."""
-        reach = 1.0 if self.strength_scales_style else strength
-        if self.karras is not None:
-            top = self.floor + (self.top - self.floor) * reach
-            return karras_levels(self.karras, steps, top, self.floor)
-        return steps_for(self.level_of, reach, steps, self.top, self.floor)
-
-
-@dataclass(frozen=True, slots=True)
-class PredictSettings:
-    """What may change between frames.
-
-    style     vector of the prompt
-    strength  0..1
-    steps     of the sampler, 1..4
-    fuse      fusion at entry and between steps
-    """
-
-    style: tuple[float, ...]
-    strength: float
-    steps: int
-    fuse: FuseSettings
+    def as_guidance(self) -> Guidance:
+        """The guidance part."""
+        return Guidance(mode=self.guidance, scale=self.guidance_scale, delta=self.guidance_delta)
 
 
 class Predict:
-    """Every step of the sampler for one frame, with fusion in front and, if asked for, between the steps.
+    """Every network call of the sampler, with fusion in front and, if asked for, between the steps.
 
     inputs  source     "latent" z [1, c, h, w] of the source frame
-            reference  "latent": the warped last picture, encoded, "trust" [1, 1, h, w]; or nothing. The input itself
-                       may be left out where frames are styled on their own
-    gives   "latent"   predicted x0 after the last step
+            reference  "latent": the newest styled picture, warped and encoded, "trust" [1, 1, h, w]; or nothing
+            motion     "flow" [1, 2, H, W] and "trust" [1, 1, H, W] in pixels of the frame
+            The last two where the graph feeds them; `inputs` says which
+    gives   "latent"   predicted x0 after the last call
 
-    The noise is drawn once from the seed, one tensor for each step, and is the same for every frame: a style that
-    boils is boiling noise first of all.
+        entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
+        a call     (x0, n) = split(x, UNet(x));    (x0', n') = solver(x0, n, z_{k+1})
+        between    x = alpha' [w x0_ref + (1 - w) x0'] + sigma' [w n_ref + r n']
 
-        entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 z_0
-        a step     (x0, n) = split(x, UNet(x));    (x0', n') = solver(x0, n, z_{k+1})
-        between    x = alpha' [w z_ref + (1 - w) x0'] + sigma' n'
-
-    The reference takes the noise that is there (n_ref = n', so rho is 1 and the level stays exact).
-    Owns the engine and closes it.
+    One frame at a time, all its calls are made before it leaves. As a stream (stages/stream_batch.py) each call of the
+    stage makes one network call over the last K frames; the first K - 1 give nothing back, `flush` gives the last
+    ones. A frame that is held passes without the network.
+    Owns its engines and closes them.
     """
 
-    inputs = ("source", "reference")
-
-    def __init__(self, unet: Engine, sampling: Sampling, settings: PredictSettings, seed: int, device: str) -> None:
-        self._unet = unet
+    def __init__(
+        self,
+        denoise: Denoise,
+        sampling: Sampling,
+        settings: PredictSettings,
+        seed: int,
+        device: str,
+        *,
+        inputs: tuple[str, ...] = ("source", "reference"),
+        stream: bool = False,
+        pull: PullLatents | PullPictures | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self._denoise = denoise
         self._sampling = sampling
-        self._seed = seed
         self._device = torch.device(device)
-        self._noise: list[Tensor] = []
+        self._noises = Noises(seed, self._device)
+        self._pull = pull
+        self._batch = StreamBatch(denoise, pull) if stream else None
+        self._last: Row | None = None
+        self._done: deque[Row] = deque()
         self.update(settings)
 
-    def __call__(self, source: Frame, reference: Frame | None = None) -> Frame:
-        """Run every network call of the plan."""
-        z = source["latent"]
-        noise = self._noise_for(z)
-        x = self._fused(z, noise[0], self._start, reference, self._settings.fuse.entry)
-        memory: Memory = ()
-        step = 0
-        for k, call in enumerate(self._plan):
-            output = self._unet(self._feed(network_input(x, call.level), z, k))["output"]
-            x0, n = split(x, output, call.level, self._sampling.prediction)
-            step += call.finished
-            x0, n, memory = call.advance(x, x0, n, noise[step] if call.needs_noise else None, memory)
-            between = call.finished and call.level_next.sigma > 0 and self._settings.fuse.between
-            x = self._fused(x0, n, call.level_next, reference, between)
-        return Frame(source.stamp, {"latent": x.clone()})  # what the engine lent may be in it
+    def __call__(self, *frames: Any) -> Frame | None:
+        """Take a frame; the one that is ready, if there is one."""
+        fed = dict(zip(self.inputs, frames, strict=False))  # trailing inputs may be left out
+        source: Frame = fed["source"]
+        if source.stamp.hold:
+            return Frame(source.stamp)
+        row = enter(source, self._program, self._noises, fed.get("reference"))
+        self._follow(row, fed.get("motion"))
+        if self._batch is None:
+            while not row.finished:
+                advance([row], self._denoise, self._pull)
+            return _result(row)
+        return self._ready(self._batch.step([row]))
+
+    def flush(self) -> Frame | None:
+        """After the last frame: the next of those still in the batch, or None when there is none."""
+        if self._batch is None:
+            return None
+        while not self._done and len(self._batch):
+            self._done.extend(self._batch.step())
+        return self._ready([])
 
     def update(self, settings: PredictSettings) -> None:
-        """Take style, strength, steps and fusion."""
-        scale = settings.strength if self._sampling.strength_scales_style else 1.0
-        levels = self._sampling.levels(settings.strength, settings.steps)
-        self._settings = settings
-        self._start = levels[0]
-        self._plan = self._sampling.solver.plan(levels)
-        self._style = torch.tensor([settings.style], device=self._device) * scale
-        self._told = [torch.tensor([[c.seen.alpha, c.seen.sigma]], device=self._device) for c in self._plan]
+        """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
+        self._program = program(self._sampling, settings, self._device)
 
     def close(self) -> None:
-        """Close the UNet."""
-        self._unet.close()
+        """Close every network."""
+        self._denoise.close()
+        if self._pull is not None:
+            self._pull.close()
 
-    def _fused(self, x0: Tensor, n: Tensor, level: Level, reference: Frame | None, wanted: bool) -> Tensor:
-        """The latent at a level, with the reference fused in if that is wanted and there is one."""
-        if not wanted or reference is None or "latent" not in reference.tensors:
-            return compose(x0, n, level)
-        w = fusion_weight(self._settings.fuse, reference["trust"])
-        return fuse(x0, n, reference["latent"], n, w, 1.0, level)
+    def _follow(self, row: Row, motion: Frame | None) -> None:
+        """Tie the row to the frame before, where its settings fuse that."""
+        if motion is None or row.program.fuse.between not in ("latent", "picture"):
+            self._last = None
+            return
+        factor = motion["trust"].shape[-1] // row.source.shape[-1]
+        trust_latent = reduce_to_latent(motion["trust"], factor, _CELL_NORM)
+        row.motion = Frame(motion.stamp, {"flow": motion["flow"], "trust_latent": trust_latent})
+        row.before, self._last = self._last, row
 
-    def _feed(self, x: Tensor, z: Tensor, k: int) -> Mapping[str, Tensor]:
-        feed = {"x": x, "level": self._told[k], "style": self._style}
-        return {**feed, "source": z} if self._sampling.takes_source else feed
+    def _ready(self, finished: list[Row]) -> Frame | None:
+        self._done.extend(finished)
+        return _result(self._done.popleft()) if self._done else None
 
-    def _noise_for(self, z: Tensor) -> list[Tensor]:
-        """One tensor a step; drawn on the CPU so that every device and number of steps sees the same."""
-        if not self._noise or self._noise[0].shape != z.shape:
-            self._noise = []
-        while len(self._noise) < self._settings.steps:
-            generator = torch.Generator().manual_seed(self._seed + len(self._noise))
-            self._noise.append(torch.randn(z.shape, generator=generator).to(self._device))
-        return self._noise
+
+def _result(row: Row) -> Frame:
+    return Frame(row.stamp, {"latent": row.x})

@@ -125,6 +125,7 @@ def fuse(
     weight: Tensor | float,
     rho: float,
     level_next: Level,
+    inner_strength: float = 1.0,
 ) -> Tensor:
     """Pull a latent towards a reference without losing noise: the latent at the next, lower level.
 
@@ -135,10 +136,12 @@ def fuse(
     weight         w in [0, 1], a number or a map [b, 1, h, w]; apply a mask here and nowhere else (to the reference
                    as well would darken every soft edge by up to an eighth)
     rho            correlation of n_ref and n
+    inner_strength in [0, 1]: 1 keeps the level exact; below it r is max(1 - w, inner_strength r), the softening of
+                   Rerender-A-Video (Yang et al. 2023, 0.9 there), which leaves a little less noise than the level has
 
-    w = 0 is `compose(x0, n, level_next)` bit for bit; w = 1 is the reference (for rho >= 0). At sigma' = 0 only the
-    blend of x0 is left and the noises may be None. The result has the dtype of x0. Raises ValueError when a plain
-    weight or rho is out of range, or a noise is missing that is needed.
+    w = 0 is `compose(x0, n, level_next)` bit for bit; w = 1 is the reference (for rho >= 0, inner_strength 1). At
+    sigma' = 0 only the blend of x0 is left and the noises may be None. The result has the dtype of x0. Raises
+    ValueError when a plain weight, rho or inner_strength is out of range, or a noise is missing that is needed.
     """
     if not isinstance(weight, Tensor):
         _need_weight(weight)
@@ -148,7 +151,8 @@ def fuse(
     if level_next.sigma == 0:
         return (level_next.alpha * clean).to(x0.dtype)
     own, other = _given(n, "n", level_next).to(wide), _given(n_ref, "n_ref", level_next).to(wide)
-    return compose(clean, w * other + rescale(w, rho) * own, level_next).to(x0.dtype)
+    r = _softened(rescale(w, rho), w, inner_strength)
+    return compose(clean, w * other + r * own, level_next).to(x0.dtype)
 
 
 def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level) -> Tensor:
@@ -160,13 +164,29 @@ def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level
     Correlation with a reference noise changes by the same mixing: fresh against either reference is rho = 0.
     Raises ValueError for eta out of range or levels that do not descend.
     """
+    k = fresh_share(eta, level, level_next)
+    wide = _wide(n, z)
+    return (math.sqrt(max(0.0, 1 - k * k)) * n.to(wide) + k * z.to(wide)).to(n.dtype)
+
+
+def fresh_share(eta: float, level: Level, level_next: Level) -> float:
+    """The k of `ddim_noise`, in [0, 1]: the correlation of its result with the fresh z. Raises ValueError likewise."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be in [0, 1], got {eta}")
     if not (level.sigma > 0 and 0 <= level.alpha <= level_next.alpha):
         raise ValueError(f"a step goes from a noisy level to a lower one, got {level} -> {level_next}")
-    k = eta / level.sigma * math.sqrt(1 - (level.alpha / level_next.alpha) ** 2)
-    wide = _wide(n, z)
-    return (math.sqrt(max(0.0, 1 - k * k)) * n.to(wide) + k * z.to(wide)).to(n.dtype)
+    return min(1.0, eta / level.sigma * math.sqrt(1 - (level.alpha / level_next.alpha) ** 2))
+
+
+def _softened(r: Tensor | float, w: Tensor | float, inner_strength: float) -> Tensor | float:
+    """max(1 - w, inner_strength r); r itself at 1, to the bit."""
+    if not 0 <= inner_strength <= 1:
+        raise ValueError(f"inner_strength must be in [0, 1], got {inner_strength}")
+    if inner_strength == 1:
+        return r
+    if isinstance(w, Tensor):
+        return torch.maximum(1 - w, inner_strength * torch.as_tensor(r))
+    return max(1 - w, inner_strength * float(r))
 
 
 def _wide(*tensors: Tensor | None) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from warpfuse.stages.frame import Frame, RawFrame
 
@@ -29,7 +29,7 @@ class VideoInfo:
 
 
 class Stage(Protocol):
-    """Frames in, one frame out, in the order of `inputs`. State lives in the object; `reset` forgets it.
+    """Frames in, in the order of `inputs`; one frame out, of a `Delaying` stage later. State lives in the object.
 
     A stage that got a frame with `stamp.discontinuity` forgets by itself. It runs in one thread.
     """
@@ -38,14 +38,25 @@ class Stage(Protocol):
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs, in the order of the arguments."""
 
-    def __call__(self, *frames: Any) -> Frame | RawFrame:
-        """Process one frame of each input; all carry the same `stamp` but for delayed inputs."""
+    def __call__(self, *frames: Any) -> Frame | RawFrame | None:
+        """Process one frame of each input; all carry the same `stamp` but for delayed inputs. None: not ready yet."""
 
     def update(self, settings: Any) -> None:
         """Take new settings, from the next frame on."""
 
     def close(self) -> None:
         """Give back what the stage holds."""
+
+
+@runtime_checkable
+class Delaying(Protocol):
+    """A stage that keeps frames back: some calls give None, and what is left at the end comes out of `flush`.
+
+    Frames leave in the order they came, each once; a call gives at most one.
+    """
+
+    def flush(self) -> Frame | RawFrame | None:
+        """After the last frame: the next one kept back, None when there is none."""
 
 
 class Source(Protocol):

@@ -4,6 +4,7 @@ Pure functions on one device, without a wait in them. They take the past already
 (`warp.warp`), so one pull serves the backward flow and the picture together.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 
 from warpfuse.stages.settings import StageSettings
 
@@ -135,15 +136,22 @@ def feather(trust: Tensor, radius: int) -> Tensor:
     return out.clamp(0, 1)
 
 
-def reduce_to_latent(trust: Tensor, factor: int) -> Tensor:
-    """[b, 1, h, w] -> [b, 1, h / factor, w / factor]: a cell is trusted as its least trusted pixel.
+def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tensor:
+    """[b, 1, h, w] -> [b, 1, h / factor, w / factor]: how far a latent cell may be trusted.
+
+        trust = 1 - ( mean over the cell of (1 - trust)^norm )^(1 / norm)
+
+    norm  1 is the mean; infinite is min-pooling, a cell is trusted as its least trusted pixel; with 2 a cell a quarter
+          of which is distrusted is trusted by half
 
     Raises ValueError when h or w is no multiple of factor.
     """
     h, w = trust.shape[-2:]
     if h % factor or w % factor:
         raise ValueError(f"trust of {w}x{h} cannot be reduced by {factor}: width and height must be multiples of it")
-    return -max_pool2d(-trust, factor)
+    if norm == math.inf:
+        return -max_pool2d(-trust, factor)
+    return 1 - avg_pool2d((1 - trust).pow(norm), factor).pow(1 / norm)
 
 
 def _each_plane(trust: Tensor, filtered: Callable[[Plane], Any]) -> Tensor:

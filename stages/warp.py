@@ -1,11 +1,13 @@
 """Pull the past onto the present: warping by a flow field, and the stage that warps the last styled picture."""
 
+import math
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
@@ -63,10 +65,13 @@ def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
 class WarpSettings(StageSettings):
     """Settings of `Warp`.
 
-    mode  how the picture is read between pixels; a picture pulled again and again goes soft with bilinear
+    mode       how the picture is read between pixels; a picture pulled again and again goes soft with bilinear
+    cell_norm  1 or more: how the trust of a latent cell is made of that of its pixels (`trust.reduce_to_latent`); null
+               takes the least of them, and steadies less: cells on the edge of what is covered are left out
     """
 
     mode: Mode = "bicubic"
+    cell_norm: Annotated[float, Field(ge=1)] | None = 2.0
 
 
 class Warp:
@@ -79,9 +84,10 @@ class Warp:
     Returns a Frame with the stamp of motion and
         rgb           [1, 3, h, w] in [0, 1], the styled picture where its things are now; or
         latent        [1, c, h', w'], the latent where they are; h' = h / downscale, w' likewise
-        trust         [1, 1, h', w'] in [0, 1], the least of each latent cell
+        trust         [1, 1, h', w'] in [0, 1], of each latent cell
         trust_pixels  [1, 1, h, w] in [0, 1], as motion has it
-    or with no tensors where there is nothing to refer to: nothing styled yet, or a discontinuity.
+    or with no tensors where there is nothing to refer to: nothing styled yet, or a discontinuity. A frame that is held
+    as a repeat gets what was styled as it is, and no trust.
     It keeps no state and waits for no device.
     """
 
@@ -96,8 +102,11 @@ class Warp:
         motion, styled = frames
         if styled is None or motion.stamp.discontinuity:
             return Frame(motion.stamp, {})
+        if motion.stamp.hold == "repeat":
+            return Frame(motion.stamp, styled.tensors)
         flow, trust_pixels = motion["flow"], motion["trust"]
-        trusts = {"trust": reduce_to_latent(trust_pixels, self._downscale), "trust_pixels": trust_pixels}
+        trust = reduce_to_latent(trust_pixels, self._downscale, self._settings.cell_norm or math.inf)
+        trusts = {"trust": trust, "trust_pixels": trust_pixels}
         if "latent" in styled.tensors:
             z = styled["latent"]
             pulled = warp(z, resize_flow(flow, (z.shape[-2], z.shape[-1])), self._settings.mode)

@@ -7,7 +7,7 @@ eta = 0 is deterministic and needs no noise; it is Euler's step in sigma space. 
 
 from torch import Tensor
 
-from warpfuse.stages.sampling import Level, ddim_noise
+from warpfuse.stages.sampling import Level, ddim_noise, fresh_share
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, SolverError, keep, need_noise, one_call
 
 
@@ -25,6 +25,6 @@ def open(eta: float = 0.0) -> Solver:
         ) -> tuple[Tensor, Tensor, Memory]:
             return x0, ddim_noise(n, need_noise(z, "ddim"), eta, level, level_next), ()
 
-        return one_call(level, level_next, advance, needs_noise=True)
+        return one_call(level, level_next, advance, needs_noise=True, rho=fresh_share(eta, level, level_next))
 
     return Solver("ddim", space="vp", order=1, needs_noise=eta > 0, step=step)

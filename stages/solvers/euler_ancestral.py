@@ -9,7 +9,7 @@ k^2 = 1 - (s'/s)^2 is DDIM's at eta = 1 once both levels are made variance-prese
 from torch import Tensor
 
 from warpfuse.stages.levels import variance_preserving
-from warpfuse.stages.sampling import Level, ddim_noise
+from warpfuse.stages.sampling import Level, ddim_noise, fresh_share
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, keep, need_noise, one_call
 
 
@@ -26,6 +26,6 @@ def open() -> Solver:
         ) -> tuple[Tensor, Tensor, Memory]:
             return x0, ddim_noise(n, need_noise(z, "euler_ancestral"), 1.0, above, below), ()
 
-        return one_call(level, level_next, advance, needs_noise=True)
+        return one_call(level, level_next, advance, needs_noise=True, rho=fresh_share(1.0, above, below))
 
     return Solver("euler_ancestral", space="ve", order=1, needs_noise=True, step=step)

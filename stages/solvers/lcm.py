@@ -31,7 +31,7 @@ def open(timestep_scaling: float = 10.0) -> Solver:
         ) -> tuple[Tensor, Tensor, Memory]:
             return mix((c_out, x0), (c_skip, x)), n if ends else need_noise(z, "lcm"), ()
 
-        return one_call(level, level_next, advance, needs_noise=not ends)
+        return one_call(level, level_next, advance, needs_noise=not ends, rho=0.0 if ends else 1.0)
 
     return Solver("lcm", space="vp", order=0, needs_noise=True, step=step)
 

@@ -52,6 +52,8 @@ class Call:
     needs_noise  advance takes z
     finished     the pair is a step's result, and references may be fused into it. False inside a step: fusing into
                  Heun's trial point would be undone by the correction
+    rho          correlation of n' with z: 1 for a call that makes the latent noisy again with it, 0 for one that only
+                 keeps the predicted n. What a fusion that takes z for its reference's noise has to rescale by
     """
 
     level: Level
@@ -60,6 +62,7 @@ class Call:
     advance: Advance
     needs_noise: bool
     finished: bool
+    rho: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,11 @@ class Solver:
         return tuple(call for a, b in pairwise((*levels, end)) for call in self.step(a, b))
 
 
-def one_call(level: Level, level_next: Level, advance: Advance, needs_noise: bool = False) -> tuple[Call, ...]:
+def one_call(
+    level: Level, level_next: Level, advance: Advance, needs_noise: bool = False, rho: float = 0.0
+) -> tuple[Call, ...]:
     """The calls of a step that asks the network once."""
-    return (Call(level, seen_by_network(level), level_next, advance, needs_noise, finished=True),)
+    return (Call(level, seen_by_network(level), level_next, advance, needs_noise, finished=True, rho=rho),)
 
 
 def keep(x: Tensor, x0: Tensor, n: Tensor, z: Tensor | None, memory: Memory) -> tuple[Tensor, Tensor, Memory]:

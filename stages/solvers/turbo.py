@@ -20,7 +20,7 @@ def open() -> Solver:
 def _step(level: Level, level_next: Level) -> tuple[Call, ...]:
     if level_next.sigma == 0:
         return one_call(level, level_next, keep)
-    return one_call(level, level_next, _renoise, needs_noise=True)
+    return one_call(level, level_next, _renoise, needs_noise=True, rho=1.0)
 
 
 def _renoise(x: Tensor, x0: Tensor, n: Tensor, z: Tensor | None, memory: Memory) -> tuple[Tensor, Tensor, Memory]:

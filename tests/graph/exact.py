@@ -63,7 +63,7 @@ def _unet(latent: list) -> bytes:
     constants = [
         helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
         helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
-        helper.make_tensor("scalar", TensorProto.INT64, [4], [1, 1, 1, 1]),
+        helper.make_tensor("scalar", TensorProto.INT64, [4], [-1, 1, 1, 1]),
         *[helper.make_tensor(f"index{k}", TensorProto.INT64, [1], [k]) for k in range(3)],
     ]
     inputs = {"x": latent, "source": latent, "level": ["n", 2], "style": ["n", 3]}

@@ -12,7 +12,7 @@ def test_the_defaults_are_valid():
 
 def test_fusion_is_short_for_the_weight():
     assert validate({"fusion": 0.3}).stages.fuse.weight == 0.3
-    assert validate({"fusion": "0.3", "stages": {"fuse": {"entry": False}}}).stages.fuse.weight == 0.3
+    assert validate({"fusion": "0.3", "stages": {"fuse": {"entry": 0}}}).stages.fuse.weight == 0.3
 
 
 def test_two_different_weights_are_an_error():
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_said_in_one_line(raw, says):
 
 
 def test_set_reaches_any_key():
-    raw = {"stages": {"fuse": {"entry": False}}}
+    raw = {"stages": {"fuse": {"entry": 0}}}
     set_key(raw, "stages.fuse.weight=0.7")
     set_key(raw, "prompt=ink: 2")
     set_key(raw, "sinks=[a.mp4, b.mp4]")
@@ -65,7 +65,7 @@ def test_set_reaches_any_key():
         validate(raw)
     set_key(raw, "prompt='ink: 2'")
     config = validate(raw)
-    assert (config.stages.fuse.weight, config.stages.fuse.entry, config.sinks) == (0.7, False, ("a.mp4", "b.mp4"))
+    assert (config.stages.fuse.weight, config.stages.fuse.entry, config.sinks) == (0.7, 0, ("a.mp4", "b.mp4"))
 
 
 @pytest.mark.parametrize("assignment", ["weight", "=1", "a..b=1", "prompt.x=1", "prompt=[", ""])

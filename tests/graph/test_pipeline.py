@@ -45,7 +45,7 @@ def test_fusion_is_the_recursion_it_claims_to_be(exact_bundle, pictures, weight,
         "bundle": exact_bundle,
         "size": SIZE,
         "fusion": weight,
-        "stages": {"fuse": {"entry": False, "reference": reference}},
+        "stages": {"fuse": {"entry": 0, "reference": reference, "anchor": {"exit": 0}}},
     }
     picture, inner = pictures[0], (slice(8, -8), slice(8, -8))
     with warpfuse.Pipeline(prompt="negative", **keys) as pipeline:
@@ -82,7 +82,7 @@ def test_an_update_that_cannot_be_changes_nothing(exact_bundle, pictures):
             pipeline.update(prompt="negativ")
         with pytest.raises(ConfigError, match="seed cannot change"):
             pipeline.update(seed=4)
-        with pytest.raises(ConfigError, match="decide which stages"):
+        with pytest.raises(ConfigError, match="decides which stages"):
             pipeline.update(stages={"fuse": {"reference": "latent"}})
         assert np.array_equal(pipeline.push(pictures[1]), pictures[1])
 

@@ -13,7 +13,7 @@ CONFIGS = [
     {"sinks": ["a.mp4", "null:", "b.mp4"]},
     {"stages": {"fuse": {"reference": "latent"}}},
     {"stages": {"fuse": {"reference": "output"}}},
-    {"stages": {"fuse": {"reference": "output", "entry": False}}},
+    {"stages": {"fuse": {"reference": "output", "entry": 0}}},
 ]
 
 
@@ -56,6 +56,6 @@ def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
     materials = Materials(validate({"bundle": exact_bundle}), load_bundle(exact_bundle), (64, 64), "onnxruntime")
     for node in plan(raw).nodes:
         if node.role == "stage":
-            stage = open_stage(node.kind, materials)
+            stage = open_stage(node, materials)
             assert node.inputs == stage.inputs[: len(node.inputs)]
             stage.close()

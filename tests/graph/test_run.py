@@ -67,7 +67,7 @@ def test_the_figures_have_the_agreed_form(go):
         "frames", "fps", "seconds", "latency_ms", "stages", "links", "restarts", "backend", "device", "bundle", "size",
         "steps",
     }  # fmt: skip
-    assert figures["frames"] == {"in": 20, "out": 20, "dropped": 0, "repeated": 0}
+    assert figures["frames"] == {"in": 20, "out": 20, "dropped": 0, "repeated": 0, "predicted": 20, "held": 0}
     assert figures["latency_ms"].keys() == {"p50", "p95", "p99", "max"}
     assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99"] <= figures["latency_ms"]["max"] * 1.001
     assert figures["stages"]["predict"].keys() == {"ms_p50", "ms_p95", "count"}

@@ -2,6 +2,7 @@
 
 import torch
 
+from warpfuse.stages.anchor import AnchorSettings
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import W_MAX, Fuse, FuseSettings, fusion_weight
 
@@ -16,7 +17,7 @@ def frames():
 
 def test_the_share_of_the_past_is_weight_times_trust():
     now, past = frames()
-    out = Fuse(FuseSettings(weight=0.8))(now, past)["latent"]
+    out = Fuse(FuseSettings(weight=0.8, anchor=AnchorSettings(exit=0)))(now, past)["latent"]
     assert torch.equal(out[..., :2], now["latent"][..., :2])
     assert torch.allclose(out[..., 2:4], 0.8 * past["latent"][..., 2:4] + 0.2 * now["latent"][..., 2:4], atol=1e-6)
     assert torch.allclose(out[..., 4:], 0.4 * past["latent"][..., 4:] + 0.6 * now["latent"][..., 4:], atol=1e-6)
@@ -25,7 +26,7 @@ def test_the_share_of_the_past_is_weight_times_trust():
 def test_without_a_reference_or_without_exit_the_prediction_passes():
     now, past = frames()
     assert torch.equal(Fuse(FuseSettings())(now, Frame(now.stamp))["latent"], now["latent"])
-    assert torch.equal(Fuse(FuseSettings(exit=False))(now, past)["latent"], now["latent"])
+    assert torch.equal(Fuse(FuseSettings(exit=0))(now, past)["latent"], now["latent"])
 
 
 def test_no_weight_lets_an_error_stay_for_ever():

@@ -6,18 +6,25 @@ from functools import partial
 import pytest
 import torch
 
+from warpfuse.engine.contract import TensorSpec
+from warpfuse.stages.anchor import AnchorSettings
+from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import W_MAX, FuseSettings
 from warpfuse.stages.levels import level_at, levels, variance_exploding
-from warpfuse.stages.predict import Predict, PredictSettings, Sampling
+from warpfuse.stages.predict import Predict
+from warpfuse.stages.program import PredictSettings, Sampling
 from warpfuse.stages.solvers import open_solver
 
 SHAPE = (1, 4, 8, 8)
+UNLOCKED = AnchorSettings(entry=False)
 SAMPLING = Sampling("sample", open_solver("turbo"), partial(level_at, levels()), 900.0, 100.0, True, True)
 
 
 class Watching:
     """A UNet that remembers what it was fed and predicts `answer`."""
+
+    inputs = (TensorSpec("x", "float32", (None, None, None, None)),)
 
     def __init__(self, answer=None):
         self.fed, self.answer, self.closed = [], answer, False
@@ -40,7 +47,7 @@ def frame(seed=0, **tensors):
 
 
 def made(unet, sampling=SAMPLING, seed=0, **changes):
-    return Predict(unet, sampling, settings(**changes), seed, "cpu")
+    return Predict(Denoise(unet, sampling), sampling, settings(**changes), seed, "cpu")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
@@ -79,7 +86,7 @@ def test_entry_fusion_moves_the_start_towards_the_reference_and_keeps_the_noise(
     trust[..., :4] = 0
     source, reference = frame(0), frame(1, trust=trust)
     made(plain)(source, Frame(Stamp(0, 0)))
-    made(fused, fuse=FuseSettings(weight=0.5))(source, reference)
+    made(fused, fuse=FuseSettings(weight=0.5, anchor=UNLOCKED))(source, reference)
     alpha = plain.fed[0]["level"][0, 0]
     moved = fused.fed[0]["x"] - plain.fed[0]["x"]
     assert torch.equal(fused.fed[0]["x"][..., :4], plain.fed[0]["x"][..., :4]), "no trust: bit for bit unfused"
@@ -92,7 +99,7 @@ def test_fusion_between_steps_moves_the_second_start_and_keeps_its_noise():
     source, reference = frame(0), frame(1, trust=torch.ones(1, 1, 8, 8))
     plain, fused = Watching(answer=torch.zeros(SHAPE)), Watching(answer=torch.zeros(SHAPE))
     made(plain, steps=2, fuse=FuseSettings(weight=0.5))(source, reference)
-    made(fused, steps=2, fuse=FuseSettings(weight=0.5, between=True))(source, reference)
+    made(fused, steps=2, fuse=FuseSettings(weight=0.5, between="reference"))(source, reference)
     alpha = plain.fed[1]["level"][0, 0]
     assert torch.equal(plain.fed[0]["x"], fused.fed[0]["x"])
     moved = fused.fed[1]["x"] - plain.fed[1]["x"]
@@ -115,7 +122,7 @@ def test_every_solver_of_betas_runs_and_a_right_network_gives_its_x0(name, calls
 
 def test_the_weight_is_held_below_one():
     unet, source, reference = Watching(), frame(0), frame(1, trust=torch.ones(1, 1, 8, 8))
-    made(unet, fuse=FuseSettings(weight=1.0))(source, reference)
+    made(unet, fuse=FuseSettings(weight=1.0, anchor=UNLOCKED))(source, reference)
     alone = Watching()
     made(alone)(source)
     alpha = unet.fed[0]["level"][0, 0]
@@ -125,7 +132,7 @@ def test_the_weight_is_held_below_one():
 
 def test_entry_fusion_can_be_switched_off():
     unet, alone = Watching(), Watching()
-    made(unet, fuse=FuseSettings(entry=False))(frame(0), frame(1, trust=torch.ones(1, 1, 8, 8)))
+    made(unet, fuse=FuseSettings(entry=0))(frame(0), frame(1, trust=torch.ones(1, 1, 8, 8)))
     made(alone)(frame(0))
     assert torch.equal(unet.fed[0]["x"], alone.fed[0]["x"])
 

@@ -120,3 +120,19 @@ def test_settings_refuse_what_they_do_not_know():
     for bad in ({"photometric": 0}, {"check": "other"}, {"dilate_px": -1}, {"threshold": 1}):
         with pytest.raises(ValidationError):
             TrustSettings(**bad)
+
+
+def test_a_cell_is_trusted_between_its_mean_and_its_least_pixel():
+    trust = torch.ones(1, 1, 8, 8)
+    trust[..., :4, :4] = 0
+    assert reduce_to_latent(trust, 8, 1.0).item() == pytest.approx(0.75)
+    assert reduce_to_latent(trust, 8, 2.0).item() == pytest.approx(0.5)
+    assert reduce_to_latent(trust, 8).item() == 0
+    found = [reduce_to_latent(trust, 8, norm).item() for norm in (1, 2, 4, 16, 64)]
+    assert found == sorted(found, reverse=True) and found[-1] < 0.05, "on its way to the least"
+
+
+@pytest.mark.parametrize("norm", [1.0, 2.0, 5.0, math.inf])
+def test_full_trust_and_none_stay_what_they_are_to_the_bit(norm):
+    for value in (0.0, 1.0):
+        assert reduce_to_latent(torch.full((1, 1, 16, 16), value), 8, norm).eq(value).all()

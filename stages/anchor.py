@@ -1,0 +1,102 @@
+"""What keeps the memory from rotting: statistics that are not the memory's own.
+
+A picture that is fed back is styled again and again: what the network adds, and what warping and the autoencoder take
+away, comes back with the next frame. Two locks tie the fed-back latent to what does not depend on it:
+
+    entry   z_ref' = low(z) + g (z_ref - low(z_ref)),    g = min(1, std(z - low(z)) / std(z_ref - low(z_ref)))
+            The network is shown its own strokes, but the source's colours and no more contrast than the source has:
+            it never paints over its own paint.
+    exit    x0_ref' = mu_ref + a (x0_ref - mu_ref),      a = running mean of  std_m(x0) / std_m(x0_ref)
+            Each channel of the past is given back the contrast that this frame's own prediction has where both are
+            seen (m: trust). a is the anchor: it moves slowly, since what flickers in it would flicker in the picture.
+
+low is a mean over 5 x 5 cells; all statistics are for each channel. Without them, sharpness on a still road grew by a
+fifth and colours moved by a tenth within 600 frames; bench/bench_consistency.py and bench/bench_drift.py measure both.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from warpfuse.stages.settings import StageSettings
+
+_RADIUS = 2  # cells
+_SMALLEST, _LARGEST = 0.5, 2.0  # of the exit's gain: beyond them it is noise, not contrast
+_NOTHING = 1e-6
+
+
+class AnchorSettings(StageSettings):
+    """How the fed-back latent is tied down.
+
+    entry     lock the reference's colours and contrast to the source's at the entry
+    exit      0..1: how much of the contrast lost on the way round is given back at the exit
+    rate      share of a new frame in the running mean; 1 follows every frame
+    coverage  below this mean trust the anchor starts anew from the frame: a cut, or most of what it knew is gone
+    drift     so does a channel whose contrast ratio is further from the mean than this factor less 1
+    """
+
+    entry: bool = True
+    exit: float = Field(1.0, ge=0, le=1)
+    rate: float = Field(0.2, gt=0, le=1)
+    coverage: float = Field(0.2, ge=0, le=1)
+    drift: float = Field(0.5, gt=0)
+
+
+def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
+    """The entry lock: detail of z_ref over the local mean of z, both [1, c, h, w]; no louder than z's own detail."""
+    base, base_ref = _low(z), _low(z_ref)
+    detail = z_ref - base_ref
+    gain = _std(z - base) / _std(detail).clamp_min(_NOTHING)
+    return base + gain.clamp(max=1.0) * detail
+
+
+class Anchor:
+    """The exit lock: one gain a channel, remembered from frame to frame. Nothing in it waits for the device."""
+
+    def __init__(self, settings: AnchorSettings) -> None:
+        self._settings = settings
+        self._gain: Tensor | None = None
+
+    def update(self, settings: AnchorSettings) -> None:
+        """Take new settings; the anchor stays."""
+        self._settings = settings
+
+    def reset(self) -> None:
+        """Forget: the next frame starts anew."""
+        self._gain = None
+
+    def lock(self, x0_ref: Tensor, x0: Tensor, trust: Tensor) -> Tensor:
+        """x0_ref with the contrast of the anchor.
+
+        x0_ref, x0  [1, c, h, w]: the past pulled onto this frame, and this frame's own prediction
+        trust       [1, 1, h, w]
+        """
+        settings = self._settings
+        if settings.exit == 0:
+            return x0_ref
+        mean, std_ref = _seen(x0_ref, trust)
+        _, std = _seen(x0, trust)
+        now = ((std + _NOTHING) / (std_ref + _NOTHING)).clamp(_SMALLEST, _LARGEST)
+        if self._gain is None or self._gain.shape != now.shape:
+            self._gain = now
+        ratio = now / self._gain
+        anew = (ratio > 1 + settings.drift) | (ratio < 1 / (1 + settings.drift)) | (trust.mean() < settings.coverage)
+        self._gain = torch.where(anew, now, self._gain + settings.rate * (now - self._gain))
+        return mean + (1 + settings.exit * (self._gain - 1)) * (x0_ref - mean)
+
+
+def _low(x: Tensor) -> Tensor:
+    """Mean over a square of 2 _RADIUS + 1 cells; the edge goes on."""
+    return avg_pool2d(pad(x, (_RADIUS,) * 4, "replicate"), 2 * _RADIUS + 1, 1)
+
+
+def _std(x: Tensor) -> Tensor:
+    return x.std(dim=(2, 3), keepdim=True)
+
+
+def _seen(x: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel where trust is, [1, c, 1, 1]; 0 where there is none."""
+    total = trust.sum().clamp_min(_NOTHING)
+    mean = (trust * x).sum((2, 3), keepdim=True) / total
+    return mean, ((trust * (x - mean).square()).sum((2, 3), keepdim=True) / total).sqrt()

@@ -1,0 +1,103 @@
+"""What a bundle and the settings of a frame come to: the network calls to make for it, and what the network is told."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from warpfuse.stages.fuse import FuseSettings
+from warpfuse.stages.guidance import Guidance
+from warpfuse.stages.levels import LevelTable, karras_levels, steps_for
+from warpfuse.stages.sampling import Level
+from warpfuse.stages.solvers import Call, Solver
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What a bundle fixes about sampling.
+
+    prediction             what the UNet's output is: "epsilon" | "v" | "sample" | "flow"
+    solver                 how a predicted pair is taken to the next level
+    level_of               timestep -> level, in the solver's space
+    top, floor             timesteps between which the steps lie (`levels.steps_for`)
+    takes_source           the UNet also takes the clean latent of the source frame
+    strength_scales_style  strength multiplies the style vector; else it lowers the first level
+    karras                 the table whose `levels.karras_levels` are used in the place of even steps
+    """
+
+    prediction: str
+    solver: Solver
+    level_of: Callable[[float], Level]
+    top: float
+    floor: float
+    takes_source: bool
+    strength_scales_style: bool
+    karras: LevelTable | None = None
+
+    def levels(self, strength: float, steps: int) -> tuple[Level, ...]:
+        """The levels the steps start from, noisiest first."""
+        reach = 1.0 if self.strength_scales_style else strength
+        if self.karras is not None:
+            top = self.floor + (self.top - self.floor) * reach
+            return karras_levels(self.karras, steps, top, self.floor)
+        return steps_for(self.level_of, reach, steps, self.top, self.floor)
+
+    def calls(self, steps: int) -> int:
+        """Network calls of a frame; the same at every strength."""
+        return len(self.solver.plan(self.levels(1.0, steps)))
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSettings:
+    """What may change between frames.
+
+    style     vector of the prompt
+    strength  0..1
+    steps     of the sampler, 1..4
+    fuse      fusion at entry and between steps
+    guidance  how strongly the prompt pulls; the unconditional style is the zero vector
+    """
+
+    style: tuple[float, ...]
+    strength: float
+    steps: int
+    fuse: FuseSettings
+    guidance: Guidance = field(default_factory=Guidance)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The settings of a frame, worked out once for all frames that have them; immutable, tensors read-only.
+
+    plan           every network call of a frame, in order
+    start          the level the source is made noisy at
+    told           for each call, what the network is told of its level: [1, 2], alpha and sigma
+    conditioning   name -> tensor [1, ...] the network takes beside the latent
+    unconditional  the same for guidance that asks it a second time
+    """
+
+    plan: tuple[Call, ...]
+    start: Level
+    fuse: FuseSettings
+    guidance: Guidance
+    told: tuple[Tensor, ...] = field(repr=False)
+    conditioning: Mapping[str, Tensor] = field(repr=False)
+    unconditional: Mapping[str, Tensor] = field(repr=False)
+
+
+def program(sampling: Sampling, settings: PredictSettings, device: torch.device) -> Program:
+    """Work settings out. Raises SolverError or ValueError for levels the solver cannot run on."""
+    levels = sampling.levels(settings.strength, settings.steps)
+    plan = sampling.solver.plan(levels)
+    scale = settings.strength if sampling.strength_scales_style else 1.0
+    style = torch.tensor([settings.style], device=device) * scale
+    return Program(
+        plan=plan,
+        start=levels[0],
+        fuse=settings.fuse,
+        guidance=settings.guidance,
+        told=tuple(torch.tensor([[c.seen.alpha, c.seen.sigma]], device=device) for c in plan),
+        conditioning={"style": style},
+        unconditional={"style": torch.zeros_like(style)},
+    )

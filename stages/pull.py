@@ -1,0 +1,52 @@
+"""Bring x0 of the frame before onto a frame: as a latent, or as the picture it stands for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from warpfuse.engine.contract import Engine
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.warp import Mode, resize_flow, warp
+
+
+class PullLatents:
+    """Warp the latents themselves: cheap, and soft, since a cell of 8 x 8 pixels is not shift-equivariant."""
+
+    def __init__(self, mode: Mode = "bicubic") -> None:
+        self._mode = mode
+
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame]) -> list[Tensor]:
+        """One warp over all rows; x0 [1, c, h, w] each, motions with "flow" [1, 2, H, W] in pixels of the frame."""
+        size = (x0[0].shape[-2], x0[0].shape[-1])
+        flow = torch.cat([resize_flow(motion["flow"], size) for motion in motions])
+        return _rows(warp(torch.cat(list(x0)), flow, self._mode))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PullPictures:
+    """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines."""
+
+    def __init__(self, decoder: Engine, encoder: Engine, scale: float, mode: Mode = "bicubic") -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._scale = scale
+        self._mode = mode
+
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame]) -> list[Tensor]:
+        """All rows as one batch; as `PullLatents`."""
+        rgb = self._decoder({"latent": torch.cat(list(x0)) / self._scale})["rgb"].clamp(0, 1)
+        moved = warp(rgb, torch.cat([motion["flow"] for motion in motions]), self._mode).clamp_(0, 1)
+        latent = self._encoder({"rgb": moved.contiguous()})["latent"] * self._scale
+        return _rows(latent)
+
+    def close(self) -> None:
+        """Close both networks."""
+        self._decoder.close()
+        self._encoder.close()
+
+
+def _rows(batch: Tensor) -> list[Tensor]:
+    return [batch[i : i + 1] for i in range(len(batch))]
