@@ -15,7 +15,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from warpfuse.engine.bundle import find_bundles, load_bundle
+from warpfuse import exporting
+from warpfuse.engine.bundle import (
+    BundleFile,
+    find_bundles,
+    load_autoencoder_bundle,
+    load_bundle,
+    load_flow_bundle,
+    read_description,
+)
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.stages.errors import StreamLost
@@ -36,7 +44,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
+app.add_typer(exporting.app, name="export")
 _console = Console(stderr=True, highlight=False)
+
+_OPENED_BY: dict[str, Callable[[str], object]] = {
+    "latent-diffusion": load_bundle,
+    "flow": load_flow_bundle,
+    "autoencoder": load_autoencoder_bundle,
+}
 
 
 def main() -> None:
@@ -91,7 +106,7 @@ def run(
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
     fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,
-    flow: Annotated[str | None, typer.Option(help="Optical flow: dis.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Optical flow: dis, or a flow bundle.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
     workers: Annotated[str | None, typer.Option(help="one: every stage in one process.")] = None,
@@ -169,14 +184,16 @@ def bundles() -> None:
     console = Console()
     for name, folder in find_bundles().items():
         try:
-            about = load_bundle(str(folder)).about
+            about = read_description(folder)
+            _OPENED_BY[about.kind](str(folder))  # every file is there, and what it was
         except BundleError as error:
             console.print(f"{name}  cannot be used: {error}", markup=False)
             continue
         console.print(f"{name}  {about.kind}, licence {about.licence}, {folder}", markup=False)
-        for style, description in about.styles.items():
-            mark = " (default)" if style == about.default_style else ""
-            console.print(f"    {style:<14}{description.about}{mark}", markup=False)
+        if isinstance(about, BundleFile):
+            for style, description in about.styles.items():
+                mark = " (default)" if style == about.default_style else ""
+                console.print(f"    {style:<14}{description.about}{mark}", markup=False)
 
 
 @app.command()

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,7 @@ def _backends() -> Iterator[Finding]:
 
     reasons = {name: missing(name) for name in backend_names()}
     for name, reason in reasons.items():
-        version = _version(name, f"{name}-gpu") or ""
+        version = _version(name, f"{name}-gpu", f"{name}-cu13", f"{name}-cu13-bindings") or ""
         lack, _, cure = (reason or "").partition(": ")
         detail = lack or f"{version}, runs on the CPU".lstrip(", ")
         yield Finding("networks", name, not lack, detail, cure, needed=None not in reasons.values())
@@ -143,11 +142,6 @@ def _backends() -> Iterator[Finding]:
         clash = "onnxruntime and onnxruntime-gpu are both installed: each overwrites files of the other"
         remedy = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
         yield Finding("networks", "one onnxruntime", False, clash, remedy, needed=True)
-    for name, module in {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}.items():
-        if name not in reasons:
-            installed = find_spec(module) is not None
-            state = f"{_version(name, module) or ''} installed".strip() if installed else "not installed"
-            yield Finding("networks", name, installed, f"{state}; this version does not run networks on it yet")
 
 
 def _video() -> Iterator[Finding]:
@@ -211,7 +205,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _bundles() -> Iterator[Finding]:
-    from warpfuse.engine.bundle import DESCRIPTION, BundleFile, find_bundles
+    from warpfuse.engine.bundle import BundleFile, find_bundles, read_description
 
     bundles = find_bundles()
     if "embedded" not in bundles:
@@ -220,9 +214,10 @@ def _bundles() -> Iterator[Finding]:
     for name, folder in bundles.items():
 
         def probe(name: str = name, folder: Path = folder) -> Iterator[Finding]:
-            about = BundleFile.model_validate_json((folder / DESCRIPTION).read_bytes())
+            about = read_description(folder)
             size = sum((folder / file).stat().st_size for file in about.files)  # raises for one that is missing
-            detail = f"{about.kind}, {len(about.styles)} styles, {size / 1e6:.1f} MB, {folder}"
+            styles = f", {len(about.styles)} styles" if isinstance(about, BundleFile) else ""
+            detail = f"{about.kind}{styles}, {size / 1e6:.1f} MB, {folder}"
             yield Finding("bundles", name, True, detail)
 
         yield from guarded("bundles", name, probe)

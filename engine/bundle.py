@@ -7,20 +7,24 @@ every file is checked against its sha256 before a network is opened.
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from warpfuse.engine.errors import BundleError
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
+_KINDS = ("latent-diffusion", "flow", "autoencoder")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, le=16384)]]
 
 
 class _Part(BaseModel):
@@ -83,23 +87,11 @@ class SolverChoice(_Part):
     karras: bool = False
 
 
-class BundleFile(_Part):
-    """`bundle.json`, as it is on disk. Unknown keys are errors."""
+class _Described(_Part):
+    """What `bundle.json` says of every kind of bundle. Unknown keys are errors."""
 
     format: Literal[1]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    kind: Literal["latent-diffusion"]
-    prediction: Literal["epsilon", "v", "sample", "flow"]
-    levels: Schedule
-    latent: LatentSpace
-    takes_source: bool
-    strength_scales_style: bool = False
-    sizes: Sizes
-    steps: Steps = Steps(top=999.0, floor=200.0)
-    solver: SolverChoice = SolverChoice()
-    default_style: str
-    styles: dict[str, Style] = Field(min_length=1)
-    networks: dict[Literal["encoder", "unet", "decoder"], str]
     files: dict[str, Sha256]
     licence: str
     source: str
@@ -113,14 +105,34 @@ class BundleFile(_Part):
                 raise ValueError(f"file name {name!r} leads outside the bundle")
         return files
 
-    @model_validator(mode="after")
-    def _complete(self) -> "BundleFile":
-        missing = {"encoder", "unet", "decoder"} - set(self.networks)
+    def _check_networks(self, networks: Mapping[Any, str], needed: set[str]) -> None:
+        missing = needed - set(networks)
         if missing:
             raise ValueError(f"networks lacks {', '.join(sorted(missing))}")
-        unlisted = set(self.networks.values()) - set(self.files)
+        unlisted = set(networks.values()) - set(self.files)
         if unlisted:
             raise ValueError(f"{', '.join(sorted(unlisted))} has no sha256 under files")
+
+
+class BundleFile(_Described):
+    """`bundle.json` of a diffusion model, as it is on disk."""
+
+    kind: Literal["latent-diffusion"]
+    prediction: Literal["epsilon", "v", "sample", "flow"]
+    levels: Schedule
+    latent: LatentSpace
+    takes_source: bool
+    strength_scales_style: bool = False
+    sizes: Sizes
+    steps: Steps = Steps(top=999.0, floor=200.0)
+    solver: SolverChoice = SolverChoice()
+    default_style: str
+    styles: dict[str, Style] = Field(min_length=1)
+    networks: dict[Literal["encoder", "unet", "decoder"], str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "BundleFile":
+        self._check_networks(self.networks, {"encoder", "unet", "decoder"})
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
         if len({len(style.vector) for style in self.styles.values()}) != 1:
@@ -128,8 +140,50 @@ class BundleFile(_Part):
         return self
 
 
+class FlowBundleFile(_Described):
+    """`bundle.json` of an optical flow network.
+
+    size        (width, height) of the pictures it takes, pixels
+    iterations  of its refinement, unrolled in the network
+    """
+
+    kind: Literal["flow"]
+    size: PixelSize
+    iterations: int = Field(gt=0, le=100)
+    networks: dict[Literal["flow"], str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "FlowBundleFile":
+        self._check_networks(self.networks, {"flow"})
+        return self
+
+
+class AutoencoderBundleFile(_Described):
+    """`bundle.json` of an autoencoder alone: the encoder and decoder of diffusion bundles still to be made.
+
+    size                 (width, height) of the pictures, pixels
+    channels, downscale  of the latent
+    """
+
+    kind: Literal["autoencoder"]
+    size: PixelSize
+    channels: int = Field(gt=0, le=1024)
+    downscale: int = Field(gt=0, le=64)
+    networks: dict[Literal["encoder", "decoder"], str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "AutoencoderBundleFile":
+        self._check_networks(self.networks, {"encoder", "decoder"})
+        return self
+
+
+D = TypeVar("D", bound=_Described)
+AnyBundleFile = Annotated[BundleFile | FlowBundleFile | AutoencoderBundleFile, Field(discriminator="kind")]
+_ANY: TypeAdapter[BundleFile | FlowBundleFile | AutoencoderBundleFile] = TypeAdapter(AnyBundleFile)
+
+
 class Bundle:
-    """A verified bundle. `network(kind)` is the path of an exported network, `about` its description."""
+    """A verified diffusion bundle: its folder and what it says of itself."""
 
     def __init__(self, folder: Path, about: BundleFile) -> None:
         self.folder = folder
@@ -137,6 +191,30 @@ class Bundle:
 
     def network(self, kind: Literal["encoder", "unet", "decoder"]) -> Path:
         """Path of the exported `encoder`, `unet` or `decoder`."""
+        return self.folder / self.about.networks[kind]
+
+
+class FlowBundle:
+    """A verified flow bundle: its folder and what it says of itself."""
+
+    def __init__(self, folder: Path, about: FlowBundleFile) -> None:
+        self.folder = folder
+        self.about = about
+
+    def network(self) -> Path:
+        """Path of the exported network."""
+        return self.folder / self.about.networks["flow"]
+
+
+class AutoencoderBundle:
+    """A verified autoencoder: its folder and what it says of itself."""
+
+    def __init__(self, folder: Path, about: AutoencoderBundleFile) -> None:
+        self.folder = folder
+        self.about = about
+
+    def network(self, kind: Literal["encoder", "decoder"]) -> Path:
+        """Path of the exported `encoder` or `decoder`."""
         return self.folder / self.about.networks[kind]
 
 
@@ -163,57 +241,62 @@ def find_bundles() -> dict[str, Path]:
 
 
 def load_bundle(name: str) -> Bundle:
-    """Open a bundle by name or folder: description checked, every file's sha256 verified.
+    """Open a diffusion bundle by name or folder: description checked, every file's sha256 verified.
 
-    Raises BundleError: no such bundle, a description that does not fit, a missing or torn file.
+    Raises BundleError: no such bundle, one of another kind, a description that does not fit, a missing or torn file.
     """
-    folder = _locate(name)
-    about = _read_description(folder)
-    # A development install links every file of the package; what counts is that all of them lie beside the description.
-    root = (folder / DESCRIPTION).resolve().parent
-    for file, expected in about.files.items():
-        path = folder / file
-        if not path.is_file():
-            raise BundleError(f"bundle {folder}: {file} is missing. Copy or export the bundle again")
-        if not path.resolve().is_relative_to(root):
-            raise BundleError(f"bundle {folder}: {file} is a link to outside the bundle. Replace it by the file")
-        found = sha256_of(path)
-        if found != expected:
-            raise BundleError(
-                f"bundle {folder}: {file} is torn or changed: sha256 is {found[:12]}..., {DESCRIPTION} says "
-                f"{expected[:12]}.... Copy or export the bundle again"
-            )
+    folder, about = _described(name)
+    if not isinstance(about, BundleFile):
+        raise _wrong_kind(folder, about.kind, "latent-diffusion")
+    _verify(folder, about)
     return Bundle(folder, about)
 
 
-def write_bundle(folder: Path, files: dict[str, bytes], **about: Any) -> Bundle:
-    """Write a bundle whole or not at all: into a temporary folder beside `folder`, then renamed.
+def load_flow_bundle(name: str) -> FlowBundle:
+    """Open a flow bundle by name or folder, verified as by `load_bundle`. Raises BundleError."""
+    folder, about = _described(name)
+    if not isinstance(about, FlowBundleFile):
+        raise _wrong_kind(folder, about.kind, "flow")
+    _verify(folder, about)
+    return FlowBundle(folder, about)
 
-    files  name in the bundle -> contents; their sha256 are filled in
+
+def load_autoencoder_bundle(name: str) -> AutoencoderBundle:
+    """Open an autoencoder by name or folder, verified as by `load_bundle`. Raises BundleError."""
+    folder, about = _described(name)
+    if not isinstance(about, AutoencoderBundleFile):
+        raise _wrong_kind(folder, about.kind, "autoencoder")
+    _verify(folder, about)
+    return AutoencoderBundle(folder, about)
+
+
+def write_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> Bundle:
+    """Write a diffusion bundle whole or not at all: into a temporary folder beside `folder`, then renamed.
+
+    files  name in the bundle -> contents, or a file that is moved in: it is read in pieces for its sha256 alone, and
+           leaves its old place when the bundle is whole, not before
     about  the fields of `BundleFile` but `format` and `files`
 
-    Raises BundleError when the fields do not make a bundle or `folder` holds something that is not one.
+    Raises BundleError when the fields do not make a bundle, a file is missing, or `folder` holds something that is
+    not a bundle.
     """
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    try:
-        description = BundleFile.model_validate({"format": FORMAT, "files": hashes, **about})
-    except ValidationError as error:
-        raise BundleError(f"bundle {folder}: {_first(error)}") from None
-    if folder.exists() and any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
-        raise BundleError(f"{folder} exists and is not a bundle. Give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        fresh = Path(temporary) / "new"
-        fresh.mkdir()
-        for name, data in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        (fresh / DESCRIPTION).write_text(json.dumps(description.model_dump(mode="json"), indent=1) + "\n")
-        if folder.exists():
-            folder.rename(Path(temporary) / "old")
-        fresh.rename(folder)
+    description = _describe(BundleFile, folder, files, about)
+    _write(folder, files, description)
     return Bundle(folder, description)
+
+
+def write_flow_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> FlowBundle:
+    """As `write_bundle`, of kind "flow"; about: the fields of `FlowBundleFile` but `format`, `kind` and `files`."""
+    description = _describe(FlowBundleFile, folder, files, {"kind": "flow", **about})
+    _write(folder, files, description)
+    return FlowBundle(folder, description)
+
+
+def write_autoencoder_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> AutoencoderBundle:
+    """As `write_bundle`, of kind "autoencoder"; about: of `AutoencoderBundleFile` but `format`, `kind` and `files`."""
+    description = _describe(AutoencoderBundleFile, folder, files, {"kind": "autoencoder", **about})
+    _write(folder, files, description)
+    return AutoencoderBundle(folder, description)
 
 
 def sha256_of(path: Path) -> str:
@@ -236,7 +319,8 @@ def _locate(name: str) -> Path:
     raise BundleError(f"no bundle called {name!r}. Known: {', '.join(known) or 'none'}; or give a folder")
 
 
-def _read_description(folder: Path) -> BundleFile:
+def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderBundleFile:
+    """What the bundle in `folder` says of itself, of whatever kind; its files are not looked at. Raises BundleError."""
     path = folder / DESCRIPTION
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -246,12 +330,86 @@ def _read_description(folder: Path) -> BundleFile:
     if version != FORMAT:
         raise BundleError(f"{path}: format {version!r}, this warpfuse reads format {FORMAT}. Export it again")
     try:
-        return BundleFile.model_validate_json(json.dumps(raw), strict=True)
+        return _ANY.validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise BundleError(f"{path}: {_first(error)}") from None
 
 
+def _described(name: str) -> tuple[Path, BundleFile | FlowBundleFile | AutoencoderBundleFile]:
+    folder = _locate(name)
+    return folder, read_description(folder)
+
+
+def _wrong_kind(folder: Path, kind: str, needed: str) -> BundleError:
+    return BundleError(
+        f"bundle {folder} is of kind {kind!r}, needed here is one of kind {needed!r}. Give another bundle"
+    )
+
+
+def _verify(folder: Path, about: _Described) -> None:
+    # A development install links every file of the package; what counts is that all of them lie beside the description.
+    root = (folder / DESCRIPTION).resolve().parent
+    for file, expected in about.files.items():
+        path = folder / file
+        if not path.is_file():
+            raise BundleError(f"bundle {folder}: {file} is missing. Copy or export the bundle again")
+        if not path.resolve().is_relative_to(root):
+            raise BundleError(f"bundle {folder}: {file} is a link to outside the bundle. Replace it by the file")
+        found = sha256_of(path)
+        if found != expected:
+            raise BundleError(
+                f"bundle {folder}: {file} is torn or changed: sha256 is {found[:12]}..., {DESCRIPTION} says "
+                f"{expected[:12]}.... Copy or export the bundle again"
+            )
+
+
+def _describe(kind: type[D], folder: Path, files: Mapping[str, bytes | Path], about: Mapping[str, Any]) -> D:
+    for name, given in files.items():
+        if isinstance(given, Path) and not given.is_file():
+            raise BundleError(f"bundle {folder}: {name} is to be moved in from {given}, which is not a file")
+    hashes = {
+        name: sha256_of(given) if isinstance(given, Path) else hashlib.sha256(given).hexdigest()
+        for name, given in files.items()
+    }
+    try:
+        return kind.model_validate({"format": FORMAT, "files": hashes, **about})
+    except ValidationError as error:
+        raise BundleError(f"bundle {folder}: {_first(error)}") from None
+
+
+def _write(folder: Path, files: Mapping[str, bytes | Path], description: _Described) -> None:
+    if folder.exists() and not (folder.is_dir() and ((folder / DESCRIPTION).is_file() or not any(folder.iterdir()))):
+        raise BundleError(f"{folder} exists and is not a bundle. Give another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        fresh = Path(temporary) / "new"
+        fresh.mkdir()
+        for name, given in files.items():
+            path = fresh / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(given, Path):
+                _link_or_copy(given, path)
+            else:
+                path.write_bytes(given)
+        (fresh / DESCRIPTION).write_text(json.dumps(description.model_dump(mode="json"), indent=1) + "\n")
+        if folder.exists():
+            folder.rename(Path(temporary) / "old")
+        fresh.rename(folder)
+    for given in files.values():
+        if isinstance(given, Path) and not given.resolve().is_relative_to(folder.resolve()):
+            given.unlink()  # one that lay in the bundle that was replaced is gone, and its path may be the new file's
+
+
+def _link_or_copy(given: Path, path: Path) -> None:
+    try:
+        os.link(given.resolve(), path)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(given, path)
+
+
 def _first(error: ValidationError) -> str:
     detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"])
-    return f"{where}: {detail['msg']}" if where else str(detail["msg"])
+    path = [str(part) for part in detail["loc"]]
+    if path[:1] and path[0] in _KINDS:  # the union puts the kind before the key: noise to a reader
+        path = path[1:]
+    return f"{'.'.join(path)}: {detail['msg']}" if path else str(detail["msg"])

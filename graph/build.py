@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from warpfuse.engine.bundle import Bundle
+from warpfuse.engine.bundle import Bundle, load_flow_bundle
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.open import open_engine
 from warpfuse.graph.config import GraphConfig
@@ -17,6 +17,7 @@ from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.download import Download
 from warpfuse.stages.encode import Encode
 from warpfuse.stages.flow import Flow
+from warpfuse.stages.flow_network import FlowNetwork
 from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
 from warpfuse.stages.predict import Predict
@@ -28,6 +29,8 @@ from warpfuse.stages.stage import Stage
 from warpfuse.stages.styles import style_vector
 from warpfuse.stages.upload import Upload
 from warpfuse.stages.warp import Warp
+
+DIS = "dis"  # the flow that needs no bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def predict_settings(config: GraphConfig, bundle: Bundle) -> PredictSettings:
 def settings_of(kind: str, bundle: Bundle) -> Callable[[GraphConfig], Any] | None:
     """How a stage of this kind finds its own settings in a configuration; None if it has none."""
     pickers: dict[str, Callable[[GraphConfig], Any]] = {
-        "flow": lambda config: config.stages.flow,
+        "flow": lambda config: config.stages.flow if config.flow == DIS else config.stages.flow.trust,
         "warp": lambda config: config.stages.warp,
         "fuse": lambda config: config.stages.fuse,
         "blend": lambda config: config.stages.fuse,
@@ -95,7 +98,10 @@ def _encode(m: Materials) -> Stage:
 
 
 def _flow(m: Materials) -> Stage:
-    return Flow(m.config.stages.flow)
+    if m.config.flow == DIS:
+        return Flow(m.config.stages.flow)
+    engine = open_engine(load_flow_bundle(m.config.flow).network(), m.backend, m.config.device, threads=m.threads)
+    return FlowNetwork(engine, m.config.stages.flow.trust)
 
 
 def _warp(m: Materials) -> Stage:

@@ -53,7 +53,7 @@ class GraphConfig(StageSettings):
     size      (width, height) the networks run at; none: the source's shape at the bundle's own size
     seed      of the noise
     frames    stop after so many; none: all
-    flow      "dis"
+    flow      "dis": OpenCV's, on the host; or name or folder of a flow bundle
     backend   "auto", or a backend by name: that one or an error
     device    "cpu"
     workers   "one": all stages in one process
@@ -71,7 +71,7 @@ class GraphConfig(StageSettings):
     size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
     seed: int = Field(0, ge=0, lt=2**63)
     frames: int | None = Field(None, ge=1)
-    flow: Literal["dis"] = "dis"
+    flow: str = Field("dis", min_length=1)
     backend: str = "auto"
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     workers: Literal["one"] = "one"

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Mapping
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+
+from warpfuse.export.onnx_writing import store_in_half, trace
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
 from .unet import UNet
-
-OPSET = 17
-SMALL = 512  # numbers; biases and the like stay in single precision
 
 
 def encoder_onnx(encoder: Encoder) -> bytes:
@@ -55,30 +50,7 @@ def _export(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> by
     }
     if set(inputs) in ({"rgb"}, {"latent"}):
         axes[output] = {0: "n", 2: "out_h", 3: "out_w"}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter is called old; it writes the plainer graph
-        torch.onnx.export(
-            network.eval(), tuple(inputs.values()), f"{folder}/network.onnx",
-            input_names=list(inputs), output_names=[output], dynamic_axes=axes, opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
-        model = onnx.load_model(f"{folder}/network.onnx")
-    _store_in_half(model.graph)
-    for node in model.graph.node:
-        node.ClearField("doc_string")
+    model = trace(network, inputs, [output], axes)
+    store_in_half(model.graph)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
-
-
-def _store_in_half(onnx_graph: onnx.GraphProto) -> None:
-    """Every large float32 initializer becomes a float16 one and a Cast, which ONNX Runtime folds when it loads."""
-    casts = []
-    for tensor in onnx_graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".half"))
-        casts.append(helper.make_node("Cast", [name + ".half"], [name], name=name + ".single", to=TensorProto.FLOAT))
-    nodes = [*casts, *onnx_graph.node]
-    del onnx_graph.node[:]
-    onnx_graph.node.extend(nodes)

@@ -5,7 +5,15 @@ import json
 import pytest
 
 from warpfuse.engine import load_bundle
-from warpfuse.engine.bundle import find_bundles, write_bundle
+from warpfuse.engine.bundle import (
+    find_bundles,
+    load_autoencoder_bundle,
+    load_flow_bundle,
+    read_description,
+    write_autoencoder_bundle,
+    write_bundle,
+    write_flow_bundle,
+)
 from warpfuse.engine.errors import BundleError
 
 FILES = {"encoder.onnx": b"e" * 100, "unet.onnx": b"u" * 100, "decoder.onnx": b"d" * 100}
@@ -140,4 +148,106 @@ def test_writing_replaces_a_bundle_but_never_another_folder(folder, tmp_path):
 def test_a_bundle_that_does_not_fit_leaves_nothing(tmp_path):
     with pytest.raises(BundleError):
         write_bundle(tmp_path / "bad", FILES, **{**ABOUT, "default_style": "pencil"})
+    assert list(tmp_path.iterdir()) == []
+
+
+FLOW = {
+    "name": "small-flow",
+    "size": (128, 96),
+    "iterations": 6,
+    "networks": {"flow": "flow.onnx"},
+    "licence": "BSD-3-Clause",
+    "source": "made by a test",
+}
+
+
+@pytest.fixture
+def flow_folder(tmp_path):
+    write_flow_bundle(tmp_path / "small-flow", {"flow.onnx": b"f" * 100}, **FLOW)
+    return tmp_path / "small-flow"
+
+
+def test_a_flow_bundle_that_was_written_is_loaded(flow_folder):
+    bundle = load_flow_bundle(str(flow_folder))
+    assert bundle.about.size == (128, 96) and bundle.about.iterations == 6
+    assert bundle.network().read_bytes() == b"f" * 100
+    assert read_description(flow_folder).kind == "flow"
+
+
+def test_an_autoencoder_that_was_written_is_loaded(tmp_path):
+    files = {"encoder.onnx": b"e", "decoder.onnx": b"d"}
+    about = {**FLOW, "channels": 32, "downscale": 8, "networks": {"encoder": "encoder.onnx", "decoder": "decoder.onnx"}}
+    del about["iterations"]
+    write_autoencoder_bundle(tmp_path / "tiny", files, **about)
+    assert load_autoencoder_bundle(str(tmp_path / "tiny")).network("decoder").read_bytes() == b"d"
+    with pytest.raises(BundleError, match="kind 'autoencoder', needed here is one of kind 'latent-diffusion'"):
+        load_bundle(str(tmp_path / "tiny"))
+
+
+def test_a_bundle_of_another_kind_is_one_clear_error(folder, flow_folder):
+    with pytest.raises(BundleError, match="kind 'flow', needed here is one of kind 'latent-diffusion'"):
+        load_bundle(str(flow_folder))
+    with pytest.raises(BundleError, match="kind 'latent-diffusion', needed here is one of kind 'flow'"):
+        load_flow_bundle(str(folder))
+    with pytest.raises(BundleError, match="needed here is one of kind 'autoencoder'"):
+        load_autoencoder_bundle(str(folder))
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"size": [128]}, "size"),
+        ({"size": [128, 0]}, "size.1"),
+        ({"iterations": 0}, "iterations"),
+        ({"networks": {}}, "lacks flow"),
+        ({"networks": {"flow": "other.onnx"}}, "other.onnx has no sha256"),
+        ({"networks": {"flow": 3}}, r"bundle.json: networks.flow: "),
+        ({"styles": {}}, "bundle.json: styles: "),
+    ],
+)
+def test_a_flow_description_that_does_not_fit_is_refused(flow_folder, changes, says):
+    with pytest.raises(BundleError, match=says) as caught:
+        load_flow_bundle(edited(flow_folder, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_torn_flow_network_is_noticed(flow_folder):
+    (flow_folder / "flow.onnx").write_bytes(b"f" * 99)
+    with pytest.raises(BundleError, match=r"flow\.onnx is torn"):
+        load_flow_bundle(str(flow_folder))
+
+
+def test_a_file_given_by_its_path_is_moved_in(tmp_path):
+    given = tmp_path / "made" / "flow.onnx"
+    given.parent.mkdir()
+    given.write_bytes(b"large")
+    inode = given.stat().st_ino
+    bundle = write_flow_bundle(tmp_path / "moved", {"flow.onnx": given}, **FLOW)
+    assert load_flow_bundle(str(bundle.folder)).network().read_bytes() == b"large"
+    assert bundle.network().stat().st_ino == inode  # not a copy: it is the file
+    assert not given.exists()
+
+
+def test_a_file_of_the_bundle_itself_may_be_given(flow_folder):
+    write_flow_bundle(flow_folder, {"flow.onnx": flow_folder / "flow.onnx"}, **{**FLOW, "iterations": 8})
+    bundle = load_flow_bundle(str(flow_folder))
+    assert bundle.about.iterations == 8 and bundle.network().read_bytes() == b"f" * 100
+
+
+@pytest.mark.parametrize("changes", [{"iterations": 0}, {}])
+def test_what_cannot_be_written_leaves_the_given_files_where_they_are(tmp_path, changes):
+    given = tmp_path / "flow.onnx"
+    given.write_bytes(b"large")
+    target = tmp_path / "out"
+    if not changes:  # a folder that is no bundle
+        target.mkdir()
+        (target / "dear.jpg").write_bytes(b"...")
+    with pytest.raises(BundleError):
+        write_flow_bundle(target, {"flow.onnx": given}, **{**FLOW, **changes})
+    assert given.read_bytes() == b"large" and not (target / "flow.onnx").exists()
+
+
+def test_a_path_to_nothing_is_named(tmp_path):
+    with pytest.raises(BundleError, match=r"flow\.onnx is to be moved in from .*nowhere, which is not a file"):
+        write_flow_bundle(tmp_path / "out", {"flow.onnx": tmp_path / "nowhere"}, **FLOW)
     assert list(tmp_path.iterdir()) == []

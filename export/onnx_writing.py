@@ -1,0 +1,134 @@
+"""A network to an ONNX file that was checked before it is accepted, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from warpfuse.engine.errors import BadInput
+
+OPSET = 17  # from 20 on GridSample's modes have other names, which importers of TensorRT take for "nearest"
+SMALL = 512  # numbers; biases and the like stay in single precision
+
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class ExportError(BadInput):
+    """A network cannot be exported: its weights do not fit, or what was written does not compute the same."""
+
+
+def load_weights(network: N, weights: Path, prefix: str = "") -> N:
+    """Fill `network` from a file of tensors, on the CPU, and return it. Nothing else in the file is unpickled.
+
+    prefix  of the keys in the file, taken off
+
+    Raises ExportError: the file cannot be read or holds the weights of another network.
+    """
+    try:
+        stored = torch.load(weights, map_location="cpu", weights_only=True)
+        network.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in stored.items()})
+    except OSError as error:
+        raise ExportError(f"weights {weights}: {error.strerror or error}") from None
+    except (RuntimeError, AttributeError, TypeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"weights {weights} are not those of {type(network).__name__}: {reason}") from None
+    return network.eval()
+
+
+def trace(
+    network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], axes: Mapping[str, Any] | None = None
+) -> onnx.ModelProto:
+    """The ONNX model of `network` called with `inputs`, in their order. axes: those that may have another length."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracing exporter is called old; it writes the plainer graph
+        torch.onnx.export(
+            network.eval(), tuple(inputs.values()), f"{folder}/network.onnx", input_names=list(inputs),
+            output_names=list(outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+        model = onnx.load_model(f"{folder}/network.onnx")
+    for node in model.graph.node:
+        node.ClearField("doc_string")  # paths of the machine it was traced on
+    return model
+
+
+def store_in_half(onnx_graph: onnx.GraphProto) -> None:
+    """Every large float32 initializer becomes a float16 one and a Cast, which ONNX Runtime folds when it loads."""
+    casts = []
+    for tensor in onnx_graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".half"))
+        casts.append(helper.make_node("Cast", [name + ".half"], [name], name=name + ".single", to=TensorProto.FLOAT))
+    nodes = [*casts, *onnx_graph.node]
+    del onnx_graph.node[:]
+    onnx_graph.node.extend(nodes)
+
+
+def write_onnx(
+    path: Path, network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], *,
+    tolerance: float, half: bool = False,
+) -> None:  # fmt: skip
+    """Export at the static shapes of `inputs`, check, and only then give the file its name.
+
+    inputs     what the check is run on too: typical values, float32, on the CPU
+    tolerance  how far ONNX Runtime may be from torch, greatest difference over all outputs
+    half       store large weights in half precision; they must already be rounded to it
+
+    Raises ExportError: `accept` says no, or onnxruntime is not installed.
+    """
+    model = trace(network, inputs, outputs)
+    if half:
+        store_in_half(model.graph)
+    with torch.no_grad():
+        results = network(*inputs.values())
+    wanted = dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        written = Path(folder) / path.name
+        onnx.save_model(model, written)
+        accept(written, inputs, wanted, tolerance)
+        written.replace(path)
+
+
+def accept(path: Path, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float) -> None:
+    """Nothing if the file is sound and gives `wanted` for `inputs`.
+
+    Raises ExportError: no valid ONNX, no node, other names or shapes, or figures off by more than `tolerance`.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ExportError("what is exported is checked by onnxruntime: pip install 'warpfuse[cpu,export]'") from None
+    try:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception as error:  # onnx and protobuf raise types of their own, which moved between versions
+        raise ExportError(f"{path.name} is no valid ONNX: {' '.join(str(error).split())[:300]}") from error
+    if not model.graph.node:
+        raise ExportError(f"{path.name} has no node: the exporter wrote an empty network")
+    for what, names, values in (("inputs", inputs, model.graph.input), ("outputs", wanted, model.graph.output)):
+        if [value.name for value in values] != list(names):
+            found = ", ".join(value.name for value in values)
+            raise ExportError(f"{path.name}: {what} are {found}; expected {', '.join(names)}")
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    results = session.run(list(wanted), {name: tensor.numpy() for name, tensor in inputs.items()})
+    for (name, tensor), result in zip(wanted.items(), results, strict=True):
+        if result.shape != tuple(tensor.shape):
+            raise ExportError(f"{path.name}: {name} is {list(result.shape)}, torch gives {list(tensor.shape)}")
+        gap = float(np.abs(result - tensor.numpy()).max())
+        if not gap <= tolerance:  # not a number is no agreement
+            raise ExportError(f"{path.name}: {name} is off by {gap:.3g} from torch, {tolerance:.3g} are allowed")

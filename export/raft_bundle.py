@@ -1,0 +1,51 @@
+"""The flow bundle that comes out of RAFT-small."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.nn.functional import interpolate
+
+from warpfuse.engine.bundle import FlowBundle, write_flow_bundle
+
+from .onnx_writing import ExportError, write_onnx
+from .raft_small import SMALLEST_PX, RaftSmall
+
+TOLERANCE_PX = 0.01  # iterations multiply what rounding leaves; what is seen is some 1e-5 px
+MOST_ITERATIONS = 32
+
+
+def export_raft_small(folder: Path, network: RaftSmall, size: tuple[int, int]) -> FlowBundle:
+    """Write the network for pictures of size (width, height) as a bundle of kind "flow", whole or not at all.
+
+    The file takes cur, prev [1,3,h,w] and gives flow, flow_back [1,2,h,w]: see `RaftSmall`.
+    Raises ExportError: size or iterations out of range, or the file does not compute what torch does.
+    """
+    width, height = size
+    if min(size) < SMALLEST_PX:
+        raise ExportError(f"size {width}x{height}: RAFT-small takes {SMALLEST_PX} pixels or more each way")
+    if not 1 <= network.iterations <= MOST_ITERATIONS:
+        raise ExportError(f"iterations {network.iterations}: expected 1 to {MOST_ITERATIONS}")
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "flow.onnx"
+        write_onnx(path, network, _example(width, height), ["flow", "flow_back"], tolerance=TOLERANCE_PX)
+        return write_flow_bundle(
+            folder,
+            {"flow.onnx": path},
+            name=f"raft-small-{width}x{height}",
+            size=size,
+            iterations=network.iterations,
+            networks={"flow": "flow.onnx"},
+            licence="BSD-3-Clause",
+            source="princeton-vl/RAFT, RAFT-small (Teed and Deng 2020)",
+        )
+
+
+def _example(width: int, height: int) -> dict[str, torch.Tensor]:
+    """A smooth picture and the same a little further: what the network is made for, and noise is not."""
+    coarse = torch.rand(1, 3, 2 + height // 8, 2 + width // 8, generator=torch.Generator().manual_seed(0))
+    scene = interpolate(coarse, (height + 8, width + 8), mode="bicubic").clamp(0, 1)
+    cur, prev = scene[..., :height, :width], scene[..., 2 : height + 2, 3 : width + 3]
+    return {"cur": cur.contiguous(), "prev": prev.contiguous()}

@@ -1,0 +1,48 @@
+"""How alike each cell of one picture is to each of the other, and reading it around a flow (RAFT, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from .raft_layers import LEVELS, RADIUS
+
+
+def pyramids_both_ways(features: Tensor, features_other: Tensor) -> list[Tensor]:
+    """Features [b,c,h,w] each -> LEVELS of [2b, h*w, h/2^l, w/2^l]: first from one to the other, then back.
+
+    The correlations of the way back are the transposed ones of the way there: one matrix product serves both.
+    """
+    b, c, h, w = features.shape
+    there = features.flatten(2).transpose(1, 2) @ features_other.flatten(2) / c**0.5
+    levels = [torch.cat((there, there.transpose(1, 2))).reshape(2 * b, h * w, h, w)]
+    for _ in range(LEVELS - 1):
+        levels.append(avg_pool2d(levels[-1], 2))
+    return levels
+
+
+def look_up(pyramid: Sequence[Tensor], position: Tensor) -> Tensor:
+    """Read a window around `position` at every level: [b, h*w, h_l, w_l] and [b,2,h,w] cells -> [b, LEVELS*7*7, h, w].
+
+    Bilinear, 0 outside. All samples of a window lie a whole number of cells apart, so a window is
+    hat(y - j) C hat(x - i)^T with hat(d) = max(0, 1 - |d|), two small matrix products: no gather and no GridSample,
+    which runtimes do slowly or not alike, and no division by a size that may be 1. The offset in x is the slower index.
+    """
+    b, _, h, w = position.shape
+    x, y = position.flatten(2).transpose(1, 2).unsqueeze(-1).unbind(2)  # [b, hw, 1] each
+    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32, device=position.device)
+    windows = []
+    for level, correlation in enumerate(pyramid):
+        rows = _hat(y / 2**level + offsets, correlation.shape[2])
+        columns = _hat(x / 2**level + offsets, correlation.shape[3])
+        windows.append(rows @ correlation @ columns.transpose(2, 3))  # [b, hw, 7 of y, 7 of x]
+    read = torch.stack(windows, dim=2)
+    return read.permute(0, 2, 4, 3, 1).reshape(b, -1, h, w)
+
+
+def _hat(at: Tensor, cells: int) -> Tensor:
+    """[b, hw, 7] positions -> [b, hw, 7, cells]: the share of each cell in a bilinear reading there."""
+    return (1 - (at.unsqueeze(-1) - torch.arange(cells, dtype=torch.float32, device=at.device)).abs()).relu()

@@ -1,0 +1,126 @@
+"""The tiny autoencoder of FLUX.2's latents: 32 channels at an eighth of the size (weights: madebyollin/taesd, MIT).
+
+TAESD's two stacks of convolutions, with a branch in the three blocks at latent size that sees the whole picture through
+its group norm. Numbers of the layers are the keys of the published weights.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from warpfuse.engine.bundle import AutoencoderBundle, write_autoencoder_bundle
+
+from .onnx_writing import ExportError, load_weights, write_onnx
+
+LATENT_CHANNELS, DOWNSCALE = 32, 8
+CHANNELS = 64
+TOLERANCE = 1e-3  # of pictures in [0,1] and latents of deviation 1 or so; what is seen is some 1e-5
+
+
+class Block(nn.Module):
+    """[n,64,h,w] -> the same: x and what three convolutions add to it.  wide: x sees the whole picture first."""
+
+    def __init__(self, wide: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(_conv(), nn.ReLU(), _conv(), nn.ReLU(), _conv())
+        self.pool = (
+            nn.Sequential(
+                nn.Conv2d(CHANNELS, 4 * CHANNELS, 1, bias=False),
+                nn.GroupNorm(4, 4 * CHANNELS),
+                nn.ReLU(),
+                nn.Conv2d(4 * CHANNELS, CHANNELS, 1, bias=False),
+            )
+            if wide
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        if self.pool is not None:
+            x = x + self.pool(x)
+        out: Tensor = self.conv(x) + x
+        return out.relu()
+
+
+class Bounded(nn.Module):
+    """Keeps a latent softly within -3 and 3."""
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Same shape in and out."""
+        return torch.tanh(latent / 3) * 3
+
+
+class Encoder(nn.Sequential):
+    """rgb [n,3,8h,8w] in [0,1] -> latent [n,32,h,w]."""
+
+    def __init__(self) -> None:
+        halved = [layer for i in range(3) for layer in (_conv(stride=2), *_blocks(wide=i == 2))]
+        super().__init__(nn.Conv2d(3, CHANNELS, 3, padding=1), Block(), *halved, _last(LATENT_CHANNELS))
+
+
+class Decoder(nn.Sequential):
+    """latent [n,32,h,w] -> rgb [n,3,8h,8w] in [0,1]."""
+
+    def __init__(self) -> None:
+        doubled = [layer for i in range(3) for layer in (*_blocks(wide=i == 0), nn.Upsample(scale_factor=2), _conv(1))]
+        first = nn.Conv2d(LATENT_CHANNELS, CHANNELS, 3, padding=1)
+        super().__init__(Bounded(), first, nn.ReLU(), *doubled, Block(), _last(3))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Latent to picture."""
+        rgb: Tensor = super().forward(latent)  # type: ignore[no-untyped-call]
+        return rgb.clamp(0, 1)
+
+
+def load_encoder(weights: Path) -> Encoder:
+    """The encoder with its published weights, on the CPU. Nothing but tensors is unpickled. Raises ExportError."""
+    return load_weights(Encoder(), weights)
+
+
+def load_decoder(weights: Path) -> Decoder:
+    """The decoder with its published weights, on the CPU. Nothing but tensors is unpickled. Raises ExportError."""
+    return load_weights(Decoder(), weights)
+
+
+def export_taef2(folder: Path, encoder: Encoder, decoder: Decoder, size: tuple[int, int]) -> AutoencoderBundle:
+    """Write both networks for pictures of size (width, height) as a bundle of kind "autoencoder", whole or not at all.
+
+    Raises ExportError: the size is no multiple of 8, or a file does not compute what torch does.
+    """
+    width, height = size
+    if min(size) < DOWNSCALE or width % DOWNSCALE or height % DOWNSCALE:
+        raise ExportError(f"size {width}x{height}: the autoencoder takes multiples of {DOWNSCALE}, as in 512x288")
+    rgb = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        latent = encoder(rgb)
+    with tempfile.TemporaryDirectory() as temporary:
+        files = {f"{kind}.onnx": Path(temporary) / f"{kind}.onnx" for kind in ("encoder", "decoder")}
+        write_onnx(files["encoder.onnx"], encoder, {"rgb": rgb}, ["latent"], tolerance=TOLERANCE, half=True)
+        write_onnx(files["decoder.onnx"], decoder, {"latent": latent}, ["rgb"], tolerance=TOLERANCE, half=True)
+        return write_autoencoder_bundle(
+            folder,
+            files,
+            name=f"taef2-{width}x{height}",
+            size=size,
+            channels=LATENT_CHANNELS,
+            downscale=DOWNSCALE,
+            networks={"encoder": "encoder.onnx", "decoder": "decoder.onnx"},
+            licence="MIT",
+            source="madebyollin/taesd, taef2: the tiny autoencoder of FLUX.2's latents",
+        )
+
+
+def _conv(stride: int | None = None) -> nn.Conv2d:
+    return nn.Conv2d(CHANNELS, CHANNELS, 3, stride=stride or 1, padding=1, bias=stride is None)
+
+
+def _blocks(wide: bool) -> list[Block]:
+    return [Block(wide) for _ in range(3)]
+
+
+def _last(channels: int) -> nn.Conv2d:
+    return nn.Conv2d(CHANNELS, channels, 3, padding=1)
