@@ -9,6 +9,7 @@ so sharpness and high-frequency energy stand beside it; a frozen picture has a l
     sharpness   Laplacian variance
     hf          high-frequency energy
     distance    mean |difference| to the unfused run, 0..1: a style must not be fused away
+    ms          a frame takes, all of it; among other work it says little
     drift       largest change of a channel's mean from frame 10 to the end, less that of the unfused run, 0..1
 
     python bench/bench_consistency.py CLIP [CLIP ...] [--frames N] [--long-side N] [--prompt STYLE] [--plot FILE.png]
@@ -17,6 +18,7 @@ so sharpness and high-frequency energy stand beside it; a frozen picture has a l
 import argparse
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +33,48 @@ from warpfuse.stages.sources import open_source
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RATIOS = ("e_warp", "tof", "sharpness", "hf_energy")
-FIGURES = (*RATIOS, "distance", "drift")
+FIGURES = (*RATIOS, "distance", "drift", "ms")
 
 
 def ways() -> dict[str, dict[str, Any]]:
-    """Name -> fusion settings."""
-    found: dict[str, dict[str, Any]] = {}
-    for weight in WEIGHTS:
-        found[f"picture both {weight}"] = {"weight": weight}
+    """Name -> keys of a configuration."""
+    found: dict[str, dict[str, Any]] = {f"picture both {weight}": _fuse(weight=weight) for weight in WEIGHTS}
     for weight in (0.8,):
-        found[f"picture entry {weight}"] = {"weight": weight, "exit": 0}
-        found[f"picture exit {weight}"] = {"weight": weight, "entry": 0}
-        found[f"latent both {weight}"] = {"weight": weight, "reference": "latent"}
-        found[f"latent exit {weight}"] = {"weight": weight, "reference": "latent", "entry": 0}
-        found[f"output both {weight}"] = {"weight": weight, "reference": "output"}
-        found[f"output exit {weight}"] = {"weight": weight, "reference": "output", "entry": 0}
+        for place, other in (("entry", "exit"), ("exit", "entry")):
+            found[f"picture {place} {weight}"] = _fuse(weight=weight, **{other: 0})
+        for reference in ("latent", "output"):
+            found[f"{reference} both {weight}"] = _fuse(weight=weight, reference=reference)
+            found[f"{reference} exit {weight}"] = _fuse(weight=weight, reference=reference, entry=0)
+        for noise in ("slot", "fresh"):
+            found[f"noise {noise} {weight}"] = _fuse(weight=weight, noise=noise)
+        found[f"inner strength 0.9 {weight}"] = _fuse(weight=weight, noise="fresh", inner_strength=0.9)
+        found[f"unlocked {weight}"] = _fuse(weight=weight, anchor={"entry": False, "exit": 0})
+        found[f"least trust {weight}"] = {"stages": {"fuse": {"weight": weight}, "warp": {"cell_norm": None}}}
+        found[f"skip 2 {weight}"] = {**_fuse(weight=weight), "pace": {"skip": 2}}
     return found
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """Name -> keys, for two steps and more: fusion between them, and the rows of a stream batch."""
+    found = {
+        f"steps between {between}": _fuse(between=between) for between in ("off", "reference", "latent", "picture")
+    }
+    for name, fuse in {
+        "last": {"entry": 0},
+        "entry": {"exit": 0},
+        "entry and last": {},
+        "last and latent between": {"entry": 0, "between": "latent"},
+        "last and picture between": {"entry": 0, "between": "picture"},
+        "all": {"between": "picture"},
+    }.items():
+        raw = _fuse(**fuse)
+        raw["stages"]["predict"] = {"stream": True}
+        found[f"stream {name}"] = raw
+    return found
+
+
+def _fuse(**settings: Any) -> dict[str, Any]:
+    return {"stages": {"fuse": settings}}
 
 
 def frames_of(clip: str, long_side: int, count: int) -> list[np.ndarray]:
@@ -60,11 +88,18 @@ def frames_of(clip: str, long_side: int, count: int) -> list[np.ndarray]:
     return pictures
 
 
-def styled(pictures: list[np.ndarray], prompt: str, fuse: dict[str, Any]) -> list[np.ndarray]:
-    """Every picture through the pipeline with these fusion settings."""
+def styled(pictures: list[np.ndarray], keys: dict[str, Any]) -> tuple[list[np.ndarray], float]:
+    """Every picture through the pipeline with these keys, and the milliseconds a frame took."""
     h, w = pictures[0].shape[:2]
-    with warpfuse.Pipeline(prompt=prompt, size=(w, h), stages={"fuse": fuse}) as pipeline:
-        return [pipeline.push(picture) for picture in pictures]
+    with warpfuse.Pipeline(size=(w, h), **keys) as pipeline:
+        pipeline.push(pictures[0])
+    with warpfuse.Pipeline(size=(w, h), **keys) as pipeline:
+        out = [pipeline.push(pictures[0])]
+        begun = time.perf_counter()
+        out += [pipeline.push(picture) for picture in pictures[1:]]
+        out += pipeline.drain()
+        took = time.perf_counter() - begun
+    return [picture for picture in out if picture is not None], took / (len(pictures) - 1) * 1000
 
 
 def figures(source: list[np.ndarray], out: list[np.ndarray], alone: list[np.ndarray]) -> dict[str, float]:
@@ -104,7 +139,7 @@ def plot(rows: dict[str, dict[str, float]], path: Path) -> None:
     colours = {"picture": (180, 90, 0), "latent": (0, 0, 200), "output": (0, 130, 0), "unfused": (0, 0, 0)}
     for name, row in rows.items():
         x, y = at(row["e_warp"], row["sharpness"])
-        colour = colours[name.split()[0]]
+        colour = colours.get(name.split()[0], (150, 0, 150))
         cv2.circle(canvas, (x, y), 5, colour, -1, cv2.LINE_AA)
         cv2.putText(canvas, name, (x + 8, y + 4), 0, 0.38, colour, 1, cv2.LINE_AA)
     cv2.imwrite(str(path), canvas)
@@ -117,21 +152,26 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--long-side", type=int, default=320)
     parser.add_argument("--prompt", default="")
+    parser.add_argument("--steps", type=int, default=1, help="from 2 on, the rows of a stream batch are compared too")
     parser.add_argument("--ways", nargs="*", help="only those whose name contains one of these")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    chosen = {n: f for n, f in ways().items() if not options.ways or any(part in n for part in options.ways)}
-    rows: dict[str, list[dict[str, float]]] = {}
+    offered = ways() if options.steps == 1 else rows()
+    chosen = {n: keys for n, keys in offered.items() if not options.ways or any(part in n for part in options.ways)}
+    common = {"prompt": options.prompt, "steps": options.steps}
+    found: dict[str, list[dict[str, float]]] = {}
     for clip in options.clips:
         source = frames_of(clip, options.long_side, options.frames)
-        alone = styled(source, options.prompt, {"weight": 0.0})
+        alone, took = styled(source, {**common, **_fuse(weight=0.0)})
         base = figures(source, alone, alone)
-        rows.setdefault("unfused", []).append(dict.fromkeys(RATIOS, 1.0) | {"distance": 0.0, "drift": 0.0})
-        for name, fuse in chosen.items():
-            one = figures(source, styled(source, options.prompt, fuse), alone)
-            rows.setdefault(name, []).append(one | {ratio: one[ratio] / base[ratio] for ratio in RATIOS})
-            print(f"{Path(clip).name}  {name:<20}", *(f"{f} {rows[name][-1][f]:.3f}" for f in FIGURES), flush=True)
-    means = {n: {f: round(statistics.fmean(row[f] for row in many), 4) for f in FIGURES} for n, many in rows.items()}
+        found.setdefault("unfused", []).append(dict.fromkeys(RATIOS, 1.0) | {"distance": 0.0, "drift": 0.0, "ms": took})
+        for name, keys in chosen.items():
+            out, took = styled(source, {**common, **keys})
+            one = figures(source, out, alone)
+            ratios = {ratio: one[ratio] / base[ratio] for ratio in RATIOS}
+            found.setdefault(name, []).append(one | ratios | {"ms": took})
+            print(f"{Path(clip).name}  {name:<24}", *(f"{f} {found[name][-1][f]:.3f}" for f in FIGURES), flush=True)
+    means = {n: {f: round(statistics.fmean(row[f] for row in many), 4) for f in FIGURES} for n, many in found.items()}
     table = Table("mean of the clips", *FIGURES, box=None)
     for name, row in means.items():
         table.add_row(name, *(f"{row[figure]:.3f}" for figure in FIGURES))

@@ -6,9 +6,10 @@ away, comes back with the next frame. Two locks tie the fed-back latent to what 
     entry   z_ref' = low(z) + g (z_ref - low(z_ref)),    g = min(1, std(z - low(z)) / std(z_ref - low(z_ref)))
             The network is shown its own strokes, but the source's colours and no more contrast than the source has:
             it never paints over its own paint.
-    exit    x0_ref' = mu_ref + a (x0_ref - mu_ref),      a = running mean of  std_m(x0) / std_m(x0_ref)
-            Each channel of the past is given back the contrast that this frame's own prediction has where both are
-            seen (m: trust). a is the anchor: it moves slowly, since what flickers in it would flicker in the picture.
+    exit    x0' = x + m (a - 1) (x - mu_m(x)),      a = running mean of  std_m(x0) / std_m(x),      x the fused x0
+            Each channel of what was fused is given the contrast that this frame's own prediction x0 has where the past
+            is trusted (m): a blend of strokes that do not quite meet has less. It is to the picture what the rescale
+            is to the noise. a is the anchor: it moves slowly, since what flickers in it would flicker in the picture.
 
 low is a mean over 5 x 5 cells; all statistics are for each channel. Without them, sharpness on a still road grew by a
 fifth and colours moved by a tenth within 600 frames; bench/bench_consistency.py and bench/bench_drift.py measure both.
@@ -30,7 +31,7 @@ class AnchorSettings(StageSettings):
     """How the fed-back latent is tied down.
 
     entry     lock the reference's colours and contrast to the source's at the entry
-    exit      0..1: how much of the contrast lost on the way round is given back at the exit
+    exit      0..1: how much of the contrast lost in fusing is given back at the exit
     rate      share of a new frame in the running mean; 1 follows every frame
     coverage  below this mean trust the anchor starts anew from the frame: a cut, or most of what it knew is gone
     drift     so does a channel whose contrast ratio is further from the mean than this factor less 1
@@ -66,24 +67,24 @@ class Anchor:
         """Forget: the next frame starts anew."""
         self._gain = None
 
-    def lock(self, x0_ref: Tensor, x0: Tensor, trust: Tensor) -> Tensor:
-        """x0_ref with the contrast of the anchor.
+    def lock(self, x: Tensor, x0: Tensor, trust: Tensor) -> Tensor:
+        """x with the contrast of the anchor; to the bit x itself where nothing is trusted.
 
-        x0_ref, x0  [1, c, h, w]: the past pulled onto this frame, and this frame's own prediction
-        trust       [1, 1, h, w]
+        x, x0  [1, c, h, w]: this frame's prediction after and before fusion
+        trust  [1, 1, h, w]
         """
         settings = self._settings
         if settings.exit == 0:
-            return x0_ref
-        mean, std_ref = _seen(x0_ref, trust)
+            return x
+        mean, std_fused = _seen(x, trust)
         _, std = _seen(x0, trust)
-        now = ((std + _NOTHING) / (std_ref + _NOTHING)).clamp(_SMALLEST, _LARGEST)
+        now = ((std + _NOTHING) / (std_fused + _NOTHING)).clamp(_SMALLEST, _LARGEST)
         if self._gain is None or self._gain.shape != now.shape:
             self._gain = now
         ratio = now / self._gain
         anew = (ratio > 1 + settings.drift) | (ratio < 1 / (1 + settings.drift)) | (trust.mean() < settings.coverage)
         self._gain = torch.where(anew, now, self._gain + settings.rate * (now - self._gain))
-        return mean + (1 + settings.exit * (self._gain - 1)) * (x0_ref - mean)
+        return x + trust * (settings.exit * (self._gain - 1)) * (x - mean)
 
 
 def _low(x: Tensor) -> Tensor:

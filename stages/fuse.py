@@ -67,7 +67,7 @@ class Fuse:
     gives   "latent"    w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale. A held frame has
                         none of its own: the reference's, if there is one
 
-    A reference that is a picture encoded again is given back the contrast it lost (`anchor.Anchor`).
+    What is fused is given the contrast of the prediction (`anchor.Anchor`).
     """
 
     inputs = ("prediction", "reference")
@@ -85,9 +85,9 @@ class Fuse:
         if "latent" not in reference.tensors or not settings.exit or not settings.weight:
             self._anchor.reset()
             return Frame(stamp, {"latent": x0})
-        x0_ref = self._anchor.lock(reference["latent"], x0, reference["trust"])
         w = fusion_weight(settings, reference["trust"]) * settings.exit
-        return Frame(stamp, {"latent": fuse(x0, None, x0_ref, None, w, 0.0, CLEAN)})
+        x = fuse(x0, None, reference["latent"], None, w, 0.0, CLEAN)
+        return Frame(stamp, {"latent": self._anchor.lock(x, x0, reference["trust"])})
 
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""

@@ -51,7 +51,7 @@ def run(settings, loss=0.8, weight=0.8, frames=80):
     for _ in range(frames):
         mean = shown.mean((2, 3), keepdim=True)
         past = mean + loss * (shown - mean)
-        shown = weight * anchor.lock(past, x0, ALL) + (1 - weight) * x0
+        shown = anchor.lock(weight * past + (1 - weight) * x0, x0, ALL)
     return (shown.std() / x0.std()).item(), (shown.mean() - x0.mean()).abs().item()
 
 
@@ -98,5 +98,19 @@ def test_where_nothing_is_seen_nothing_breaks():
 
 
 def test_switched_off_the_reference_passes_to_the_bit():
-    x0_ref = latent(0)
-    assert Anchor(AnchorSettings(exit=0)).lock(x0_ref, latent(1), ALL) is x0_ref
+    x = latent(0)
+    assert Anchor(AnchorSettings(exit=0)).lock(x, latent(1), ALL) is x
+
+
+def test_what_is_not_trusted_passes_to_the_bit():
+    x, trust = latent(0), ALL.clone()
+    trust[..., :10] = 0
+    out = Anchor(AnchorSettings(rate=1.0)).lock(x, 1.5 * latent(1), trust)
+    assert torch.equal(out[..., :10], x[..., :10]) and not torch.equal(out[..., 10:], x[..., 10:])
+
+
+def test_a_blend_of_strokes_that_do_not_meet_keeps_its_contrast():
+    now, past = latent(0), latent(1)
+    blend = 0.5 * now + 0.5 * past
+    assert blend.std() < 0.75 * now.std(), "the control"
+    assert Anchor(AnchorSettings()).lock(blend, now, ALL).std() == pytest.approx(now.std().item(), rel=0.02)
