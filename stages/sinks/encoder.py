@@ -66,7 +66,7 @@ class Encoder:
     ) -> None:
         self.time_base = time_base if time_base.denominator < _FINEST else Fraction(1, 1_000_000)
         self._period = max(1, round(1 / (fps * self.time_base)))
-        stream: Any = out.add_stream(fmt.codec, rate=_nominal(fps), options=dict(fmt.options))
+        stream: Any = out.add_stream(fmt.codec, rate=_nominal(fps), options=_reproducible(fmt, size[0]))
         self._stream: VideoStream = stream
         context = self._stream.codec_context
         context.width, context.height = size
@@ -111,6 +111,16 @@ class Encoder:
         for packet in timed:
             packet.duration = packet.duration or self._period  # else the last picture has no length in the container
         return timed
+
+
+def _reproducible(fmt: Format, width: int) -> dict[str, str]:
+    """The options of a format with which this width gives the same bytes each time.
+
+    Note: x264's mbtree. Unless a row has a multiple of eight macroblocks (of 16 pixels) it reads memory it never wrote,
+    in one thread as well, and the quantisers of a picture differ from run to run.
+    """
+    uneven = fmt.codec == "libx264" and -(-width // 16) % 8 != 0
+    return {**fmt.options, "mbtree": "0"} if uneven else dict(fmt.options)
 
 
 def _nominal(fps: Fraction) -> Fraction:

@@ -7,6 +7,7 @@ import threading
 import av
 import pytest
 
+from warpfuse.engine.errors import BundleError
 from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.run import run
@@ -130,3 +131,13 @@ def test_a_sink_that_is_lost_ends_the_run_and_keeps_what_was_there_before(go, tm
 def test_source_and_sink_are_needed(go, keys, says):
     with pytest.raises(ConfigError, match=says):
         go(**keys)
+
+
+def test_the_flow_may_come_from_a_bundle(go, tmp_path, exact_bundle):
+    import still
+
+    bundle = still.write(tmp_path / "still", 64, 64)
+    stats = go(flow=bundle, prompt="same", stages={"flow": {"trust": {"photometric": 0.2}}})
+    assert stats.frames.out == 20 and stats.stages["flow"].count == 20
+    with pytest.raises(BundleError, match="flow"):
+        go(flow=exact_bundle)
