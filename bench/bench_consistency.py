@@ -17,6 +17,7 @@ so sharpness and high-frequency energy stand beside it; a frozen picture has a l
 
 import argparse
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -120,28 +121,38 @@ def _drift(out: list[np.ndarray], alone: list[np.ndarray]) -> float:
 
 def plot(rows: dict[str, dict[str, float]], path: Path) -> None:
     """Sharpness over E_warp, both as ratios: up and to the left is better."""
-    side, margin = 640, 60
-    canvas = np.full((side, side + 200, 3), 255, np.uint8)
-    top = max(1.2, *(row["sharpness"] for row in rows.values()))
-    right = max(1.1, *(row["e_warp"] for row in rows.values()))
+    side, margin = 900, 60
+    canvas = np.full((side, side + 220, 3), 255, np.uint8)
+    sharp = [row["sharpness"] for row in rows.values()]
+    bottom, top = math.floor(10 * min(sharp)) / 10, math.ceil(10 * max(sharp)) / 10
+    right = math.ceil(10 * max(row["e_warp"] for row in rows.values())) / 10
 
     def at(e_warp: float, sharpness: float) -> tuple[int, int]:
         inner = side - 2 * margin
-        return int(margin + inner * e_warp / right), int(side - margin - inner * sharpness / top)
+        return int(margin + inner * e_warp / right), int(side - margin - inner * (sharpness - bottom) / (top - bottom))
 
-    for value in np.arange(0, max(top, right), 0.2):
-        for start, end in ((at(value, 0), at(value, top)), (at(0, value), at(right, value))):
-            cv2.line(canvas, start, end, (225, 225, 225), 1)
-        cv2.putText(canvas, f"{value:.1f}", (at(value, 0)[0] - 10, side - 40), 0, 0.4, (90, 90, 90), 1, cv2.LINE_AA)
-        cv2.putText(canvas, f"{value:.1f}", (25, at(0, value)[1] + 4), 0, 0.4, (90, 90, 90), 1, cv2.LINE_AA)
-    cv2.putText(canvas, "E_warp, ratio to unfused", (240, side - 15), 0, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    cv2.putText(canvas, "sharpness, ratio to unfused", (margin, 30), 0, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    def text(words: str, place: tuple[int, int], size: float = 0.4, colour: tuple[int, int, int] = (0, 0, 0)) -> None:
+        cv2.putText(canvas, words, place, 0, size, colour, 1, cv2.LINE_AA)
+
+    for value in np.arange(bottom, top + 0.01, 0.1):
+        cv2.line(canvas, at(0, value), at(right, value), (225, 225, 225), 1)
+        text(f"{value:.1f}", (25, at(0, value)[1] + 4))
+    for value in np.arange(0, right + 0.01, 0.1):
+        cv2.line(canvas, at(value, bottom), at(value, top), (225, 225, 225), 1)
+        text(f"{value:.1f}", (at(value, bottom)[0] - 10, side - 40))
+    text("E_warp, ratio to unfused", (side // 2 - 90, side - 15), 0.5)
+    text("sharpness, ratio to unfused", (margin, 30), 0.5)
     colours = {"picture": (180, 90, 0), "latent": (0, 0, 200), "output": (0, 130, 0), "unfused": (0, 0, 0)}
-    for name, row in rows.items():
+    taken: list[tuple[int, int]] = []
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["sharpness"]):
         x, y = at(row["e_warp"], row["sharpness"])
         colour = colours.get(name.split()[0], (150, 0, 150))
         cv2.circle(canvas, (x, y), 5, colour, -1, cv2.LINE_AA)
-        cv2.putText(canvas, name, (x + 8, y + 4), 0, 0.38, colour, 1, cv2.LINE_AA)
+        label = y + 4
+        while any(abs(label - other) < 13 and abs(x - place) < 160 for place, other in taken):
+            label += 13  # below the one that is there
+        taken.append((x, label))
+        text(name, (x + 8, label), 0.38, colour)
     cv2.imwrite(str(path), canvas)
 
 

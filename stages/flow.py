@@ -44,7 +44,7 @@ class FlowSettings(StageSettings):
     """
 
     preset: Preset = "balanced"
-    long_side: int | None = Field(256, ge=64)
+    long_side: int | None = Field(384, ge=64)
     trust: TrustSettings = TrustSettings()
 
 
