@@ -22,7 +22,7 @@ class PlainLoop:
         self.materials: Materials = prepare(config, (self.info.width, self.info.height), lambda line: None)
         self._plan = plan_graph(config)
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
-        self._stages = {node.name: open_stage(node.kind, self.materials) for node in self._nodes}
+        self._stages = {node.name: open_stage(node, self.materials) for node in self._nodes}
         self._before: dict[str, object] = {}
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         self.source = open_source(config.source, size=self.materials.size, frames=config.frames)

@@ -10,7 +10,7 @@ from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.guidance import Guidance
 from warpfuse.stages.levels import LevelTable, karras_levels, steps_for
 from warpfuse.stages.sampling import Level
-from warpfuse.stages.solvers import Call, Solver
+from warpfuse.stages.solvers import Call, Solver, SolverError
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,12 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
     """Work settings out. Raises SolverError or ValueError for levels the solver cannot run on."""
     levels = sampling.levels(settings.strength, settings.steps)
     plan = sampling.solver.plan(levels)
+    guidance = settings.guidance
+    if guidance.mode in ("self", "initialize") and guidance.delta != 1 and levels[0].alpha == 0:
+        raise SolverError(
+            f"guidance {guidance.mode!r} with delta {guidance.delta:g} needs signal at every level, but this bundle "
+            f"starts from pure noise: set stages.predict.guidance_delta to 1"
+        )
     scale = settings.strength if sampling.strength_scales_style else 1.0
     style = torch.tensor([settings.style], device=device) * scale
     return Program(

@@ -11,10 +11,12 @@ from warpfuse.stages.anchor import AnchorSettings
 from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import W_MAX, FuseSettings
+from warpfuse.stages.guidance import Guidance
 from warpfuse.stages.levels import level_at, levels, variance_exploding
 from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
-from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.sampling import Level
+from warpfuse.stages.solvers import SolverError, open_solver
 
 SHAPE = (1, 4, 8, 8)
 UNLOCKED = AnchorSettings(entry=False)
@@ -168,3 +170,26 @@ def test_it_closes_its_engine():
     unet = Watching()
     made(unet).close()
     assert unet.closed
+
+
+def test_a_window_of_timesteps_says_where_entry_and_between_may_fuse():
+    source, reference = frame(0), frame(1, trust=torch.ones(1, 1, 8, 8))
+
+    def fed(window):
+        unet = Watching(answer=torch.zeros(SHAPE))
+        fuse = FuseSettings(weight=0.5, between="reference", window=window)
+        made(unet, steps=2, fuse=fuse)(source, reference)  # asked at timesteps 900 and 500
+        return [call["x"] for call in unet.fed]
+
+    plain, everywhere = fed((0, 0)), fed((0, 1000))
+    top, bottom = fed((850, 1000)), fed((400, 600))
+    assert not torch.equal(everywhere[0], plain[0]) and not torch.equal(everywhere[1], plain[1])
+    assert torch.equal(top[0], everywhere[0]) and torch.equal(top[1], everywhere[1]), "x0 of 900 is fused at 900"
+    assert torch.equal(bottom[0], plain[0]) and torch.equal(bottom[1], plain[1]), "after 500 no noise is left"
+
+
+def test_residual_guidance_that_has_no_answer_is_refused_when_it_is_set():
+    zero_terminal = replace(SAMPLING, level_of=lambda t: Level(0.0, 1.0, t) if t > 800 else level_at(levels(), t))
+    guidance = Guidance(mode="self", scale=2.0, delta=0.9)
+    with pytest.raises(SolverError, match="guidance_delta to 1"):
+        made(Watching(), zero_terminal, guidance=guidance)

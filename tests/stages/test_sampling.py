@@ -181,3 +181,25 @@ def test_what_is_out_of_range_is_refused():
         ddim_noise(x, x, 1.5, VP, VP_NEXT)
     with pytest.raises(ValueError, match="lower"):
         ddim_noise(x, x, 1.0, VP_NEXT, VP)
+
+
+@pytest.mark.parametrize("w", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_inner_strength_softens_the_rescale_and_no_further_than_a_plain_blend(w):
+    """Rerender's: r = max(1 - w, strength sqrt(1 - w^2)) for a fresh reference noise."""
+    n, n_ref = normal(4, 64, 64, seed=0), normal(4, 64, 64, seed=1)
+    zero = torch.zeros_like(n)
+    for strength in (0.0, 0.5, 0.9, 1.0):
+        r = max(1 - w, strength * math.sqrt(1 - w * w))
+        softened = fuse(zero, n, zero, n_ref, w, 0.0, VP, strength)
+        assert torch.allclose(softened, VP.sigma * (w * n_ref + r * n), atol=1e-5)
+        assert torch.allclose(fuse(zero, n, zero, n_ref, torch.tensor(w), 0.0, VP, strength), softened, atol=1e-5)
+    exact = fuse(zero, n, zero, n_ref, 0.5, 0.0, VP)
+    assert torch.equal(fuse(zero, n, zero, n_ref, 0.5, 0.0, VP, 1.0), exact)
+    assert fuse(zero, n, zero, n_ref, 0.5, 0.0, VP, 0.9).std() < 0.97 * exact.std(), "less noise than the level has"
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_inner_strength_out_of_range_is_refused(strength):
+    n = normal(4, 8, 8)
+    with pytest.raises(ValueError, match="inner_strength"):
+        fuse(n, n, n, n, 0.5, 0.0, VP, strength)
