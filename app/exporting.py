@@ -1,16 +1,31 @@
 """`warpfuse export`: bundles out of published weights. One command for each kind of source."""
 
+import importlib
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, cast
 
 import typer
+from typer.core import TyperGroup
 
 from warpfuse.engine.errors import BadInput
 
 # Note: imports inside the commands. Exporting needs onnx, which a machine that only runs bundles does not have.
 
-app = typer.Typer(no_args_is_help=True, help="Make bundles out of published weights.")
+CHECKPOINT = "SOURCE"  # the command that is not called by its name; as the help of the group lists it
+
+
+class Sources(TyperGroup):
+    """Commands by name; whatever else the first argument is, it and the rest are those of `CHECKPOINT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the unspoken name in front."""
+        named = args and args[0] in (*self.commands, *self.get_help_option_names(ctx))
+        rest: list[str] = super().parse_args(ctx, args if named or not args else [CHECKPOINT, *args])
+        return rest
+
+
+app = typer.Typer(no_args_is_help=True, cls=Sources, help="Make bundles out of published weights.")
 
 Size = Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures the network takes, pixels.")]
 Folder = Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the bundle.")]
@@ -25,7 +40,7 @@ def raft_small(
 ) -> None:
     """RAFT-small (Teed and Deng 2020) as a flow bundle."""
     width, height = parse_size(size)
-    require_onnx()
+    require("onnx")
     from warpfuse.export.raft_bundle import export_raft_small
     from warpfuse.export.raft_small import load_raft_small
 
@@ -43,12 +58,57 @@ def taef2(
 ) -> None:
     """The tiny autoencoder of FLUX.2's latents, the encoder and decoder of a diffusion bundle."""
     width, height = parse_size(size)
-    require_onnx()
+    require("onnx")
     from warpfuse.export.taef2 import export_taef2, load_decoder, load_encoder
 
     folder = output or Path(f"taef2-{width}x{height}")
     bundle = export_taef2(folder, load_encoder(encoder), load_decoder(decoder), (width, height))
     print(f"wrote {bundle.folder}: {width}x{height}, {bundle.about.channels} channels, {bundle.about.licence}")
+
+
+@app.command(CHECKPOINT)
+def checkpoint(
+    source: Annotated[str, typer.Argument(help="A folder of diffusers, a .safetensors file, or a hub id.")],
+    size: Size,
+    steps: Annotated[int, typer.Option(min=1, max=8, metavar="K", help="UNet runs a frame, and rows of its batch.")],
+    lora: Annotated[list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="Merged in (may be repeated).")] = None,
+    vae: Annotated[str, typer.Option(metavar="full|taesd|FILE", help="The autoencoder.")] = "full",
+    to: Annotated[str, typer.Option(metavar="onnx", help="What is written.")] = "onnx",
+    dtype: Annotated[str, typer.Option(metavar="fp16|fp32", help="What the networks compute in.")] = "fp16",
+    solver: Annotated[str | None, typer.Option(help="In the place of the family's own; lcm with an LCM LoRA.")] = None,
+    prompt: Annotated[str, typer.Option(help="The bundle's default.")] = "",
+    family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print how far every network is from torch in float32.")
+    ] = False,
+    output: Folder = None,
+) -> None:
+    """A Stable Diffusion checkpoint: SD 1.5, SD 2.1, SD-Turbo, SDXL, SDXL-Turbo, LCM."""
+    width, height = parse_size(size)
+    if to != "onnx":
+        raise BadInput(f"--to {to}: expected onnx. Every backend that is not ONNX Runtime builds from it by itself")
+    if dtype not in ("fp16", "fp32"):
+        raise BadInput(f"--dtype {dtype}: expected fp16 or fp32")
+    require("onnx", "diffusers", "transformers")
+    from warpfuse.export.diffusion.bundle import Request, export_checkpoint
+    from warpfuse.export.diffusion.checkpoint import open_checkpoint
+    from warpfuse.export.diffusion.lora import parse_lora
+
+    request = Request(
+        size=(width, height),
+        steps=steps,
+        loras=[parse_lora(text) for text in lora or ()],
+        vae=vae,
+        dtype=cast(Literal["fp16", "fp32"], dtype),
+        solver=solver,
+        prompt=prompt,
+        check=check,
+    )
+    opened = open_checkpoint(source, family=family, tokenizer=tokenizer)
+    folder = output or Path(f"{opened.name}-{width}x{height}-{steps}")
+    bundle = export_checkpoint(folder, opened, request, print)
+    print(f"wrote {bundle.folder}: {opened.family.name}, {width}x{height}, {steps} steps, {dtype}, {opened.licence}")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -59,9 +119,10 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def require_onnx() -> None:
-    """Raise BadInput where ONNX files cannot be written."""
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise BadInput("exporting needs onnx: pip install 'warpfuse[cpu,export]'") from None
+def require(*modules: str) -> None:
+    """Raise BadInput where one of these cannot be imported: the extra that brings it is not installed."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            raise BadInput(f"this export needs {module}: pip install 'warpfuse[cpu,export]'") from None

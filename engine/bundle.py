@@ -11,175 +11,31 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
+from warpfuse.engine.bundle_file import (
+    ANY,
+    AutoencoderBundleFile,
+    Described,
+    FlowBundleFile,
+)
+from warpfuse.engine.bundle_file import BundleFile as BundleFile
+from warpfuse.engine.bundle_file import LatentSpace as LatentSpace
+from warpfuse.engine.bundle_file import Schedule as Schedule
+from warpfuse.engine.bundle_file import Sizes as Sizes
+from warpfuse.engine.bundle_file import Steps as Steps
+from warpfuse.engine.bundle_file import Style as Style
 from warpfuse.engine.errors import BundleError
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
 _KINDS = ("latent-diffusion", "flow", "autoencoder")
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, le=16384)]]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Schedule(_Part):
-    """The noise levels the UNet was trained on: the betas of a variance-preserving process.
-
-    zero_terminal_snr  the last level has no signal (the betas are rescaled to it)
-    shift              of rectified-flow levels; they do not use the betas
-    """
-
-    schedule: Literal["scaled_linear", "linear", "cosine"]
-    beta_start: float = Field(gt=0, lt=1)
-    beta_end: float = Field(gt=0, lt=1)
-    train_timesteps: int = Field(gt=0, le=100_000)
-    zero_terminal_snr: bool = False
-    shift: float = Field(1.0, gt=0)
-
-
-class LatentSpace(_Part):
-    """channels, pixels a latent cell is wide, and the factor from the encoder's output to what the UNet takes."""
-
-    channels: int = Field(gt=0, le=1024)
-    downscale: int = Field(gt=0, le=64)
-    scale: float = Field(gt=0)
-
-
-class Sizes(_Part):
-    """Frame sizes in pixels the networks take: multiples of `multiple`, at least `minimum` each way."""
-
-    multiple: int = Field(gt=0, le=1024)
-    minimum: int = Field(gt=0)
-    default_long_side: int = Field(gt=0)
-
-
-class Style(_Part):
-    """A named style: the vector the UNet takes and a line that tells what it looks like."""
-
-    vector: tuple[float, ...]
-    about: str = ""
-
-
-class Steps(_Part):
-    """Where sampling starts at full strength, and the lowest level a later step starts from (timesteps)."""
-
-    top: float = Field(gt=0)
-    floor: float = Field(ge=0)
-
-
-class SolverChoice(_Part):
-    """The solver the UNet is sampled with, by name, and that solver's own options.
-
-    karras  the levels of Karras et al. 2022, eq. 5, for a solver in sigma space
-    """
-
-    name: str = Field("turbo", pattern=r"^[a-z][a-z0-9_]*$", max_length=50)
-    options: dict[str, float] = Field(default_factory=dict)
-    karras: bool = False
-
-
-class _Described(_Part):
-    """What `bundle.json` says of every kind of bundle. Unknown keys are errors."""
-
-    format: Literal[1]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    files: dict[str, Sha256]
-    licence: str
-    source: str
-
-    @field_validator("files")
-    @classmethod
-    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
-        for name in files:
-            path = PurePosixPath(name)
-            if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
-                raise ValueError(f"file name {name!r} leads outside the bundle")
-        return files
-
-    def _check_networks(self, networks: Mapping[Any, str], needed: set[str]) -> None:
-        missing = needed - set(networks)
-        if missing:
-            raise ValueError(f"networks lacks {', '.join(sorted(missing))}")
-        unlisted = set(networks.values()) - set(self.files)
-        if unlisted:
-            raise ValueError(f"{', '.join(sorted(unlisted))} has no sha256 under files")
-
-
-class BundleFile(_Described):
-    """`bundle.json` of a diffusion model, as it is on disk."""
-
-    kind: Literal["latent-diffusion"]
-    prediction: Literal["epsilon", "v", "sample", "flow"]
-    levels: Schedule
-    latent: LatentSpace
-    takes_source: bool
-    strength_scales_style: bool = False
-    sizes: Sizes
-    steps: Steps = Steps(top=999.0, floor=200.0)
-    solver: SolverChoice = SolverChoice()
-    default_style: str
-    styles: dict[str, Style] = Field(min_length=1)
-    networks: dict[Literal["encoder", "unet", "decoder"], str]
-
-    @model_validator(mode="after")
-    def _complete(self) -> "BundleFile":
-        self._check_networks(self.networks, {"encoder", "unet", "decoder"})
-        if self.default_style not in self.styles:
-            raise ValueError(f"default_style {self.default_style!r} is not among the styles")
-        if len({len(style.vector) for style in self.styles.values()}) != 1:
-            raise ValueError("style vectors differ in length")
-        return self
-
-
-class FlowBundleFile(_Described):
-    """`bundle.json` of an optical flow network.
-
-    size        (width, height) of the pictures it takes, pixels
-    iterations  of its refinement, unrolled in the network
-    """
-
-    kind: Literal["flow"]
-    size: PixelSize
-    iterations: int = Field(gt=0, le=100)
-    networks: dict[Literal["flow"], str]
-
-    @model_validator(mode="after")
-    def _complete(self) -> "FlowBundleFile":
-        self._check_networks(self.networks, {"flow"})
-        return self
-
-
-class AutoencoderBundleFile(_Described):
-    """`bundle.json` of an autoencoder alone: the encoder and decoder of diffusion bundles still to be made.
-
-    size                 (width, height) of the pictures, pixels
-    channels, downscale  of the latent
-    """
-
-    kind: Literal["autoencoder"]
-    size: PixelSize
-    channels: int = Field(gt=0, le=1024)
-    downscale: int = Field(gt=0, le=64)
-    networks: dict[Literal["encoder", "decoder"], str]
-
-    @model_validator(mode="after")
-    def _complete(self) -> "AutoencoderBundleFile":
-        self._check_networks(self.networks, {"encoder", "decoder"})
-        return self
-
-
-D = TypeVar("D", bound=_Described)
-AnyBundleFile = Annotated[BundleFile | FlowBundleFile | AutoencoderBundleFile, Field(discriminator="kind")]
-_ANY: TypeAdapter[BundleFile | FlowBundleFile | AutoencoderBundleFile] = TypeAdapter(AnyBundleFile)
+D = TypeVar("D", bound=Described)
 
 
 class Bundle:
@@ -189,9 +45,20 @@ class Bundle:
         self.folder = folder
         self.about = about
 
-    def network(self, kind: Literal["encoder", "unet", "decoder"]) -> Path:
-        """Path of the exported `encoder`, `unet` or `decoder`."""
+    def network(self, kind: Literal["encoder", "unet", "decoder", "text"]) -> Path:
+        """Path of an exported network. Raises BundleError: it has no text network, it is prompted by styles."""
+        if kind not in self.about.networks:
+            raise BundleError(
+                f"bundle {self.folder} has no network {kind!r}: it is prompted by the names of its styles"
+            )
         return self.folder / self.about.networks[kind]
+
+    def tokenizer(self, name: Literal["tokens", "tokens_2"] = "tokens") -> Path:
+        """Path of the tokenizer of an input of the text network. Raises BundleError: there is no such input."""
+        text = self.about.text
+        if text is None or name not in text.inputs:
+            raise BundleError(f"bundle {self.folder} has no tokenizer for {name!r}")
+        return self.folder / text.inputs[name].tokenizer
 
 
 class FlowBundle:
@@ -299,6 +166,15 @@ def write_autoencoder_bundle(folder: Path, files: Mapping[str, bytes | Path], **
     return AutoencoderBundle(folder, description)
 
 
+def check_place(folder: Path) -> None:
+    """Nothing if a bundle may be written at `folder`: nothing, an empty folder or a bundle is there.
+
+    Every `write_...` asks; an exporter that works for minutes first asks before. Raises BundleError.
+    """
+    if folder.exists() and not (folder.is_dir() and ((folder / DESCRIPTION).is_file() or not any(folder.iterdir()))):
+        raise BundleError(f"{folder} exists and is not a bundle. Give another folder")
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as file:
@@ -330,7 +206,7 @@ def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderB
     if version != FORMAT:
         raise BundleError(f"{path}: format {version!r}, this warpfuse reads format {FORMAT}. Export it again")
     try:
-        return _ANY.validate_json(json.dumps(raw), strict=True)
+        return ANY.validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise BundleError(f"{path}: {_first(error)}") from None
 
@@ -346,7 +222,7 @@ def _wrong_kind(folder: Path, kind: str, needed: str) -> BundleError:
     )
 
 
-def _verify(folder: Path, about: _Described) -> None:
+def _verify(folder: Path, about: Described) -> None:
     # A development install links every file of the package; what counts is that all of them lie beside the description.
     root = (folder / DESCRIPTION).resolve().parent
     for file, expected in about.files.items():
@@ -377,9 +253,8 @@ def _describe(kind: type[D], folder: Path, files: Mapping[str, bytes | Path], ab
         raise BundleError(f"bundle {folder}: {_first(error)}") from None
 
 
-def _write(folder: Path, files: Mapping[str, bytes | Path], description: _Described) -> None:
-    if folder.exists() and not (folder.is_dir() and ((folder / DESCRIPTION).is_file() or not any(folder.iterdir()))):
-        raise BundleError(f"{folder} exists and is not a bundle. Give another folder")
+def _write(folder: Path, files: Mapping[str, bytes | Path], description: Described) -> None:
+    check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         fresh = Path(temporary) / "new"

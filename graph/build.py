@@ -22,11 +22,11 @@ from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
 from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
+from warpfuse.stages.prompts import Prompts, StylePrompts, TextPrompts
 from warpfuse.stages.pull import PullLatents, PullPictures
 from warpfuse.stages.sampling import Level
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.stage import Stage
-from warpfuse.stages.styles import style_vector
 from warpfuse.stages.upload import Upload
 from warpfuse.stages.warp import Warp
 
@@ -41,6 +41,7 @@ class Materials:
     bundle: Bundle
     size: tuple[int, int]
     backend: str
+    prompts: Prompts
 
     @property
     def threads(self) -> int:
@@ -53,11 +54,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def predict_settings(config: GraphConfig, bundle: Bundle) -> PredictSettings:
+def open_prompts(config: GraphConfig, bundle: Bundle, backend: str) -> Prompts:
+    """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened."""
+    about = bundle.about
+    if about.text is None:
+        return StylePrompts(about.styles, about.default_style, config.device)
+    engine = open_engine(bundle.network("text"), backend, config.device, threads=config.threads or usable_cores())
+    return TextPrompts(engine, about.text, bundle.folder)
+
+
+def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
     """The part of the configuration that sampling takes. Raises StyleError for an unknown style."""
-    styles = {name: style.vector for name, style in bundle.about.styles.items()}
     return PredictSettings(
-        style=style_vector(config.prompt, styles, bundle.about.default_style),
+        conditioning=prompts(config.prompt),
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
@@ -65,14 +74,14 @@ def predict_settings(config: GraphConfig, bundle: Bundle) -> PredictSettings:
     )
 
 
-def settings_of(kind: str, bundle: Bundle) -> Callable[[GraphConfig], Any] | None:
+def settings_of(kind: str, prompts: Prompts) -> Callable[[GraphConfig], Any] | None:
     """How a stage of this kind finds its own settings in a configuration; None if it has none."""
     pickers: dict[str, Callable[[GraphConfig], Any]] = {
         "flow": lambda config: config.stages.flow if config.flow == DIS else config.stages.flow.trust,
         "warp": lambda config: config.stages.warp,
         "fuse": lambda config: config.stages.fuse,
         "blend": lambda config: config.stages.fuse,
-        "predict": partial(predict_settings, bundle=bundle),
+        "predict": partial(predict_settings, prompts=prompts),
     }
     return pickers.get(kind)
 
@@ -131,7 +140,6 @@ def _sampling(m: Materials) -> Sampling:
         karras=table if about.solver.karras and solver.space == "ve" else None,
         top=about.steps.top,
         floor=about.steps.floor,
-        takes_source=about.takes_source,
         strength_scales_style=about.strength_scales_style,
     )
 
@@ -141,7 +149,7 @@ def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
     return Predict(
         Denoise(_network("unet", m), sampling),
         sampling,
-        predict_settings(m.config, m.bundle),
+        predict_settings(m.config, m.prompts),
         m.config.seed,
         m.config.device,
         inputs=inputs,

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.build import predict_settings
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.meters import Stats
@@ -102,7 +101,7 @@ class Pipeline:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
             self._check_structure(config, self._running)
-            predict_settings(config, self._running.materials.bundle)
+            self._running.materials.prompts(config.prompt)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
 

@@ -14,7 +14,7 @@ import zmq
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend
-from warpfuse.graph.build import Materials, calls_of, open_stage, predict_settings, settings_of
+from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.link import Inlet, Outlet
@@ -72,13 +72,18 @@ def run(
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
     """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
     bundle = load_bundle(config.bundle)
-    predict_settings(config, bundle)
-    size, line = choose_size(config.size, shape, bundle.about.sizes)
+    size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     if line:
         say(line)
     backend, why = choose_backend(config.backend, config.device)
     say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why})")
-    return Materials(config, bundle, size, backend)
+    prompts = open_prompts(config, bundle, backend)
+    try:
+        prompts(config.prompt)
+    except BaseException:
+        prompts.close()
+        raise
+    return Materials(config, bundle, size, backend, prompts)
 
 
 @dataclass
@@ -144,6 +149,7 @@ class Running:
         for runner in self.runners:
             runner.join()
             runner.disconnect()
+        self.materials.prompts.close()
         self._context.term()
 
     @property
@@ -164,7 +170,7 @@ class Running:
             return SinkRunner(node.name, sink, clock, first_error, self._pacer)
         stage = open_stage(node, self.materials)
         undo.callback(stage.close)
-        picker = settings_of(node.kind, self.materials.bundle)
+        picker = settings_of(node.kind, self.materials.prompts)
         judge = self._pacer if node.kind == "upload" else None
         return StageRunner(node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge)
 

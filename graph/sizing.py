@@ -6,15 +6,25 @@ from warpfuse.engine.bundle import Sizes
 from warpfuse.graph.errors import ConfigError
 
 
-def choose_size(asked: tuple[int, int] | None, source: tuple[int, int], sizes: Sizes) -> tuple[tuple[int, int], str]:
+def choose_size(
+    asked: tuple[int, int] | None, source: tuple[int, int], sizes: Sizes, fixed: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], str]:
     """(width, height) in pixels, and a line that says how it came about if it is not what was asked or given.
 
     asked   as in `--size`; rounded to the bundle's multiple
     source  of the source as displayed; without `asked` its shape is kept, its long side at most the bundle's
             default if that leaves the short one long enough
+    fixed   the one size the networks were exported for
 
-    Raises ConfigError when the size is below what the networks take.
+    Raises ConfigError when the size is below what the networks take, or not the fixed one.
     """
+    if fixed is not None:
+        if asked not in (None, fixed):
+            raise ConfigError(
+                f"size {asked[0]}x{asked[1]}: this bundle was exported for {fixed[0]}x{fixed[1]}. "
+                f"Leave --size out, or export it again with --size {asked[0]}x{asked[1]}"
+            )
+        return fixed, "" if fixed == source else f"source is {source[0]}x{source[1]}, running at {fixed[0]}x{fixed[1]}"
     width, height = asked or _fitted(source, sizes)
     size = (_rounded(width, sizes.multiple), _rounded(height, sizes.multiple))
     if min(size) < sizes.minimum:

@@ -17,6 +17,8 @@ Pair = tuple[Tensor, Tensor]
 class Denoise:
     """Asks the UNet about rows, each at its own level with its own prompt, and guides what it says.
 
+    The UNet is fed what it has inputs for: latents `x` and `source`, `level` or `timestep`, its conditioning by name.
+
     Rows that guidance asks about a second time follow the others in the same batch. A network built for a fixed batch
     is fed in portions of that size, the last one filled up by repeating its first row.
     Owns the engine and closes it.
@@ -25,6 +27,7 @@ class Denoise:
     def __init__(self, unet: Engine, sampling: Sampling) -> None:
         self._unet = unet
         self._sampling = sampling
+        self._dtypes = {spec.name: getattr(torch, spec.dtype) for spec in unet.inputs}
         self._batch = _fixed_batch(unet)
 
     def __call__(self, rows: Sequence[Row]) -> list[Pair]:
@@ -47,8 +50,9 @@ class Denoise:
 
     def _feed(self, row: Row, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
         call = row.program.plan[row.k]
-        feed = {"x": network_input(row.x, call.level), "level": row.program.told[row.k], **conditioning}
-        return {**feed, "source": row.source} if self._sampling.takes_source else feed
+        x = network_input(row.x, call.level)
+        offered = {"x": x, "source": row.source, **row.program.told[row.k], **conditioning}
+        return {name: offered[name].to(dtype) for name, dtype in self._dtypes.items()}
 
     def _split(self, row: Row, output: Tensor) -> Pair:
         return split(row.x, output, row.program.plan[row.k].level, self._sampling.prediction)

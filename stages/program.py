@@ -9,6 +9,7 @@ from torch import Tensor
 from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.guidance import Guidance
 from warpfuse.stages.levels import LevelTable, karras_levels, steps_for
+from warpfuse.stages.prompts import Conditioning
 from warpfuse.stages.sampling import Level
 from warpfuse.stages.solvers import Call, Solver, SolverError
 
@@ -21,7 +22,6 @@ class Sampling:
     solver                 how a predicted pair is taken to the next level
     level_of               timestep -> level, in the solver's space
     top, floor             timesteps between which the steps lie (`levels.steps_for`)
-    takes_source           the UNet also takes the clean latent of the source frame
     strength_scales_style  strength multiplies the style vector; else it lowers the first level
     karras                 the table whose `levels.karras_levels` are used in the place of even steps
     """
@@ -31,7 +31,6 @@ class Sampling:
     level_of: Callable[[float], Level]
     top: float
     floor: float
-    takes_source: bool
     strength_scales_style: bool
     karras: LevelTable | None = None
 
@@ -52,14 +51,14 @@ class Sampling:
 class PredictSettings:
     """What may change between frames.
 
-    style     vector of the prompt
-    strength  0..1
-    steps     of the sampler, 1..4
-    fuse      fusion at entry and between steps
-    guidance  how strongly the prompt pulls; the unconditional style is the zero vector
+    conditioning  of the prompt
+    strength      0..1
+    steps         of the sampler, 1..4
+    fuse          fusion at entry and between steps
+    guidance      how strongly the prompt pulls
     """
 
-    style: tuple[float, ...]
+    conditioning: Conditioning
     strength: float
     steps: int
     fuse: FuseSettings
@@ -72,7 +71,7 @@ class Program:
 
     plan           every network call of a frame, in order
     start          the level the source is made noisy at
-    told           for each call, what the network is told of its level: [1, 2], alpha and sigma
+    told           for each call, what a network may take of its level: "level" [1, 2], alpha and sigma; "timestep" [1]
     conditioning   name -> tensor [1, ...] the network takes beside the latent
     unconditional  the same for guidance that asks it a second time
     """
@@ -81,7 +80,7 @@ class Program:
     start: Level
     fuse: FuseSettings
     guidance: Guidance
-    told: tuple[Tensor, ...] = field(repr=False)
+    told: tuple[Mapping[str, Tensor], ...] = field(repr=False)
     conditioning: Mapping[str, Tensor] = field(repr=False)
     unconditional: Mapping[str, Tensor] = field(repr=False)
 
@@ -97,13 +96,20 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
             f"starts from pure noise: set stages.predict.guidance_delta to 1"
         )
     scale = settings.strength if sampling.strength_scales_style else 1.0
-    style = torch.tensor([settings.style], device=device) * scale
+    given = settings.conditioning.given
     return Program(
         plan=plan,
         start=levels[0],
         fuse=settings.fuse,
         guidance=settings.guidance,
-        told=tuple(torch.tensor([[c.seen.alpha, c.seen.sigma]], device=device) for c in plan),
-        conditioning={"style": style},
-        unconditional={"style": torch.zeros_like(style)},
+        told=tuple(_told(call.seen, device) for call in plan),
+        conditioning=given if scale == 1 else {name: tensor * scale for name, tensor in given.items()},
+        unconditional=settings.conditioning.unconditional,
     )
+
+
+def _told(level: Level, device: torch.device) -> Mapping[str, Tensor]:
+    return {
+        "level": torch.tensor([[level.alpha, level.sigma]], device=device),
+        "timestep": torch.tensor([level.timestep], device=device),
+    }

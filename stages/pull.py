@@ -37,15 +37,22 @@ class PullPictures:
 
     def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame]) -> list[Tensor]:
         """All rows as one batch; as `PullLatents`."""
-        rgb = self._decoder({"latent": torch.cat(list(x0)) / self._scale})["rgb"].clamp(0, 1)
+        rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
         moved = warp(rgb, torch.cat([motion["flow"] for motion in motions]), self._mode).clamp_(0, 1)
-        latent = self._encoder({"rgb": moved.contiguous()})["latent"] * self._scale
-        return _rows(latent)
+        return _rows(_run(self._encoder, "rgb", moved.contiguous(), "latent") * self._scale)
 
     def close(self) -> None:
         """Close both networks."""
         self._decoder.close()
         self._encoder.close()
+
+
+def _run(network: Engine, name: str, batch: Tensor, output: str) -> Tensor:
+    """The output for a batch; a network built for single pictures gets them one by one."""
+    (spec,) = network.inputs
+    if spec.shape[0] is None or spec.shape[0] == len(batch):
+        return network({name: batch})[output]
+    return torch.cat([network({name: row})[output].clone() for row in _rows(batch)])
 
 
 def _rows(batch: Tensor) -> list[Tensor]:

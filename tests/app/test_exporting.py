@@ -1,12 +1,15 @@
 """`warpfuse export`: bundles come out whole, and what is wrong is one line and exit code 2."""
 
+import sys
+
 import pytest
 import torch
 from typer.models import TyperInfo
 
 from warpfuse import cli, exporting
-from warpfuse.engine.bundle import load_autoencoder_bundle, load_flow_bundle
+from warpfuse.engine.bundle import load_autoencoder_bundle, load_bundle, load_flow_bundle
 from warpfuse.export import taef2
+from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.raft_small import RaftSmall
 
 
@@ -69,3 +72,58 @@ def test_a_folder_that_is_no_bundle_is_left_alone(command, weights, tmp_path):
     code, _, err = command("export", "raft-small", *arguments)
     assert code == 2 and "not a bundle" in err
     assert [path.name for path in dear.parent.iterdir()] == ["dear.jpg"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """SD 1.5 in small, where nothing is called like a sub-command."""
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny", "sd15")
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_any_other_first_argument_is_a_checkpoint_or_an_option_of_one(command, checkpoint, tmp_path, last):
+    options = ("--size", "72x64", "--steps", "1", "--check", "-o", tmp_path / "out", "--prompt", "ink")
+    code, out, err = command("export", *((*options, checkpoint) if last else (checkpoint, *options)))
+    assert (code, err) == (0, "") and "sd15, 72x64, 1 steps" in out
+    assert out.count("max error") == out.count("mean") == 4  # one line a network
+    about = load_bundle(str(tmp_path / "out")).about
+    assert (about.size, about.batch, about.text.default_prompt) == ((72, 64), 1, "ink")
+
+
+def test_the_help_lists_every_source(command):
+    code, out, _ = command("export", "--help")
+    assert code == 0 and all(word in out for word in ("raft-small", "taef2", "SOURCE"))
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"--to": "tensorrt"}, "--to tensorrt: expected onnx"),
+        ({"--dtype": "int8"}, "--dtype int8: expected fp16 or fp32"),
+        ({"--lora": "none.safetensors:0.5"}, "none.safetensors is no file"),
+        ({"--size": "70x64"}, "multiples of 8"),
+        ({"--steps": "9"}, "--steps"),
+        ({"--solver": "magic"}, "no solver is called 'magic'"),
+        ({"--family": "sd15"}, "for a single .safetensors file"),
+        ({"--vae": "none"}, "expected taesd, full, a folder"),
+    ],
+)
+def test_a_checkpoint_asked_for_wrongly_is_one_line(command, checkpoint, tmp_path, changes, says):
+    options = {"--size": "64x64", "--steps": "1", "-o": tmp_path / "out", **changes}
+    code, _, err = command("export", checkpoint, *(part for option in options.items() for part in option))
+    assert code == 2 and says in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_check_that_fails_is_not_zero(command, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("warpfuse.export.diffusion.written.TOLERANCE", {"single": 1e-9})
+    options = ("--size", "64x64", "--steps", "1", "--dtype", "fp32", "--check", "-o", tmp_path / "out")
+    code, out, err = command("export", checkpoint, *options)
+    assert code == 2 and "over the tolerance" in err and out.count("OVER THE TOLERANCE") == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(command, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    code, _, err = command("export", checkpoint, "--size", "64x64", "--steps", "1", "-o", tmp_path / "out")
+    assert code == 2 and "needs transformers: pip install 'warpfuse[cpu,export]'" in err

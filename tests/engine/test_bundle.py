@@ -151,6 +151,56 @@ def test_a_bundle_that_does_not_fit_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+TOKENS = {"tokenizer": "tokenizer.json", "length": 77, "start": 0, "end": 1, "pad": 1}
+TEXT_FILES = {**FILES, "text.onnx": b"t" * 100, "tokenizer.json": b"{}"}
+TEXT_ABOUT = {
+    **{key: value for key, value in ABOUT.items() if key not in ("styles", "default_style")},
+    "takes_source": False,
+    "size": (512, 288),
+    "batch": 4,
+    "steps": {"top": 999.0, "floor": 0.0, "spacing": "leading", "offset": 1},
+    "text": {"inputs": {"tokens": TOKENS}, "default_prompt": "ink"},
+    "networks": {**ABOUT["networks"], "text": "text.onnx"},
+}
+
+
+def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
+    write_bundle(tmp_path / "told", TEXT_FILES, **TEXT_ABOUT)
+    bundle = load_bundle(str(tmp_path / "told"))
+    assert (bundle.about.size, bundle.about.batch, bundle.about.text.default_prompt) == ((512, 288), 4, "ink")
+    assert (bundle.about.steps.spacing, bundle.about.steps.offset) == ("leading", 1)
+    assert bundle.network("text").read_bytes() == b"t" * 100 and bundle.tokenizer().read_bytes() == b"{}"
+    with pytest.raises(BundleError, match="no tokenizer for 'tokens_2'"):
+        bundle.tokenizer("tokens_2")
+    styled = load_bundle(str(folder))
+    assert (styled.about.text, styled.about.size, styled.about.steps.spacing) == (None, None, "even")
+    with pytest.raises(BundleError, match="prompted by the names of its styles"):
+        styled.network("text")
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"text": None}, "either styles or text"),
+        ({"styles": ABOUT["styles"]}, "either styles or text"),
+        ({"networks": ABOUT["networks"]}, "belong together"),
+        ({"default_style": "ink"}, "of a bundle with styles"),
+        ({"text": {"inputs": {}}}, "text.inputs"),
+        ({"text": {"inputs": {"tokens_3": TOKENS}}}, "text.inputs"),
+        ({"text": {"inputs": {"tokens": {**TOKENS, "tokenizer": "other.json"}}}}, "other.json has no sha256"),
+        ({"text": {"inputs": {"tokens": {**TOKENS, "length": 1}}}}, "length"),
+        ({"text": {"inputs": {"tokens": TOKENS}, "time_ids": [1.0]}}, "time_ids"),
+        ({"batch": 0}, "batch"),
+        ({"size": [512]}, "size"),
+        ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "odd"}}, "spacing"),
+    ],
+)
+def test_a_description_of_text_that_does_not_fit_is_refused(tmp_path, changes, says):
+    with pytest.raises(BundleError, match=says) as caught:
+        write_bundle(tmp_path / "told", TEXT_FILES, **{**TEXT_ABOUT, **changes})
+    assert "\n" not in str(caught.value) and not (tmp_path / "told").exists()
+
+
 FLOW = {
     "name": "small-flow",
     "size": (128, 96),

@@ -6,6 +6,7 @@ from warpfuse.engine import load_bundle
 from warpfuse.graph.build import Materials, open_stage
 from warpfuse.graph.config import validate
 from warpfuse.graph.plan import plan_graph
+from warpfuse.stages.prompts import StylePrompts
 
 CONFIGS = [
     {},
@@ -53,7 +54,9 @@ def test_slots_cover_writing_waiting_and_lent():
 
 @pytest.mark.parametrize("raw", CONFIGS)
 def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
-    materials = Materials(validate({"bundle": exact_bundle}), load_bundle(exact_bundle), (64, 64), "onnxruntime")
+    bundle = load_bundle(exact_bundle)
+    prompts = StylePrompts(bundle.about.styles, bundle.about.default_style, "cpu")
+    materials = Materials(validate({"bundle": exact_bundle}), bundle, (64, 64), "onnxruntime", prompts)
     for node in plan(raw).nodes:
         if node.role == "stage":
             stage = open_stage(node, materials)

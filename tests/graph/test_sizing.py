@@ -38,3 +38,10 @@ def test_a_small_source_is_enlarged_only_to_what_the_networks_take():
 def test_below_what_the_networks_take_is_an_error(size):
     with pytest.raises(ConfigError, match="64 pixels or more"):
         choose_size(size, (1920, 1080), SIZES)
+
+
+def test_networks_of_one_size_take_that_size_alone():
+    assert choose_size(None, (640, 360), SIZES, (448, 256)) == ((448, 256), "source is 640x360, running at 448x256")
+    assert choose_size((448, 256), (448, 256), SIZES, (448, 256)) == ((448, 256), "")
+    with pytest.raises(ConfigError, match=r"exported for 448x256.*--size 512x256"):
+        choose_size((512, 256), (640, 360), SIZES, (448, 256))

@@ -3,6 +3,7 @@
 import torch
 
 from warpfuse.engine.contract import TensorSpec
+from warpfuse.stages.prompts import Conditioning
 
 SHAPE = (1, 4, 8, 8)
 
@@ -11,7 +12,7 @@ class Polynomial:
     """output = x (a - b source) + style source; counts its calls and the rows of each. batch: rows it is built for."""
 
     def __init__(self, batch=None):
-        self.inputs = (TensorSpec("x", "float32", (batch, None, None, None)),)
+        self.inputs = specs(batch)
         self.rows, self.closed = [], False
 
     def __call__(self, inputs):
@@ -24,6 +25,18 @@ class Polynomial:
 
     def close(self):
         self.closed = True
+
+
+def specs(batch=None):
+    """The inputs of a UNet with styles that is also shown the source."""
+    shapes = {"x": (None,) * 3, "source": (None,) * 3, "level": (2,), "style": (None,)}
+    return tuple(TensorSpec(name, "float32", (batch, *shape)) for name, shape in shapes.items())
+
+
+def conditioned(*style):
+    """The conditioning of a style vector."""
+    given = torch.tensor([style])
+    return Conditioning({"style": given}, {"style": torch.zeros_like(given)})
 
 
 def latent(seed):

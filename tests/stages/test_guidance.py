@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from polynomial import SHAPE, Polynomial, latent
+from polynomial import SHAPE, Polynomial, conditioned, latent
 
 from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.frame import Frame, Stamp
@@ -58,10 +58,10 @@ def test_a_level_that_fixes_no_pair_is_refused():
 
 def walked(mode, solver, weight=0.0):
     """A frame's unconditional noise at every call as we assume it, and as the recursion of Kodaira et al. has it."""
-    family = Sampling("epsilon", open_solver(solver), partial(level_at, TABLE), 999.0, 200.0, True, True)
+    family = Sampling("epsilon", open_solver(solver), partial(level_at, TABLE), 999.0, 200.0, True)
     fuse = FuseSettings(weight=weight, entry=0, between="reference")
     guidance = Guidance(mode=mode, scale=1.6)
-    way = program(family, PredictSettings((0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
+    way = program(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
     noises = Noises(0, torch.device("cpu"))
     reference = Frame(Stamp(0, 0), {"latent": latent(7), "trust": torch.ones(1, 1, 8, 8)})
     row = enter(Frame(Stamp(0, 0), {"latent": latent(0)}), way, noises, reference)

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 import torch
+from polynomial import conditioned, specs
 
-from warpfuse.engine.contract import TensorSpec
 from warpfuse.stages.anchor import AnchorSettings
 from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.frame import Frame, Stamp
@@ -20,13 +20,13 @@ from warpfuse.stages.solvers import SolverError, open_solver
 
 SHAPE = (1, 4, 8, 8)
 UNLOCKED = AnchorSettings(entry=False)
-SAMPLING = Sampling("sample", open_solver("turbo"), partial(level_at, levels()), 900.0, 100.0, True, True)
+SAMPLING = Sampling("sample", open_solver("turbo"), partial(level_at, levels()), 900.0, 100.0, True)
 
 
 class Watching:
     """A UNet that remembers what it was fed and predicts `answer`."""
 
-    inputs = (TensorSpec("x", "float32", (None, None, None, None)),)
+    inputs = specs()
 
     def __init__(self, answer=None):
         self.fed, self.answer, self.closed = [], answer, False
@@ -40,7 +40,10 @@ class Watching:
 
 
 def settings(**changes):
-    return PredictSettings(**{"style": (1.0, 0.0), "strength": 1.0, "steps": 1, "fuse": FuseSettings(), **changes})
+    style = changes.pop("style", (1.0, 0.0))
+    return PredictSettings(
+        **{"conditioning": conditioned(*style), "strength": 1.0, "steps": 1, "fuse": FuseSettings(), **changes}
+    )
 
 
 def frame(seed=0, **tensors):

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from polynomial import SHAPE, Polynomial, latent
+from polynomial import SHAPE, Polynomial, conditioned, latent
 
 from warpfuse.stages import stream_batch
 from warpfuse.stages.denoise import Denoise
@@ -35,12 +35,15 @@ def sampling(name="lcm"):
         "flow": flow_level,
     }[solver.space]
     prediction = "flow" if solver.space == "flow" else "sample"
-    return Sampling(prediction, solver, level_of, 900.0, 100.0, takes_source=True, strength_scales_style=True)
+    return Sampling(prediction, solver, level_of, 900.0, 100.0, strength_scales_style=True)
 
 
 def settings(**changes):
     fuse = FuseSettings(weight=0.7, between=changes.pop("between", "off"), noise=changes.pop("noise", "model"))
-    return PredictSettings(**{"style": (0.4, 0.2), "strength": 1.0, "steps": 3, "fuse": fuse, **changes})
+    style = changes.pop("style", (0.4, 0.2))
+    return PredictSettings(
+        **{"conditioning": conditioned(*style), "strength": 1.0, "steps": 3, "fuse": fuse, **changes}
+    )
 
 
 def motion(seq, trusted=1.0):

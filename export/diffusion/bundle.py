@@ -1,0 +1,188 @@
+"""The bundle that comes out of a checkpoint: its networks at one size, whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from warpfuse.engine.bundle import Bundle, check_place, write_bundle
+
+from ..onnx_writing import ExportError
+from .autoencoders import choose_vae, latent_space, overflows
+from .checkpoint import Checkpoint
+from .lora import Lora, merge_lora
+from .networks import Decoder, Encoder, UNet, text_network, time_ids
+from .schedule import sampler_of
+from .written import MEAN_SHARE, Precision, Written, write_network
+
+SMALLEST_PX, MOST_STEPS = 64, 8
+_TOKENS = ("tokens", "tokens_2")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be made of a checkpoint.
+
+    size    (width, height) of the pictures, pixels;  steps: rows of the UNet's batch, and network calls of a frame
+    vae     "full", "taesd", or a path
+    solver  in the place of the family's own
+    check   measure every network and keep going to the end, then refuse
+    """
+
+    size: tuple[int, int]
+    steps: int
+    loras: Sequence[Lora] = ()
+    vae: str = "full"
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    solver: str | None = None
+    prompt: str = ""
+    check: bool = False
+
+
+def export_checkpoint(
+    folder: Path, checkpoint: Checkpoint, request: Request, say: Callable[[str], None] = lambda line: None
+) -> Bundle:
+    """Write the bundle. LoRAs are merged into `checkpoint`, in place.
+
+    say  is told of every network when it is written
+
+    Raises ExportError or BundleError: size or steps out of range, a LoRA that does not fit, a network that is off; in
+    each case nothing is left behind.
+    """
+    check_place(folder)
+    width, height = request.size
+    vae = choose_vae(checkpoint, request.vae)
+    latent = latent_space(vae)
+    multiple = latent["downscale"]
+    if min(request.size) < SMALLEST_PX or width % multiple or height % multiple:
+        raise ExportError(
+            f"size {width}x{height}: expected multiples of {multiple} of {SMALLEST_PX} or more, as in 512x512"
+        )
+    if not 1 <= request.steps <= MOST_STEPS:
+        raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
+    sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
+    for lora in request.loras:
+        say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora)} layers at {lora.scale:g}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            written = _write_all(Path(temporary), checkpoint, vae, request, say)
+            files: dict[str, bytes | Path] = {
+                name: path for network in written.values() for name, path in network.files.items()
+            }
+            tokenizers = _tokenizers(checkpoint)
+            files |= {part["tokenizer"]: checkpoint.tokenizers[i].file for i, part in enumerate(tokenizers.values())}
+            return write_bundle(
+                folder,
+                files,
+                name=f"{checkpoint.name}-{width}x{height}-{request.steps}"[:100],
+                kind="latent-diffusion",
+                prediction=sampler.prediction,
+                levels=sampler.levels,
+                latent=latent,
+                takes_source=False,
+                sizes={"multiple": multiple, "minimum": min(request.size), "default_long_side": max(request.size)},
+                size=request.size,
+                batch=request.steps,
+                steps=sampler.steps,
+                solver=sampler.solver,
+                text={
+                    "inputs": tokenizers,
+                    "default_prompt": request.prompt,
+                    "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
+                },
+                networks={kind: network.path.name for kind, network in written.items()},
+                licence=checkpoint.licence,
+                source=_source(checkpoint, request),
+            )
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error.strerror or error}. Nothing was left there") from None
+
+
+def _write_all(
+    folder: Path, checkpoint: Checkpoint, vae: nn.Module, request: Request, say: Callable[[str], None]
+) -> dict[str, Written]:
+    """Every network, each fed what the one before it gave. Raises ExportError at the end for those that are off."""
+    written: dict[str, Written] = {}
+
+    def write(kind: str, network: nn.Module, inputs: dict[str, Tensor], outputs: list[str], half: Precision) -> None:
+        precision: Precision = "single" if request.dtype == "fp32" else half
+        path = folder / f"{kind}.onnx"
+        one = written[kind] = write_network(path, network.eval(), inputs, outputs, precision, measured=request.check)
+        say(_line(kind, one))
+
+    width, height = request.size
+    rgb = _smooth(1, 3, height, width)
+    encoder, decoder, unet = Encoder(vae), Decoder(vae), UNet(checkpoint.unet)
+    text = text_network(checkpoint)
+    with torch.no_grad():
+        latent = encoder(rgb)
+        tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
+        told = text(*tokens.values())
+    context, pooled = told if isinstance(told, tuple) else (told, None)
+    of_vae: Precision = "half-weights" if overflows(checkpoint, vae) else "half"
+    write("text", text, tokens, ["context"] + (["pooled"] if pooled is not None else []), "half-weights")
+    write("encoder", encoder, {"rgb": rgb}, ["latent"], of_vae)
+    write("decoder", decoder, {"latent": latent}, ["rgb"], of_vae)
+    rows = request.steps
+    inputs = {
+        "x": torch.randn(rows, *latent.shape[1:], generator=torch.Generator().manual_seed(0)),
+        "timestep": torch.linspace(999.0, 249.75, rows),
+        "context": context.repeat(rows, 1, 1),
+    }
+    if pooled is not None:
+        ids = torch.tensor([time_ids(width, height)])
+        inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
+    write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
+    off = [kind for kind, network in written.items() if not network.agrees]
+    if off:
+        raise ExportError(f"over the tolerance: {', '.join(off)}. Nothing was written. Try --dtype fp32")
+    return written
+
+
+def _of_unet(checkpoint: Checkpoint) -> Precision:
+    config: Any = checkpoint.unet.config
+    second = checkpoint.family.name in ("sd21", "sd-turbo")  # their products pass 65504 whatever the configuration says
+    return "half-with-single-products" if second or config.get("upcast_attention") else "half"
+
+
+def _tokenizers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+    """input of the text network -> its tokenizer, as `bundle.json` has it."""
+    return {
+        name: {
+            "tokenizer": "tokenizer.json" if name == "tokens" else "tokenizer_2.json",
+            "length": one.length,
+            "start": one.start,
+            "end": one.end,
+            "pad": one.pad,
+        }
+        for name, one in zip(_TOKENS, checkpoint.tokenizers, strict=False)
+    }
+
+
+def _line(kind: str, one: Written) -> str:
+    if one.worst is None:
+        return f"{kind}: written, {one.precision}, agrees with torch in float32 within {one.tolerance:.3g}"
+    verdict = "agrees" if one.agrees else "OVER THE TOLERANCE"
+    allowed = f"{one.tolerance:.3g} and {MEAN_SHARE * one.tolerance:.3g}"
+    figures = f"max error {one.worst:.3g}, mean {one.mean:.3g}, allowed {allowed}"
+    return f"{kind}: {one.precision}, {figures}: {verdict}"
+
+
+def _source(checkpoint: Checkpoint, request: Request) -> str:
+    loras = "".join(f", LoRA {lora.path.name} at {lora.scale:g}" for lora in request.loras)
+    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {request.vae}{loras}"
+
+
+def _smooth(*shape: int) -> Tensor:
+    """A smooth picture in [0,1] with a little grain: what an autoencoder is made for, and noise is not."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(*shape[:2], 4, 4, generator=generator)
+    scene = nn.functional.interpolate(coarse, shape[2:], mode="bicubic")
+    return (scene + 0.02 * torch.randn(*shape, generator=generator)).clamp(0, 1)

@@ -1,0 +1,80 @@
+"""Which checkpoints can be exported, told apart by their configurations and never by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..onnx_writing import ExportError
+
+WORKING = ("sd15", "sd21", "sd-turbo", "sdxl", "sdxl-turbo", "lcm")
+
+_PIPELINES = {
+    "StableDiffusionPipeline": False,
+    "StableDiffusionImg2ImgPipeline": False,
+    "StableDiffusionXLPipeline": True,
+    "StableDiffusionXLImg2ImgPipeline": True,
+    "LatentConsistencyModelPipeline": False,
+    "LatentConsistencyModelImg2ImgPipeline": False,
+}
+_TURBO_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+# The few-step counterpart of what a checkpoint names; of the multi-step ones (PNDM, DPM-Solver) it is DDIM.
+_SOLVERS = {
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler_ancestral",
+    "HeunDiscreteScheduler": "heun",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of checkpoints.
+
+    name    one of `WORKING`
+    xl      two text encoders, a pooled text vector and time ids
+    solver  what its checkpoints are sampled with
+    """
+
+    name: str
+    xl: bool
+    solver: str
+
+
+def family_of(index: Mapping[str, Any], unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Family:
+    """The family of a checkpoint, from model_index.json and the configurations of its UNet and scheduler.
+
+    Raises ExportError: any other checkpoint, by name, with the list of those that work.
+    """
+    pipeline = str(index.get("_class_name"))
+    if pipeline not in _PIPELINES:
+        raise refused(pipeline)
+    if unet.get("_class_name") != "UNet2DConditionModel":
+        raise refused(f"{pipeline} with a {unet.get('_class_name')}")
+    ins, outs = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    if ins != outs:
+        raise refused(f"an inpainting or editing checkpoint (its UNet takes {ins} channels and gives {outs})")
+    xl = unet.get("addition_embed_type") == "text_time"
+    if xl and (index.get("requires_aesthetics_score") or (index.get("text_encoder") or [None])[0] is None):
+        raise refused("the SDXL refiner")
+    unknown = [key for key in ("class_embed_type", "encoder_hid_dim_type") if unet.get(key) is not None]
+    if unknown or unet.get("addition_embed_type") not in (None, "text_time") or xl != _PIPELINES[pipeline]:
+        raise refused(f"{pipeline} with {', '.join(unknown) or 'addition_embed_type'} of another kind")
+    return _variant(unet, scheduler, xl)
+
+
+def refused(what: str) -> ExportError:
+    """The error for a checkpoint of another family."""
+    return ExportError(f"{what} cannot be exported. Those that work: {', '.join(WORKING)}")
+
+
+def _variant(unet: Mapping[str, Any], scheduler: Mapping[str, Any], xl: bool) -> Family:
+    sampler = str(scheduler.get("_class_name"))
+    if sampler == "LCMScheduler" or unet.get("time_cond_proj_dim") is not None:
+        return Family("lcm", xl, "lcm")
+    epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
+    # Distilled for one step, published with samplers whose one step starts at the noisiest level.
+    second = bool(unet.get("use_linear_projection"))  # what SD 2 and SDXL have and SD 1 has not
+    if sampler in _TURBO_SCHEDULERS and scheduler.get("timestep_spacing") == "trailing" and epsilon and second:
+        return Family("sdxl-turbo" if xl else "sd-turbo", xl, "turbo")
+    return Family("sdxl" if xl else "sd21" if second else "sd15", xl, _SOLVERS.get(sampler, "ddim"))

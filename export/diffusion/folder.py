@@ -1,0 +1,70 @@
+"""A checkpoint in the layout of diffusers: a folder for each part, with config.json and safetensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..onnx_writing import ExportError
+from .checkpoint import Checkpoint
+from .families import family_of
+from .tokens import read_tokenizer
+from .weights import check_weights, load_diffusers, load_text
+
+
+def read_folder(folder: Path, source: str) -> Checkpoint:
+    """The checkpoint of a folder. Raises ExportError as `open_checkpoint`."""
+    index = read_json(folder / "model_index.json")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    unet = read_json(folder / "unet" / "config.json")
+    family = family_of(index, unet, scheduler)
+    text_parts = ("text_encoder", "text_encoder_2") if family.xl else ("text_encoder",)
+    for part in ("unet", "vae", *text_parts):
+        if not (folder / part / "config.json").is_file():
+            raise ExportError(f"{source}: {part} is missing. Copy or download the checkpoint again, whole")
+        check_weights(folder / part, source)
+    return Checkpoint(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", source.partition("@")[0].rstrip("/").rpartition("/")[2]).lstrip("-._")
+        or "checkpoint",
+        source=source,
+        licence=_licence(folder),
+        family=family,
+        unet=load_diffusers("UNet2DConditionModel", folder / "unet"),
+        vae=load_vae(folder / "vae"),
+        text=tuple(load_text(folder / part, projected=part == "text_encoder_2") for part in text_parts),
+        tokenizers=tuple(read_tokenizer(folder / part.replace("text_encoder", "tokenizer")) for part in text_parts),
+        scheduler=scheduler,
+    )
+
+
+def load_vae(folder: Path) -> nn.Module:
+    """The autoencoder of a folder with config.json: the full one, or the tiny one."""
+    kind = str(read_json(folder / "config.json").get("_class_name", "AutoencoderKL"))
+    if kind not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ExportError(f"{folder}: autoencoder {kind} cannot be exported: AutoencoderKL or AutoencoderTiny")
+    return load_diffusers(kind, folder)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises ExportError: missing, or no JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}. Is it a checkpoint in the layout of diffusers, whole?") from None
+    except ValueError as error:
+        raise ExportError(f"{path} is torn: {error}. Copy or download the checkpoint again") from None
+    if not isinstance(value, dict):
+        raise ExportError(f"{path} holds no JSON object. Copy or download the checkpoint again")
+    return value
+
+
+def _licence(folder: Path) -> str:
+    """The licence the model card names, "unknown" without one."""
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    match = re.search(r"^license:\s*(\S+)\s*$", text, re.MULTILINE)
+    return match[1] if match else "unknown"

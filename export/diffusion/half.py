@@ -1,0 +1,162 @@
+"""An ONNX graph of single precision turned into half precision, with islands of single precision.
+
+The types are in the graph itself, as builders that take no flags for them need. Islands are what overflows or loses too
+much in half precision: norms, softmax, powers and roots, the sines that a timestep becomes with all that leads to them,
+and where it is asked for the products that go into a softmax.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SINGLE, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+_NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax")
+_POWERS = ("Sin", "Cos", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2")
+_MADE = ("Range", "ConstantOfShape")  # single by definition
+ISLANDS = frozenset((*_NORMS, *_POWERS, *_MADE))
+_ONLY_FIRST = frozenset(("Resize", "Upsample"))  # the other inputs are scales, which are single by definition
+_ENDS_OF_SINES = frozenset(("Sin", "Cos"))
+
+
+def to_half(model: onnx.ModelProto, *, products_in_single: bool) -> None:
+    """Convert in place. Inputs and outputs of the graph keep their types.
+
+    products_in_single  the matrix products that feed a softmax are islands too: their sums can pass 65504
+    """
+    onnx_graph = model.graph
+    _fold_constants(onnx_graph)
+    _Conversion(onnx_graph, _float_tensors(model), _islands(onnx_graph, products_in_single)).run()
+
+
+def _fold_constants(onnx_graph: onnx.GraphProto) -> None:
+    """Float constants become initializers, which are converted without a node."""
+    kept = []
+    for node in onnx_graph.node:
+        value = node.attribute[0].t if node.op_type == "Constant" and node.attribute[0].name == "value" else None
+        if value is not None and value.data_type == SINGLE:
+            onnx_graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(value), node.output[0]))
+        else:
+            kept.append(node)
+    del onnx_graph.node[:]
+    onnx_graph.node.extend(kept)
+
+
+def _float_tensors(model: onnx.ModelProto) -> set[str]:
+    """Every tensor of single precision. Weights are left out of what is inferred on: it cannot be above 2 GB."""
+    skeleton = onnx.ModelProto()
+    skeleton.ir_version = model.ir_version
+    skeleton.opset_import.extend(model.opset_import)
+    bare = skeleton.graph
+    bare.name = "types"
+    bare.node.extend(model.graph.node)
+    bare.input.extend(model.graph.input)
+    bare.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == SINGLE:
+            bare.input.append(helper.make_tensor_value_info(tensor.name, SINGLE, list(tensor.dims)))
+        else:
+            bare.initializer.append(tensor)
+    found = onnx.shape_inference.infer_shapes(skeleton).graph
+    values = (*found.value_info, *found.input, *found.output)
+    return {value.name for value in values if value.type.tensor_type.elem_type == SINGLE}
+
+
+def _islands(onnx_graph: onnx.GraphProto, products: bool) -> set[int]:
+    """Indices of the nodes that stay in single precision."""
+    makers = {output: number for number, node in enumerate(onnx_graph.node) for output in node.output}
+    found = {number for number, node in enumerate(onnx_graph.node) if node.op_type in ISLANDS}
+    # Arithmetic on shapes and constants alone: exact in single precision, and gone when the file is loaded.
+    known = {"", *(tensor.name for tensor in onnx_graph.initializer)}
+    for number, node in enumerate(onnx_graph.node):
+        if node.op_type in ("Constant", "Shape") or known.issuperset(node.input):
+            known.update(node.output)
+            found.add(number)
+
+    def before(number: int, stop_at: str | None) -> Iterator[int]:
+        waiting, seen = [number], {number}
+        while waiting:
+            for name in onnx_graph.node[waiting.pop()].input:
+                maker = makers.get(name)
+                if maker is not None and maker not in seen:
+                    seen.add(maker)
+                    yield maker
+                    if onnx_graph.node[maker].op_type != stop_at:
+                        waiting.append(maker)
+
+    for number, node in enumerate(onnx_graph.node):
+        if node.op_type in _ENDS_OF_SINES:
+            found.update(before(number, None))
+        elif products and node.op_type == "Softmax":
+            found.update(before(number, "MatMul"))
+    return found
+
+
+class _Conversion:
+    """One graph on its way; every float tensor is had in the precision that a reader wants, by one Cast at most."""
+
+    def __init__(self, onnx_graph: onnx.GraphProto, floats: set[str], islands: set[int]) -> None:
+        self._graph = onnx_graph
+        self._floats = floats
+        self._islands = islands
+        self._weights = {tensor.name: tensor for tensor in onnx_graph.initializer}
+        self._names: dict[tuple[str, int], str] = {(value.name, SINGLE): value.name for value in onnx_graph.input}
+        self._outputs = {value.name for value in onnx_graph.output}
+        self._nodes: list[onnx.NodeProto] = []
+        self._converted: list[onnx.TensorProto] = []
+
+    def run(self) -> None:
+        for number, node in enumerate(self._graph.node):
+            self._add(node, SINGLE if number in self._islands else HALF)
+        for value in self._graph.output:
+            if value.name in self._floats and self._names.get((value.name, SINGLE)) != value.name:
+                self._nodes.append(_cast(self._names[value.name, HALF], value.name, SINGLE))
+        others = [tensor for tensor in self._graph.initializer if tensor.name not in self._floats]
+        initializers = [*others, *self._converted]
+        del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
+        self._graph.node.extend(self._nodes)
+        self._graph.initializer.extend(initializers)
+
+    def _add(self, node: onnx.NodeProto, kind: int) -> None:
+        fresh = onnx.NodeProto()
+        fresh.CopyFrom(node)
+        for place, name in enumerate(node.input):
+            if name in self._floats:
+                asked = SINGLE if node.op_type in _ONLY_FIRST and place > 0 else kind
+                fresh.input[place] = self._in(name, asked)
+        if node.op_type == "Cast" and node.output[0] in self._floats:
+            fresh.attribute[0].i = kind
+        for place, name in enumerate(node.output):
+            if name in self._floats:
+                renamed = f"{name}.half" if kind == HALF and name in self._outputs else name
+                fresh.output[place] = self._names[name, kind] = renamed
+        self._nodes.append(fresh)
+
+    def _in(self, name: str, kind: int) -> str:
+        """The name of a tensor in a precision; made where it is not there yet."""
+        if (name, kind) not in self._names:
+            ending = f"{name}.{'half' if kind == HALF else 'single'}"
+            if name in self._weights:
+                self._converted.append(_converted(self._weights[name], ending, kind))
+            else:
+                other = self._names[name, HALF if kind == SINGLE else SINGLE]
+                self._nodes.append(_cast(other, ending, kind))
+            self._names[name, kind] = ending
+        return self._names[name, kind]
+
+
+def _cast(name: str, into: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [name], [into], name=f"{into}.cast", to=kind)
+
+
+def _converted(tensor: onnx.TensorProto, name: str, kind: int) -> onnx.TensorProto:
+    values = numpy_helper.to_array(tensor)
+    if kind == HALF:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a mask of -3e38 becomes minus infinity, as it should
+            values = values.astype(np.float16)
+    return numpy_helper.from_array(values, name)

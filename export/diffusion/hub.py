@@ -1,0 +1,61 @@
+"""Checkpoints from the hub: the files that are needed, weights as safetensors alone, resumed where it broke off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..onnx_writing import ExportError
+
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_DESCRIPTIONS = ("model_index.json", "README.md", "*/*config.json", "tokenizer*/*")
+
+
+def fetch(source: str) -> tuple[Path, str]:
+    """(folder, revision) of a checkpoint of the hub, downloaded with a progress bar and kept in the hub's own cache.
+
+    Raises ExportError: no such checkpoint, none of safetensors, no connection, no space.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        info = HfApi().model_info(source)
+        names = [sibling.rfilename for sibling in info.siblings or ()]
+        patterns = [*_DESCRIPTIONS, *weights_needed(source, names)]
+        folder = snapshot_download(source, revision=info.sha, allow_patterns=patterns)
+    except HfHubHTTPError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{source}: the hub refuses: {reason}. Check the name, or log in: hf auth login") from None
+    except OSError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{source}: {reason}. What arrived is kept; run it again to resume") from None
+    except Exception as error:  # httpx raises types of its own, and the hub's library moved them between versions
+        if not type(error).__module__.startswith(("http", "huggingface_hub")):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{source}: cannot reach the hub: {reason}. Run it again to resume") from None
+    return Path(folder), info.sha or "unknown"
+
+
+def weights_needed(source: str, names: Iterable[str]) -> list[str]:
+    """The weight files to download out of a repository's: those in full precision, else the halves.
+
+    Raises ExportError: no checkpoint in the layout of diffusers, or one of pickled weights.
+    """
+    names = list(names)
+    if "model_index.json" not in names:
+        raise ExportError(f"{source} has no model_index.json: it is no checkpoint in the layout of diffusers")
+    needed: list[str] = []
+    for part in _PARTS:
+        of_part = [name for name in names if name.startswith(f"{part}/")]
+        safe = [name for name in of_part if name.endswith((".safetensors", ".safetensors.index.json"))]
+        halves = [name for name in safe if ".fp16." in name]
+        full = [name for name in safe if ".fp16." not in name and ".non_ema." not in name]
+        if of_part and not safe:
+            raise ExportError(
+                f"{source}: {part} has pickled weights alone. They are refused: opening them can run whatever their "
+                "maker put in. Take a checkpoint with safetensors"
+            )
+        needed += full or halves
+    return needed

@@ -1,0 +1,115 @@
+"""The networks of a checkpoint under the names and conventions of a bundle. Their weights are the checkpoint's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import Checkpoint
+
+LCM_GUIDANCE = 8.5  # what latent consistency models are told unless asked otherwise (Luo et al. 2023)
+
+
+class UNet(nn.Module):
+    """What the noisy latent is made of.
+
+    Input    x        [K,4,h,w]   alpha x0 + sigma n
+             timestep [K]         float32, fractions allowed
+             context  [K,77,d]    the prompt, of `Text`
+             pooled   [K,d2], time_ids [K,6]: of SDXL alone
+    Returns  output   [K,4,h,w]   what `prediction` of the bundle says
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        width = network.config.time_cond_proj_dim
+        self.told: Tensor | None
+        told = guidance_embedding(LCM_GUIDANCE - 1, width) if width else None
+        self.register_buffer("told", told, persistent=False)
+
+    def forward(
+        self, x: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor | None = None, time_ids: Tensor | None = None
+    ) -> Tensor:
+        """One prediction a row."""
+        added = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
+        told = None if self.told is None else self.told.expand(x.shape[0], -1)
+        output: Tensor = self.network(
+            x, timestep, context, timestep_cond=told, added_cond_kwargs=added, return_dict=False
+        )[0]
+        return output
+
+
+class Encoder(nn.Module):
+    """rgb [1,3,H,W] in [0,1] -> latent [1,4,h,w]: the mode of the posterior, unscaled."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Picture to latent."""
+        encoded = self.vae.encode(2 * rgb - 1, return_dict=False)[0]
+        latent: Tensor = encoded.mode() if hasattr(encoded, "mode") and not isinstance(encoded, Tensor) else encoded
+        return latent
+
+
+class Decoder(nn.Module):
+    """latent [1,4,h,w], unscaled -> rgb [1,3,H,W] in [0,1]."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Latent to picture."""
+        rgb: Tensor = self.vae.decode(latent, return_dict=False)[0]
+        return (rgb / 2 + 0.5).clamp(0, 1)
+
+
+class Text(nn.Module):
+    """tokens [1,77] int64 -> context [1,77,d]: the last hidden state, normed."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """A prompt."""
+        context: Tensor = self.encoder(tokens).last_hidden_state
+        return context
+
+
+class TwoTexts(nn.Module):
+    """tokens, tokens_2 [1,77] int64 -> context [1,77,d], the last but one states of both, and pooled [1,d2]."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, tokens: Tensor, tokens_2: Tensor) -> tuple[Tensor, Tensor]:
+        """A prompt."""
+        second = self.second(tokens_2, output_hidden_states=True)
+        first = self.first(tokens, output_hidden_states=True)
+        return torch.cat((first.hidden_states[-2], second.hidden_states[-2]), dim=-1), second.text_embeds
+
+
+def text_network(checkpoint: Checkpoint) -> nn.Module:
+    """The text encoder, or both in one network."""
+    return (TwoTexts if len(checkpoint.text) == 2 else Text)(*checkpoint.text).eval()
+
+
+def time_ids(width: int, height: int) -> tuple[float, ...]:
+    """What SDXL is told of a picture: its size before and after cropping, and that nothing was cropped (y before x)."""
+    return (float(height), float(width), 0.0, 0.0, float(height), float(width))
+
+
+def guidance_embedding(guidance: float, width: int) -> Tensor:
+    """[1, width]: the scale of guidance as sines and cosines, as a latent consistency model takes it."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
+    angles = 1000.0 * guidance * frequencies[None]
+    embedding = torch.cat((angles.sin(), angles.cos()), dim=1)
+    return nn.functional.pad(embedding, (0, width - 2 * half))

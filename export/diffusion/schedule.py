@@ -1,0 +1,82 @@
+"""The noise levels, the prediction and the timesteps of a checkpoint, from the configuration of its scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..onnx_writing import ExportError
+from .families import Family
+
+_SCHEDULES = {"scaled_linear": "scaled_linear", "linear": "linear", "squaredcos_cap_v2": "cosine"}
+_PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
+_SPACINGS = ("leading", "trailing", "linspace")
+# What schedulers use whose configuration names no spacing.
+_SPACING_BY_DEFAULT = {
+    "EulerDiscreteScheduler": "linspace",
+    "EulerAncestralDiscreteScheduler": "linspace",
+    "DPMSolverMultistepScheduler": "linspace",
+}
+SOLVERS = ("ddim", "euler", "euler_ancestral", "heun", "lcm", "turbo")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """The sampling part of `bundle.json`, field by field."""
+
+    prediction: str
+    levels: dict[str, Any]
+    steps: dict[str, Any]
+    solver: dict[str, Any]
+
+
+def sampler_of(family: Family, scheduler: Mapping[str, Any], solver: str | None = None) -> Sampler:
+    """What `bundle.json` says of sampling.
+
+    solver  taken in the place of the family's own: "lcm" with an LCM LoRA, say
+
+    Raises ExportError: a setting that has no counterpart here.
+    """
+    name = solver or family.solver
+    if name not in SOLVERS:
+        raise ExportError(f"no solver is called {name!r}: one of {', '.join(SOLVERS)}")
+    if scheduler.get("trained_betas") is not None:
+        raise ExportError("scheduler: trained_betas are a table of their own; only schedules by name can be exported")
+    schedule = _known(scheduler, "beta_schedule", "linear", _SCHEDULES)
+    prediction = _known(scheduler, "prediction_type", "epsilon", _PREDICTIONS)
+    terminal = bool(scheduler.get("rescale_betas_zero_snr", False))
+    if terminal and prediction == "epsilon":
+        raise ExportError("scheduler: at a terminal level without signal, prediction_type epsilon says nothing of x0")
+    if terminal and name in ("euler", "euler_ancestral", "heun"):
+        if solver is not None:
+            raise ExportError(f"solver {name!r} works in sigma space, where a level without signal does not exist")
+        name = "ddim"  # the same step, on levels that may have no signal
+    trained = int(scheduler.get("num_train_timesteps", 1000))
+    return Sampler(
+        prediction=prediction,
+        levels={
+            "schedule": schedule,
+            "beta_start": float(scheduler.get("beta_start", 0.0001)),
+            "beta_end": float(scheduler.get("beta_end", 0.02)),
+            "train_timesteps": trained,
+            "zero_terminal_snr": terminal,
+        },
+        steps={"top": float(trained - 1), "floor": 0.0, **_spacing(name, scheduler)},
+        solver={"name": name, "karras": name in ("euler", "heun") and bool(scheduler.get("use_karras_sigmas"))},
+    )
+
+
+def _spacing(solver: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    if solver in ("lcm", "turbo"):
+        return {"spacing": "trailing", "offset": 0}  # what they are distilled for starts at the noisiest level
+    default = _SPACING_BY_DEFAULT.get(str(scheduler.get("_class_name")), "leading")
+    spacing = _known(scheduler, "timestep_spacing", default, {name: name for name in _SPACINGS})
+    return {"spacing": spacing, "offset": int(scheduler.get("steps_offset", 0)) if spacing == "leading" else 0}
+
+
+def _known(scheduler: Mapping[str, Any], key: str, default: str, known: Mapping[str, str]) -> str:
+    value = str(scheduler.get(key, default))
+    if value not in known:
+        raise ExportError(f"scheduler: {key} {value!r} cannot be exported: one of {', '.join(known)}")
+    return known[value]

@@ -1,0 +1,78 @@
+"""Weights from safetensors into the networks of diffusers and transformers: every tensor, or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..onnx_writing import ExportError
+
+_PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+
+
+def check_weights(folder: Path, source: str) -> str | None:
+    """The variant of a part's weights: None for full precision, "fp16" for halves.
+
+    Raises ExportError: no safetensors, or a torn one.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix == ".safetensors")
+    if not files:
+        if any(path.suffix in _PICKLED for path in folder.iterdir()):
+            raise ExportError(
+                f"{source}: {folder.name} has pickled weights alone. They are refused: opening them can run whatever "
+                "their maker put in. Take a checkpoint with safetensors"
+            )
+        raise ExportError(f"{source}: {folder.name} has no weights (.safetensors). Copy or download it again, whole")
+    for file in files:
+        check_safetensors(file)
+    return "fp16" if all(".fp16." in file.name for file in files) else None
+
+
+def check_safetensors(path: Path) -> None:
+    """Nothing if the file is whole. Raises ExportError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as tensors:
+            names = list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ExportError(f"{path} is torn: {reason}. Copy or download it again") from None
+    if not names:
+        raise ExportError(f"{path} holds no tensor. Copy or download it again")
+
+
+def load_diffusers(kind: str, folder: Path) -> nn.Module:
+    """A network of diffusers with all its weights, float32. Raises ExportError."""
+    import diffusers
+
+    return _load(getattr(diffusers, kind), folder, low_cpu_mem_usage=False, torch_dtype=torch.float32)
+
+
+def load_text(folder: Path, projected: bool) -> nn.Module:
+    """A CLIP text encoder with all its weights, float32.  projected: with the projection of the pooled vector."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for what takes a second
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    return _load(kind, folder, dtype=torch.float32)
+
+
+def _load(kind: Any, folder: Path, **options: Any) -> nn.Module:
+    variant = check_weights(folder, str(folder.parent))
+    try:
+        network, info = kind.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, variant=variant, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{folder} does not hold a {kind.__name__}: {reason}") from None
+    odd = [*info["missing_keys"], *info["mismatched_keys"]]
+    if odd:
+        raise ExportError(f"{folder}: {len(odd)} tensors of the network are missing or misshapen, {odd[0]} for one")
+    evaluated: nn.Module = network.eval().requires_grad_(False)
+    return evaluated

@@ -1,0 +1,98 @@
+"""Prompts: what the network is given for them, framed and cut as its text encoder was trained."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from warpfuse.engine.bundle_file import Style, TextPrompt
+from warpfuse.stages.errors import StyleError
+from warpfuse.stages.prompts import StylePrompts, TextPrompts
+
+START, END, PAD, LENGTH = 90, 91, 92, 6
+WORDS = {word: number for number, word in enumerate(["an", "old", "ink", "drawing", "of", "rain", "?"])}
+
+
+class Echo:
+    """A text encoder whose context is its tokens; its memory is written again with every call."""
+
+    device, closed = "cpu", False
+
+    def __init__(self):
+        self.memory, self.asked = torch.zeros(1, LENGTH, 1), []
+
+    def __call__(self, inputs):
+        self.asked.append(inputs["tokens"].tolist()[0])
+        self.memory.copy_(inputs["tokens"].float().view(1, LENGTH, 1))
+        return {"context": self.memory}
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def text(tmp_path):
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    one = {"tokenizer": "tokenizer.json", "length": LENGTH, "start": START, "end": END, "pad": PAD}
+
+    def made(**keys):
+        engine = Echo()
+        about = TextPrompt.model_validate({"inputs": {"tokens": one}, "default_prompt": "ink", **keys})
+        return TextPrompts(engine, about, tmp_path), engine
+
+    return made
+
+
+def ids(context):
+    return context["context"].flatten().tolist()
+
+
+def test_a_prompt_is_framed_and_filled_up(text):
+    prompts, _ = text()
+    found = prompts("old ink")
+    assert ids(found.given) == [START, WORDS["old"], WORDS["ink"], END, PAD, PAD]
+    assert ids(found.unconditional) == [START, END, PAD, PAD, PAD, PAD]
+
+
+def test_a_long_prompt_is_cut_before_the_end_token(text):
+    prompts, _ = text()
+    assert ids(prompts("an old ink drawing of rain").given) == [START, 0, 1, 2, 3, END]
+
+
+def test_no_prompt_is_the_default_one(text):
+    prompts, _ = text()
+    assert ids(prompts("").given) == ids(prompts("ink").given)
+
+
+def test_what_was_asked_is_remembered_and_is_not_the_engines_memory(text):
+    prompts, engine = text()
+    first = prompts("ink")
+    prompts("rain")
+    asked = len(engine.asked)
+    assert ids(prompts("ink").given) == ids(first.given) and len(engine.asked) == asked
+    assert ids(first.given)[1] == WORDS["ink"]
+    for number in range(30):
+        prompts("ink " * number + "rain")
+    assert len(prompts._known) <= 16, "and memory is bounded"
+
+
+def test_time_ids_are_told_where_the_network_takes_them(text):
+    prompts, _ = text(time_ids=(64.0, 96.0, 0.0, 0.0, 64.0, 96.0))
+    found = prompts("ink")
+    assert found.given["time_ids"].tolist() == [[64, 96, 0, 0, 64, 96]]
+    assert "time_ids" not in text()[0]("ink").given
+
+
+def test_styles_are_blended_and_nothing_is_their_zero():
+    prompts = StylePrompts({"a": Style(vector=(1.0, 0.0)), "b": Style(vector=(0.0, 1.0))}, "a", "cpu")
+    found = prompts("a:3, b")
+    assert found.given["style"].tolist() == [[0.75, 0.25]] and found.unconditional["style"].tolist() == [[0, 0]]
+    with pytest.raises(StyleError, match="no style called"):
+        prompts("c")
+
+
+def test_it_closes_its_engine(text):
+    prompts, engine = text()
+    prompts.close()
+    assert engine.closed
