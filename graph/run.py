@@ -73,16 +73,16 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
     bundle = load_bundle(config.bundle)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
-    if line:
-        say(line)
     backend, why = choose_backend(config.backend, config.device)
-    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why})")
     prompts = open_prompts(config, bundle, backend)
     try:
         prompts(config.prompt)
     except BaseException:
         prompts.close()
         raise
+    if line:
+        say(line)
+    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why})")
     return Materials(config, bundle, size, backend, prompts)
 
 
