@@ -216,7 +216,7 @@ def _bundles() -> Iterator[Finding]:
         def probe(name: str = name, folder: Path = folder) -> Iterator[Finding]:
             about = read_description(folder)
             size = sum((folder / file).stat().st_size for file in about.files)  # raises for one that is missing
-            styles = f", {len(about.styles)} styles" if isinstance(about, BundleFile) else ""
+            styles = f", {len(about.styles)} styles" if isinstance(about, BundleFile) and about.styles else ""
             detail = f"{about.kind}{styles}, {size / 1e6:.1f} MB, {folder}"
             yield Finding("bundles", name, True, detail)
 

@@ -148,7 +148,8 @@ def _write_all(
 
 def _of_unet(checkpoint: Checkpoint) -> Precision:
     config: Any = checkpoint.unet.config
-    second = checkpoint.family.name in ("sd21", "sd-turbo")  # their products pass 65504 whatever the configuration says
+    # The products of SD 2 pass 65504 whatever its configuration says; it alone of the small ones projects linearly.
+    second = config.get("use_linear_projection") and not checkpoint.family.xl
     return "half-with-single-products" if second or config.get("upcast_attention") else "half"
 
 
@@ -177,7 +178,7 @@ def _line(kind: str, one: Written) -> str:
 
 def _source(checkpoint: Checkpoint, request: Request) -> str:
     loras = "".join(f", LoRA {lora.path.name} at {lora.scale:g}" for lora in request.loras)
-    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {request.vae}{loras}"
+    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{loras}"
 
 
 def _smooth(*shape: int) -> Tensor:

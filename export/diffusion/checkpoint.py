@@ -18,7 +18,7 @@ class Checkpoint:
     """A checkpoint, on the CPU, in float32, in evaluation mode. The networks are its own: a LoRA is merged in place.
 
     name        fit for a bundle's
-    source      what was asked for, and its revision where it has one
+    source      the hub id with its revision, or the name of the folder or file
     unet, vae   of diffusers;  text: one text encoder of transformers, or two
     tokenizers  one for each text encoder
     scheduler   its configuration
@@ -51,7 +51,7 @@ def open_checkpoint(source: str, *, family: str | None = None, tokenizer: Path |
     path = Path(source).expanduser()
     if path.is_dir():
         _only_for_single_files(family, tokenizer)
-        return read_folder(path, str(source))
+        return read_folder(path, path.resolve().name)  # a path of this machine is nobody else's business
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ExportError(

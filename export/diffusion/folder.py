@@ -27,9 +27,9 @@ def read_folder(folder: Path, source: str) -> Checkpoint:
         if not (folder / part / "config.json").is_file():
             raise ExportError(f"{source}: {part} is missing. Copy or download the checkpoint again, whole")
         check_weights(folder / part, source)
+    called = source.partition("@")[0].rpartition("/")[2]
     return Checkpoint(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", source.partition("@")[0].rstrip("/").rpartition("/")[2]).lstrip("-._")
-        or "checkpoint",
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", called).lstrip("-._") or "checkpoint",
         source=source,
         licence=_licence(folder),
         family=family,

@@ -49,7 +49,7 @@ def weights_needed(source: str, names: Iterable[str]) -> list[str]:
     needed: list[str] = []
     for part in _PARTS:
         of_part = [name for name in names if name.startswith(f"{part}/")]
-        safe = [name for name in of_part if name.endswith((".safetensors", ".safetensors.index.json"))]
+        safe = [name for name in of_part if name.endswith(".safetensors") or ".safetensors.index." in name]
         halves = [name for name in safe if ".fp16." in name]
         full = [name for name in safe if ".fp16." not in name and ".non_ema." not in name]
         if of_part and not safe:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..onnx_writing import ExportError
 from . import published
@@ -18,6 +16,9 @@ from .families import WORKING, family_of, refused
 from .tokens import Tokenizer, read_tokenizer
 from .weights import check_safetensors
 
+Tensors = dict[str, Tensor]
+
+_GUIDED = "model.diffusion_model.time_embed.cond_proj.weight"  # what a latent consistency model has more than others
 _TOKENIZER = "openai/clip-vit-large-patch14"  # of every family; the second of SDXL pads with another token
 # One key of each text encoder, and the families that have it.
 _MARKS = {
@@ -39,6 +40,8 @@ def read_single_file(
 
     Raises ExportError as `open_checkpoint`.
     """
+    from safetensors.torch import load_file
+
     check_safetensors(path)
     family = family_in(path, family)
     parts = architecture or _architecture(family)
@@ -46,22 +49,15 @@ def read_single_file(
     index = {"_class_name": published.pipeline(family), "text_encoder": ["transformers", "CLIPTextModel"]}
     unet_config = {"_class_name": "UNet2DConditionModel", **parts["unet"]}
     texts = [part for part in ("text_encoder", "text_encoder_2") if part in parts]
-    with tempfile.TemporaryDirectory() as temporary:
-        configs = Path(temporary)
-        for part, config in parts.items():
-            (configs / part).mkdir()
-            (configs / part / "config.json").write_text(json.dumps(config))
-        unet = _diffusers("UNet2DConditionModel", path, configs, "unet")
-        vae = _diffusers("AutoencoderKL", path, configs, "vae")
-        text = tuple(_text(path, configs, part) for part in texts)
+    tensors = load_file(path)
     return Checkpoint(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._") or "checkpoint",
         source=path.name,
         licence="unknown",
         family=family_of(index, unet_config, scheduler),
-        unet=unet,
-        vae=vae,
-        text=text,
+        unet=_unet(parts["unet"], tensors, path),
+        vae=_vae(parts["vae"], tensors, path),
+        text=tuple(_text(part, parts[part], tensors, path) for part in texts),
         tokenizers=_tokenizers(tokenizer, len(texts)),
         scheduler=scheduler,
     )
@@ -83,7 +79,7 @@ def family_in(path: Path, asked: str | None) -> str:
             f"{path.name}: text encoder is missing: the file holds none of {', '.join(WORKING)}'s. Take a whole one"
         )
     if fits == ("sd15", "lcm"):
-        fits = ("lcm",) if "model.diffusion_model.time_embed.cond_proj.weight" in names else ("sd15",)
+        fits = ("lcm",) if _GUIDED in names else ("sd15",)
     if asked is None and len(fits) > 1:
         raise ExportError(f"{path.name} may be {' or '.join(fits)}, and the file does not say. Add --family {fits[0]}")
     if asked is not None and asked not in fits:
@@ -97,42 +93,69 @@ def _architecture(family: str) -> dict[str, published.Config]:
     return {**parts, **dict(zip(("text_encoder", "text_encoder_2"), texts, strict=False))}
 
 
-def _diffusers(kind: str, path: Path, configs: Path, part: str) -> nn.Module:
-    import diffusers
+def _unet(config: published.Config, tensors: Tensors, path: Path) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
+    network_class: Any = UNet2DConditionModel
+    network = network_class(**config)
+
+    def convert() -> Tensors:
+        state: Tensors = _untyped(convert_ldm_unet_checkpoint)(dict(tensors), config=network.config)
+        if _GUIDED in tensors:
+            state["time_embedding.cond_proj.weight"] = tensors[_GUIDED]
+        return state
+
+    return _filled(network, convert, "unet", path)
+
+
+def _vae(config: published.Config, tensors: Tensors, path: Path) -> nn.Module:
+    from diffusers import AutoencoderKL
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    network_class: Any = AutoencoderKL
+    network = network_class(**config)
+    convert = _untyped(convert_ldm_vae_checkpoint)
+    return _filled(network, lambda: convert(dict(tensors), config=network.config), "vae", path)
+
+
+def _text(part: str, config: published.Config, tensors: Tensors, path: Path) -> nn.Module:
+    from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    kind: Any = CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel
+    network = kind(CLIPTextConfig(**config))
+    prefix = "conditioner.embedders.1." if part == "text_encoder_2" else "conditioner.embedders.0."
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith((prefix, "cond_stage_model."))}
+    open_clip = next((name.partition("ln_final")[0] for name in own if name.endswith(".ln_final.weight")), None)
+
+    def convert() -> Tensors:
+        if open_clip is not None:
+            state: Tensors = _untyped(convert_open_clip_checkpoint)(network, own, prefix=open_clip)
+        else:
+            state = _untyped(convert_ldm_clip_checkpoint)(own)
+        if hasattr(network, "text_model"):
+            return state
+        return {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
+
+    return _filled(network, convert, part, path)
+
+
+def _filled(network: Any, convert: Callable[[], Tensors], part: str, path: Path) -> nn.Module:
+    """The network with every tensor it has. What a file holds beyond that (a last layer nobody reads) is left out."""
     try:
-        network: nn.Module = getattr(diffusers, kind).from_single_file(
-            str(path), config=str(configs), subfolder=part, torch_dtype=torch.float32, local_files_only=True,
-            low_cpu_mem_usage=False,
-        )  # fmt: skip
-    except Exception as error:  # its conversion raises whatever a missing key comes to
-        raise _unfit(path, part, error) from error
-    return network.eval().requires_grad_(False)
+        missing, _ = network.load_state_dict(convert(), strict=False)
+    except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{path.name}: its {part} does not fit: {reason}") from None
+    if missing:
+        raise ExportError(f"{path.name}: its {part} lacks {len(missing)} tensors, {missing[0]} for one")
+    filled: nn.Module = network.float().eval().requires_grad_(False)
+    return filled
 
 
-def _text(path: Path, configs: Path, part: str) -> nn.Module:
-    import transformers
-    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-    from safetensors.torch import load_file
-
-    kind: Any = transformers.CLIPTextModelWithProjection if part.endswith("2") else transformers.CLIPTextModel
-    try:
-        tensors = {name: tensor.float() for name, tensor in load_file(path).items() if _of_text(name)}
-        convert: Any = create_diffusers_clip_model_from_ldm
-        network: nn.Module = convert(
-            kind, tensors, subfolder=part, config=str(configs), torch_dtype=torch.float32, local_files_only=True
-        )
-    except Exception as error:  # as above
-        raise _unfit(path, part, error) from error
-    return network.eval().requires_grad_(False)
-
-
-def _of_text(name: str) -> bool:
-    return name.startswith(("cond_stage_model.", "conditioner."))
-
-
-def _unfit(path: Path, part: str, error: Exception) -> ExportError:
-    return ExportError(f"{path.name}: its {part} does not fit: {' '.join(str(error).split())[:200]}")
+def _untyped(function: Any) -> Any:
+    return function
 
 
 def _tokenizers(folder: Path | None, count: int) -> tuple[Tokenizer, ...]:

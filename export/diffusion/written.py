@@ -129,3 +129,4 @@ def _save(model: onnx.ModelProto, path: Path, external_bytes: int) -> None:
         model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=_data(path).name,
         size_threshold=1024, convert_attribute=False,
     )  # fmt: skip
+    _data(path).chmod(path.stat().st_mode)  # onnx makes it for its owner alone

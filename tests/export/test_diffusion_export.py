@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors.torch import save_file
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import BundleError
@@ -15,6 +16,7 @@ from warpfuse.export.diffusion import bundle as exporting
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
+from warpfuse.export.diffusion.lora import Lora
 from warpfuse.export.diffusion.networks import LCM_GUIDANCE, time_ids
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
@@ -137,6 +139,7 @@ def test_large_weights_lie_in_one_file_beside_the_network(sources, tmp_path, mon
     networks = {f"{kind}.onnx" for kind in ("text", "encoder", "decoder", "unet")}
     assert names == networks | {f"{name}.data" for name in networks} | {"tokenizer.json", "bundle.json"}
     assert names - {"bundle.json"} == set(bundle.about.files)
+    assert len({path.stat().st_mode for path in bundle.folder.iterdir()}) == 1  # one user's bundle is another's too
     rgb = torch.rand(1, 3, HEIGHT, WIDTH)
     assert run(bundle.network("encoder"), {"rgb": rgb})[0].shape == (1, 4, HEIGHT // 8, WIDTH // 8)
     (bundle.folder / "unet.onnx.data").unlink()
@@ -193,6 +196,26 @@ def test_the_tiny_autoencoder_takes_the_place_of_the_full_one(sd15, tmp_path):
         shown = (tiny.decode(latent).sample / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(run(bundle.network("encoder"), {"rgb": rgb})[0], latent, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(run(bundle.network("decoder"), {"latent": latent})[0], shown, atol=1e-4, rtol=1e-4)
+
+
+def test_a_lora_is_in_the_network_that_is_written(sources, tmp_path):
+    layer = "mid_block.attentions.0.proj_in"
+    unet = DiffusionPipeline.from_pretrained(sources["sd15"], low_cpu_mem_usage=False).unet
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    feed = {"x": x, "timestep": torch.tensor([500.0]), "context": torch.ones(1, 77, 32)}
+    weight = unet.get_submodule(layer).weight
+    down, up = torch.randn(2, *weight.shape[1:]), torch.randn(weight.shape[0], 2, 1, 1)
+    save_file({f"unet.{layer}.lora_A.weight": down, f"unet.{layer}.lora_B.weight": up}, tmp_path / "lora.safetensors")
+    lora = Lora(tmp_path / "lora.safetensors", 0.5)
+    bundle = exported(sources["sd15"], tmp_path / "out", size=(64, 64), steps=1, dtype="fp32", loras=[lora])
+    assert "LoRA lora.safetensors at 0.5" in bundle.about.source and str(tmp_path) not in bundle.about.source
+    (found,) = run(bundle.network("unet"), feed)
+    with torch.no_grad():
+        plain = unet(x, feed["timestep"], feed["context"]).sample
+        weight += 0.5 * torch.einsum("or,r...->o...", up.flatten(1), down)
+        wanted = unet(x, feed["timestep"], feed["context"]).sample
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+    assert (found - plain).abs().max() > 1e-2  # the control: without it
 
 
 def test_the_description_has_the_licence_of_the_model_card(sources, tmp_path):
