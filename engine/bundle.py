@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import platformdirs
 from pydantic import ValidationError
@@ -112,29 +112,17 @@ def load_bundle(name: str) -> Bundle:
 
     Raises BundleError: no such bundle, one of another kind, a description that does not fit, a missing or torn file.
     """
-    folder, about = _described(name)
-    if not isinstance(about, BundleFile):
-        raise _wrong_kind(folder, about.kind, "latent-diffusion")
-    _verify(folder, about)
-    return Bundle(folder, about)
+    return Bundle(*_load(name, BundleFile))
 
 
 def load_flow_bundle(name: str) -> FlowBundle:
     """Open a flow bundle by name or folder, verified as by `load_bundle`. Raises BundleError."""
-    folder, about = _described(name)
-    if not isinstance(about, FlowBundleFile):
-        raise _wrong_kind(folder, about.kind, "flow")
-    _verify(folder, about)
-    return FlowBundle(folder, about)
+    return FlowBundle(*_load(name, FlowBundleFile))
 
 
 def load_autoencoder_bundle(name: str) -> AutoencoderBundle:
     """Open an autoencoder by name or folder, verified as by `load_bundle`. Raises BundleError."""
-    folder, about = _described(name)
-    if not isinstance(about, AutoencoderBundleFile):
-        raise _wrong_kind(folder, about.kind, "autoencoder")
-    _verify(folder, about)
-    return AutoencoderBundle(folder, about)
+    return AutoencoderBundle(*_load(name, AutoencoderBundleFile))
 
 
 def write_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> Bundle:
@@ -211,9 +199,15 @@ def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderB
         raise BundleError(f"{path}: {_first(error)}") from None
 
 
-def _described(name: str) -> tuple[Path, BundleFile | FlowBundleFile | AutoencoderBundleFile]:
+def _load(name: str, kind: type[D]) -> tuple[Path, D]:
+    """Folder and description of a bundle of this kind, every file verified."""
     folder = _locate(name)
-    return folder, read_description(folder)
+    about = read_description(folder)
+    if not isinstance(about, kind):
+        (needed,) = get_args(kind.model_fields["kind"].annotation)
+        raise _wrong_kind(folder, about.kind, needed)
+    _verify(folder, about)
+    return folder, about
 
 
 def _wrong_kind(folder: Path, kind: str, needed: str) -> BundleError:

@@ -60,7 +60,7 @@ def open_prompts(config: GraphConfig, bundle: Bundle, backend: str) -> Prompts:
     if about.text is None:
         return StylePrompts(about.styles, about.default_style, config.device)
     engine = open_engine(bundle.network("text"), backend, config.device, threads=config.threads or usable_cores())
-    return TextPrompts(engine, about.text, bundle.folder)
+    return TextPrompts(engine, about.text, {name: bundle.tokenizer(name) for name in about.text.inputs})
 
 
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:

@@ -1,6 +1,5 @@
 """Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
 
-from collections import deque
 from typing import Any
 
 import torch
@@ -79,7 +78,6 @@ class Predict:
         self._pull = pull
         self._batch = StreamBatch(denoise, pull) if stream else None
         self._last: Row | None = None
-        self._done: deque[Row] = deque()
         self.update(settings)
 
     def __call__(self, *frames: Any) -> Frame | None:
@@ -94,15 +92,16 @@ class Predict:
             while not row.finished:
                 advance([row], self._denoise, self._pull)
             return _result(row)
-        return self._ready(self._batch.step([row]))
+        return _left(self._batch.step([row]))
 
     def flush(self) -> Frame | None:
         """After the last frame: the next of those still in the batch, or None when there is none."""
         if self._batch is None:
             return None
-        while not self._done and len(self._batch):
-            self._done.extend(self._batch.step())
-        return self._ready([])
+        while len(self._batch):
+            if (frame := _left(self._batch.step())) is not None:
+                return frame
+        return None
 
     def update(self, settings: PredictSettings) -> None:
         """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
@@ -124,9 +123,11 @@ class Predict:
         row.motion = Frame(motion.stamp, {"flow": motion["flow"], "trust_latent": trust_latent})
         row.before, self._last = self._last, row
 
-    def _ready(self, finished: list[Row]) -> Frame | None:
-        self._done.extend(finished)
-        return _result(self._done.popleft()) if self._done else None
+
+def _left(finished: list[Row]) -> Frame | None:
+    """The frame that left the batch with a step: one at most, since a stream's frames all have as many calls."""
+    (row,) = finished or (None,)
+    return None if row is None else _result(row)
 
 
 def _result(row: Row) -> Frame:

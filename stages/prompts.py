@@ -55,17 +55,19 @@ class StylePrompts:
 class TextPrompts:
     """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
 
-    Unconditional is the empty prompt. Owns the engine and closes it; `folder` has the tokenizers.
+    Unconditional is the empty prompt. Owns the engine and closes it.
+
+    tokenizers  input of the encoder -> file of its tokenizer
     """
 
-    def __init__(self, engine: Engine, about: TextPrompt, folder: Path) -> None:
+    def __init__(self, engine: Engine, about: TextPrompt, tokenizers: Mapping[str, Path]) -> None:
         from tokenizers import Tokenizer
 
         self._engine = engine
         self._about = about
         self._tokenizers: dict[str, Any] = {}
-        for name, one in about.inputs.items():
-            self._tokenizers[name] = Tokenizer.from_file(str(folder / one.tokenizer))
+        for name, path in tokenizers.items():
+            self._tokenizers[name] = Tokenizer.from_file(str(path))
             self._tokenizers[name].no_padding()
             self._tokenizers[name].no_truncation()
         self._lock = threading.Lock()

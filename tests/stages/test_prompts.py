@@ -39,7 +39,7 @@ def text(tmp_path):
     def made(**keys):
         engine = Echo()
         about = TextPrompt.model_validate({"inputs": {"tokens": one}, "default_prompt": "ink", **keys})
-        return TextPrompts(engine, about, tmp_path), engine
+        return TextPrompts(engine, about, {"tokens": tmp_path / "tokenizer.json"}), engine
 
     return made
 
