@@ -14,6 +14,7 @@ import zmq
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend
+from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError, StageFailed
@@ -119,6 +120,7 @@ class Running:
         with contextlib.ExitStack() as undo:
             runners = [self._runner(node, sink_for, undo) for node in self.plan.nodes]
             undo.pop_all()
+        settle(self.materials.config.device)
         self._connect(runners)
         self.runners = runners
         for runner in self.runners:
@@ -172,7 +174,10 @@ class Running:
         undo.callback(stage.close)
         picker = settings_of(node.kind, self.materials.prompts)
         judge = self._pacer if node.kind == "upload" else None
-        return StageRunner(node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge)
+        device = self.materials.config.device
+        return StageRunner(
+            node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge, device=device
+        )
 
     def _connect(self, runners: Sequence[Runner]) -> None:
         epoch = next(_epochs)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from warpfuse.engine.bundle_file import Style, TextPrompt
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.streams import settle
 from warpfuse.stages.styles import style_vector
 
 _REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
@@ -89,6 +90,7 @@ class TextPrompts:
                 if self._about.time_ids is not None:
                     device = next(iter(encoded.values())).device
                     encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
+                settle(self._engine.device)  # whoever takes it from here works on another stream
                 self._known[prompt] = encoded
             self._known.move_to_end(prompt)
             while len(self._known) > _REMEMBERED:
