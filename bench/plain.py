@@ -27,7 +27,7 @@ class PlainLoop:
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         self.source = open_source(config.source, size=self.materials.size, frames=config.frames)
         torch.set_num_threads(1)  # as the graph does
-        cv2.setNumThreads(self.materials.threads)
+        cv2.setNumThreads(self.materials.engines.threads)
 
     def __enter__(self) -> "PlainLoop":
         return self
@@ -36,6 +36,7 @@ class PlainLoop:
         self.source.close()
         for stage in self._stages.values():
             stage.close()
+        self.materials.close()
 
     def step(self, frame: RawFrame) -> RawFrame:
         """One frame through every stage; delayed links give what the frame before left."""
