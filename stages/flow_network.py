@@ -56,6 +56,7 @@ class FlowNetwork:
     def _see(self, rgb: Tensor) -> Past:
         if tuple(rgb.shape[-2:]) != self._size:
             rgb = interpolate(rgb, self._size, mode="bilinear", align_corners=False, antialias=True)
+        rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
     def _both_ways(self, present: Past, past: Past) -> tuple[Tensor, Tensor]:
