@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from warpfuse import exporting
+from warpfuse import exporting, keys
 from warpfuse.engine.bundle import (
     BundleFile,
     find_bundles,
@@ -45,6 +45,7 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
+app.command("keys")(keys.keys)
 _console = Console(stderr=True, highlight=False)
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {

@@ -9,6 +9,7 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.flow import Memory, Past
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.trust import TrustSettings, colour_histogram
 
 
