@@ -97,11 +97,13 @@ class TextPrompt(_Part):
     """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
 
     inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
+    zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
     time_ids  a row of what the UNet takes by that name, where it does
     """
 
     inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
     default_prompt: str = ""
+    zeros_for_none: bool = False
     time_ids: tuple[float, float, float, float, float, float] | None = None
 
 

@@ -66,7 +66,7 @@ def open_prompts(config: GraphConfig, bundle: Bundle, backend: str) -> Prompts:
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
     """The part of the configuration that sampling takes. Raises StyleError for an unknown style."""
     return PredictSettings(
-        conditioning=prompts(config.prompt),
+        conditioning=prompts(config.prompt, config.negative),
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
