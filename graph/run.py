@@ -14,7 +14,7 @@ import zmq
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend
-from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of
+from warpfuse.graph.build import Materials, calls_of, idle_steps, open_prompts, open_stage, settings_of
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.link import Inlet, Outlet
@@ -80,8 +80,9 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     except BaseException:
         prompts.close()
         raise
-    if line:
-        say(line)
+    for note in (line, idle_steps(config, bundle)):
+        if note:
+            say(note)
     say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why})")
     return Materials(config, bundle, size, backend, prompts)
 
