@@ -12,6 +12,7 @@ from torch import Tensor
 
 from warpfuse.engine.bundle_file import Style, TextPrompt
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.streams import settle
 from warpfuse.stages.styles import style_vector
 
 _REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
@@ -75,6 +76,7 @@ class TextPrompts:
             self._tokenizers[name].no_padding()
             self._tokenizers[name].no_truncation()
         self._lock = threading.Lock()
+        self._zeros: Mapping[str, Tensor] | None = None
         self._known: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
 
     def __call__(self, prompt: str, negative: str = "") -> Conditioning:
@@ -82,12 +84,19 @@ class TextPrompts:
         given = self._encoded(prompt or self._about.default_prompt)
         if negative or not self._about.zeros_for_none:
             return Conditioning(given, self._encoded(negative))
-        zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
-        return Conditioning(given, zeros)
+        return Conditioning(given, self._nothing(given))
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
+
+    def _nothing(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Zeros in the shapes of `given`, which are the same for every prompt."""
+        with self._lock:
+            if self._zeros is None:
+                self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
+                settle(self._engine.device)
+            return self._zeros
 
     def _encoded(self, prompt: str) -> Mapping[str, Tensor]:
         with self._lock:
@@ -97,6 +106,7 @@ class TextPrompts:
                 if self._about.time_ids is not None:
                     device = next(iter(encoded.values())).device
                     encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
+                settle(self._engine.device)  # whoever takes it from here works on another stream
                 self._known[prompt] = encoded
             self._known.move_to_end(prompt)
             while len(self._known) > _REMEMBERED:

@@ -284,7 +284,7 @@ def test_control_another_rule_is_another_picture(name, case, changes, made, grap
 @pytest.mark.parametrize("name, steps, idle", [("sd15", 1, True), ("sd15", 2, False), ("lcm", 1, False)])
 def test_one_step_that_does_nothing_is_told(name, steps, idle, made):
     lines, config = [], validate({"bundle": str(made(name).bundle), "steps": steps})
-    prepare(config, (WIDTH, HEIGHT), lines.append).prompts.close()
+    prepare(config, (WIDTH, HEIGHT), lines.append).close()
     assert any("--steps 2 or more" in line for line in lines) == idle
 
 
