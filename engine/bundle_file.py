@@ -181,6 +181,8 @@ class BundleFile(Described):
 
     def _check_steps(self) -> None:
         steps, trained = self.steps, self.levels.train_timesteps
+        if steps.spacing != "even" and trained < _MOST_CALLS:
+            raise ValueError(f"levels.train_timesteps must be {_MOST_CALLS} or more, got {trained}")
         if steps.spacing == "leading" and steps.offset * _MOST_CALLS >= trained:
             raise ValueError(f"steps.offset must be less than train_timesteps / {_MOST_CALLS}, got {steps.offset}")
         if steps.spacing == "lcm" and not _MOST_CALLS <= steps.original_steps <= trained:

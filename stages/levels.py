@@ -135,9 +135,10 @@ def karras_levels(
             f"karras_levels needs 1 <= steps <= n, 0 <= bottom <= top and rho > 0, "
             f"got {steps}, {n}, {bottom}, {top} and {rho}"
         )
-    first, last = (variance_exploding(level_at(table, end)).sigma ** (1 / rho) for end in (top, bottom))
+    lowest = variance_exploding(level_at(table, bottom)).sigma
+    first, last = variance_exploding(level_at(table, top)).sigma ** (1 / rho), lowest ** (1 / rho)
     parts = [(n - steps + k) / (n - 1) if n > 1 else 0.0 for k in range(steps)]
-    sigmas = [(first + part * (last - first)) ** rho for part in parts]
+    sigmas = [max((first + part * (last - first)) ** rho, lowest) for part in parts]  # the root rounds below it
     return tuple(Level(1.0, s, timestep_at(table, s)) for s in sigmas)
 
 

@@ -33,7 +33,7 @@ class Spacing:
     def __post_init__(self) -> None:
         if self.name not in SPACINGS:
             raise ValueError(f"unknown spacing {self.name!r}: one of {', '.join(SPACINGS)}")
-        if not 1 <= self.original_steps <= self.train_timesteps:
+        if self.name == "lcm" and not 1 <= self.original_steps <= self.train_timesteps:
             raise ValueError(f"original_steps must be in [1, {self.train_timesteps}], got {self.original_steps}")
         if not 0 <= self.offset < self.train_timesteps:
             raise ValueError(f"offset must be in [0, {self.train_timesteps - 1}], got {self.offset}")

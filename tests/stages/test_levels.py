@@ -131,6 +131,8 @@ def test_karras_levels_are_evenly_spaced_in_the_seventh_root():
     (only,) = karras_levels(levels(), 1)
     assert only.timestep == 999
     assert karras_levels(levels(), 2, 999, 100, of=5) == found[-2:]
+    for bottom in range(100):
+        assert karras_levels(levels(), 4, 999, bottom)[-1].sigma >= variance_exploding(levels()[bottom]).sigma
 
 
 def test_zero_terminal_leaves_the_first_level_and_empties_the_last():

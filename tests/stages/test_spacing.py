@@ -104,6 +104,7 @@ def test_out_of_range_is_refused():
         Spacing("leading", offset=1).timesteps(1000)
     with pytest.raises(ValueError, match="offset must be in"):
         Spacing("leading", offset=1000)
+    assert Spacing("trailing", train_timesteps=20).timesteps(4) == (19, 14, 9, 4)  # original_steps is lcm's alone
     for original in (0, 1001):
         with pytest.raises(ValueError, match="original_steps"):
             Spacing("lcm", original_steps=original)
