@@ -21,7 +21,7 @@ from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
 
-_LIVE = ("prompt", "strength", "steps", "stages", "pace")
+_LIVE = ("prompt", "loras", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
@@ -89,7 +89,7 @@ class Pipeline:
         return rest
 
     def update(self, **keys: Any) -> None:
-        """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
+        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
         merged = _merged(self._keys, keys)
         config = validate(merged)
         changed = [
@@ -101,7 +101,7 @@ class Pipeline:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
             self._check_structure(config, self._running)
-            self._running.materials.prompts(config.prompt)
+            self._running.materials.prompts(config.prompt, config.loras)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
 

@@ -76,7 +76,7 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     backend, why = choose_backend(config.backend, config.device)
     prompts = open_prompts(config, bundle, backend)
     try:
-        prompts(config.prompt)
+        prompts(config.prompt, config.loras)
     except BaseException:
         prompts.close()
         raise

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from warpfuse.engine.bundle import Bundle, check_place, write_bundle
+from warpfuse.engine.bundle_file import LORA_INPUT
 
 from ..onnx_writing import ExportError
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
+from .live_lora import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora import Lora, merge_lora
 from .networks import Decoder, Encoder, UNet, text_network, time_ids
 from .schedule import sampler_of
@@ -30,25 +32,33 @@ class Request:
     """What is to be made of a checkpoint.
 
     size    (width, height) of the pictures, pixels;  steps: rows of the UNet's batch, and network calls of a frame
+    live    the scales of the LoRAs stay inputs of the networks; else they are merged
     vae     "full", "taesd", or a path
     solver  in the place of the family's own
     check   measure every network and keep going to the end, then refuse
+
+    Raises ExportError for LoRAs that cannot be live together.
     """
 
     size: tuple[int, int]
     steps: int
     loras: Sequence[Lora] = ()
+    live: bool = False
     vae: str = "full"
     dtype: Literal["fp16", "fp32"] = "fp16"
     solver: str | None = None
     prompt: str = ""
     check: bool = False
 
+    def __post_init__(self) -> None:
+        if self.live:
+            live_names(self.loras)
+
 
 def export_checkpoint(
     folder: Path, checkpoint: Checkpoint, request: Request, say: Callable[[str], None] = lambda line: None
 ) -> Bundle:
-    """Write the bundle. LoRAs are merged into `checkpoint`, in place.
+    """Write the bundle. LoRAs are merged into `checkpoint`, or put beside its layers, in place.
 
     say  is told of every network when it is written
 
@@ -67,12 +77,13 @@ def export_checkpoint(
     if not 1 <= request.steps <= MOST_STEPS:
         raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
-    for lora in request.loras:
+    live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
+    for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora)} layers at {lora.scale:g}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            written = _write_all(Path(temporary), checkpoint, vae, request, say)
+            written = _write_all(Path(temporary), checkpoint, vae, live, request, say)
             files: dict[str, bytes | Path] = {
                 name: path for network in written.values() for name, path in network.files.items()
             }
@@ -97,6 +108,7 @@ def export_checkpoint(
                     "default_prompt": request.prompt,
                     "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
                 },
+                loras=live.about,
                 networks={kind: network.path.name for kind, network in written.items()},
                 licence=checkpoint.licence,
                 source=_source(checkpoint, request),
@@ -106,7 +118,12 @@ def export_checkpoint(
 
 
 def _write_all(
-    folder: Path, checkpoint: Checkpoint, vae: nn.Module, request: Request, say: Callable[[str], None]
+    folder: Path,
+    checkpoint: Checkpoint,
+    vae: nn.Module,
+    live: LiveLoras,
+    request: Request,
+    say: Callable[[str], None],
 ) -> dict[str, Written]:
     """Every network, each fed what the one before it gave. Raises ExportError at the end for those that are off."""
     written: dict[str, Written] = {}
@@ -117,13 +134,19 @@ def _write_all(
         one = written[kind] = write_network(path, network.eval(), inputs, outputs, precision, measured=request.check)
         say(_line(kind, one))
 
+    def with_scales(network: nn.Module, scales: Scales | None, inputs: dict[str, Tensor], rows: int) -> nn.Module:
+        if scales is None:
+            return network
+        inputs[LORA_INPUT] = live.typical(rows)
+        return LiveNetwork(network, scales)
+
     width, height = request.size
     rgb = _smooth(1, 3, height, width)
-    encoder, decoder, unet = Encoder(vae), Decoder(vae), UNet(checkpoint.unet)
-    text = text_network(checkpoint)
+    encoder, decoder = Encoder(vae), Decoder(vae)
+    tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
+    text = with_scales(text_network(checkpoint), live.text, tokens, 1)
     with torch.no_grad():
         latent = encoder(rgb)
-        tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
         told = text(*tokens.values())
     context, pooled = told if isinstance(told, tuple) else (told, None)
     of_vae: Precision = "half-weights" if overflows(checkpoint, vae) else "half"
@@ -139,6 +162,7 @@ def _write_all(
     if pooled is not None:
         ids = torch.tensor([time_ids(width, height)])
         inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
+    unet = with_scales(UNet(checkpoint.unet), live.unet, inputs, rows)
     write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
     off = [kind for kind, network in written.items() if not network.agrees]
     if off:
@@ -177,7 +201,8 @@ def _line(kind: str, one: Written) -> str:
 
 
 def _source(checkpoint: Checkpoint, request: Request) -> str:
-    loras = "".join(f", LoRA {lora.path.name} at {lora.scale:g}" for lora in request.loras)
+    how = "live" if request.live else "at"
+    loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
     return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{loras}"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..onnx_writing import ExportError, accept, store_in_half, trace
 from .half import to_half
+from .live_graph import add_after_residual
 
 Precision = Literal["half", "half-with-single-products", "half-weights", "single"]
 """What a network computes in: half precision with islands; with the products before a softmax among the islands; single
@@ -78,6 +79,7 @@ def write_network(
     Raises ExportError: no sound file, or one that is off and not to be measured.
     """
     model = trace(network, inputs, outputs)
+    add_after_residual(model.graph)
     if precision == "half-weights":
         store_in_half(model.graph)
     elif precision != "single":
