@@ -2,8 +2,8 @@
 
     python bench/bench_live_lora.py [--rank 16] [--loras 1] [--size 256x256] [--calls 30]
 
-A random UNet a quarter as wide as SD 1.5's, LoRAs on every attention projection, as most published ones have them. The
-floor of the difference is the arithmetic of the branches as a share of the network's.
+A random UNet a quarter as wide as SD 1.5's, LoRAs on every attention projection, as most published ones have them. Weights
+of the branches as a share of those of their layers: the least that they add to the arithmetic of these layers.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch import nn
 
 from warpfuse.engine.bundle_file import LORA_INPUT
 from warpfuse.export.diffusion import published
-from warpfuse.export.diffusion.live_lora import Branch, LiveNetwork, Scales, _add_branch
+from warpfuse.export.diffusion.live_lora import LiveNetwork, Scales, add_branch
 from warpfuse.export.diffusion.lora import Change
 from warpfuse.export.diffusion.networks import UNet
 from warpfuse.export.diffusion.written import write_network
@@ -55,8 +55,7 @@ def main() -> None:
         scales = Scales()
         for layer in layers:
             parts = [(column, _change(layer, options.rank)) for column in range(options.loras)]
-            layer.add_module("lora", Branch(layer, parts, scales))
-            layer.register_forward_hook(_add_branch)
+            add_branch(layer, parts, scales)
         told = {**inputs, LORA_INPUT: torch.ones(1, options.loras)}
         live = write_network(
             Path(folder) / "live.onnx", LiveNetwork(UNet(network), scales), told, ["output"], "single"

@@ -45,11 +45,13 @@ def _of_branch(name: str) -> bool:
 
 
 def _own(live: onnx.NodeProto) -> str:
-    return next(name for name in live.input if not _of_branch(name))
+    name: str = next(name for name in live.input if not _of_branch(name))
+    return name
 
 
 def _added(live: onnx.NodeProto) -> str:
-    return next(name for name in live.input if _of_branch(name))
+    name: str = next(name for name in live.input if _of_branch(name))
+    return name
 
 
 def _sum(terms: list[str], output: str) -> list[onnx.NodeProto]:

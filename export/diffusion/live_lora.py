@@ -128,9 +128,20 @@ def attach_loras(
         say(f"{lora.path.name}: live as {name!r} in {len(changes)} layers, at {lora.scale:g} unless told otherwise")
     unet, text = Scales(), Scales()
     for layer, changes_of_layer in parts.items():
-        layer.add_module("lora", Branch(layer, changes_of_layer, text if layer in of_text else unet))
-        layer.register_forward_hook(_add_branch)
+        add_branch(layer, changes_of_layer, text if layer in of_text else unet)
     return LiveLoras(tuple(about), unet if parts.keys() - of_text else None, text if of_text else None)
+
+
+def add_branch(layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Scales) -> None:
+    """Make a layer give what it gives and its branch beside it; once a layer.
+
+    parts  (column of the scales, what its LoRA changes), one for each LoRA of the layer
+
+    A hook and not a module in its place: the layer stays the one that others hold and look at.
+    """
+    branch = Branch(layer, parts, scales)
+    layer.add_module("lora", branch)
+    layer.register_forward_hook(lambda _, args, output: output + branch(args[0]))
 
 
 def live_names(loras: Sequence[Lora]) -> list[str]:
@@ -156,12 +167,6 @@ def live_names(loras: Sequence[Lora]) -> list[str]:
             raise ExportError(f"--lora {lora.path.name}:{lora.scale:g}: expected a scale from -{limit} to {limit}")
         names[name] = lora
     return list(names)
-
-
-def _add_branch(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """A forward hook: the layer stays the one that others hold and look at."""
-    added: Tensor = layer.lora(args[0])
-    return output + added
 
 
 def _balanced(change: Change) -> tuple[Tensor, Tensor]:

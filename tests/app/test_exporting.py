@@ -5,7 +5,6 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
-import torch
 from typer.models import TyperInfo
 
 from warpfuse import cli, exporting
