@@ -2,8 +2,8 @@
 
     python bench/bench_live_lora.py [--rank 16] [--loras 1] [--size 256x256] [--calls 30]
 
-A random UNet a quarter as wide as SD 1.5's, LoRAs on every attention projection, as most published ones have them. Weights
-of the branches as a share of those of their layers: the least that they add to the arithmetic of these layers.
+A random UNet a quarter as wide as SD 1.5's, LoRAs on every attention projection, as most published ones have them. The
+weights of the branches as a share of those of their layers are the least that they add to the work of these layers.
 """
 
 import argparse

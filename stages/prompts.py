@@ -13,6 +13,7 @@ from torch import Tensor
 
 from warpfuse.engine.bundle_file import LORA_INPUT, LiveLora, Style, TextPrompt
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.streams import settle
 from warpfuse.stages.loras import lora_scales
 from warpfuse.stages.styles import style_vector
 
@@ -110,6 +111,7 @@ class TextPrompts:
                 if self._about.time_ids is not None:
                     device = next(iter(encoded.values())).device
                     encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
+                settle(self._engine.device)  # whoever takes it from here works on another stream
                 self._known[key] = encoded
             self._known.move_to_end(key)
             while len(self._known) > _REMEMBERED:
