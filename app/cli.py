@@ -105,6 +105,7 @@ def run(
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
     negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 4.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
@@ -123,7 +124,7 @@ def run(
     flags = {
         "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
         "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
-        "workers": workers, "seed": seed, "frames": frames, "threads": threads,
+        "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
     }  # fmt: skip
     config = _configure(graph, flags, settings)
     if stats is not None:
@@ -197,6 +198,8 @@ def bundles() -> None:
             for style, description in about.styles.items():
                 mark = " (default)" if style == about.default_style else ""
                 console.print(f"    {style:<14}{description.about}{mark}", markup=False)
+            for lora in about.loras:
+                console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)
 
 
 @app.command()
@@ -233,12 +236,28 @@ def _configure(
         fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
         if isinstance(fuse, dict):
             fuse.pop("weight", None)
+    in_file = raw.get("loras")
     raw.update({key: value for key, value in flags.items() if value is not None})
+    if flags.get("loras") and isinstance(in_file, dict):
+        raw["loras"] = {**in_file, **flags["loras"]}  # one by one: a flag for one leaves the others as they are
     for assignment in settings or []:
         set_key(raw, assignment)
         if assignment.partition("=")[0].strip() == "stages.fuse.weight":
             raw.pop("fusion", None)
     return validate(raw, where=str(graph) if graph is not None and not flags else "")
+
+
+def _loras(flags: list[str]) -> dict[str, str] | None:
+    """{name: scale}, the scale not yet read; None where no flag was given."""
+    scales = {}
+    for flag in flags:
+        name, equals, scale = flag.rpartition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--lora {flag!r}: expected NAME=SCALE, as in ink=0.7")
+        if name.strip() in scales:
+            raise ConfigError(f"--lora {name.strip()} is given twice; give it once")
+        scales[name.strip()] = scale.strip()
+    return scales or None
 
 
 @contextmanager

@@ -89,6 +89,9 @@ def checkpoint(
     size: Size,
     steps: Annotated[int, typer.Option(min=1, max=8, metavar="K", help="UNet runs a frame, and rows of its batch.")],
     lora: Annotated[list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="Merged in (may be repeated).")] = None,
+    lora_live: Annotated[
+        bool, typer.Option("--lora-live", help="Keep the LoRAs' scales changeable: run --lora NAME=SCALE.")
+    ] = False,
     vae: Annotated[str, typer.Option(metavar="full|taesd|FILE", help="The autoencoder.")] = "full",
     to: To = "onnx",
     gpu: Gpu = None,
@@ -114,6 +117,7 @@ def checkpoint(
         size=(width, height),
         steps=steps,
         loras=[parse_lora(text) for text in lora or ()],
+        live=lora_live,
         vae=vae,
         dtype=cast(Literal["fp16", "bf16", "fp32"], dtype),
         solver=solver,

@@ -113,6 +113,25 @@ class TextPrompt(_Part):
     time_ids: tuple[float, float, float, float, float, float] | None = None
 
 
+LORA_SCALE_LIMIT = 4.0
+"""How strongly a live LoRA may be taken, either way. Styles are made for about 1."""
+
+LORA_INPUT = "lora_scale"
+"""Input of the networks with live LoRAs, float32 [rows, LoRAs]: how strongly a row takes each."""
+
+
+class LiveLora(_Part):
+    """A LoRA whose scale is an input of the networks.
+
+    default  its scale where none is asked for
+    text     whether it changes the text encoder
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+    default: float = Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)
+    text: bool = False
+
+
 class Described(_Part):
     """What `bundle.json` says of every kind of bundle. Unknown keys are errors."""
 
@@ -144,6 +163,7 @@ class BundleFile(Described):
     """`bundle.json` of a diffusion model, as it is on disk: one prompted by named styles, or by text.
 
     size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
+    loras        live ones, in the order of their columns in the input of the networks
     """
 
     kind: Literal["latent-diffusion"]
@@ -160,6 +180,7 @@ class BundleFile(Described):
     default_style: str = ""
     styles: dict[str, Style] = Field(default_factory=dict)
     text: TextPrompt | None = None
+    loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
     networks: dict[Literal["encoder", "unet", "decoder", "text"], str]
 
     @model_validator(mode="after")
@@ -172,7 +193,10 @@ class BundleFile(Described):
             raise ValueError("text and networks.text belong together, one of them is missing")
         if self.text is not None:
             self._check_text(self.text)
+            self._check_loras()
             return self
+        if self.loras:
+            raise ValueError("loras are of a bundle with text, this one has styles")
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
         if len({len(style.vector) for style in self.styles.values()}) != 1:
@@ -196,6 +220,12 @@ class BundleFile(Described):
         unlisted = {one.tokenizer for one in text.inputs.values()} - set(self.files)
         if unlisted:
             raise ValueError(f"{', '.join(sorted(unlisted))} has no sha256 under files")
+
+    def _check_loras(self) -> None:
+        names = [lora.name for lora in self.loras]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"loras: {', '.join(doubled)} is there twice, expected one of each name")
 
 
 class FlowBundleFile(Described):

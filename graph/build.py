@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from warpfuse.engine.bundle import Bundle, load_flow_bundle
@@ -20,6 +21,7 @@ from warpfuse.stages.flow import Flow
 from warpfuse.stages.flow_network import FlowNetwork
 from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
+from warpfuse.stages.loras import check_input
 from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
 from warpfuse.stages.prompts import Prompts, StylePrompts, TextPrompts
@@ -60,15 +62,16 @@ def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Promp
     about = bundle.about
     if about.text is None:
         return StylePrompts(about.styles, about.default_style, config.device)
-    return TextPrompts(
-        engines.open(bundle.network("text")), about.text, {name: bundle.tokenizer(name) for name in about.text.inputs}
-    )
+    engine = engines.open(bundle.network("text"))
+    check_input("text", engine.inputs, about.loras)
+    tokenizers: dict[str, Path] = {name: bundle.tokenizer(name) for name in about.text.inputs}
+    return TextPrompts(engine, about.text, tokenizers, about.loras)
 
 
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
-    """The part of the configuration that sampling takes. Raises StyleError for an unknown style."""
+    """The part of the configuration that sampling takes. Raises StyleError or LoraError for an unknown name."""
     return PredictSettings(
-        conditioning=prompts(config.prompt, config.negative),
+        conditioning=prompts(config.prompt, config.negative, config.loras),
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
@@ -173,9 +176,10 @@ def _spacing(bundle: Bundle) -> Spacing | None:
 
 
 def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
-    sampling = _sampling(m)
+    sampling, unet = _sampling(m), _network("unet", m)
+    check_input("unet", unet.inputs, m.bundle.about.loras)
     return Predict(
-        Denoise(_network("unet", m), sampling),
+        Denoise(unet, sampling),
         sampling,
         predict_settings(m.config, m.prompts),
         m.config.seed,

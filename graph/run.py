@@ -83,7 +83,7 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
         undo.callback(engines.close)
         prompts = open_prompts(config, bundle, engines)
         undo.callback(prompts.close)
-        prompts(config.prompt, config.negative)
+        prompts(config.prompt, config.negative, config.loras)
         undo.pop_all()
     for note in (line, idle_steps(config, bundle)):
         if note:

@@ -3,6 +3,7 @@
 WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
+│   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
 │   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have
@@ -16,6 +17,10 @@ from warpfuse.engine.errors import BadInput, WarpfuseError
 
 class SourceError(BadInput):
     """A source cannot be opened or holds no picture."""
+
+
+class LoraError(BadInput):
+    """A live LoRA the bundle does not have, or a scale out of range."""
 
 
 class SinkError(BadInput):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from warpfuse.engine.bundle import PLANS, Bundle, check_place, write_bundle
+from warpfuse.engine.bundle_file import LORA_INPUT
 
 from ..disk import check_room, told_when_full
 from ..network_files import Written, conclude
@@ -19,6 +20,7 @@ from ..onnx_writing import ExportError
 from ..targets import ONNX_ALONE, Targets
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
+from .live_lora import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora import Lora, merge_lora
 from .networks import Decoder, Encoder, UNet, text_network, time_ids
 from .schedule import sampler_of
@@ -33,14 +35,18 @@ class Request:
     """What is to be made of a checkpoint.
 
     size    (width, height) of the pictures, pixels;  steps: rows of the UNet's batch, and network calls of a frame
+    live    the scales of the LoRAs stay inputs of the networks; else they are merged
     vae     "full", "taesd", or a path
     solver  in the place of the family's own
     check   measure every network, keep going to the end, say the table, then refuse
+
+    Raises ExportError for LoRAs that cannot be live together.
     """
 
     size: tuple[int, int]
     steps: int
     loras: Sequence[Lora] = ()
+    live: bool = False
     vae: str = "full"
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     solver: str | None = None
@@ -48,11 +54,15 @@ class Request:
     check: bool = False
     targets: Targets = ONNX_ALONE
 
+    def __post_init__(self) -> None:
+        if self.live:
+            live_names(self.loras)
+
 
 def export_checkpoint(
     folder: Path, checkpoint: Checkpoint, request: Request, say: Callable[[str], None] = lambda line: None
 ) -> Bundle:
-    """Write the bundle. LoRAs are merged into `checkpoint`, in place.
+    """Write the bundle. LoRAs are merged into `checkpoint`, or put beside its layers, in place.
 
     say  is told of every network when it is written
 
@@ -71,13 +81,14 @@ def export_checkpoint(
     if not 1 <= request.steps <= MOST_STEPS:
         raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
-    for lora in request.loras:
+    live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
+    for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora)} layers at {lora.scale:g}")
     check_room(folder, _weights(checkpoint, vae, request), request.targets)
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            written = _write_all(Path(temporary), checkpoint, vae, request, say)
+            written = _write_all(Path(temporary), checkpoint, vae, live, request, say)
             files: dict[str, bytes | Path] = {
                 name: path for network in written.values() for name, path in network.files.items()
             }
@@ -106,6 +117,7 @@ def export_checkpoint(
                     "zeros_for_none": checkpoint.zeros_for_none,
                     "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
                 },
+                loras=live.about,
                 networks={kind: network.path.name for kind, network in written.items()},
                 licence=checkpoint.licence,
                 source=_source(checkpoint, request),
@@ -113,7 +125,12 @@ def export_checkpoint(
 
 
 def _write_all(
-    folder: Path, checkpoint: Checkpoint, vae: nn.Module, request: Request, say: Callable[[str], None]
+    folder: Path,
+    checkpoint: Checkpoint,
+    vae: nn.Module,
+    live: LiveLoras,
+    request: Request,
+    say: Callable[[str], None],
 ) -> dict[str, Written]:
     """Every network, each fed what the one before it gave. Those that are off are among them where `request.check`."""
     written: dict[str, Written] = {}
@@ -126,13 +143,19 @@ def _write_all(
         )
         say(_line(kind, written[kind], request))
 
+    def with_scales(network: nn.Module, scales: Scales | None, inputs: dict[str, Tensor], rows: int) -> nn.Module:
+        if scales is None:
+            return network
+        inputs[LORA_INPUT] = live.typical(rows)
+        return LiveNetwork(network, scales)
+
     width, height = request.size
     rgb = _smooth(1, 3, height, width)
-    encoder, decoder, unet = Encoder(vae), Decoder(vae), UNet(checkpoint.unet)
-    text = text_network(checkpoint)
+    encoder, decoder = Encoder(vae), Decoder(vae)
+    tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
+    text = with_scales(text_network(checkpoint), live.text, tokens, 1)
     with torch.no_grad():
         latent = encoder(rgb)
-        tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
         told = text(*tokens.values())
     context, pooled = told if isinstance(told, tuple) else (told, None)
     of_vae = _of_vae(checkpoint, vae, request)
@@ -148,6 +171,7 @@ def _write_all(
     if pooled is not None:
         ids = torch.tensor([time_ids(width, height)])
         inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
+    unet = with_scales(UNet(checkpoint.unet), live.unet, inputs, rows)
     write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
     return written
 
@@ -202,7 +226,8 @@ def _line(kind: str, one: Written, request: Request) -> str:
 
 
 def _source(checkpoint: Checkpoint, request: Request) -> str:
-    loras = "".join(f", LoRA {lora.path.name} at {lora.scale:g}" for lora in request.loras)
+    how = "live" if request.live else "at"
+    loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
     return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{loras}"
 
 

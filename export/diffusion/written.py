@@ -17,6 +17,7 @@ from ..onnx_writing import ExportError, accept, compare, reference, store_in_hal
 from ..torch_program import run_program, write_program
 from .bfloat import emulate, raise_opset
 from .half import BFLOAT, HALF, to_half
+from .live_graph import add_after_residual
 
 Precision = Literal[
     "half", "half-with-single-products", "half-weights", "single", "bfloat", "bfloat-with-single-products"
@@ -68,6 +69,7 @@ def write_network(
         raise ExportError(f"{path.name}: torch itself gives no finite numbers. Are the weights whole?")
     allowed = TOLERANCE[precision] * largest
     model = trace(network, inputs, outputs)
+    add_after_residual(model.graph)
     if precision == "half-weights":
         store_in_half(model.graph)
     elif precision != "single":

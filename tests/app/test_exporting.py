@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.models import TyperInfo
 
 from warpfuse import cli, exporting
@@ -114,6 +115,18 @@ def test_a_checkpoint_asked_for_wrongly_is_one_line(command, checkpoint, tmp_pat
     code, _, err = command("export", checkpoint, *(part for option in options.items() for part in option))
     assert code == 2 and says in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_loras_are_kept_live_where_that_is_asked_for(command, checkpoint, tmp_path):
+    options = ("--size", "64x64", "--steps", "1", "-o", tmp_path / "out", "--lora-live")
+    code, _, err = command("export", checkpoint, *options)
+    assert code == 2 and "give --lora FILE.safetensors too" in err and not (tmp_path / "out").exists()
+    halves = {"down": torch.randn(3, 4, 3, 3), "up": torch.randn(32, 3, 1, 1)}
+    save_file({f"lora_unet_conv_in.lora_{half}.weight": halves[half] for half in halves}, tmp_path / "ink.safetensors")
+    code, out, err = command("export", checkpoint, *options, "--lora", f"{tmp_path / 'ink.safetensors'}:0.5")
+    assert (code, err) == (0, "") and "ink.safetensors: live as 'ink' in 1 layers, at 0.5 unless told otherwise" in out
+    (lora,) = load_bundle(str(tmp_path / "out")).about.loras
+    assert (lora.name, lora.default, lora.text) == ("ink", 0.5, False)
 
 
 def test_a_check_that_fails_is_not_zero(command, checkpoint, tmp_path, monkeypatch):
