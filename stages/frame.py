@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+
+if TYPE_CHECKING:  # a process that only captures or shows need not load torch
+    from torch import Tensor
 
 Hold = Literal["", "warp", "repeat"]
 """What is shown in the place of a predicted frame: nothing else, the last picture warped onto it, or as it was."""
@@ -48,7 +50,7 @@ class Frame:
     """
 
     stamp: Stamp
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> "Tensor":
         return self.tensors[name]
