@@ -17,7 +17,7 @@ class RtspServer:
     """gst-rtsp-server with a picture of one colour at /live. `start` after `kill` takes the same port again."""
 
     def __init__(self, account: str = "") -> None:
-        self._account = [account] if account else []
+        self.account = account
         self._port = "0"
         self._process: subprocess.Popen[str] | None = None
 
@@ -32,7 +32,7 @@ class RtspServer:
     def start(self, size: str = "128x96", colour: str = "red") -> None:
         red, green, blue = COLOURS[colour]
         argb = str(0xFF << 24 | red << 16 | green << 8 | blue)
-        command = [_SYSTEM_PYTHON, str(_RTSP), self._port, size, argb, *self._account]
+        command = [_SYSTEM_PYTHON, str(_RTSP), self._port, size, argb, *filter(None, [self.account])]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._port = self._process.stdout.readline().strip()
