@@ -51,7 +51,7 @@ def open(
 
 
 def _connecting(url: str, patience: Patience) -> Connect:
-    address, _, transport = _checked(url).partition("#")
+    address, _, transport = checked(url).partition("#")
     scheme = address.partition(":")[0].lower().removesuffix("s")
     options = {"protocol_whitelist": _NET, **_OPTIONS[scheme]}
     if scheme == "rtsp" and transport:
@@ -62,7 +62,8 @@ def _connecting(url: str, patience: Patience) -> Connect:
     return lambda: StreamSession(address, options, clips=scheme == "http")
 
 
-def _checked(url: str) -> str:
+def checked(url: str) -> str:
+    """The address, if it names a host. Raises SourceError."""
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -78,8 +79,9 @@ class StreamSession:
 
     def __init__(self, url: str, options: dict[str, str], format: str | None = None, *, clips: bool = False) -> None:
         """Connect. With `clips` a stream of known length is one that ends. Raises what FFmpeg raises, or Broken."""
-        # What lies ready is to be had at once, and few pictures suffice to tell what it is; the reader catches up.
-        common = {"fflags": "nobuffer", "probesize": "1000000", "analyzeduration": "1000000"}
+        # Not FFmpeg's "nobuffer": it throws away what was read to tell what the stream is, and with it the first key
+        # picture. What is kept makes nothing late, for the reader catches up.
+        common = {"probesize": "1000000", "analyzeduration": "1000000"}
         self._container = av.open(url, format=format, options={**common, **options})
         try:
             stream = picture_stream(self._container)

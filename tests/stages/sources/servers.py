@@ -1,9 +1,13 @@
 """Real servers for live sources, each a process of its own on a free port of 127.0.0.1."""
 
 import contextlib
+import http.server
+import itertools
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,3 +75,77 @@ def need_ffmpeg() -> str:
     if program is None:
         pytest.skip("no ffmpeg program: apt-get install ffmpeg")
     return program
+
+
+class Sender:
+    """An ffmpeg that sends a picture of one colour to, or offers it at, an address."""
+
+    def __init__(self, *output: str, size: str = "128x96", colour: str = "red", seconds: int = 60) -> None:
+        red, green, blue = COLOURS[colour]
+        source = f"color=0x{red:02x}{green:02x}{blue:02x}:size={size}:rate=25"
+        command = [need_ffmpeg(), "-nostdin", "-loglevel", "error", "-re", "-f", "lavfi", "-i", source]
+        command += ["-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "10"]
+        command += ["-pix_fmt", "yuv420p", *output]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """A port nobody has. Somebody else may take it before it is used; there is no better way for a child's port."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Web:
+    """An HTTP server on a thread: `/video.mjpg` as cameras send it, and the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pictures: list[bytes] = []
+        self.token = ""
+        web = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=str(folder))
+
+            def do_GET(self):
+                if web.token and f"token={web.token}" not in self.path:
+                    self.send_error(401)
+                elif self.path.startswith("/video.mjpg"):
+                    self.send_response(200)
+                    self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+                    self.end_headers()
+                    with contextlib.suppress(OSError):
+                        for jpeg in itertools.cycle(web.pictures):
+                            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                            self.wfile.write(head.encode() + jpeg + b"\r\n")
+                            if web._closing.wait(0.01):
+                                return
+                else:
+                    super().do_GET()
+
+            def log_message(self, *args):
+                pass
+
+            def copyfile(self, source, outputfile):
+                with contextlib.suppress(OSError):  # the reader had enough
+                    super().copyfile(source, outputfile)
+
+        self._closing = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
