@@ -100,7 +100,7 @@ Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set
 @app.command()
 def run(
     graph: GraphFile = None,
-    source: Annotated[str | None, typer.Option(help="A path, rtsp://, rtmp://, http://, or pattern:")] = None,
+    source: Annotated[str | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ...")] = None,
     sink: Annotated[list[str] | None, typer.Option(help="A path, or null: (may be repeated)")] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
@@ -154,8 +154,20 @@ def demo(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+    cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and what they give.")] = False,
+) -> None:
     """What this machine has, what it lacks, and the command that fixes it."""
+    if cameras:
+        from warpfuse import cameras as listing
+
+        found = listing.cameras()
+        if as_json:
+            print(json.dumps({"cameras": listing.to_dict(found)}, indent=1))
+        else:
+            Console().print(listing.table(found))
+        return
     from warpfuse.doctor import examine, table, to_json
 
     findings = examine()

@@ -63,7 +63,7 @@ class Connection:
 
     def __init__(self, now_ns: int, patience: Patience, random: Callable[[], float]) -> None:
         self.state = State.CONNECTING
-        self.reason = ""
+        self.reason = self.remedy = ""
         self.fault: Fault | None = None
         self.reconnects = 0
         self.stalled_ns = 0
@@ -112,7 +112,7 @@ class Connection:
 
     def broken(self, now_ns: int, why: Broken) -> None:
         """The connection could not be made, or broke. `attempt_ns` says when to try again, unless the state is LOST."""
-        self.fault, self.reason = why.fault, str(why)
+        self.fault, self.reason, self.remedy = why.fault, str(why), why.remedy
         self.tries += 1
         self._in_a_row[why.fault] = count = self._in_a_row.get(why.fault, 0) + 1
         if count >= TRIES.get(why.fault, count + 1):
@@ -138,6 +138,10 @@ class Connection:
             return self._seen_ns + round(self._patience.total * _S)
         return self._begun_ns + round(self._patience.first * _S)
 
+    def mute(self, now_ns: int) -> bool:
+        """So long silent that the connection is to be made anew."""
+        return self.state is State.STALLED and self._silent_ns(now_ns) >= self._patience.silence * _S
+
     def stale_ns(self, now_ns: int) -> int:
         """Time without a picture so far, beyond what is usual."""
         return self.stalled_ns + (self._silent_ns(now_ns) if self._had_picture and self.state is not State.LIVE else 0)
@@ -147,7 +151,7 @@ class Connection:
 
     def lose(self, now_ns: int, why: Broken) -> None:
         """It broke, and another try would not help."""
-        self.fault = why.fault
+        self.fault, self.remedy = why.fault, why.remedy
         self._go(now_ns, State.LOST, str(why))
 
     def _go(self, now_ns: int, state: State, reason: str) -> None:

@@ -22,7 +22,7 @@ class Fault(Enum):
 TRIES = {Fault.DENIED: 1, Fault.UNABLE: 1, Fault.UNKNOWN: 4, Fault.FOREIGN: 4}
 """How often in a row a fault may happen before the source is lost; those that are not here: any number of times."""
 
-REMEDIES = {
+_REMEDIES = {
     Fault.DENIED: "Check the user name and password in the address.",
     Fault.UNKNOWN: "Check the path in the address.",
     Fault.FOREIGN: "Check with a player what the address gives.",
@@ -33,11 +33,13 @@ REMEDIES = {
 
 
 class Broken(Exception):
-    """A connection could not be made or broke. `fault` is its class, the text a reason without secrets."""
+    """A connection could not be made or broke. `fault` is its class, the text a reason without secrets, `remedy` what
+    the user can do."""
 
-    def __init__(self, fault: Fault, reason: str) -> None:
+    def __init__(self, fault: Fault, reason: str, remedy: str | None = None) -> None:
         super().__init__(redact(reason))
         self.fault = fault
+        self.remedy = _REMEDIES.get(fault, "") if remedy is None else remedy
 
 
 _DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)

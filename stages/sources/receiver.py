@@ -10,7 +10,7 @@ import av.error
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources.connection import Connection, Patience, State
-from warpfuse.stages.sources.faults import REMEDIES, Broken, Fault, broken
+from warpfuse.stages.sources.faults import Broken, Fault, broken
 from warpfuse.stages.sources.live_times import Pace
 from warpfuse.stages.sources.newest import Newest
 from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
@@ -79,7 +79,9 @@ class Receiver:
         with self._lock:
             now_ns = self._clock()
             self._connection.tick(now_ns)
-            state = self._connection.state
+            state, session = self._connection.state, self._session
+            if session is not None and self._connection.mute(now_ns):
+                session.interrupt()  # what has no timeout of its own is ended from here, and then connected anew
             return state, max(0, self._connection.stalls_ns - now_ns) if state is State.LIVE else 0
 
     @property
@@ -90,8 +92,7 @@ class Receiver:
             if connection.state is not State.LOST:
                 return None
             what = "the source is lost" if connection.ever_live else "the source cannot be reached"
-            remedy = REMEDIES.get(connection.fault, "") if connection.fault is not None else ""
-            return SourceLost(f"{self.shown}: {what}: {connection.reason}. {remedy}".rstrip())
+            return SourceLost(f"{self.shown}: {what}: {connection.reason}. {connection.remedy}".rstrip())
 
     def news(self) -> list[str]:
         """One line for each state change since the last call; not of LOST, which is raised."""
