@@ -21,6 +21,7 @@ FORMATS = {"mjpeg": "MJPG", "mjpg": "MJPG", **{name.lower(): name for name in CO
 _SHAPE = re.compile(r"(?:(\d+)x(\d+))?(?:@([\d.]+(?:/\d+)?))?")
 _EXAMPLE = "camera:0,1280x720@30,mjpeg"
 _ENOUGH_FPS = 24
+_SHOWN = 6  # modes in an error
 _USUAL = (1280, 720)  # without a wish: as large as this at most, for the networks run smaller anyway
 
 
@@ -70,8 +71,10 @@ def choose(wish: Wish, modes: list[Mode]) -> Mode:
         and (wish.fps is None or abs(mode.fps - wish.fps) < Fraction(1, 20))
     ]
     if not fitting:
-        offered = ", ".join(dict.fromkeys(str(mode) for mode in usable)) or "nothing that can be decoded"
-        raise SourceError(f"{wish.path}: the camera does not give what was asked for. It gives: {offered}.")
+        near = sorted(usable, key=lambda mode: _distance(wish, mode))[:_SHOWN]
+        offered = ", ".join(dict.fromkeys(map(str, near))) or "nothing that can be decoded"
+        what = f"{wish.path}: the camera does not give what was asked for. Nearest are: {offered}."
+        raise SourceError(f"{what} All of them: warpfuse doctor --cameras")
 
     def worth(mode: Mode) -> tuple[bool, bool, int, bool, Fraction]:
         moderate = wish.size is not None or (mode.width <= _USUAL[0] and mode.height <= _USUAL[1])
@@ -79,6 +82,13 @@ def choose(wish: Wish, modes: list[Mode]) -> Mode:
         return mode.fps >= _ENOUGH_FPS, moderate, area, CODECS[mode.format][0] == "rawvideo", mode.fps
 
     return max(fitting, key=worth)
+
+
+def _distance(wish: Wish, mode: Mode) -> tuple[bool, int, Fraction]:
+    """How far a mode is from the wish: another format, then the size, then the rate."""
+    width, height = wish.size or _USUAL
+    rate = abs(mode.fps - wish.fps) if wish.fps is not None else -mode.fps
+    return wish.format not in (None, mode.format), abs(mode.width - width) + abs(mode.height - height), rate
 
 
 def find(device: Device, devices: list[Device]) -> Path | None:

@@ -12,7 +12,7 @@ import os
 import select
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 import av
 import av.error
 from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange
 
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.session import Nature, Picture
@@ -46,8 +48,13 @@ _STREAMON = ioctl_number(18, 4, reads=False, writes=True)
 _STREAMOFF = ioctl_number(19, 4, reads=False, writes=True)
 _S_PARM = ioctl_number(22, 204, reads=True, writes=True)
 _MMAP, _ANY_FIELD = 1, 0
+_REC709, _JPEG, _ENCODED_709, _FULL_RANGE = 3, 7, 2, 1  # V4L2's numbers
+_BT709, _BT601 = 1, 5  # FFmpeg's
 _DAMAGED, _CLOCK_MASK, _MONOTONIC = 0x40, 0xE000, 0x2000
 _BUFFERS = 4
+
+
+Decode = Callable[[bytes], list[VideoFrame]]
 
 
 class CaptureSession:
@@ -61,8 +68,7 @@ class CaptureSession:
         self._fd = -1
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            stride = self._agree(mode)
-            self._decoder = _decoder(mode, stride)
+            self._decoder = self._agree(mode)
             self.nature = Nature(self._rate(mode.fps))
             self._share()
             self._control(_STREAMON, bytearray(struct.pack("<i", CAPTURE)))
@@ -110,16 +116,19 @@ class CaptureSession:
                     os.close(fd)
             self._fd = self._wake = self._waker = -1
 
-    def _agree(self, mode: Mode) -> int:
-        """Set format and size; bytes a row. Raises Broken when the camera takes others instead."""
+    def _agree(self, mode: Mode) -> Decode:
+        """Set format and size; what decodes them. Raises Broken when the camera takes others instead."""
         form = bytearray(208)
         code = struct.unpack("<I", mode.format.encode())[0]
         struct.pack_into("<I4xIIII", form, 0, CAPTURE, mode.width, mode.height, code, _ANY_FIELD)
         self._control(_S_FMT, form)
-        width, height, got, _, stride = struct.unpack_from("<5I", form, 8)
+        width, height, got, _, stride, _, space, _, _, matrix, levels = struct.unpack_from("<11I", form, 8)
         if (width, height, got) != (mode.width, mode.height, code):
             raise Broken(Fault.UNABLE, f"the camera was asked for {mode} and gives {width}x{height} instead", "")
-        return int(stride)
+        # Untagged pictures of many lines would be taken for television's; a camera's are sRGB, and coded as BT.601.
+        hd = matrix == _ENCODED_709 or (not matrix and space == _REC709)
+        full = levels == _FULL_RANGE or (not levels and space == _JPEG)
+        return _decoder(mode, stride, _BT709 if hd else _BT601, int(ColorRange.JPEG if full else ColorRange.MPEG))
 
     def _rate(self, fps: Fraction) -> Fraction:
         """Set the rate; what the camera says it is now."""
@@ -190,8 +199,10 @@ def _buffer(index: int) -> bytearray:
     return buffer
 
 
-def _decoder(mode: Mode, stride: int) -> Any:
-    """A function from the bytes of a picture to decoded frames; stride: bytes a row of raw pictures, 0: unknown."""
+def _decoder(mode: Mode, stride: int, matrix: int, levels: int) -> Decode:
+    """A function from the bytes of a picture to decoded frames.
+
+    stride  bytes a row of raw pictures, 0: unknown; matrix, levels: FFmpeg's numbers of their colour space and range"""
     name, pixels, bits = CODECS[mode.format]
     context: Any = av.CodecContext.create(name, "r")
     context.thread_count = 1
@@ -199,10 +210,14 @@ def _decoder(mode: Mode, stride: int) -> Any:
     if name == "rawvideo":
         context.width, context.height, context.pix_fmt = mode.width, mode.height, pixels
 
-    def decode(data: bytes) -> list[Any]:
+    def decode(data: bytes) -> list[VideoFrame]:
         if bits in (8, 16, 24) and stride > packed:  # rows are padded
             rows = range(0, stride * mode.height, stride)
             data = b"".join(data[row : row + packed] for row in rows)
-        return list(context.decode(Packet(data)))
+        frames = list(context.decode(Packet(data)))
+        if pixels.startswith(("yu", "uy", "nv")):
+            for frame in frames:
+                frame.colorspace, frame.color_range = matrix, levels
+        return frames
 
     return decode
