@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from warpfuse import exporting
+from warpfuse.benchmark.command import bench
 from warpfuse.engine.bundle import (
     BundleFile,
     find_bundles,
@@ -46,6 +47,7 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
+app.command()(bench)
 _console = Console(stderr=True, highlight=False)
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {
@@ -104,6 +106,7 @@ def run(
     sink: Annotated[list[str] | None, typer.Option(help="A path, or null: (may be repeated)")] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 4.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
@@ -120,9 +123,9 @@ def run(
 ) -> int:
     """Restyle a video."""
     flags = {
-        "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "steps": steps, "strength": strength,
-        "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device, "workers": workers,
-        "seed": seed, "frames": frames, "threads": threads,
+        "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
+        "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
+        "workers": workers, "seed": seed, "frames": frames, "threads": threads,
     }  # fmt: skip
     config = _configure(graph, flags, settings)
     if stats is not None:

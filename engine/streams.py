@@ -4,7 +4,8 @@ nothing.
 Nobody synchronises a stream on the path of a frame. A reader waits for its producer on the device, by an event.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,17 +48,33 @@ def on(stream: Stream) -> Iterator[None]:
 
 
 def hand_over(x: Tensor, to: Stream) -> Tensor:
-    """Let `to` read x, which the current stream has written. Returns x.
-
-    Without the event `to` reads before x is written. Without record_stream the allocator, which knows of the stream x
-    was made on alone, gives the memory to somebody else as soon as the last reference is gone, while `to` still reads
-    it.
-    """
-    if isinstance(to, NoStream):
-        return x
-    to.wait_event(torch.cuda.current_stream(x.device).record_event())
-    x.record_stream(to)
+    """Let `to` read x, which the current stream has written. Returns x. It is `wrote` and `reads` in one."""
+    reads((x,), wrote(x.device), to)
     return x
+
+
+def wrote(device: str | torch.device) -> torch.cuda.Event | None:
+    """An event behind all that the current stream was given until now; None on a CPU.
+
+    It travels with what was written, and the reader waits for it when it takes the frame: a wait that the writer put
+    into the reader's stream would stand in front of the work of earlier frames.
+    """
+    return torch.cuda.current_stream(device).record_event() if _is_cuda(device) else None
+
+
+def reads(tensors: Iterable[Tensor], event: torch.cuda.Event | None, by: Stream) -> None:
+    """Before `by` reads tensors that were written before `event`.
+
+    Without the event `by` reads before they are written. Without record_stream the allocator, which knows of the stream
+    a tensor was made on alone, gives the memory to somebody else as soon as the last reference is gone, while `by`
+    still reads it.
+    """
+    if event is None or isinstance(by, NoStream):
+        return
+    by.wait_event(event)
+    for tensor in tensors:
+        if tensor.is_cuda:
+            tensor.record_stream(by)
 
 
 def hand_back(by: Stream) -> None:
@@ -68,6 +85,35 @@ def hand_back(by: Stream) -> None:
     """
     if not isinstance(by, NoStream):
         torch.cuda.current_stream(by.device).wait_stream(by)
+
+
+def settle(device: str) -> None:
+    """Wait for all work on the device. When a graph is opened, before its threads start; never on a frame's path."""
+    if _is_cuda(device):
+        torch.cuda.synchronize(device)
+
+
+class DeviceClock:
+    """Durations of work on the current stream, told when they are over: nobody waits for them."""
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+        self._begun: torch.cuda.Event | None = None
+
+    def begin(self) -> None:
+        """The work starts here."""
+        self._begun = _timing_event()
+
+    def end(self) -> None:
+        """It ends here."""
+        assert self._begun is not None
+        self._spans.append((self._begun, _timing_event()))
+
+    def over(self) -> Iterator[int]:
+        """Nanoseconds of each piece of work that is over and was not told before, in their order."""
+        while self._spans and self._spans[0][1].query():  # type: ignore[no-untyped-call]
+            begun, ended = self._spans.popleft()
+            yield int(begun.elapsed_time(ended) * 1e6)
 
 
 class UploadRing:
@@ -129,5 +175,11 @@ class DownloadRing:
         return Landing(host, done)
 
 
-def _is_cuda(device: str) -> bool:
+def _timing_event() -> torch.cuda.Event:
+    event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def _is_cuda(device: str | torch.device) -> bool:
     return torch.device(device).type == "cuda"

@@ -8,8 +8,8 @@ from typing import Any
 
 from warpfuse.engine.bundle import Bundle, load_flow_bundle
 from warpfuse.engine.contract import Engine
-from warpfuse.engine.open import open_engine
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.engines import Engines, shapes_of
 from warpfuse.graph.plan import NodePlan
 from warpfuse.stages.compose_motion import ComposeMotion
 from warpfuse.stages.decode import Decode
@@ -24,8 +24,9 @@ from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
 from warpfuse.stages.prompts import Prompts, StylePrompts, TextPrompts
 from warpfuse.stages.pull import PullLatents, PullPictures
-from warpfuse.stages.sampling import Level
+from warpfuse.stages.sampling import CLEAN, Level
 from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.spacing import Spacing
 from warpfuse.stages.stage import Stage
 from warpfuse.stages.upload import Upload
 from warpfuse.stages.warp import Warp
@@ -35,18 +36,18 @@ DIS = "dis"  # the flow that needs no bundle
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What stages are built from: the configuration, the verified bundle, the size, and the backend truly in use."""
+    """What stages are built from: the configuration, the verified bundle, the size, and who opens its networks."""
 
     config: GraphConfig
     bundle: Bundle
     size: tuple[int, int]
-    backend: str
+    engines: Engines
     prompts: Prompts
 
-    @property
-    def threads(self) -> int:
-        """Cores the run may use."""
-        return self.config.threads or usable_cores()
+    def close(self) -> None:
+        """Stop building, close what turns prompts into tensors. After the stages."""
+        self.engines.close()
+        self.prompts.close()
 
 
 def usable_cores() -> int:
@@ -54,19 +55,20 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_prompts(config: GraphConfig, bundle: Bundle, backend: str) -> Prompts:
+def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
     """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened."""
     about = bundle.about
     if about.text is None:
         return StylePrompts(about.styles, about.default_style, config.device)
-    engine = open_engine(bundle.network("text"), backend, config.device, threads=config.threads or usable_cores())
-    return TextPrompts(engine, about.text, {name: bundle.tokenizer(name) for name in about.text.inputs})
+    return TextPrompts(
+        engines.open(bundle.network("text")), about.text, {name: bundle.tokenizer(name) for name in about.text.inputs}
+    )
 
 
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
     """The part of the configuration that sampling takes. Raises StyleError for an unknown style."""
     return PredictSettings(
-        conditioning=prompts(config.prompt),
+        conditioning=prompts(config.prompt, config.negative),
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
@@ -93,9 +95,26 @@ def open_stage(node: NodePlan, materials: Materials) -> Stage:
     return _BUILDERS[node.kind](materials)
 
 
+def idle_steps(config: GraphConfig, bundle: Bundle) -> str | None:
+    """What to say where the steps asked for leave the picture as it is, with the remedy; None where they do not."""
+    spacing = _spacing(bundle)
+    if config.steps > 1 or spacing is None or not spacing.one_step_is_idle:
+        return None
+    return (
+        f"steps 1: the sampler of this bundle ({spacing.name}) puts its one step where next to no noise is, so the"
+        " picture stays the source. Use --steps 2 or more"
+    )
+
+
 def calls_of(materials: Materials) -> int:
     """Network calls of a frame: its steps, or more where a solver asks twice a step."""
     return _sampling(materials).calls(materials.config.steps)
+
+
+def rows_of(materials: Materials) -> int:
+    """Rows of a network call: one, or those of a stream batch; twice as many where guidance asks about each twice."""
+    options = materials.config.stages.predict
+    return (calls_of(materials) if options.stream else 1) * (2 if options.guidance == "full" else 1)
 
 
 def _upload(m: Materials) -> Stage:
@@ -109,8 +128,7 @@ def _encode(m: Materials) -> Stage:
 def _flow(m: Materials) -> Stage:
     if m.config.flow == DIS:
         return Flow(m.config.stages.flow)
-    engine = open_engine(load_flow_bundle(m.config.flow).network(), m.backend, m.config.device, threads=m.threads)
-    return FlowNetwork(engine, m.config.stages.flow.trust)
+    return FlowNetwork(m.engines.open(load_flow_bundle(m.config.flow).network()), m.config.stages.flow.trust)
 
 
 def _warp(m: Materials) -> Stage:
@@ -133,15 +151,25 @@ def _sampling(m: Materials) -> Sampling:
         "ve": lambda timestep: variance_exploding(level_at(table, timestep)),
         "flow": partial(flow_level, train_timesteps=schedule.train_timesteps, shift=schedule.shift),
     }
+    steps = about.steps
     return Sampling(
         prediction=about.prediction,
         solver=solver,
         level_of=level_of[solver.space],
         karras=table if about.solver.karras and solver.space == "ve" else None,
-        top=about.steps.top,
-        floor=about.steps.floor,
+        top=steps.top,
+        floor=steps.floor,
         strength_scales_style=about.strength_scales_style,
+        spacing=_spacing(m.bundle),
+        end=CLEAN if steps.end == "clean" else level_of[solver.space](0.0),
     )
+
+
+def _spacing(bundle: Bundle) -> Spacing | None:
+    steps = bundle.about.steps
+    if steps.spacing == "even":
+        return None
+    return Spacing(steps.spacing, bundle.about.levels.train_timesteps, steps.offset, steps.original_steps)
 
 
 def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
@@ -199,4 +227,5 @@ _BUILDERS: dict[str, Callable[[Materials], Stage]] = {
 
 
 def _network(kind: Any, m: Materials) -> Engine:
-    return open_engine(m.bundle.network(kind), m.backend, m.config.device, threads=m.threads)
+    shapes = shapes_of(m.bundle.about, kind, m.size, rows_of(m), m.config.device)
+    return m.engines.open(m.bundle.network(kind), shapes)

@@ -1,5 +1,6 @@
 """A graph fed by the caller: pictures pushed in, styled pictures returned."""
 
+import logging
 import queue
 import threading
 from dataclasses import replace
@@ -21,7 +22,9 @@ from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
 
-_LIVE = ("prompt", "strength", "steps", "stages", "pace")
+_LOG = logging.getLogger("warpfuse")
+
+_LIVE = ("prompt", "negative", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
@@ -101,7 +104,7 @@ class Pipeline:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
             self._check_structure(config, self._running)
-            self._running.materials.prompts(config.prompt)
+            self._running.materials.prompts(config.prompt, config.negative)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
 
@@ -129,9 +132,10 @@ class Pipeline:
             return running.wait()
         finally:
             running.close()
+            running.materials.close()
 
     def _open(self, shape: tuple[int, int]) -> Running:
-        materials = prepare(self._config, shape, say=lambda line: None)
+        materials = prepare(self._config, shape, say=_LOG.info)
         config = self._config.model_copy(update=_ENDS)
         source = _PushSource(self._in, shape)
         running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
@@ -139,6 +143,7 @@ class Pipeline:
             running.open(lambda _: _ReturnSink(self._out))
         except BaseException:
             running.close()
+            materials.close()
             raise
         self._running = running
         self._filling = running.calls - 1 if config.stages.predict.stream else 0

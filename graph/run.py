@@ -13,9 +13,11 @@ import zmq
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.engine.open import choose_backend
-from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of
+from warpfuse.engine.open import choose_backend, upgrade_of
+from warpfuse.engine.streams import settle
+from warpfuse.graph.build import Materials, calls_of, idle_steps, open_prompts, open_stage, settings_of, usable_cores
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.engines import Engines
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.meters import FrameCounts, Meter, Stats
@@ -59,6 +61,7 @@ def run(
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), say)
     with contextlib.ExitStack() as undo:
+        undo.callback(materials.close)
         source = open_source(config.source, size=materials.size, frames=config.frames)
         undo.callback(source.close)
         running = Running(materials, source, stop or threading.Event())
@@ -76,16 +79,20 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     bundle = load_bundle(config.bundle)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     backend, why = choose_backend(config.backend, config.device)
-    prompts = open_prompts(config, bundle, backend)
-    try:
-        prompts(config.prompt)
-    except BaseException:
-        prompts.close()
-        raise
-    if line:
-        say(line)
-    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why})")
-    return Materials(config, bundle, size, backend, prompts)
+    upgrade = upgrade_of(config.backend, backend, config.device)
+    engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
+    with contextlib.ExitStack() as undo:
+        undo.callback(engines.close)
+        prompts = open_prompts(config, bundle, engines)
+        undo.callback(prompts.close)
+        prompts(config.prompt, config.negative)
+        undo.pop_all()
+    for note in (line, idle_steps(config, bundle)):
+        if note:
+            say(note)
+    then = f"; {upgrade} is built meanwhile" if upgrade else ""
+    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
+    return Materials(config, bundle, size, engines, prompts)
 
 
 @dataclass
@@ -117,10 +124,11 @@ class Running:
         """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
         # Stages have a thread each: torch's own pool in every one of them would oversubscribe the cores.
         torch.set_num_threads(1)
-        cv2.setNumThreads(self.materials.threads)
+        cv2.setNumThreads(self.materials.engines.threads)
         with contextlib.ExitStack() as undo:
             runners = [self._runner(node, sink_for, undo) for node in self.plan.nodes]
             undo.pop_all()
+        settle(self.materials.config.device)
         self._connect(runners)
         self.runners = runners
         for runner in self.runners:
@@ -151,7 +159,6 @@ class Running:
         for runner in self.runners:
             runner.join()
             runner.disconnect()
-        self.materials.prompts.close()
         self._context.term()
 
     @property
@@ -174,7 +181,10 @@ class Running:
         undo.callback(stage.close)
         picker = settings_of(node.kind, self.materials.prompts)
         judge = self._pacer if node.kind == "upload" else None
-        return StageRunner(node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge)
+        device = self.materials.config.device
+        return StageRunner(
+            node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge, device=device
+        )
 
     def _connect(self, runners: Sequence[Runner]) -> None:
         epoch = next(_epochs)
@@ -212,7 +222,7 @@ class Running:
             latency=sinks[0].latency if sinks else Meter(),
             stages={runner.stage_name: runner.meter for runner in self.runners},
             links={o.plan.name: {"sent": o.sent, "peak": o.peak, "slots": o.plan.slots} for o in outlets},
-            backend=self.materials.backend,
+            backend=self.materials.engines.in_use,
             device=config.device,
             bundle=self.materials.bundle.about.name,
             size=self.materials.size,

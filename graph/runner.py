@@ -15,11 +15,12 @@ from typing import Any
 
 import zmq
 
+from warpfuse.engine.streams import DeviceClock, NoStream, new_stream, on, reads, wrote
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.settings import SettingsBook
-from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.stage import Delaying, Sink, Source, Stage
 
 Clock = Callable[[], int]
@@ -209,6 +210,7 @@ class StageRunner(Runner):
 
     settings_of  picks the stage's own settings out of a version of the book; None for a stage that has none
     pacer        judges the frames before the stage sees them; the meter leaves out those that are held
+    device       where the stage works: on a card, on a CUDA stream of its own
     """
 
     def __init__(
@@ -221,18 +223,29 @@ class StageRunner(Runner):
         book: SettingsBook,
         settings_of: Callable[[Any], Any] | None,
         pacer: Pacer | None = None,
+        device: str = "cpu",
     ) -> None:
         super().__init__(name, clock, first_error)
         self._stage = stage
+        self._device = device
+        self._stream = new_stream(device)
+        self._device_clock = None if isinstance(self._stream, NoStream) else DeviceClock()
         self._pacer = pacer
         self._book = book
         self._settings_of = settings_of
         self._version = 0
 
     def _work(self) -> None:
+        with on(self._stream):
+            self._call_for_every_frame()
+            if isinstance(self._stage, Delaying):
+                while (late := self._stage.flush()) is not None:
+                    self._deliver(late.stamp.seq, self._written(late))
+
+    def _call_for_every_frame(self) -> None:
         leading = next(i for i, inlet in enumerate(self.inlets) if not inlet.plan.delay)
         while self._gather():
-            frames = [inlet.take() for inlet in self.inlets]
+            frames = [self._read(inlet.take()) for inlet in self.inlets]
             stamp = frames[leading].stamp
             if stamp.settings != self._version:
                 self._version = stamp.settings
@@ -241,17 +254,39 @@ class StageRunner(Runner):
             begun = self._clock()
             if self._pacer is not None:
                 frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
-            out = self._stage(*frames)
-            if not stamp.hold:
-                self.meter.record(self._clock() - begun)
+            out = self._timed(frames, begun, metered=not stamp.hold)
             self.frames += 1
             for inlet in self.inlets:
                 inlet.done()
             if out is not None:
-                self._deliver(out.stamp.seq, out)
-        if isinstance(self._stage, Delaying):
-            while (late := self._stage.flush()) is not None:
-                self._deliver(late.stamp.seq, late)
+                self._deliver(out.stamp.seq, self._written(out))
+
+    def _timed(self, frames: Sequence[Any], begun: int, *, metered: bool) -> Any:
+        """Call the stage. On a card its time is the device's own, known some frames later; the call only launches."""
+        clock = self._device_clock
+        if clock is None:
+            out = self._stage(*frames)
+            if metered:
+                self.meter.record(self._clock() - begun)
+            return out
+        if metered:
+            clock.begin()
+        out = self._stage(*frames)
+        if metered:
+            clock.end()
+        for duration_ns in clock.over():
+            self.meter.record(duration_ns)
+        return out
+
+    def _read(self, frame: Any) -> Any:
+        if isinstance(frame, Frame):
+            reads(frame.tensors.values(), frame.ready, self._stream)
+        return frame
+
+    def _written(self, out: Any) -> Any:
+        if isinstance(self._stream, NoStream):
+            return out
+        return replace(out, ready=wrote(self._device)) if isinstance(out, Frame) else out
 
     def _close(self, complete: bool) -> None:
         self._stage.close()

@@ -15,7 +15,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.planes import resize_bilinear
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
 from warpfuse.stages.warp import resize_flow, warp
@@ -97,7 +99,7 @@ class Memory(Generic[P]):
         m, coverage = trust(flow, pulled[:, :2], present.rgb, pulled[:, 2:], settings)
         m = m * same_shot(coverage, present.colours, past.colours, settings)
         if m.shape[-2:] != size:
-            m = interpolate(m, size, mode="bilinear", align_corners=False)
+            m = resized(m, size)
         return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
 
     def forget(self) -> None:
@@ -123,6 +125,7 @@ class Flow:
 
     def __init__(self, settings: FlowSettings) -> None:
         self._memory: Memory[GrayPast] = Memory()
+        self._host = Host()
         self.update(settings)
 
     def __call__(self, *frames: Any) -> Frame:
@@ -140,6 +143,7 @@ class Flow:
     def close(self) -> None:
         """Forget the frame before."""
         self._memory.forget()
+        self._host = Host()
 
     def _see(self, rgb: Tensor) -> GrayPast:
         h, w = rgb.shape[-2:]
@@ -147,21 +151,61 @@ class Flow:
         if long_side is not None and max(h, w) > long_side:
             scale = long_side / max(h, w)
             size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
-            rgb = interpolate(rgb, size, mode="area")
+            rgb = resized(rgb, size)
         if min(rgb.shape[-2:]) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
-        return GrayPast(rgb, colour_histogram(rgb), gray_of(rgb))
+        return GrayPast(rgb, colour_histogram(rgb), self._host.gray(luma_of(rgb)))
 
     def _both_ways(self, present: GrayPast, past: GrayPast) -> tuple[Tensor, Tensor]:
-        device = present.rgb.device
-        flow = dis_flow(self._dis, present.gray, past.gray).to(device)
-        return flow, dis_flow(self._dis, past.gray, present.gray).to(device)
+        there = dis_flow(self._dis, present.gray, past.gray)
+        back = dis_flow(self._dis, past.gray, present.gray)
+        return self._host.flows(there, back, present.rgb.device)
 
 
-def gray_of(rgb: Tensor) -> Gray:
-    """[1, 3, h, w] in [0, 1] -> uint8 [h, w] on the host, BT.601 luma. Waits for the device."""
+class Host:
+    """The way to the host, where DIS runs, and back: pinned memory on a card, nothing on a CPU.
+
+    The calling thread waits for its own copy down, by its event; the way up waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._down: tuple[tuple[int, ...], DownloadRing] | None = None
+        self._up: tuple[tuple[int, ...], UploadRing] | None = None
+
+    def gray(self, luma: Tensor) -> Gray:
+        """uint8 [h, w], copied out of the ring: the next frame is compared with it."""
+        if not luma.is_cuda:
+            return np.asarray(luma.numpy())
+        shape = tuple(luma.shape)
+        if self._down is None or self._down[0] != shape:
+            self._down = shape, DownloadRing(shape, luma.dtype, str(luma.device))
+        return self._down[1].download(luma).wait().numpy().copy()
+
+    def flows(self, there: Tensor, back: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Both flows [1, 2, h, w] on the device, as tensors of their own."""
+        if device.type == "cpu":
+            return there, back
+        both = torch.cat((there, back))
+        shape = tuple(both.shape)
+        if self._up is None or self._up[0] != shape:
+            self._up = shape, UploadRing(shape, both.dtype, str(device))
+        on_device = self._up[1].upload(both).clone()
+        return on_device[:1], on_device[1:]
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[1, c, h, w] -> [1, c, *size], bilinear; below half the size by the mean over an area, or it would alias."""
+    if min(size[0] / x.shape[-2], size[1] / x.shape[-1]) < 0.5:
+        return interpolate(x, size, mode="area")
+    if x.device.type == "cpu":
+        return resize_bilinear(x, size)
+    return interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def luma_of(rgb: Tensor) -> Tensor:
+    """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device."""
     luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
-    return np.asarray((luma * 255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy())
+    return (luma * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def open_dis(preset: Preset) -> Any:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 Hold = Literal["", "warp", "repeat"]
@@ -47,10 +48,13 @@ class Frame:
     """Named tensors of one frame on one device, each [1, c, h, w] float32 unless its producer says otherwise.
 
     Read-only by agreement: a link hands the same tensors to every reader.
+
+    ready  on a card: the event behind the work that writes the tensors; a reader's stream waits for it
     """
 
     stamp: Stamp
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    ready: torch.cuda.Event | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from warpfuse.engine.bundle_file import Style, TextPrompt
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.streams import settle
 from warpfuse.stages.styles import style_vector
 
 _REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
@@ -28,34 +29,38 @@ class Conditioning:
 class Prompts(Protocol):
     """Turns prompts into conditioning. Thread-safe; what was asked lately is remembered."""
 
-    def __call__(self, prompt: str) -> Conditioning:
-        """Raises StyleError for a prompt that names nothing known."""
+    def __call__(self, prompt: str, negative: str = "") -> Conditioning:
+        """What pulls, and what is pulled away from. Raises StyleError for a prompt that names nothing known."""
 
     def close(self) -> None:
         """Give back what is held."""
 
 
 class StylePrompts:
-    """Named styles and blends of them: "style" [1, n]. Unconditional is the zero vector."""
+    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector."""
 
     def __init__(self, styles: Mapping[str, Style], default: str, device: str) -> None:
         self._vectors: dict[str, Sequence[float]] = {name: style.vector for name, style in styles.items()}
         self._default = default
         self._device = device
 
-    def __call__(self, prompt: str) -> Conditioning:
+    def __call__(self, prompt: str, negative: str = "") -> Conditioning:
         """The weighted mean of the styles' vectors."""
-        style = torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
-        return Conditioning({"style": style}, {"style": torch.zeros_like(style)})
+        style = self._style(prompt)
+        return Conditioning({"style": style}, {"style": self._style(negative) if negative else torch.zeros_like(style)})
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _style(self, prompt: str) -> Tensor:
+        return torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
 
 
 class TextPrompts:
     """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
 
-    Unconditional is the empty prompt. Owns the engine and closes it.
+    Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
+    which are the picture's). Owns the engine and closes it.
 
     tokenizers  input of the encoder -> file of its tokenizer
     """
@@ -71,15 +76,27 @@ class TextPrompts:
             self._tokenizers[name].no_padding()
             self._tokenizers[name].no_truncation()
         self._lock = threading.Lock()
+        self._zeros: Mapping[str, Tensor] | None = None
         self._known: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
 
-    def __call__(self, prompt: str) -> Conditioning:
-        """Run the encoder, unless the prompt is remembered."""
-        return Conditioning(self._encoded(prompt or self._about.default_prompt), self._encoded(""))
+    def __call__(self, prompt: str, negative: str = "") -> Conditioning:
+        """Run the encoder, unless the prompts are remembered."""
+        given = self._encoded(prompt or self._about.default_prompt)
+        if negative or not self._about.zeros_for_none:
+            return Conditioning(given, self._encoded(negative))
+        return Conditioning(given, self._nothing(given))
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
+
+    def _nothing(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Zeros in the shapes of `given`, which are the same for every prompt."""
+        with self._lock:
+            if self._zeros is None:
+                self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
+                settle(self._engine.device)
+            return self._zeros
 
     def _encoded(self, prompt: str) -> Mapping[str, Tensor]:
         with self._lock:
@@ -89,6 +106,7 @@ class TextPrompts:
                 if self._about.time_ids is not None:
                     device = next(iter(encoded.values())).device
                     encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
+                settle(self._engine.device)  # whoever takes it from here works on another stream
                 self._known[prompt] = encoded
             self._known.move_to_end(prompt)
             while len(self._known) > _REMEMBERED:

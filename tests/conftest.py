@@ -22,6 +22,14 @@ def data():
     return folder
 
 
+@pytest.fixture
+def cuda():
+    """The first card; the test is skipped without one."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device: this law is about streams of a card")
+    return "cuda:0"
+
+
 @pytest.fixture(scope="session")
 def exact_bundle(tmp_path_factory):
     """Folder of the bundle of `tests/graph/exact.py`."""

@@ -95,6 +95,7 @@ def export_checkpoint(
                 text={
                     "inputs": tokenizers,
                     "default_prompt": request.prompt,
+                    "zeros_for_none": checkpoint.zeros_for_none,
                     "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
                 },
                 networks={kind: network.path.name for kind, network in written.items()},

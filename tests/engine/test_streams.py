@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from warpfuse.engine.streams import (
+    DeviceClock,
     DownloadRing,
     NoStream,
     UploadRing,
@@ -135,3 +136,15 @@ def test_rings_carry_pictures_both_ways(cuda):
     for n in range(8):
         picture = torch.full((64, 64, 3), n, dtype=torch.uint8)
         assert torch.equal(down.download(up.upload(picture)).wait(), picture)
+
+
+@pytest.mark.gpu
+def test_time_on_a_card_is_the_cards_and_nobody_waits_for_it(cuda):
+    clock = DeviceClock()
+    clock.begin()
+    slow()
+    clock.end()
+    assert list(clock.over()) == [], "asked at once: it is not over"
+    torch.cuda.synchronize()
+    (duration_ns,) = clock.over()
+    assert duration_ns > 1_000_000 and list(clock.over()) == [], "told once"

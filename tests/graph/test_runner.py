@@ -4,19 +4,23 @@ import itertools
 import threading
 
 import pytest
+import torch
 import zmq
 from machines import Counting, Keeping, Passing
 
+from warpfuse.graph import runner as running
 from warpfuse.graph.link import Inlet, LinkPlan, Outlet
 from warpfuse.graph.runner import FirstError, SinkRunner, SourceRunner, StageRunner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.slots import SlotTable
+from warpfuse.stages.frame import Frame
 
 
 class Rig:
     """A graph from a list of (sender, receiver, port, delay); parts by name."""
 
-    def __init__(self, parts, links, book=None):
+    def __init__(self, parts, links, book=None, device="cpu"):
+        self.device = device
         self.context, self.first_error, self.stop = zmq.Context(), FirstError(), threading.Event()
         self.book = book or SettingsBook("first")
         ticks = itertools.count()
@@ -35,7 +39,8 @@ class Rig:
             return SourceRunner(name, part, clock, self.first_error, stopped=self.stop.is_set, book=self.book)
         if isinstance(part, Keeping):
             return SinkRunner(name, part, clock, self.first_error)
-        return StageRunner(name, part, clock, self.first_error, book=self.book, settings_of=lambda version: version)
+        rest = {"book": self.book, "settings_of": lambda version: version, "device": self.device}
+        return StageRunner(name, part, clock, self.first_error, **rest)
 
     def run(self):
         for runner in self.runners.values():
@@ -172,3 +177,38 @@ def test_new_settings_reach_every_stage_before_the_same_frame():
     source.read = read_and_change
     rig.run()
     assert stages["a"].settings == stages["b"].settings == [(13, "second")]
+
+
+class Writing(Passing):
+    """Writes the number of a frame, late, into memory that held -1."""
+
+    def __call__(self, frame):
+        x = torch.full((1 << 20,), -1.0, device="cuda:0")
+        torch.cuda._sleep(20_000_000)
+        return Frame(frame.stamp, {"x": x.fill_(float(frame.stamp.seq))})
+
+
+class Reading(Passing):
+    """Counts the frames in which not all is their number."""
+
+    def __init__(self):
+        super().__init__()
+        self.torn = torch.zeros((), dtype=torch.int64, device="cuda:0")
+
+    def __call__(self, frame):
+        self.torn += (frame["x"] != float(frame.stamp.seq)).any()
+        return Frame(frame.stamp)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("guarded", [True, False])
+def test_on_a_card_a_stage_reads_what_the_one_before_it_wrote(cuda, guarded, monkeypatch):
+    if not guarded:
+        monkeypatch.setattr(running, "reads", lambda *_: None)
+    reading = Reading()
+    torch.cuda.synchronize()
+    parts = {"source": Counting(12), "a": Writing(), "b": reading, "sink": Keeping()}
+    rig = Rig(parts, LINE, device=cuda).run()
+    assert rig.first_error.error is None
+    torch.cuda.synchronize()
+    assert (int(reading.torn) == 0) if guarded else (int(reading.torn) > 0)  # False guards the test itself

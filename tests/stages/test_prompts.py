@@ -84,6 +84,29 @@ def test_time_ids_are_told_where_the_network_takes_them(text):
     assert "time_ids" not in text()[0]("ink").given
 
 
+def test_without_guidance_to_the_contrary_nothing_is_the_empty_prompt_or_zeros(text):
+    assert ids(text()[0]("ink").unconditional) == [START, END, PAD, PAD, PAD, PAD]
+    prompts, _ = text(zeros_for_none=True, time_ids=(64.0, 96.0, 0.0, 0.0, 64.0, 96.0))
+    found = prompts("ink").unconditional
+    assert ids(found) == [0] * LENGTH
+    assert found["time_ids"].tolist() == [[64, 96, 0, 0, 64, 96]]
+
+
+@pytest.mark.parametrize("zeros_for_none", [True, False])
+def test_a_negative_prompt_takes_the_place_of_nothing(text, zeros_for_none):
+    prompts, _ = text(zeros_for_none=zeros_for_none)
+    found = prompts("ink", "old rain")
+    assert ids(found.given)[1] == WORDS["ink"]
+    assert ids(found.unconditional) == [START, WORDS["old"], WORDS["rain"], END, PAD, PAD]
+
+
+def test_a_negative_style_is_a_style():
+    prompts = StylePrompts({"a": Style(vector=(1.0, 0.0)), "b": Style(vector=(0.0, 1.0))}, "a", "cpu")
+    assert prompts("a", "b").unconditional["style"].tolist() == [[0, 1]]
+    with pytest.raises(StyleError, match="no style called"):
+        prompts("a", "c")
+
+
 def test_styles_are_blended_and_nothing_is_their_zero():
     prompts = StylePrompts({"a": Style(vector=(1.0, 0.0)), "b": Style(vector=(0.0, 1.0))}, "a", "cpu")
     found = prompts("a:3, b")
