@@ -21,8 +21,9 @@ class Stamp:
 
     seq            number of the frame at its source: 0, 1, 2, ... without gaps
     pts_ns         presentation time in nanoseconds from the start of the stream
-    arrived_ns     monotonic clock when the source had it, for latencies
+    arrived_ns     monotonic clock when the source had it, for latencies; 0: as soon as it is read
     discontinuity  the frame does not follow the one before it: a restart or a seek; stateful stages forget
+    stale          the source gives nothing new: this is its last picture once more
     settings       version of the settings this frame is to be processed with
     hold           the networks are spared this frame, and what is shown instead
     """
@@ -31,6 +32,7 @@ class Stamp:
     pts_ns: int
     arrived_ns: int = 0
     discontinuity: bool = False
+    stale: bool = False
     settings: int = 0
     hold: Hold = ""
 

@@ -1,52 +1,75 @@
-"""Run in the guest: three runs of the virtual camera in one device, each read by another program's means."""
+"""Runs in the guest: a real Video4Linux camera is listed, read, unplugged and plugged in again."""
 
 import json
 import sys
-import threading
-from fractions import Fraction
+import types
+from pathlib import Path
 
-import av
-import numpy as np
+# No source needs torch, and to load it takes minutes in an emulated machine; modules on the way name its types.
+torch = types.ModuleType("torch")
+torch.Tensor, torch.cuda = object, types.SimpleNamespace(Event=object)
+sys.modules["torch"] = torch
 
-from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.sinks import check, open_sink
-from warpfuse.stages.sinks.v4l2_output import capability
-from warpfuse.stages.stage import VideoInfo
+from warpfuse import cameras  # noqa: E402
+from warpfuse.stages.errors import SourceError  # noqa: E402
+from warpfuse.stages.sources import open_source, v4l2  # noqa: E402
+from warpfuse.stages.sources.connection import Patience  # noqa: E402
+from warpfuse.stages.sources.faults import Broken  # noqa: E402
+from warpfuse.stages.sources.v4l2 import Mode  # noqa: E402
+from warpfuse.stages.sources.v4l2_capture import CaptureSession  # noqa: E402
 
-SIZE = (320, 240)
-FPS = 10
-COLOUR = (200, 40, 90)
-INFO = VideoInfo(*SIZE, Fraction(FPS), Fraction(1, FPS), live=True)
-
-
-def one_run(pixel_format: str, number: int) -> dict[str, object]:
-    """Write one frame, then none; read the device meanwhile."""
-    url = f"virtualcam:/dev/video10,fps={FPS},format={pixel_format}"
-    check(url)
-    sink = open_sink(url, INFO, SIZE)
-    try:
-        rgb = np.full((SIZE[1], SIZE[0], 3), COLOUR, np.uint8)
-        sink.write(RawFrame(Stamp(number, 0), rgb))
-        with av.open("/dev/video10", format="v4l2") as camera:
-            stream = camera.streams.video[0]
-            frames = []
-            for frame in camera.decode(stream):
-                frames.append([np.frombuffer(memoryview(plane), np.uint8)[:4].tolist() for plane in frame.planes])
-                if len(frames) == 5:  # the sixth and later would be the same: the last picture is held
-                    break
-            seen = {"format": stream.codec_context.pix_fmt, "size": [stream.width, stream.height]}
-    finally:
-        sink.close(True)
-    return {**seen, "planes": frames[-1], "notes": sink.notes}
+PATIENT = Patience(first=20, stall=1, silence=10, least=0.2, most=0.5, total=60)
 
 
-def main() -> None:
-    """Print what was seen as one line of JSON."""
-    runs = [one_run(pixel_format, number) for number, pixel_format in enumerate(("nv12", "yuyv", "nv12"))]
-    after = capability("/dev/video10")
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("wf:")]
-    print("SEEN", json.dumps({"runs": runs, "output": after.output, "card": after.card, "left": left}))
+def told(**facts):
+    print("fact " + json.dumps(facts), flush=True)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def bars(frame):
+    """Colours of the eight bars, from the lower part, which no text covers."""
+    height, width, _ = frame.rgb.shape
+    rows = slice(height * 7 // 10, height * 9 // 10)
+    return [frame.rgb[rows, (2 * k + 1) * width // 16].mean(0).round().tolist() for k in range(8)]
+
+
+(camera,) = cameras.cameras()
+listed = cameras.to_dict([camera])[0]
+told(card=listed["card"], driver=listed["driver"], usual=listed["usual"], modes=len(listed["modes"]))
+
+for form in ("yuyv", "nv12", "rgb3"):
+    source = open_source(f"camera:0,1280x720@10,{form}", frames=2, patience=PATIENT)
+    frames = [source.read() for _ in range(3)]
+    source.close()
+    info = source.info
+    told(form=form, size=[info.width, info.height], fps=str(info.fps), live=info.live, bars=bars(frames[1]),
+         ended=frames[2] is None, later=frames[1].stamp.pts_ns > frames[0].stamp.pts_ns)  # fmt: skip
+
+try:
+    open_source("camera:0,123x45")
+except SourceError as error:
+    told(refused=str(error))
+
+(yuyv,) = [m for m in camera.modes if str(m) == "320x180@30,yuyv"]
+session = CaptureSession(Path("/dev/video0"), yuyv, 5.0)
+busy = None
+try:
+    CaptureSession(Path("/dev/video0"), Mode("YUYV", 640, 360, yuyv.fps), 5.0).close()
+except Broken as error:
+    busy = str(error)
+session.close()
+told(busy=busy, again=[str(d.path) for d in v4l2.devices()])
+
+source = open_source("camera:0,320x180@30,yuyv", size=(160, 90), patience=PATIENT)
+source.read()
+driver = Path("/sys/bus/platform/drivers/vivid")
+(device,) = [link.name for link in driver.glob("vivid*") if link.is_symlink()]
+(driver / "unbind").write_text(device)  # what pulling the plug is to a driver
+while source.report()["state"] != "reconnecting":
+    held = source.read()
+told(unplugged=source.report()["last_fault"], held=held.stamp.stale)
+(driver / "bind").write_text(device)
+while (frame := source.read()).stamp.stale:
+    pass
+told(back=frame.stamp.discontinuity, shape=list(frame.rgb.shape), reconnects=source.report()["reconnects"],
+     news=source.news())  # fmt: skip
+source.close()

@@ -10,8 +10,6 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 import machine
 
-import warpfuse
-
 COLOUR = np.array((200, 40, 90))
 
 
@@ -26,13 +24,11 @@ def yuv(rgb: np.ndarray) -> list[float]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("exclusive_caps", [0, 1])
 def test_three_runs_in_a_row_are_seen_as_a_camera(exclusive_caps: int, tmp_path: Path) -> None:
-    machine.require()
-    script = Path(__file__).with_name("guest_camera.py")
-    package = Path(warpfuse.__file__).parent.parent
-    command = f"cd /tmp; PYTHONPATH={package} PYTHONDONTWRITEBYTECODE=1 {sys.executable} {script}"
-    finished = machine.run(command, tmp_path, exclusive_caps)
-    assert finished.code == 0, finished.output[-2000:]
-    seen = json.loads(finished.output.split("SEEN ", 1)[1].splitlines()[0])
+    module = f"devices=1 video_nr=10 card_label=VCam exclusive_caps={exclusive_caps} max_buffers=4"
+    script = Path(__file__).with_name("guest_virtualcam.py")
+    ended = machine.python_in_guest(script, tmp_path, {"v4l2loopback": module})
+    assert ended.rc == 0, ended.output[-2000:]
+    seen = json.loads(ended.output.split("SEEN ", 1)[1].splitlines()[0])
     y, u, v = yuv(COLOUR)
     expected = {"nv12": [[y] * 4, [u, v, u, v]], "yuyv422": [[y, u, y, v]]}
     assert [run["format"] for run in seen["runs"]] == ["nv12", "yuyv422", "nv12"]
