@@ -1,11 +1,11 @@
-"""Where a stream is published and how: `rtsp://host/path#kbps=4000,gop=1`, and what of it may be shown."""
+"""Where a stream is published and how: `rtsp://host/path#kbps=4000,gop=1`."""
 
-import re
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError
 
 CODECS = ("auto", "libx264", "h264_nvenc")
@@ -54,10 +54,10 @@ class Address:
         except ValueError:
             host = None
         if not host:
-            raise SinkError(f"{shown(url)}: no host in it. Write, for example, {_EXAMPLE}.")
+            raise SinkError(f"{redact(url)}: no host in it. Write, for example, {_EXAMPLE}.")
         settings = StreamSettings()
         for part in filter(None, text.split(",")):
-            settings = _with(settings, shown(url), part)
+            settings = _with(settings, redact(url), part)
         return cls(url, settings)
 
 
@@ -81,27 +81,3 @@ def _with(settings: StreamSettings, name: str, part: str) -> StreamSettings:
     if not least <= number <= most:
         raise SinkError(f"{name}: {key} is {value}; it must be from {least:g} to {most:g}.")
     return replace(settings, **{key: number})
-
-
-def shown(url: str) -> str:
-    """The URL as it may be printed: scheme, host and port. User, password, path (an RTMP key) and query are not."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*", url)
-    if not host or scheme is None:
-        return "<address>"
-    return f"{scheme[0].lower()}://{host}{f':{port}' if port else ''}/..."
-
-
-def without(text: str, url: str) -> str:
-    """`text` on one line, with every part of `url` that may be secret blotted out."""
-    parts = urlsplit(url)
-    secrets = {url, url.partition("?")[0], parts.netloc, parts.netloc.rpartition("@")[0], parts.password}
-    secrets |= {f"{parts.path}?{parts.query}", parts.path.lstrip("/"), parts.query}
-    secrets |= {piece for piece in re.split(r"[/&=]", f"{parts.path}/{parts.query}") if len(piece) > 3}
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return " ".join(text.split())

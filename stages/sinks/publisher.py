@@ -7,7 +7,8 @@ import time
 from fractions import Fraction
 from typing import Literal
 
-from warpfuse.stages.sinks.address import Address, shown
+from warpfuse.engine.redact import redact
+from warpfuse.stages.sinks.address import Address
 from warpfuse.stages.sinks.backoff import Backoff
 from warpfuse.stages.sinks.live_encoder import LiveEncoder
 from warpfuse.stages.sinks.mailbox import Mailbox
@@ -32,7 +33,7 @@ class Publisher(threading.Thread):
     def __init__(self, address: Address, mailbox: Mailbox, size: tuple[int, int], fps: Fraction) -> None:
         super().__init__(name="wf:publish", daemon=True)
         self._address, self._mailbox, self._size, self._fps = address, mailbox, size, fps
-        self._name = shown(address.url)
+        self._name = redact(address.url)
         self._backoff = Backoff(random.random)
         self._leaving = threading.Event()
         self._changed = threading.Condition()

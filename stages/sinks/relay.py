@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError
-from warpfuse.stages.sinks.address import Address, shown, without
+from warpfuse.stages.sinks.address import Address
 
 _PIPE_BYTES = 1 << 16  # a fraction of a second of video: what lies in it is late
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", None)
@@ -44,7 +45,7 @@ def program_for(url: str) -> Program:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise SinkError(
-            f"{shown(url)}: SRT needs the program ffmpeg, which is not on the PATH (PyAV is built without SRT). "
+            f"{redact(url)}: SRT needs the program ffmpeg, which is not on the PATH (PyAV is built without SRT). "
             "Install it: apt install ffmpeg. Or publish by rtsp:// or rtmp://."
         )
     quiet = ["-hide_banner", "-nostats", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.2"]
@@ -58,7 +59,7 @@ class Relay:
 
     def __init__(self, address: Address) -> None:
         program = program_for(address.url)
-        self._url, self._stall_s = address.url, address.settings.stall
+        self._stall_s = address.settings.stall
         self._process = subprocess.Popen(
             program.command,
             env={**os.environ, **program.environment},
@@ -130,13 +131,13 @@ class Relay:
             return Gone("the peer closed the connection")
         try:
             said = json.loads(lines[-1])
-            return Gone(without(said["error"], self._url), bool(said["final"]))
+            return Gone(redact(said["error"]), bool(said["final"]))
         except (ValueError, KeyError, TypeError):
             for line in lines:
                 for words in _REFUSED:
                     if words in line:
                         return Gone(words, final=True)
-            return Gone(without(lines[-1], self._url))
+            return Gone(redact(lines[-1]))
 
 
 def _is_progress(line: str) -> bool:

@@ -1,8 +1,9 @@
 """A stream published at a server or listener: `rtsp://`, `rtmp://` or `srt://`, H.264 without delay."""
 
+from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.sinks.address import Address, shown
+from warpfuse.stages.sinks.address import Address
 from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.live_encoder import codec_for
 from warpfuse.stages.sinks.mailbox import Mailbox
@@ -20,7 +21,7 @@ def check(url: str, source: str | None = None) -> None:
     """Raise SinkError for an address or setting that is not understood, a missing encoder or program, the source."""
     address = Address.parse(url)
     if source is not None and source.partition("#")[0] == address.url:
-        raise SinkError(f"{shown(url)} is the source as well: publish under another path.")
+        raise SinkError(f"{redact(url)} is the source as well: publish under another path.")
     program_for(address.url)
     codec_for(address.settings.codec)
 
@@ -28,7 +29,7 @@ def check(url: str, source: str | None = None) -> None:
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "StreamSink":
     """Begin to publish; the connection is made behind the caller's back. Raises SinkError, also for odd sizes."""
     check(url)
-    require_even(shown(url), size)
+    require_even(redact(url), size)
     return StreamSink(Address.parse(url), info, size)
 
 
@@ -39,7 +40,7 @@ class StreamSink:
     """
 
     def __init__(self, address: Address, info: VideoInfo, size: tuple[int, int]) -> None:
-        self._name = shown(address.url)
+        self._name = redact(address.url)
         self._encoder = codec_for(address.settings.codec)
         self._playback = Playback(info)
         self._mailbox = Mailbox(size)
