@@ -111,18 +111,18 @@ def watch_rtsp(url: str, _: tuple[int, int], seconds: float, out: Any) -> None:
     seen: Seen = []
     end = time.monotonic() + seconds
     low = {"fflags": "nobuffer", "flags": "low_delay", "probesize": "65536", "analyzeduration": "0"}
-    time.sleep(4)  # there has to be something to see
-    try:
-        with av.open(url, options={**low, "rtsp_transport": "tcp"}, timeout=(15, 3)) as opened:
-            stream = opened.streams.video[0]
-            stream.codec_context.thread_count = 1
-            for frame in opened.decode(stream):
-                luma = frame.reformat(format="gray").to_ndarray()
-                seen.append((time.monotonic(), burnt_code.read(luma)))
-                if time.monotonic() > end:
-                    break
-    except (av.error.FFmpegError, OSError) as error:
-        print(type(error).__name__, error, file=sys.stderr)
+    while not seen and time.monotonic() < end:
+        try:
+            with av.open(url, options={**low, "rtsp_transport": "tcp"}, timeout=(15, 3)) as opened:
+                stream = opened.streams.video[0]
+                stream.codec_context.thread_count = 1
+                for frame in opened.decode(stream):
+                    luma = frame.reformat(format="gray").to_ndarray()
+                    seen.append((time.monotonic(), burnt_code.read(luma)))
+                    if time.monotonic() > end:
+                        break
+        except (av.error.FFmpegError, OSError):
+            time.sleep(0.5)  # nothing is published yet
     out.send(seen)
 
 
@@ -187,10 +187,12 @@ def measure(sink: str, style: str, size: tuple[int, int], fps: int, seconds: flo
         case _:
             url, far, watch = f"page:{port}", f"127.0.0.1:{port}", watch_page
     ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    arguments = (far, size, seconds + 4, theirs)
+    arguments = (far, size, seconds + 10, theirs)
     viewer = multiprocessing.get_context("spawn").Process(target=watch, args=arguments)
     viewer.start()
-    time.sleep(1.5)  # its imports; an RTMP server has to be there first
+    table = {"rtmp": "/proc/net/tcp", "srt": "/proc/net/udp"}.get(sink)
+    while table and f":{port:04X} " not in Path(table).read_text():  # these have to be there first
+        time.sleep(0.1)
     try:
         camera, notes = drive(url, style, size, fps, seconds)
         seen: Seen = ours.recv() if ours.poll(30) else []

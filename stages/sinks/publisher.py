@@ -18,6 +18,7 @@ State = Literal["CONNECTING", "LIVE", "RECONNECTING", "LOST", "CLOSED"]
 
 _CONNECT_S = 10.0
 _TAKE_S = 0.2
+_FIRST_PAUSE_S = 2.0  # until it first stands somebody sits before it and waits
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +73,8 @@ class Publisher(threading.Thread):
                     self._lose(f"{verb}: {why}")
                     return
                 self._to("RECONNECTING" if self.connections else "CONNECTING", str(why))
-                self._leaving.wait(self._backoff.lost(held))
+                pause = self._backoff.lost(held)
+                self._leaving.wait(pause if self.connections else min(pause, _FIRST_PAUSE_S))
             self._to("CLOSED")
         except Exception as error:  # noqa: BLE001  (the thread's end; the next write tells it)
             self._lose(f"{type(error).__name__}: {error}")
