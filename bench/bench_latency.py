@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,13 @@ class Camera:
         self._tick = -1
         rng = np.random.default_rng(0)
         self._scene = cv2.resize(rng.integers(40, 200, (6, 20, 3), np.uint8), (2 * size[0], size[1]))
-        self._begun = time.monotonic()
+        self._begun = 0.0
+        self.watched = threading.Event()  # no picture before there is a viewer
 
     def read(self) -> RawFrame | None:
         """The next picture, with its number burned in."""
+        self.watched.wait()
+        self._begun = self._begun or time.monotonic()
         tick = max(self._tick + 1, int((time.monotonic() - self._begun) * self._fps))
         self.missed += tick - self._tick - 1
         self._tick = tick
@@ -187,14 +191,17 @@ def measure(sink: str, style: str, size: tuple[int, int], fps: int, seconds: flo
         case _:
             url, far, watch = f"page:{port}", f"127.0.0.1:{port}", watch_page
     ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    arguments = (far, size, seconds + 10, theirs)
+    arguments = (far, size, seconds + 6, theirs)
     viewer = multiprocessing.get_context("spawn").Process(target=watch, args=arguments)
-    viewer.start()
-    table = {"rtmp": "/proc/net/tcp", "srt": "/proc/net/udp"}.get(sink)
-    while table and f":{port:04X} " not in Path(table).read_text():  # these have to be there first
-        time.sleep(0.1)
+
+    def watch_now() -> None:
+        viewer.start()
+        table = {"rtmp": "/proc/net/tcp", "srt": "/proc/net/udp"}.get(sink)
+        while table and f":{port:04X} " not in Path(table).read_text():  # these have to be there first
+            time.sleep(0.1)
+
     try:
-        camera, notes = drive(url, style, size, fps, seconds)
+        camera, notes = drive(url, style, size, fps, seconds, watch_now)
         seen: Seen = ours.recv() if ours.poll(30) else []
         viewer.join(10)
     finally:
@@ -207,11 +214,15 @@ def measure(sink: str, style: str, size: tuple[int, int], fps: int, seconds: flo
     return {"sink": sink, "style": style, **figures(camera, seen), "notes": notes}
 
 
-def drive(url: str, style: str, size: tuple[int, int], fps: int, seconds: float) -> tuple[Camera, list[str]]:
+def drive(
+    url: str, style: str, size: tuple[int, int], fps: int, seconds: float, watch: Callable[[], None]
+) -> tuple[Camera, list[str]]:
     """Send pictures for so long, through nothing or through the graph."""
     if style == "empty":
         camera = Camera(size, fps, seconds)
         sink = open_sink(url, camera.info, size)
+        watch()
+        camera.watched.set()
         while (frame := camera.read()) is not None:
             sink.write(frame)
         sink.close(True)
@@ -222,6 +233,8 @@ def drive(url: str, style: str, size: tuple[int, int], fps: int, seconds: float)
     running = Running(materials, camera, threading.Event())
     try:
         running.open(lambda url: BurnIn(open_sink(url, camera.info, materials.size)))
+        watch()
+        camera.watched.set()
         return camera, list(running.wait().warnings)
     finally:
         running.close()
