@@ -47,16 +47,24 @@ class Wish:
             shape = _SHAPE.fullmatch(part)
             if shape is not None and part:
                 size = (int(shape[1]), int(shape[2])) if shape[1] else size
-                fps = Fraction(shape[3]) if shape[3] else fps
+                fps = _rate(url, shape[3]) if shape[3] else fps
             elif part.lower() in FORMATS:
                 form = FORMATS[part.lower()]
             else:
                 near = get_close_matches(part.lower(), FORMATS, 1)
                 hint = f"Did you mean '{near[0]}'?" if near else f"Write {_EXAMPLE}."
                 raise SourceError(f"{url}: '{part}' is neither a size, a rate nor a format. {hint}")
-        if fps is not None and not 0 < fps <= 1000:
-            raise SourceError(f"{url}: the rate is {fps} frames a second; it must be above 0 and at most 1000.")
         return cls(Path(f"/dev/video{int(named)}" if named.isdigit() else named), size, fps, form)
+
+
+def _rate(url: str, text: str) -> Fraction:
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if not 0 < fps <= 1000:
+        raise SourceError(f"{url}: the rate is '{text}'; it must be above 0 and at most 1000 frames a second.")
+    return fps
 
 
 def choose(wish: Wish, modes: list[Mode]) -> Mode:

@@ -64,8 +64,8 @@ source.read()
 driver = Path("/sys/bus/platform/drivers/vivid")
 (device,) = [link.name for link in driver.glob("vivid*") if link.is_symlink()]
 (driver / "unbind").write_text(device)  # what pulling the plug is to a driver
-while source.report()["state"] != "reconnecting":
-    held = source.read()
+while not (held := source.read()).stamp.stale:
+    pass
 told(unplugged=source.report()["last_fault"], held=held.stamp.stale)
 (driver / "bind").write_text(device)
 while (frame := source.read()).stamp.stale:

@@ -17,8 +17,9 @@ def facts(tmp_path_factory):
     ended = python_in_guest(Path(__file__).with_name("guest_camera.py"), tmp_path_factory.mktemp("vm"), VIVID)
     found = {}
     for line in ended.output.splitlines():
-        if line.startswith("fact "):
-            fact = json.loads(line.removeprefix("fact "))
+        _, mark, text = line.partition("fact {")  # the console's own codes may stand before it
+        if mark:
+            fact = json.loads("{" + text)
             found.update({fact["form"]: fact} if "form" in fact else fact)
     assert ended.rc == 0, ended.output[-3000:]
     return found
@@ -27,7 +28,7 @@ def facts(tmp_path_factory):
 @pytest.mark.timeout(300)
 def test_the_camera_is_listed_with_its_modes(facts):
     assert facts["card"] == "vivid" and facts["modes"] > 100
-    assert facts["usual"].startswith("/dev/video0,1280x720@")
+    assert facts["usual"] == "/dev/video0,640x480@25,yuyv", "it gives 1280x720 only at 15 a second"
 
 
 @pytest.mark.timeout(300)

@@ -44,7 +44,8 @@ def test_an_address_says_what_is_asked_for(url, wish):
 @pytest.mark.parametrize(
     ("url", "words"),
     [("camera:", "has a number"), ("camera:front", "doctor --cameras"), ("camera:0,mjpgg", "Did you mean 'mjpg'"),
-     ("camera:0,1280", "neither a size"), ("camera:0,@0", "must be above 0")],
+     ("camera:0,1280", "neither a size"), ("camera:0,@0", "must be above 0"),
+     ("camera:0,@30/0", "must be above 0"), ("camera:0,@1.2.3", "must be above 0")],
 )  # fmt: skip
 def test_an_address_that_is_not_understood_is_bad_input(url, words):
     with pytest.raises(SourceError, match=words):

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import servers
-from conftest import counted, number_in
 
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.sources.connection import Patience
+
+from .conftest import counted, number_in
 
 HASTY = Patience(first=5.0, stall=0.5, silence=2.0, least=0.02, most=0.05, total=60.0)
 
