@@ -25,7 +25,7 @@ Picture = npt.NDArray[np.uint8]
 
 _LOG = logging.getLogger("warpfuse")
 
-_LIVE = ("prompt", "strength", "steps", "stages", "pace")
+_LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
@@ -93,7 +93,7 @@ class Pipeline:
         return rest
 
     def update(self, **keys: Any) -> None:
-        """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
+        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
         merged = _merged(self._keys, keys)
         config = validate(merged)
         changed = [
@@ -105,7 +105,7 @@ class Pipeline:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
             self._check_structure(config, self._running)
-            self._running.materials.prompts(config.prompt)
+            self._running.materials.prompts(config.prompt, config.negative, config.loras)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
 
