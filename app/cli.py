@@ -104,6 +104,7 @@ def run(
     sink: Annotated[list[str] | None, typer.Option(help="A path, or null: (may be repeated)")] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
     lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 4.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
@@ -121,9 +122,9 @@ def run(
 ) -> int:
     """Restyle a video."""
     flags = {
-        "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "steps": steps, "strength": strength,
-        "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device, "workers": workers,
-        "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
+        "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
+        "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
+        "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
     }  # fmt: skip
     config = _configure(graph, flags, settings)
     if stats is not None:

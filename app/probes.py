@@ -144,6 +144,19 @@ def _backends() -> Iterator[Finding]:
         yield Finding("networks", "one onnxruntime", False, clash, remedy, needed=True)
 
 
+def _plans() -> Iterator[Finding]:
+    """What is built here, and what was."""
+    from warpfuse.engine.artifacts import ArtifactCache
+    from warpfuse.engine.tensorrt_module import TENSORRT_RTX, capabilities, not_installed
+
+    lack, _, cure = (not_installed(TENSORRT_RTX) or "").partition(": ")
+    detail = lack or f"for {', '.join(capabilities(TENSORRT_RTX))}, with or without a card here"
+    yield Finding("networks", "tensorrt-rtx builds", not lack, detail, cure)
+    cache = ArtifactCache()
+    count, size = cache.contents()
+    yield Finding("networks", "plan cache", True, f"{count} built, {size / 1e6:.1f} MB, {cache.folder}")
+
+
 def _video() -> Iterator[Finding]:
     av = import_module("av")
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
@@ -230,6 +243,7 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
     ("software", "packages", _packages, ""),
     ("gpu", "NVIDIA driver", _gpu, ""),
     ("networks", "backends", _backends, "pip install --force-reinstall 'warpfuse[cpu]'"),
+    ("networks", "plans", _plans, ""),
     ("video", "PyAV", _video, "pip install --force-reinstall av"),
     ("video", "ffmpeg program", _ffmpeg, ""),
     ("cameras", "virtual camera", _virtual_cameras, ""),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_MOST_CALLS = 8  # steps of a frame
 PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, le=16384)]]
 
 
@@ -56,16 +57,21 @@ class Style(_Part):
 
 
 class Steps(_Part):
-    """Where sampling starts at full strength, and the lowest level a later step starts from (timesteps).
+    """Which of its levels the UNet is asked at.
 
-    spacing  how the checkpoint's own sampler spaces its timesteps; "even": between top and floor
-    offset   added to each timestep of "leading"
+    top, floor      timesteps where sampling starts at full strength, and next above which it ends: of spacing "even"
+    spacing         "even", or how the checkpoint's own sampler spaces its timesteps
+    offset          added to each timestep of "leading"
+    original_steps  of "lcm": how many timesteps latent consistency was distilled at
+    end             where the last step goes: to the clean latent, or to the lowest level of the table
     """
 
     top: float = Field(gt=0)
     floor: float = Field(ge=0)
-    spacing: Literal["even", "leading", "trailing", "linspace"] = "even"
+    spacing: Literal["even", "leading", "trailing", "linspace", "lcm"] = "even"
     offset: int = Field(0, ge=0, le=1000)
+    original_steps: int = Field(50, ge=1, le=100_000)
+    end: Literal["clean", "lowest"] = "clean"
 
 
 class SolverChoice(_Part):
@@ -97,11 +103,13 @@ class TextPrompt(_Part):
     """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
 
     inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
+    zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
     time_ids  a row of what the UNet takes by that name, where it does
     """
 
     inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
     default_prompt: str = ""
+    zeros_for_none: bool = False
     time_ids: tuple[float, float, float, float, float, float] | None = None
 
 
@@ -178,6 +186,7 @@ class BundleFile(Described):
     @model_validator(mode="after")
     def _complete(self) -> "BundleFile":
         self._check_networks(self.networks, {"encoder", "unet", "decoder"})
+        self._check_steps()
         if bool(self.styles) == (self.text is not None):
             raise ValueError("needed is either styles or text, one of them")
         if ("text" in self.networks) != (self.text is not None):
@@ -193,6 +202,17 @@ class BundleFile(Described):
         if len({len(style.vector) for style in self.styles.values()}) != 1:
             raise ValueError("style vectors differ in length")
         return self
+
+    def _check_steps(self) -> None:
+        steps, trained = self.steps, self.levels.train_timesteps
+        if steps.spacing != "even" and trained < _MOST_CALLS:
+            raise ValueError(f"levels.train_timesteps must be {_MOST_CALLS} or more, got {trained}")
+        if steps.spacing == "leading" and steps.offset * _MOST_CALLS >= trained:
+            raise ValueError(f"steps.offset must be less than train_timesteps / {_MOST_CALLS}, got {steps.offset}")
+        if steps.spacing == "lcm" and not _MOST_CALLS <= steps.original_steps <= trained:
+            raise ValueError(
+                f"steps.original_steps must be from {_MOST_CALLS} to train_timesteps, got {steps.original_steps}"
+            )
 
     def _check_text(self, text: TextPrompt) -> None:
         if self.default_style or self.strength_scales_style:

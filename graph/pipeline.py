@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.uint8]
 
 _LOG = logging.getLogger("warpfuse")
 
-_LIVE = ("prompt", "loras", "strength", "steps", "stages", "pace")
+_LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
@@ -104,7 +104,7 @@ class Pipeline:
             raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
         if self._running is not None:
             self._check_structure(config, self._running)
-            self._running.materials.prompts(config.prompt, config.loras)
+            self._running.materials.prompts(config.prompt, config.negative, config.loras)
             self._running.book.publish(config)
         self._keys, self._config = merged, config
 

@@ -15,7 +15,7 @@ from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of, usable_cores
+from warpfuse.graph.build import Materials, calls_of, idle_steps, open_prompts, open_stage, settings_of, usable_cores
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.errors import ConfigError, StageFailed
@@ -83,10 +83,11 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
         undo.callback(engines.close)
         prompts = open_prompts(config, bundle, engines)
         undo.callback(prompts.close)
-        prompts(config.prompt, config.loras)
+        prompts(config.prompt, config.negative, config.loras)
         undo.pop_all()
-    if line:
-        say(line)
+    for note in (line, idle_steps(config, bundle)):
+        if note:
+            say(note)
     then = f"; {upgrade} is built meanwhile" if upgrade else ""
     say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
     return Materials(config, bundle, size, engines, prompts)

@@ -34,35 +34,42 @@ class Conditioning:
 class Prompts(Protocol):
     """Turns prompts into conditioning. Thread-safe; what was asked lately is remembered."""
 
-    def __call__(self, prompt: str, loras: Mapping[str, float] = _NONE) -> Conditioning:
-        """With live LoRAs at these scales, by name. Raises StyleError or LoraError for a name that is not known."""
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """What pulls, and what is pulled away from, with live LoRAs at these scales, by name.
+
+        Raises StyleError for a prompt that names nothing known, LoraError for such a LoRA.
+        """
 
     def close(self) -> None:
         """Give back what is held."""
 
 
 class StylePrompts:
-    """Named styles and blends of them: "style" [1, n]. Unconditional is the zero vector."""
+    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector."""
 
     def __init__(self, styles: Mapping[str, Style], default: str, device: str) -> None:
         self._vectors: dict[str, Sequence[float]] = {name: style.vector for name, style in styles.items()}
         self._default = default
         self._device = device
 
-    def __call__(self, prompt: str, loras: Mapping[str, float] = _NONE) -> Conditioning:
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
         """The weighted mean of the styles' vectors."""
         lora_scales(loras, ())
-        style = torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
-        return Conditioning({"style": style}, {"style": torch.zeros_like(style)})
+        style = self._style(prompt)
+        return Conditioning({"style": style}, {"style": self._style(negative) if negative else torch.zeros_like(style)})
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _style(self, prompt: str) -> Tensor:
+        return torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
 
 
 class TextPrompts:
     """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
 
-    Unconditional is the empty prompt. Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it
+    Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
+    which are the picture's). Live LoRAs are told beside either as "lora_scale" [1, n], and to the encoder where it
     takes them. Owns the engine and closes it.
 
     tokenizers  input of the encoder -> file of its tokenizer
@@ -84,20 +91,31 @@ class TextPrompts:
             self._tokenizers[name].no_padding()
             self._tokenizers[name].no_truncation()
         self._lock = threading.Lock()
+        self._zeros: Mapping[str, Tensor] | None = None
         self._known: OrderedDict[tuple[str, Scales], Mapping[str, Tensor]] = OrderedDict()
 
-    def __call__(self, prompt: str, loras: Mapping[str, float] = _NONE) -> Conditioning:
-        """Run the encoder, unless the prompt is remembered as it is with these LoRAs."""
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
         scales = lora_scales(loras, self._loras)
         told = {LORA_INPUT: torch.tensor([scales], device=self._engine.device)} if scales else {}
         # one that leaves the encoder alone does not make it run again
         of_text = tuple(s if one.text else 0.0 for s, one in zip(scales, self._loras, strict=True))
         given = self._encoded(prompt or self._about.default_prompt, of_text)
-        return Conditioning({**given, **told}, {**self._encoded("", of_text), **told})
+        zeros = self._about.zeros_for_none and not negative
+        nothing = self._nothing(given) if zeros else self._encoded(negative, of_text)
+        return Conditioning({**given, **told}, {**nothing, **told})
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
+
+    def _nothing(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Zeros in the shapes of `given`, which are the same for every prompt."""
+        with self._lock:
+            if self._zeros is None:
+                self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
+                settle(self._engine.device)
+            return self._zeros
 
     def _encoded(self, prompt: str, scales: Scales) -> Mapping[str, Tensor]:
         key = prompt, scales

@@ -88,7 +88,15 @@ def test_set_reaches_a_stage(run, tmp_path):
     assert code == 0 and "warp" not in json.loads((tmp_path / "stats.json").read_text())["stages"]
 
 
+def test_a_negative_prompt_is_taken_from_the_flag(run, tmp_path):
+    guided = ("--set", "stages.predict.guidance=full", "--set", "stages.predict.guidance_scale=2")
+    assert run("--prompt", "same", "--negative", "noisy", *guided)[0] == 0
+    code, _, err = run("--prompt", "same", "--negative", "nosy", *guided)
+    assert code == 2 and "nosy" in err and err.count("\n") == 1
+
+
 BAD = [
+    (["--negative", "noisy"], "negative: guidance 'none'"),
     (["--fusion", "1.5"], "fusion: expected a number from 0 to 1, got '1.5'"),
     (["--steps", "9"], "steps: "),
     (["--size", "big"], "WIDTHxHEIGHT"),

@@ -187,6 +187,9 @@ def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
         styled.network("text")
 
 
+SPACED = {"top": 6.0, "floor": 0.0, "spacing": "trailing"}
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [
@@ -207,6 +210,14 @@ def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
         ({"batch": 0}, "batch"),
         ({"size": [512]}, "size"),
         ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "odd"}}, "spacing"),
+        ({"steps": {"top": 999.0, "floor": 0.0, "end": "noisy"}}, "steps.end"),
+        ({"steps": SPACED, "levels": {**ABOUT["levels"], "train_timesteps": 7}}, "levels.train_timesteps must be 8"),
+        ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "leading", "offset": 125}}, "steps.offset must be less"),
+        (
+            {"steps": {"top": 999.0, "floor": 0.0, "spacing": "lcm", "original_steps": 7}},
+            "original_steps must be from 8",
+        ),
+        ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "lcm", "original_steps": 1001}}, "original_steps must"),
     ],
 )
 def test_a_description_of_text_that_does_not_fit_is_refused(tmp_path, changes, says):
