@@ -26,6 +26,7 @@ from warpfuse.engine.bundle import (
     read_description,
 )
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
+from warpfuse.engine.redact import guard_process, redact
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.stages.errors import StreamLost
 from warpfuse.version import __version__
@@ -58,6 +59,7 @@ _OPENED_BY: dict[str, Callable[[str], object]] = {
 
 def main() -> None:
     """Run the command and exit: 0 done, 2 bad input, 3 source or sink lost, 4 a stage failed, 130 interrupted."""
+    guard_process()
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
     except WarpfuseError as error:
@@ -86,11 +88,11 @@ def _exit_code(error: WarpfuseError) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"warpfuse: {' '.join(text.split())}", file=sys.stderr)
+    print(f"warpfuse: {redact(' '.join(text.split()))}", file=sys.stderr)
 
 
 def _say(line: str) -> None:
-    _console.print(line, style="dim", markup=False)
+    _console.print(redact(line), style="dim", markup=False)
 
 
 GraphFile = Annotated[Path | None, typer.Argument(metavar="[GRAPH.yaml]", help="Graph file; flags override its keys.")]
@@ -100,7 +102,7 @@ Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set
 @app.command()
 def run(
     graph: GraphFile = None,
-    source: Annotated[str | None, typer.Option(help="A path, or pattern:")] = None,
+    source: Annotated[str | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ...")] = None,
     sink: Annotated[list[str] | None, typer.Option(help="A path, or null: (may be repeated)")] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
@@ -132,7 +134,12 @@ def run(
     from warpfuse.graph.run import run as run_graph
 
     with _stopped_by_signals() as stop, _progress() as progress:
-        report = run_graph(config, progress=progress, say=_say, stop=stop)
+        try:
+            report = run_graph(config, progress=progress, say=_say, stop=stop)
+        except StreamLost as lost:
+            if stats is not None and lost.stats is not None:
+                _write_json(stats, lost.stats.to_dict())
+            raise
     if stats is not None:
         _write_json(stats, report.to_dict())
     _summarise(report)
@@ -151,8 +158,20 @@ def demo(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+    cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and what they give.")] = False,
+) -> None:
     """What this machine has, what it lacks, and the command that fixes it."""
+    if cameras:
+        from warpfuse import cameras as listing
+
+        found = listing.cameras()
+        if as_json:
+            print(json.dumps({"cameras": listing.to_dict(found)}, indent=1))
+        else:
+            Console().print(listing.table(found))
+        return
     from warpfuse.doctor import examine, table, to_json
 
     findings = examine()

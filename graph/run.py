@@ -27,6 +27,7 @@ from warpfuse.graph.runner import Clock, FirstError, Runner, SinkRunner, SourceR
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.slots import SlotTable
+from warpfuse.graph.watch import Watch
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.stage import Sink, Source, VideoInfo
@@ -66,7 +67,8 @@ def run(
         running = Running(materials, source, stop or threading.Event())
         undo.callback(running.close)
         running.open(lambda url: open_sink(url, info, materials.size, sound_from=info.path))
-        stats = running.wait(_with_total(progress, info, config))
+        watch = Watch(source, say, running.stop)
+        stats = watch.concluded(running.wait(watch.over(_with_total(progress, info, config))))
         for line in stats.warnings:
             say(line)
         return stats

@@ -12,6 +12,8 @@ WarpfuseError
     └── SinkLost
 """
 
+from typing import Any
+
 from warpfuse.engine.errors import BadInput, WarpfuseError
 
 
@@ -32,7 +34,9 @@ class StyleError(BadInput):
 
 
 class StreamLost(WarpfuseError):
-    """A stream that worked is gone for good."""
+    """A stream that worked is gone for good. `stats`: the figures of the run until then, if it was ended in order."""
+
+    stats: Any = None
 
 
 class SourceLost(StreamLost):

@@ -37,7 +37,7 @@ class Prompts(Protocol):
     def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
         """What pulls, and what is pulled away from, with live LoRAs at these scales, by name.
 
-        Raises StyleError for a prompt that names nothing known, LoraError for such a LoRA.
+        Raises StyleError or LoraError for a name that is not known.
         """
 
     def close(self) -> None:
@@ -69,8 +69,8 @@ class TextPrompts:
     """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
 
     Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
-    which are the picture's). Live LoRAs are told beside either as "lora_scale" [1, n], and to the encoder where it
-    takes them. Owns the engine and closes it.
+    which are the picture's). Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it takes
+    them. Owns the engine and closes it.
 
     tokenizers  input of the encoder -> file of its tokenizer
     loras       live ones of the bundle
@@ -102,8 +102,8 @@ class TextPrompts:
         of_text = tuple(s if one.text else 0.0 for s, one in zip(scales, self._loras, strict=True))
         given = self._encoded(prompt or self._about.default_prompt, of_text)
         zeros = self._about.zeros_for_none and not negative
-        nothing = self._nothing(given) if zeros else self._encoded(negative, of_text)
-        return Conditioning({**given, **told}, {**nothing, **told})
+        unconditional = self._nothing(given) if zeros else self._encoded(negative, of_text)
+        return Conditioning({**given, **told}, {**unconditional, **told})
 
     def close(self) -> None:
         """Close the engine."""

@@ -85,25 +85,6 @@ def test_time_ids_are_told_where_the_network_takes_them(text):
     assert "time_ids" not in text()[0]("ink").given
 
 
-def test_live_loras_are_told_and_the_encoder_runs_again_for_those_it_takes(text):
-    prompts, engine = text((LiveLora(name="ink", default=0.5, text=True), LiveLora(name="rain", default=1.0)))
-    first = prompts("old")
-    assert first.given["lora_scale"].tolist() == first.unconditional["lora_scale"].tolist() == [[0.5, 1.0]]
-    asked = len(engine.asked)
-    again = prompts("old", "", {"rain": 2.0})
-    assert again.given["lora_scale"].tolist() == [[0.5, 2.0]]
-    assert len(engine.asked) == asked, "rain leaves the text alone"
-    assert prompts("old", "", {"ink": 0.25}).given["lora_scale"].tolist() == [[0.25, 1.0]]
-    assert len(engine.asked) == asked + 2 and engine.scales == [[0.25, 0.0]], "the prompt and the empty one"
-
-
-def test_without_live_loras_nothing_is_told(text):
-    prompts, engine = text()
-    assert "lora_scale" not in prompts("ink").given and engine.scales is None
-    only_unet, engine = text((LiveLora(name="rain", default=1.0),))
-    assert only_unet("ink").given["lora_scale"].tolist() == [[1.0]] and engine.scales is None
-
-
 def test_without_guidance_to_the_contrary_nothing_is_the_empty_prompt_or_zeros(text):
     assert ids(text()[0]("ink").unconditional) == [START, END, PAD, PAD, PAD, PAD]
     prompts, _ = text(zeros_for_none=True, time_ids=(64.0, 96.0, 0.0, 0.0, 64.0, 96.0))
@@ -125,6 +106,23 @@ def test_a_negative_style_is_a_style():
     assert prompts("a", "b").unconditional["style"].tolist() == [[0, 1]]
     with pytest.raises(StyleError, match="no style called"):
         prompts("a", "c")
+def test_live_loras_are_told_and_the_encoder_runs_again_for_those_it_takes(text):
+    prompts, engine = text((LiveLora(name="ink", default=0.5, text=True), LiveLora(name="rain", default=1.0)))
+    first = prompts("old")
+    assert first.given["lora_scale"].tolist() == first.unconditional["lora_scale"].tolist() == [[0.5, 1.0]]
+    asked = len(engine.asked)
+    again = prompts("old", loras={"rain": 2.0})
+    assert again.given["lora_scale"].tolist() == [[0.5, 2.0]]
+    assert len(engine.asked) == asked, "rain leaves the text alone"
+    assert prompts("old", loras={"ink": 0.25}).given["lora_scale"].tolist() == [[0.25, 1.0]]
+    assert len(engine.asked) == asked + 2 and engine.scales == [[0.25, 0.0]], "the prompt and the empty one"
+
+
+def test_without_live_loras_nothing_is_told(text):
+    prompts, engine = text()
+    assert "lora_scale" not in prompts("ink").given and engine.scales is None
+    only_unet, engine = text((LiveLora(name="rain", default=1.0),))
+    assert only_unet("ink").given["lora_scale"].tolist() == [[1.0]] and engine.scales is None
 
 
 def test_styles_are_blended_and_nothing_is_their_zero():
