@@ -26,6 +26,8 @@ from warpfuse.engine.bundle import (
 )
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.serving import PageOptions, run_with_page, with_flags_of
+from warpfuse.serving import serve as serve_page
 from warpfuse.stages.errors import StreamLost
 from warpfuse.version import __version__
 
@@ -114,6 +116,7 @@ def run(
     frames: Annotated[str | None, typer.Option(metavar="N", help="Stop after N frames.")] = None,
     threads: Annotated[str | None, typer.Option(metavar="N", help="Cores to use; all by default.")] = None,
     stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the run.")] = None,
+    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page while it runs.")] = None,
     settings: Setting = None,
 ) -> int:
     """Restyle a video."""
@@ -125,14 +128,51 @@ def run(
     config = _configure(graph, flags, settings)
     if stats is not None:
         _check_writable(stats)
+    if page is not None:
+        return _run_with_page(config, page, stats)
     from warpfuse.graph.run import run as run_graph
 
     with _stopped_by_signals() as stop, _progress() as progress:
         report = run_graph(config, progress=progress, say=_say, stop=stop)
+    return _finish(report, stats)
+
+
+def _run_with_page(config: "GraphConfig", port: int, stats: Path | None) -> int:
+    keys = config.model_dump(mode="json", exclude_defaults=True)
+    with _stopped_by_signals() as stop:
+        return _finish(run_with_page(keys, PageOptions(port=port), stop=stop, say=_say), stats)
+
+
+def _finish(report: "Stats", stats: Path | None) -> int:
     if stats is not None:
         _write_json(stats, report.to_dict())
     _summarise(report)
     return INTERRUPTED if report.interrupted else 0
+
+
+def serve(
+    *,
+    port: Annotated[int, typer.Option(help="Port of the page; 0: any that is free.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; others than this machine's need a token.")
+    ] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="Asked of every visitor.", envvar="WARPFUSE_TOKEN")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Another name the page may be called by.")] = None,
+    osc: Annotated[int | None, typer.Option(metavar="PORT", help="Take settings by OSC on this port, too.")] = None,
+    record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of recordings.")] = None,
+    **flags: Any,
+) -> None:
+    """Serve a control page: start, watch and change runs from a browser. Takes the flags of `run`."""
+    graph, settings = flags.pop("graph"), flags.pop("settings")
+    flags["sinks"] = flags.pop("sink")
+    config = _configure(graph, flags, settings)
+    keys = config.model_dump(mode="json", exclude_defaults=True)
+    options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
+    with _stopped_by_signals("closing the page; once more to stop at once") as stop:
+        serve_page(keys, options, stop=stop, say=_say, first=bool(config.source))
+
+
+app.command()(with_flags_of(run, serve, leaving_out=("stats", "page")))
 
 
 @app.command()
@@ -239,7 +279,9 @@ def _configure(
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
+def _stopped_by_signals(
+    notice: str = "finishing what has been read; once more to stop at once",
+) -> Iterator[threading.Event]:
     """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
     stop = threading.Event()
 
@@ -247,7 +289,7 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             os._exit(INTERRUPTED)
         stop.set()
-        _say("finishing what has been read; once more to stop at once")
+        _say(notice)
 
     old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

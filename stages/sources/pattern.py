@@ -18,6 +18,7 @@ from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("pattern",)
 _SHAPE = re.compile(r"(\d+)x(\d+)(?:@([\d./]+))?|@([\d./]+)")
+_RANGES = {"width": (16, 4096), "height": (16, 4096), "frames": (1, 10**9), "cut": (0, 10**9), "live": (0, 1)}
 _EXAMPLE = "for example pattern:512x288@25,frames=250,motion=pan"
 
 
@@ -74,7 +75,7 @@ class Settings:
             near = get_close_matches(self.motion, MOTIONS, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise SourceError(f"{url}: motion is one of {', '.join(MOTIONS)}, not '{self.motion}'.{hint}")
-        for name, least, most in (("width", 16, 4096), ("height", 16, 4096), ("frames", 1, 10**9), ("cut", 0, 10**9), ("live", 0, 1)):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not least <= value <= most:
                 raise SourceError(f"{url}: {name} is {value}; it must be from {least} to {most}.")
