@@ -1,6 +1,6 @@
 """Settings by Open Sound Control: an address is a key of the graph file, its argument the value.
 
-    /prompt "ink"      /strength 0.7      /stages/fuse/weight 0.5      /pause      /resume
+    /prompt "ink"      /strength 0.7      /stages/fuse/weight 0.5      /pause 1      /pause 0
 
 Note: OSC is UDP without any proof of who sends. It is taken from this machine alone.
 """
@@ -51,9 +51,7 @@ class OscServer:
     def _take(self, address: str, *values: Any) -> None:
         try:
             if address == "/pause":
-                self._session.pause()
-            elif address == "/resume":
-                self._session.resume()
+                (self._session.pause if not values or values[0] else self._session.resume)()
             else:
                 self._session.change(keys_of(address, values))
         except WarpfuseError as error:

@@ -119,7 +119,8 @@ class Guard:
                 return _no(401, "the token is wrong")
             rest = urlencode([pair for pair in query if pair[0] != "token"])
             # The token leaves the address bar, and with it the history and every Referer.
-            answer = RedirectResponse(scope["path"] + ("?" + rest if rest else ""), 303)
+            path = "/" + scope["path"].lstrip("/")  # two slashes in front would lead to another host
+            answer = RedirectResponse(path + ("?" + rest if rest else ""), 303)
             answer.set_cookie(_COOKIE, given, httponly=True, samesite="strict", path="/")
             return answer
         bearer = headers.get("authorization", "").removeprefix("Bearer ") or None

@@ -13,6 +13,8 @@ const STATES = {
   stopped: "Stopped", starting: "Starting", running: "Running", paused: "Paused", ended: "Ended", failed: "Failed",
 };
 
+const GAP_PX = 4; // between the pictures of a side-by-side view, as the server draws it
+
 let settings = null;
 let state = "";
 let failure = null;
@@ -102,8 +104,8 @@ function entered(next) {
 
 /** The screen has the shape of the picture, so that it is not framed in black where there is room. */
 function shape([width, height]) {
-  const pictures = document.querySelector("[name=view]:checked").value === "side" ? 2 : 1;
-  $("screen").style.aspectRatio = `${pictures * width} / ${height}`;
+  const side = document.querySelector("[name=view]:checked").value === "side";
+  $("screen").style.aspectRatio = `${side ? 2 * width + GAP_PX : width} / ${height}`;
 }
 
 function facts(now) {
@@ -154,12 +156,14 @@ for (const control of document.querySelectorAll("[data-key]")) {
 }
 
 const post = (path, body) => tried(() => request("POST", path, body));
+/** What the answer says holds at once: the next press means the next thing. */
+const steer = (path, body) => post(path, body).then((now) => now && stats(now));
 $("start").addEventListener("click", () => {
   $("start").disabled = true;
-  post("/api/start", run.keys()).then(() => { $("start").disabled = false; });
+  steer("/api/start", run.keys()).then(() => { $("start").disabled = false; });
 });
-$("stop").addEventListener("click", () => post("/api/stop"));
-$("pause").addEventListener("click", () => post(state === "paused" ? "/api/resume" : "/api/pause"));
+$("stop").addEventListener("click", () => steer("/api/stop"));
+$("pause").addEventListener("click", () => steer(state === "paused" ? "/api/resume" : "/api/pause"));
 $("record").addEventListener("click", async () => {
   const on = $("record").getAttribute("aria-pressed") !== "true";
   const answer = await post("/api/record", { on });
@@ -188,8 +192,10 @@ $("snapshot").addEventListener("keydown", (event) => {
 });
 preview.addEventListener("change", () => {
   $("via").textContent = preview.by ? `via ${preview.by}` : "connecting";
-  $("blank").hidden = Boolean(preview.by);
 });
+const pictured = () => { $("blank").hidden = true; };
+$("video").addEventListener("loadeddata", pictured);
+$("image").addEventListener("load", pictured);
 
 wirePresets(tried, () => settings);
 new Live({

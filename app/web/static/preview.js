@@ -1,4 +1,4 @@
-// The live picture: WebRTC, or JPEGs where that shows nothing within three seconds.
+// The live picture: WebRTC, or JPEGs where that does not connect within three seconds.
 import { request } from "./api.js";
 
 const PATIENCE_MS = 3000;
@@ -63,43 +63,42 @@ export class Preview extends EventTarget {
     return `/stream.mjpeg?${new URLSearchParams({ ...this.#look, at: Date.now() })}`;
   }
 
-  /** Whether it works: true once a picture came. */
+  /** Whether it connects in time. */
   async #webrtc(attempt) {
     const peer = new RTCPeerConnection();
     this.#peer = peer;
-    let shows;
-    const shown = new Promise((resolve) => { shows = resolve; });
+    let tell;
+    const connected = new Promise((resolve) => { tell = resolve; });
     peer.addTransceiver("video", { direction: "recvonly" });
     peer.ontrack = (event) => {
       if ("playoutDelayHint" in event.receiver) event.receiver.playoutDelayHint = 0;
       this.#video.srcObject = new MediaStream([event.track]);
-      this.#video.onloadeddata = () => shows(true);
       this.#video.play().catch(() => {});
     };
     peer.onconnectionstatechange = () => {
+      if (peer.connectionState === "connected") tell(true);
       if (!["failed", "closed"].includes(peer.connectionState)) return;
-      shows(false);
+      tell(false);
       if (this.by === "WebRTC" && attempt === this.#attempt) this.connect("mjpeg");
     };
-    const over = setTimeout(() => shows(false), PATIENCE_MS);
-    try {
-      await peer.setLocalDescription(await peer.createOffer());
-      await gathered(peer);
-      const answer = await request("POST", "/api/webrtc", { sdp: peer.localDescription.sdp, ...this.#look });
-      if (attempt !== this.#attempt) {
-        request("DELETE", `/api/webrtc/${answer.id}`).catch(() => {});
-        return false;
-      }
-      this.#id = answer.id;
-      await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-      const works = await shown;
-      if (works && attempt === this.#attempt) this.#say("WebRTC");
-      return works;
-    } catch {
-      return false;
-    } finally {
-      clearTimeout(over);
+    const over = setTimeout(() => tell(false), PATIENCE_MS);
+    this.#negotiate(peer, attempt).catch(() => tell(false));
+    const works = await connected;
+    clearTimeout(over);
+    if (works && attempt === this.#attempt) this.#say("WebRTC");
+    return works;
+  }
+
+  async #negotiate(peer, attempt) {
+    await peer.setLocalDescription(await peer.createOffer());
+    await gathered(peer);
+    const answer = await request("POST", "/api/webrtc", { sdp: peer.localDescription.sdp, ...this.#look });
+    if (peer !== this.#peer || attempt !== this.#attempt) { // given up meanwhile
+      await request("DELETE", `/api/webrtc/${answer.id}`);
+      return;
     }
+    this.#id = answer.id;
+    await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
   }
 
   #say(by) {
