@@ -22,6 +22,7 @@ from warpfuse.web.routes import STATIC, interface
 from warpfuse.web.security import Access, Guard
 from warpfuse.web.session import NotRunning, Session
 
+_SEND_BYTES = 1 << 17  # of the kernel for one viewer: a stream of pictures fills it, and what lies there is late
 _GRACE_S = 1  # for open streams when the server ends
 
 
@@ -105,7 +106,9 @@ def _bound(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)  # accepted sockets inherit it
         bound.bind((host, port))
+        bound.listen()  # who was told the address waits for the server instead of being refused
     except (OSError, OverflowError) as error:
         bound.close()
         reason = error.strerror if isinstance(error, OSError) else "no such port"
