@@ -43,13 +43,16 @@ class PageOptions:
     presets: Path | None = None
 
 
-def serve(keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, first: bool) -> None:
+def serve(
+    keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say, first: bool
+) -> None:
     """Serve the page until `stop`; runs are started and stopped from it.
 
-    first  start one at once; why it did not start is told, and the page stays
+    tell_url  told once where the page is, with the token if there is one: not for a log
+    first     start one at once; why it did not start is told, and the page stays
 
     Raises ConfigError: a port is taken, a package is missing, keys that cannot be used."""
-    with _page(keys, options, say) as session:
+    with _page(keys, options, say, tell_url) as session:
         if first:
             # In a thread: opening a source may take its time, and a signal must be heard meanwhile.
             threading.Thread(target=_begin, args=(session,), name="wf:start", daemon=True).start()
@@ -57,11 +60,13 @@ def serve(keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, 
             pass
 
 
-def run_with_page(keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say) -> "Stats":
+def run_with_page(
+    keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say
+) -> "Stats":
     """Run a graph as `warpfuse run` does, with a page beside it. It ends with the run.
 
     Raises what the run raises, and ConfigError for the page."""
-    with _page(keys, options, say) as session:
+    with _page(keys, options, say, tell_url) as session:
         session.start()
         while not session.over:
             if stop.wait(_LOOK_UP_S):
@@ -70,7 +75,7 @@ def run_with_page(keys: dict[str, Any], options: PageOptions, *, stop: threading
 
 
 @contextmanager
-def _page(keys: dict[str, Any], options: PageOptions, say: Say) -> Iterator["Session"]:
+def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -> Iterator["Session"]:
     try:
         from warpfuse.web.presets import Presets
         from warpfuse.web.security import Access, is_loopback, new_token
@@ -89,7 +94,7 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say) -> Iterator["Ses
         server = PageServer(application(session, Presets(options.presets), access), access, options.port)
         stack.callback(session.close)
         stack.enter_context(server)
-        say(f"control page: {server.url}")
+        tell_url(server.url)
         yield session
 
 
@@ -110,15 +115,13 @@ def _begin(session: "Session") -> None:
         return  # the session has told why, on the page too
 
 
-def with_flags_of(
-    run: Callable[..., Any], command: Callable[..., Any], leaving_out: tuple[str, ...]
-) -> Callable[..., Any]:
-    """`command`, whose `**flags` are told to the command line library as the parameters of `run`, but for some.
+def with_flags_of(run: Callable[..., Any], command: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    """`command`, whose `**flags` are told to the command line library as these parameters of `run`.
 
-    So a flag of `run` is one of `serve`, and is written once."""
-    taken = [p for name, p in inspect.signature(run, eval_str=True).parameters.items() if name not in leaving_out]
+    So a flag that both have is written once."""
+    theirs = inspect.signature(run, eval_str=True).parameters
     own = inspect.signature(command, eval_str=True).parameters.values()
-    shown = [p.replace(kind=p.KEYWORD_ONLY) for p in [*taken, *own] if p.kind is not p.VAR_KEYWORD]
+    shown = [p.replace(kind=p.KEYWORD_ONLY) for p in [*(theirs[n] for n in names), *own] if p.kind is not p.VAR_KEYWORD]
     command.__signature__ = inspect.Signature(shown, return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in shown}
     return command

@@ -7,7 +7,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import Running
 
-LIVE = ("prompt", "strength", "steps", "stages", "pace")
+LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 
@@ -37,7 +37,7 @@ class LiveKeys:
         _check_keys(self.config, config)
         if running is not None:
             _check_structure(config, running)
-            running.materials.prompts(config.prompt)
+            running.materials.prompts(config.prompt, config.negative, config.loras)
             version = running.book.publish(config)
         self.keys, self.config = laid, config
         return version

@@ -1,6 +1,6 @@
 """What is counted while a graph runs, and the report made of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -57,7 +57,10 @@ class FrameCounts:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The figures of one run. `to_dict` is what `--stats FILE.json` holds."""
+    """The figures of one run. `to_dict` is what `--stats FILE.json` holds.
+
+    source  of a source that may break: its states, reconnects, frames skipped and held; empty for a file
+    """
 
     frames: FrameCounts
     seconds: float
@@ -72,6 +75,7 @@ class Stats:
     restarts: int = 0
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
+    source: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -103,6 +107,7 @@ class Stats:
                 for name, meter in self.stages.items()
             },
             "links": self.links,
+            **({"source": self.source} if self.source else {}),
             "restarts": self.restarts,
             "backend": self.backend,
             "device": self.device,

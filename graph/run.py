@@ -15,7 +15,7 @@ from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of, usable_cores
+from warpfuse.graph.build import Materials, calls_of, idle_steps, open_prompts, open_stage, settings_of, usable_cores
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.errors import ConfigError, StageFailed
@@ -28,6 +28,7 @@ from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.slots import SlotTable
 from warpfuse.graph.tap import Tap, Tapped
+from warpfuse.graph.watch import Watch
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.stage import Sink, Source, VideoInfo
@@ -67,7 +68,8 @@ def run(
         running = Running(materials, source, stop or threading.Event())
         undo.callback(running.close)
         running.open(lambda url: open_sink(url, info, materials.size, sound_from=info.path))
-        stats = running.wait(_with_total(progress, info, config))
+        watch = Watch(source, say, running.stop)
+        stats = watch.concluded(running.wait(watch.over(_with_total(progress, info, config))))
         for line in stats.warnings:
             say(line)
         return stats
@@ -84,10 +86,11 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
         undo.callback(engines.close)
         prompts = open_prompts(config, bundle, engines)
         undo.callback(prompts.close)
-        prompts(config.prompt)
+        prompts(config.prompt, config.negative, config.loras)
         undo.pop_all()
-    if line:
-        say(line)
+    for note in (line, idle_steps(config, bundle)):
+        if note:
+            say(note)
     then = f"; {upgrade} is built meanwhile" if upgrade else ""
     say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
     return Materials(config, bundle, size, engines, prompts)

@@ -191,7 +191,7 @@ class SourceRunner(Runner):
                 return
             self.meter.record(now - begun)
             self.frames += 1
-            stamp = replace(raw.stamp, arrived_ns=now, settings=self._book.newest)
+            stamp = replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or now, settings=self._book.newest)
             self._deliver(stamp.seq, RawFrame(stamp, raw.rgb))
             self._hand_over()
 

@@ -10,7 +10,7 @@ import torch
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "tests" / part) for part in ("graph", "stages", "engine", "app/web")]
+sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "app/web")]
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +36,11 @@ def exact_bundle(tmp_path_factory):
     import exact  # found through the path above
 
     return exact.write(tmp_path_factory.mktemp("bundles") / "exact")
+
+
+@pytest.fixture(scope="session", params=["sd15", "sdxl"])
+def lora_bundles(request, tmp_path_factory):
+    """Those of `tests/graph/lora_bundles.py`, of either family."""
+    import lora_bundles
+
+    return lora_bundles.write(tmp_path_factory.mktemp(f"loras-{request.param}"), request.param)

@@ -11,6 +11,7 @@ from warpfuse.graph.live import LiveKeys
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.run import Running, prepare
 from warpfuse.graph.runner import SourceRunner
+from warpfuse.graph.watch import Watch
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source, probe
@@ -45,6 +46,7 @@ class LocalRun:
             undo.callback(self._materials.close)
             source = open_source(config.source, size=self._materials.size, frames=config.frames)
             undo.callback(source.close)
+            self._watch = Watch(source, say, self._stop)
             pictures.start_over()
             self._gate = Gate(source, self._stop, pictures.saw_source)
             self._page = _PageSink(pictures, self._recent)
@@ -133,7 +135,7 @@ class LocalRun:
         """As `Controls` says. Call it once: it closes what the run held."""
         with self._undo:
             try:
-                stats = self._running.wait()
+                stats = self._watch.concluded(self._running.wait(self._watch.over(None)))
             finally:
                 try:
                     self.record(None)

@@ -44,6 +44,7 @@ class Presets:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             temporary = file.with_suffix(f".{os.getpid()}")
+            temporary.touch(mode=0o600)  # the address of a source may hold a password
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(file)
         except OSError as error:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live import NeedsRestart
 from warpfuse.version import __version__
@@ -47,7 +48,7 @@ def application(session: Session, presets: Presets, access: Access) -> FastAPI:
 
 async def _told(_: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, (NeedsRestart, NotRunning)) else 422
-    return JSONResponse({"error": str(error), "restart": isinstance(error, NeedsRestart)}, status)
+    return JSONResponse({"error": redact(str(error)), "restart": isinstance(error, NeedsRestart)}, status)
 
 
 async def _misread(_: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from warpfuse.engine.bundle import find_bundles, load_bundle
 from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.redact import redact
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live import merged
@@ -73,8 +74,10 @@ class Session:
         return "ended" if self._stats is not None and not self._stats.interrupted else "stopped"
 
     def settings(self) -> dict[str, Any]:
-        """All keys, plain types only."""
-        return self._config.model_dump(mode="json")
+        """All keys, plain types only; addresses without what must stay secret in them."""
+        keys = self._config.model_dump(mode="json")
+        keys["source"], keys["sinks"] = redact(keys["source"]), [redact(sink) for sink in keys["sinks"]]
+        return keys
 
     def given(self) -> dict[str, Any]:
         """The keys that differ from the defaults: what a preset holds."""
@@ -174,7 +177,7 @@ class Session:
         """State, and the run's figures while there is one."""
         run = self._run
         figures = run.stats() if run is not None else {}
-        error = str(self._error) if self._error is not None else None
+        error = redact(str(self._error)) if self._error is not None else None
         return {"state": self.state, "error": error, "viewers": self.pictures.viewers, **figures}
 
     def bundle(self) -> dict[str, Any]:
@@ -209,7 +212,7 @@ class Session:
         self.changed.ring()
 
     def _hear(self, line: str) -> None:
-        self.lines.append(line)
+        self.lines.append(redact(line))
         self._tell(line)
 
     def _attend(self, run: Controls) -> None:

@@ -159,3 +159,10 @@ def test_the_last_picture_stays_when_the_run_is_over(session):
     session.start({"source": "pattern:96x64@25,frames=3"})
     assert session.wait().frames.out == 3
     assert session.pictures.shown.number == 3 and session.pictures.png(Look()) is not None
+
+
+def test_secrets_of_an_address_are_not_shown_but_kept(keys, tmp_path):
+    session = Session({**keys, "source": "rtsp://ann:swordfish@camera.local/live"}, record_to=tmp_path)
+    assert "swordfish" not in str(session.settings()) and "camera.local" in session.settings()["source"]
+    session.change({"strength": 0.5})
+    assert "swordfish" in session.given()["source"], "the run and its presets need it"
