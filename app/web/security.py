@@ -23,8 +23,7 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 _HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'; object-src 'none'; base-uri 'none';"
-        " form-action 'self'; frame-ancestors 'none'"
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
