@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from warpfuse import exporting
+from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
 from warpfuse.engine.bundle import (
     BundleFile,
@@ -49,6 +49,7 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
+app.command("keys")(keys.keys)
 app.command()(bench)
 _console = Console(stderr=True, highlight=False)
 

@@ -17,6 +17,7 @@ from warpfuse.graph.live import LiveKeys
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.run import Running, prepare
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
@@ -148,7 +149,7 @@ class _ReturnSink:
         self._frames = frames
 
     def write(self, frame: RawFrame) -> None:
-        self._frames.put(frame)
+        self._frames.put(kept(frame))
 
     def close(self, complete: bool) -> None:
         self._frames.put(None)
