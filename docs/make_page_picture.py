@@ -19,7 +19,7 @@ from warpfuse.web.session import Session
 OUT = Path(__file__).resolve().parent / "page.png"
 CLIP = Path(warpfuse.__file__).parent / "clips" / "demo.mp4"
 SIZE = (1360, 850)
-SETTLED = 110  # pictures that were shown
+SETTLED = 80  # pictures that were shown
 COLOURS = 256  # of the file: it is to stay small
 
 

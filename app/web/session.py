@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from warpfuse.engine.bundle import find_bundles, load_bundle
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.engine.redact import redact
+from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live import merged
@@ -203,6 +203,8 @@ class Session:
 
     def _allowed(self, keys: dict[str, Any]) -> GraphConfig:
         config = validate(merged(self._keys, keys))
+        if HIDDEN in "".join((config.source, *config.sinks)):
+            raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
             _refuse_files(self._config, config)
         return config
