@@ -106,6 +106,8 @@ def test_a_negative_style_is_a_style():
     assert prompts("a", "b").unconditional["style"].tolist() == [[0, 1]]
     with pytest.raises(StyleError, match="no style called"):
         prompts("a", "c")
+
+
 def test_live_loras_are_told_and_the_encoder_runs_again_for_those_it_takes(text):
     prompts, engine = text((LiveLora(name="ink", default=0.5, text=True), LiveLora(name="rain", default=1.0)))
     first = prompts("old")
