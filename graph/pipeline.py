@@ -12,20 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.live import LiveKeys
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import Running, prepare
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
 
 _LOG = logging.getLogger("warpfuse")
-
-_LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
-"""Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
 
@@ -44,8 +41,7 @@ class Pipeline:
         refused = {"source", "sinks", "frames"} & keys.keys()
         if refused:
             raise ConfigError(f"{', '.join(sorted(refused))}: a Pipeline is fed by push(); use warpfuse.run for files")
-        self._keys = keys
-        self._config = validate(keys)
+        self._live = LiveKeys(keys)
         self._running: Running | None = None
         self._in: queue.Queue[Picture | None] = queue.Queue()
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
@@ -92,35 +88,8 @@ class Pipeline:
         return rest
 
     def update(self, **keys: Any) -> None:
-        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
-        merged = _merged(self._keys, keys)
-        config = validate(merged)
-        changed = [
-            name
-            for name in GraphConfig.model_fields
-            if name not in _LIVE and getattr(config, name) != getattr(self._config, name)
-        ]
-        if changed:
-            raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
-        if self._running is not None:
-            self._check_structure(config, self._running)
-            self._running.materials.prompts(config.prompt, config.negative, config.loras)
-            self._running.book.publish(config)
-        self._keys, self._config = merged, config
-
-    def _check_structure(self, config: GraphConfig, running: Running) -> None:
-        """Raise ConfigError for what decides which stages there are, or what they were built with."""
-        plan = plan_graph(config.model_copy(update=_ENDS), temporal=True, calls=running.calls)
-        nodes = [(node.name, node.inputs) for node in plan.nodes]
-        was, wants = self._config.stages, config.stages
-        built = [(s.fuse.reference, s.predict.stream, _pulled(s.fuse.between)) for s in (was, wants)]
-        stream = wants.predict.stream and config.steps != self._config.steps
-        if nodes != [(node.name, node.inputs) for node in running.plan.nodes] or built[0] != built[1] or stream:
-            raise ConfigError(
-                "this decides which stages there are and cannot change while frames flow: stages.fuse.reference;"
-                " stages.fuse.between to or from latent and picture; stages.predict.stream, and with it steps;"
-                " pace, if it was off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
-            )
+        """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
+        self._live.change(keys, self._running)
 
     def close(self) -> Stats | None:
         """End the graph; its figures, or None if nothing was pushed."""
@@ -135,8 +104,8 @@ class Pipeline:
             running.materials.close()
 
     def _open(self, shape: tuple[int, int]) -> Running:
-        materials = prepare(self._config, shape, say=_LOG.info)
-        config = self._config.model_copy(update=_ENDS)
+        materials = prepare(self._live.config, shape, say=_LOG.info)
+        config = self._live.config.model_copy(update=_ENDS)
         source = _PushSource(self._in, shape)
         running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
         try:
@@ -148,11 +117,6 @@ class Pipeline:
         self._running = running
         self._filling = running.calls - 1 if config.stages.predict.stream else 0
         return running
-
-
-def _pulled(between: str) -> str:
-    """What `between` needs built; off and reference need nothing."""
-    return between if between in ("latent", "picture") else ""
 
 
 class _PushSource:
@@ -185,23 +149,7 @@ class _ReturnSink:
         self._frames = frames
 
     def write(self, frame: RawFrame) -> None:
-        self._frames.put(frame)
+        self._frames.put(kept(frame))
 
     def close(self, complete: bool) -> None:
         self._frames.put(None)
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse."""
-    merged = dict(old)
-    for key, value in new.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    weight_given = "weight" in (new.get("stages") or {}).get("fuse", {})
-    if "fusion" in new and not weight_given:
-        stages = dict(merged.get("stages") or {})
-        fuse = {k: v for k, v in (stages.get("fuse") or {}).items() if k != "weight"}
-        merged["stages"] = {**stages, "fuse": fuse}
-    elif weight_given and "fusion" not in new:
-        merged.pop("fusion", None)
-    return merged

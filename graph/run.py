@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -27,6 +27,7 @@ from warpfuse.graph.runner import Clock, FirstError, Runner, SinkRunner, SourceR
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.slots import SlotTable
+from warpfuse.graph.tap import Tap, Tapped
 from warpfuse.graph.watch import Watch
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source, probe
@@ -100,6 +101,7 @@ class Running:
     """A graph in one process: `open` starts every thread, `wait` ends with the figures, `close` frees the links.
 
     temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
+    taps      kind of stage -> who looks at what stages of that kind give
     """
 
     materials: Materials
@@ -107,6 +109,7 @@ class Running:
     stop: threading.Event
     temporal: bool | None = None
     clock: Clock = time.monotonic_ns
+    taps: Mapping[str, Tap] = field(default_factory=dict)
     runners: list[Runner] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +182,8 @@ class Running:
             return SinkRunner(node.name, sink, clock, first_error, self._pacer)
         stage = open_stage(node, self.materials)
         undo.callback(stage.close)
+        if node.kind in self.taps:
+            stage = Tapped(stage, self.taps[node.kind])
         picker = settings_of(node.kind, self.materials.prompts)
         judge = self._pacer if node.kind == "upload" else None
         device = self.materials.config.device

@@ -21,6 +21,7 @@ from warpfuse.graph.meters import Meter
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import Delaying, Sink, Source, Stage
 
 Clock = Callable[[], int]
@@ -256,6 +257,7 @@ class StageRunner(Runner):
                 frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
             out = self._timed(frames, begun, metered=not stamp.hold)
             self.frames += 1
+            out = kept(out)  # what a stage passes on may be lent, and only until `done`
             for inlet in self.inlets:
                 inlet.done()
             if out is not None:
