@@ -10,13 +10,15 @@ right after its last send may take the message with it.
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import zmq
 
 from warpfuse.graph import wire
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.slots import Mailbox, Policy, SlotTable, Waiting, slots_needed
+
+Transport = Literal["local", "shm", "cuda-ipc", "inline"]
 
 HIGH_WATER_MARK = 64
 
@@ -32,6 +34,8 @@ class LinkPlan:
     mailbox   frames that may wait in the sender
     policy    what happens when the mailbox is full: `block` the sender, or drop the oldest
     delay     number of empty frames the reader starts with (a feedback link), as in synchronous dataflow
+    transport how a value gets across: by reference, shared memory, a card's own memory, in the message
+    endpoint  where the sender binds; empty: inproc, by the name
     """
 
     name: str
@@ -42,16 +46,17 @@ class LinkPlan:
     mailbox: int = 1
     policy: Policy = "block"
     delay: int = 0
+    transport: Transport = "local"
+    endpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.endpoint:
+            object.__setattr__(self, "endpoint", f"inproc://{self.name}")
 
     @property
     def slots(self) -> int:
         """Slots of the link's table."""
         return slots_needed(self.mailbox, self.credits)
-
-    @property
-    def endpoint(self) -> str:
-        """Where the sender binds."""
-        return f"inproc://{self.name}"
 
 
 class Outlet:

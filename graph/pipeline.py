@@ -16,6 +16,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import Running, prepare
+from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 
@@ -133,10 +134,11 @@ class Pipeline:
     def _open(self, shape: tuple[int, int]) -> Running:
         materials = prepare(self._config, shape, say=lambda line: None)
         config = self._config.model_copy(update=_ENDS)
-        source = _PushSource(self._in, shape)
-        running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
+        ends = Ends(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
+        # One failure ends it: every push waits for its picture.
+        running = Running(replace(materials, config=config), ends, threading.Event(), temporal=True, failures=1)
         try:
-            running.open(lambda _: _ReturnSink(self._out))
+            running.open()
         except BaseException:
             running.close()
             raise

@@ -1,38 +1,34 @@
 """Run a graph from its source to its sinks, in one process, a thread for each stage."""
 
 import contextlib
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
-import cv2
-import torch
-import zmq
+from dataclasses import replace
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.open import choose_backend
-from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials, calls_of, open_prompts, open_stage, settings_of
+from warpfuse.graph.build import Materials, calls_of, open_prompts
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.link import Inlet, Outlet
-from warpfuse.graph.meters import FrameCounts, Meter, Stats
-from warpfuse.graph.pacer import Pacer
-from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
-from warpfuse.graph.runner import Clock, FirstError, Runner, SinkRunner, SourceRunner, StageRunner
+from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
+from warpfuse.graph.meters import Stats
+from warpfuse.graph.placement import workers_of
+from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.realtime import RealTime
+from warpfuse.graph.report import Report, stats_of
+from warpfuse.graph.runner import Clock
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sizing import choose_size
-from warpfuse.graph.slots import SlotTable
+from warpfuse.graph.source_runner import Resume
+from warpfuse.graph.trace import Track
+from warpfuse.graph.worker import Ends, Worker
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source, probe
-from warpfuse.stages.stage import Sink, Source, VideoInfo
+from warpfuse.stages.stage import Source, VideoInfo
 
 _TICK_S = 0.1
-
-_epochs = itertools.count(1)
 
 
 def run(
@@ -58,16 +54,34 @@ def run(
         check(sink, source=config.source)
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), say)
-    with contextlib.ExitStack() as undo:
-        source = open_source(config.source, size=materials.size, frames=config.frames)
-        undo.callback(source.close)
-        running = Running(materials, source, stop or threading.Event())
-        undo.callback(running.close)
-        running.open(lambda url: open_sink(url, info, materials.size, sound_from=info.path))
+    running = Running(materials, ends_of(config, info, materials.size), stop or threading.Event())
+    with contextlib.closing(running):
+        running.open()
         stats = running.wait(_with_total(progress, info, config))
-        for line in stats.warnings:
-            say(line)
-        return stats
+    for line in stats.warnings:
+        say(line)
+    return stats
+
+
+def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends:
+    """How source and sinks of a configuration are opened; info: of the source."""
+    live = info.live or config.realtime
+
+    def source() -> Source:
+        opened = open_source(config.source, size=size, frames=config.frames)
+        return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
+
+    return Ends(
+        source,
+        lambda url: open_sink(url, _at_rate(info, config), size, sound_from=info.path),
+        live=live,
+        rewind=not live,
+    )
+
+
+def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
+    """What sinks are told of the source: with a rate of their own, that."""
+    return info if config.fps is None else replace(info, fps=config.fps, time_base=1 / config.fps)
 
 
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
@@ -87,142 +101,110 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     return Materials(config, bundle, size, backend, prompts)
 
 
-@dataclass
 class Running:
     """A graph in one process: `open` starts every thread, `wait` ends with the figures, `close` frees the links.
 
     temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
+    live      the source cannot wait
+    failures  in a row, of one stage, that end the run; every other costs a frame
     """
 
-    materials: Materials
-    source: Source
-    stop: threading.Event
-    temporal: bool | None = None
-    clock: Clock = time.monotonic_ns
-    runners: list[Runner] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        self._closing = False
-        config = self.materials.config
+    def __init__(
+        self,
+        materials: Materials,
+        ends: Ends,
+        stop: threading.Event,
+        *,
+        temporal: bool | None = None,
+        failures: int = IN_A_ROW,
+        clock: Clock = time.monotonic_ns,
+        track: Track | None = None,
+    ) -> None:
+        config = materials.config
+        self.materials = materials
+        self.stop = stop
         self.book = SettingsBook(config)
-        self.calls = calls_of(self.materials)
-        self.plan: GraphPlan = plan_graph(config, temporal=self.temporal, calls=self.calls)
-        self._pacer = Pacer() if config.pace.active else None
-        self._first_error = FirstError()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self.calls = calls_of(materials)
+        self.plan: GraphPlan = plan_graph(config, temporal=temporal, calls=self.calls, live=ends.live)
+        self._closing = False
+        self._news = threading.Event()
+        self._faults = Faults(failures, self._news.set)
+        self._epochs = 0
+        self._lost: list[Fault] = []
+        (name,) = workers_of(self.plan)
+        self.worker = Worker(
+            name, self.plan, materials, ends, self.book, self._faults, self._stopped, clock=clock, track=track
+        )
 
-    def open(self, sink_for: Callable[[str], Sink]) -> None:
+    def open(self) -> None:
         """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
-        # Stages have a thread each: torch's own pool in every one of them would oversubscribe the cores.
-        torch.set_num_threads(1)
-        cv2.setNumThreads(self.materials.threads)
-        with contextlib.ExitStack() as undo:
-            runners = [self._runner(node, sink_for, undo) for node in self.plan.nodes]
-            undo.pop_all()
-        settle(self.materials.config.device)
-        self._connect(runners)
-        self.runners = runners
-        for runner in self.runners:
-            runner.start()
+        self.worker.open()
+        self._connect(Resume())
 
     def wait(self, progress: Callable[[int], None] | None = None) -> Stats:
         """Until every thread has ended. Raises what the first failed stage raised, or StageFailed around it."""
-        for runner in self.runners:
-            while runner.is_alive():
-                runner.join(_TICK_S)
-                if progress is not None:
-                    progress(self._sinks[0].frames)
-        error, stage = self._first_error.error, self._first_error.stage
-        if error is None:
-            unexplained = [runner.stage_name for runner in self.runners if runner.failed is not None]
-            assert not unexplained, f"{', '.join(unexplained)} ended without a recorded error"
-            return self._stats()
-        if isinstance(error, WarpfuseError):
-            raise error
-        raise StageFailed(str(stage), error) from error
+        while self.worker.busy or self._news.is_set():
+            self._news.wait(_TICK_S)
+            self._news.clear()
+            if (spared := self._faults.take()) and self._faults.error is None:
+                self._begin_anew(spared)
+            if progress is not None and self.worker.sinks:
+                progress(self.worker.sinks[0].frames)
+        if self._faults.error is None:
+            assert self.worker.ended, "a thread ended without a recorded error"
+            return self.stats()
+        if isinstance(self._faults.error, WarpfuseError):
+            raise self._faults.error
+        raise StageFailed(str(self._faults.stage), self._faults.error) from self._faults.error
 
     def close(self) -> None:
-        """End the stream if it has not ended, and free the links when the threads are done with them."""
+        """End the run if it has not ended, and free everything; sinks that are not complete discard."""
         self._closing = True
-        for runner in self.runners:
-            if runner.ident is None:
-                runner.start()  # interrupted while starting: the others wait for this one's end of the stream
-        for runner in self.runners:
-            runner.join()
-            runner.disconnect()
-        self.materials.prompts.close()
-        self._context.term()
+        self.worker.close()
 
     @property
     def alive(self) -> bool:
         """Every thread is at work."""
-        return all(runner.is_alive() for runner in self.runners)
+        return all(runner.is_alive() for runner in self.worker.runners)
+
+    def stats(self) -> Stats:
+        """The figures so far."""
+        lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {_one_line(f.error)}" for f in self._lost)
+        return stats_of([self.worker.report()], self.materials, failed=len(self._lost), warnings=lost).stopped(
+            self.stop.is_set()
+        )
+
+    def _begin_anew(self, spared: list[Fault]) -> None:
+        """A new epoch behind frames that a stage failed at."""
+        self.worker.let_go()
+        self._lost += spared + self._faults.take()
+        reports = [self.worker.report()]
+        without = frozenset(fault.seq for fault in self._lost)
+        self._connect(resume_after(reports, without, rewind=self.worker.ends.rewind and not self.worker.ends.live))
+
+    def _connect(self, resume: Resume) -> None:
+        self._epochs += 1
+        self.worker.connect(self._epochs, resume)
 
     def _stopped(self) -> bool:
         return self._closing or self.stop.is_set()
 
-    def _runner(self, node: NodePlan, sink_for: Callable[[str], Sink], undo: contextlib.ExitStack) -> Runner:
-        clock, first_error = self.clock, self._first_error
-        if node.role == "source":
-            return SourceRunner(node.name, self.source, clock, first_error, stopped=self._stopped, book=self.book)
-        if node.role == "sink":
-            sink = sink_for(node.about)
-            undo.callback(sink.close, False)
-            return SinkRunner(node.name, sink, clock, first_error, self._pacer)
-        stage = open_stage(node, self.materials)
-        undo.callback(stage.close)
-        picker = settings_of(node.kind, self.materials.prompts)
-        judge = self._pacer if node.kind == "upload" else None
-        device = self.materials.config.device
-        return StageRunner(
-            node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge, device=device
-        )
 
-    def _connect(self, runners: Sequence[Runner]) -> None:
-        epoch = next(_epochs)
-        inlets: dict[str, Inlet] = {}
-        outlets: dict[str, Outlet] = {}
-        for link in self.plan.links:
-            table = SlotTable(link.slots)
-            outlets[link.name] = Outlet(self._context, link, table, epoch)
-            inlets[link.name] = Inlet(self._context, link, table, epoch)
-        for node, runner in zip(self.plan.nodes, runners, strict=True):
-            runner.connect(
-                [inlets[link.name] for link in self.plan.links_into(node)],
-                [outlets[link.name] for link in self.plan.links_from(node)],
-            )
+def resume_after(reports: Sequence[Report], without: frozenset[int], *, rewind: bool) -> Resume:
+    """Where the source goes on.
 
-    @property
-    def _sinks(self) -> Sequence[SinkRunner]:
-        return [runner for runner in self.runners if isinstance(runner, SinkRunner)]
+    A file goes on at the first frame that some sink lacks; a live source behind the newest frame anybody has seen.
+    """
+    since = max((source.since_ns for r in reports for source in r.sources.values()), default=0)
+    shown = [sink.shown for r in reports for sink in r.sinks.values() if not sink.complete]
+    newest = max(report.newest for report in reports)
+    reached = max((source.reached for r in reports for source in r.sources.values()), default=0)
+    first = min(shown, default=newest) + 1 if rewind else max(newest + 1, reached)
+    return Resume(first, without, since or 1)
 
-    def _stats(self) -> Stats:
-        head = self.runners[0]
-        assert isinstance(head, SourceRunner)
-        config, sinks = self.materials.config, self._sinks
-        outlets = [outlet for runner in self.runners for outlet in runner.outlets]
-        warning = self.source.warning
-        notes = [note for sink in sinks for note in sink.notes]
-        return Stats(
-            frames=FrameCounts(
-                into=head.frames,
-                out=sinks[0].frames,
-                dropped=sum(outlet.dropped for outlet in outlets),
-                held=sinks[0].held,
-            ),
-            seconds=(max(sink.ended_ns for sink in sinks) - head.started_ns) / 1e9,
-            latency=sinks[0].latency if sinks else Meter(),
-            stages={runner.stage_name: runner.meter for runner in self.runners},
-            links={o.plan.name: {"sent": o.sent, "peak": o.peak, "slots": o.plan.slots} for o in outlets},
-            backend=self.materials.backend,
-            device=config.device,
-            bundle=self.materials.bundle.about.name,
-            size=self.materials.size,
-            steps=config.steps,
-            warnings=tuple(([warning] if warning else []) + notes),
-            interrupted=self.stop.is_set(),
-        )
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _with_total(
