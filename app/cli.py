@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from warpfuse import exporting
+from warpfuse.benchmark.command import bench
 from warpfuse.engine.bundle import (
     BundleFile,
     find_bundles,
@@ -45,6 +46,7 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
+app.command()(bench)
 _console = Console(stderr=True, highlight=False)
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {

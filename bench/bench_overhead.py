@@ -16,8 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from plain import PlainLoop
-
+from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.run import Running, prepare
@@ -27,13 +26,16 @@ from warpfuse.stages.sources import open_source, probe
 
 def plain_loop(config: GraphConfig, out: Path) -> float:
     """Frames a second of one thread that calls everything in turn."""
-    with PlainLoop(config) as loop:
-        sink = open_sink(str(out), loop.info, loop.materials.size)
+    info = probe(config.source)
+    with PlainLoop(prepare(config, (info.width, info.height), lambda line: None)) as loop:
+        source = open_source(config.source, size=loop.materials.size, frames=config.frames)
+        sink = open_sink(str(out), info, loop.materials.size)
         count, started = 0, time.perf_counter()
-        while (frame := loop.source.read()) is not None:
+        while (frame := source.read()) is not None:
             sink.write(loop.step(frame))
             count += 1
         sink.close(complete=True)
+        source.close()
         return count / (time.perf_counter() - started)
 
 
@@ -48,6 +50,8 @@ def graph(config: GraphConfig, out: Path) -> float:
         return running.wait().fps
     finally:
         running.close()
+        materials.close()
+        source.close()
 
 
 def main() -> None:

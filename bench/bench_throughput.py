@@ -13,22 +13,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from plain import PlainLoop
-
+from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.engine.backends.onnxruntime import SLOTS
 from warpfuse.graph.build import usable_cores
 from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.run import run
+from warpfuse.graph.run import prepare, run
+from warpfuse.stages.sources import open_source, probe
 
 HEAVY = ("encode", "flow", "encode_past", "predict", "decode")
 
 
 def floor_ms(config: GraphConfig) -> dict[str, float]:
     """Median milliseconds of each network and of the flow, one at a time on an idle machine."""
-    with PlainLoop(config) as loop:
-        while (frame := loop.source.read()) is not None:
+    info = probe(config.source)
+    with PlainLoop(prepare(config, (info.width, info.height), lambda line: None)) as loop:
+        source = open_source(config.source, size=loop.materials.size, frames=config.frames)
+        while (frame := source.read()) is not None:
             loop.step(frame)
+        source.close()
         return {name: round(statistics.median(loop.ms[name][SLOTS + 1 :]), 2) for name in HEAVY}
 
 

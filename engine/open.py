@@ -23,8 +23,20 @@ def missing(backend: str, device: str = "cpu") -> str | None:
 
 AUTO = {"cpu": ("onnxruntime",), "cuda": ("onnxruntime", "tensorrt", "tensorrt-rtx")}
 """What "auto" tries, by kind of device. ONNX Runtime opens any bundle at any size in a second. TensorRT is faster but
-builds for each size first, for minutes on some cards: who wants that says so, or swaps to it while the graph runs
-(engine/swap.py). torch needs a file few bundles carry, and is the reference rather than a way to run."""
+builds for each size first, for minutes on some cards: it is built meanwhile and takes over (`upgrade_of`). torch needs
+a file few bundles carry, and is the reference rather than a way to run."""
+
+
+UPGRADES = {"cpu": (), "cuda": ("tensorrt", "tensorrt-rtx")}
+"""What is built while "auto" runs on what it has, and takes over, by kind of device."""
+
+
+def upgrade_of(asked: str, taken: str, device: str) -> str | None:
+    """The backend that is to take over from the one `choose_backend` took, or None: only "auto" leaves the choice."""
+    if asked != "auto":
+        return None
+    candidates = UPGRADES.get(device.partition(":")[0], ())
+    return next((name for name in candidates if name != taken and missing(name, device) is None), None)
 
 
 def choose_backend(asked: str, device: str) -> tuple[str, str]:

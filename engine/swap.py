@@ -8,9 +8,13 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 
-TOLERANCE = 0.02
-"""How far outputs may lie apart, as a share of the largest value of the reference output: float16 arithmetic through a
-UNet stays below one hundredth, a wrong layout, a wrong mode of an operator or an overflow is far above."""
+TOLERANCE = 0.05
+"""How far any value may lie from the reference, as a share of the largest of the output: what a network in half
+precision is allowed when it is exported, since it has far outliers."""
+
+MEAN_SHARE = 0.1
+"""How far values may lie on the mean, as a share of what any may: a wrong layout, a wrong mode of an operator or an
+overflow is far above; half precision through a UNet is a tenth of it."""
 
 
 class SwappingEngine:
@@ -18,7 +22,7 @@ class SwappingEngine:
 
     future     the engine being built; whoever builds it, in a thread or elsewhere, is not this object's business
     tell       is called with one line, once, when the engine is swapped, or is not and why
-    tolerance  max |new - old| <= tolerance * max |old| for every output
+    tolerance  max |new - old| <= tolerance * max |old|, mean |new - old| <= `MEAN_SHARE` of that, for every output
 
     The check runs both on the first input after `future` is done, once, and waits for the device: that frame is late.
     Owns both engines. See `Engine` for the contract; outputs handed out before the swap stay valid as long as ever.
@@ -86,9 +90,13 @@ class SwappingEngine:
             if got[name].shape != reference.shape:
                 return f"gives '{name}' as {list(got[name].shape)}, expected {list(reference.shape)}"
             scale = float(reference.abs().max())
-            apart = float((got[name].float() - reference.float()).abs().max())
-            if not (math.isfinite(apart) and apart <= self._tolerance * scale):
-                return f"disagrees: '{name}' is {apart:.3g} off where {self._tolerance:g} of {scale:.3g} is allowed"
+            gaps = (got[name].float() - reference.float()).abs()
+            for what, apart, share in (
+                ("at most", float(gaps.max()), self._tolerance),
+                ("on the mean", float(gaps.mean()), self._tolerance * MEAN_SHARE),
+            ):
+                if not (math.isfinite(apart) and apart <= share * scale):
+                    return f"disagrees: '{name}' is {apart:.3g} off {what} where {share:g} of {scale:.3g} is allowed"
         return None
 
     def _take_over(self, engine: Engine) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from warpfuse.engine.bundle import Bundle, load_flow_bundle
 from warpfuse.engine.contract import Engine
-from warpfuse.engine.open import open_engine
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.engines import Engines, shapes_of
 from warpfuse.graph.plan import NodePlan
 from warpfuse.stages.compose_motion import ComposeMotion
 from warpfuse.stages.decode import Decode
@@ -35,18 +35,18 @@ DIS = "dis"  # the flow that needs no bundle
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What stages are built from: the configuration, the verified bundle, the size, and the backend truly in use."""
+    """What stages are built from: the configuration, the verified bundle, the size, and who opens its networks."""
 
     config: GraphConfig
     bundle: Bundle
     size: tuple[int, int]
-    backend: str
+    engines: Engines
     prompts: Prompts
 
-    @property
-    def threads(self) -> int:
-        """Cores the run may use."""
-        return self.config.threads or usable_cores()
+    def close(self) -> None:
+        """Stop building, close what turns prompts into tensors. After the stages."""
+        self.engines.close()
+        self.prompts.close()
 
 
 def usable_cores() -> int:
@@ -54,13 +54,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_prompts(config: GraphConfig, bundle: Bundle, backend: str) -> Prompts:
+def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
     """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened."""
     about = bundle.about
     if about.text is None:
         return StylePrompts(about.styles, about.default_style, config.device)
-    engine = open_engine(bundle.network("text"), backend, config.device, threads=config.threads or usable_cores())
-    return TextPrompts(engine, about.text, {name: bundle.tokenizer(name) for name in about.text.inputs})
+    return TextPrompts(
+        engines.open(bundle.network("text")), about.text, {name: bundle.tokenizer(name) for name in about.text.inputs}
+    )
 
 
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
@@ -98,6 +99,12 @@ def calls_of(materials: Materials) -> int:
     return _sampling(materials).calls(materials.config.steps)
 
 
+def rows_of(materials: Materials) -> int:
+    """Rows of a network call: one, or those of a stream batch; twice as many where guidance asks about each twice."""
+    options = materials.config.stages.predict
+    return (calls_of(materials) if options.stream else 1) * (2 if options.guidance == "full" else 1)
+
+
 def _upload(m: Materials) -> Stage:
     return Upload(m.size, m.config.device)
 
@@ -109,8 +116,7 @@ def _encode(m: Materials) -> Stage:
 def _flow(m: Materials) -> Stage:
     if m.config.flow == DIS:
         return Flow(m.config.stages.flow)
-    engine = open_engine(load_flow_bundle(m.config.flow).network(), m.backend, m.config.device, threads=m.threads)
-    return FlowNetwork(engine, m.config.stages.flow.trust)
+    return FlowNetwork(m.engines.open(load_flow_bundle(m.config.flow).network()), m.config.stages.flow.trust)
 
 
 def _warp(m: Materials) -> Stage:
@@ -199,4 +205,5 @@ _BUILDERS: dict[str, Callable[[Materials], Stage]] = {
 
 
 def _network(kind: Any, m: Materials) -> Engine:
-    return open_engine(m.bundle.network(kind), m.backend, m.config.device, threads=m.threads)
+    shapes = shapes_of(m.bundle.about, kind, m.size, rows_of(m), m.config.device)
+    return m.engines.open(m.bundle.network(kind), shapes)

@@ -1,5 +1,6 @@
 """A graph fed by the caller: pictures pushed in, styled pictures returned."""
 
+import logging
 import queue
 import threading
 from dataclasses import replace
@@ -21,6 +22,8 @@ from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
+
+_LOG = logging.getLogger("warpfuse")
 
 _LIVE = ("prompt", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
@@ -130,9 +133,10 @@ class Pipeline:
             return running.wait()
         finally:
             running.close()
+            running.materials.close()
 
     def _open(self, shape: tuple[int, int]) -> Running:
-        materials = prepare(self._config, shape, say=lambda line: None)
+        materials = prepare(self._config, shape, say=_LOG.info)
         config = self._config.model_copy(update=_ENDS)
         ends = Ends(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
         # One failure ends it: every push waits for its picture.
@@ -141,6 +145,7 @@ class Pipeline:
             running.open()
         except BaseException:
             running.close()
+            materials.close()
             raise
         self._running = running
         self._filling = running.calls - 1 if config.stages.predict.stream else 0

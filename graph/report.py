@@ -169,7 +169,7 @@ def stats_of(
         stages={name: Meter.decode(runner.meter) for name, runner in runners.items()},
         links={name: {"sent": link.sent, "peak": link.peak, "slots": link.slots} for name, link in links.items()},
         restarts=restarts,
-        backend=materials.backend,
+        backend=materials.engines.in_use,
         device=materials.config.device,
         bundle=materials.bundle.about.name,
         size=materials.size,

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.engine.open import choose_backend
-from warpfuse.graph.build import Materials, calls_of, open_prompts
+from warpfuse.engine.open import choose_backend, upgrade_of
+from warpfuse.graph.build import Materials, calls_of, open_prompts, usable_cores
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.engines import Engines
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
 from warpfuse.graph.meters import Stats
@@ -55,7 +56,7 @@ def run(
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), say)
     running = Running(materials, ends_of(config, info, materials.size), stop or threading.Event())
-    with contextlib.closing(running):
+    with contextlib.closing(materials), contextlib.closing(running):
         running.open()
         stats = running.wait(_with_total(progress, info, config))
     for line in stats.warnings:
@@ -89,16 +90,19 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     bundle = load_bundle(config.bundle)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     backend, why = choose_backend(config.backend, config.device)
-    prompts = open_prompts(config, bundle, backend)
-    try:
+    upgrade = upgrade_of(config.backend, backend, config.device)
+    engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
+    with contextlib.ExitStack() as undo:
+        undo.callback(engines.close)
+        prompts = open_prompts(config, bundle, engines)
+        undo.callback(prompts.close)
         prompts(config.prompt)
-    except BaseException:
-        prompts.close()
-        raise
+        undo.pop_all()
     if line:
         say(line)
-    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why})")
-    return Materials(config, bundle, size, backend, prompts)
+    then = f"; {upgrade} is built meanwhile" if upgrade else ""
+    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
+    return Materials(config, bundle, size, engines, prompts)
 
 
 class Running:

@@ -73,7 +73,7 @@ class Worker:
         """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
         # Stages have a thread each: torch's own pool in every one of them would oversubscribe the cores.
         torch.set_num_threads(1)
-        cv2.setNumThreads(self.materials.threads)
+        cv2.setNumThreads(self.materials.engines.threads)
         with contextlib.ExitStack() as undo:
             runners: list[Runner] = []
             for node in self._nodes:
@@ -146,7 +146,6 @@ class Worker:
         self.let_go()
         for runner in self.runners:
             runner.close()
-        self.materials.prompts.close()
 
     @property
     def ended(self) -> bool:

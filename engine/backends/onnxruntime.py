@@ -3,6 +3,7 @@
 Inputs are bound where they lie and outputs are written into our own two slots: no copy either way.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from warpfuse.engine.replay import SLOTS
 from warpfuse.engine.streams import cuda_stream
 
 _CUDA = "CUDAExecutionProvider"
+_NO_MEMORY = re.compile(r"out of memory|failed to allocate|BFCArena", re.IGNORECASE)
 _DTYPES = {
     "tensor(float)": torch.float32,
     "tensor(float16)": torch.float16,
@@ -105,13 +107,16 @@ class OnnxRuntimeEngine:
         binding = self._bindings[slot]
         for spec, tensor in zip(self.inputs, fed, strict=True):
             self._bind(binding.bind_input, spec.name, tensor)
-        if self._stream is None:
-            self._session.run_with_iobinding(binding, self._run_options)
-        else:
-            current = torch.cuda.current_stream(self.device)
-            self._stream.wait_stream(current)
-            self._session.run_with_iobinding(binding, self._run_options)
-            current.wait_stream(self._stream)
+        try:
+            if self._stream is None:
+                self._session.run_with_iobinding(binding, self._run_options)
+            else:
+                current = torch.cuda.current_stream(self.device)
+                self._stream.wait_stream(current)
+                self._session.run_with_iobinding(binding, self._run_options)
+                current.wait_stream(self._stream)
+        except Exception as error:  # as above: its own types
+            raise EngineError(self._failed(fed, error)) from error
         return self._slots[slot]
 
     def close(self) -> None:
@@ -122,10 +127,22 @@ class OnnxRuntimeEngine:
         self._slots.clear()
         del self._session
 
+    def _failed(self, fed: list[Tensor], error: Exception) -> str:
+        """Why a run gave nothing, in one line."""
+        shapes = ", ".join(f"{spec.name} {list(tensor.shape)}" for spec, tensor in zip(self.inputs, fed, strict=True))
+        words = f"{self.name} fails on {shapes}: {_one_line(error)}"
+        if self._stream is None or not _NO_MEMORY.search(str(error)):
+            return words
+        free, total = (n >> 20 for n in torch.cuda.mem_get_info(self.device))
+        return f"{words}. {free} of {total} MiB are free on {self.device}: lower --size or --steps"
+
     def _allocate(self, fed: list[Tensor]) -> None:
         """Learn the output shapes from one plain run, then bind both slots; done again only when a shape changes."""
         feed = {spec.name: tensor.cpu().numpy() for spec, tensor in zip(self.inputs, fed, strict=True)}
-        shapes = [array.shape for array in self._session.run(None, feed)]
+        try:
+            shapes = [array.shape for array in self._session.run(None, feed)]
+        except Exception as error:  # as above
+            raise EngineError(self._failed(fed, error)) from error
         self._slots = []
         for binding in self._bindings:
             binding.clear_binding_outputs()

@@ -1,9 +1,10 @@
 """The engine contract on ONNX Runtime: what it computes, whose memory it is, and what it says of a wrong feed."""
 
+import onnx
 import pytest
 import torch
 from networks import affine
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from warpfuse.engine import open_engine
 from warpfuse.engine.errors import BackendMissing, EngineError
@@ -60,6 +61,25 @@ def test_sizes_may_change(engine):
 def test_a_wrong_feed_is_told_with_name_expected_and_got(engine, feed, says):
     with pytest.raises(EngineError, match=says):
         engine(feed)
+
+
+def test_a_run_that_fails_is_told_in_one_line(tmp_path):
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [4, 4], [0.0] * 16)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "m"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "product", [x], [y], [weights])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "product.onnx"
+    )
+    engine = open_engine(tmp_path / "product.onnx", "onnxruntime")
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"product\.onnx fails on x \[2, 3\]: ") as caught:
+            engine({"x": torch.ones(2, 3)})
+        assert "\n" not in str(caught.value)
+    assert engine({"x": torch.ones(2, 4)})["y"].shape == (2, 4), "and it goes on"
+    with pytest.raises(EngineError, match=r"fails on x \[2, 3\]"):
+        engine({"x": torch.ones(2, 3)})
+    engine.close()
 
 
 def test_an_unknown_element_type_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from warpfuse.engine import load_bundle
 from warpfuse.graph.build import Materials, open_stage
 from warpfuse.graph.config import validate
+from warpfuse.graph.engines import Engines
 from warpfuse.graph.plan import plan_graph
 from warpfuse.stages.prompts import StylePrompts
 
@@ -56,7 +57,9 @@ def test_slots_cover_writing_waiting_and_lent():
 def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
     bundle = load_bundle(exact_bundle)
     prompts = StylePrompts(bundle.about.styles, bundle.about.default_style, "cpu")
-    materials = Materials(validate({"bundle": exact_bundle}), bundle, (64, 64), "onnxruntime", prompts)
+    materials = Materials(
+        validate({"bundle": exact_bundle}), bundle, (64, 64), Engines("onnxruntime", "cpu", 1), prompts
+    )
     for node in plan(raw).nodes:
         if node.role == "stage":
             stage = open_stage(node, materials)

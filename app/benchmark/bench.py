@@ -1,0 +1,68 @@
+"""One benchmark: a bundle at a size and a number of steps, on this machine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from warpfuse.benchmark.calls import calls_of_a_frame, floor_of
+from warpfuse.benchmark.figure import Figure
+from warpfuse.benchmark.machine import Machine
+from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
+from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.run import prepare
+from warpfuse.stages.sources import probe
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured, on what. figures: the networks first, then the whole."""
+
+    machine: Machine
+    bundle: str
+    backend: str
+    size: tuple[int, int]
+    steps: int
+    stream: bool
+    flow: str
+    networks: tuple[Figure, ...]
+    whole: tuple[Figure, ...]
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """All of them."""
+        return (*self.networks, *self.whole)
+
+
+def bench(
+    config: GraphConfig, machine: Machine, seconds: float, say: Callable[[str], None] = lambda line: None
+) -> Report:
+    """Measure. config: with a source; seconds: about how long each of the four ways takes. Raises BadInput."""
+    info = probe(config.source)
+    materials = prepare(config, (info.width, info.height), say)
+    try:
+        calls = calls_of_a_frame(materials)
+        floor_ms = floor_of(calls, machine)
+        say("each network alone")
+        alone = networks(materials, calls, machine, seconds)
+    finally:
+        materials.close()
+    backend = materials.engines.in_use
+    pictures = pictures_of(config, materials.size)
+    say("device to device")
+    device = on_device(config, pictures, floor_ms, seconds)
+    frames = max(12, round(seconds * device.fps))
+    say(f"host to host, {frames} frames")
+    host = host_to_host(config, pictures, floor_ms, frames)
+    say("source to sink")
+    whole = source_to_sink(config, floor_ms, frames)
+    return Report(
+        machine, materials.bundle.about.name, backend, materials.size, config.steps, config.stages.predict.stream,
+        config.flow, tuple(alone), (device, host, whole),
+    )  # fmt: skip
+
+
+def sustained(config: GraphConfig, frames: int) -> float:
+    """Frames a second from host to host, for a sweep: no more is measured. Raises BadInput."""
+    info = probe(config.source)
+    materials = prepare(config, (info.width, info.height), lambda line: None)
+    materials.close()
+    return host_to_host(config, pictures_of(config, materials.size), 0.0, frames).fps

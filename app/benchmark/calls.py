@@ -1,0 +1,61 @@
+"""The networks of a graph: how often a frame needs each, what they are fed, and the least they take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from warpfuse.benchmark.machine import Machine
+from warpfuse.benchmark.work import Work, work_of
+from warpfuse.engine.bundle import load_flow_bundle
+from warpfuse.engine.feed import Shapes
+from warpfuse.graph.build import DIS, Materials, calls_of, rows_of
+from warpfuse.graph.engines import shapes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A network, how often a frame needs it, and what it is fed."""
+
+    name: str
+    path: Path
+    feeds: dict[str, Tensor]
+    times: float
+    work: Work
+
+
+def calls_of_a_frame(materials: Materials) -> list[Call]:
+    """Every network of the graph, with inputs of the right shapes. Raises BadInput."""
+    config, about = materials.config, materials.bundle.about
+    fuses = config.stages.fuse.weight > 0
+    stream = config.stages.predict.stream
+    encodes = 1 + (fuses and config.stages.fuse.reference == "picture") * (2 if stream else 1)
+    times = {"encoder": encodes, "unet": 1 if stream else calls_of(materials), "decoder": 1}
+    calls = []
+    for name, count in times.items():
+        path = materials.bundle.network(name)  # type: ignore[arg-type]
+        shapes = shapes_of(about, name, materials.size, rows_of(materials), "any")
+        calls.append(_call(materials, name, path, shapes, count))
+    if fuses and config.flow != DIS:
+        calls.append(_call(materials, "flow", load_flow_bundle(config.flow).network(), None, 1))
+    return calls
+
+
+def _call(materials: Materials, name: str, path: Path, shapes: Shapes | None, times: float) -> Call:
+    engine = materials.engines.open(path, shapes)
+    feeds = {spec.name: _typical(spec.shape, spec.dtype, materials.config.device) for spec in engine.inputs}
+    engine.close()
+    return Call(name, path, feeds, times, work_of(path, {key: tuple(x.shape) for key, x in feeds.items()}))
+
+
+def _typical(shape: Sequence[int | None], dtype: str, device: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand([n or 1 for n in shape], generator=generator)
+    return values.to(getattr(torch, dtype)).to(device)
+
+
+def floor_of(calls: Sequence[Call], machine: Machine) -> float:
+    """Milliseconds under a frame: its networks, one after another. Flow on the host is not in it."""
+    return sum(call.times * call.work.floor_ms(machine) for call in calls)

@@ -1,0 +1,111 @@
+"""`warpfuse bench`: what this machine makes of a bundle, and what it can hold at a frame rate."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from warpfuse.engine.errors import BadInput, WarpfuseError
+
+SIZES = ("256x256", "384x384", "512x288", "512x512", "640x360", "768x432", "960x544", "1280x720")
+"""What a sweep tries unless told."""
+
+
+def bench(
+    bundle: Annotated[str, typer.Option(help="Name or folder of a bundle.")] = "embedded",
+    size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="May be repeated; a sweep tries these.")] = None,
+    steps: Annotated[list[int] | None, typer.Option(metavar="K", help="UNet runs a frame; likewise.")] = None,
+    backend: Annotated[str, typer.Option(help="auto, or one by name.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu or cuda:0")] = "cpu",
+    flow: Annotated[str, typer.Option(help="dis, or a flow bundle.")] = "dis",
+    stream: Annotated[bool, typer.Option("--stream", help="The K calls of K frames as one batch.")] = False,
+    source: Annotated[str | None, typer.Option(help="The video; without it the clip in the package.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="About, for each of the four ways.")] = 8.0,
+    fps: Annotated[float | None, typer.Option(min=1, help="A sweep: what holds this rate here?")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, metavar="N", help="Cores to use; all by default.")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them.")] = None,
+) -> None:
+    """Measure: networks alone, device to device, host to host, source to sink, each beside its floor."""
+    from warpfuse.benchmark.machine import describe
+    from warpfuse.demo import CLIP
+    from warpfuse.graph.build import usable_cores
+    from warpfuse.graph.config import validate
+
+    keys: dict[str, Any] = {
+        "source": source or str(CLIP), "sinks": ["null:"], "bundle": bundle, "backend": backend, "device": device,
+        "flow": flow, "threads": threads, "stages": {"predict": {"stream": stream}},
+    }  # fmt: skip
+    console = Console(stderr=True, highlight=False)
+    console.print("measuring the machine: a matrix product and a copy", style="dim")
+    machine = describe(device, threads or usable_cores())
+    console.print(
+        f"{machine.name}: {machine.flops_per_s / 1e9:,.0f} GFLOP/s in {machine.precision}, "
+        f"{machine.bytes_per_s / 1e9:.1f} GB/s",
+        style="dim",
+    )
+    if fps is not None:
+        _sweep({**keys}, size or list(SIZES), steps or [1, 2, 4], fps, console, as_json)
+        return
+    if len(size or ()) > 1 or len(steps or ()) > 1:
+        raise BadInput("several sizes or steps are for a sweep: add --fps RATE, or give one of each")
+    from warpfuse.benchmark.bench import bench as measure
+    from warpfuse.benchmark.report import plot as draw
+    from warpfuse.benchmark.report import table, to_json
+
+    config = validate({**keys, "size": size[0] if size else None, "steps": steps[0] if steps else 1})
+    report = measure(config, machine, seconds, lambda line: console.print(line, style="dim", markup=False))
+    Console().print(table(report))
+    if as_json is not None:
+        _write(as_json, to_json(report))
+    if plot is not None:
+        draw(report, plot)
+
+
+def _sweep(
+    keys: dict[str, Any], sizes: list[str], steps: list[int], fps: float, console: Console, as_json: Path | None
+) -> None:
+    from warpfuse.benchmark.bench import sustained
+    from warpfuse.graph.config import validate
+
+    lines = Table("size", *(f"{k} step{'s' * (k > 1)}" for k in steps), box=None)
+    found: list[dict[str, Any]] = []
+    for size in sizes:
+        cells = []
+        for k in steps:
+            console.print(f"{size}, {k} step(s)", style="dim", markup=False)
+            try:
+                rate = sustained(validate({**keys, "size": size, "steps": k}), frames=16)
+            except WarpfuseError as error:
+                console.print(f"{size}, {k} step(s): {error}", style="dim", markup=False)
+                cells.append("-")
+                continue
+            found.append({"size": size, "steps": k, "fps": round(rate, 2), "holds": rate >= fps})
+            cells.append(f"[bold green]{rate:.1f}[/]" if rate >= fps else f"{rate:.1f}")
+        lines.add_row(size, *cells)
+    Console().print(lines)
+    holding = [one for one in found if one["holds"]]
+    best = max(holding, key=lambda one: _pixels(one["size"]) * one["steps"], default=None)
+    words = (
+        f"holds {fps:g} fps: up to {best['size']} at {best['steps']} step(s)" if best else f"nothing holds {fps:g} fps"
+    )
+    Console().print(words)
+    if as_json is not None:
+        _write(as_json, {"bench": "sweep", "fps": fps, "found": found})
+
+
+def _pixels(size: str) -> int:
+    width, _, height = size.lower().partition("x")
+    return int(width) * int(height)
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--json {path} cannot be written: {error.strerror or error}") from None

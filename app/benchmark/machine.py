@@ -1,0 +1,125 @@
+"""The machine a figure belongs to: what it is, and the two rates no program on it can pass."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from warpfuse.engine.streams import settle
+from warpfuse.graph.build import usable_cores
+from warpfuse.version import __version__
+
+_MATRIX = 1536  # side of the square matrices: large enough for the full rate, 50 ms on two cores
+_COPY_BYTES = 256 << 20  # past every cache
+_ROUNDS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is measured on.
+
+    flops_per_s  of a large matrix product in the precision the networks compute in: the best of several
+    bytes_per_s  read and written by a large copy: the best of several
+    """
+
+    processor: str
+    cores: int
+    memory_gib: float
+    device: str
+    gpu: str | None
+    driver: str | None
+    system: str
+    versions: dict[str, str]
+    precision: str
+    flops_per_s: float
+    bytes_per_s: float
+
+    @property
+    def name(self) -> str:
+        """One line."""
+        return f"{self.gpu} ({self.driver})" if self.gpu else f"{self.processor}, {self.cores} cores"
+
+
+def describe(device: str, threads: int) -> Machine:
+    """This machine, its two rates measured with so many threads: some seconds."""
+    cuda = device.startswith("cuda")
+    dtype = torch.float16 if cuda else torch.float32
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        flops, copied = matrix_rate(device, dtype), copy_rate(device)
+    finally:
+        torch.set_num_threads(before)
+    return Machine(
+        processor=_processor(),
+        cores=usable_cores(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        device=device,
+        gpu=torch.cuda.get_device_name(device) if cuda else None,
+        driver=_driver() if cuda else None,
+        system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        versions=_versions(),
+        precision=str(dtype).removeprefix("torch."),
+        flops_per_s=flops,
+        bytes_per_s=copied,
+    )
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a square matrix product."""
+    side = 8192 if device.startswith("cuda") else _MATRIX
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty(side, side, dtype=dtype, device=device)
+    return 2 * side**3 / _best_seconds(lambda: torch.mm(a, b, out=out), device)
+
+
+def copy_rate(device: str) -> float:
+    """Bytes a second, those read and those written."""
+    source = torch.zeros(_COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    return 2 * _COPY_BYTES / _best_seconds(lambda: target.copy_(source), device)
+
+
+def _best_seconds(work: Callable[[], object], device: str) -> float:
+    work()
+    seconds = []
+    for _ in range(_ROUNDS):
+        settle(device)
+        begun = time.perf_counter()
+        work()
+        settle(device)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetDriverVersion()
+    except Exception:  # noqa: BLE001  the binding's own types; without it the line lacks the driver
+        return None
+    return f"driver {version}"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"warpfuse": __version__, "torch": torch.__version__}
+    try:
+        import onnxruntime
+    except ImportError:
+        return versions
+    return {**versions, "onnxruntime": str(onnxruntime.__version__)}

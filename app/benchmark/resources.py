@@ -1,0 +1,64 @@
+"""Memory and watts while something is measured."""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
+
+
+def host_peak_mib() -> float:
+    """The most memory this process has had, MiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def gpu_mib(device: str) -> float | None:
+    """Memory in use on the card, by everybody, MiB; None without a card."""
+    if not device.startswith("cuda"):
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return round((total - free) / 2**20, 1)
+
+
+class PowerMeter:
+    """Mean watts between `start` and `watts`: of the card by its driver, else of the processor where it may be read."""
+
+    def __init__(self, device: str) -> None:
+        self._of_card = device.startswith("cuda")
+        self._card = _card(device)
+        self._begun = self._energy()
+        self._at = time.perf_counter()
+
+    def watts(self) -> float | None:
+        """Mean watts since this was made; None where nobody tells."""
+        now = self._energy()
+        seconds = time.perf_counter() - self._at
+        if now is None or self._begun is None or seconds <= 0 or now < self._begun:
+            return None
+        return round((now - self._begun) / seconds, 1)
+
+    def _energy(self) -> float | None:
+        """Joules used so far."""
+        try:
+            if self._of_card:
+                import pynvml
+
+                return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._card)) / 1000
+            return int(_RAPL.read_text()) / 1e6
+        except Exception:  # noqa: BLE001  no such counter, no right to read it, or the binding's own types
+            return None
+
+
+def _card(device: str) -> Any:
+    if not device.startswith("cuda"):
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    except Exception:  # noqa: BLE001  as above
+        return None

@@ -1,0 +1,182 @@
+"""Four ways to ask how fast it is: each network alone, and the whole from three pairs of ends.
+
+What is compared is measured in turns, so that a machine that slows down slows all of it.
+"""
+
+import contextlib
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from warpfuse.benchmark.calls import Call
+from warpfuse.benchmark.figure import Figure
+from warpfuse.benchmark.loop import PlainLoop
+from warpfuse.benchmark.machine import Machine
+from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
+from warpfuse.engine.errors import BadInput
+from warpfuse.engine.streams import settle
+from warpfuse.graph.build import Materials
+from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.run import Running, prepare
+from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.sinks import open_sink
+from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.stage import Sink, Source, VideoInfo
+
+WARM_UP = 3
+_MOST = 32  # pictures kept in memory; longer runs go through them again
+
+
+def networks(materials: Materials, calls: Sequence[Call], machine: Machine, seconds: float) -> list[Figure]:
+    """Each network alone, in turns."""
+    device = materials.config.device
+    figures = [Figure(call.name, call.work.floor_ms(machine), calls=call.times) for call in calls]
+    for turn in range(2):
+        for call, figure in zip(calls, figures, strict=True):
+            engine = materials.engines.open(call.path, {name: tuple(x.shape) for name, x in call.feeds.items()})
+            power = PowerMeter(device)
+            figure.ms += list(_timed(partial(engine, call.feeds), seconds / 2 / len(calls), device))
+            if turn:
+                figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)
+            engine.close()
+    for figure in figures:
+        figure.fps, figure.host_mib = 1000 / statistics.mean(figure.ms), host_peak_mib()
+    return figures
+
+
+def _timed(work: Callable[[], object], seconds: float, device: str) -> Iterator[float]:
+    """Milliseconds of each call, with nothing else on the device."""
+    for _ in range(WARM_UP):
+        work()
+    settle(device)
+    until = time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < until:
+        work()
+        settle(device)
+        yield 1000 * (time.perf_counter() - begun)
+
+
+def pictures_of(config: GraphConfig, size: tuple[int, int]) -> list[RawFrame]:
+    """The first pictures of the source, in memory."""
+    source = open_source(config.source, size=size, frames=_MOST)
+    try:
+        return list(iter(source.read, None))
+    finally:
+        source.close()
+
+
+def on_device(config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, seconds: float) -> Figure:
+    """From a picture on the device to a picture on the device: the stages in a plain loop, one thread, no links."""
+    device = config.device
+    figure = Figure("device to device", floor_ms)
+    with PlainLoop(prepare(config, _shape(pictures[0]), lambda line: None)) as loop:
+        frames = [
+            Frame(raw.stamp, {"rgb": torch.from_numpy(raw.rgb).to(device).permute(2, 0, 1)[None].float() / 255})
+            for raw in pictures
+        ]
+        turn = _counting(frames)
+        power = PowerMeter(device)
+        figure.ms = list(_timed(lambda: loop.step_on_device(next(turn)), seconds, device))
+        figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)
+    figure.fps, figure.host_mib = 1000 / statistics.mean(figure.ms), host_peak_mib()
+    return figure
+
+
+def host_to_host(config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, frames: int) -> Figure:
+    """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph."""
+    materials = prepare(config, _shape(pictures[0]), lambda line: None)
+    return _through_the_graph("host to host", materials, _Memory(pictures, frames), _Timing(), floor_ms)
+
+
+def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
+    """From a source to a file: decoding and encoding of video included."""
+    info = probe(config.source)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
+        materials = prepare(config, (info.width, info.height), lambda line: None)
+        undo.callback(materials.close)
+        source = open_source(config.source, size=materials.size, frames=frames)
+        sink = _Timing(open_sink(str(Path(folder) / "out.mp4"), info, materials.size))
+        undo.pop_all()
+        return _through_the_graph("source to sink", materials, source, sink, floor_ms)
+
+
+def _through_the_graph(name: str, materials: Materials, source: Source, sink: "_Timing", floor_ms: float) -> Figure:
+    """Closes all that it is given."""
+    device = materials.config.device
+    running = Running(materials, source, threading.Event())
+    power = PowerMeter(device)
+    try:
+        running.open(lambda _: sink)
+        running.wait()
+        figure = Figure(name, floor_ms)
+        figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)
+    finally:
+        running.close()
+        materials.close()
+        source.close()
+    warm = sink.at[WARM_UP:]
+    if len(warm) < 2:
+        raise BadInput(f"{materials.config.source} has {len(sink.at)} frames; {WARM_UP + 2} are needed to measure")
+    figure.ms = [1000 * (later - earlier) for earlier, later in pairwise(warm)]
+    figure.fps, figure.host_mib = (len(warm) - 1) / (warm[-1] - warm[0]), host_peak_mib()
+    return figure
+
+
+def _shape(raw: RawFrame) -> tuple[int, int]:
+    return raw.rgb.shape[1], raw.rgb.shape[0]
+
+
+def _counting(frames: Sequence[Frame]) -> Iterator[Frame]:
+    """The pictures again and again, under new numbers."""
+    seq = 0
+    while True:
+        frame = frames[seq % len(frames)]
+        yield replace(frame, stamp=Stamp(seq, seq * 40_000_000))
+        seq += 1
+
+
+class _Memory:
+    """A source that gives what is in memory, again and again."""
+
+    warning = None
+
+    def __init__(self, pictures: Sequence[RawFrame], frames: int) -> None:
+        self._pictures, self._frames, self._seq = pictures, frames, 0
+        self.info = VideoInfo(*_shape(pictures[0]), Fraction(25), Fraction(1, 1_000_000_000))
+
+    def read(self) -> RawFrame | None:
+        if self._seq == self._frames:
+            return None
+        rgb = self._pictures[self._seq % len(self._pictures)].rgb
+        self._seq += 1
+        return RawFrame(Stamp(self._seq - 1, self._seq * 40_000_000), rgb)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Timing:
+    """A sink that keeps when each frame came, in front of another or of none."""
+
+    def __init__(self, sink: Sink | None = None) -> None:
+        self.notes: list[str] = []
+        self.at: list[float] = []
+        self._sink = sink
+
+    def write(self, frame: RawFrame) -> None:
+        if self._sink is not None:
+            self._sink.write(frame)
+        self.at.append(time.perf_counter())
+
+    def close(self, complete: bool) -> None:
+        if self._sink is not None:
+            self._sink.close(complete)

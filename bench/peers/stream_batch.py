@@ -1,0 +1,125 @@
+"""A plain re-implementation of StreamDiffusion's algorithm (Kodaira et al. 2023), to be measured beside warpfuse.
+
+It is written from the description of the algorithm, in our own words, and is not StreamDiffusion: how to run that is
+told in README.md. The arithmetic is that of its stream batch: N steps of N frames as one network call, one noise
+tensor a row drawn once, consistency boundary scalings. What surrounds the arithmetic is what surrounds it there: one
+stream, everything in turn, pictures through PIL both ways, float pictures read back, fresh buffers, and the device
+synchronised for every frame to time it.
+
+The networks are those of a bundle, opened by the same backend as warpfuse opens them with.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from warpfuse.engine.streams import settle
+from warpfuse.graph.build import Materials
+from warpfuse.stages.levels import level_at, levels, zero_terminal
+
+SIGMA_DATA = 0.5
+TIMESTEP_SCALING = 10.0
+
+
+class StreamBatchPeer:
+    """`__call__` takes a PIL picture and returns one, N - 1 frames later. Owns its engines; `close` ends them.
+
+    materials  bundle, size, backend, prompt and steps: what warpfuse runs with
+    """
+
+    def __init__(self, materials: Materials) -> None:
+        config, about = materials.config, materials.bundle.about
+        self._size, self._device = materials.size, config.device
+        self._scale = about.latent.scale
+        self._rows = config.steps
+        self._encoder, self._unet, self._decoder = (
+            materials.engines.open(materials.bundle.network(kind), self._shapes(materials, kind))
+            for kind in ("encoder", "unet", "decoder")
+        )
+        self._taken = {spec.name: getattr(torch, spec.dtype) for spec in self._unet.inputs}
+        self._prompt = {
+            name: tensor.repeat(self._rows, *[1] * (tensor.dim() - 1))
+            for name, tensor in materials.prompts(config.prompt).given.items()
+        }
+        schedule = about.levels
+        table = levels(schedule.schedule, schedule.beta_start, schedule.beta_end, schedule.train_timesteps)
+        table = zero_terminal(table) if schedule.zero_terminal_snr else table
+        top, floor = about.steps.top, max(about.steps.floor, 1.0)
+        timesteps = np.linspace(top, floor, self._rows + 1)[:-1]
+        at = [level_at(table, float(t)) for t in timesteps]
+        self._alpha = self._column([one.alpha for one in at])
+        self._sigma = self._column([one.sigma for one in at])
+        self._timesteps = torch.tensor(timesteps, dtype=torch.float32, device=self._device)
+        scaled = TIMESTEP_SCALING * timesteps
+        self._c_skip = self._column(SIGMA_DATA**2 / (scaled**2 + SIGMA_DATA**2))
+        self._c_out = self._column(scaled / np.sqrt(scaled**2 + SIGMA_DATA**2))
+        self._prediction = about.prediction
+        shape = (self._rows, about.latent.channels, self._size[1] // about.latent.downscale,
+                 self._size[0] // about.latent.downscale)  # fmt: skip
+        self._noise = torch.randn(shape, generator=torch.Generator().manual_seed(config.seed)).to(self._device)
+        self._buffer = torch.zeros_like(self._noise[1:])
+        self._sources = torch.zeros_like(self._noise[1:])
+        self.seconds: list[float] = []
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        """One frame."""
+        settle(self._device)
+        begun = time.perf_counter()
+        x = self._preprocess(picture)
+        z = self._encoder({"rgb": x})["latent"].clone() * self._scale
+        entered = self._alpha[:1] * z + self._sigma[:1] * self._noise[:1]
+        rows, sources = torch.cat((entered, self._buffer)), torch.cat((z, self._sources))
+        output = self._unet(self._feed(rows, sources))["output"].clone()
+        x0 = self._c_out * self._clean(rows, output) + self._c_skip * rows
+        self._buffer = self._alpha[1:] * x0[:-1] + self._sigma[1:] * self._noise[1:]
+        self._sources = sources[:-1].clone()
+        rgb = self._decoder({"latent": x0[-1:] / self._scale})["rgb"].clone()
+        out = self._postprocess(rgb)
+        settle(self._device)
+        self.seconds.append(time.perf_counter() - begun)
+        return out
+
+    def close(self) -> None:
+        """Close the networks."""
+        for engine in (self._encoder, self._unet, self._decoder):
+            engine.close()
+
+    def _feed(self, rows: Tensor, sources: Tensor) -> dict[str, Tensor]:
+        offered: dict[str, Tensor] = {
+            "x": rows,
+            "source": sources,
+            "timestep": self._timesteps,
+            "level": torch.cat((self._alpha, self._sigma), dim=1).flatten(1),
+            **self._prompt,
+        }
+        return {name: offered[name].to(dtype) for name, dtype in self._taken.items()}
+
+    def _clean(self, rows: Tensor, output: Tensor) -> Tensor:
+        match self._prediction:
+            case "epsilon":
+                return (rows - self._sigma * output) / self._alpha
+            case "v":
+                return self._alpha * rows - self._sigma * output
+            case _:
+                return output
+
+    def _preprocess(self, picture: Image.Image) -> Tensor:
+        resized = picture.resize(self._size, Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(resized).astype(np.float32) / 255.0)
+        return pixels.permute(2, 0, 1)[None].contiguous().to(self._device)
+
+    def _postprocess(self, rgb: Tensor) -> Image.Image:
+        pixels = rgb.clamp(0, 1).detach().cpu().permute(0, 2, 3, 1).float().numpy()
+        return Image.fromarray((pixels[0] * 255).round().astype("uint8"))
+
+    def _column(self, values: Any) -> Tensor:
+        return torch.tensor(np.asarray(values), dtype=torch.float32, device=self._device).reshape(-1, 1, 1, 1)
+
+    def _shapes(self, materials: Materials, kind: str) -> Any:
+        from warpfuse.graph.engines import shapes_of
+
+        return shapes_of(materials.bundle.about, kind, materials.size, self._rows, self._device)

@@ -1,0 +1,72 @@
+"""The networks of a run: opened by its backend at its size, and replaced by a faster one once that is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from warpfuse.engine.background import Builds, Order
+from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.contract import Engine
+from warpfuse.engine.feed import Shapes
+from warpfuse.engine.open import open_engine
+from warpfuse.engine.swap import SwappingEngine
+
+
+@dataclass
+class Engines:
+    """Opens networks.
+
+    backend    what they run on, at first
+    threads    cores they may use on a CPU
+    upgrade    the backend that is built meanwhile and takes over, None for none
+    say        told when a network changes its backend, or does not and why
+
+    Those who asked close what they got; `close` stops what is still being built.
+    """
+
+    backend: str
+    device: str
+    threads: int
+    upgrade: str | None = None
+    say: Callable[[str], None] = lambda line: None
+    builds: Builds = field(default_factory=Builds)
+
+    def __post_init__(self) -> None:
+        self._opened: list[Engine] = []
+
+    def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
+        """A network, for one size where `shapes` gives it. Raises BackendMissing, EngineError."""
+        engine = open_engine(path, self.backend, self.device, threads=self.threads, shapes=shapes)
+        if self.upgrade is not None:
+            coming = self.builds.order(Order(path, self.upgrade, self.device, shapes))
+            engine = SwappingEngine(engine, coming, lambda line: self.say(f"{path.stem}: {line}"))
+        self._opened.append(engine)
+        return engine
+
+    @property
+    def in_use(self) -> str:
+        """The backend of every network: the one, or all of them, as in "onnxruntime+tensorrt-rtx"."""
+        return "+".join(sorted({engine.backend for engine in self._opened})) or self.backend
+
+    def close(self) -> None:
+        """Stop building."""
+        self.builds.close()
+
+
+def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int, device: str) -> Shapes | None:
+    """input -> shape of a bundle's network at (width, height) and for so many rows of the UNet.
+
+    None on a CPU, where a network takes any size and number of rows without being built for it, and for a bundle whose
+    files have one size and say it themselves.
+    """
+    if device == "cpu" or about.size is not None:
+        return None
+    width, height = size
+    latent = (about.latent.channels, height // about.latent.downscale, width // about.latent.downscale)
+    if network == "encoder":
+        return {"rgb": (1, 3, height, width)}
+    if network == "decoder":
+        return {"latent": (1, *latent)}
+    width_of_style = len(next(iter(about.styles.values())).vector)
+    source = {"source": (rows, *latent)} if about.takes_source else {}
+    return {"x": (rows, *latent), "level": (rows, 2), "style": (rows, width_of_style), **source}
