@@ -15,8 +15,9 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.meters import Stats
+from warpfuse.graph.opening import prepare
 from warpfuse.graph.plan import plan_graph
-from warpfuse.graph.run import Running, prepare
+from warpfuse.graph.run import Running
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
