@@ -12,7 +12,7 @@ import msgspec
 import zmq
 
 from warpfuse.graph.errors import ConfigError, WireError
-from warpfuse.graph.run_folder import find_run
+from warpfuse.graph.run_directory import find_run
 
 _LIMIT = 1 << 20
 

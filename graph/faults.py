@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from warpfuse.engine.errors import WarpfuseError
+from warpfuse.graph.errors import LinkCut
 
 IN_A_ROW = 5
 """Failures of one stage, with no frame got through it in between, that end a run."""
@@ -60,7 +61,8 @@ class Faults:
     def spared(self, fault: Fault) -> bool:
         """Report a failure. True: the run goes on, the thread leaves its links as they are and ends."""
         with self._lock:
-            fatal = isinstance(fault.error, WarpfuseError) or not isinstance(fault.error, Exception) or fault.seq < 0
+            lost = isinstance(fault.error, WarpfuseError) and not isinstance(fault.error, LinkCut)
+            fatal = lost or not isinstance(fault.error, Exception) or fault.seq < 0
             fatal = fatal or self._streak.ends_the_run(fault.stage, fault.seq, fault.passed)
             if fatal and self.error is None:
                 self.stage, self.error = fault.stage, fault.error

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from warpfuse.graph.errors import StageFailed
+from warpfuse.graph.errors import Elsewhere, StageFailed
 
 _MESSAGE = 65536
 
@@ -65,7 +65,7 @@ class LocalProcesses:
                 data = b""
             if not data:
                 code = self._process.wait()
-                raise StageFailed("nursery", RuntimeError(f"the process that workers start from ended with {code}"))
+                raise StageFailed("nursery", Elsewhere(f"the process that workers start from ended with {code}"))
             word = json.loads(data)
             if "started" in word:
                 worker, pid = str(word["started"]), int(word["pid"])
@@ -102,9 +102,7 @@ class LocalProcesses:
             self._line.send(json.dumps(order).encode())
         except OSError:
             code = self._process.wait()
-            raise StageFailed(
-                "nursery", RuntimeError(f"the process that workers start from ended with {code}")
-            ) from None
+            raise StageFailed("nursery", Elsewhere(f"the process that workers start from ended with {code}")) from None
 
 
 class ByHand:

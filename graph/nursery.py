@@ -62,11 +62,11 @@ class Nursery:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._line, self._wake_read], [], [])
+            ready, _, _ = select.select([self._line.fileno(), self._wake_read], [], [])
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
                 self._reap()
-            if self._line in ready:
+            if self._line.fileno() in ready:
                 data = self._line.recv(_MESSAGE)
                 if not data:
                     break
@@ -82,7 +82,9 @@ class Nursery:
         name, endpoint = str(order["start"]), str(order["endpoint"])
         here = os.getpid()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: numpy's idle threads, which do not matter
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # Python 3.12: numpy's idle threads, which do not matter
             pid = os.fork()
         if pid == 0:
             self._become(name, endpoint, here)

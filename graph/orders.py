@@ -1,7 +1,7 @@
 """What a supervisor and a worker process say to one another, as bytes. Decoded with validation, never pickle.
 
-A worker says HELLO, is told its part, opens its stages and is READY. Then, for each epoch, CONNECT and LET GO. Beats say
-that its stages get on; that the process lives at all is asked by ZeroMQ itself (`graph/line.py`).
+A worker says HELLO, is told its part, opens its stages and is READY. Then, for each epoch, CONNECT and LET GO. Beats
+say that its stages get on; that the process lives at all is asked by ZeroMQ itself (`graph/line.py`).
 """
 
 from typing import Annotated, Any
@@ -204,12 +204,14 @@ def encode(message: Order | Word) -> bytes:
 
 def order(data: bytes) -> Order:
     """What the supervisor sent. Raises WireError."""
-    return _decoded(_ORDERS, data)
+    decoded: Order = _decoded(_ORDERS, data)
+    return decoded
 
 
 def word(data: bytes) -> Word:
     """What a worker sent. Raises WireError."""
-    return _decoded(_WORDS, data)
+    decoded: Word = _decoded(_WORDS, data)
+    return decoded
 
 
 def _decoded(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes) -> Any:

@@ -20,6 +20,7 @@ from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import Running
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]
@@ -188,7 +189,7 @@ class _ReturnSink:
         self._frames = frames
 
     def write(self, frame: RawFrame) -> None:
-        self._frames.put(frame)
+        self._frames.put(kept(frame))
 
     def close(self, complete: bool) -> None:
         self._frames.put(None)

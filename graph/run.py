@@ -3,20 +3,25 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials, calls_of
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
+from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
+from warpfuse.graph.opening import ends_of, prepare
 from warpfuse.graph.placement import workers_of
 from warpfuse.graph.plan import GraphPlan, plan_graph
-from warpfuse.graph.report import Report, stats_of
+from warpfuse.graph.report import stats_of
+from warpfuse.graph.resuming import resume_after
+from warpfuse.graph.run_directory import RunDirectory, free_name, name_after
 from warpfuse.graph.runner import Clock
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
+from warpfuse.graph.supervisor import Supervisor
 from warpfuse.graph.trace import Track
 from warpfuse.graph.worker import Ends, Worker
 from warpfuse.stages.sinks import check
@@ -49,10 +54,36 @@ def run(
         check(sink, source=config.source)
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), say)
+    plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime)
+    if len(workers_of(plan)) > 1:
+        return _run_apart(materials, info, stop or threading.Event(), progress, say)
     running = Running(materials, ends_of(config, info, materials.size), stop or threading.Event())
     with contextlib.closing(materials), contextlib.closing(running):
         running.open()
         stats = running.wait(_with_total(progress, info, config))
+    for line in stats.warnings:
+        say(line)
+    return stats
+
+
+def _run_apart(
+    materials: Materials,
+    info: VideoInfo,
+    stop: threading.Event,
+    progress: Callable[[int, int | None], None] | None,
+    say: Callable[[str], None],
+) -> Stats:
+    """As several processes."""
+    config = materials.config
+    live = info.live or config.realtime
+    with contextlib.closing(materials), RunDirectory(config.name or free_name(name_after(config.source))) as folder:
+        calls = calls_of(materials)
+        plan = plan_graph(config, calls=calls, live=live, folder=str(folder.path))
+        keys = config.model_dump(mode="json")
+        settings = LiveSettings(keys, config, plan, calls, materials.prompts, live)
+        supervisor = Supervisor(materials, plan, info, folder.path, settings, stop=stop, say=say)
+        tell = _with_total(progress, info, config)
+        stats = supervisor.run(tell or (lambda frames: None))
     for line in stats.warnings:
         say(line)
     return stats
@@ -145,19 +176,6 @@ class Running:
 
     def _stopped(self) -> bool:
         return self._closing or self.stop.is_set()
-
-
-def resume_after(reports: Sequence[Report], without: frozenset[int], *, rewind: bool) -> Resume:
-    """Where the source goes on.
-
-    A file goes on at the first frame that some sink lacks; a live source behind the newest frame anybody has seen.
-    """
-    since = max((source.since_ns for r in reports for source in r.sources.values()), default=0)
-    shown = [sink.shown for r in reports for sink in r.sinks.values() if not sink.complete]
-    newest = max(report.newest for report in reports)
-    reached = max((source.reached for r in reports for source in r.sources.values()), default=0)
-    first = min(shown, default=newest) + 1 if rewind else max(newest + 1, reached)
-    return Resume(first, without, since or 1)
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import Delaying, Stage
 
 
@@ -78,6 +79,7 @@ class StageRunner(Runner):
                 self._pacer.left(stamp, self._clock())
             self.frames += 1
             self.passed = stamp.seq
+            out = kept(out)  # what a stage passes on may be lent, and only until `done`
             for inlet in self.inlets:
                 inlet.done()
             if out is not None:

@@ -1,30 +1,44 @@
 """Messages of a link, as bytes. No socket is touched here.
 
-A message is two parts: a fixed 12-byte head, so that a router or a recorder needs no decoding, and a typed body.
+A message has two parts, and where the memory cannot be shared the planes of a frame behind them: a fixed 12-byte head,
+so that a router or a recorder needs no decoding, and a typed body.
 
     head    magic "WF" | u8 version | u8 type | u32 epoch | u32 low word of seq        little-endian
     body    MessagePack array of the type's fields, decoded with validation; never pickle
 
-The receiver opens with HELLO and grants credits; WELCOME answers with the slot table. The sender sends a FRAME only
-against a credit; CREDIT grants the next one and releases the slot in one message. EOS ends a link after its last frame,
-ERROR ends it because something upstream failed, BYE tells the sender that its reader is gone and whether it failed.
+The receiver opens with HELLO and grants credits; WELCOME answers with the slot table, and comes again when the table
+has grown. The sender sends a FRAME only against a credit; CREDIT grants the next one and releases the slot in one
+message. FLUSH empties what has not been taken yet, EOS ends a link after its last frame, ERROR ends it because
+something upstream failed, BYE tells the sender that its reader is gone and whether it failed.
 """
 
 import struct
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from warpfuse.graph.errors import WireError
 
-VERSION = 1
+VERSION = 2
 MAX_BODY = 4096
 
 _HEAD = struct.Struct("<2sBBII")
 _MAGIC = b"WF"
 
+HEAD_BYTES = _HEAD.size
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=4096)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+Name = Annotated[str, msgspec.Meta(max_length=64)]
+LinkName = Annotated[str, msgspec.Meta(max_length=200)]
+Transport = Literal["local", "shm", "cuda-ipc", "inline"]
+Dtype = Literal[
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
+]  # fmt: skip
+Coding = Literal["raw", "lz4", "jpeg"]
 
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -32,32 +46,95 @@ class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
 
 
 class Hello(_Message, frozen=True):
-    """Receiver to sender, once: which link it reads and how many frames it takes before it returns one."""
+    """Receiver to sender, once: the link it reads, how many frames it takes before it returns one, and how."""
 
-    link: Annotated[str, msgspec.Meta(max_length=200)]
+    link: LinkName
     credits: Count
+    transport: Transport = "local"
 
 
 class Welcome(_Message, frozen=True):
-    """Sender to receiver, once: how many slots the link has."""
+    """Sender to receiver: the slot table frames lie in from now on. Any planes within `slot_bytes` fit a slot.
+
+    table    its number; the one before is not filled again
+    memory   where it lies, below the folder of this user's shared memory; "" where nothing is shared
+    handles  of a card's memory and events, for cuda-ipc
+    """
 
     slots: Count
+    table: Count = 0
+    slot_bytes: Size = 0
+    memory: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    handles: Annotated[tuple[Annotated[bytes, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=48)] = ()
+
+
+class Plane(_Message, frozen=True):
+    """One array of a frame. offset: bytes from the start of its slot; order: its dimensions as they lie in memory,
+    outermost first, () as they are counted."""
+
+    name: Name
+    dtype: Dtype
+    shape: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=2**31)], ...], msgspec.Meta(max_length=8)]
+    offset: Size = 0
+    order: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=7)], ...], msgspec.Meta(max_length=8)] = ()
+    coding: Coding = "raw"
+
+
+class Colour(_Message, frozen=True):
+    """How RGB was made of what the camera sent, by the numbers of ITU-T H.273; full: the range."""
+
+    matrix: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    primaries: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    transfer: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    full: bool
+
+
+class Content(_Message, frozen=True):
+    """What lies in a slot: a `RawFrame` (one plane, "rgb") or a `Frame`, and the rest of its stamp.
+
+    device  "cpu" or "cuda:N": where the sender had the tensors
+    """
+
+    kind: Literal["raw", "frame"]
+    pts_ns: Time
+    arrived_ns: Time
+    discontinuity: bool
+    settings: Seq
+    hold: Literal["", "warp", "repeat"]
+    device: Annotated[str, msgspec.Meta(max_length=16, pattern=r"^(cpu|cuda:[0-9]+)$")]
+    planes: Annotated[tuple[Plane, ...], msgspec.Meta(max_length=16)]
+    colour: Colour | None = None
 
 
 class FrameMessage(_Message, frozen=True):
-    """Sender to receiver: frame `seq` lies in `slot`, which has been filled `generation` times."""
+    """Sender to receiver: frame `seq` lies in `slot` of `table`, which has been filled `generation` times.
+
+    content  None inside a process, where the value itself crosses by reference
+    dropped  frames not sent since the one before, by reason
+    hops     (stage, ns) as the frame passed, by the clock with this id; clocks of two ids are never compared
+    """
 
     seq: Seq
     slot: Count
     generation: Seq
+    table: Count = 0
+    content: Content | None = None
+    dropped: Annotated[tuple[tuple[Name, Seq], ...], msgspec.Meta(max_length=8)] = ()
+    hops: Annotated[tuple[tuple[Name, Time], ...], msgspec.Meta(max_length=32)] = ()
+    clock: Seq = 0
 
 
 class Credit(_Message, frozen=True):
-    """Receiver to sender: send `grant` more; the slot of this generation is free again (slot -1: none)."""
+    """Receiver to sender: send `grant` more; the slot of this generation is free again."""
 
     grant: Count
-    slot: Annotated[int, msgspec.Meta(ge=-1, le=4096)]
+    slot: Count
     generation: Seq
+    table: Count = 0
+
+
+class Flush(_Message, frozen=True):
+    """Sender to receiver: what has been sent and not been taken is not wanted any more (a seek). Credits come back."""
 
 
 class Eos(_Message, frozen=True):
@@ -69,40 +146,45 @@ class Eos(_Message, frozen=True):
 class Error(_Message, frozen=True):
     """Sender to receiver: `stage` failed, no frame follows and what was made is not complete."""
 
-    stage: Annotated[str, msgspec.Meta(max_length=200)]
+    stage: LinkName
 
 
 class Bye(_Message, frozen=True):
     """Receiver to sender: this reader takes nothing more; because `failed` (a stage) failed, or None at the end."""
 
-    failed: Annotated[str, msgspec.Meta(max_length=200)] | None
+    failed: LinkName | None
 
 
-Message = Hello | Welcome | FrameMessage | Credit | Eos | Error | Bye
+Message = Hello | Welcome | FrameMessage | Credit | Eos | Error | Bye | Flush
 
-_TYPES: dict[int, type[_Message]] = dict(enumerate((Hello, Welcome, FrameMessage, Credit, Eos, Error, Bye), start=1))
+_TYPES: dict[int, type[_Message]] = dict(
+    enumerate((Hello, Welcome, FrameMessage, Credit, Eos, Error, Bye, Flush), start=1)
+)
 _NUMBERS = {kind: number for number, kind in _TYPES.items()}
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {n: msgspec.msgpack.Decoder(kind) for n, kind in _TYPES.items()}
 _ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(message: Message, epoch: int) -> list[bytes]:
-    """Head and body of a message."""
+    """Head and body of a message. Raises WireError for one whose body is too long to be accepted."""
     seq = message.seq if isinstance(message, FrameMessage) else 0
     head = _HEAD.pack(_MAGIC, VERSION, _NUMBERS[type(message)], epoch, seq & 0xFFFFFFFF)
-    return [head, _ENCODER.encode(message)]
+    body = _ENCODER.encode(message)
+    if len(body) > MAX_BODY:
+        raise WireError(f"a {type(message).__name__} of {len(body)} bytes, a body has at most {MAX_BODY}")
+    return [head, body]
 
 
-def decode(parts: list[bytes], epoch: int) -> Message | None:
-    """The message, or None for one of an earlier life of the link (another epoch), which is to be ignored.
+def decode(parts: Sequence[bytes], epoch: int) -> Message | None:
+    """The message of a head and a body, or None for one of another life of the link, which is to be ignored.
 
     Raises WireError for anything else that is not a message of this version.
     """
     if len(parts) != 2:
         raise WireError(f"a message has 2 parts, got {len(parts)}")
     head, body = parts
-    if len(head) != _HEAD.size:
-        raise WireError(f"a head has {_HEAD.size} bytes, got {len(head)}")
+    if len(head) != HEAD_BYTES:
+        raise WireError(f"a head has {HEAD_BYTES} bytes, got {len(head)}")
     magic, version, number, its_epoch, seq_low = _HEAD.unpack(head)
     if magic != _MAGIC:
         raise WireError(f"the head starts with {magic!r}, expected {_MAGIC!r}")
@@ -116,8 +198,8 @@ def decode(parts: list[bytes], epoch: int) -> Message | None:
         return None
     try:
         message: Message = _DECODERS[number].decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"{_TYPES[number].__name__}: {error}") from None
-    if isinstance(message, FrameMessage) and message.seq & 0xFFFFFFFF != seq_low:
-        raise WireError(f"the head says seq {seq_low}, the body {message.seq}")
+    if (message.seq & 0xFFFFFFFF if isinstance(message, FrameMessage) else 0) != seq_low:
+        raise WireError(f"the head says seq {seq_low}, the body of {_TYPES[number].__name__} does not")
     return message

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import torch
@@ -11,6 +12,8 @@ import zmq
 
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
+from warpfuse.graph.curve import Keys, admission
+from warpfuse.graph.errors import KeysMissing
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
@@ -19,11 +22,12 @@ from warpfuse.graph.plan import GraphPlan, NodePlan
 from warpfuse.graph.report import Report, report
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
+from warpfuse.graph.shared_memory import RunFolder as SharedFolder
 from warpfuse.graph.sink_runner import SinkRunner
-from warpfuse.graph.slots import SlotTable
 from warpfuse.graph.source_runner import Resume, SourceRunner
 from warpfuse.graph.stage_runner import StageRunner
 from warpfuse.graph.trace import Track
+from warpfuse.graph.transports import open_inlet, open_local, open_outlet
 from warpfuse.stages.stage import Sink, Source
 
 
@@ -50,6 +54,7 @@ class Worker:
     name     of the worker in the plan
     stopped  asked by the source before each frame: True ends the stream
     faults   where stages that raise are reported
+    run      name of the run in shared memory
     """
 
     name: str
@@ -61,6 +66,7 @@ class Worker:
     stopped: Callable[[], bool]
     clock: Clock = time.monotonic_ns
     track: Track | None = None
+    run: str = "run"
     runners: list[Runner] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +74,8 @@ class Worker:
         self._pacer = Pacer() if self.materials.config.pace.active else None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._halt: Halt | None = None
+        self._memory: SharedFolder | None = None
+        self._admission = contextlib.ExitStack()
 
     def open(self) -> None:
         """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
@@ -92,15 +100,7 @@ class Worker:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
         self._halt = Halt()
-        mine = {node.name for node in self._nodes}
-        inlets: dict[str, Inlet] = {}
-        outlets: dict[str, Outlet] = {}
-        for link in self.plan.links:
-            table = SlotTable(link.slots)
-            if link.sender in mine:
-                outlets[link.name] = Outlet(self._context, link, table, epoch)
-            if link.receiver in mine:
-                inlets[link.name] = Inlet(self._context, link, table, epoch)
+        inlets, outlets = self._open_links(self._context, epoch)
         for node, runner in zip(self._nodes, self.runners, strict=True):
             runner.connect(
                 [inlets[link.name] for link in self.plan.links_into(node)],
@@ -130,6 +130,7 @@ class Worker:
         for runner in self.runners:
             runner.disconnect()
         self._halt.close()
+        self._admission.close()
         assert self._context is not None
         self._context.term()
         self._halt = self._context = None
@@ -146,6 +147,8 @@ class Worker:
         self.let_go()
         for runner in self.runners:
             runner.close()
+        if self._memory is not None:
+            self._memory.close()
 
     @property
     def ended(self) -> bool:
@@ -170,6 +173,34 @@ class Worker:
     def report(self) -> Report:
         """The figures so far."""
         return report(self.name, self.runners, self.clock())
+
+    def _open_links(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", epoch: int
+    ) -> tuple[dict[str, Inlet], dict[str, Outlet]]:
+        """The ends that are here, by the link's name."""
+        config, mine = self.materials.config, {node.name for node in self._nodes}
+        inlets: dict[str, Inlet] = {}
+        outlets: dict[str, Outlet] = {}
+        keys = Keys(Path(config.keys)) if config.keys else None
+        if any(link.transport == "inline" and link.sender in mine for link in self.plan.links):
+            if keys is None:
+                raise KeysMissing(
+                    "links between hosts are encrypted; make keys: warpfuse keys DIR, and name them: keys: DIR"
+                )
+            self._admission.enter_context(admission(context, keys))
+        for link in self.plan.links:
+            sends, reads = link.sender in mine, link.receiver in mine
+            if sends and reads:
+                outlets[link.name], inlets[link.name] = open_local(context, link, epoch)
+            elif sends:
+                if link.transport == "shm" and self._memory is None:
+                    self._memory = SharedFolder(f"{self.run}-{self.name}")
+                outlets[link.name] = open_outlet(
+                    context, link, epoch, folder=self._memory, device=config.device, keys=keys
+                )
+            elif reads:
+                inlets[link.name] = open_inlet(context, link, epoch, device=config.device, keys=keys)
+        return inlets, outlets
 
     def _runner(self, node: NodePlan) -> Runner:
         config = self.materials.config

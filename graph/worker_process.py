@@ -30,6 +30,7 @@ from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.stage import VideoInfo
 
 BEAT_S = 0.25
+_TICK_MS = 60
 
 
 def main(endpoint: str, name: str) -> int:
@@ -67,7 +68,7 @@ class WorkerProcess:
         poller.register(self._bell_read, zmq.POLLIN)
         beat_at = 0.0
         while True:
-            ready = dict(poller.poll(BEAT_S * 1000 / (2 if self._worker is None else 4)))
+            ready = dict(poller.poll(_TICK_MS))
             if self._bell_read in ready:
                 os.read(self._bell_read, 4096)
             while not self._outbox.empty():
@@ -239,4 +240,3 @@ def info_of(info: orders.Info) -> VideoInfo:
         info.path,
         info.live,
     )
-

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.trust import inside
 from warpfuse.stages.warp import warp
 
@@ -17,7 +18,7 @@ class ComposeMotion:
         T_1 = m_n,    T_{j+1}(p) = T_j(p) m_{n-j}(p + F_j(p)),   and 0 where p + F_K(p) has left the picture
 
     A cut anywhere on the way leaves no trust. It remembers `frames` - 1 motions; before that many have come, and after
-    a discontinuity, trust is 0. Memory is theirs: the tensors that came in.
+    a discontinuity, trust is 0. Memory is theirs: the tensors that came in, unless they were lent.
     """
 
     inputs = ("motion",)
@@ -34,7 +35,7 @@ class ComposeMotion:
         flow, trust = motion["flow"], motion["trust"]
         if self._frames > 1:
             flow, trust = self._composed(flow, trust)
-            self._past.appendleft(motion)
+            self._past.appendleft(kept(motion))
         return Frame(motion.stamp, {"flow": flow, "trust": trust})
 
     def update(self, settings: object) -> None:

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
 from warpfuse.stages.warp import resize_flow, warp
@@ -153,6 +154,7 @@ class Flow:
             rgb = interpolate(rgb, size, mode="area")
         if min(rgb.shape[-2:]) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
+        rgb = kept(rgb)  # the next frame is compared with it
         return GrayPast(rgb, colour_histogram(rgb), self._host.gray(luma_of(rgb)))
 
     def _both_ways(self, present: GrayPast, past: GrayPast) -> tuple[Tensor, Tensor]:

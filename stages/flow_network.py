@@ -9,6 +9,7 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.flow import Memory, Past
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.trust import TrustSettings, colour_histogram
 
 
@@ -56,6 +57,7 @@ class FlowNetwork:
     def _see(self, rgb: Tensor) -> Past:
         if tuple(rgb.shape[-2:]) != self._size:
             rgb = interpolate(rgb, self._size, mode="bilinear", align_corners=False, antialias=True)
+        rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
     def _both_ways(self, present: Past, past: Past) -> tuple[Tensor, Tensor]:

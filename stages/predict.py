@@ -8,6 +8,7 @@ from pydantic import Field
 from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.guidance import Guidance, GuidanceMode
+from warpfuse.stages.lent import kept
 from warpfuse.stages.noise import Noises
 from warpfuse.stages.program import PredictSettings, Sampling, program
 from warpfuse.stages.pull import PullLatents, PullPictures
@@ -86,6 +87,8 @@ class Predict:
         source: Frame = fed["source"]
         if source.stamp.hold:
             return Frame(source.stamp)
+        if self._batch is not None:  # rows stay for several calls
+            source, fed = kept(source), {name: kept(frame) for name, frame in fed.items() if name != "source"}
         row = enter(source, self._program, self._noises, fed.get("reference"))
         self._follow(row, fed.get("motion"))
         if self._batch is None:

@@ -10,12 +10,12 @@ from machines import Counting, Keeping, Passing
 
 from warpfuse.graph import runner as running
 from warpfuse.graph.faults import Faults
-from warpfuse.graph.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sink_runner import SinkRunner
-from warpfuse.graph.slots import SlotTable
 from warpfuse.graph.source_runner import SourceRunner
 from warpfuse.graph.stage_runner import StageRunner
+from warpfuse.graph.transports import open_local
 from warpfuse.stages.frame import Frame
 
 
@@ -31,9 +31,9 @@ class Rig:
         inlets, outlets = {name: [] for name in parts}, {name: [] for name in parts}
         for sender, receiver, port, delay in links:
             plan = LinkPlan(f"{sender}->{receiver}.{port}", sender, receiver, port, delay=delay)
-            table = SlotTable(plan.slots)
-            outlets[sender].append(Outlet(self.context, plan, table, 1))
-            inlets[receiver].append(Inlet(self.context, plan, table, 1))
+            outlet, inlet = open_local(self.context, plan, 1)
+            outlets[sender].append(outlet)
+            inlets[receiver].append(inlet)
         for name, runner in self.runners.items():
             runner.connect(inlets[name], outlets[name])
 

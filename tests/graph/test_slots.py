@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from warpfuse.graph import wire
 from warpfuse.graph.errors import WireError
-from warpfuse.graph.slots import Mailbox, SlotTable, Waiting, slots_needed
+from warpfuse.graph.slots import Mailbox, Parcel, SlotTable, slots_needed
 
 
 def test_a_value_is_found_under_its_slot_and_generation():
@@ -54,27 +55,29 @@ def test_a_free_slot_exists_whenever_one_is_asked_for(mailbox, credits, data):
     lent, seq = [], 0
     for _ in range(40):
         if lent and data.draw(st.booleans()):
-            table.release(*lent.pop(0))
+            table.free(lent.pop(0))
         else:
-            slot, generation = table.put(seq)
-            dropped = box.push(Waiting(seq, slot, generation))
+            dropped = box.push(table.fill(seq, seq))
             seq += 1
             if dropped:
-                table.release(dropped.slot, dropped.generation)
+                table.free(dropped.message)
         while len(box) and len(lent) < credits:
-            item = box.pop()
-            lent.append((item.slot, item.generation))
+            lent.append(box.pop().message)
         assert table.in_use == len(box) + len(lent) < len(table)
+
+
+def _waiting(seq):
+    return Parcel(wire.FrameMessage(seq, seq, 1))
 
 
 def test_dropping_keeps_the_newest_and_counts():
     box = Mailbox("latest", 1)
-    dropped = [box.push(Waiting(seq, seq, 1)) for seq in range(4)]
-    assert [item.seq for item in dropped if item] == [0, 1, 2]
-    assert (box.pop().seq, box.dropped, box.full) == (3, 3, False)
+    dropped = [box.push(_waiting(seq)) for seq in range(4)]
+    assert [item.message.seq for item in dropped if item] == [0, 1, 2]
+    assert (box.pop().message.seq, box.dropped, box.full) == (3, 3, False)
 
 
 def test_only_a_blocking_mailbox_is_ever_full():
     box = Mailbox("block", 1)
-    box.push(Waiting(0, 0, 1))
+    box.push(_waiting(0))
     assert box.full

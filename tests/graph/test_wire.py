@@ -1,20 +1,31 @@
 """Every message survives the wire; nothing that is not one is obeyed."""
 
+import random
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import mutated
 
 from warpfuse.graph import wire
 from warpfuse.graph.errors import WireError
 
+PLANE = wire.Plane("rgb", "float32", (1, 3, 64, 64), 0)
+CONTENT = wire.Content(
+    "frame", 40_000_000, -5, True, 3, "warp", "cuda:0",
+    (PLANE, wire.Plane("trust", "bfloat16", (1, 1, 8, 8), 49152, (0, 2, 3, 1), "lz4")), wire.Colour(1, 13, 6, False),
+)  # fmt: skip
 MESSAGES = [
-    wire.Hello("a->b.frame", 2),
+    wire.Hello("a->b.frame", 2, "shm"),
     wire.Welcome(3),
+    wire.Welcome(4, 2, 1 << 20, "run-1-ab/a_b.1.2", (b"\0" * 64,) * 9),
     wire.FrameMessage(2**40 + 7, 1, 12),
+    wire.FrameMessage(7, 1, 12, 2, CONTENT, (("late", 3),), (("upload", 10**15), ("encode", -1)), 2**62),
     wire.Credit(1, 2, 5),
-    wire.Credit(1, -1, 0),
+    wire.Credit(1, 2, 5, 3),
+    wire.Flush(),
     wire.Eos(1000),
     wire.Error("predict"),
     wire.Bye(None),
@@ -38,19 +49,39 @@ def test_another_epoch_is_ignored():
 
 def test_an_older_version_is_refused_by_name():
     head, body = wire.encode(wire.Bye(None), epoch=0)
-    with pytest.raises(WireError, match="version 0"):
-        wire.decode([head[:2] + b"\0" + head[3:], body], epoch=0)
+    with pytest.raises(WireError, match="version 1, this is version 2"):
+        wire.decode([head[:2] + b"\1" + head[3:], body], epoch=0)
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\x93\x01\x02", b"\x94\x01\x02\x03\x04", b"\x93\x01\xa1x\x01", b"\x93\xff\x00\x00", b"\x80", b"\xc1"],
+    [b"", b"\x93\x01\x02", b"\x99\x01\x02\x03\x04\xc0\x90\x90\x00\x00", b"\x93\x01\xa1x\x01", b"\x93\xff\x00\x00",
+     b"\x80", b"\xc1"],
     ids=["empty", "short", "long", "text for a number", "negative seq", "a map", "no MessagePack"],
-)
+)  # fmt: skip
 def test_a_body_that_does_not_fit_is_refused(body):
     head, _ = wire.encode(wire.FrameMessage(0, 0, 0), epoch=0)
     with pytest.raises(WireError):
         wire.decode([head, body], epoch=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dtype": "object"}, {"shape": (-1, 3)}, {"shape": (1,) * 9}, {"offset": 2**50}, {"order": (8,)},
+     {"name": "x" * 65}, {"coding": "pickle"}],
+    ids=str,
+)  # fmt: skip
+def test_a_plane_that_cannot_be_one_is_refused(change):
+    plane = msgspec.structs.replace(PLANE, **change)
+    message = wire.FrameMessage(0, 0, 1, 1, msgspec.structs.replace(CONTENT, planes=(plane,)))
+    with pytest.raises(WireError):
+        wire.decode(wire.encode(message, epoch=0), epoch=0)
+
+
+def test_what_a_reader_would_refuse_is_not_sent():
+    content = msgspec.structs.replace(CONTENT, planes=(PLANE,) * 400)
+    with pytest.raises(WireError, match="at most 4096"):
+        wire.encode(wire.FrameMessage(0, 0, 1, 1, content), epoch=0)
 
 
 def test_a_head_and_a_body_that_disagree_are_refused():
@@ -74,3 +105,25 @@ def test_noise_behind_a_good_head_is_a_message_or_refused(number, body):
     except WireError:
         return
     assert wire.decode(wire.encode(message, epoch=0), epoch=0) == message
+
+
+def test_a_hundred_thousand_damaged_messages_are_refused_ignored_or_messages():
+    """Damaged ones of every kind: bits, lengths, cuts, parts, epochs, versions. What decodes is a message again."""
+    rng = random.Random(2026)
+    whole = [wire.encode(message, epoch=9) for message in MESSAGES]
+    refused = ignored = obeyed = 0
+    for _ in range(100_000):
+        parts = mutated(rng, rng.choice(whole))
+        try:
+            message = wire.decode(parts, epoch=9)
+        except WireError:
+            refused += 1
+            continue
+        if message is None:
+            ignored += 1
+        else:
+            obeyed += 1
+            assert wire.decode(wire.encode(message, epoch=9), epoch=9) == message
+    assert refused + ignored + obeyed == 100_000
+    assert refused > 50_000
+    assert ignored > 1_000

@@ -1,6 +1,6 @@
 """A folder for each run under way: its sockets, and the lock that says it lives and holds its name.
 
-    $XDG_RUNTIME_DIR/warpfuse/NAME/     or /tmp/warpfuse-UID/NAME/, mode 0700
+$XDG_RUNTIME_DIR/warpfuse/NAME/     or /tmp/warpfuse-UID/NAME/, mode 0700
 """
 
 import fcntl
@@ -29,7 +29,7 @@ def runs_folder() -> Path:
     return folder
 
 
-class RunFolder:
+class RunDirectory:
     """The folder of one run, held by a lock. A context manager; removed at the end.
 
     Raises ConfigError when a run of that name is under way.
@@ -40,13 +40,15 @@ class RunFolder:
         self.path = runs_folder() / name
         self._lock = _lock(self.path)
         if self._lock is None:
-            raise ConfigError(f"a run named {name!r} is under way{_whose(self.path)}. Give this one another: --name NAME")
+            raise ConfigError(
+                f"a run named {name!r} is under way{_whose(self.path)}. Give this one another: --name NAME"
+            )
         for left in self.path.iterdir():  # of a run that was killed
             if left.name != "lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         (self.path / "pid").write_text(str(os.getpid()))
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> "RunDirectory":
         return self
 
     def __exit__(self, *_: object) -> None:

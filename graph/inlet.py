@@ -1,0 +1,159 @@
+"""The receiving end of a link."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from warpfuse.graph import wire
+from warpfuse.graph.curve import Keys
+from warpfuse.graph.errors import LinkCut, WireError
+from warpfuse.graph.link_end import LinkEnd, LinkPlan
+from warpfuse.graph.slots import Access, Parcel
+from warpfuse.graph.sockets import readable, reader_socket
+
+
+class Inlet(LinkEnd):
+    """The receiving end. `take` the next frame when there is one `ready`; `done` returns its slot.
+
+    access  where values lie; closed with the end
+    keys    of a tcp endpoint
+    hops, clock, dropped  of the frame taken last: see `wire.FrameMessage`; dropped adds up over all frames
+    torn    frames that were overwritten while they were read
+    """
+
+    def __init__(
+        self, context: "zmq.Context[Any]", plan: LinkPlan, access: Access, epoch: int, keys: Keys | None = None
+    ) -> None:
+        self._inline = access.transport == "inline"
+        super().__init__(plan, reader_socket(context, plan.address, epoch, keys, planes=self._inline), epoch)
+        self.ended = False
+        self.failed: str | None = None
+        self.received = 0
+        self.torn = 0
+        self.hops: tuple[tuple[str, int], ...] = ()
+        self.clock = 0
+        self.dropped: dict[str, int] = {}
+        self._access = access
+        # Note: primed delays. They are not frames of the link: no slot is behind them and no credit is returned.
+        self._arrived: deque[Parcel | None] = deque([None] * plan.delay)
+        self._held: wire.FrameMessage | None = None
+        self._lent = 0
+        self._newest = -1
+        self._send(wire.Hello(plan.name, plan.credits, access.transport))
+
+    @property
+    def ready(self) -> bool:
+        """A frame can be taken."""
+        return bool(self._arrived)
+
+    def take(self) -> Any:
+        """The next frame's value; None for a primed delay. Valid until `done`: who keeps it copies (`stages.lent`).
+
+        Raises LinkCut when it has been overwritten.
+        """
+        parcel = self._arrived.popleft()
+        if parcel is None:
+            self._held = None
+            return None
+        self._held = message = parcel.message
+        self.hops, self.clock = message.hops, message.clock
+        try:
+            return self._access.open(message, parcel.planes)
+        except WireError as error:
+            self.torn += 1
+            raise LinkCut(f"link {self.plan.name}: {error}") from None
+
+    def done(self) -> None:
+        """Return the slot of the frame taken last, and with it the credit for another.
+
+        Raises LinkCut when the frame was overwritten while it was read.
+        """
+        if self._held is None:
+            return
+        held, self._held = self._held, None
+        try:
+            self._access.done(held)
+        except WireError as error:
+            self.torn += 1
+            raise LinkCut(f"link {self.plan.name}: {error}") from None
+        self._return(held)
+
+    def bye(self, failed: str | None = None) -> None:
+        """Tell the sender that nothing more is taken, and which stage failed if that is why."""
+        self._send(wire.Bye(failed))
+
+    def receive(self) -> None:
+        """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
+        while readable(self.socket):
+            parts: Sequence[Any] = self.socket.recv_multipart(0, not self._inline)
+            try:
+                self._handle(self._decode(self._bytes(parts[:2])), parts[2:])
+            except LinkCut:
+                raise
+            except WireError as error:
+                self._refuse(error)
+
+    def close(self) -> None:
+        """Close the socket and let the memory go. After the thread that used it has ended."""
+        self.socket.close()
+        self._arrived.clear()
+        self._access.close()
+
+    def _bytes(self, parts: Sequence[Any]) -> Sequence[bytes]:
+        """Head and body; planes stay where ZeroMQ has put them."""
+        if not self._inline:
+            return parts
+        if any(len(part) > wire.MAX_BODY for part in parts):
+            raise WireError(f"a head or body of more than {wire.MAX_BODY} bytes")
+        return [part.bytes for part in parts]
+
+    def _handle(self, message: wire.Message | None, planes: Sequence[Any]) -> None:
+        if isinstance(message, wire.FrameMessage):
+            self._accept(message, planes)
+        elif planes:
+            raise WireError(f"{len(planes)} planes behind a {type(message).__name__}")
+        elif isinstance(message, wire.Welcome):
+            self._access.agree(message)
+        elif isinstance(message, wire.Eos):
+            if message.frames != self.received:
+                raise LinkCut(f"link {self.plan.name}: {message.frames} frames sent, {self.received} received")
+            self.ended = True
+        elif isinstance(message, wire.Error):
+            self.ended = True
+            self.failed = message.stage
+            self._arrived.clear()
+        elif isinstance(message, wire.Flush):
+            self._flush()
+        elif message is not None:
+            raise WireError(f"a sender does not send {type(message).__name__}")
+
+    def _accept(self, message: wire.FrameMessage, planes: Sequence[Any]) -> None:
+        if self.ended:
+            raise WireError(f"frame {message.seq} after the end")
+        if self._lent >= self.plan.credits:
+            raise WireError(f"frame {message.seq} without a credit")
+        if message.seq <= self._newest:
+            raise WireError(f"frame {message.seq} after frame {self._newest}")
+        self._access.admit(message, planes)
+        self._newest = message.seq
+        self._lent += 1
+        self.received += 1
+        for reason, count in message.dropped:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+        self._arrived.append(Parcel(message, tuple(planes)))
+
+    def _flush(self) -> None:
+        arrived, self._arrived = self._arrived, deque(parcel for parcel in self._arrived if parcel is None)
+        for parcel in arrived:
+            if parcel is not None:
+                self.dropped["flush"] = self.dropped.get("flush", 0) + 1
+                self._return(parcel.message)
+
+    def _return(self, message: wire.FrameMessage) -> None:
+        self._lent -= 1
+        self._send(wire.Credit(1, message.slot, message.generation, message.table))
+
+    def _send(self, message: wire.Message) -> None:
+        self.socket.send_multipart(wire.encode(message, self._epoch))

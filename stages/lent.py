@@ -1,0 +1,58 @@
+"""Memory that is only lent: the slots of links from other processes.
+
+A stage reads the pictures of another process where they lie. When it returns, the slot goes back and is filled again.
+Who keeps a frame, or a part of one, for longer keeps `kept(x)`: a copy if x lies in lent memory, else x itself.
+
+Lent memory is known by its address, so a crop or a transposed view of it is as well.
+"""
+
+import threading
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from warpfuse.stages.frame import Frame, RawFrame
+
+T = TypeVar("T", Frame, RawFrame, Tensor, "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", None)
+
+_lock = threading.Lock()
+_ranges: tuple[tuple[int, int], ...] = ()  # replaced, never changed: reading it needs no lock
+
+
+def lend(start: int, nbytes: int) -> None:
+    """From now on the bytes from address `start` are lent memory. Thread-safe."""
+    global _ranges
+    with _lock:
+        _ranges = (*_ranges, (start, start + nbytes))
+
+
+def take_back(start: int, nbytes: int) -> None:
+    """The bytes are no longer mapped. Thread-safe."""
+    global _ranges
+    with _lock:
+        _ranges = tuple(r for r in _ranges if r != (start, start + nbytes))
+
+
+def is_lent(x: "Tensor | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bool:
+    """Whether x lies in lent memory."""
+    if not _ranges:
+        return False
+    address = x.data_ptr() if isinstance(x, Tensor) else int(x.__array_interface__["data"][0])
+    return any(start <= address < end for start, end in _ranges)
+
+
+def kept(x: T) -> T:
+    """x for as long as the caller likes: a copy of what is lent, x itself where nothing is."""
+    if not _ranges or x is None:
+        return x
+    if isinstance(x, Frame):
+        if not any(is_lent(tensor) for tensor in x.tensors.values()):
+            return x
+        return replace(x, tensors={name: kept(tensor) for name, tensor in x.tensors.items()})
+    if isinstance(x, RawFrame):
+        return replace(x, rgb=kept(x.rgb)) if is_lent(x.rgb) else x
+    if not is_lent(x):
+        return x
+    return x.clone() if isinstance(x, Tensor) else x.copy(order="K")
