@@ -118,6 +118,6 @@ def as_client(socket: "zmq.Socket[bytes]", keys: Keys) -> None:
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     try:
         return load_certificate(path)
-    except (OSError, ValueError) as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"is no key: {error}"
+    except (OSError, ValueError):
+        reason = "is no key file" if path.exists() else "is not there"
         raise KeysMissing(f"{path} {reason}. Make keys with: warpfuse keys DIR") from None

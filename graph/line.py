@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from warpfuse.graph.curve import Keys, as_client, as_server
+
 HEARTBEAT_MS = 300
 SILENCE_MS = 1000
 GRACE_NS = 400_000_000
@@ -20,10 +22,12 @@ GRACE_NS = 400_000_000
 class Line:
     """The supervisor's end. One thread uses it."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> None:
         self.endpoint = endpoint
         self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         _configure(self.socket)
+        if keys is not None:
+            as_server(self.socket, keys)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self.socket.bind(endpoint)
         self._lost_ns: int | None = None
@@ -55,10 +59,12 @@ class Line:
         self.socket.close(0)
 
 
-def dial(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> "zmq.Socket[bytes]":
-    """The worker's end of a line."""
+def dial(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> "zmq.Socket[bytes]":
+    """The worker's end of a line. keys: of a line between hosts."""
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     _configure(socket)
+    if keys is not None:
+        as_client(socket, keys)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     socket.connect(endpoint)

@@ -1,7 +1,10 @@
 """What the supervisor knows of one worker."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from warpfuse.graph.clocks import Trip
 from warpfuse.graph.launcher import Launcher
@@ -52,9 +55,13 @@ class Member:
         """New figures of this life."""
         self._now = report
 
-    def begins_anew(self) -> None:
-        """Its life is over: what it had told is kept."""
-        self._before, self._now = self.report, None
+    def begins_anew(self, lost: Container[str] = ()) -> None:
+        """Its life is over: what it had told is kept, but for sinks whose frames are lost with it."""
+        report, self._now = self.report, None
+        if report is not None:
+            kept = {name: sink for name, sink in report.sinks.items() if name not in lost}
+            report = msgspec.structs.replace(report, sinks=kept)
+        self._before = report
 
     def hanging(self, deadline_s: float, now_s: float) -> str:
         """The stage whose call has lasted longer than the deadline, or all of them; "" for none."""

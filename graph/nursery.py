@@ -9,6 +9,7 @@ It lives and dies with the supervisor: at the end of its socket it kills its wor
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -41,8 +42,16 @@ def main(fd: int, folder: str) -> None:
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides how a run ends
     from warpfuse.graph import worker_process  # the slow part
 
+    preload()
     gc.freeze()  # pages of what is loaded stay shared: the collector does not write into them
     Nursery(socket.socket(fileno=fd), worker_process.main, Path(folder)).serve()
+
+
+def preload() -> None:
+    """Load what workers open their networks, sources and sinks with, where it is installed."""
+    for name in ("onnxruntime", "av", "warpfuse.stages.sources.file", "warpfuse.stages.sinks.file"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 class Nursery:
@@ -67,7 +76,10 @@ class Nursery:
                 os.read(self._wake_read, 4096)
                 self._reap()
             if self._line.fileno() in ready:
-                data = self._line.recv(_MESSAGE)
+                try:
+                    data = self._line.recv(_MESSAGE)
+                except ConnectionError:  # it closed the line with news unread
+                    break
                 if not data:
                     break
                 self._obey(json.loads(data))

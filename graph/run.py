@@ -4,10 +4,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials, calls_of
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.desk import Desk
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
 from warpfuse.graph.live_settings import LiveSettings
@@ -15,6 +18,7 @@ from warpfuse.graph.meters import Stats
 from warpfuse.graph.opening import ends_of, prepare
 from warpfuse.graph.placement import workers_of
 from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.prometheus import serving
 from warpfuse.graph.report import stats_of
 from warpfuse.graph.resuming import resume_after
 from warpfuse.graph.run_directory import RunDirectory, free_name, name_after
@@ -22,7 +26,7 @@ from warpfuse.graph.runner import Clock
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
 from warpfuse.graph.supervisor import Supervisor
-from warpfuse.graph.trace import Track
+from warpfuse.graph.trace import Track, write_chrome
 from warpfuse.graph.worker import Ends, Worker
 from warpfuse.stages.sinks import check
 from warpfuse.stages.sources import probe
@@ -31,18 +35,37 @@ from warpfuse.stages.stage import VideoInfo
 _TICK_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who may look at a run.
+
+    control  `warpfuse ctl` of the same user may, and may change settings
+    metrics  port of 127.0.0.1 that Prometheus scrapes
+    trace    file that the calls of every stage are written to, at the end
+    """
+
+    control: bool = False
+    metrics: int | None = None
+    trace: Path | None = None
+
+
+NOBODY = Watch()
+
+
 def run(
     config: GraphConfig,
     *,
     progress: Callable[[int, int | None], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
     stop: threading.Event | None = None,
+    watch: Watch = NOBODY,
 ) -> Stats:
     """Run a configuration to the end of its source.
 
     progress  called a few times a second with frames written and, if known, frames expected
     say       called with lines a user should read: the size chosen, the backend taken and why, what was lost
     stop      set it to end the run early; what was written until then is complete
+    watch     who may look at the run, and ask things of it
 
     Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
@@ -54,36 +77,48 @@ def run(
         check(sink, source=config.source)
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), say)
-    plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime)
-    if len(workers_of(plan)) > 1:
-        return _run_apart(materials, info, stop or threading.Event(), progress, say)
-    running = Running(materials, ends_of(config, info, materials.size), stop or threading.Event())
-    with contextlib.closing(materials), contextlib.closing(running):
-        running.open()
-        stats = running.wait(_with_total(progress, info, config))
-    for line in stats.warnings:
-        say(line)
-    return stats
-
-
-def _run_apart(
-    materials: Materials,
-    info: VideoInfo,
-    stop: threading.Event,
-    progress: Callable[[int, int | None], None] | None,
-    say: Callable[[str], None],
-) -> Stats:
-    """As several processes."""
-    config = materials.config
-    live = info.live or config.realtime
-    with contextlib.closing(materials), RunDirectory(config.name or free_name(name_after(config.source))) as folder:
-        calls = calls_of(materials)
-        plan = plan_graph(config, calls=calls, live=live, folder=str(folder.path))
-        keys = config.model_dump(mode="json")
-        settings = LiveSettings(keys, config, plan, calls, materials.prompts, live)
-        supervisor = Supervisor(materials, plan, info, folder.path, settings, stop=stop, say=say)
-        tell = _with_total(progress, info, config)
-        stats = supervisor.run(tell or (lambda frames: None))
+    stop = stop or threading.Event()
+    tell = _with_total(progress, info, config) or (lambda frames: None)
+    with contextlib.ExitStack() as undo:
+        undo.callback(materials.close)
+        calls, live = calls_of(materials), info.live or config.realtime
+        apart = len(workers_of(plan_graph(config, calls=calls, live=live))) > 1
+        folder = ""
+        if apart or watch.control:
+            name = config.name or free_name(name_after(config.source))
+            folder = str(undo.enter_context(RunDirectory(name)).path)
+        if watch.control:
+            say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
+        plan = plan_graph(config, calls=calls, live=live, folder=folder)
+        settings = LiveSettings(config.model_dump(mode="json"), config, plan, calls, materials.prompts, live)
+        endpoint = f"ipc://{folder}/control" if watch.control else ""
+        if apart:
+            supervisor = Supervisor(
+                materials,
+                plan,
+                info,
+                Path(folder),
+                settings,
+                stop=stop,
+                say=say,
+                endpoint=endpoint,
+                trace=watch.trace is not None,
+            )
+            with serving(supervisor.stats, watch.metrics):
+                stats = supervisor.run(tell)
+            tracks = supervisor.tracks()
+        else:
+            track = Track() if watch.trace is not None else None
+            running = Running(materials, ends_of(config, info, materials.size), stop, track=track)
+            undo.callback(running.close)
+            running.open()
+            if endpoint:
+                undo.enter_context(Desk(endpoint, running.worker, settings, stats=running.stats, stop=stop))
+            with serving(running.stats, watch.metrics):
+                stats = running.wait(tell)
+            tracks = {running.worker.name: track.spans() if track is not None else []}
+    if watch.trace is not None:
+        write_chrome(watch.trace, tracks)
     for line in stats.warnings:
         say(line)
     return stats
@@ -168,7 +203,9 @@ class Running:
         self._lost += spared + self._faults.take()
         reports = [self.worker.report()]
         without = frozenset(fault.seq for fault in self._lost)
-        self._connect(resume_after(reports, without, rewind=self.worker.ends.rewind and not self.worker.ends.live))
+        rewind = self.worker.ends.rewind and not self.worker.ends.live
+        sinks = [sink.stage_name for sink in self.worker.sinks]
+        self._connect(resume_after(reports, without, rewind=rewind, sinks=sinks))
 
     def _connect(self, resume: Resume) -> None:
         self._epochs += 1

@@ -8,20 +8,22 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from warpfuse.graph.errors import ConfigError
 
-_LONGEST = 107 - len("/line-") - 40  # of a unix socket's path, less the longest name in a run's folder
+_LONGEST = 107 - len("/line-") - 36  # of a unix socket's path, less the longest name in a run's folder
 
 
 def runs_folder() -> Path:
     """Where the folders of this user's runs are. Made if it is not there. Raises ConfigError if another owns it."""
     given = os.environ.get("WARPFUSE_RUN") or os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(given) / "warpfuse" if given else Path(tempfile.gettempdir()) / f"warpfuse-{os.getuid()}"
-    if len(str(folder)) > _LONGEST - 33:  # sockets have short paths
-        folder = Path("/tmp") / f"warpfuse-{os.getuid()}"
+    folder = Path(given) / "warpfuse" if given else Path("/tmp") / f"warpfuse-{os.getuid()}"
+    if len(str(folder)) > _LONGEST - 33:
+        most = _LONGEST - 33 - len("/warpfuse")
+        raise ConfigError(
+            f"{folder} is too long for sockets; set WARPFUSE_RUN to a folder of {most} characters or less"
+        )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:

@@ -34,7 +34,9 @@ from warpfuse.graph.control import (
     Snapshot,
 )
 from warpfuse.graph.control import Set as SetKeys
+from warpfuse.graph.curve import Keys, admission
 from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
+from warpfuse.graph.far_hosts import keys_for, line_to
 from warpfuse.graph.faults import Streak
 from warpfuse.graph.launcher import ByHand, LocalProcesses
 from warpfuse.graph.line import Line
@@ -45,8 +47,10 @@ from warpfuse.graph.placement import Place, workers_of
 from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report, stats_of
 from warpfuse.graph.resuming import resume_after
+from warpfuse.graph.shared_memory import sweep
 from warpfuse.graph.trace import Span
 from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.stages.stage import VideoInfo
 
 _LOG = logging.getLogger("warpfuse")
@@ -60,7 +64,7 @@ class Supervisor:
     """One thread. `run` returns the figures, or raises what ended the run.
 
     folder   of the run, 0700: sockets lie there
-    control  answers requests about the run; none: nobody may ask
+    endpoint of the control socket; empty: nobody may ask
     trace    keep the calls of every stage
     """
 
@@ -74,15 +78,20 @@ class Supervisor:
         *,
         stop: threading.Event,
         say: Callable[[str], None],
-        control: Control | None = None,
+        endpoint: str = "",
         trace: bool = False,
     ) -> None:
         config = materials.config
         self._materials, self._plan, self._info, self._folder = materials, plan, info, folder
         self._config, self._settings, self._version = config, settings, 0
-        self._stop, self._say, self._control, self._trace = stop, say, control, trace
+        self._stop, self._say, self._trace = stop, say, trace
         self._live = info.live or config.realtime
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._control = Control(self._context, endpoint) if endpoint else None
+        self._keys = Keys(Path(config.keys)) if config.keys else None
+        self._admission = contextlib.ExitStack()
+        if config.listen:
+            self._admission.enter_context(admission(self._context, keys_for(config)))
         self._processes = LocalProcesses(folder)
         self._epoch = 0
         self._streak = Streak()
@@ -118,6 +127,9 @@ class Supervisor:
                 member.line.close()
                 member.line = None
         self._processes.close()
+        self._admission.close()
+        if self._control is not None:
+            self._control.close()
         self._context.term()
 
     def stats(self) -> Stats:
@@ -256,7 +268,13 @@ class Supervisor:
 
     def _connect(self) -> None:
         """Begin the next epoch."""
-        at = resume_after(self._reports(), frozenset(self._without), rewind=not self._live, first=self._epoch == 0)
+        at = resume_after(
+            self._reports(),
+            frozenset(self._without),
+            rewind=not self._live,
+            sinks=[node.name for node in self._plan.nodes if node.role == "sink"],
+            first=self._epoch == 0,
+        )
         self._epoch += 1
         for member in self.members:
             member.state, member.beat_s = "running", time.monotonic()
@@ -284,7 +302,9 @@ class Supervisor:
             self._error = StreamLost(text) if outer else StageFailed(member.name, Elsewhere(text))
             return
         self._say(f"worker {member.name} {why}; it is started again")
-        member.begins_anew()
+        # A file that was not finished is gone with its process, and is written again from its beginning.
+        files = {node.name for node in self._plan.nodes if node.role == "sink" and scheme_of(node.about) == "file"}
+        member.begins_anew(lost=files if not self._live else ())
         if started:
             member.state, member.due_s = "starting", time.monotonic() + _STARTUP_S
         else:
@@ -296,13 +316,18 @@ class Supervisor:
         self._break_off()
 
     def _exited(self, member: Member, code: int) -> None:
+        sweep()  # its shared memory: nobody else can remove it
         if member.state in ("starting", "ready", "running", "quieting"):
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             self._died(member, how)
 
     def _start(self, member: Member) -> None:
         member.life += 1
-        member.line = Line(self._context, f"ipc://{self._folder}/line-{member.name}-{member.life}")
+        if isinstance(member.launcher, ByHand):
+            member.line = Line(self._context, line_to(self._config, member.name), self._keys)
+            self._say(f"waiting for worker {member.name}; there: warpfuse worker GRAPH.yaml {member.name}")
+        else:
+            member.line = Line(self._context, f"ipc://{self._folder}/line-{member.name}-{member.life}")
         member.state, member.due_s = "starting", time.monotonic() + _STARTUP_S
         member.launcher.start(member.name, member.line.endpoint)
 

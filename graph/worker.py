@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import torch
@@ -12,8 +11,8 @@ import zmq
 
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
-from warpfuse.graph.curve import Keys, admission
-from warpfuse.graph.errors import KeysMissing
+from warpfuse.graph.curve import admission
+from warpfuse.graph.far_hosts import keys_for
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
@@ -181,12 +180,9 @@ class Worker:
         config, mine = self.materials.config, {node.name for node in self._nodes}
         inlets: dict[str, Inlet] = {}
         outlets: dict[str, Outlet] = {}
-        keys = Keys(Path(config.keys)) if config.keys else None
-        if any(link.transport == "inline" and link.sender in mine for link in self.plan.links):
-            if keys is None:
-                raise KeysMissing(
-                    "links between hosts are encrypted; make keys: warpfuse keys DIR, and name them: keys: DIR"
-                )
+        far = [link for link in self.plan.links if link.transport == "inline"]
+        keys = keys_for(config) if far else None
+        if keys is not None and any(link.sender in mine for link in far):
             self._admission.enter_context(admission(context, keys))
         for link in self.plan.links:
             sends, reads = link.sender in mine, link.receiver in mine

@@ -7,16 +7,17 @@ import time
 import traceback
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
-import cv2
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials, calls_of, open_prompts, usable_cores
 from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.curve import Keys
+from warpfuse.graph.desk import snapshot
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.faults import Fault, Forwarded
 from warpfuse.graph.line import dial
@@ -30,13 +31,15 @@ from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.stage import VideoInfo
 
 BEAT_S = 0.25
+FORSAKEN_S = 5.0
+FAILED = 4
 _TICK_MS = 60
 
 
-def main(endpoint: str, name: str) -> int:
-    """Run the worker `name` for the supervisor at the endpoint. Returns the exit code."""
+def main(endpoint: str, name: str, keys: Keys | None = None) -> int:
+    """Run the worker `name` for the supervisor at the endpoint. keys: of a line between hosts. The exit code."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    process = WorkerProcess(context, endpoint, name)
+    process = WorkerProcess(context, endpoint, name, keys)
     try:
         return process.serve()
     finally:
@@ -47,9 +50,13 @@ def main(endpoint: str, name: str) -> int:
 class WorkerProcess:
     """One thread serves; those of the stages put what they have to tell into a queue."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str) -> None:
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str, keys: Keys | None = None
+    ) -> None:
         self._name = name
-        self._line = dial(context, endpoint)
+        self._keys = keys
+        self._line = dial(context, endpoint, keys)
+        self._monitor = self._line.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._outbox: queue.SimpleQueue[orders.Word] = queue.SimpleQueue()
         self._bell_read, self._bell_write = os.pipe()
         os.set_blocking(self._bell_write, False)
@@ -58,7 +65,7 @@ class WorkerProcess:
         self._offset_ns = 0
         self._stopped = False
         self._told_end = False
-        self._config: GraphConfig | None = None
+        self._alone_s: float | None = None
 
     def serve(self) -> int:
         """Until EXIT."""
@@ -80,6 +87,9 @@ class WorkerProcess:
                     self._leave()
                     return 0
                 self._obey(order, came)
+            if self._forsaken():
+                self._leave()
+                return FAILED
             worker = self._worker
             if worker is not None:
                 ended = bool(self._epoch) and worker.ended
@@ -88,8 +98,17 @@ class WorkerProcess:
                     self._told_end = ended
                     self._send(orders.Beat(worker.report()))
 
+    def _forsaken(self) -> bool:
+        """The supervisor of another host has been gone for some seconds. On one host the kernel tells."""
+        while self._keys is not None and int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor)["event"]
+            self._alone_s = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
+        return self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
+
     def close(self) -> None:
         """Close the line."""
+        self._line.disable_monitor()
+        self._monitor.close(0)
         self._line.close()
         os.close(self._bell_read)
         os.close(self._bell_write)
@@ -137,6 +156,8 @@ class WorkerProcess:
 
     def _opened(self, part: orders.Assign) -> Worker:
         config = validate(part.config)
+        if self._keys is not None:  # this host's own, wherever they lie
+            config = config.model_copy(update={"keys": str(self._keys.folder)})
         info = info_of(part.info)
         materials = self._materials(config, part)
         try:
@@ -204,16 +225,6 @@ class WorkerProcess:
 
     def _clock(self) -> int:
         return time.monotonic_ns() + self._offset_ns
-
-
-def snapshot(worker: Worker) -> bytes:
-    """The picture that the worker's first sink showed last, as PNG; empty before the first."""
-    for sink in worker.sinks:
-        if (rgb := sink.last) is not None:
-            picture: Any = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-            _, png = cv2.imencode(".png", picture)
-            return bytes(png.tobytes())
-    return b""
 
 
 def kind_of(error: BaseException) -> str:

@@ -41,7 +41,7 @@ def connect(tmp_path, folder):
     yield opened
     for end in ends:
         end.close()
-    context.term()
+    context.destroy(0)
 
 
 def pump(outlet, inlet):
@@ -275,7 +275,7 @@ def _echo(endpoints, root, transport):
             outlet.receive()
         inlet.close()
         outlet.close()
-    context.term()
+    context.destroy(0)
 
 
 @pytest.mark.parametrize("transport", ["shm", "inline"])
@@ -317,4 +317,4 @@ def test_frames_go_to_another_process_and_back(tmp_path, folder, transport):
         assert worker.exitcode in (0, -signal.SIGKILL)
         outlet.close()
         inlet.close()
-        context.term()
+        context.destroy(0)
