@@ -20,33 +20,46 @@ GRACE_NS = 400_000_000
 
 
 class Line:
-    """The supervisor's end. One thread uses it."""
+    """The supervisor's end. One thread uses it. Others may knock; only who was adopted is spoken to."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> None:
         self.endpoint = endpoint
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         _configure(self.socket)
         if keys is not None:
             as_server(self.socket, keys)
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self.socket.bind(endpoint)
+        self.peer: bytes | None = None
+        self._connections: set[int] = set()
         self._lost_ns: int | None = None
 
-    def send(self, data: bytes) -> None:
-        """Send a message; it waits for a worker that is not there yet, and is lost with one that dies."""
-        with contextlib.suppress(zmq.Again):
-            self.socket.send(data, zmq.NOBLOCK)
+    def adopt(self, peer: bytes) -> None:
+        """This one is the worker."""
+        self.peer = peer
 
-    def messages(self) -> Iterator[bytes]:
-        """What has arrived."""
+    def send(self, data: bytes) -> None:
+        """Send a message to the worker; it is lost with one that dies, and with none."""
+        if self.peer is not None:
+            with contextlib.suppress(zmq.Again):
+                self.socket.send_multipart([self.peer, data], zmq.NOBLOCK)
+
+    def messages(self) -> Iterator[tuple[bytes, bytes]]:
+        """What has arrived: (from whom, what)."""
         while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            yield self.socket.recv()
+            peer, *parts = self.socket.recv_multipart()
+            yield peer, b"".join(parts)
 
     def watch(self, now_ns: int) -> None:
         """Take note of connections made and lost. When `monitor` is readable."""
         while int(self.monitor.get(zmq.EVENTS)) & zmq.POLLIN:
-            event = recv_monitor_message(self.monitor)["event"]
-            self._lost_ns = now_ns if event == zmq.EVENT_DISCONNECTED else None
+            event = recv_monitor_message(self.monitor)
+            if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._connections.add(event["value"])
+                self._lost_ns = None
+            elif event["value"] in self._connections:
+                self._connections.discard(event["value"])
+                self._lost_ns = None if self._connections else now_ns
 
     def dead(self, now_ns: int) -> bool:
         """The worker was connected and has been silent for too long."""

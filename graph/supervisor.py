@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import zmq
@@ -35,7 +35,7 @@ from warpfuse.graph.control import (
 )
 from warpfuse.graph.control import Set as SetKeys
 from warpfuse.graph.curve import Keys, admission
-from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
+from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, WireError
 from warpfuse.graph.far_hosts import keys_for, line_to
 from warpfuse.graph.faults import Streak
 from warpfuse.graph.launcher import ByHand, LocalProcesses
@@ -161,9 +161,9 @@ class Supervisor:
             if line is None:
                 continue
             line.watch(time.monotonic_ns())
-            for data in line.messages():
+            for word in _words(member, line):
                 member.beat_s = time.monotonic()
-                self._heard(member, orders.word(data))
+                self._heard(member, word)
         for name, code in self._processes.exited():
             self._exited(next(member for member in self.members if member.name == name), code)
         if self._control is not None:
@@ -349,8 +349,7 @@ class Supervisor:
         """As `_turn`, when nothing is started again."""
         for member in self.members:
             if member.line is not None:
-                for data in member.line.messages():
-                    word = orders.word(data)
+                for word in _words(member, member.line):
                     if isinstance(word, orders.Gone):
                         self._heard(member, word)
         for name, _ in self._processes.exited():
@@ -425,6 +424,22 @@ class Supervisor:
     def _shown(self) -> int:
         report = self._home_of("sink_1").report
         return report.sinks["sink_1"].frames if report is not None and "sink_1" in report.sinks else 0
+
+
+def _words(member: Member, line: Line) -> Iterator[orders.Word]:
+    """What the worker has said. Who is not it, and what is not a word, is left out and logged."""
+    for peer, data in line.messages():
+        try:
+            word = orders.word(data)
+        except WireError as error:
+            _LOG.warning("line to worker %s: %s", member.name, error)
+            continue
+        if isinstance(word, orders.Hello) and word.worker == member.name:
+            line.adopt(peer)
+        if peer == line.peer:
+            yield word
+        else:
+            _LOG.warning("line to worker %s: a stranger said %s", member.name, type(word).__name__)
 
 
 def _keys(config: GraphConfig) -> dict[str, object]:

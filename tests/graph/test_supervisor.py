@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+import zmq
 
 from warpfuse.graph.config import validate
 from warpfuse.graph.curve import make_keys
@@ -182,3 +183,86 @@ def test_hosts_without_keys_are_refused_in_one_line(go):
     with pytest.raises(KeysMissing, match="warpfuse keys DIR") as refused:
         go(source="pattern:96x64@25,frames=3", workers=workers, listen="tcp://127.0.0.1:9100")
     assert "\n" not in str(refused.value)
+
+
+def inside(tmp_path, monkeypatch, code):
+    """Run code in every worker process, before it does anything: Python imports `sitecustomize` by itself."""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
+GREEDY = """
+import ctypes, time
+from warpfuse.stages.fuse import Fuse
+fuse, calls = Fuse.__call__, []
+def slow(self, *frames):
+    calls.append(1)
+    if len(calls) == 8:
+        {wait}
+    return fuse(self, *frames)
+Fuse.__call__ = slow
+"""
+
+
+@pytest.mark.parametrize(
+    "wait, deadline_s, restarts",
+    [
+        ("ctypes.PyDLL(None).usleep(3_000_000)", 30, 0),  # holds the interpreter: not even a beat gets out
+        ("time.sleep(60)", 2, 2),  # each life of the worker hangs at its eighth frame, and has done seven
+    ],
+    ids=["holds the interpreter", "hangs"],
+)
+def test_a_long_call_is_no_dead_process_and_one_that_never_ends_is_restarted(
+    go, tmp_path, monkeypatch, wait, deadline_s, restarts
+):
+    inside(tmp_path, monkeypatch, GREEDY.format(wait=wait))
+    workers = {"near": ["source", *STAGES], "show": ["sink_1"]}
+    stats, said = go(source="pattern:96x64@25,frames=20", workers=workers, stage_deadline_s=deadline_s)
+    assert (stats.restarts, stats.frames.into, stats.frames.out) == (restarts, 20, 20), said
+
+
+BROKEN = """
+from warpfuse.stages.decode import Decode
+decode = Decode.__call__
+def broken(self, *frames):
+    if frames[0].stamp.seq {at}:
+        raise RuntimeError("out of paint")
+    return decode(self, *frames)
+Decode.__call__ = broken
+"""
+
+
+def test_a_stage_that_raises_in_a_worker_costs_its_frame_alone(go, tmp_path, monkeypatch):
+    inside(tmp_path, monkeypatch, BROKEN.format(at="in (4, 11)"))
+    stats, said = go(source="pattern:96x64@25,frames=20", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
+    assert (stats.frames.into, stats.frames.out, stats.frames.dropped, stats.restarts) == (20, 18, 2, 0)
+    assert stats.drops == {"late": 0, "failed": 2, "restart": 0}
+    assert sum("was dropped: stage decode: RuntimeError: out of paint" in line for line in said) == 2
+
+
+def test_one_that_always_raises_ends_the_run_with_its_name_and_its_traceback_in_the_log(
+    go, tmp_path, monkeypatch, caplog
+):
+    inside(tmp_path, monkeypatch, BROKEN.format(at=">= 3"))
+    with pytest.raises(StageFailed, match="stage decode: RuntimeError: out of paint"):
+        go(source="pattern:96x64@25,frames=20", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
+    assert "in broken" in caplog.text and not list(tmp_path.glob("*.mp4"))
+
+
+def test_a_stranger_on_the_line_is_not_obeyed(go, short_folder):
+    """Garbage at the supervisor's end of a line."""
+    sent = []
+
+    def shout(supervisor):
+        member = supervisor.members[0]
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.LINGER, 200)
+            socket.connect(member.line.endpoint)
+            for data in (b"", b"\xff" * 50, b"\x80"):
+                socket.send(data)
+        sent.append(1)
+        return True
+
+    stats, _ = go(shout, source="pattern:96x64@25,frames=40", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
+    assert sent and (stats.frames.out, stats.restarts) == (40, 0)
