@@ -131,9 +131,11 @@ class _Pool:
             self.copied_bytes += tensor.nbytes
         self._ready[slot].record(stream)
 
+    def check(self, slot: int, generation: int) -> None:
+        """Generations are the owner's to check, when a slot comes back: to look at one here would wait for the card."""
+
     def before(self, slot: int, generation: int) -> None:
-        """The current stream waits for what was written. Generations are the owner's to check, when a slot comes back:
-        to look at one here would wait for the card."""
+        """The current stream waits for what was written."""
         torch.cuda.current_stream(self._device).wait_event(self._ready[slot])
 
     def after(self, slot: int, generation: int) -> None:

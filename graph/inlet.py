@@ -11,7 +11,7 @@ from warpfuse.graph.curve import Keys
 from warpfuse.graph.errors import LinkCut, WireError
 from warpfuse.graph.link_end import LinkEnd, LinkPlan
 from warpfuse.graph.slots import Access, Parcel
-from warpfuse.graph.sockets import readable, reader_socket
+from warpfuse.graph.sockets import readable, reader_socket, receive_parts, send_parts
 
 
 class Inlet(LinkEnd):
@@ -26,8 +26,8 @@ class Inlet(LinkEnd):
     def __init__(
         self, context: "zmq.Context[Any]", plan: LinkPlan, access: Access, epoch: int, keys: Keys | None = None
     ) -> None:
-        self._inline = access.transport == "inline"
-        super().__init__(plan, reader_socket(context, plan.address, epoch, keys, planes=self._inline), epoch)
+        inline = access.transport == "inline"
+        super().__init__(plan, reader_socket(context, plan.address, epoch, keys, planes=inline), epoch)
         self.ended = False
         self.failed: str | None = None
         self.received = 0
@@ -87,9 +87,9 @@ class Inlet(LinkEnd):
     def receive(self) -> None:
         """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
         while readable(self.socket):
-            parts: Sequence[Any] = self.socket.recv_multipart(0, not self._inline)
+            parts = receive_parts(self.socket)
             try:
-                self._handle(self._decode(self._bytes(parts[:2])), parts[2:])
+                self._handle(self._decode(parts[:2]), parts[2:])
             except LinkCut:
                 raise
             except WireError as error:
@@ -100,14 +100,6 @@ class Inlet(LinkEnd):
         self.socket.close()
         self._arrived.clear()
         self._access.close()
-
-    def _bytes(self, parts: Sequence[Any]) -> Sequence[bytes]:
-        """Head and body; planes stay where ZeroMQ has put them."""
-        if not self._inline:
-            return parts
-        if any(len(part) > wire.MAX_BODY for part in parts):
-            raise WireError(f"a head or body of more than {wire.MAX_BODY} bytes")
-        return [part.bytes for part in parts]
 
     def _handle(self, message: wire.Message | None, planes: Sequence[Any]) -> None:
         if isinstance(message, wire.FrameMessage):
@@ -156,4 +148,4 @@ class Inlet(LinkEnd):
         self._send(wire.Credit(1, message.slot, message.generation, message.table))
 
     def _send(self, message: wire.Message) -> None:
-        self.socket.send_multipart(wire.encode(message, self._epoch))
+        send_parts(self.socket, wire.encode(message, self._epoch))

@@ -30,6 +30,9 @@ class Table(Protocol):
     def views(self, slot: int, wanted: tuple[wire.Plane, ...]) -> tuple[Tensor, ...]:
         """The reader: planes of a slot where they lie. They fit: checked before."""
 
+    def check(self, slot: int, generation: int) -> None:
+        """The reader, when a frame is announced. Raises WireError when the slot is known to hold something else."""
+
     def before(self, slot: int, generation: int) -> None:
         """The reader begins to read. Raises WireError when the slot holds something else."""
 
@@ -141,6 +144,7 @@ class LentAccess:
         if not 0 <= message.slot < table.slots:
             raise WireError(f"slot {message.slot} of a table of {table.slots}")
         planes.check(message.content, table.slot_bytes)
+        table.check(message.slot, message.generation)
 
     def open(self, message: wire.FrameMessage, parts: Sequence[Any]) -> Any:
         """Views of the slot."""

@@ -72,7 +72,10 @@ class LinkEnd:
             _log.warning("refused a message: %s", text)
         self.complaint = text
 
-    def _decode(self, parts: Sequence[bytes]) -> wire.Message | None:
-        message = wire.decode(parts, self._epoch)
+    def _decode(self, parts: Sequence[zmq.Frame]) -> wire.Message | None:
+        for part in parts:
+            if len(part) > wire.MAX_BODY:
+                raise WireError(f"a head or body of more than {wire.MAX_BODY} bytes")
+        message = wire.decode([part.bytes for part in parts], self._epoch)
         self.stale += message is None
         return message

@@ -12,9 +12,7 @@ from warpfuse.graph.curve import Keys
 from warpfuse.graph.errors import LinkCut, WireError
 from warpfuse.graph.link_end import LinkEnd, LinkPlan
 from warpfuse.graph.slots import Mailbox, Parcel, Store
-from warpfuse.graph.sockets import identity, readable, sender_socket
-
-_COPIED = 1 << 16  # planes from this size on are handed to ZeroMQ without a copy
+from warpfuse.graph.sockets import identity, readable, receive_parts, send_parts, sender_socket
 
 
 class Outlet(LinkEnd):
@@ -120,11 +118,11 @@ class Outlet(LinkEnd):
     def receive(self) -> None:
         """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
         while readable(self.socket):
-            sender, *parts = self.socket.recv_multipart()
-            if sender != self._reader:
+            sender, *parts = receive_parts(self.socket)
+            if sender.bytes != self._reader:
                 self.stale += 1
                 continue
-            if parts == [b""]:
+            if len(parts) == 1 and not len(parts[0]):
                 self._connected()
                 continue
             try:
@@ -201,16 +199,8 @@ class Outlet(LinkEnd):
             self._store.free(self._mailbox.pop().message)
 
     def _send(self, message: wire.Message, planes: Sequence[Any] = ()) -> None:
-        parts: list[Any] = [self._reader, *wire.encode(message, self._epoch)]
         try:
-            if planes:
-                # ZeroMQ reads large planes where they lie: they are not written again before the credit for them.
-                self.socket.send_multipart(parts, zmq.SNDMORE)
-                for plane in planes[:-1]:
-                    self.socket.send(plane, zmq.SNDMORE, copy=len(plane) < _COPIED)
-                self.socket.send(planes[-1], copy=len(planes[-1]) < _COPIED)
-            else:
-                self.socket.send_multipart(parts)
+            send_parts(self.socket, [self._reader, *wire.encode(message, self._epoch), *planes])
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise

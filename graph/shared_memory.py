@@ -162,13 +162,13 @@ class SharedTable:
             self.copied_bytes += tensor.nbytes
         self._generations[slot] = 2 * generation  # x86 and the message behind it order this after the planes
 
-    def before(self, slot: int, generation: int) -> None:
+    def check(self, slot: int, generation: int) -> None:
         """The slot holds what was announced. Raises WireError when it does not."""
         found = self.generation(slot)
         if found != generation:
             raise WireError(f"slot {slot} holds generation {found}, not {generation}: it was filled again while lent")
 
-    after = before
+    before = after = check
 
     def close(self) -> None:
         """Let go; the memory goes with the last view of it. The sender's file goes now."""

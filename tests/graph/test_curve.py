@@ -69,7 +69,7 @@ def test_frames_cross_encrypted_in_every_coding(context, keys, coding):
 
 @pytest.mark.parametrize("side", [open_outlet, open_inlet])
 def test_tcp_without_keys_is_refused_in_one_line(context, side):
-    with pytest.raises(KeysMissing, match="no keys were given. Make them with: warpfuse keys DIR") as refused:
+    with pytest.raises(KeysMissing, match=r"no keys were given\. Make them with: warpfuse keys DIR") as refused:
         side(context, PLAN, 1)
     assert "\n" not in str(refused.value)
 

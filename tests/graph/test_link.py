@@ -140,3 +140,49 @@ def test_frames_that_went_missing_are_noticed_at_the_end(connect):
     outlet.finish()
     with pytest.raises(LinkCut, match="3 frames sent, 0 received"):
         inlet.receive()
+
+
+def test_a_frame_that_comes_twice_is_refused(connect):
+    outlet, inlet = connect()
+    outlet.offer(0, "a")
+    pump(outlet, inlet)
+    outlet._send(wire.FrameMessage(0, 0, 1))
+    inlet.receive()
+    assert (inlet.received, inlet.refused) == (1, 1)
+
+
+def test_more_than_was_granted_is_refused(connect):
+    outlet, inlet = connect(credits=1, mailbox=3)
+    outlet.receive()
+    outlet._credits = 3  # a sender that does not count
+    for seq in range(3):
+        outlet.offer(seq, seq)
+    inlet.receive()
+    assert (inlet.received, inlet.refused) == (1, 2)
+
+
+def staleness(connect, credits, ticks=1000, service=5):
+    """Frames behind the writer, at each frame a reader takes that is `service` times as slow."""
+    outlet, inlet = connect(policy="latest", credits=credits)
+    behind = []
+    for tick in range(ticks):
+        outlet.receive()
+        outlet.offer(tick, tick)
+        if tick % service == 0:
+            inlet.receive()
+            if inlet.ready:
+                behind.append(tick - inlet.take())
+                inlet.done()
+    return behind
+
+
+def test_with_one_credit_a_slow_reader_is_one_service_time_behind(connect):
+    behind = staleness(connect, credits=1)
+    assert len(behind) > 190
+    assert max(behind) <= 5
+
+
+def test_the_control_without_credits_it_falls_behind_as_long_as_it_runs(connect):
+    behind = staleness(connect, credits=2000)  # granted for the whole run, so never asked for
+    assert behind[-1] > 750
+    assert all(later > earlier for earlier, later in zip(behind[::20], behind[20::20], strict=False))
