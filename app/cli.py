@@ -27,6 +27,7 @@ from warpfuse.engine.bundle import (
     read_description,
 )
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
+from warpfuse.engine.redact import guard_process, redact
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.stages.errors import StreamLost
 from warpfuse.version import __version__
@@ -61,6 +62,7 @@ _OPENED_BY: dict[str, Callable[[str], object]] = {
 
 def main() -> None:
     """Run the command and exit: 0 done, 2 bad input, 3 source or sink lost, 4 a stage failed, 130 interrupted."""
+    guard_process()
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
     except WarpfuseError as error:
@@ -89,11 +91,11 @@ def _exit_code(error: WarpfuseError) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"warpfuse: {' '.join(text.split())}", file=sys.stderr)
+    print(f"warpfuse: {redact(' '.join(text.split()))}", file=sys.stderr)
 
 
 def _say(line: str) -> None:
-    _console.print(line, style="dim", markup=False)
+    _console.print(redact(line), style="dim", markup=False)
 
 
 GraphFile = Annotated[Path | None, typer.Argument(metavar="[GRAPH.yaml]", help="Graph file; flags override its keys.")]
@@ -103,10 +105,12 @@ Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set
 @app.command()
 def run(
     graph: GraphFile = None,
-    source: Annotated[str | None, typer.Option(help="A path, or pattern:")] = None,
+    source: Annotated[str | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ...")] = None,
     sink: Annotated[list[str] | None, typer.Option(help="A path, or null: (may be repeated)")] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 4.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
@@ -133,9 +137,10 @@ def run(
 ) -> int:
     """Restyle a video."""
     flags = {
-        "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "steps": steps, "strength": strength,
-        "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device, "workers": workers,
-        "seed": seed, "frames": frames, "threads": threads, "fps": fps, "realtime": realtime, "name": name,
+        "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
+        "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
+        "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
+        "fps": fps, "realtime": realtime, "name": name,
     }  # fmt: skip
     config = _configure(graph, flags, settings)
     for written in (stats, trace):
@@ -146,7 +151,12 @@ def run(
 
     watch = Watch(control=control, metrics=metrics, trace=trace)
     with _stopped_by_signals() as stop, _progress() as progress:
-        report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
+        try:
+            report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
+        except StreamLost as lost:
+            if stats is not None and lost.stats is not None:
+                _write_json(stats, lost.stats.to_dict())
+            raise
     if stats is not None:
         _write_json(stats, report.to_dict())
     _summarise(report)
@@ -165,8 +175,20 @@ def demo(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
+    cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and what they give.")] = False,
+) -> None:
     """What this machine has, what it lacks, and the command that fixes it."""
+    if cameras:
+        from warpfuse import cameras as listing
+
+        found = listing.cameras()
+        if as_json:
+            print(json.dumps({"cameras": listing.to_dict(found)}, indent=1))
+        else:
+            Console().print(listing.table(found))
+        return
     from warpfuse.doctor import examine, table, to_json
 
     findings = examine()
@@ -212,6 +234,8 @@ def bundles() -> None:
             for style, description in about.styles.items():
                 mark = " (default)" if style == about.default_style else ""
                 console.print(f"    {style:<14}{description.about}{mark}", markup=False)
+            for lora in about.loras:
+                console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)
 
 
 @app.command()
@@ -264,12 +288,28 @@ def _configure(
         fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
         if isinstance(fuse, dict):
             fuse.pop("weight", None)
+    in_file = raw.get("loras")
     raw.update({key: value for key, value in flags.items() if value is not None})
+    if flags.get("loras") and isinstance(in_file, dict):
+        raw["loras"] = {**in_file, **flags["loras"]}  # one by one: a flag for one leaves the others as they are
     for assignment in settings or []:
         set_key(raw, assignment)
         if assignment.partition("=")[0].strip() == "stages.fuse.weight":
             raw.pop("fusion", None)
     return validate(raw, where=str(graph) if graph is not None and not flags else "")
+
+
+def _loras(flags: list[str]) -> dict[str, str] | None:
+    """{name: scale}, the scale not yet read; None where no flag was given."""
+    scales = {}
+    for flag in flags:
+        name, equals, scale = flag.rpartition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--lora {flag!r}: expected NAME=SCALE, as in ink=0.7")
+        if name.strip() in scales:
+            raise ConfigError(f"--lora {name.strip()} is given twice; give it once")
+        scales[name.strip()] = scale.strip()
+    return scales or None
 
 
 @contextmanager

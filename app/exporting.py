@@ -3,12 +3,15 @@
 import importlib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from typer.core import TyperGroup
 
 from warpfuse.engine.errors import BadInput
+
+if TYPE_CHECKING:
+    from warpfuse.export.targets import Targets
 
 # Note: imports inside the commands. Exporting needs onnx, which a machine that only runs bundles does not have.
 
@@ -28,6 +31,11 @@ class Sources(TyperGroup):
 app = typer.Typer(no_args_is_help=True, cls=Sources, help="Make bundles out of published weights.")
 
 Size = Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures the network takes, pixels.")]
+To = Annotated[str, typer.Option(metavar="onnx,torch,tensorrt-rtx,tensorrt", help="What is written; onnx always.")]
+Gpu = Annotated[
+    str | None, typer.Option(metavar="sm89[,sm120]", help="Cards of the tensorrt-rtx plans; default: the one here.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Print how far every network is from torch in float32.")]
 Folder = Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the bundle.")]
 
 
@@ -36,16 +44,20 @@ def raft_small(
     weights: Annotated[Path, typer.Option(metavar="FILE", help="raft-small.pth")],
     size: Size,
     iterations: Annotated[int, typer.Option(min=1, max=32, help="More are slower and closer.")] = 6,
+    to: To = "onnx",
+    gpu: Gpu = None,
+    check: Check = False,
     output: Folder = None,
 ) -> None:
     """RAFT-small (Teed and Deng 2020) as a flow bundle."""
     width, height = parse_size(size)
     require("onnx")
+    targets = parse(to, gpu)
     from warpfuse.export.raft_bundle import export_raft_small
     from warpfuse.export.raft_small import load_raft_small
 
     folder = output or Path(f"raft-small-{width}x{height}")
-    bundle = export_raft_small(folder, load_raft_small(weights, iterations), (width, height))
+    bundle = export_raft_small(folder, load_raft_small(weights, iterations), (width, height), targets, check, print)
     print(f"wrote {bundle.folder}: {width}x{height}, {iterations} iterations, {bundle.about.licence}")
 
 
@@ -54,15 +66,20 @@ def taef2(
     encoder: Annotated[Path, typer.Option(metavar="FILE", help="taef2_encoder.pth")],
     decoder: Annotated[Path, typer.Option(metavar="FILE", help="taef2_decoder.pth")],
     size: Size,
+    to: To = "onnx",
+    gpu: Gpu = None,
+    check: Check = False,
     output: Folder = None,
 ) -> None:
     """The tiny autoencoder of FLUX.2's latents, the encoder and decoder of a diffusion bundle."""
     width, height = parse_size(size)
     require("onnx")
+    targets = parse(to, gpu)
     from warpfuse.export.taef2 import export_taef2, load_decoder, load_encoder
 
     folder = output or Path(f"taef2-{width}x{height}")
-    bundle = export_taef2(folder, load_encoder(encoder), load_decoder(decoder), (width, height))
+    halves = load_encoder(encoder), load_decoder(decoder)
+    bundle = export_taef2(folder, *halves, (width, height), targets, check, print)
     print(f"wrote {bundle.folder}: {width}x{height}, {bundle.about.channels} channels, {bundle.about.licence}")
 
 
@@ -72,25 +89,26 @@ def checkpoint(
     size: Size,
     steps: Annotated[int, typer.Option(min=1, max=8, metavar="K", help="UNet runs a frame, and rows of its batch.")],
     lora: Annotated[list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="Merged in (may be repeated).")] = None,
+    lora_live: Annotated[
+        bool, typer.Option("--lora-live", help="Keep the LoRAs' scales changeable: run --lora NAME=SCALE.")
+    ] = False,
     vae: Annotated[str, typer.Option(metavar="full|taesd|FILE", help="The autoencoder.")] = "full",
-    to: Annotated[str, typer.Option(metavar="onnx", help="What is written.")] = "onnx",
-    dtype: Annotated[str, typer.Option(metavar="fp16|fp32", help="What the networks compute in.")] = "fp16",
+    to: To = "onnx",
+    gpu: Gpu = None,
+    dtype: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="What the networks compute in.")] = "fp16",
     solver: Annotated[str | None, typer.Option(help="In the place of the family's own; lcm with an LCM LoRA.")] = None,
     prompt: Annotated[str, typer.Option(help="The bundle's default.")] = "",
     family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Print how far every network is from torch in float32.")
-    ] = False,
+    check: Check = False,
     output: Folder = None,
 ) -> None:
     """A Stable Diffusion checkpoint: SD 1.5, SD 2.1, SD-Turbo, SDXL, SDXL-Turbo, LCM."""
     width, height = parse_size(size)
-    if to != "onnx":
-        raise BadInput(f"--to {to}: expected onnx. Every backend that is not ONNX Runtime builds from it by itself")
-    if dtype not in ("fp16", "fp32"):
-        raise BadInput(f"--dtype {dtype}: expected fp16 or fp32")
+    if dtype not in ("fp16", "bf16", "fp32"):
+        raise BadInput(f"--dtype {dtype}: expected fp16, bf16 or fp32")
     require("onnx", "diffusers", "transformers")
+    targets = parse(to, gpu, dtype)
     from warpfuse.export.diffusion.bundle import Request, export_checkpoint
     from warpfuse.export.diffusion.checkpoint import open_checkpoint
     from warpfuse.export.diffusion.lora import parse_lora
@@ -99,11 +117,13 @@ def checkpoint(
         size=(width, height),
         steps=steps,
         loras=[parse_lora(text) for text in lora or ()],
+        live=lora_live,
         vae=vae,
-        dtype=cast(Literal["fp16", "fp32"], dtype),
+        dtype=cast(Literal["fp16", "bf16", "fp32"], dtype),
         solver=solver,
         prompt=prompt,
         check=check,
+        targets=targets,
     )
     opened = open_checkpoint(source, family=family, tokenizer=tokenizer)
     folder = output or Path(f"{opened.name}-{width}x{height}-{steps}")
@@ -117,6 +137,13 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise BadInput(f"--size {text!r}: expected WIDTHxHEIGHT in pixels, as in 512x288")
     return int(match[1]), int(match[2])
+
+
+def parse(to: str, gpu: str | None, dtype: str = "fp32") -> "Targets":
+    """What `--to` and `--gpu` ask for, if this machine can write it. Raises BadInput, BackendMissing."""
+    from warpfuse.export.targets import parse_targets
+
+    return parse_targets(to, gpu, dtype)
 
 
 def require(*modules: str) -> None:

@@ -144,6 +144,19 @@ def _backends() -> Iterator[Finding]:
         yield Finding("networks", "one onnxruntime", False, clash, remedy, needed=True)
 
 
+def _plans() -> Iterator[Finding]:
+    """What is built here, and what was."""
+    from warpfuse.engine.artifacts import ArtifactCache
+    from warpfuse.engine.tensorrt_module import TENSORRT_RTX, capabilities, not_installed
+
+    lack, _, cure = (not_installed(TENSORRT_RTX) or "").partition(": ")
+    detail = lack or f"for {', '.join(capabilities(TENSORRT_RTX))}, with or without a card here"
+    yield Finding("networks", "tensorrt-rtx builds", not lack, detail, cure)
+    cache = ArtifactCache()
+    count, size = cache.contents()
+    yield Finding("networks", "plan cache", True, f"{count} built, {size / 1e6:.1f} MB, {cache.folder}")
+
+
 def _video() -> Iterator[Finding]:
     av = import_module("av")
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
@@ -158,16 +171,21 @@ def _video() -> Iterator[Finding]:
         does = "encoding" if mode == "w" else "decoding"
         yield Finding("video", f"{codec} {does}", found, detail, remedy, needed=codec in ("libx264", "h264"))
     for protocol in ("rtsp", "rtmp", "srt"):
-        found = protocol in av.formats_available or _speaks(av, protocol)
+        # RTSP is a format to FFmpeg, the others are protocols; its format "srt" is SubRip's subtitles.
+        found = protocol in av.formats_available if protocol == "rtsp" else _speaks(av, protocol)
         served = "" if _served("sources", protocol) else "; this version does not open such sources yet"
         detail = ("in these FFmpeg libraries" if found else "not in these FFmpeg libraries") + served
         remedy = "" if found else f"build PyAV on an FFmpeg that has {protocol}: pip install --no-binary av av"
+        if protocol == "srt" and not found:  # the wheels have none; the program takes its place
+            found = _program_speaks(protocol)
+            detail = "by the ffmpeg program" if found else "neither in these FFmpeg libraries nor in an ffmpeg program"
+            remedy = "" if found else "sudo apt-get install ffmpeg"
         yield Finding("video", f"{protocol}://", found, detail, remedy)
 
 
 def _ffmpeg() -> Iterator[Finding]:
     place = shutil.which("ffmpeg")
-    detail = place or "not installed; nothing here needs it, but it is handy to look at clips and streams"
+    detail = place or "not installed; only srt:// needs it"
     yield Finding("video", "ffmpeg program", place is not None, detail, "" if place else "sudo apt-get install ffmpeg")
 
 
@@ -230,6 +248,7 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
     ("software", "packages", _packages, ""),
     ("gpu", "NVIDIA driver", _gpu, ""),
     ("networks", "backends", _backends, "pip install --force-reinstall 'warpfuse[cpu]'"),
+    ("networks", "plans", _plans, ""),
     ("video", "PyAV", _video, "pip install --force-reinstall av"),
     ("video", "ffmpeg program", _ffmpeg, ""),
     ("cameras", "virtual camera", _virtual_cameras, ""),
@@ -258,6 +277,15 @@ def _speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
     except (errors.FFmpegError, ValueError, OSError):
         pass
     return True
+
+
+def _program_speaks(protocol: str) -> bool:
+    """Whether there is an ffmpeg program that has a protocol."""
+    place = shutil.which("ffmpeg")
+    if place is None:
+        return False
+    told = subprocess.run([place, "-hide_banner", "-protocols"], capture_output=True, text=True, timeout=5, check=False)
+    return protocol in told.stdout.split()
 
 
 def _served(kind: str, scheme: str) -> bool:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -102,6 +103,25 @@ class ArtifactCache:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return self.find(key) or self._build(key, build)
 
+    def adopt(self, key: ArtifactKey, path: Path) -> Path:
+        """The artifact of this key; taken from `path` (linked, or copied from another file system) when there is none.
+
+        Raises EngineError when the folder cannot be written.
+        """
+        return self.get(key, lambda fresh: _link_or_copy(path, fresh))
+
+    def forget_locks(self) -> None:
+        """Remove what only builders need: of a folder that is about to be moved away, where nobody builds."""
+        for lock in self.folder.glob("*.lock"):
+            lock.unlink()
+
+    def contents(self) -> tuple[int, int]:
+        """(number of artifacts, bytes of all files) in the folder; both 0 where there is none."""
+        files = [path for path in self.folder.glob("*") if path.is_file()] if self.folder.is_dir() else []
+        described = {path.stem for path in files if path.suffix == ".json"}
+        count = sum(path.suffix == ".bin" and path.stem in described for path in files)
+        return count, sum(path.stat().st_size for path in files)
+
     def _build(self, key: ArtifactKey, build: Callable[[Path], None]) -> Path:
         path, description = self._paths(key)
         for stale in (description, path, *self.folder.glob(f"{key.digest}.*.tmp")):
@@ -133,6 +153,13 @@ def _temporary(path: Path) -> Iterator[Path]:
         yield fresh
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _link_or_copy(path: Path, fresh: Path) -> None:
+    try:
+        os.link(path, fresh)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(path, fresh)
 
 
 def _sync(path: Path) -> None:

@@ -33,6 +33,7 @@ from warpfuse.engine.errors import BundleError
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
+PLANS = "plans"  # folder of a bundle; see engine/brought_plans.py
 _KINDS = ("latent-diffusion", "flow", "autoencoder")
 
 D = TypeVar("D", bound=Described)
@@ -125,32 +126,37 @@ def load_autoencoder_bundle(name: str) -> AutoencoderBundle:
     return AutoencoderBundle(*_load(name, AutoencoderBundleFile))
 
 
-def write_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> Bundle:
+def write_bundle(folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any) -> Bundle:
     """Write a diffusion bundle whole or not at all: into a temporary folder beside `folder`, then renamed.
 
     files  name in the bundle -> contents, or a file that is moved in: it is read in pieces for its sha256 alone, and
            leaves its old place when the bundle is whole, not before
+    plans  a folder of plans (engine/brought_plans.py) that is moved in too; they are not among the bundle's `files`
     about  the fields of `BundleFile` but `format` and `files`
 
     Raises BundleError when the fields do not make a bundle, a file is missing, or `folder` holds something that is
     not a bundle.
     """
     description = _describe(BundleFile, folder, files, about)
-    _write(folder, files, description)
+    _write(folder, files, description, plans)
     return Bundle(folder, description)
 
 
-def write_flow_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> FlowBundle:
+def write_flow_bundle(
+    folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
+) -> FlowBundle:
     """As `write_bundle`, of kind "flow"; about: the fields of `FlowBundleFile` but `format`, `kind` and `files`."""
     description = _describe(FlowBundleFile, folder, files, {"kind": "flow", **about})
-    _write(folder, files, description)
+    _write(folder, files, description, plans)
     return FlowBundle(folder, description)
 
 
-def write_autoencoder_bundle(folder: Path, files: Mapping[str, bytes | Path], **about: Any) -> AutoencoderBundle:
+def write_autoencoder_bundle(
+    folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
+) -> AutoencoderBundle:
     """As `write_bundle`, of kind "autoencoder"; about: of `AutoencoderBundleFile` but `format`, `kind` and `files`."""
     description = _describe(AutoencoderBundleFile, folder, files, {"kind": "autoencoder", **about})
-    _write(folder, files, description)
+    _write(folder, files, description, plans)
     return AutoencoderBundle(folder, description)
 
 
@@ -247,7 +253,7 @@ def _describe(kind: type[D], folder: Path, files: Mapping[str, bytes | Path], ab
         raise BundleError(f"bundle {folder}: {_first(error)}") from None
 
 
-def _write(folder: Path, files: Mapping[str, bytes | Path], description: Described) -> None:
+def _write(folder: Path, files: Mapping[str, bytes | Path], description: Described, plans: Path | None) -> None:
     check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -261,6 +267,8 @@ def _write(folder: Path, files: Mapping[str, bytes | Path], description: Describ
             else:
                 path.write_bytes(given)
         (fresh / DESCRIPTION).write_text(json.dumps(description.model_dump(mode="json"), indent=1) + "\n")
+        if plans is not None:
+            shutil.move(plans, fresh / PLANS)
         if folder.exists():
             folder.rename(Path(temporary) / "old")
         fresh.rename(folder)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_MOST_CALLS = 8  # steps of a frame
 PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, le=16384)]]
 
 
@@ -56,16 +57,21 @@ class Style(_Part):
 
 
 class Steps(_Part):
-    """Where sampling starts at full strength, and the lowest level a later step starts from (timesteps).
+    """Which of its levels the UNet is asked at.
 
-    spacing  how the checkpoint's own sampler spaces its timesteps; "even": between top and floor
-    offset   added to each timestep of "leading"
+    top, floor      timesteps where sampling starts at full strength, and next above which it ends: of spacing "even"
+    spacing         "even", or how the checkpoint's own sampler spaces its timesteps
+    offset          added to each timestep of "leading"
+    original_steps  of "lcm": how many timesteps latent consistency was distilled at
+    end             where the last step goes: to the clean latent, or to the lowest level of the table
     """
 
     top: float = Field(gt=0)
     floor: float = Field(ge=0)
-    spacing: Literal["even", "leading", "trailing", "linspace"] = "even"
+    spacing: Literal["even", "leading", "trailing", "linspace", "lcm"] = "even"
     offset: int = Field(0, ge=0, le=1000)
+    original_steps: int = Field(50, ge=1, le=100_000)
+    end: Literal["clean", "lowest"] = "clean"
 
 
 class SolverChoice(_Part):
@@ -97,12 +103,33 @@ class TextPrompt(_Part):
     """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
 
     inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
+    zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
     time_ids  a row of what the UNet takes by that name, where it does
     """
 
     inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
     default_prompt: str = ""
+    zeros_for_none: bool = False
     time_ids: tuple[float, float, float, float, float, float] | None = None
+
+
+LORA_SCALE_LIMIT = 4.0
+"""How strongly a live LoRA may be taken, either way. Styles are made for about 1."""
+
+LORA_INPUT = "lora_scale"
+"""Input of the networks with live LoRAs, float32 [rows, LoRAs]: how strongly a row takes each."""
+
+
+class LiveLora(_Part):
+    """A LoRA whose scale is an input of the networks.
+
+    default  its scale where none is asked for
+    text     whether it changes the text encoder
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+    default: float = Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)
+    text: bool = False
 
 
 class Described(_Part):
@@ -136,6 +163,7 @@ class BundleFile(Described):
     """`bundle.json` of a diffusion model, as it is on disk: one prompted by named styles, or by text.
 
     size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
+    loras        live ones, in the order of their columns in the input of the networks
     """
 
     kind: Literal["latent-diffusion"]
@@ -152,23 +180,39 @@ class BundleFile(Described):
     default_style: str = ""
     styles: dict[str, Style] = Field(default_factory=dict)
     text: TextPrompt | None = None
+    loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
     networks: dict[Literal["encoder", "unet", "decoder", "text"], str]
 
     @model_validator(mode="after")
     def _complete(self) -> "BundleFile":
         self._check_networks(self.networks, {"encoder", "unet", "decoder"})
+        self._check_steps()
         if bool(self.styles) == (self.text is not None):
             raise ValueError("needed is either styles or text, one of them")
         if ("text" in self.networks) != (self.text is not None):
             raise ValueError("text and networks.text belong together, one of them is missing")
         if self.text is not None:
             self._check_text(self.text)
+            self._check_loras()
             return self
+        if self.loras:
+            raise ValueError("loras are of a bundle with text, this one has styles")
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
         if len({len(style.vector) for style in self.styles.values()}) != 1:
             raise ValueError("style vectors differ in length")
         return self
+
+    def _check_steps(self) -> None:
+        steps, trained = self.steps, self.levels.train_timesteps
+        if steps.spacing != "even" and trained < _MOST_CALLS:
+            raise ValueError(f"levels.train_timesteps must be {_MOST_CALLS} or more, got {trained}")
+        if steps.spacing == "leading" and steps.offset * _MOST_CALLS >= trained:
+            raise ValueError(f"steps.offset must be less than train_timesteps / {_MOST_CALLS}, got {steps.offset}")
+        if steps.spacing == "lcm" and not _MOST_CALLS <= steps.original_steps <= trained:
+            raise ValueError(
+                f"steps.original_steps must be from {_MOST_CALLS} to train_timesteps, got {steps.original_steps}"
+            )
 
     def _check_text(self, text: TextPrompt) -> None:
         if self.default_style or self.strength_scales_style:
@@ -176,6 +220,12 @@ class BundleFile(Described):
         unlisted = {one.tokenizer for one in text.inputs.values()} - set(self.files)
         if unlisted:
             raise ValueError(f"{', '.join(sorted(unlisted))} has no sha256 under files")
+
+    def _check_loras(self) -> None:
+        names = [lora.name for lora in self.loras]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"loras: {', '.join(doubled)} is there twice, expected one of each name")
 
 
 class FlowBundleFile(Described):

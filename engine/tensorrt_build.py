@@ -13,28 +13,35 @@ TIMING_ITERATIONS = 4
 """Runs a kernel is timed over. With one the same network gives plans that differ by several per cent."""
 
 
-def plan_for(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str, cache: ArtifactCache) -> Path:
-    """The plan of a network for one size, from the cache or built into it.
+def plan_key(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str) -> ArtifactKey:
+    """What the plan of a network is kept under, in the cache of a user and in a bundle alike.
 
     shapes  input name -> shape, for every input with an axis of any length
     gpu     a compute capability ("sm89") for a module that builds ahead of time; else what tells the present card from
             others
 
-    Raises BackendMissing, EngineError: the network cannot be read or built.
+    Raises BackendMissing.
     """
-    if flavour.ahead:
-        check_capability(flavour, gpu)
-    sizes = {name: tuple(shape) for name, shape in sorted((shapes or {}).items())}
-    key = ArtifactKey(
+    return ArtifactKey(
         network=network_hash(network),
-        inputs=tuple(sizes.items()),
+        inputs=tuple((name, tuple(shape)) for name, shape in sorted((shapes or {}).items())),
         dtype="as exported",
         backend=flavour.backend,
         version=version(flavour),
         gpu=gpu,
         options=(("timing_iterations", str(TIMING_ITERATIONS)),),
     )
-    return cache.get(key, lambda path: _build(flavour, network, sizes, gpu, cache, path))
+
+
+def plan_for(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str, cache: ArtifactCache) -> Path:
+    """The plan of a network for one size, from the cache or built into it. Arguments: see `plan_key`.
+
+    Raises BackendMissing, EngineError: the network cannot be read or built.
+    """
+    if flavour.ahead:
+        check_capability(flavour, gpu)
+    key = plan_key(flavour, network, shapes, gpu)
+    return cache.get(key, lambda path: _build(flavour, network, dict(key.inputs), gpu, cache, path))
 
 
 def kept_beside(cache: ArtifactCache, what: str, *of: str) -> Path:

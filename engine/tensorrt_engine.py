@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.artifacts import ArtifactCache, write_whole
+from warpfuse.engine.brought_plans import brought_plan
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BackendMissing, EngineError
 from warpfuse.engine.feed import Shapes, check_feed, memory_for
 from warpfuse.engine.replay import SLOTS, Replay
-from warpfuse.engine.tensorrt_build import kept_beside, plan_for
+from warpfuse.engine.tensorrt_build import kept_beside, plan_for, plan_key
 from warpfuse.engine.tensorrt_module import Flavour, capability, complaints, load, missing, version
 
 _DTYPES = {
@@ -26,7 +27,9 @@ _DTYPES = {
 
 
 def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | None) -> "TensorRtEngine":
-    """Open an ONNX file on a card: the plan from the cache, or built now (seconds for RTX, minutes for the other).
+    """Open an ONNX file on a card: the plan of the bundle where it is trusted, else from the cache, or built now.
+
+    Building takes seconds for RTX, minutes for the other.
 
     Raises BackendMissing, EngineError.
     """
@@ -37,7 +40,8 @@ def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | Non
     card = capability(device)
     gpu = card if flavour.ahead else f"{torch.cuda.get_device_name(device)} {card}"
     with torch.cuda.device(device):
-        plan = plan_for(flavour, path, shapes, gpu, cache)
+        brought = brought_plan(path, plan_key(flavour, path, shapes, gpu))
+        plan = brought or plan_for(flavour, path, shapes, gpu, cache)
         compiled = (
             kept_beside(cache, "runtime", plan.stem, torch.cuda.get_device_name(device)) if flavour.ahead else None
         )
@@ -56,6 +60,8 @@ class TensorRtEngine:
         self._flavour = flavour
         self._log.take()
         check_memory(name, plan.stat().st_size, device, "weights")
+        # Its `engine_host_code_allowed` stays off: plans made here hold no code of the host. That alone does not make
+        # the plan of a stranger harmless, see engine/brought_plans.py; what comes here is trusted.
         runtime = trt.Runtime(self._log.logger)
         data = plan.read_bytes()
         self._engine = runtime.deserialize_cuda_engine(data)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from warpfuse.engine.errors import BadInput
 
+from .agreement import Agreement, differences
+
 OPSET = 17  # from 20 on GridSample's modes have other names, which importers of TensorRT take for "nearest"
 SMALL = 512  # numbers; biases and the like stay in single precision
 
@@ -78,34 +80,48 @@ def store_in_half(onnx_graph: onnx.GraphProto) -> None:
     onnx_graph.node.extend(nodes)
 
 
+def reference(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
+    """What torch gives in float32 for `inputs`, by the names of the outputs."""
+    with torch.no_grad():
+        results = network(*inputs.values())
+    return dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
+
+
 def write_onnx(
-    path: Path, network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], *,
-    tolerance: float, half: bool = False,
-) -> None:  # fmt: skip
+    path: Path, network: nn.Module, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *,
+    tolerance: float, half: bool = False, measured: bool = False,
+) -> Agreement:  # fmt: skip
     """Export at the static shapes of `inputs`, check, and only then give the file its name.
 
     inputs     what the check is run on too: typical values, float32, on the CPU
+    wanted     what the network gives for them: see `reference`
     tolerance  how far ONNX Runtime may be from torch, greatest difference over all outputs
     half       store large weights in half precision; they must already be rounded to it
+    measured   keep a file that is off too: the caller refuses it
 
     Raises ExportError: `accept` says no, or onnxruntime is not installed.
     """
-    model = trace(network, inputs, outputs)
+    model = trace(network, inputs, list(wanted))
     if half:
         store_in_half(model.graph)
-    with torch.no_grad():
-        results = network(*inputs.values())
-    wanted = dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = Path(folder) / path.name
         onnx.save_model(model, written)
-        accept(written, inputs, wanted, tolerance)
+        agreement = accept(written, inputs, wanted, tolerance, measured=measured)
         written.replace(path)
+    return agreement
 
 
-def accept(path: Path, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float) -> None:
-    """Nothing if the file is sound and gives `wanted` for `inputs`.
+def accept(
+    path: Path, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float, *,
+    mean_share: float = 1.0, measured: bool = False, run: Path | None = None,
+) -> Agreement:  # fmt: skip
+    """How far the file is from `wanted` for `inputs`, if it is sound.
+
+    tolerance   allowed of any value;  mean_share: of it is allowed on the mean
+    measured    figures that are off are returned too
+    run         a file that computes the same and is run in its place, where ONNX Runtime lacks a type on the CPU
 
     Raises ExportError: no valid ONNX, no node, other names or shapes, or figures off by more than `tolerance`.
     """
@@ -124,11 +140,26 @@ def accept(path: Path, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor
         if [value.name for value in values] != list(names):
             found = ", ".join(value.name for value in values)
             raise ExportError(f"{path.name}: {what} are {found}; expected {', '.join(names)}")
-    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(os.fspath(run or path), providers=["CPUExecutionProvider"])
     results = session.run(list(wanted), {name: tensor.numpy() for name, tensor in inputs.items()})
-    for (name, tensor), result in zip(wanted.items(), results, strict=True):
-        if result.shape != tuple(tensor.shape):
-            raise ExportError(f"{path.name}: {name} is {list(result.shape)}, torch gives {list(tensor.shape)}")
-        gap = float(np.abs(result - tensor.numpy()).max())
-        if not gap <= tolerance:  # not a number is no agreement
-            raise ExportError(f"{path.name}: {name} is off by {gap:.3g} from torch, {tolerance:.3g} are allowed")
+    return compare(path, "onnx", dict(zip(wanted, results, strict=True)), wanted, tolerance, mean_share, measured)
+
+
+def compare(
+    path: Path, target: str, found: Mapping[str, Any], wanted: Mapping[str, Tensor], tolerance: float,
+    mean_share: float, measured: bool,
+) -> Agreement:  # fmt: skip
+    """How far `found` is from `wanted`. Arguments as of `accept`; raises ExportError: other shapes, or figures off."""
+    for name, tensor in wanted.items():
+        if tuple(found[name].shape) != tuple(tensor.shape):
+            raise ExportError(f"{path.name}: {name} is {list(found[name].shape)}, torch gives {list(tensor.shape)}")
+    worst, mean = differences(found, wanted)
+    agreement = Agreement(path.stem, target, worst, mean, tolerance, mean_share * tolerance)
+    if not agreement.agrees and not measured:
+        gaps = {name: differences(found, {name: tensor}) for name, tensor in wanted.items()}
+        name = next((n for n, (gap, _) in gaps.items() if not gap <= tolerance), next(iter(gaps)))
+        gap, mean = gaps[name]
+        what = f"{gap:.3g}" if not gap <= tolerance else f"{mean:.3g} on the mean"
+        allowed = tolerance if not gap <= tolerance else mean_share * tolerance
+        raise ExportError(f"{path.name}: {name} is off by {what} from torch, {allowed:.3g} are allowed")
+    return agreement

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.nn.functional import interpolate
 
-from warpfuse.engine.bundle import FlowBundle, write_flow_bundle
+from warpfuse.engine.bundle import PLANS, FlowBundle, check_place, write_flow_bundle
 
-from .onnx_writing import ExportError, write_onnx
+from .disk import check_room, told_when_full
+from .network_files import conclude, write_plain
+from .onnx_writing import ExportError
 from .raft_small import SMALLEST_PX, RaftSmall
+from .targets import ONNX_ALONE, Targets
 
 TOLERANCE_PX = 0.01  # iterations multiply what rounding leaves; what is seen is some 1e-5 px
 MOST_ITERATIONS = 32
 
 
-def export_raft_small(folder: Path, network: RaftSmall, size: tuple[int, int]) -> FlowBundle:
+def export_raft_small(
+    folder: Path, network: RaftSmall, size: tuple[int, int], targets: Targets = ONNX_ALONE, check: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> FlowBundle:  # fmt: skip
     """Write the network for pictures of size (width, height) as a bundle of kind "flow", whole or not at all.
+
+    targets  what is written beside the ONNX file;  check: say the table of errors
 
     The file takes cur, prev [1,3,h,w] and gives flow, flow_back [1,2,h,w]: see `RaftSmall`.
     Raises ExportError: size or iterations out of range, or the file does not compute what torch does.
@@ -28,12 +37,18 @@ def export_raft_small(folder: Path, network: RaftSmall, size: tuple[int, int]) -
         raise ExportError(f"size {width}x{height}: RAFT-small takes {SMALLEST_PX} pixels or more each way")
     if not 1 <= network.iterations <= MOST_ITERATIONS:
         raise ExportError(f"iterations {network.iterations}: expected 1 to {MOST_ITERATIONS}")
-    with tempfile.TemporaryDirectory() as temporary:
+    check_place(folder)
+    check_room(folder, {"flow": (sum(p.numel() for p in network.parameters()), 4)}, targets)
+    with told_when_full(folder), tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "flow.onnx"
-        write_onnx(path, network, _example(width, height), ["flow", "flow_back"], tolerance=TOLERANCE_PX)
+        outputs = ["flow", "flow_back"]
+        example = _example(width, height)
+        flow = write_plain(path, network, example, outputs, targets, tolerance=TOLERANCE_PX, measured=check)
+        plans = conclude(Path(temporary) / PLANS, [flow], targets, say, check)
         return write_flow_bundle(
             folder,
-            {"flow.onnx": path},
+            flow.files,
+            plans=plans,
             name=f"raft-small-{width}x{height}",
             size=size,
             iterations=network.iterations,

@@ -7,14 +7,18 @@ its group norm. Numbers of the layers are the keys of the published weights.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from warpfuse.engine.bundle import AutoencoderBundle, write_autoencoder_bundle
+from warpfuse.engine.bundle import PLANS, AutoencoderBundle, check_place, write_autoencoder_bundle
 
-from .onnx_writing import ExportError, load_weights, write_onnx
+from .disk import check_room, told_when_full
+from .network_files import conclude, write_plain
+from .onnx_writing import ExportError, load_weights
+from .targets import ONNX_ALONE, Targets
 
 LATENT_CHANNELS, DOWNSCALE = 32, 8
 CHANNELS = 64
@@ -86,8 +90,13 @@ def load_decoder(weights: Path) -> Decoder:
     return load_weights(Decoder(), weights)
 
 
-def export_taef2(folder: Path, encoder: Encoder, decoder: Decoder, size: tuple[int, int]) -> AutoencoderBundle:
+def export_taef2(
+    folder: Path, encoder: Encoder, decoder: Decoder, size: tuple[int, int], targets: Targets = ONNX_ALONE,
+    check: bool = False, say: Callable[[str], None] = lambda line: None,
+) -> AutoencoderBundle:  # fmt: skip
     """Write both networks for pictures of size (width, height) as a bundle of kind "autoencoder", whole or not at all.
+
+    targets  what is written beside the ONNX files;  check: say the table of errors
 
     Raises ExportError: the size is no multiple of 8, or a file does not compute what torch does.
     """
@@ -97,13 +106,22 @@ def export_taef2(folder: Path, encoder: Encoder, decoder: Decoder, size: tuple[i
     rgb = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         latent = encoder(rgb)
-    with tempfile.TemporaryDirectory() as temporary:
-        files = {f"{kind}.onnx": Path(temporary) / f"{kind}.onnx" for kind in ("encoder", "decoder")}
-        write_onnx(files["encoder.onnx"], encoder, {"rgb": rgb}, ["latent"], tolerance=TOLERANCE, half=True)
-        write_onnx(files["decoder.onnx"], decoder, {"latent": latent}, ["rgb"], tolerance=TOLERANCE, half=True)
+    check_place(folder)
+    check_room(folder, {"both": (sum(p.numel() for half in (encoder, decoder) for p in half.parameters()), 4)}, targets)
+    with told_when_full(folder), tempfile.TemporaryDirectory() as temporary:
+        parts = (("encoder", encoder, {"rgb": rgb}, ["latent"]), ("decoder", decoder, {"latent": latent}, ["rgb"]))
+        written = [
+            write_plain(
+                Path(temporary) / f"{kind}.onnx", network, inputs, outputs, targets, tolerance=TOLERANCE, half=True,
+                measured=check,
+            )
+            for kind, network, inputs, outputs in parts
+        ]  # fmt: skip
+        plans = conclude(Path(temporary) / PLANS, written, targets, say, check)
         return write_autoencoder_bundle(
             folder,
-            files,
+            {name: path for one in written for name, path in one.files.items()},
+            plans=plans,
             name=f"taef2-{width}x{height}",
             size=size,
             channels=LATENT_CHANNELS,

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from warpfuse.engine.bundle import Bundle, load_flow_bundle
@@ -20,12 +21,14 @@ from warpfuse.stages.flow import Flow
 from warpfuse.stages.flow_network import FlowNetwork
 from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
+from warpfuse.stages.loras import check_input
 from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
 from warpfuse.stages.prompts import Prompts, StylePrompts, TextPrompts
 from warpfuse.stages.pull import PullLatents, PullPictures
-from warpfuse.stages.sampling import Level
+from warpfuse.stages.sampling import CLEAN, Level
 from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.spacing import Spacing
 from warpfuse.stages.stage import Stage
 from warpfuse.stages.upload import Upload
 from warpfuse.stages.warp import Warp
@@ -59,15 +62,16 @@ def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Promp
     about = bundle.about
     if about.text is None:
         return StylePrompts(about.styles, about.default_style, config.device)
-    return TextPrompts(
-        engines.open(bundle.network("text")), about.text, {name: bundle.tokenizer(name) for name in about.text.inputs}
-    )
+    engine = engines.open(bundle.network("text"))
+    check_input("text", engine.inputs, about.loras)
+    tokenizers: dict[str, Path] = {name: bundle.tokenizer(name) for name in about.text.inputs}
+    return TextPrompts(engine, about.text, tokenizers, about.loras)
 
 
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
-    """The part of the configuration that sampling takes. Raises StyleError for an unknown style."""
+    """The part of the configuration that sampling takes. Raises StyleError or LoraError for an unknown name."""
     return PredictSettings(
-        conditioning=prompts(config.prompt),
+        conditioning=prompts(config.prompt, config.negative, config.loras),
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
@@ -92,6 +96,17 @@ def open_stage(node: NodePlan, materials: Materials) -> Stage:
     if node.kind == "predict":
         return _predict(materials, node.inputs)
     return _BUILDERS[node.kind](materials)
+
+
+def idle_steps(config: GraphConfig, bundle: Bundle) -> str | None:
+    """What to say where the steps asked for leave the picture as it is, with the remedy; None where they do not."""
+    spacing = _spacing(bundle)
+    if config.steps > 1 or spacing is None or not spacing.one_step_is_idle:
+        return None
+    return (
+        f"steps 1: the sampler of this bundle ({spacing.name}) puts its one step where next to no noise is, so the"
+        " picture stays the source. Use --steps 2 or more"
+    )
 
 
 def calls_of(materials: Materials) -> int:
@@ -139,21 +154,32 @@ def _sampling(m: Materials) -> Sampling:
         "ve": lambda timestep: variance_exploding(level_at(table, timestep)),
         "flow": partial(flow_level, train_timesteps=schedule.train_timesteps, shift=schedule.shift),
     }
+    steps = about.steps
     return Sampling(
         prediction=about.prediction,
         solver=solver,
         level_of=level_of[solver.space],
         karras=table if about.solver.karras and solver.space == "ve" else None,
-        top=about.steps.top,
-        floor=about.steps.floor,
+        top=steps.top,
+        floor=steps.floor,
         strength_scales_style=about.strength_scales_style,
+        spacing=_spacing(m.bundle),
+        end=CLEAN if steps.end == "clean" else level_of[solver.space](0.0),
     )
 
 
+def _spacing(bundle: Bundle) -> Spacing | None:
+    steps = bundle.about.steps
+    if steps.spacing == "even":
+        return None
+    return Spacing(steps.spacing, bundle.about.levels.train_timesteps, steps.offset, steps.original_steps)
+
+
 def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
-    sampling = _sampling(m)
+    sampling, unet = _sampling(m), _network("unet", m)
+    check_input("unet", unet.inputs, m.bundle.about.loras)
     return Predict(
-        Denoise(_network("unet", m), sampling),
+        Denoise(unet, sampling),
         sampling,
         predict_settings(m.config, m.prompts),
         m.config.seed,

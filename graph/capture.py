@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from warpfuse.graph.runner import Clock
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.stage import Source
+from warpfuse.stages.stage import Recovering, Source
 
 
 class Capture:
@@ -54,6 +54,8 @@ class Capture:
     def close(self) -> None:
         """Stop reading, after the frame that is being read. Closes the source."""
         self._closing = True
+        if isinstance(self._source, Recovering):
+            self._source.interrupt()
         if self._thread.ident is not None:
             self._thread.join()
         self._source.close()
@@ -63,7 +65,7 @@ class Capture:
     def _run(self) -> None:
         try:
             while not self._closing and (raw := self._source.read()) is not None:
-                self._put(RawFrame(replace(raw.stamp, arrived_ns=self._clock()), raw.rgb))
+                self._put(RawFrame(replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb))
         except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)
             self.error = error
         with self._lock:

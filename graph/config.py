@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
+from warpfuse.engine.bundle_file import LORA_SCALE_LIMIT
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.pacer import PaceSettings
 from warpfuse.graph.placement import NAMED, TCP_OR_NONE, Workers
@@ -48,6 +49,7 @@ def _rate_text(value: Fraction | None) -> str | None:
     return None if value is None else str(value)
 
 
+LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
 Pixels = Annotated[int, Field(ge=16, le=8192)]
 
 
@@ -67,6 +69,8 @@ class GraphConfig(StageSettings):
     sinks     paths or `null:`; every one gets every frame
     bundle    name or folder of a bundle
     prompt    style, or "a:2, b" for a blend; empty: the bundle's default
+    negative  what guidance pulls away from, told as a prompt; empty: no style, or nothing in particular
+    loras     scale of live LoRAs of the bundle, by name; one that is left out: its default
     steps     UNet runs a frame
     strength  0..1: from the source picture to the full style
     size      (width, height) the networks run at; none: the source's shape at the bundle's own size
@@ -92,6 +96,8 @@ class GraphConfig(StageSettings):
     sinks: tuple[str, ...] = ()
     bundle: str = "embedded"
     prompt: str = ""
+    negative: str = ""
+    loras: dict[str, LoraScale] = Field(default_factory=dict)
     steps: int = Field(1, ge=1, le=4)
     strength: float = Field(1.0, ge=0, le=1)
     size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
@@ -117,6 +123,13 @@ class GraphConfig(StageSettings):
             raise ValueError(
                 "stages.predict.stream keeps every frame's rows moving, pace spares frames: use one of them"
                 " (pace.skip=1, pace.still=0 and no pace.deadline_ms switch pace off)"
+            )
+        guidance = self.stages.predict.as_guidance()
+        if self.negative and not guidance.has_negative:
+            raise ValueError(
+                f"negative: guidance {guidance.mode!r} with scale {guidance.scale:g} never asks for a negative prompt:"
+                " use stages.predict.guidance full or initialize and a guidance_scale above 1, as in"
+                " --set stages.predict.guidance=full --set stages.predict.guidance_scale=5"
             )
         return self
 

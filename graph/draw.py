@@ -9,6 +9,7 @@ from itertools import pairwise
 from rich.console import Group
 from rich.text import Text
 
+from warpfuse.engine.redact import redact
 from warpfuse.graph.layout import BEND, BOX_W, LABEL_END, Layout, Point, Rect, arrange, lane_y, worker_frames
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.plan import GraphPlan, NodePlan
@@ -188,5 +189,5 @@ def _safe(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the characters that XML forbids and terminals obey."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Without the characters that XML forbids and terminals obey, and without the secrets of addresses."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", redact(text))

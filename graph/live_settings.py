@@ -1,14 +1,15 @@
 """Changing settings while frames flow: what may change, and what is decided when a graph is built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.stages.prompts import Prompts
 
-LIVE = ("prompt", "strength", "steps", "stages", "pace")
+LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 
@@ -18,14 +19,14 @@ class LiveSettings:
 
     keys    as they were given
     ends    keys that the graph was built with besides: source and sinks of a Pipeline
-    prompt  raises BadInput for a prompt the bundle does not know
+    prompts raises BadInput for what the bundle does not know
     """
 
     keys: dict[str, Any]
     config: GraphConfig
     plan: GraphPlan
     calls: int
-    prompt: Callable[[str], object]
+    prompts: Prompts
     live: bool = False
 
     def changed(self, new: Mapping[str, Any]) -> GraphConfig:
@@ -34,7 +35,7 @@ class LiveSettings:
         config = validate(merged)
         check_live(config, self.config)
         self._check_structure(config)
-        self.prompt(config.prompt)
+        self.prompts(config.prompt, config.negative, config.loras)
         self.keys, self.config = merged, config
         return config
 

@@ -1,6 +1,6 @@
 """What is counted while a graph runs, and the report made of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -80,6 +80,8 @@ class Stats:
     age    how old what was shown had become when something else took its place
     drops  why frames were dropped: late (nobody had time for them), failed (a stage raised), restart (on their way when
            a worker was lost)
+    source_lost  why the source is gone for good, if it is; what came before is whole
+    source  of a source that may break: its states, reconnects, frames skipped and held; empty for a file
     """
 
     frames: FrameCounts
@@ -97,6 +99,8 @@ class Stats:
     restarts: int = 0
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
+    source: dict[str, Any] = field(default_factory=dict)
+    source_lost: str | None = None
 
     @property
     def fps(self) -> float:
@@ -134,6 +138,7 @@ class Stats:
                 for name, meter in self.stages.items()
             },
             "links": self.links,
+            **({"source": self.source} if self.source else {}),
             "restarts": self.restarts,
             "backend": self.backend,
             "device": self.device,

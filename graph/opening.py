@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
-from warpfuse.graph.build import Materials, open_prompts, usable_cores
+from warpfuse.graph.build import Materials, idle_steps, open_prompts, usable_cores
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.realtime import RealTime
@@ -50,10 +50,11 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
         undo.callback(engines.close)
         prompts = open_prompts(config, bundle, engines)
         undo.callback(prompts.close)
-        prompts(config.prompt)
+        prompts(config.prompt, config.negative, config.loras)
         undo.pop_all()
-    if line:
-        say(line)
+    for note in (line, idle_steps(config, bundle)):
+        if note:
+            say(note)
     then = f"; {upgrade} is built meanwhile" if upgrade else ""
     say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
     return Materials(config, bundle, size, engines, prompts)

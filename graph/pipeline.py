@@ -93,7 +93,7 @@ class Pipeline:
         return rest
 
     def update(self, **keys: Any) -> None:
-        """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
+        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
         if self._settings is not None and self._running is not None:
             self._running.book.publish(self._settings.changed(keys))
             self._keys, self._config = self._settings.keys, self._settings.config

@@ -1,6 +1,7 @@
 """What a worker tells of itself: the figures of its runners, in a form that crosses processes and can be merged."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -37,13 +38,15 @@ class RunnerReport(_Part, frozen=True):
 
 
 class SourceReport(_Part, frozen=True):
-    """Figures of the source."""
+    """Figures of the source. figures, lost: of one that breaks and comes back: its own, and why it is gone for good."""
 
     reached: int
     dropped: int
     started_ns: int
     since_ns: int
     warning: str | None
+    figures: dict[str, Any] = {}
+    lost: str | None = None
 
 
 class SinkReport(_Part, frozen=True):
@@ -86,7 +89,7 @@ def report(worker: str, runners: Sequence[Runner], now_ns: int) -> Report:
     return Report(
         worker,
         [_runner(runner, now_ns) for runner in runners],
-        {n: SourceReport(r.reached, r.dropped, r.started_ns, r.since_ns, r.warning) for n, r in sources.items()},
+        {n: _source(r) for n, r in sources.items()},
         {n: _sink(r) for n, r in sinks.items()},
     )
 
@@ -102,6 +105,13 @@ def _runner(runner: Runner, now_ns: int) -> RunnerReport:
         runner.meter.encode(),
         {name: LinkReport(f.slots, f.sent, f.peak, f.dropped) for name, f in runner.links.items()},
     )
+
+
+def _source(r: SourceRunner) -> SourceReport:
+    own = r.recovering
+    figures, lost = (own.report(), own.lost) if own is not None else ({}, None)
+    told = None if lost is None else str(lost)
+    return SourceReport(r.reached, r.dropped, r.started_ns, r.since_ns, r.warning, figures, told)
 
 
 def _sink(runner: SinkRunner) -> SinkReport:
@@ -175,6 +185,8 @@ def stats_of(
         size=materials.size,
         steps=materials.config.steps,
         warnings=(*warnings, *told),
+        source=next((source.figures for source in sources), {}),
+        source_lost=next((source.lost for source in sources if source.lost), None),
     )
 
 
@@ -201,6 +213,8 @@ def _plus_source(a: SourceReport | None, b: SourceReport) -> SourceReport:
         a.started_ns or b.started_ns,
         a.since_ns or b.since_ns,
         b.warning or a.warning,
+        b.figures or a.figures,
+        b.lost or a.lost,
     )
 
 

@@ -28,6 +28,7 @@ from warpfuse.graph.source_runner import Resume
 from warpfuse.graph.supervisor import Supervisor
 from warpfuse.graph.trace import Track, write_chrome
 from warpfuse.graph.worker import Ends, Worker
+from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sinks import check
 from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import VideoInfo
@@ -115,12 +116,16 @@ def run(
             if endpoint:
                 undo.enter_context(Desk(endpoint, running.worker, settings, stats=running.stats, stop=stop))
             with serving(running.stats, watch.metrics):
-                stats = running.wait(tell)
+                stats = running.wait(tell, say)
             tracks = {running.worker.name: track.spans() if track is not None else []}
     if watch.trace is not None:
         write_chrome(watch.trace, tracks)
     for line in stats.warnings:
         say(line)
+    if stats.source_lost is not None:
+        lost = SourceLost(stats.source_lost)
+        lost.stats = stats
+        raise lost
     return stats
 
 
@@ -164,13 +169,20 @@ class Running:
         self.worker.open()
         self._connect(Resume())
 
-    def wait(self, progress: Callable[[int], None] | None = None) -> Stats:
-        """Until every thread has ended. Raises what the first failed stage raised, or StageFailed around it."""
+    def wait(
+        self, progress: Callable[[int], None] | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> Stats:
+        """Until every thread has ended; `say` gets what the source tells of itself.
+
+        Raises what the first failed stage raised, or StageFailed around it.
+        """
         while self.worker.busy or self._news.is_set():
             self._news.wait(_TICK_S)
             self._news.clear()
             if (spared := self._faults.take()) and self._faults.error is None:
                 self._begin_anew(spared)
+            for line in self.worker.news():
+                say(line)
             if progress is not None and self.worker.sinks:
                 progress(self.worker.sinks[0].frames)
         if self._faults.error is None:

@@ -12,7 +12,7 @@ from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.stage import Source
+from warpfuse.stages.stage import Recovering, Source
 
 _TICK_MS = 100  # how soon a stop or the end of a pause is seen while no frame comes
 
@@ -90,6 +90,11 @@ class SourceRunner(Runner):
         """What the source has to tell at the end."""
         return self._source.warning
 
+    @property
+    def recovering(self) -> Recovering | None:
+        """The source, if it is one that breaks and comes back."""
+        return self._source if isinstance(self._source, Recovering) else None
+
     def connect(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
         """Attach the links of an epoch."""
         super().connect(inlets, outlets, halt)
@@ -146,7 +151,7 @@ class SourceRunner(Runner):
                 self._next = seq + 1
                 continue
             self.meter.record(self._clock() - begun)
-            now = self._clock()
+            now = raw.stamp.arrived_ns or self._clock()
             self.since_ns = self.since_ns or now
             self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
             while any(outlet.waiting for outlet in self.outlets):  # in `read` the credit for it would not be seen

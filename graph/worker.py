@@ -141,6 +141,15 @@ class Worker:
             if isinstance(runner, SourceRunner):
                 runner.paused = paused
 
+    def news(self) -> list[str]:
+        """What the source has to tell of itself, since the last call; ends a read that waits when it is to stop."""
+        source = self.source.recovering if self.source is not None else None
+        if source is None:
+            return []
+        if self.stopped():
+            source.interrupt()
+        return source.news()
+
     def close(self) -> None:
         """Close stages, source and sinks; a sink that is not complete discards. Frees the links."""
         self.let_go()

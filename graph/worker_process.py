@@ -92,6 +92,8 @@ class WorkerProcess:
                 return FAILED
             worker = self._worker
             if worker is not None:
+                for line in worker.news():
+                    self._send(orders.Said(line))
                 ended = bool(self._epoch) and worker.ended
                 if time.monotonic() >= beat_at or (ended and not self._told_end):
                     beat_at = time.monotonic() + BEAT_S

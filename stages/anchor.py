@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from warpfuse.stages.planes import box_mean
 from warpfuse.stages.settings import StageSettings
 
 _RADIUS = 2  # cells
@@ -89,6 +90,8 @@ class Anchor:
 
 def _low(x: Tensor) -> Tensor:
     """Mean over a square of 2 _RADIUS + 1 cells; the edge goes on."""
+    if x.device.type == "cpu":
+        return box_mean(x, _RADIUS)
     return avg_pool2d(pad(x, (_RADIUS,) * 4, "replicate"), 2 * _RADIUS + 1, 1)
 
 

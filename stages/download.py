@@ -5,6 +5,7 @@ from torch import Tensor
 
 from warpfuse.engine.streams import DownloadRing
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.planes import to_bytes
 
 
 class Download:
@@ -22,7 +23,10 @@ class Download:
 
     def __call__(self, frame: Frame) -> RawFrame:
         """Conversion runs on the device, only bytes cross the bus."""
-        pixels = (frame["rgb"][0] * 255 + 0.5).clamp_(0, 255).byte().permute(1, 2, 0).contiguous()
+        rgb = frame["rgb"]
+        if not rgb.is_cuda:
+            return RawFrame(frame.stamp, to_bytes(rgb))
+        pixels = (rgb[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous()
         return RawFrame(frame.stamp, self._on_host(pixels))
 
     def update(self, settings: object) -> None:
@@ -33,8 +37,6 @@ class Download:
         self._ring = None
 
     def _on_host(self, pixels: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        if not pixels.is_cuda:
-            return np.asarray(pixels.numpy())
         if self._ring is None or pixels.shape != self._shape:
             self._ring, self._shape = DownloadRing(tuple(pixels.shape), pixels.dtype, str(pixels.device)), pixels.shape
         # Copied out of the pinned memory: sinks keep pictures for as long as they like.

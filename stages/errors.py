@@ -3,6 +3,7 @@
 WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
+│   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
 │   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have
@@ -11,11 +12,17 @@ WarpfuseError
     └── SinkLost
 """
 
+from typing import Any
+
 from warpfuse.engine.errors import BadInput, WarpfuseError
 
 
 class SourceError(BadInput):
     """A source cannot be opened or holds no picture."""
+
+
+class LoraError(BadInput):
+    """A live LoRA the bundle does not have, or a scale out of range."""
 
 
 class SinkError(BadInput):
@@ -27,7 +34,9 @@ class StyleError(BadInput):
 
 
 class StreamLost(WarpfuseError):
-    """A stream that worked is gone for good."""
+    """A stream that worked is gone for good. `stats`: the figures of the run until then, if it was ended in order."""
+
+    stats: Any = None
 
 
 class SourceLost(StreamLost):

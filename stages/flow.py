@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
+from warpfuse.stages.planes import resize_bilinear
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
 from warpfuse.stages.warp import resize_flow, warp
@@ -99,7 +100,7 @@ class Memory(Generic[P]):
         m, coverage = trust(flow, pulled[:, :2], present.rgb, pulled[:, 2:], settings)
         m = m * same_shot(coverage, present.colours, past.colours, settings)
         if m.shape[-2:] != size:
-            m = interpolate(m, size, mode="bilinear", align_corners=False)
+            m = resized(m, size)
         return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
 
     def forget(self) -> None:
@@ -151,7 +152,7 @@ class Flow:
         if long_side is not None and max(h, w) > long_side:
             scale = long_side / max(h, w)
             size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
-            rgb = interpolate(rgb, size, mode="area")
+            rgb = resized(rgb, size)
         if min(rgb.shape[-2:]) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
         rgb = kept(rgb)  # the next frame is compared with it
@@ -192,6 +193,15 @@ class Host:
             self._up = shape, UploadRing(shape, both.dtype, str(device))
         on_device = self._up[1].upload(both).clone()
         return on_device[:1], on_device[1:]
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[1, c, h, w] -> [1, c, *size], bilinear; below half the size by the mean over an area, or it would alias."""
+    if min(size[0] / x.shape[-2], size[1] / x.shape[-1]) < 0.5:
+        return interpolate(x, size, mode="area")
+    if x.device.type == "cpu":
+        return resize_bilinear(x, size)
+    return interpolate(x, size, mode="bilinear", align_corners=False)
 
 
 def luma_of(rgb: Tensor) -> Tensor:

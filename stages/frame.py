@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # a process that only captures or shows need not load torch
+    import torch
+    from torch import Tensor
 
 Hold = Literal["", "warp", "repeat"]
 """What is shown in the place of a predicted frame: nothing else, the last picture warped onto it, or as it was."""
@@ -19,8 +21,9 @@ class Stamp:
 
     seq            number of the frame at its source: 0, 1, 2, ... without gaps
     pts_ns         presentation time in nanoseconds from the start of the stream
-    arrived_ns     monotonic clock when the source had it, for latencies
+    arrived_ns     monotonic clock when the source had it, for latencies; 0: as soon as it is read
     discontinuity  the frame does not follow the one before it: a restart or a seek; stateful stages forget
+    stale          the source gives nothing new: this is its last picture once more
     settings       version of the settings this frame is to be processed with
     hold           the networks are spared this frame, and what is shown instead
     """
@@ -29,6 +32,7 @@ class Stamp:
     pts_ns: int
     arrived_ns: int = 0
     discontinuity: bool = False
+    stale: bool = False
     settings: int = 0
     hold: Hold = ""
 
@@ -51,8 +55,8 @@ class Frame:
     """
 
     stamp: Stamp
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    ready: torch.cuda.Event | None = None
+    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
+    ready: "torch.cuda.Event | None" = None
 
-    def __getitem__(self, name: str) -> Tensor:
+    def __getitem__(self, name: str) -> "Tensor":
         return self.tensors[name]

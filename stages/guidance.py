@@ -39,6 +39,11 @@ class Guidance(StageSettings):
     scale: float = Field(1.0, ge=0, le=30)
     delta: float = Field(1.0, ge=0, le=2)
 
+    @property
+    def has_negative(self) -> bool:
+        """Whether what is pulled away from is asked of the network, so that a negative prompt counts."""
+        return self.mode in ("full", "initialize") and self.scale != 1
+
     def asks_twice(self, first_call: bool) -> bool:
         """Whether a row needs an unconditional row beside it in this network call."""
         return self.mode == "full" or (self.mode == "initialize" and first_call)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from warpfuse.stages.sampling import Level
 
 SCHEDULES = ("scaled_linear", "linear", "cosine")
-SPACINGS = ("leading", "trailing", "linspace")
 
 LevelTable = tuple[Level, ...]  # entry t is the level of integer timestep t
 
@@ -119,48 +118,28 @@ def variance_preserving(level: Level) -> Level:
 
 
 def karras_levels(
-    table: LevelTable, steps: int, top: float = 999.0, bottom: float = 0.0, rho: float = 7.0
+    table: LevelTable, steps: int, top: float = 999.0, bottom: float = 0.0, rho: float = 7.0, of: float | None = None
 ) -> tuple[Level, ...]:
     """Sigma-space levels that crowd where the noise is low (Karras et al. 2022, eq. 5), noisiest first.
 
-        s_k = (s_top^(1/rho) + k / (steps - 1) (s_bottom^(1/rho) - s_top^(1/rho)))^rho,     k = 0 .. steps - 1
+        s_k = (s_top^(1/rho) + k / (n - 1) (s_bottom^(1/rho) - s_top^(1/rho)))^rho,     k = n - steps .. n - 1
 
-    top, bottom  timesteps of the first and last level. One step is the first level alone
+    top, bottom  timesteps of the first and last of n levels. One level of one is the first
+    of           n, whole or not, of which the last `steps` are asked for (`spacing.Spacing`); `steps` if none
 
     Each level's timestep is `timestep_at` its s. Raises ValueError for numbers out of range.
     """
-    if steps < 1 or not 0 <= bottom <= top or not rho > 0:
+    n = steps if of is None else of
+    if not 1 <= steps <= n or not 0 <= bottom <= top or not rho > 0:
         raise ValueError(
-            f"karras_levels needs steps >= 1, 0 <= bottom <= top and rho > 0, got {steps}, {bottom}, {top} and {rho}"
+            f"karras_levels needs 1 <= steps <= n, 0 <= bottom <= top and rho > 0, "
+            f"got {steps}, {n}, {bottom}, {top} and {rho}"
         )
-    first, last = (variance_exploding(level_at(table, end)).sigma ** (1 / rho) for end in (top, bottom))
-    sigmas = [(first + k / max(1, steps - 1) * (last - first)) ** rho for k in range(steps)]
+    lowest = variance_exploding(level_at(table, bottom)).sigma
+    first, last = variance_exploding(level_at(table, top)).sigma ** (1 / rho), lowest ** (1 / rho)
+    parts = [(n - steps + k) / (n - 1) if n > 1 else 0.0 for k in range(steps)]
+    sigmas = [max((first + part * (last - first)) ** rho, lowest) for part in parts]  # the root rounds below it
     return tuple(Level(1.0, s, timestep_at(table, s)) for s in sigmas)
-
-
-def spaced_timesteps(spacing: str, steps: int, train_timesteps: int = 1000, offset: int = 0) -> tuple[float, ...]:
-    """The timesteps a checkpoint's own sampler runs at, highest first (the names of Lin et al. 2024, table 2).
-
-    leading   k floor(T / steps) + offset: Stable Diffusion 1 and 2, with offset 1. Never reaches the top
-    trailing  round(T - k T / steps) - 1: starts at T - 1. SD-Turbo, and whatever has a zero terminal SNR
-    linspace  evenly from T - 1 to 0, not rounded; one step is T - 1, where the noise is
-
-    offset counts for "leading" alone. Raises ValueError for an unknown spacing or numbers out of range.
-    """
-    if not 1 <= steps <= train_timesteps:
-        raise ValueError(f"steps must be in [1, {train_timesteps}], got {steps}")
-    match spacing:
-        case "leading":
-            found = [k * (train_timesteps // steps) + offset for k in reversed(range(steps))]
-        case "trailing":
-            found = [round(train_timesteps * (steps - k) / steps) - 1 for k in range(steps)]
-        case "linspace":
-            return tuple((train_timesteps - 1) * (1 - k / max(1, steps - 1)) for k in range(steps))
-        case _:
-            raise ValueError(f"unknown spacing {spacing!r}: one of {', '.join(SPACINGS)}")
-    if not 0 <= found[-1] <= found[0] < train_timesteps:
-        raise ValueError(f"offset {offset} leads outside the {train_timesteps} timesteps: {found[0]} .. {found[-1]}")
-    return tuple(float(t) for t in found)
 
 
 def flow_level(timestep: float, train_timesteps: int = 1000, shift: float = 1.0) -> Level:

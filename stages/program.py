@@ -10,8 +10,9 @@ from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.guidance import Guidance
 from warpfuse.stages.levels import LevelTable, karras_levels, steps_for
 from warpfuse.stages.prompts import Conditioning
-from warpfuse.stages.sampling import Level
+from warpfuse.stages.sampling import CLEAN, Level
 from warpfuse.stages.solvers import Call, Solver, SolverError
+from warpfuse.stages.spacing import Spacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,11 @@ class Sampling:
     prediction             what the UNet's output is: "epsilon" | "v" | "sample" | "flow"
     solver                 how a predicted pair is taken to the next level
     level_of               timestep -> level, in the solver's space
-    top, floor             timesteps between which the steps lie (`levels.steps_for`)
+    top, floor             timesteps between which the steps lie (`levels.steps_for`) where there is no spacing
     strength_scales_style  strength multiplies the style vector; else it lowers the first level
-    karras                 the table whose `levels.karras_levels` are used in the place of even steps
+    karras                 the table whose `levels.karras_levels` are used between the ends of the steps
+    spacing                the steps of the checkpoint's own sampler
+    end                    the level of what the last call leaves: clean, or the lowest of the table
     """
 
     prediction: str
@@ -33,18 +36,34 @@ class Sampling:
     floor: float
     strength_scales_style: bool
     karras: LevelTable | None = None
+    spacing: Spacing | None = None
+    end: Level = CLEAN
 
     def levels(self, strength: float, steps: int) -> tuple[Level, ...]:
         """The levels the steps start from, noisiest first."""
         reach = 1.0 if self.strength_scales_style else strength
+        if self.spacing is not None:
+            return self._spaced(self.spacing, steps, reach)
         if self.karras is not None:
             top = self.floor + (self.top - self.floor) * reach
             return karras_levels(self.karras, steps, top, self.floor)
         return steps_for(self.level_of, reach, steps, self.top, self.floor)
 
+    def plan(self, strength: float, steps: int) -> tuple[Call, ...]:
+        """Every network call of a frame; as many at every strength. Raises SolverError."""
+        return self.solver.plan(self.levels(strength, steps), self.end)
+
     def calls(self, steps: int) -> int:
-        """Network calls of a frame; the same at every strength."""
-        return len(self.solver.plan(self.levels(1.0, steps)))
+        """Network calls of a frame."""
+        return len(self.plan(1.0, steps))
+
+    def _spaced(self, spacing: Spacing, steps: int, strength: float) -> tuple[Level, ...]:
+        if self.karras is not None:
+            top, bottom = spacing.ends(steps, strength)
+            return karras_levels(self.karras, steps, top, bottom, of=spacing.own_steps(steps, strength))
+        timesteps = spacing.timesteps(steps, strength)
+        # The samplers that stay at the table's own levels round; those in sigma space read between them.
+        return tuple(self.level_of(round(t) if self.solver.space == "vp" else t) for t in timesteps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +106,10 @@ class Program:
 
 def program(sampling: Sampling, settings: PredictSettings, device: torch.device) -> Program:
     """Work settings out. Raises SolverError or ValueError for levels the solver cannot run on."""
-    levels = sampling.levels(settings.strength, settings.steps)
-    plan = sampling.solver.plan(levels)
+    plan = sampling.plan(settings.strength, settings.steps)
+    start = plan[0].level
     guidance = settings.guidance
-    if guidance.mode in ("self", "initialize") and guidance.delta != 1 and levels[0].alpha == 0:
+    if guidance.mode in ("self", "initialize") and guidance.delta != 1 and start.alpha == 0:
         raise SolverError(
             f"guidance {guidance.mode!r} with delta {guidance.delta:g} needs signal at every level, but this bundle "
             f"starts from pure noise: set stages.predict.guidance_delta to 1"
@@ -99,7 +118,7 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
     given = settings.conditioning.given
     return Program(
         plan=plan,
-        start=levels[0],
+        start=start,
         fuse=settings.fuse,
         guidance=settings.guidance,
         told=tuple(_told(call.seen, device) for call in plan),

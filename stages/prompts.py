@@ -5,15 +5,20 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from warpfuse.engine.bundle_file import Style, TextPrompt
+from warpfuse.engine.bundle_file import LORA_INPUT, LiveLora, Style, TextPrompt
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.streams import settle
+from warpfuse.stages.loras import lora_scales
 from warpfuse.stages.styles import style_vector
+
+_NONE: Mapping[str, float] = MappingProxyType({})
+Scales = tuple[float, ...]
 
 _REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
 
@@ -29,73 +34,107 @@ class Conditioning:
 class Prompts(Protocol):
     """Turns prompts into conditioning. Thread-safe; what was asked lately is remembered."""
 
-    def __call__(self, prompt: str) -> Conditioning:
-        """Raises StyleError for a prompt that names nothing known."""
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """What pulls, and what is pulled away from, with live LoRAs at these scales, by name.
+
+        Raises StyleError or LoraError for a name that is not known.
+        """
 
     def close(self) -> None:
         """Give back what is held."""
 
 
 class StylePrompts:
-    """Named styles and blends of them: "style" [1, n]. Unconditional is the zero vector."""
+    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector."""
 
     def __init__(self, styles: Mapping[str, Style], default: str, device: str) -> None:
         self._vectors: dict[str, Sequence[float]] = {name: style.vector for name, style in styles.items()}
         self._default = default
         self._device = device
 
-    def __call__(self, prompt: str) -> Conditioning:
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
         """The weighted mean of the styles' vectors."""
-        style = torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
-        return Conditioning({"style": style}, {"style": torch.zeros_like(style)})
+        lora_scales(loras, ())
+        style = self._style(prompt)
+        return Conditioning({"style": style}, {"style": self._style(negative) if negative else torch.zeros_like(style)})
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _style(self, prompt: str) -> Tensor:
+        return torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
 
 
 class TextPrompts:
     """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
 
-    Unconditional is the empty prompt. Owns the engine and closes it.
+    Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
+    which are the picture's). Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it takes
+    them. Owns the engine and closes it.
 
     tokenizers  input of the encoder -> file of its tokenizer
+    loras       live ones of the bundle
     """
 
-    def __init__(self, engine: Engine, about: TextPrompt, tokenizers: Mapping[str, Path]) -> None:
+    def __init__(
+        self, engine: Engine, about: TextPrompt, tokenizers: Mapping[str, Path], loras: Sequence[LiveLora] = ()
+    ) -> None:
         from tokenizers import Tokenizer
 
         self._engine = engine
         self._about = about
+        self._loras = loras
+        self._takes_loras = any(lora.text for lora in loras)
         self._tokenizers: dict[str, Any] = {}
         for name, path in tokenizers.items():
             self._tokenizers[name] = Tokenizer.from_file(str(path))
             self._tokenizers[name].no_padding()
             self._tokenizers[name].no_truncation()
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Mapping[str, Tensor]] = OrderedDict()
+        self._zeros: Mapping[str, Tensor] | None = None
+        self._known: OrderedDict[tuple[str, Scales], Mapping[str, Tensor]] = OrderedDict()
 
-    def __call__(self, prompt: str) -> Conditioning:
-        """Run the encoder, unless the prompt is remembered."""
-        return Conditioning(self._encoded(prompt or self._about.default_prompt), self._encoded(""))
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
+        scales = lora_scales(loras, self._loras)
+        told = {LORA_INPUT: torch.tensor([scales], device=self._engine.device)} if scales else {}
+        # one that leaves the encoder alone does not make it run again
+        of_text = tuple(s if one.text else 0.0 for s, one in zip(scales, self._loras, strict=True))
+        given = self._encoded(prompt or self._about.default_prompt, of_text)
+        zeros = self._about.zeros_for_none and not negative
+        unconditional = self._nothing(given) if zeros else self._encoded(negative, of_text)
+        return Conditioning({**given, **told}, {**unconditional, **told})
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
 
-    def _encoded(self, prompt: str) -> Mapping[str, Tensor]:
+    def _nothing(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Zeros in the shapes of `given`, which are the same for every prompt."""
         with self._lock:
-            if prompt not in self._known:
-                outputs = self._engine({name: self._tokens(name, prompt) for name in self._about.inputs})
+            if self._zeros is None:
+                self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
+                settle(self._engine.device)
+            return self._zeros
+
+    def _encoded(self, prompt: str, scales: Scales) -> Mapping[str, Tensor]:
+        key = prompt, scales
+        with self._lock:
+            if key not in self._known:
+                feed: dict[str, Tensor] = {name: self._tokens(name, prompt) for name in self._about.inputs}
+                if self._takes_loras:
+                    feed[LORA_INPUT] = torch.tensor([scales], device=self._engine.device)
+                outputs = self._engine(feed)
                 encoded = {name: tensor.clone() for name, tensor in outputs.items()}  # the engine's own is lent
                 if self._about.time_ids is not None:
                     device = next(iter(encoded.values())).device
                     encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
                 settle(self._engine.device)  # whoever takes it from here works on another stream
-                self._known[prompt] = encoded
-            self._known.move_to_end(prompt)
+                self._known[key] = encoded
+            self._known.move_to_end(key)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-            return self._known[prompt]
+            return self._known[key]
 
     def _tokens(self, name: str, prompt: str) -> Tensor:
         """[1, length] int64: start, the prompt cut to fit, end, padding."""

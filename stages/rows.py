@@ -27,7 +27,7 @@ class Row:
     """One frame in the sampler. Made by `enter`, moved by `stream_batch.advance`, its result is `x` when `finished`.
 
     source     clean latent z of the frame, [1, c, h, w]
-    x          the latent at the level of call k; after the last call the predicted x0
+    x          the latent at the level of call k; after the last call the predicted x0, or next to it (`Sampling.end`)
     program    the settings the frame came with
     noises     of its stream
     reference  "latent" and "trust": the newest styled picture, pulled onto this frame; or no tensors
@@ -91,7 +91,7 @@ def move(row: Row, pair: tuple[Tensor, Tensor], pulled: Tensor | None) -> None:
     z = row.noises.slot(row.step, row.x.shape) if call.needs_noise else None
     x0, n, row.memory = call.advance(row.x, *pair, z, row.memory)
     settings = row.program.fuse
-    keeps = settings.between in ("latent", "picture") and call.level_next.sigma > 0
+    keeps = settings.between in ("latent", "picture") and row.k + 1 < len(row.program.plan)
     if not wants_between(row):
         row.x = compose(x0, n, call.level_next)
         row.x0.append(x0.clone() if keeps else None)  # what the engine lent may be in it
@@ -109,7 +109,7 @@ def move(row: Row, pair: tuple[Tensor, Tensor], pulled: Tensor | None) -> None:
 def wants_between(row: Row) -> bool:
     """Whether something is fused in after the call the row is at: asked for, in the window, and there."""
     settings, call = row.program.fuse, row.program.plan[row.k]
-    if settings.between == "off" or not call.finished or call.level_next.sigma == 0:
+    if settings.between == "off" or not call.finished or row.k + 1 == len(row.program.plan):
         return False
     if not in_window(settings.window, call.level):
         return False

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
+from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import Frame, RawFrame
 
 
@@ -68,7 +69,8 @@ class Source(Protocol):
     info: VideoInfo
 
     def read(self) -> RawFrame | None:
-        """The next frame, or None at the end. `stamp.arrived_ns` is left 0: clocks belong to the graph.
+        """The next frame, or None at the end. `stamp.arrived_ns` is left 0, for clocks belong to the graph; but a
+        source whose frames wait for nobody, and so have waited, tells when they came.
 
         Raises SourceLost when a stream that worked is gone for good."""
 
@@ -78,6 +80,24 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the container or device. A second call does nothing."""
+
+
+@runtime_checkable
+class Recovering(Protocol):
+    """A source that breaks and comes back: what it tells of itself, from any thread, while another one reads."""
+
+    @property
+    def lost(self) -> SourceLost | None:
+        """Why it is gone for good, once it is. `read` gives None then: what came before is whole and worth keeping."""
+
+    def news(self) -> list[str]:
+        """One line for each change of state since the last call, without secrets."""
+
+    def report(self) -> dict[str, Any]:
+        """Its figures: plain types, without secrets."""
+
+    def interrupt(self) -> None:
+        """End it: a `read` that waits returns None at once."""
 
 
 class Sink(Protocol):

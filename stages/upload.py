@@ -6,6 +6,7 @@ from torch.nn.functional import interpolate
 
 from warpfuse.engine.streams import UploadRing
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.planes import to_planes
 
 
 class Upload:
@@ -25,15 +26,15 @@ class Upload:
 
     def __call__(self, raw: RawFrame) -> Frame:
         """Only bytes cross the bus; conversion and resizing run on the device."""
+        if self._device.type == "cpu":
+            return Frame(raw.stamp, {"rgb": self._resized(to_planes(raw.rgb))})
         pixels = self._on_device(torch.from_numpy(raw.rgb))
         rgb = torch.empty((1, 3, *pixels.shape[:2]), device=self._device)
         rgb.copy_(pixels.permute(2, 0, 1)[None]).mul_(1 / 255)
         return Frame(raw.stamp, {"rgb": self._resized(rgb)})
 
     def _on_device(self, pixels: Tensor) -> Tensor:
-        """Through pinned memory onto a card, without waiting; on a CPU it is there."""
-        if self._device.type == "cpu":
-            return pixels
+        """Through pinned memory onto a card, without waiting."""
         if self._ring is None or pixels.shape != self._shape:
             self._ring, self._shape = UploadRing(tuple(pixels.shape), pixels.dtype, str(self._device)), pixels.shape
         return self._ring.upload(pixels)

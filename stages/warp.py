@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.planes import resize_bilinear, sample
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import reduce_to_latent
 
@@ -44,7 +45,7 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "bicubic") -> Tens
     x = flow[:, 0] + torch.arange(w, dtype=torch.float32, device=prev.device)
     y = flow[:, 1] + torch.arange(h, dtype=torch.float32, device=prev.device)[:, None]
     if mode in _OPENCV and prev.device.type == "cpu" and _remap_is_exact():
-        return _remap(prev, x, y, _OPENCV[mode])
+        return sample(prev, x.numpy(), y.numpy(), _OPENCV[mode])
     # Pixel p is at (2 p + 1) / size - 1: align_corners=False, here and in the sampler. The other convention divides
     # by size - 1, which is 0 for a line, and is not exact at powers of two.
     grid = torch.stack(((2 * x + 1) / w - 1, (2 * y + 1) / h - 1), dim=-1).expand(prev.shape[0], -1, -1, -1)
@@ -57,8 +58,11 @@ def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
     h, w = flow_px.shape[-2:]
     if (h, w) == tuple(size):
         return flow_px
-    # antialias averages the vectors when going down; going up it is plain bilinear
-    flow = interpolate(flow_px, size, mode="bilinear", align_corners=False, antialias=size[0] < h or size[1] < w)
+    down = size[0] < h or size[1] < w
+    if flow_px.device.type == "cpu" and not down:
+        flow = resize_bilinear(flow_px, size)
+    else:  # antialias averages the vectors when going down; going up it is plain bilinear
+        flow = interpolate(flow_px, size, mode="bilinear", align_corners=False, antialias=down)
     return flow * flow.new_tensor([size[1] / w, size[0] / h])[:, None, None]
 
 
@@ -130,14 +134,3 @@ def _remap_is_exact() -> bool:
     out = cv2.remap(ramp, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     # of a ramp, Keys' kernel with a = -0.75 makes f + f/2 - 3/2 f^2 + f^3 of a fraction f, not f itself
     return bool(abs(float(out[8, 8]) - 8 - 0.014851) < 1e-4)
-
-
-def _remap(prev: Tensor, x: Tensor, y: Tensor, kernel: int) -> Tensor:
-    """OpenCV's sampling on a CPU at the positions x, y [b or 1, h, w], plane by plane."""
-    source = prev.detach().to(torch.float32).contiguous().numpy()
-    out = np.empty_like(source)
-    xs, ys = x.expand(len(source), -1, -1).numpy(), y.expand(len(source), -1, -1).numpy()
-    for i, planes in enumerate(source):
-        for j, plane in enumerate(planes):
-            out[i, j] = cv2.remap(plane, xs[i], ys[i], kernel, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(out).to(prev.dtype)

@@ -11,7 +11,7 @@ import torch
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "tests" / part) for part in ("graph", "stages", "engine")]
+sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine")]
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +44,11 @@ def short_folder():
     """A folder whose path is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="wf", dir="/tmp") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session", params=["sd15", "sdxl"])
+def lora_bundles(request, tmp_path_factory):
+    """Those of `tests/graph/lora_bundles.py`, of either family."""
+    import lora_bundles
+
+    return lora_bundles.write(tmp_path_factory.mktemp(f"loras-{request.param}"), request.param)

@@ -11,15 +11,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from warpfuse.engine.bundle import Bundle, check_place, write_bundle
+from warpfuse.engine.bundle import PLANS, Bundle, check_place, write_bundle
+from warpfuse.engine.bundle_file import LORA_INPUT
 
+from ..disk import check_room, told_when_full
+from ..network_files import Written, conclude
 from ..onnx_writing import ExportError
+from ..targets import ONNX_ALONE, Targets
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
+from .live_lora import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora import Lora, merge_lora
 from .networks import Decoder, Encoder, UNet, text_network, time_ids
 from .schedule import sampler_of
-from .written import MEAN_SHARE, Precision, Written, write_network
+from .written import Precision, write_network
 
 SMALLEST_PX, MOST_STEPS = 64, 8
 _TOKENS = ("tokens", "tokens_2")
@@ -30,25 +35,34 @@ class Request:
     """What is to be made of a checkpoint.
 
     size    (width, height) of the pictures, pixels;  steps: rows of the UNet's batch, and network calls of a frame
+    live    the scales of the LoRAs stay inputs of the networks; else they are merged
     vae     "full", "taesd", or a path
     solver  in the place of the family's own
-    check   measure every network and keep going to the end, then refuse
+    check   measure every network, keep going to the end, say the table, then refuse
+
+    Raises ExportError for LoRAs that cannot be live together.
     """
 
     size: tuple[int, int]
     steps: int
     loras: Sequence[Lora] = ()
+    live: bool = False
     vae: str = "full"
-    dtype: Literal["fp16", "fp32"] = "fp16"
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     solver: str | None = None
     prompt: str = ""
     check: bool = False
+    targets: Targets = ONNX_ALONE
+
+    def __post_init__(self) -> None:
+        if self.live:
+            live_names(self.loras)
 
 
 def export_checkpoint(
     folder: Path, checkpoint: Checkpoint, request: Request, say: Callable[[str], None] = lambda line: None
 ) -> Bundle:
-    """Write the bundle. LoRAs are merged into `checkpoint`, in place.
+    """Write the bundle. LoRAs are merged into `checkpoint`, or put beside its layers, in place.
 
     say  is told of every network when it is written
 
@@ -67,20 +81,25 @@ def export_checkpoint(
     if not 1 <= request.steps <= MOST_STEPS:
         raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
-    for lora in request.loras:
+    live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
+    for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora)} layers at {lora.scale:g}")
-    try:
+    check_room(folder, _weights(checkpoint, vae, request), request.targets)
+    with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            written = _write_all(Path(temporary), checkpoint, vae, request, say)
+            written = _write_all(Path(temporary), checkpoint, vae, live, request, say)
             files: dict[str, bytes | Path] = {
                 name: path for network in written.values() for name, path in network.files.items()
             }
+            networks = list(written.values())
+            plans = conclude(Path(temporary) / PLANS, networks, request.targets, say, request.check)
             tokenizers = _tokenizers(checkpoint)
             files |= {part["tokenizer"]: checkpoint.tokenizers[i].file for i, part in enumerate(tokenizers.values())}
             return write_bundle(
                 folder,
                 files,
+                plans=plans,
                 name=f"{checkpoint.name}-{width}x{height}-{request.steps}"[:100],
                 kind="latent-diffusion",
                 prediction=sampler.prediction,
@@ -95,38 +114,51 @@ def export_checkpoint(
                 text={
                     "inputs": tokenizers,
                     "default_prompt": request.prompt,
+                    "zeros_for_none": checkpoint.zeros_for_none,
                     "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
                 },
+                loras=live.about,
                 networks={kind: network.path.name for kind, network in written.items()},
                 licence=checkpoint.licence,
                 source=_source(checkpoint, request),
             )
-    except OSError as error:
-        raise ExportError(f"{folder} cannot be written: {error.strerror or error}. Nothing was left there") from None
 
 
 def _write_all(
-    folder: Path, checkpoint: Checkpoint, vae: nn.Module, request: Request, say: Callable[[str], None]
+    folder: Path,
+    checkpoint: Checkpoint,
+    vae: nn.Module,
+    live: LiveLoras,
+    request: Request,
+    say: Callable[[str], None],
 ) -> dict[str, Written]:
-    """Every network, each fed what the one before it gave. Raises ExportError at the end for those that are off."""
+    """Every network, each fed what the one before it gave. Those that are off are among them where `request.check`."""
     written: dict[str, Written] = {}
 
     def write(kind: str, network: nn.Module, inputs: dict[str, Tensor], outputs: list[str], half: Precision) -> None:
-        precision: Precision = "single" if request.dtype == "fp32" else half
-        path = folder / f"{kind}.onnx"
-        one = written[kind] = write_network(path, network.eval(), inputs, outputs, precision, measured=request.check)
-        say(_line(kind, one))
+        precision = _precision(request, half)
+        program = "torch" in request.targets.names
+        written[kind] = write_network(
+            folder / f"{kind}.onnx", network.eval(), inputs, outputs, precision, measured=request.check, program=program
+        )
+        say(_line(kind, written[kind], request))
+
+    def with_scales(network: nn.Module, scales: Scales | None, inputs: dict[str, Tensor], rows: int) -> nn.Module:
+        if scales is None:
+            return network
+        inputs[LORA_INPUT] = live.typical(rows)
+        return LiveNetwork(network, scales)
 
     width, height = request.size
     rgb = _smooth(1, 3, height, width)
-    encoder, decoder, unet = Encoder(vae), Decoder(vae), UNet(checkpoint.unet)
-    text = text_network(checkpoint)
+    encoder, decoder = Encoder(vae), Decoder(vae)
+    tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
+    text = with_scales(text_network(checkpoint), live.text, tokens, 1)
     with torch.no_grad():
         latent = encoder(rgb)
-        tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
         told = text(*tokens.values())
     context, pooled = told if isinstance(told, tuple) else (told, None)
-    of_vae: Precision = "half-weights" if overflows(checkpoint, vae) else "half"
+    of_vae = _of_vae(checkpoint, vae, request)
     write("text", text, tokens, ["context"] + (["pooled"] if pooled is not None else []), "half-weights")
     write("encoder", encoder, {"rgb": rgb}, ["latent"], of_vae)
     write("decoder", decoder, {"latent": latent}, ["rgb"], of_vae)
@@ -139,11 +171,31 @@ def _write_all(
     if pooled is not None:
         ids = torch.tensor([time_ids(width, height)])
         inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
+    unet = with_scales(UNet(checkpoint.unet), live.unet, inputs, rows)
     write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
-    off = [kind for kind, network in written.items() if not network.agrees]
-    if off:
-        raise ExportError(f"over the tolerance: {', '.join(off)}. Nothing was written. Try --dtype fp32")
     return written
+
+
+def _precision(request: Request, half: Precision) -> Precision:
+    """What is asked for in the place of float16, which is what `half` says."""
+    if request.dtype == "fp32":
+        return "single"
+    bfloat: dict[Precision, Precision] = {
+        "half": "bfloat", "half-with-single-products": "bfloat-with-single-products",
+    }  # fmt: skip
+    return bfloat.get(half, half) if request.dtype == "bf16" else half
+
+
+def _of_vae(checkpoint: Checkpoint, vae: nn.Module, request: Request) -> Precision:
+    # What passes 65504 is in the range of bfloat16.
+    return "half-weights" if overflows(checkpoint, vae) and request.dtype == "fp16" else "half"
+
+
+def _weights(checkpoint: Checkpoint, vae: nn.Module, request: Request) -> dict[str, tuple[int, int]]:
+    """name -> (parameters, bytes of one in the file)."""
+    modules = {"unet": checkpoint.unet, "vae": vae, **{f"text_{n}": text for n, text in enumerate(checkpoint.text)}}
+    size = 4 if request.dtype == "fp32" else 2
+    return {name: (sum(p.numel() for p in module.parameters()), size) for name, module in modules.items()}
 
 
 def _of_unet(checkpoint: Checkpoint) -> Precision:
@@ -167,17 +219,15 @@ def _tokenizers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     }
 
 
-def _line(kind: str, one: Written) -> str:
-    if one.worst is None:
-        return f"{kind}: written, {one.precision}, agrees with torch in float32 within {one.tolerance:.3g}"
-    verdict = "agrees" if one.agrees else "OVER THE TOLERANCE"
-    allowed = f"{one.tolerance:.3g} and {MEAN_SHARE * one.tolerance:.3g}"
-    figures = f"max error {one.worst:.3g}, mean {one.mean:.3g}, allowed {allowed}"
-    return f"{kind}: {one.precision}, {figures}: {verdict}"
+def _line(kind: str, one: Written, request: Request) -> str:
+    verdict = "" if request.check else f", agrees with torch in float32 within {one.allowed:.3g}"
+    rounded = "; checked with bfloat16 rounded in single precision" if one.computes.startswith("bfloat") else ""
+    return f"{kind}: written, {one.computes}{verdict}{rounded}"
 
 
 def _source(checkpoint: Checkpoint, request: Request) -> str:
-    loras = "".join(f", LoRA {lora.path.name} at {lora.scale:g}" for lora in request.loras)
+    how = "live" if request.live else "at"
+    loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
     return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{loras}"
 
 

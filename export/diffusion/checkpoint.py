@@ -22,6 +22,7 @@ class Checkpoint:
     unet, vae   of diffusers;  text: one text encoder of transformers, or two
     tokenizers  one for each text encoder
     scheduler   its configuration
+    zeros_for_none  guidance without a negative prompt is told zeros, not the empty prompt
     """
 
     name: str
@@ -33,6 +34,7 @@ class Checkpoint:
     text: tuple[nn.Module, ...]
     tokenizers: tuple[Tokenizer, ...]
     scheduler: dict[str, Any]
+    zeros_for_none: bool
 
 
 def open_checkpoint(source: str, *, family: str | None = None, tokenizer: Path | None = None) -> Checkpoint:

@@ -73,8 +73,8 @@ def _variant(unet: Mapping[str, Any], scheduler: Mapping[str, Any], xl: bool) ->
     if sampler == "LCMScheduler" or unet.get("time_cond_proj_dim") is not None:
         return Family("lcm", xl, "lcm")
     epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
-    # Distilled for one step, published with samplers whose one step starts at the noisiest level.
+    # Distilled for few steps, published with samplers whose one step starts at the noisiest level.
     second = bool(unet.get("use_linear_projection"))  # what SD 2 and SDXL have and SD 1 has not
     if sampler in _TURBO_SCHEDULERS and scheduler.get("timestep_spacing") == "trailing" and epsilon and second:
-        return Family("sdxl-turbo" if xl else "sd-turbo", xl, "turbo")
+        return Family("sdxl-turbo" if xl else "sd-turbo", xl, _SOLVERS[sampler])
     return Family("sdxl" if xl else "sd21" if second else "sd15", xl, _SOLVERS.get(sampler, "ddim"))

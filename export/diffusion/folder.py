@@ -38,6 +38,7 @@ def read_folder(folder: Path, source: str) -> Checkpoint:
         text=tuple(load_text(folder / part, projected=part == "text_encoder_2") for part in text_parts),
         tokenizers=tuple(read_tokenizer(folder / part.replace("text_encoder", "tokenizer")) for part in text_parts),
         scheduler=scheduler,
+        zeros_for_none=family.xl and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
 
 

@@ -1,4 +1,4 @@
-"""An ONNX graph of single precision turned into half precision, with islands of single precision.
+"""An ONNX graph of single precision turned into float16 or bfloat16, with islands of single precision.
 
 The types are in the graph itself, as builders that take no flags for them need. Islands are what overflows or loses too
 much in half precision: norms, softmax, powers and roots, the sines that a timestep becomes with all that leads to them,
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-SINGLE, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+SINGLE, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
+_NUMPY: dict[int, Any] = {HALF: np.float16, BFLOAT: ml_dtypes.bfloat16}
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax")
 _POWERS = ("Sin", "Cos", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2")
 _MADE = ("Range", "ConstantOfShape")  # single by definition
@@ -23,14 +26,15 @@ _ONLY_FIRST = frozenset(("Resize", "Upsample"))  # the other inputs are scales, 
 _ENDS_OF_SINES = frozenset(("Sin", "Cos"))
 
 
-def to_half(model: onnx.ModelProto, *, products_in_single: bool) -> None:
+def to_half(model: onnx.ModelProto, *, products_in_single: bool, kind: int = HALF) -> None:
     """Convert in place. Inputs and outputs of the graph keep their types.
 
+    kind                HALF or BFLOAT
     products_in_single  the matrix products that feed a softmax are islands too: their sums can pass 65504
     """
     onnx_graph = model.graph
     _fold_constants(onnx_graph)
-    _Conversion(onnx_graph, _float_tensors(model), _islands(onnx_graph, products_in_single)).run()
+    _Conversion(onnx_graph, _float_tensors(model), _islands(onnx_graph, products_in_single), kind).run()
 
 
 def _fold_constants(onnx_graph: onnx.GraphProto) -> None:
@@ -99,8 +103,9 @@ def _islands(onnx_graph: onnx.GraphProto, products: bool) -> set[int]:
 class _Conversion:
     """One graph on its way; every float tensor is had in the precision that a reader wants, by one Cast at most."""
 
-    def __init__(self, onnx_graph: onnx.GraphProto, floats: set[str], islands: set[int]) -> None:
+    def __init__(self, onnx_graph: onnx.GraphProto, floats: set[str], islands: set[int], narrow: int) -> None:
         self._graph = onnx_graph
+        self._narrow = narrow
         self._floats = floats
         self._islands = islands
         self._weights = {tensor.name: tensor for tensor in onnx_graph.initializer}
@@ -111,10 +116,10 @@ class _Conversion:
 
     def run(self) -> None:
         for number, node in enumerate(self._graph.node):
-            self._add(node, SINGLE if number in self._islands else HALF)
+            self._add(node, SINGLE if number in self._islands else self._narrow)
         for value in self._graph.output:
             if value.name in self._floats and self._names.get((value.name, SINGLE)) != value.name:
-                self._nodes.append(_cast(self._names[value.name, HALF], value.name, SINGLE))
+                self._nodes.append(_cast(self._names[value.name, self._narrow], value.name, SINGLE))
         others = [tensor for tensor in self._graph.initializer if tensor.name not in self._floats]
         initializers = [*others, *self._converted]
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
@@ -132,18 +137,18 @@ class _Conversion:
             fresh.attribute[0].i = kind
         for place, name in enumerate(node.output):
             if name in self._floats:
-                renamed = f"{name}.half" if kind == HALF and name in self._outputs else name
+                renamed = f"{name}.half" if kind == self._narrow and name in self._outputs else name
                 fresh.output[place] = self._names[name, kind] = renamed
         self._nodes.append(fresh)
 
     def _in(self, name: str, kind: int) -> str:
         """The name of a tensor in a precision; made where it is not there yet."""
         if (name, kind) not in self._names:
-            ending = f"{name}.{'half' if kind == HALF else 'single'}"
+            ending = f"{name}.{'half' if kind == self._narrow else 'single'}"
             if name in self._weights:
                 self._converted.append(_converted(self._weights[name], ending, kind))
             else:
-                other = self._names[name, HALF if kind == SINGLE else SINGLE]
+                other = self._names[name, self._narrow if kind == SINGLE else SINGLE]
                 self._nodes.append(_cast(other, ending, kind))
             self._names[name, kind] = ending
         return self._names[name, kind]
@@ -155,8 +160,8 @@ def _cast(name: str, into: str, kind: int) -> onnx.NodeProto:
 
 def _converted(tensor: onnx.TensorProto, name: str, kind: int) -> onnx.TensorProto:
     values = numpy_helper.to_array(tensor)
-    if kind == HALF:
+    if kind != SINGLE:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a mask of -3e38 becomes minus infinity, as it should
-            values = values.astype(np.float16)
+            values = values.astype(_NUMPY[kind])
     return numpy_helper.from_array(values, name)

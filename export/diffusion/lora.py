@@ -1,4 +1,7 @@
-"""A LoRA, merged into the layers it changes (Hu et al. 2021, eq. 3):  W' = W + scale (alpha / rank) up down."""
+"""A LoRA file: what it changes of a checkpoint, and merging it (Hu et al. 2021, eq. 3):
+
+W' = W + scale (alpha / rank) up down
+"""
 
 from __future__ import annotations
 
@@ -37,10 +40,38 @@ def parse_lora(text: str) -> Lora:
     return Lora(path.expanduser(), scale)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a LoRA does to one layer, at scale 1: W + up down.
+
+    layer  an nn.Linear or nn.Conv2d
+    text   whether it is of a text encoder, not of the UNet
+    down   [rank, *shape of the layer's weight but the first axis], float32
+    up     [outputs of the layer, rank], float32, times alpha / rank
+    """
+
+    layer: nn.Module
+    text: bool
+    down: Tensor
+    up: Tensor
+
+
 def merge_lora(checkpoint: Checkpoint, lora: Lora) -> int:
     """Add a LoRA to the weights of `checkpoint`, in place; the number of layers it changed.
 
-    Nothing is changed unless everything in the file has its place.
+    Raises ExportError as `read_lora` does, and then nothing is changed.
+    """
+    changes = read_lora(checkpoint, lora)
+    for change in changes:
+        weight: Any = change.layer.weight
+        with torch.no_grad():
+            weight.add_((change.up @ change.down.flatten(1)).reshape(weight.shape), alpha=lora.scale)
+    return len(changes)
+
+
+def read_lora(checkpoint: Checkpoint, lora: Lora) -> list[Change]:
+    """What a LoRA changes of `checkpoint`, which is left as it is. Everything in the file has its place.
+
     Raises ExportError: pickled or torn, another kind of adapter, for another architecture.
     """
     tensors, alphas = _read(lora.path)
@@ -65,18 +96,14 @@ def merge_lora(checkpoint: Checkpoint, lora: Lora) -> int:
             )
         if not {"down", "up"} <= set(keys):
             raise ExportError(f"--lora {lora.path.name}: {stem} has no {'up' if 'down' in keys else 'down'} half")
-        down, up = tensors[keys["down"]].float(), tensors[keys["up"]].float()
+        down, up = _fitted(layer, tensors[keys["down"]].float(), tensors[keys["up"]].float(), stem, lora)
         alpha = float(tensors[keys["alpha"]]) if "alpha" in keys else alphas.get(stem, alphas.get("", down.shape[0]))
-        changes.append((layer, _delta(layer, down, up, stem, lora) * (lora.scale * alpha / down.shape[0])))
-    for layer, delta in changes:
-        weight: Any = layer.weight
-        with torch.no_grad():
-            weight.add_(delta)
-    return len(changes)
+        changes.append(Change(layer, layers.of_text(stem), down, up * (alpha / down.shape[0])))
+    return changes
 
 
-def _delta(layer: nn.Module, down: Tensor, up: Tensor, stem: str, lora: Lora) -> Tensor:
-    """up down, in the shape of the layer's weight."""
+def _fitted(layer: nn.Module, down: Tensor, up: Tensor, stem: str, lora: Lora) -> tuple[Tensor, Tensor]:
+    """Both halves in the shapes that `Change` has; a file may have 1x1 kernels for a linear layer, and the reverse."""
     weight: Any = layer.weight
     rank = down.shape[0]
     want_down, want_up = [rank, *weight.shape[1:]], [weight.shape[0], rank]
@@ -87,7 +114,7 @@ def _delta(layer: nn.Module, down: Tensor, up: Tensor, stem: str, lora: Lora) ->
             f"--lora {lora.path.name}: {stem} is {list(up.shape)} x {list(down.shape)}, the layer is "
             f"{list(weight.shape)}. It was made for another architecture"
         )
-    return (up.flatten(1) @ down.flatten(1)).reshape(weight.shape)
+    return down.reshape(want_down), up.flatten(1)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, float]]:

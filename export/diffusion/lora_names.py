@@ -54,6 +54,10 @@ class Layers:
         """The layer of a key without its ending, or None."""
         return self._of.get(self._spelled(stem))
 
+    def of_text(self, stem: str) -> bool:
+        """Whether the layer of a key is of a text encoder."""
+        return self._spelled(stem).startswith("text")
+
     def _spelled(self, stem: str) -> str:
         stem = stem.removeprefix("base_model.model.").replace(".processor.", ".").replace(".", "_")
         for prefix, number in (("te1", 1), ("te2", 2), ("te", 1)):

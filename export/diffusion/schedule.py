@@ -45,6 +45,9 @@ def sampler_of(family: Family, scheduler: Mapping[str, Any], solver: str | None 
         raise ExportError("scheduler: trained_betas are a table of their own; only schedules by name can be exported")
     schedule = _known(scheduler, "beta_schedule", "linear", _SCHEDULES)
     prediction = _known(scheduler, "prediction_type", "epsilon", _PREDICTIONS)
+    for key in ("clip_sample", "thresholding"):
+        if scheduler.get(key) and name in ("ddim", "lcm"):
+            raise ExportError(f"scheduler: {key} is of samplers of pictures; with it latents cannot be sampled here")
     terminal = bool(scheduler.get("rescale_betas_zero_snr", False))
     if terminal and prediction == "epsilon":
         raise ExportError("scheduler: at a terminal level without signal, prediction_type epsilon says nothing of x0")
@@ -68,11 +71,21 @@ def sampler_of(family: Family, scheduler: Mapping[str, Any], solver: str | None 
 
 
 def _spacing(solver: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    if solver in ("lcm", "turbo"):
-        return {"spacing": "trailing", "offset": 0}  # what they are distilled for starts at the noisiest level
+    if solver == "lcm":
+        return {"spacing": "lcm", "offset": 0, "original_steps": int(scheduler.get("original_inference_steps", 50))}
+    if solver == "turbo":
+        return {"spacing": "trailing", "offset": 0}  # what it is for starts at the noisiest level
     default = _SPACING_BY_DEFAULT.get(str(scheduler.get("_class_name")), "leading")
     spacing = _known(scheduler, "timestep_spacing", default, {name: name for name in _SPACINGS})
-    return {"spacing": spacing, "offset": int(scheduler.get("steps_offset", 0)) if spacing == "leading" else 0}
+    offset = int(scheduler.get("steps_offset", 0)) if spacing == "leading" else 0
+    return {"spacing": spacing, "offset": offset, "end": "lowest" if _ends_noisy(solver, scheduler) else "clean"}
+
+
+def _ends_noisy(solver: str, scheduler: Mapping[str, Any]) -> bool:
+    """Whether the last step goes to the lowest level of the table."""
+    if solver == "ddim":
+        return not scheduler.get("set_alpha_to_one", scheduler.get("_class_name") != "PNDMScheduler")
+    return solver == "euler" and scheduler.get("final_sigmas_type", "zero") == "sigma_min"
 
 
 def _known(scheduler: Mapping[str, Any], key: str, default: str, known: Mapping[str, str]) -> str:

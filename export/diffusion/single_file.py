@@ -50,16 +50,18 @@ def read_single_file(
     unet_config = {"_class_name": "UNet2DConditionModel", **parts["unet"]}
     texts = [part for part in ("text_encoder", "text_encoder_2") if part in parts]
     tensors = load_file(path)
+    kind = family_of(index, unet_config, scheduler)
     return Checkpoint(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._") or "checkpoint",
         source=path.name,
         licence="unknown",
-        family=family_of(index, unet_config, scheduler),
+        family=kind,
         unet=_unet(parts["unet"], tensors, path),
         vae=_vae(parts["vae"], tensors, path),
         text=tuple(_text(part, parts[part], tensors, path) for part in texts),
         tokenizers=_tokenizers(tokenizer, len(texts)),
         scheduler=scheduler,
+        zeros_for_none=kind.xl,
     )
 
 

@@ -10,15 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from av.container import OutputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from warpfuse.stages.sources.display import EXACT, ONE_THREAD
+from warpfuse.stages.sinks.bt709 import CODE, LIMITED, ToBt709
 
-_SAMPLING = int(Interpolation.AREA) | EXACT
-_BT709 = 1  # the code of ITU-T H.273 for matrix, primaries and transfer alike
-_LIMITED = 1
 _FINEST = 1 << 31  # containers and encoders keep the denominator of a time base in 32 bits, signed
 
 _X264 = MappingProxyType({"preset": "veryfast", "crf": "18"})
@@ -73,22 +68,14 @@ class Encoder:
         context.pix_fmt = "yuv420p"
         context.time_base = self.time_base
         context.thread_count = threads
-        context.color_range = _LIMITED
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        self._reformatter = VideoReformatter()
+        context.color_range = LIMITED
+        context.colorspace = context.color_primaries = context.color_trc = CODE
+        self._to_yuv = ToBt709("yuv420p")
         self._last: int | None = None
 
     def encode(self, rgb: npt.NDArray[np.uint8], pts_ns: int) -> "list[Packet[Any]]":
         """Packets that are ready after this picture, [h, w, 3]; often none yet."""
-        frame = self._reformatter.reformat(
-            VideoFrame.from_ndarray(rgb, format="rgb24"),
-            format="yuv420p",
-            src_color_range=int(ColorRange.JPEG),
-            dst_colorspace=int(Colorspace.ITU709),
-            dst_color_range=int(ColorRange.MPEG),
-            interpolation=_SAMPLING,
-            **ONE_THREAD,
-        )
+        frame = self._to_yuv(rgb)
         tick = round(Fraction(pts_ns, 10**9) / self.time_base)
         if self._last is not None:
             tick = max(tick, self._last + 1)  # no container takes two pictures at one time

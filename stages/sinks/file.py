@@ -11,6 +11,7 @@ from av.container import OutputContainer
 
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.encoder import FORMATS, Encoder, Format
 from warpfuse.stages.sinks.sound import Sound
 from warpfuse.stages.sinks.target import Target, require_writable
@@ -37,10 +38,7 @@ def open(
 
     Raises SinkError, also for an odd width or height, which 4:2:0 video cannot have."""
     path = path_of(url)
-    width, height = size
-    if width % 2 or height % 2 or min(size) < 2:
-        even = f"{max(2, width // 2 * 2)}x{max(2, height // 2 * 2)}"
-        raise SinkError(f"{path}: even width and height are needed, got {width}x{height}. Try {even}.")
+    require_even(str(path), size)
     check(url, sound_from)
     return FileSink(path, info, size, sound_from, threads)
 

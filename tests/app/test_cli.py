@@ -49,15 +49,61 @@ def test_flags_override_the_file_and_the_file_overrides_the_defaults(command, ex
     assert "warp" not in figures["stages"], "--fusion 0 overrides the file's weight"
 
 
+@pytest.mark.parametrize(
+    "flag, says",
+    [
+        ("rain=1", "loras.ink: input should be less than or equal to 4, got 9"),  # the file's own is still there
+        ("ink=1", "no live LoRAs"),  # and this one overrides it
+    ],
+)
+def test_a_lora_flag_overrides_the_files_scale_of_that_lora_alone(command, exact_bundle, tmp_path, flag, says):
+    graph = tmp_path / "graph.yaml"
+    graph.write_text(f"source: '{PATTERN}'\nsinks: ['null:']\nbundle: {exact_bundle}\nloras: {{ink: 9}}\n")
+    code, _, err = command("run", graph, "--lora", flag)
+    assert code == 2 and says in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("lora_bundles", ["sd15"], indirect=True)
+def test_live_loras_are_listed_and_taken(command, lora_bundles, monkeypatch, tmp_path):
+    monkeypatch.setenv("WARPFUSE_BUNDLES", str(lora_bundles.live.parent))
+    code, out, _ = command("bundles")
+    assert code == 0 and "live LoRA paint, 0.75 by default" in out
+
+    def last_picture(name, *flags):
+        sink = tmp_path / f"{name}.mp4"
+        keys = ("--source", PATTERN, "--bundle", lora_bundles.live, "--steps", "2", "--frames", "2", "--sink", sink)
+        code, _, err = command("run", *keys, *flags)
+        assert code == 0, err
+        with av.open(str(sink)) as container:
+            return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)][-1].astype(int)
+
+    default, asked, off = (
+        last_picture(*one) for one in (("a",), ("b", "--lora", "paint=0.75"), ("c", "--lora", "paint=0"))
+    )
+    assert (default == asked).all() and abs(default - off).max() > 4
+
+
 def test_set_reaches_a_stage(run, tmp_path):
     code, _, _ = run("--set", "stages.fuse.weight=0", "--stats", tmp_path / "stats.json")
     assert code == 0 and "warp" not in json.loads((tmp_path / "stats.json").read_text())["stages"]
 
 
+def test_a_negative_prompt_is_taken_from_the_flag(run, tmp_path):
+    guided = ("--set", "stages.predict.guidance=full", "--set", "stages.predict.guidance_scale=2")
+    assert run("--prompt", "same", "--negative", "noisy", *guided)[0] == 0
+    code, _, err = run("--prompt", "same", "--negative", "nosy", *guided)
+    assert code == 2 and "nosy" in err and err.count("\n") == 1
+
+
 BAD = [
+    (["--negative", "noisy"], "negative: guidance 'none'"),
     (["--fusion", "1.5"], "fusion: expected a number from 0 to 1, got '1.5'"),
     (["--steps", "9"], "steps: "),
     (["--size", "big"], "WIDTHxHEIGHT"),
+    (["--lora", "ink"], "--lora 'ink': expected NAME=SCALE, as in ink=0.7"),
+    (["--lora", "ink=1", "--lora", "ink=2"], "--lora ink is given twice"),
+    (["--lora", "ink=much"], "loras.ink: input should be a valid number"),
+    (["--lora", "ink=1"], "this bundle has no live LoRAs. Export it again"),
     (["--prompt", "castle"], "no style called 'castle'"),
     (["--backend", "onxruntime"], "no backend called 'onxruntime'"),
     (["--device", "cuda:0"], "--device cpu"),

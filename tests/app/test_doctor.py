@@ -204,3 +204,13 @@ def test_importing_the_doctor_imports_nothing_that_may_be_broken():
     code = "import sys, warpfuse.doctor; print([m for m in ('av', 'cv2', 'zmq', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_srt_is_not_taken_for_the_subtitles_of_that_name(monkeypatch):
+    av = probes.import_module("av")
+    monkeypatch.setattr(probes, "_speaks", lambda av, protocol: False)
+    for there in (True, False):
+        monkeypatch.setattr(probes, "_program_speaks", lambda protocol, there=there: there)
+        (finding,) = [finding for finding in probes._video() if finding.name == "srt://"]
+        assert "srt" in av.formats_available and finding.found is there
+        assert finding.remedy == ("" if there else "sudo apt-get install ffmpeg")

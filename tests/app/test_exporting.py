@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.models import TyperInfo
 
 from warpfuse import cli, exporting
@@ -85,7 +86,7 @@ def test_any_other_first_argument_is_a_checkpoint_or_an_option_of_one(command, c
     options = ("--size", "72x64", "--steps", "1", "--check", "-o", tmp_path / "out", "--prompt", "ink")
     code, out, err = command("export", *((*options, checkpoint) if last else (checkpoint, *options)))
     assert (code, err) == (0, "") and "sd15, 72x64, 1 steps" in out
-    assert out.count("max error") == out.count("mean") == 4  # one line a network
+    assert out.count("max error") == 1 and out.count("agrees") == 4  # a table, one line a network
     about = load_bundle(str(tmp_path / "out")).about
     assert (about.size, about.batch, about.text.default_prompt) == ((72, 64), 1, "ink")
 
@@ -98,8 +99,9 @@ def test_the_help_lists_every_source(command):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"--to": "tensorrt"}, "--to tensorrt: expected onnx"),
-        ({"--dtype": "int8"}, "--dtype int8: expected fp16 or fp32"),
+        ({"--to": "onnx,openvino"}, "'openvino' is not known; expected some of onnx, torch, tensorrt-rtx, tensorrt"),
+        ({"--gpu": "sm89"}, "--gpu sm89: nothing is built for a card"),
+        ({"--dtype": "int8"}, "--dtype int8: expected fp16, bf16 or fp32"),
         ({"--lora": "none.safetensors:0.5"}, "none.safetensors is no file"),
         ({"--size": "70x64"}, "multiples of 8"),
         ({"--steps": "9"}, "--steps"),
@@ -113,6 +115,18 @@ def test_a_checkpoint_asked_for_wrongly_is_one_line(command, checkpoint, tmp_pat
     code, _, err = command("export", checkpoint, *(part for option in options.items() for part in option))
     assert code == 2 and says in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_loras_are_kept_live_where_that_is_asked_for(command, checkpoint, tmp_path):
+    options = ("--size", "64x64", "--steps", "1", "-o", tmp_path / "out", "--lora-live")
+    code, _, err = command("export", checkpoint, *options)
+    assert code == 2 and "give --lora FILE.safetensors too" in err and not (tmp_path / "out").exists()
+    halves = {"down": torch.randn(3, 4, 3, 3), "up": torch.randn(32, 3, 1, 1)}
+    save_file({f"lora_unet_conv_in.lora_{half}.weight": halves[half] for half in halves}, tmp_path / "ink.safetensors")
+    code, out, err = command("export", checkpoint, *options, "--lora", f"{tmp_path / 'ink.safetensors'}:0.5")
+    assert (code, err) == (0, "") and "ink.safetensors: live as 'ink' in 1 layers, at 0.5 unless told otherwise" in out
+    (lora,) = load_bundle(str(tmp_path / "out")).about.loras
+    assert (lora.name, lora.default, lora.text) == ("ink", 0.5, False)
 
 
 def test_a_check_that_fails_is_not_zero(command, checkpoint, tmp_path, monkeypatch):

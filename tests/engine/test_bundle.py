@@ -152,6 +152,7 @@ def test_a_bundle_that_does_not_fit_leaves_nothing(tmp_path):
 
 
 TOKENS = {"tokenizer": "tokenizer.json", "length": 77, "start": 0, "end": 1, "pad": 1}
+LORA = {"name": "ink", "default": 0.8, "text": True}
 TEXT_FILES = {**FILES, "text.onnx": b"t" * 100, "tokenizer.json": b"{}"}
 TEXT_ABOUT = {
     **{key: value for key, value in ABOUT.items() if key not in ("styles", "default_style")},
@@ -162,6 +163,14 @@ TEXT_ABOUT = {
     "text": {"inputs": {"tokens": TOKENS}, "default_prompt": "ink"},
     "networks": {**ABOUT["networks"], "text": "text.onnx"},
 }
+
+
+def test_live_loras_are_read_and_need_text(tmp_path, folder):
+    write_bundle(tmp_path / "live", TEXT_FILES, **{**TEXT_ABOUT, "loras": [LORA]})
+    (lora,) = load_bundle(str(tmp_path / "live")).about.loras
+    assert (lora.name, lora.default, lora.text) == ("ink", 0.8, True)
+    with pytest.raises(BundleError, match="loras are of a bundle with text"):
+        load_bundle(edited(folder, loras=[LORA]))
 
 
 def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
@@ -178,6 +187,9 @@ def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
         styled.network("text")
 
 
+SPACED = {"top": 6.0, "floor": 0.0, "spacing": "trailing"}
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [
@@ -186,6 +198,11 @@ def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
         ({"networks": ABOUT["networks"]}, "belong together"),
         ({"default_style": "ink"}, "of a bundle with styles"),
         ({"text": {"inputs": {}}}, "text.inputs"),
+        ({"loras": [LORA, LORA]}, "loras: ink is there twice"),
+        ({"loras": [{**LORA, "name": "a.b"}]}, "loras.0.name"),
+        ({"loras": [{**LORA, "default": 4.5}]}, "loras.0.default"),
+        ({"loras": [{**LORA, "scale": 1.0}]}, "loras.0.scale: Extra inputs"),
+        ({"loras": [{**LORA, "name": f"ink{n}"} for n in range(17)]}, "loras: Tuple should have at most 16"),
         ({"text": {"inputs": {"tokens_3": TOKENS}}}, "text.inputs"),
         ({"text": {"inputs": {"tokens": {**TOKENS, "tokenizer": "other.json"}}}}, "other.json has no sha256"),
         ({"text": {"inputs": {"tokens": {**TOKENS, "length": 1}}}}, "length"),
@@ -193,6 +210,14 @@ def test_a_bundle_prompted_by_text_is_loaded(tmp_path, folder):
         ({"batch": 0}, "batch"),
         ({"size": [512]}, "size"),
         ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "odd"}}, "spacing"),
+        ({"steps": {"top": 999.0, "floor": 0.0, "end": "noisy"}}, "steps.end"),
+        ({"steps": SPACED, "levels": {**ABOUT["levels"], "train_timesteps": 7}}, "levels.train_timesteps must be 8"),
+        ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "leading", "offset": 125}}, "steps.offset must be less"),
+        (
+            {"steps": {"top": 999.0, "floor": 0.0, "spacing": "lcm", "original_steps": 7}},
+            "original_steps must be from 8",
+        ),
+        ({"steps": {"top": 999.0, "floor": 0.0, "spacing": "lcm", "original_steps": 1001}}, "original_steps must"),
     ],
 )
 def test_a_description_of_text_that_does_not_fit_is_refused(tmp_path, changes, says):

@@ -29,10 +29,10 @@ def test_each_published_configuration_is_its_family(name):
     [
         ("sd15", "ddim", "epsilon", ("leading", 1)),
         ("sd21", "ddim", "v", ("leading", 1)),
-        ("sd-turbo", "turbo", "epsilon", ("trailing", 0)),
+        ("sd-turbo", "euler", "epsilon", ("trailing", 0)),
         ("sdxl", "euler", "epsilon", ("leading", 1)),
-        ("sdxl-turbo", "turbo", "epsilon", ("trailing", 0)),
-        ("lcm", "lcm", "epsilon", ("trailing", 0)),
+        ("sdxl-turbo", "euler_ancestral", "epsilon", ("trailing", 0)),
+        ("lcm", "lcm", "epsilon", ("lcm", 0)),
     ],
 )
 def test_each_family_has_its_solver(name, solver, prediction, spacing):
@@ -45,8 +45,8 @@ def test_each_family_has_its_solver(name, solver, prediction, spacing):
 def test_trailing_euler_is_turbo_only_where_there_is_a_turbo():
     trailing = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
     assert (family("sd15", scheduler=trailing).name, family("sd15", scheduler=trailing).solver) == ("sd15", "euler")
-    assert family("sdxl", scheduler=trailing).solver == "turbo"
-    assert family("sd21", scheduler=trailing).solver == "euler"  # it predicts v
+    assert family("sdxl", scheduler=trailing).name == "sdxl-turbo"
+    assert family("sd21", scheduler=trailing).name == "sd21"  # it predicts v
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ def test_another_family_is_refused_by_name_with_those_that_work(name, index, une
         ({"trained_betas": [0.1]}, "trained_betas"),
         ({"timestep_spacing": "random"}, "timestep_spacing 'random'"),
         ({"rescale_betas_zero_snr": True}, "says nothing of x0"),
+        ({"clip_sample": True}, "clip_sample"),
+        ({"thresholding": True}, "thresholding"),
     ],
 )
 def test_a_setting_without_a_counterpart_is_refused(scheduler, says):
@@ -95,7 +97,8 @@ def test_a_level_without_signal_is_not_sampled_in_sigma_space():
 def test_a_solver_that_is_asked_for_takes_the_place_of_the_familys_own():
     """As an LCM LoRA on SD 1.5 needs."""
     found = sampler("sd15", solver="lcm")
-    assert found.solver["name"] == "lcm" and found.steps["spacing"] == "trailing"
+    assert found.solver["name"] == "lcm" and found.steps["spacing"] == "lcm"
+    assert sampler("sd-turbo", solver="turbo").steps["spacing"] == "trailing"
 
 
 @pytest.mark.parametrize("scheduler, spacing", [("EulerDiscreteScheduler", "linspace"), ("DDIMScheduler", "leading")])
@@ -105,3 +108,25 @@ def test_a_scheduler_that_names_no_spacing_has_its_own_default(scheduler, spacin
     import diffusers
 
     assert getattr(diffusers, scheduler)().config.timestep_spacing == spacing  # the reference
+
+
+@pytest.mark.parametrize(
+    "name, scheduler, end",
+    [
+        ("sd15", {}, "lowest"),
+        ("sd15", {"set_alpha_to_one": True}, "clean"),
+        ("sd21", {"_class_name": "DPMSolverMultistepScheduler", "set_alpha_to_one": True}, "clean"),
+        ("sdxl", {}, "clean"),
+        ("sdxl", {"final_sigmas_type": "sigma_min"}, "lowest"),
+        ("sdxl-turbo", {"final_sigmas_type": "sigma_min"}, "clean"),  # its scheduler has no such setting
+    ],
+)
+def test_the_last_step_ends_where_the_scheduler_ends(name, scheduler, end):
+    assert sampler(name, **scheduler).steps["end"] == end
+
+
+def test_a_consistency_model_tells_how_it_was_distilled():
+    assert sampler("lcm").steps == {
+        "top": 999.0, "floor": 0.0, "spacing": "lcm", "offset": 0, "original_steps": 50
+    }  # fmt: skip
+    assert sampler("lcm", original_inference_steps=100).steps["original_steps"] == 100

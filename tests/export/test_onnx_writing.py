@@ -6,7 +6,7 @@ import torch
 from onnx import helper
 from torch import nn
 
-from warpfuse.export.onnx_writing import ExportError, accept, load_weights, trace, write_onnx
+from warpfuse.export.onnx_writing import ExportError, accept, load_weights, reference, trace, write_onnx
 
 X = {"x": torch.linspace(-1, 1, 24).reshape(1, 2, 3, 4)}
 
@@ -34,7 +34,8 @@ def wanted():
 
 
 def test_a_sound_file_is_accepted(tmp_path):
-    accept(written(tmp_path / "a.onnx"), X, wanted(), 1e-6)
+    found = accept(written(tmp_path / "a.onnx"), X, wanted(), 1e-6)
+    assert found.agrees and (found.network, found.target) == ("a", "onnx")
 
 
 def drop_nodes(model):
@@ -85,11 +86,12 @@ class Moody(nn.Module):
 def test_what_is_not_accepted_leaves_nothing_and_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"before")
+    moody = Moody()
     with pytest.raises(ExportError, match="is off by"):
-        write_onnx(path, Moody(), X, ["y"], tolerance=1e-6)
+        write_onnx(path, moody, X, reference(moody, X, ["y"]), tolerance=1e-6)
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx"] and path.read_bytes() == b"before"
-    write_onnx(path, Affine(), X, ["y", "z"], tolerance=1e-6)
-    accept(path, X, wanted(), 1e-6)
+    write_onnx(path, Affine(), X, wanted(), tolerance=1e-6)
+    assert accept(path, X, wanted(), 1e-6).worst <= 1e-6
 
 
 class Evil:

@@ -56,6 +56,16 @@ def test_what_is_wrong_is_said_in_one_line(raw, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["full", "initialize"])
+def test_a_negative_prompt_needs_a_guidance_that_asks_for_it(mode):
+    guided = {"predict": {"guidance": mode, "guidance_scale": 5}}
+    assert validate({"negative": "blurry", "stages": guided}).negative == "blurry"
+    for unused in ({}, {"guidance": "self", "guidance_scale": 5}, {"guidance": mode}):
+        with pytest.raises(ConfigError, match=r"negative: guidance .* --set stages\.predict\.guidance=full") as caught:
+            validate({"negative": "blurry", "stages": {"predict": unused}})
+        assert "\n" not in str(caught.value)
+
+
 def test_set_reaches_any_key():
     raw = {"stages": {"fuse": {"entry": 0}}}
     set_key(raw, "stages.fuse.weight=0.7")

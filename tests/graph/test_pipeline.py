@@ -37,6 +37,17 @@ def test_a_blend_of_styles_is_the_mean_of_their_pictures(exact_bundle, pictures)
         assert np.abs(pipeline.push(pictures[0]) - expected).max() <= 1
 
 
+def test_guidance_pulls_away_from_the_negative_prompt_from_the_next_push_on(exact_bundle, pictures):
+    """x0 = negative + g (prompt - negative); the prompt is the picture, its opposite 255 - picture."""
+    keys = {"bundle": exact_bundle, "size": SIZE, "fusion": 0, "stages": {"predict": {"guidance": "full"}}}
+    keys["stages"]["predict"]["guidance_scale"] = 0.75
+    with warpfuse.Pipeline(prompt="same", negative="negative", **keys) as pipeline:
+        expected = 255 - pictures[0] + 0.75 * (2.0 * pictures[0] - 255)
+        assert np.abs(pipeline.push(pictures[0]) - expected).max() <= 1
+        pipeline.update(negative="")  # and the zero style is black here
+        assert np.abs(pipeline.push(pictures[1]) - 0.75 * pictures[1]).max() <= 1
+
+
 @pytest.mark.parametrize("reference", ["picture", "latent", "output"])
 @pytest.mark.parametrize("weight", [0.3, 0.8])
 def test_fusion_is_the_recursion_it_claims_to_be(exact_bundle, pictures, weight, reference):

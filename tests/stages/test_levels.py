@@ -10,7 +10,6 @@ from warpfuse.stages.levels import (
     karras_levels,
     level_at,
     levels,
-    spaced_timesteps,
     steps_for,
     timestep_at,
     variance_exploding,
@@ -131,14 +130,9 @@ def test_karras_levels_are_evenly_spaced_in_the_seventh_root():
     assert all(level.alpha == 1 and level_at(levels(), level.timestep) for level in found)
     (only,) = karras_levels(levels(), 1)
     assert only.timestep == 999
-
-
-def test_spacings_are_the_published_ones():
-    assert spaced_timesteps("leading", 4, offset=1) == (751, 501, 251, 1)
-    assert spaced_timesteps("trailing", 4) == (999, 749, 499, 249)
-    assert spaced_timesteps("trailing", 1) == spaced_timesteps("linspace", 1) == (999,)
-    assert spaced_timesteps("trailing", 3) == (999, 666, 332)
-    assert spaced_timesteps("linspace", 4) == pytest.approx((999, 666, 333, 0))
+    assert karras_levels(levels(), 2, 999, 100, of=5) == found[-2:]
+    for bottom in range(100):
+        assert karras_levels(levels(), 4, 999, bottom)[-1].sigma >= variance_exploding(levels()[bottom]).sigma
 
 
 def test_zero_terminal_leaves_the_first_level_and_empties_the_last():
@@ -152,13 +146,7 @@ def test_zero_terminal_leaves_the_first_level_and_empties_the_last():
         level_at(after, 998.5)
 
 
-def test_spacing_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="leading, trailing, linspace"):
-        spaced_timesteps("even", 4)
-    with pytest.raises(ValueError, match="steps"):
-        spaced_timesteps("leading", 0)
-    with pytest.raises(ValueError, match="offset"):
-        spaced_timesteps("leading", 1000, offset=1)
-    for steps, top, bottom, rho in ((0, 999, 0, 7), (2, 100, 200, 7), (2, 999, 0, 0)):
+def test_karras_levels_out_of_range_are_refused():
+    for figures in ((0, 999, 0, 7), (2, 100, 200, 7), (2, 999, 0, 0), (4, 999, 0, 7, 3)):
         with pytest.raises(ValueError, match="karras_levels"):
-            karras_levels(levels(), steps, top, bottom, rho)
+            karras_levels(levels(), *figures)

@@ -17,6 +17,7 @@ from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
 from warpfuse.stages.sampling import Level
 from warpfuse.stages.solvers import SolverError, open_solver
+from warpfuse.stages.spacing import Spacing
 
 SHAPE = (1, 4, 8, 8)
 UNLOCKED = AnchorSettings(entry=False)
@@ -62,6 +63,21 @@ def test_the_unet_runs_once_a_step_at_falling_levels(steps):
     alphas = [fed["level"][0, 0].item() for fed in unet.fed]
     assert len(alphas) == steps and alphas == sorted(alphas)
     assert all(torch.allclose((fed["level"] ** 2).sum(), torch.tensor(1.0)) for fed in unet.fed)
+
+
+def test_nothing_is_fused_after_the_last_call_though_its_level_has_noise():
+    """Fusion between steps ends with the steps: what is shown is fused once, at the exit."""
+    table, shown = levels(), {}
+    spacing = Spacing("leading", offset=1)
+    to_lowest = replace(SAMPLING, solver=open_solver("ddim"), spacing=spacing, end=table[0])
+    for between in ("off", "reference"):
+        fuse = FuseSettings(weight=0.9, entry=0, between=between)
+        reference = Frame(Stamp(0, 0), {"latent": torch.ones(SHAPE), "trust": torch.ones(1, 1, 8, 8)})
+        for steps in (1, 2):
+            predict = made(Watching(torch.zeros(SHAPE)), to_lowest, steps=steps, fuse=fuse)
+            shown[between, steps] = predict(frame(), reference)["latent"]
+    assert torch.equal(shown["off", 1], shown["reference", 1])
+    assert not torch.equal(shown["off", 2], shown["reference", 2]), "the control: there it is between two"
 
 
 def test_the_start_is_the_noised_source_and_the_noise_never_changes():

@@ -19,23 +19,25 @@ from warpfuse.stages.program import PredictSettings, Sampling, program
 from warpfuse.stages.pull import PullLatents
 from warpfuse.stages.rows import enter
 from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.spacing import Spacing
 from warpfuse.stages.stream_batch import StreamBatch
 
 FRAMES = 9
 TABLE = levels()
 BETWEEN = ["off", "reference", "latent"]
-SOLVERS = ["ddim", "euler", "euler_ancestral", "heun", "lcm", "turbo", "rectified_flow"]
+SOLVERS = ["ddim", "euler", "euler_ancestral", "heun", "lcm", "turbo", "rectified_flow", "ddim to the lowest"]
 
 
 def sampling(name="lcm"):
-    solver = open_solver(name)
+    solver = open_solver(name.partition(" ")[0])
     level_of = {
         "vp": partial(level_at, TABLE),
         "ve": lambda t: variance_exploding(level_at(TABLE, t)),
         "flow": flow_level,
     }[solver.space]
     prediction = "flow" if solver.space == "flow" else "sample"
-    return Sampling(prediction, solver, level_of, 900.0, 100.0, strength_scales_style=True)
+    found = Sampling(prediction, solver, level_of, 900.0, 100.0, strength_scales_style=True)
+    return found if name == solver.name else replace(found, spacing=Spacing("leading", offset=1), end=TABLE[0])
 
 
 def settings(**changes):

@@ -7,6 +7,7 @@ in float64 where it lets itself be told (alphas_cumprod), and ours are rounded t
 
 import importlib
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -17,12 +18,13 @@ from warpfuse.stages.levels import (
     karras_levels,
     level_at,
     levels,
-    spaced_timesteps,
     variance_exploding,
     zero_terminal,
 )
+from warpfuse.stages.program import Sampling
 from warpfuse.stages.sampling import CLEAN
 from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.spacing import Spacing
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e '.[test]'")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, under NumPy 2
@@ -71,16 +73,21 @@ def reference(name, schedule, prediction="epsilon", **config):
     return found
 
 
-def their_end(scheduler, steps, x, noises, monkeypatch, sigmas=None, **options):
-    """(end, timesteps told) of the reference's own loop, its random numbers replaced by `noises`."""
+def their_end(scheduler, own_steps, x, noises, monkeypatch, sigmas=None, steps=None, **options):
+    """(end, timesteps told) of the reference's own loop, its random numbers replaced by `noises`.
+
+    steps  only the last so many of its own, as where there is a picture to start from
+    """
     module, draws = importlib.import_module(type(scheduler).__module__), iter(noises)
     if hasattr(module, "randn_tensor"):
         monkeypatch.setattr(module, "randn_tensor", lambda *args, **kwargs: next(draws))
-    scheduler.set_timesteps(**({"sigmas": sigmas} if sigmas else {"num_inference_steps": steps}))
+    scheduler.set_timesteps(**({"sigmas": sigmas} if sigmas else {"num_inference_steps": own_steps}))
     if hasattr(scheduler, "sigmas"):
         scheduler.sigmas = scheduler.sigmas.double()  # their differences, too, would be rounded
-    net = Net()
-    for t in scheduler.timesteps:
+    net, skipped = Net(), 0 if steps is None else (own_steps - steps) * scheduler.order
+    if skipped and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    for t in scheduler.timesteps[skipped:]:
         fed = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
         x = scheduler.step(net(fed, t), t, x, return_dict=False, **options)[0]
     return x, net.told
@@ -110,7 +117,7 @@ def start(level):
 def test_ddim(schedule, prediction, eta, monkeypatch):
     table = levels(schedule, *BETAS[schedule])
     for steps in STEPS:
-        way = [level_at(table, t) for t in spaced_timesteps("leading", steps, offset=1)]
+        way = [level_at(table, t) for t in Spacing("leading", offset=1).timesteps(steps)]
         x, noises = start(way[0])
         scheduler = reference(
             "DDIMScheduler", schedule, prediction, clip_sample=False, steps_offset=1, set_alpha_to_one=False
@@ -124,7 +131,7 @@ def test_ddim(schedule, prediction, eta, monkeypatch):
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 8])  # where T / steps is whole: else its steps do not meet
 def test_ddim_from_pure_noise(prediction, steps, monkeypatch):
     table = zero_terminal(levels())
-    way = [level_at(table, t) for t in spaced_timesteps("trailing", steps)]
+    way = [level_at(table, t) for t in Spacing("trailing").timesteps(steps)]
     x, noises = start(way[0])
     scheduler = reference(
         "DDIMScheduler",
@@ -138,7 +145,7 @@ def test_ddim_from_pure_noise(prediction, steps, monkeypatch):
 
 
 def sigma_way(table, spacing, steps, karras):
-    timesteps = spaced_timesteps(spacing, steps)
+    timesteps = Spacing(spacing).timesteps(steps)
     if karras:
         return karras_levels(table, steps, timesteps[0], timesteps[-1])
     return [variance_exploding(level_at(table, t)) for t in timesteps]
@@ -172,8 +179,6 @@ SIGMA_SPACE = [
 def test_sigma_space(schedule, spacing, name, theirs, prediction, karras, monkeypatch):
     table = levels(schedule, *BETAS[schedule])
     for steps in STEPS:
-        if spacing == "linspace" and steps == 1:
-            continue  # the reference's single step is at timestep 0, where there is no noise
         way = sigma_way(table, spacing, steps, karras)
         x, noises = start(way[0])
         config = {"use_karras_sigmas": True} if karras else {}
@@ -210,11 +215,43 @@ def test_rectified_flow(shift, monkeypatch):
 
 
 def test_turbo_is_one_euler_step_from_the_top(monkeypatch):
-    (level,) = (level_at(levels(), t) for t in spaced_timesteps("trailing", 1))
+    (level,) = (level_at(levels(), t) for t in Spacing("trailing").timesteps(1))
     x, noises = start(level)
     scheduler = reference("EulerDiscreteScheduler", "scaled_linear", timestep_spacing="trailing")
     theirs = their_end(scheduler, 1, x / level.alpha, noises, monkeypatch)
     agree(our_end(open_solver("turbo"), [level], x, noises, "epsilon"), theirs)
+
+
+SPACED = [("ddim", "DDIMScheduler", False)]
+SPACED += [(name, theirs, karras) for name, theirs, prediction, karras in SIGMA_SPACE if prediction == "v"]
+PARTS = [(steps, own_steps) for steps in range(1, 5) for own_steps in (1, 2, 4, 5, 8, 10, 20) if steps <= own_steps]
+
+
+@pytest.mark.parametrize("name, theirs, karras", SPACED)
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_part_of_the_way(spacing, name, theirs, karras, monkeypatch):
+    """At strength K / N a frame's K calls are the last of a pipeline's N steps: levels, timesteps and result."""
+    if (name, spacing) == ("ddim", "linspace"):
+        pytest.skip("the reference steps by T // N, which does not meet its timesteps there")
+    rule = Spacing(spacing, offset=int(spacing == "leading"))
+    table, solver = levels(), open_solver(name)
+    config = {"use_karras_sigmas": True} if karras else {"clip_sample": False} if name == "ddim" else {}
+    level_of = partial(level_at, table) if name == "ddim" else lambda t: variance_exploding(level_at(table, t))
+    sampling = Sampling("v", solver, level_of, 999.0, 0.0, False, table if karras else None, rule)
+    for steps, own_steps in PARTS:
+        scheduler = reference(
+            theirs, "scaled_linear", "v", timestep_spacing=spacing, steps_offset=rule.offset, **config
+        )
+        way = list(sampling.levels(steps / own_steps, steps))
+        if name != "ddim":
+            scheduler.set_timesteps(own_steps)
+            sigmas = scheduler.sigmas[:-1].unique_consecutive().double()[-steps:].tolist()
+            # between whole timesteps they interpolate sigma, we its logarithm
+            assert [level.sigma for level in way] == pytest.approx(sigmas, rel=1e-4 if spacing == "linspace" else CLOSE)
+            way = [replace(level, sigma=sigma) for level, sigma in zip(way, sigmas, strict=True)]
+        x, noises = start(way[0])
+        found = their_end(scheduler, own_steps, x, noises, monkeypatch, steps=steps)
+        agree(our_end(solver, way, x, noises, "v"), found)
 
 
 def test_control_another_solver_does_not_agree(monkeypatch):

@@ -1,0 +1,89 @@
+"""The cameras of this machine and what each gives, as `warpfuse doctor --cameras` shows them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from warpfuse.stages.sources import v4l2
+from warpfuse.stages.sources.camera import Wish, choose
+from warpfuse.stages.sources.v4l2 import Device, Mode
+from warpfuse.stages.sources.v4l2_capture import CODECS
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A device that gives pictures, its modes, and the one taken when none is asked for. problem: why it gives none."""
+
+    device: Device
+    modes: tuple[Mode, ...]
+    usual: Mode | None
+    problem: str = ""
+
+
+def cameras() -> list[Camera]:
+    """Every camera; another program may be using it meanwhile. Never raises."""
+    return [_examined(device) for device in v4l2.devices() if device.captures]
+
+
+def to_dict(found: list[Camera]) -> list[dict[str, Any]]:
+    """Plain types: `url` is what `--source` takes for a mode."""
+    return [
+        {
+            "path": str(camera.device.path),
+            "card": camera.device.card,
+            "bus": camera.device.bus,
+            "driver": camera.device.driver,
+            "usual": _url(camera.device.path, camera.usual) if camera.usual is not None else None,
+            "modes": [_url(camera.device.path, mode) for mode in camera.modes],
+            "problem": camera.problem or None,
+        }
+        for camera in found
+    ]
+
+
+def table(found: list[Camera]) -> RenderableType:
+    """Under each camera its modes by format and size with their rates; the usual one is marked."""
+    if not found:
+        return Text("no camera: plug one in, or try --source pattern:", "yellow")
+    parts: list[RenderableType] = []
+    for camera in found:
+        device = camera.device
+        parts.append(Text.assemble((f"{device.path}  {device.card}", "bold"), f"  {device.driver}, {device.bus}"))
+        grid = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        for (form, width, height), rates in _by_size(camera.modes).items():
+            usual = camera.usual is not None and (form, width, height) == (
+                camera.usual.format,
+                camera.usual.width,
+                camera.usual.height,
+            )
+            unknown = "" if form in CODECS else "cannot be decoded here"
+            grid.add_row(form.lower(), f"{width}x{height}", ", ".join(rates), "usual" if usual else unknown)
+        parts.append(grid)
+        if camera.problem:
+            parts.append(Text(f"  {camera.problem}", "red"))
+        if camera.usual is not None:
+            parts.append(Text(f"  warpfuse run --source {_url(device.path, camera.usual)} ...\n", "cyan"))
+    return Group(*parts)
+
+
+def _examined(device: Device) -> Camera:
+    try:
+        modes = tuple(v4l2.modes(device.path))
+        return Camera(device, modes, choose(Wish(device.path), list(modes)))
+    except Exception as error:  # noqa: BLE001  (a doctor that falls ill tells why and goes on)
+        return Camera(device, (), None, " ".join(str(error).split()))
+
+
+def _by_size(modes: tuple[Mode, ...]) -> dict[tuple[str, int, int], list[str]]:
+    sizes: dict[tuple[str, int, int], list[str]] = {}
+    for mode in modes:
+        sizes.setdefault((mode.format, mode.width, mode.height), []).append(f"{float(mode.fps):g}")
+    return sizes
+
+
+def _url(path: Path, mode: Mode) -> str:
+    return f"{path},{mode}"

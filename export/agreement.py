@@ -1,0 +1,47 @@
+"""How far what was written is from torch in float32, and the table that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A network on one target: the largest and the mean difference over its outputs, and what is allowed of each."""
+
+    network: str
+    target: str
+    worst: float
+    mean: float
+    allowed: float
+    allowed_mean: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both are within what is allowed; not a number is neither."""
+        return self.worst <= self.allowed and self.mean <= self.allowed_mean
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple[float, float]:
+    """(largest, mean) absolute difference over all outputs. found: name -> array or tensor on the CPU."""
+    gaps = [
+        np.abs(np.asarray(found[name], dtype=np.float64) - tensor.double().numpy()).ravel()
+        for name, tensor in wanted.items()
+    ]
+    every = np.concatenate(gaps)
+    return float(every.max()), float(every.mean())
+
+
+def table(rows: Sequence[Agreement]) -> list[str]:
+    """One line a network and target under a heading, columns aligned."""
+    cells = [["network", "target", "max error", "mean", "allowed", "mean", ""]]
+    for row in rows:
+        figures = [f"{value:.3g}" for value in (row.worst, row.mean, row.allowed, row.allowed_mean)]
+        cells.append([row.network, row.target, *figures, "agrees" if row.agrees else "OVER THE TOLERANCE"])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]

@@ -1,0 +1,181 @@
+"""LoRAs kept as branches beside the layers they change, their scales an input of the network:
+
+    y = W x + up (scale * (down x))
+
+The scale is applied between the halves, where a row has few numbers, and is each row's own: the rows of a stream batch
+belong to different frames, and a change of settings concerns some of them. LoRAs of one layer share a branch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from warpfuse.engine.bundle_file import LORA_SCALE_LIMIT, LiveLora
+
+from ..onnx_writing import ExportError
+from .checkpoint import Checkpoint
+from .lora import Change, Lora, read_lora
+
+MOST = 16  # LoRAs of a bundle
+
+
+class Scales:
+    """What the branches of a network are told: the scales of the pass under way, [rows, LoRAs]."""
+
+    def __init__(self) -> None:
+        self._columns: dict[tuple[int, ...], Tensor] = {}
+        self._given: Tensor | None = None
+
+    def give(self, scales: Tensor) -> None:
+        """Begin a pass."""
+        self._given, self._columns = scales, {}
+
+    def of(self, columns: tuple[int, ...]) -> Tensor:
+        """[rows, len(columns)]: one scale for each rank of a branch. Branches of the same LoRAs share the tensor."""
+        assert self._given is not None, "a network with live LoRAs is called through LiveNetwork"
+        if columns not in self._columns:
+            self._columns[columns] = self._given[:, list(columns)]
+        return self._columns[columns]
+
+
+class Branch(nn.Module):
+    """Every live LoRA of one layer: x [rows, ...] -> what they add to the layer's output."""
+
+    down: Tensor
+    up: Tensor
+
+    def __init__(self, layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Scales) -> None:
+        super().__init__()
+        halves = [_balanced(change) for _, change in parts]
+        self.register_buffer("down", torch.cat([down for down, _ in halves]))
+        up = torch.cat([up for _, up in halves], dim=1)
+        self._conv: dict[str, Any] | None = None
+        if isinstance(layer, nn.Conv2d):
+            self._conv = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+            up = up[:, :, None, None]
+        self.register_buffer("up", up.contiguous())
+        self._scales = scales
+        self._columns = tuple(column for column, change in parts for _ in range(change.down.shape[0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Down, scale, up."""
+        scale = self._scales.of(self._columns)
+        if self._conv is not None:
+            inner = functional.conv2d(x, self.down, **self._conv)
+            return functional.conv2d(inner * scale[:, :, None, None], self.up)
+        middle = [1] * (x.dim() - 2)
+        inner = functional.linear(x, self.down)
+        return functional.linear(inner * scale.view(scale.shape[0], *middle, scale.shape[1]), self.up)
+
+
+class LiveNetwork(nn.Module):
+    """A network whose last input is `lora_scale` [rows, LoRAs]; the others go on to the one inside."""
+
+    def __init__(self, network: nn.Module, scales: Scales) -> None:
+        super().__init__()
+        self.network = network
+        self._scales = scales
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """One pass at these scales."""
+        self._scales.give(inputs[-1])
+        return self.network(*inputs[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLoras:
+    """The live LoRAs of a checkpoint, and what tells the branches in its UNet and its text encoders their scales.
+
+    unet, text  None where no LoRA changes it: the network has no such input then
+    """
+
+    about: tuple[LiveLora, ...] = ()
+    unet: Scales | None = None
+    text: Scales | None = None
+
+    def typical(self, rows: int) -> Tensor:
+        """[rows, LoRAs]: from the defaults down, another scale in every row; 1 in the place of a default of 0."""
+        full = torch.tensor([[lora.default or 1.0 for lora in self.about]])
+        return full * torch.linspace(1, 0, rows + 1)[:rows, None]
+
+
+def attach_loras(
+    checkpoint: Checkpoint, loras: Sequence[Lora], say: Callable[[str], None] = lambda line: None
+) -> LiveLoras:
+    """Put branches beside the layers of `checkpoint` that the LoRAs change. Its weights stay as they are.
+
+    say  is told of every LoRA
+
+    Raises ExportError: as `live_names` and `read_lora`, and then nothing is changed.
+    """
+    names = live_names(loras)
+    parts: dict[nn.Module, list[tuple[int, Change]]] = {}
+    of_text: set[nn.Module] = set()
+    about = []
+    for column, (name, lora) in enumerate(zip(names, loras, strict=True)):
+        changes = read_lora(checkpoint, lora)
+        for change in changes:
+            parts.setdefault(change.layer, []).append((column, change))
+        of_text.update(change.layer for change in changes if change.text)
+        about.append(LiveLora(name=name, default=lora.scale, text=any(change.text for change in changes)))
+        say(f"{lora.path.name}: live as {name!r} in {len(changes)} layers, at {lora.scale:g} unless told otherwise")
+    unet, text = Scales(), Scales()
+    for layer, changes_of_layer in parts.items():
+        add_branch(layer, changes_of_layer, text if layer in of_text else unet)
+    return LiveLoras(tuple(about), unet if parts.keys() - of_text else None, text if of_text else None)
+
+
+def add_branch(layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Scales) -> None:
+    """Make a layer give what it gives and its branch beside it; once a layer.
+
+    parts  (column of the scales, what its LoRA changes), one for each LoRA of the layer
+
+    A hook and not a module in its place: the layer stays the one that others hold and look at.
+    """
+    branch = Branch(layer, parts, scales)
+    layer.add_module("lora", branch)
+    layer.register_forward_hook(lambda _, args, output: output + branch(args[0]))
+
+
+def live_names(loras: Sequence[Lora]) -> list[str]:
+    """The name of each: that of its file, "-" for what a key cannot have.
+
+    Raises ExportError: none, too many, doubled names, no name, or a scale out of range.
+    """
+    if not loras:
+        raise ExportError("--lora-live keeps LoRAs live, and there is none: give --lora FILE.safetensors too")
+    if len(loras) > MOST:
+        raise ExportError(f"--lora-live: {len(loras)} LoRAs, expected {MOST} at most. Export without it to merge them")
+    names: dict[str, Lora] = {}
+    for lora in loras:
+        name = re.sub(r"[^A-Za-z0-9_]+", "-", lora.path.stem).strip("-_")[:64]
+        if not name:
+            raise ExportError(f"--lora {lora.path.name}: a live LoRA is called as its file is. Rename it, as in ink")
+        if name in names:
+            raise ExportError(
+                f"--lora {names[name].path} and {lora.path} would both be called {name!r}. Rename one of the files"
+            )
+        if not abs(lora.scale) <= LORA_SCALE_LIMIT:
+            limit = f"{LORA_SCALE_LIMIT:g}"
+            raise ExportError(f"--lora {lora.path.name}:{lora.scale:g}: expected a scale from -{limit} to {limit}")
+        names[name] = lora
+    return list(names)
+
+
+def _balanced(change: Change) -> tuple[Tensor, Tensor]:
+    """(down, up) with the same product, to the bit, fit for half precision.
+
+    Files have all of a LoRA's size in one of its halves, or 128 times too much of it for alpha to take away again: what
+    comes out of `down` then overflows or is lost. Here each of its rows has a norm near 1 at the largest scale, as the
+    rows of the layer's own weight have.
+    """
+    norm = change.down.flatten(1).norm(dim=1) * LORA_SCALE_LIMIT
+    power = torch.where(norm > 0, torch.exp2(torch.round(torch.log2(norm))), 1.0)
+    return change.down / power.view(-1, *[1] * (change.down.dim() - 1)), change.up * power

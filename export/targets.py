@@ -1,0 +1,102 @@
+"""What is written beside the ONNX files: which backends, and for which cards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from warpfuse.engine.errors import BackendMissing, BadInput
+from warpfuse.engine.tensorrt_module import (
+    TENSORRT,
+    TENSORRT_RTX,
+    Flavour,
+    capabilities,
+    capability,
+    missing,
+    not_installed,
+)
+
+TARGETS = ("onnx", "torch", "tensorrt-rtx", "tensorrt")
+CARDS = {
+    "sm75": "RTX 20",
+    "sm80": "A100",
+    "sm86": "RTX 30",
+    "sm89": "RTX 40",
+    "sm120": "RTX 50",
+    "sm121": "DGX Spark",
+}
+"""Compute capability -> the cards that have it, by the name they are sold under."""
+
+FIRST_WITH_BFLOAT = 80  # Turing multiplies no bfloat16
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is written: names of `TARGETS`, "onnx" always among them, and the compute capabilities of the RTX plans."""
+
+    names: tuple[str, ...] = ("onnx",)
+    gpus: tuple[str, ...] = ()
+
+    def plans(self) -> list[tuple[Flavour, str]]:
+        """(flavour, gpu of its key) of every plan of a network."""
+        found = [(TENSORRT_RTX, gpu) for gpu in self.gpus]
+        if TENSORRT.backend in self.names:
+            found.append((TENSORRT, f"{torch.cuda.get_device_name('cuda:0')} {capability('cuda:0')}"))
+        return found
+
+
+ONNX_ALONE = Targets()
+
+
+def parse_targets(to: str, gpu: str | None, dtype: str = "fp16") -> Targets:
+    """The targets of `--to onnx,torch` and `--gpu sm89,sm120`, all of which this machine can write.
+
+    Raises BadInput: an unknown or doubled name, a card that cannot be built for. BackendMissing: not installed, or to
+    be run on the machine with the card.
+    """
+    names = _listed("--to", to, TARGETS, f"expected some of {', '.join(TARGETS)}")
+    gpus: tuple[str, ...] = ()
+    if TENSORRT_RTX.backend in names:
+        reason = not_installed(TENSORRT_RTX)
+        if reason is not None:
+            raise BackendMissing(f"--to tensorrt-rtx: {reason}")
+        gpus = _gpus(gpu)
+        old = [name for name in gpus if int(name[2:]) < FIRST_WITH_BFLOAT]
+        if dtype == "bf16" and old:
+            raise BadInput(f"--gpu {old[0]}: {CARDS[old[0]]} has no bfloat16. Give --dtype fp16")
+    elif gpu is not None:
+        raise BadInput(f"--gpu {gpu}: nothing is built for a card. Add --to tensorrt-rtx, or leave --gpu out")
+    if TENSORRT.backend in names:
+        reason = not_installed(TENSORRT) or missing(TENSORRT, "cuda:0")
+        if reason is not None:
+            raise BackendMissing(
+                f"--to tensorrt builds on the card itself, run it on the machine with the card: {reason}"
+            )
+    return Targets(tuple(name for name in TARGETS if name in names or name == "onnx"), gpus)
+
+
+def _gpus(asked: str | None) -> tuple[str, ...]:
+    known = capabilities(TENSORRT_RTX)
+    listed = ", ".join(f"{name} ({CARDS[name]})" if name in CARDS else name for name in known)
+    if asked is not None:
+        return tuple(_listed("--gpu", asked, known, f"tensorrt-rtx builds for {listed}"))
+    if not torch.cuda.is_available():
+        raise BadInput(f"--to tensorrt-rtx: this machine has no card, say with --gpu which it is for: {listed}")
+    card = capability("cuda:0")
+    if card not in known:
+        name = torch.cuda.get_device_name("cuda:0")
+        raise BadInput(
+            f"--to tensorrt-rtx: {name} is {card}, tensorrt-rtx builds for {listed}. Give --gpu, or --to tensorrt"
+        )
+    return (card,)
+
+
+def _listed(flag: str, text: str, known: tuple[str, ...] | list[str], expected: str) -> list[str]:
+    names = [part.strip() for part in text.split(",")]
+    for number, name in enumerate(names):
+        if name not in known:
+            raise BadInput(f"{flag} {text}: {name!r} is not known; {expected}")
+        if name in names[:number]:
+            raise BadInput(f"{flag} {text}: {name!r} is there twice; {expected}")
+    return names

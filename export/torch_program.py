@@ -1,0 +1,136 @@
+"""A network as a `.pt2` for the torch backend: named inputs, a dict of outputs, weights and compute of a type."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from warpfuse.engine.backends.torch import TorchEngine
+
+ALWAYS_SINGLE = ("timestep", "time_ids")  # sines of them are taken, which half precision blurs
+_META = ("stack_trace", "nn_module_stack", "source_fn_stack")
+_PRODUCTS = (
+    "convolution",
+    "conv2d",
+    "linear",
+    "matmul",
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "scaled_dot_product_attention",
+)
+
+
+def write_program(
+    path: Path, network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], *,
+    stored: torch.dtype = torch.float32, compute: torch.dtype = torch.float32,
+) -> None:  # fmt: skip
+    """Export at the static shapes of `inputs` by torch.export. Inputs and outputs are as `network` has them.
+
+    stored   type of the weights in the file;  compute: they and the inputs are cast to it. Norms, softmax and the
+             sums of products are in single precision inside torch's kernels, whatever the type
+
+    `network` is not changed; its weights are had twice meanwhile, once in `stored`.
+    """
+    names = _used(network, inputs)
+    with torch.no_grad():
+        module = _Program(network, names, inputs, outputs, stored, compute)
+        program = torch.export.export(module, (), dict(inputs), strict=False)
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            program.graph.erase_node(node)  # of casts; they tie the program to the device it was traced on
+            continue
+        for key in _META:
+            node.meta.pop(key, None)  # paths of the machine it was traced on
+    torch.export.save(program, path)
+
+
+def _weights(network: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*network.named_parameters(), *network.named_buffers()]
+
+
+def _used(network: nn.Module, inputs: Mapping[str, Tensor]) -> list[str]:
+    """Names of the weights something is computed from: an encoder brings those of its decoder along, for nothing."""
+    with torch.no_grad(), _Touched() as touched:
+        network(*inputs.values())
+    return [name for name, value in _weights(network) if id(value) in touched.seen]
+
+
+class _Touched(TorchFunctionMode):
+    """Which tensors torch's functions are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.update(id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def run_program(path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the torch backend gives for `inputs` on this CPU. Raises EngineError: it does not open it."""
+    with _WideProducts():  # type: ignore[no-untyped-call]
+        engine = TorchEngine(path, "cpu", torch.get_num_threads(), None, False)
+        try:
+            return {name: tensor.clone() for name, tensor in engine(inputs).items()}
+        finally:
+            engine.close()
+
+
+class _Program(nn.Module):
+    """`network` on weights of its own type, by name."""
+
+    def __init__(
+        self, network: nn.Module, names: Sequence[str], inputs: Mapping[str, Tensor], outputs: Sequence[str],
+        stored: torch.dtype, compute: torch.dtype,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._network = (network,)  # in a tuple: a submodule's weights would be written too, in single precision
+        self._outputs, self._compute = tuple(outputs), compute
+        self._names = tuple(names)
+        weights = dict(_weights(network))
+        for number, name in enumerate(names):
+            value = weights[name]
+            kept = value.detach().to(stored) if value.is_floating_point() else value
+            self.register_buffer(f"weight_{number}", kept)
+        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in inputs]
+        self._signature = inspect.Signature(parameters)
+
+        def forward(*args: Tensor, **kwargs: Tensor) -> dict[str, Tensor]:
+            return self._run(self._signature.bind(*args, **kwargs).arguments)
+
+        forward.__signature__ = self._signature  # type: ignore[attr-defined]  # torch.export names the inputs by it
+        self.forward = forward
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights = {name: self._cast(getattr(self, f"weight_{n}")) for n, name in enumerate(self._names)}
+        fed = tuple(tensor if name in ALWAYS_SINGLE else self._cast(tensor) for name, tensor in inputs.items())
+        results = functional_call(self._network[0], weights, fed)
+        results = (results,) if isinstance(results, Tensor) else results
+        return {name: result.float() for name, result in zip(self._outputs, results, strict=True)}
+
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self._compute) if value.is_floating_point() else value
+
+
+class _WideProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Products of float16 in single precision, rounded after: what a card does, and what CPUs take minutes for."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        half = any(isinstance(value, Tensor) and value.dtype == torch.float16 for value in args)
+        if not half or name not in _PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        wide = [value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in args]
+        return func(*wide, **(kwargs or {})).half()

@@ -1,0 +1,41 @@
+"""Live LoRAs: the scales that settings ask for, as the networks of a bundle take them."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from warpfuse.engine.bundle_file import LORA_INPUT, LORA_SCALE_LIMIT, LiveLora
+from warpfuse.engine.contract import TensorSpec
+from warpfuse.engine.errors import BundleError
+from warpfuse.stages.errors import LoraError
+
+
+def lora_scales(asked: Mapping[str, float], known: Sequence[LiveLora]) -> tuple[float, ...]:
+    """A scale for each of `known`, in their order: the one asked for, else its default.
+
+    Raises LoraError: a name that is not known, no live LoRAs at all, a scale out of range.
+    """
+    names = [lora.name for lora in known]
+    for name, scale in asked.items():
+        if not known:
+            raise LoraError(
+                f"loras: {name!r} is asked for, but this bundle has no live LoRAs. Export it again: "
+                "warpfuse export SOURCE --lora FILE --lora-live ..."
+            )
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            raise LoraError(f"no live LoRA called {name!r}{hint} This bundle has: {', '.join(names)}")
+        if not abs(scale) <= LORA_SCALE_LIMIT:
+            limit = f"{LORA_SCALE_LIMIT:g}"
+            raise LoraError(f"loras.{name}: expected a scale from -{limit} to {limit}, got {scale:g}")
+    return tuple(float(asked.get(lora.name, lora.default)) for lora in known)
+
+
+def check_input(network: str, inputs: Sequence[TensorSpec], loras: Sequence[LiveLora]) -> None:
+    """Nothing if a network takes as many live LoRAs as its bundle lists, or none. Raises BundleError."""
+    spec = next((spec for spec in inputs if spec.name == LORA_INPUT), None)
+    if spec is not None and (len(spec.shape) != 2 or spec.shape[1] != len(loras)):
+        raise BundleError(
+            f"{network}: '{LORA_INPUT}' is [{', '.join(str(n or '?') for n in spec.shape)}], the bundle lists "
+            f"{len(loras)} live LoRAs, expected [rows, {len(loras)}]. Export the bundle again"
+        )

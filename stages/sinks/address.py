@@ -1,0 +1,83 @@
+"""Where a stream is published and how: `rtsp://host/path#kbps=4000,gop=1`."""
+
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from warpfuse.engine.redact import redact
+from warpfuse.stages.errors import SinkError
+
+CODECS = ("auto", "libx264", "h264_nvenc")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast")
+_EXAMPLE = "rtsp://127.0.0.1:8554/live#kbps=4000,gop=1"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What follows the `#` of a stream's URL; it never leaves this program.
+
+    kbps      bit rate, kilobits a second; 0: a tenth of a bit for each pixel
+    gop       seconds from one key frame to the next: the longest a viewer who joins has to wait
+    codec     auto takes h264_nvenc where it can be opened, else libx264; one by name is used or it is an error
+    preset    x264's speed
+    stall     seconds a peer may take nothing before the connection counts as lost
+    patience  seconds until the first connection must stand; later ones are tried for ever
+    """
+
+    kbps: int = 0
+    gop: float = 1.0
+    codec: str = "auto"
+    preset: str = "superfast"
+    stall: float = 3.0
+    patience: float = 15.0
+
+
+_RANGES = {"kbps": (0, 200_000), "gop": (0.1, 10.0), "stall": (0.5, 60.0), "patience": (1.0, 86_400.0)}
+_CHOICES = {"codec": CODECS, "preset": PRESETS}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The URL the peer is given, without the settings, and the settings."""
+
+    url: str
+    settings: StreamSettings
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Raises SinkError for a URL without a host and for settings that are not understood."""
+        url, _, text = url.partition("#")
+        try:
+            parts = urlsplit(url)
+            host, _port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host:
+            raise SinkError(f"{redact(url)}: no host in it. Write, for example, {_EXAMPLE}.")
+        settings = StreamSettings()
+        for part in filter(None, text.split(",")):
+            settings = _with(settings, redact(url), part)
+        return cls(url, settings)
+
+
+def _with(settings: StreamSettings, name: str, part: str) -> StreamSettings:
+    key, _, value = part.partition("=")
+    known = [field.name for field in fields(StreamSettings)]
+    if key not in known:
+        near = get_close_matches(key, known, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known are {', '.join(known)}."
+        raise SinkError(f"{name}: '{key}' is not understood. {hint} Write, for example, {_EXAMPLE}.")
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise SinkError(f"{name}: {key} is one of {', '.join(_CHOICES[key])}, not '{value}'.")
+        choice: dict[str, Any] = {key: value}
+        return replace(settings, **choice)
+    least, most = _RANGES[key]
+    try:
+        number = type(getattr(settings, key))(value)
+    except ValueError:
+        raise SinkError(f"{name}: {key} is a number, not '{value}'.") from None
+    if not least <= number <= most:
+        raise SinkError(f"{name}: {key} is {value}; it must be from {least:g} to {most:g}.")
+    return replace(settings, **{key: number})

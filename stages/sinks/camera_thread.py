@@ -1,0 +1,115 @@
+"""A camera that is never frozen and never gone: a thread of its own sends pictures at a constant rate."""
+
+import threading
+import time
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from warpfuse.stages.errors import SinkLost
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.cadence import Cadence, OnFault, choose
+from warpfuse.stages.sinks.mailbox import Mailbox, Picture
+from warpfuse.stages.sinks.playback import Playback
+from warpfuse.stages.stage import VideoInfo
+
+_BLACK = 16  # not 0: some programs take a wholly black picture for a covered camera
+
+
+class Output(Protocol):
+    """A device that shows pictures."""
+
+    def send(self, rgb: npt.NDArray[np.uint8]) -> Any:
+        """Show uint8 RGB [h, w, 3]. Raises OSError when the device is gone."""
+
+    def close(self) -> Any:
+        """Give it back."""
+
+
+class CameraThread:
+    """The sink of a camera. From its opening to its closing the camera shows something at every tick: a dark picture
+    first, then the newest, then whatever `on_fault` says. `write` never waits for the device.
+
+    raw_wanted  hand every picture of the source to `write_raw` as well: a fault is bridged by it
+    sent, repeated, skipped  ticks: shown, shown without a new picture, left out because the machine was late
+    """
+
+    def __init__(
+        self, name: str, output: Output, info: VideoInfo, size: tuple[int, int], fps: Fraction, on_fault: OnFault
+    ) -> None:
+        self._name, self._output, self._fps, self._on_fault = name, output, fps, on_fault
+        self.raw_wanted = on_fault == "passthrough"
+        self.sent = self.repeated = self.skipped = self.bridged = 0
+        self._playback = Playback(info)
+        self._styled = Mailbox(size)
+        self._raw = Mailbox(size) if self.raw_wanted else None
+        self._closing = threading.Event()
+        self._error: OSError | None = None
+        self._dark = np.full((size[1], size[0], 3), _BLACK, np.uint8)
+        self._thread = threading.Thread(target=self._run, name="wf:camera", daemon=True)
+        self._thread.start()
+
+    @property
+    def notes(self) -> list[str]:
+        """What became of the frames, in one line."""
+        bridged = f", {self.bridged} by the source's picture" if self.bridged else ""
+        return [
+            f"{self._name}: {self.sent} pictures at {float(self._fps):g} fps, {self.repeated} repeated{bridged}, "
+            f"{self._styled.dropped} frames not shown, {self.skipped} ticks late"
+        ]
+
+    def write(self, frame: RawFrame) -> None:
+        """Show this from the next tick on. Raises SinkLost when the device is gone."""
+        due_ns = self._playback.due(frame)
+        if self._error is not None:
+            raise SinkLost(f"{self._name}: the camera is gone ({self._error.strerror}). Was its module unloaded?")
+        self._styled.put(frame.rgb, due_ns)
+
+    def write_raw(self, frame: RawFrame) -> None:
+        """Take a picture of the source, of the same size; shown while styled ones fail to come."""
+        if self._raw is not None:
+            self._raw.put(frame.rgb, 0)
+
+    def close(self, complete: bool) -> None:
+        """Let go of the camera. A second call does nothing."""
+        self._playback.close()
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._show()
+        except OSError as error:
+            self._error = error
+        finally:
+            self._output.close()
+
+    def _show(self) -> None:
+        period_ns = round(10**9 / self._fps)
+        cadence = Cadence(self._fps, time.monotonic_ns())
+        styled: Picture | None = None
+        raw: Picture | None = None
+        styled_ns = raw_ns = None
+        while True:
+            left_ns = cadence.next(time.monotonic_ns()) - time.monotonic_ns()
+            if self._closing.wait(max(0.0, left_ns / 1e9)):
+                return
+            now = time.monotonic_ns()
+            fresh = self._styled.take()
+            if fresh is not None:
+                styled, styled_ns = fresh, now
+            newest_raw = self._raw.take() if self._raw is not None else None
+            if newest_raw is not None:
+                raw, raw_ns = newest_raw, now
+            shown = choose(self._on_fault, period_ns, now, styled_ns, raw_ns)
+            if shown == "raw":
+                assert raw is not None
+                self._output.send(raw.rgb)
+                self.bridged += 1
+            else:
+                self._output.send(self._dark if styled is None else styled.rgb)
+                self.repeated += fresh is None
+            self.sent += 1
+            self.skipped = cadence.skipped

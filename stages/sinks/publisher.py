@@ -1,0 +1,136 @@
+"""The thread that keeps a stream published: connect, send the newest picture, lose the connection, connect again."""
+
+import logging
+import random
+import threading
+import time
+from fractions import Fraction
+from typing import Literal
+
+from warpfuse.engine.redact import redact
+from warpfuse.stages.sinks.address import Address
+from warpfuse.stages.sinks.backoff import Backoff
+from warpfuse.stages.sinks.live_encoder import LiveEncoder
+from warpfuse.stages.sinks.mailbox import Mailbox
+from warpfuse.stages.sinks.relay import Gone, Relay
+
+State = Literal["CONNECTING", "LIVE", "RECONNECTING", "LOST", "CLOSED"]
+
+_CONNECT_S = 10.0
+_TAKE_S = 0.2
+_FIRST_PAUSE_S = 2.0  # until it first stands somebody sits before it and waits
+_log = logging.getLogger(__name__)
+
+
+class Publisher(threading.Thread):
+    """Publishes what is put into a mailbox until the mailbox is closed. Whatever the peer does, only it waits.
+
+    state       CONNECTING until the first connection stands; RECONNECTING after one was lost; LOST for good
+    sent        pictures the peer's connection took
+    reconnects  connections made after the first
+    lost        one line for the user, once `state` is LOST
+    """
+
+    def __init__(self, address: Address, mailbox: Mailbox, size: tuple[int, int], fps: Fraction) -> None:
+        super().__init__(name="wf:publish", daemon=True)
+        self._address, self._mailbox, self._size, self._fps = address, mailbox, size, fps
+        self._name = redact(address.url)
+        self._backoff = Backoff(random.random)
+        self._leaving = threading.Event()
+        self._changed = threading.Condition()
+        self.state: State = "CONNECTING"
+        self.sent = self.connections = 0
+        self.lost: str | None = None
+
+    @property
+    def reconnects(self) -> int:
+        """Connections made after the first."""
+        return max(0, self.connections - 1)
+
+    def wait_for(self, *states: State, timeout: float) -> bool:
+        """Whether `state` became one of these within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.state in states, timeout)
+
+    def leave(self) -> None:
+        """End without finishing; the mailbox has to be closed too."""
+        self._leaving.set()
+
+    def run(self) -> None:
+        """The thread."""
+        begun = time.monotonic()
+        try:
+            while not self._mailbox.closed:
+                attempt = time.monotonic()
+                why = self._connection()
+                if why is None:
+                    break
+                now = time.monotonic()
+                held = now - attempt if self.state == "LIVE" else 0.0
+                late = not self.connections and now - begun > self._address.settings.patience
+                if why.final or late:
+                    verb = "refused" if why.final else f"no connection within {self._address.settings.patience:g} s"
+                    self._lose(f"{verb}: {why}")
+                    return
+                self._to("RECONNECTING" if self.connections else "CONNECTING", str(why))
+                pause = self._backoff.lost(held)
+                self._leaving.wait(pause if self.connections else min(pause, _FIRST_PAUSE_S))
+            self._to("CLOSED")
+        except Exception as error:  # noqa: BLE001  (the thread's end; the next write tells it)
+            self._lose(f"{type(error).__name__}: {error}")
+
+    def _connection(self) -> Gone | None:
+        """One connection from its making to its end; None if it was we who ended it."""
+        self._mailbox.discard()
+        relay = Relay(self._address)
+        complete = False
+        try:
+            picture = None
+            while picture is None:
+                picture = self._mailbox.take(_TAKE_S)
+                if picture is None and self._mailbox.closed:
+                    return None
+            encoder = LiveEncoder(relay, self._size, self._fps, self._address.settings)
+            start_ns = picture.due_ns
+            encoder.write(picture.rgb, 0, key=True)
+            self._wait_for(relay)
+            self.connections += 1
+            self.sent += 1
+            self._to("LIVE")
+            key = True  # what was sent while nobody listened is old; whoever has joined by now starts here
+            while not self._leaving.is_set():
+                picture = self._mailbox.take(_TAKE_S)
+                if picture is not None:
+                    encoder.write(picture.rgb, picture.due_ns - start_ns, key)
+                    self.sent += 1
+                    key = False
+                elif self._mailbox.closed:
+                    encoder.close()
+                    complete = True
+                    return None
+                relay.listen()
+        except Gone as gone:
+            return gone
+        finally:
+            relay.close(complete)
+        return None
+
+    def _wait_for(self, relay: Relay) -> None:
+        deadline = time.monotonic() + _CONNECT_S
+        while not relay.live:
+            if self._leaving.is_set():
+                raise Gone("closed while it was connecting")
+            if time.monotonic() > deadline:
+                raise Gone(f"the peer did not answer within {_CONNECT_S:g} s")
+            relay.listen(_TAKE_S)
+
+    def _lose(self, why: str) -> None:
+        self.lost = f"{self._name}: {why}"
+        self._to("LOST", why)
+
+    def _to(self, state: State, why: str = "") -> None:
+        if state != self.state:
+            with self._changed:
+                self.state = state
+                self._changed.notify_all()
+            _log.info("%s: %s%s", self._name, state, f" ({why})" if why else "")

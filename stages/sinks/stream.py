@@ -1,0 +1,76 @@
+"""A stream published at a server or listener: `rtsp://`, `rtmp://` or `srt://`, H.264 without delay."""
+
+from warpfuse.engine.redact import redact
+from warpfuse.stages.errors import SinkError, SinkLost
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.address import Address
+from warpfuse.stages.sinks.bt709 import require_even
+from warpfuse.stages.sinks.live_encoder import codec_for
+from warpfuse.stages.sinks.mailbox import Mailbox
+from warpfuse.stages.sinks.playback import Playback
+from warpfuse.stages.sinks.publisher import Publisher
+from warpfuse.stages.sinks.relay import program_for
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps", "srt")
+
+_FINISH_S = 5.0
+
+
+def check(url: str, source: str | None = None) -> None:
+    """Raise SinkError for an address or setting that is not understood, a missing encoder or program, the source."""
+    address = Address.parse(url)
+    if source is not None and source.partition("#")[0] == address.url:
+        raise SinkError(f"{redact(url)} is the source as well: publish under another path.")
+    program_for(address.url)
+    codec_for(address.settings.codec)
+
+
+def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "StreamSink":
+    """Begin to publish; the connection is made behind the caller's back. Raises SinkError, also for odd sizes."""
+    check(url)
+    require_even(redact(url), size)
+    return StreamSink(Address.parse(url), info, size)
+
+
+class StreamSink:
+    """Publishes a stream. `write` never waits for the peer: while there is none, frames are dropped and counted.
+
+    A file is played in real time. Sound is not sent.
+    """
+
+    def __init__(self, address: Address, info: VideoInfo, size: tuple[int, int]) -> None:
+        self._name = redact(address.url)
+        self._encoder = codec_for(address.settings.codec)
+        self._playback = Playback(info)
+        self._mailbox = Mailbox(size)
+        self.publisher = Publisher(address, self._mailbox, size, info.fps)
+        self.publisher.start()
+
+    @property
+    def notes(self) -> list[str]:
+        """What became of the frames, in one line."""
+        figures = f"{self.publisher.sent} frames sent by {self._encoder}, {self._mailbox.dropped} dropped"
+        return [f"{self._name}: {figures}, {self.publisher.reconnects} reconnects"]
+
+    def write(self, frame: RawFrame) -> None:
+        """Leave the frame for the publisher. Raises SinkLost when the peer refused for good."""
+        due_ns = self._playback.due(frame)
+        if self.publisher.lost is not None:
+            raise SinkLost(self.publisher.lost)
+        self._mailbox.put(frame.rgb, due_ns)
+
+    def close(self, complete: bool) -> None:
+        """Send what waits and say goodbye, for a few seconds at most. Raises SinkLost if nobody was ever reached."""
+        self._playback.close()
+        if not complete or self.publisher.state != "LIVE":
+            self.publisher.leave()
+        self._mailbox.close()
+        self.publisher.join(_FINISH_S)
+        if self.publisher.is_alive():
+            self.publisher.leave()
+            self.publisher.join(_FINISH_S)
+        if complete and self.publisher.lost is not None:
+            raise SinkLost(self.publisher.lost)
+        if complete and not self.publisher.connections and self._mailbox.received:
+            raise SinkLost(f"{self._name}: no connection was made, nothing was sent")

@@ -1,0 +1,160 @@
+"""The life of a live source's connection as a state machine without I/O: the time is an argument.
+
+             opened                  silence > stall
+CONNECTING ---------> LIVE -----------------------> STALLED
+    |                  ^  <-------- picture ----------'  |
+    | broken           | opened                          | broken (here or while LIVE)
+    '--------> RECONNECTING <----------------------------'
+                       '---> LOST   too many faults of a class in a row, or out of patience
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from warpfuse.stages.sources.faults import TRIES, Broken, Fault
+
+_S = 1_000_000_000
+_KEPT = 100  # changes nobody fetched: a connection that flutters for days must not fill the memory
+
+
+class State(Enum):
+    """Where a connection is. The value is how a user reads it."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALLED = "stalled"
+    RECONNECTING = "reconnecting"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection is waited for. Seconds.
+
+    first    to get a picture at all, before the run begins
+    stall    of silence, or three periods if that is longer, before the source counts as stalled
+    silence  of silence before the connection is given up and made anew
+    least, most   bounds of the pauses between tries: full jitter, doubling
+    healthy  after so long alive the pauses and the counts of faults start anew
+    total    without a picture before the source is lost for good
+    """
+
+    first: float = 8.0
+    stall: float = 1.0
+    silence: float = 5.0
+    least: float = 0.5
+    most: float = 30.0
+    healthy: float = 10.0
+    total: float = 1800.0
+
+
+class Connection:
+    """State, counts and deadlines of one connection. Times are monotonic nanoseconds; one thread at a time.
+
+    changes     the latest state changes, oldest first: (time, state, reason)
+    entered     how often each state was entered
+    reconnects  connections made after the first
+    tries       failures since there was a picture
+    attempt_ns  when to connect
+    stalled_ns  time without a picture in stalls that are over, beyond what is usual
+    """
+
+    def __init__(self, now_ns: int, patience: Patience, random: Callable[[], float]) -> None:
+        self.state = State.CONNECTING
+        self.reason = self.remedy = ""
+        self.fault: Fault | None = None
+        self.reconnects = 0
+        self.stalled_ns = 0
+        self.attempt_ns = now_ns
+        self.changes: deque[tuple[int, State, str]] = deque(maxlen=_KEPT)
+        self.entered: Counter[State] = Counter()
+        self.tries = 0
+        self._patience = patience
+        self._random = random
+        self._period_ns = 0
+        self._begun_ns = self._seen_ns = self._opened_ns = now_ns
+        self._pauses = 0
+        self._in_a_row: dict[Fault, int] = {}
+        self._had_picture = False
+
+    @property
+    def ever_live(self) -> bool:
+        """There was a picture."""
+        return self._had_picture
+
+    def opened(self, now_ns: int, period_ns: int) -> None:
+        """A connection was made and gave its first picture; one every `period_ns` is expected."""
+        self.reconnects += self._had_picture
+        self._had_picture = True
+        self._period_ns = period_ns
+        self._opened_ns = now_ns
+        self.picture(now_ns)
+
+    def picture(self, now_ns: int) -> None:
+        """A picture came."""
+        if self.state is not State.LIVE:
+            self.stalled_ns += self._silent_ns(now_ns) if self.state is not State.CONNECTING else 0
+            self._go(now_ns, State.LIVE, "")
+        self._seen_ns = now_ns
+        self.tries = 0
+        if now_ns - self._opened_ns >= self._patience.healthy * _S:
+            self._pauses = 0
+            self._in_a_row.clear()
+
+    def tick(self, now_ns: int) -> None:
+        """Time went by."""
+        if self.state is State.LIVE and now_ns >= self.stalls_ns:
+            self._go(now_ns, State.STALLED, f"no picture for {(now_ns - self._seen_ns) / _S:.1f} s")
+        if self.state in (State.CONNECTING, State.RECONNECTING) and now_ns >= self._gives_up_ns:
+            self._go(now_ns, State.LOST, self.reason or "no answer in time")
+
+    def broken(self, now_ns: int, why: Broken) -> None:
+        """The connection could not be made, or broke. `attempt_ns` says when to try again, unless the state is LOST."""
+        self.fault, self.reason, self.remedy = why.fault, str(why), why.remedy
+        self.tries += 1
+        self._in_a_row[why.fault] = count = self._in_a_row.get(why.fault, 0) + 1
+        if count >= TRIES.get(why.fault, count + 1):
+            self._go(now_ns, State.LOST, self.reason)
+            return
+        longest = min(self._patience.most, self._patience.least * 2 ** min(self._pauses, 20))
+        self._pauses += 1
+        # Full jitter: cameras that went down together must not come back in step. A tenth at least: no busy loop.
+        pause_s = longest * (0.1 + 0.9 * self._random())
+        self.attempt_ns = now_ns + round(pause_s * _S)
+        if self._had_picture and self.state is not State.RECONNECTING:
+            self._go(now_ns, State.RECONNECTING, self.reason)
+        self.tick(now_ns)
+
+    @property
+    def stalls_ns(self) -> int:
+        """When silence begins to count."""
+        return self._seen_ns + max(3 * self._period_ns, round(self._patience.stall * _S))
+
+    @property
+    def _gives_up_ns(self) -> int:
+        if self._had_picture:
+            return self._seen_ns + round(self._patience.total * _S)
+        return self._begun_ns + round(self._patience.first * _S)
+
+    def mute(self, now_ns: int) -> bool:
+        """So long silent that the connection is to be made anew."""
+        return self.state is State.STALLED and self._silent_ns(now_ns) >= self._patience.silence * _S
+
+    def stale_ns(self, now_ns: int) -> int:
+        """Time without a picture so far, beyond what is usual."""
+        return self.stalled_ns + (self._silent_ns(now_ns) if self._had_picture and self.state is not State.LIVE else 0)
+
+    def _silent_ns(self, now_ns: int) -> int:
+        return max(0, now_ns - self._seen_ns)
+
+    def lose(self, now_ns: int, why: Broken) -> None:
+        """It broke, and another try would not help."""
+        self.fault, self.remedy = why.fault, why.remedy
+        self._go(now_ns, State.LOST, str(why))
+
+    def _go(self, now_ns: int, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+        self.entered[state] += 1
+        self.changes.append((now_ns, state, reason))

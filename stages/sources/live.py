@@ -1,0 +1,145 @@
+"""A source that cannot wait: whoever reads gets the newest picture, or the last one again while nothing comes.
+
+Nothing queues up. Whoever reads more slowly than pictures come gets the newest each time; those between are counted as
+skipped. While nothing comes, the last picture is given again, marked stale, so that what hangs on the graph lives on.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from warpfuse.stages.errors import SourceError, SourceLost
+from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.sources.connection import Patience, State
+from warpfuse.stages.sources.display import Display
+from warpfuse.stages.sources.live_times import LiveTimes
+from warpfuse.stages.sources.receiver import Arrived, Receiver
+from warpfuse.stages.sources.session import Connect
+from warpfuse.stages.stage import VideoInfo
+
+_TIME_BASE = Fraction(1, 90_000)
+_HOLD_S = 0.2  # between two stale pictures: enough to keep a picture on the air, and little work
+_USUAL = Patience()
+
+
+class LiveSource:
+    """Frames of a connection that may break and come back. `read` and `close` belong to one thread, all else to any.
+
+    info  of the first connection; frames keep its size whatever comes later
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connect: Connect,
+        size: tuple[int, int] | None = None,
+        frames: int | None = None,
+        *,
+        patience: Patience = _USUAL,
+        clock: Callable[[], int] = time.monotonic_ns,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Connect, and wait for the first picture.
+
+        Raises SourceLost when none comes, SourceError when it cannot be shown at `size`."""
+        self._clock = clock
+        self._limit, self._count, self._held, self._epoch = frames, 0, 0, 0
+        self._last: npt.NDArray[np.uint8] | None = None
+        self._receiver = Receiver(url, connect, patience, clock, jitter)
+        try:
+            first = self._receiver.take(None)
+            if first is None:
+                raise self.lost or SourceLost(f"{self._receiver.shown}: it ended before its first picture.")
+            try:
+                self._display = Display(first.picture.frame, first.nature.pixel_aspect, size)
+            except SourceError as error:
+                raise SourceError(f"{self._receiver.shown}: {error}") from None
+        except BaseException:
+            self._receiver.close()
+            raise
+        self._first: Arrived | None = first
+        self._finite = first.nature.finite
+        self._times = LiveTimes(None) if self._finite else LiveTimes()
+        width, height = self._display.natural
+        self.info = VideoInfo(width, height, first.nature.rate, _TIME_BASE, frames, live=not self._finite)
+
+    def read(self) -> RawFrame | None:
+        """The newest frame nobody read yet, waited for; the last one again, stale, while nothing comes.
+
+        None at the end: of a clip, after `frames`, after `interrupt`, and when the source is `lost`."""
+        receiver = self._receiver
+        while self._count != self._limit:
+            if receiver.over and self._first is None:
+                receiver.check()
+                return None
+            state, quiet_ns = receiver.look()
+            timeout_s = quiet_ns / 1e9 if state is State.LIVE else max(_HOLD_S, float(1 / self.info.fps))
+            arrived, self._first = self._first or receiver.take(timeout_s), None
+            if arrived is not None:
+                return self._fresh(arrived)
+            if self._last is not None and receiver.look()[0] is not State.LIVE:
+                return self._stale()
+        return None
+
+    @property
+    def warning(self) -> str | None:
+        """Nothing that the states do not say already."""
+        return None
+
+    @property
+    def lost(self) -> SourceLost | None:
+        """Why the source is gone for good, once it is."""
+        return self._receiver.lost
+
+    def news(self) -> list[str]:
+        """One line for each change of the connection's state since the last call."""
+        return self._receiver.news()
+
+    def report(self) -> dict[str, Any]:
+        """Figures for the statistics: the connection's, and `held`, how many stale frames were given."""
+        return {**self._receiver.report(), "held": self._held}
+
+    def interrupt(self) -> None:
+        """End the stream: a `read` that waits returns None at once."""
+        self._receiver.interrupt()
+
+    def close(self) -> None:
+        """End the stream and the connection. A second call does nothing."""
+        self._receiver.close()
+
+    def _fresh(self, arrived: Arrived) -> RawFrame:
+        another = arrived.epoch != self._epoch
+        if another:
+            self._times.restart()
+            self._epoch = arrived.epoch
+        try:
+            self._last = self._display(arrived.picture.frame)
+        except SourceError as error:
+            raise SourceLost(f"{self._receiver.shown}: the picture changed: {error}") from None
+        pts_ns = self._times(arrived.picture.sent_ns, arrived.at_ns)
+        # A clip waits for its reader: when it was decoded says nothing about latency.
+        return self._numbered(pts_ns, 0 if self._finite else arrived.at_ns, discontinuity=another)
+
+    def _stale(self) -> RawFrame:
+        self._held += 1
+        now_ns = self._clock()
+        return self._numbered(self._times(None, now_ns), now_ns, stale=True)
+
+    def _numbered(self, pts_ns: int, arrived_ns: int, *, discontinuity: bool = False, stale: bool = False) -> RawFrame:
+        assert self._last is not None
+        stamp = Stamp(self._count, pts_ns, arrived_ns, discontinuity, stale)
+        self._count += 1
+        return RawFrame(stamp, self._last)
+
+
+def info_of(url: str, connect: Connect, patience: Patience = _USUAL) -> VideoInfo:
+    """Connect, look at the first picture, and leave again. Raises as `LiveSource` does."""
+    source = LiveSource(url, connect, patience=patience)
+    source.close()
+    return replace(source.info, frames=None)

@@ -1,0 +1,200 @@
+"""The side of a live source that drains: a thread that connects, takes every picture, and mends what breaks."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import av.error
+
+from warpfuse.engine.redact import redact
+from warpfuse.stages.errors import SourceLost
+from warpfuse.stages.sources.connection import Connection, Patience, State
+from warpfuse.stages.sources.faults import Broken, Fault, broken
+from warpfuse.stages.sources.live_times import Pace
+from warpfuse.stages.sources.newest import Newest
+from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
+
+_LEAVING_S = 1.0  # how long `close` waits for a thread that may sit in FFmpeg until its timeout
+_EXPECTED = (Broken, av.error.FFmpegError, OSError, EOFError)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A picture, when it came, the number of its connection, and what is known of that."""
+
+    picture: Picture
+    at_ns: int
+    epoch: int
+    nature: Nature
+
+
+class Receiver:
+    """Keeps the newest picture of a connection that may break. Thread-safe, but for `take`: one thread calls that.
+
+    url  what the source is called in texts; its secrets are taken out
+    """
+
+    def __init__(
+        self, url: str, connect: Connect, patience: Patience, clock: Callable[[], int], jitter: Callable[[], float]
+    ) -> None:
+        self.shown = redact(url)
+        self._connect, self._patience, self._clock = connect, patience, clock
+        self._lock = threading.Lock()  # over the connection's state: both sides look at it and drive it
+        self._connection = Connection(clock(), patience, jitter)
+        self._newest: Newest[Arrived] = Newest()
+        self._closing = threading.Event()
+        self._session: Session | None = None
+        self._crash: BaseException | None = None
+        self._told_live = False
+        self._thread = threading.Thread(target=self._run, name=f"wf:receive {self.shown}", daemon=True)
+        self._thread.start()
+
+    def take(self, timeout_s: float | None) -> Arrived | None:
+        """The newest picture nobody took yet, waited for. None after `timeout_s`, and at the end: see `over`.
+
+        Raises what the thread died of, if it did."""
+        arrived = self._newest.take(timeout_s)
+        if arrived is None:
+            self.check()
+        return arrived
+
+    def check(self) -> None:
+        """Raise what the thread died of, if it did: a fault of ours, not of the connection."""
+        if self._crash is not None:
+            raise self._crash
+
+    @property
+    def over(self) -> bool:
+        """No picture lies there, and none will come."""
+        return self._closing.is_set() or self._newest.over
+
+    @property
+    def skipped(self) -> int:
+        """Pictures that were replaced by newer ones before anybody took them."""
+        return self._newest.skipped
+
+    def look(self) -> tuple[State, int]:
+        """The state now, and how long, ns, it may stay without a picture (0 unless LIVE)."""
+        with self._lock:
+            now_ns = self._clock()
+            self._connection.tick(now_ns)
+            state, session = self._connection.state, self._session
+            if session is not None and self._connection.mute(now_ns):
+                session.interrupt()  # what has no timeout of its own is ended from here, and then connected anew
+            return state, max(0, self._connection.stalls_ns - now_ns) if state is State.LIVE else 0
+
+    @property
+    def lost(self) -> SourceLost | None:
+        """Why the source is gone for good, once it is."""
+        with self._lock:
+            connection = self._connection
+            if connection.state is not State.LOST:
+                return None
+            what = "the source is lost" if connection.ever_live else "the source cannot be reached"
+            return SourceLost(f"{self.shown}: {what}: {connection.reason}. {connection.remedy}".rstrip())
+
+    def news(self) -> list[str]:
+        """One line for each state change since the last call; not of LOST, which is raised."""
+        with self._lock:
+            changes = [*self._connection.changes]
+            self._connection.changes.clear()
+        lines = []
+        for _, state, reason in changes:
+            again = " again" if state is State.LIVE and self._told_live else ""
+            self._told_live |= state is State.LIVE
+            if state is not State.LOST:
+                lines.append(f"{self.shown}: {state.value}{again}" + (f" ({reason})" if reason else ""))
+        return lines
+
+    def report(self) -> dict[str, Any]:
+        """Figures for the statistics: plain types, no secrets."""
+        with self._lock:
+            connection = self._connection
+            return {
+                "state": connection.state.value,
+                "entered": {state.value: connection.entered[state] for state in State if connection.entered[state]},
+                "reconnects": connection.reconnects,
+                "skipped": self._newest.skipped,
+                "stale_ms": round(connection.stale_ns(self._clock()) / 1e6),
+                "last_fault": connection.fault.value if connection.fault is not None else None,
+            }
+
+    def interrupt(self) -> None:
+        """End: a `take` that waits returns None at once."""
+        self._closing.set()
+        self._newest.close()
+        session = self._session
+        if session is not None:
+            session.interrupt()
+
+    def close(self) -> None:
+        """End the connection. A thread that FFmpeg holds in a read leaves, and closes it, when that times out."""
+        self.interrupt()
+        self._thread.join(_LEAVING_S)
+
+    def _run(self) -> None:
+        epoch = 0
+        try:
+            while not self._pause() and not self._one_connection(epoch):
+                epoch += 1
+        except BaseException as error:  # noqa: BLE001  (raised where pictures are taken)
+            self._crash = error
+        finally:
+            self._newest.close()
+
+    def _pause(self) -> bool:
+        """Wait until the next try. True: there will be none."""
+        with self._lock:
+            now_ns = self._clock()
+            self._connection.tick(now_ns)
+            lost, wait_ns = self._connection.state is State.LOST, self._connection.attempt_ns - now_ns
+        return lost or self._closing.wait(max(0, wait_ns) / 1e9)
+
+    def _one_connection(self, epoch: int) -> bool:
+        """From connecting until it breaks. True: the clip is over, or nobody wants more."""
+        finite = False
+        try:
+            session = self._session = self._connect()
+            try:
+                finite = session.nature.finite
+                return self._receive(session, epoch)
+            finally:
+                self._session = None
+                session.close()
+        except _EXPECTED as error:
+            with self._lock:
+                if finite:  # another connection would begin it anew
+                    self._connection.lose(self._clock(), broken(error))
+                else:
+                    self._connection.broken(self._clock(), broken(error))
+        return False
+
+    def _receive(self, session: Session, epoch: int) -> bool:
+        nature, pace = session.nature, Pace()
+        seen_ns = self._clock()
+        seen = False
+        for picture in session.pictures():
+            if self._closing.is_set():
+                return True
+            if picture is None:
+                if self._clock() - seen_ns > self._patience.silence * 1e9:
+                    raise Broken(Fault.FOREIGN, "it sends, but no picture that can be decoded")
+                continue
+            if nature.bursts and self._closing.wait(max(0, pace.wait_ns(picture.sent_ns, self._clock())) / 1e9):
+                return True
+            seen_ns = self._clock()
+            with self._lock:
+                if seen:
+                    self._connection.picture(seen_ns)
+                else:
+                    self._connection.opened(seen_ns, round(1e9 / nature.rate))
+            seen = True
+            arrived = Arrived(picture, seen_ns, epoch, nature)
+            if not nature.finite:
+                self._newest.put(arrived)
+            elif not self._newest.put_waiting(arrived):
+                return True
+        if nature.finite and seen:
+            return True
+        raise Broken(Fault.ENDED, "the other side ended the stream")

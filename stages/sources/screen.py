@@ -1,0 +1,147 @@
+"""A screen as a source: `screen:`, `screen:2`, `screen:1280x720+100+50@30`, `screen:display=:1`."""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from threading import Event
+from typing import Any
+
+import mss
+import numpy as np
+from av.video.frame import VideoFrame
+from mss.exception import ScreenShotError
+
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.sources.connection import Patience
+from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.session import Nature, Picture
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("screen",)
+_AREA = re.compile(r"(?:(\d+)x(\d+)\+(\d+)\+(\d+))?(?:@([\d.]+(?:/\d+)?))?")
+_REMEDY = "Set DISPLAY, or write screen:display=:N."
+_EXAMPLE = "screen:2, screen:1280x720+100+50@30 (WIDTHxHEIGHT+LEFT+TOP@RATE) or screen:display=:1"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What of which screen.
+
+    screen   1 for the first, 0 for all of them as one
+    area     (left, top, width, height) px on that screen, None for all of it
+    fps      pictures a second
+    display  of X11, None for $DISPLAY
+    """
+
+    screen: int = 1
+    area: tuple[int, int, int, int] | None = None
+    fps: Fraction = Fraction(30)
+    display: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> "Region":
+        """Read `screen:[N][,WxH+X+Y][@FPS][,display=D]`. Raises SourceError."""
+        region = cls()
+        screen, area, fps, display = region.screen, region.area, region.fps, region.display
+        for part in filter(None, url.partition(":")[2].split(",")):
+            found = _AREA.fullmatch(part)
+            number, at, rate = part.partition("@")
+            if part.startswith("display="):
+                display = part.removeprefix("display=")
+            elif number.isdigit():
+                screen = int(number)
+                fps = _rate(url, rate) if at else fps
+            elif found is not None:
+                if found[1]:
+                    width, height, left, top = (int(found[k]) for k in range(1, 5))
+                    area = left, top, width, height
+                fps = _rate(url, found[5]) if found[5] else fps
+            else:
+                raise SourceError(f"{url}: '{part}' is not understood. Write {_EXAMPLE}.")
+        if area is not None and min(area[2:]) < 2:
+            raise SourceError(f"{url}: the area is {area[2]}x{area[3]}; the least is 2x2.")
+        return cls(screen, area, fps, display)
+
+
+def probe(url: str) -> VideoInfo:
+    """What the screen gives: takes one picture. Raises SourceError, SourceLost."""
+    region = Region.parse(url)
+    return info_of(url, lambda: ScreenSession(region))
+
+
+def open(
+    url: str,
+    size: tuple[int, int] | None,
+    frames: int | None,
+    patience: Patience = Patience(),  # noqa: B008  (frozen)
+) -> LiveSource:
+    """Open the screen. Raises SourceError for an address that is not understood, SourceLost when there is no screen."""
+    region = Region.parse(url)
+    return LiveSource(url, lambda: ScreenSession(region), size, frames, patience=patience)
+
+
+class ScreenSession:
+    """Pictures of a region at its rate, by absolute deadlines: a late one does not make the next ones late."""
+
+    def __init__(self, region: Region) -> None:
+        self.nature = Nature(region.fps)
+        self._ended = Event()
+        try:
+            options: dict[str, Any] = {"display": region.display} if region.display is not None else {}
+            self._mss: Any = mss.MSS(with_cursor=True, **options)
+        except (ScreenShotError, OSError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise Broken(Fault.UNABLE, f"there is no screen to take ({why})", _REMEDY) from None
+        try:
+            self._box = _box(region, self._mss.monitors)
+        except BaseException:
+            self._mss.close()
+            raise
+
+    def pictures(self) -> Iterator[Picture | None]:
+        """The screen as it is at each tick."""
+        start_ns, period_ns, tick = time.monotonic_ns(), round(1e9 / self.nature.rate), 0
+        while not self._ended.is_set():
+            now_ns = time.monotonic_ns()
+            try:
+                shot = self._mss.grab(self._box)
+            except ScreenShotError as error:
+                raise Broken(Fault.NETWORK, f"the screen cannot be read ({error})", "") from None
+            bgra = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
+            yield Picture(VideoFrame.from_ndarray(np.ascontiguousarray(bgra[..., :3]), format="bgr24"), now_ns)
+            tick = max(tick + 1, (time.monotonic_ns() - start_ns) // period_ns)  # ticks that were missed are left out
+            self._ended.wait(max(0, start_ns + tick * period_ns - time.monotonic_ns()) / 1e9)
+        raise Broken(Fault.ENDED, "the screen is no longer taken", "")
+
+    def interrupt(self) -> None:
+        """End `pictures`."""
+        self._ended.set()
+
+    def close(self) -> None:
+        """Leave the screen."""
+        self._mss.close()
+
+
+def _box(region: Region, screens: list[dict[str, int]]) -> dict[str, int]:
+    """Where to grab, in coordinates of all screens."""
+    if region.screen >= len(screens):
+        raise Broken(Fault.UNABLE, f"there is no screen {region.screen}: 1 to {len(screens) - 1}, or 0 for all", "")
+    screen = screens[region.screen]
+    left, top, width, height = region.area or (0, 0, screen["width"], screen["height"])
+    if left + width > screen["width"] or top + height > screen["height"]:
+        asked, whole = f"{width}x{height}+{left}+{top}", f"{screen['width']}x{screen['height']}"
+        raise Broken(Fault.UNABLE, f"the area {asked} is not all on the screen, which has {whole}", "")
+    return {"left": screen["left"] + left, "top": screen["top"] + top, "width": width, "height": height}
+
+
+def _rate(url: str, text: str) -> Fraction:
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if not 0 < fps <= 240:
+        raise SourceError(f"{url}: the rate is '{text}'; it must be above 0 and at most 240 frames a second.")
+    return fps

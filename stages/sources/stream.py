@@ -1,0 +1,136 @@
+"""Streams that FFmpeg's libraries receive themselves: RTSP, RTMP, and HTTP (HLS, MJPEG, MPEG-TS, a clip)."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import av.error
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from warpfuse.engine.redact import redact
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.sources.connection import Patience
+from warpfuse.stages.sources.container import exact, picture_stream
+from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
+
+_NET = "rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,rtmp,rtmps,rtmpt"  # no file: an answer may name others
+_OPTIONS: dict[str, dict[str, str]] = {
+    "rtsp": {"rtsp_transport": "tcp", "allowed_media_types": "video"},
+    "rtmp": {"rtmp_live": "live", "tcp_nodelay": "1"},
+    "http": {},
+}
+# FFmpeg's own timeouts, microseconds a read: PyAV's takes the interpreter's lock each time it looks at the clock, which
+# delays packets when Python is busy.
+_TIMEOUT = {"rtsp": "timeout", "rtmp": "rw_timeout", "http": "rw_timeout"}
+_TRANSPORTS = ("tcp", "udp")
+_NO_CLOCK = ("mpjpeg", "mjpeg", "image2")  # formats whose times FFmpeg makes up
+_BURSTS = ("hls", "dash")
+
+
+def probe(url: str) -> VideoInfo:
+    """What the stream is: connects and decodes one picture. Raises SourceLost, SourceError."""
+    return info_of(url, _connecting(url, Patience()))
+
+
+def open(
+    url: str,
+    size: tuple[int, int] | None,
+    frames: int | None,
+    patience: Patience = Patience(),  # noqa: B008  (frozen)
+) -> LiveSource:
+    """Connect to the stream. An RTSP address that ends in #udp is received over UDP. Raises SourceLost, SourceError."""
+    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience)
+
+
+def _connecting(url: str, patience: Patience) -> Connect:
+    address, _, transport = checked(url).partition("#")
+    scheme = address.partition(":")[0].lower().removesuffix("s")
+    options = {"protocol_whitelist": _NET, **_OPTIONS[scheme]}
+    if scheme == "rtsp" and transport:
+        if transport not in _TRANSPORTS:
+            raise SourceError(f"{redact(url)}: it ends in neither #tcp nor #udp. RTSP travels over one of them.")
+        options["rtsp_transport"] = transport
+    options[_TIMEOUT[scheme]] = str(round(patience.silence * 1e6))
+    return lambda: StreamSession(address, options, clips=scheme == "http")
+
+
+def checked(url: str) -> str:
+    """The address, if it names a host. Raises SourceError."""
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        named = False
+    if not named:
+        raise SourceError(f"{redact(url)}: an address needs a host, as in rtsp://192.168.1.20:554/stream1.")
+    return url
+
+
+class StreamSession:
+    """One connection of FFmpeg's libraries to one stream."""
+
+    def __init__(self, url: str, options: dict[str, str], format: str | None = None, *, clips: bool = False) -> None:
+        """Connect. With `clips` a stream of known length is one that ends. Raises what FFmpeg raises, or Broken."""
+        # Not FFmpeg's "nobuffer": it throws away what was read to tell what the stream is, and with it the first key
+        # picture. What is kept makes nothing late, for the reader catches up.
+        common = {"probesize": "1000000", "analyzeduration": "1000000"}
+        self._container = av.open(url, format=format, options={**common, **options})
+        try:
+            stream = picture_stream(self._container)
+            if stream is None:
+                raise Broken(Fault.FOREIGN, "it holds no video stream that can be decoded")
+            # Frame threads would hold back as many frames as there are threads: 103 ms instead of 36 were measured.
+            stream.thread_type = "SLICE"
+            stream.codec_context.thread_count = 2
+            self._stream = stream
+            made_up = self._container.format.name.startswith(_NO_CLOCK)
+            self._time_base = None if made_up else exact(stream.time_base)
+            self.nature = self._nature(stream, clips)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def pictures(self) -> Iterator[Picture | None]:
+        """Pictures in the order they are shown."""
+        for packet in self._container.demux(self._stream):
+            frames = self._decoded(packet)
+            for frame in frames:
+                yield Picture(frame, self._sent_ns(frame))
+            if not frames:
+                yield None
+
+    def interrupt(self) -> None:
+        """PyAV lets nobody end a read from outside; FFmpeg's timeout does."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._container.close()
+
+    def _decoded(self, packet: "Packet[Any]") -> list[VideoFrame]:
+        """Pictures of a packet; an empty packet, which comes at the end, gets those the decoder kept back."""
+        if not packet.size and not self.nature.finite:
+            return []
+        try:
+            return list(self._stream.decode(packet))
+        except av.error.InvalidDataError:  # a damaged picture: the next may be whole
+            return []
+
+    def _sent_ns(self, frame: VideoFrame) -> int | None:
+        if frame.pts is None or self._time_base is None:
+            return None
+        return round(frame.pts * self._time_base * 10**9)
+
+    def _nature(self, stream: VideoStream, clips: bool) -> Nature:
+        names = self._container.format.name.split(",")
+        clip = clips and bool(self._container.duration) and not set(names) & set(_NO_CLOCK)
+        rate = plausible_rate(stream.average_rate, stream.guessed_rate, stream.base_rate)
+        bursts = bool(set(names) & set(_BURSTS)) and not clip
+        return Nature(rate, exact(stream.sample_aspect_ratio), bursts, clip)

@@ -1,0 +1,147 @@
+"""Ask Video4Linux what cameras there are and what they give: the few ioctls of linux/videodev2.h for that."""
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+CAPTURE = 1  # V4L2_BUF_TYPE_VIDEO_CAPTURE
+_CAN_CAPTURE, _CAN_STREAM, _TELLS_DEVICE = 0x1, 0x04000000, 0x80000000
+_DISCRETE = 1
+_USUAL_SIZES = ((640, 480), (1280, 720), (1920, 1080))  # asked of a camera that takes any size within bounds
+_MOST = 64  # of whatever is listed: a driver that never says "no more" must not hang the list
+
+
+def ioctl_number(number: int, size: int, *, reads: bool, writes: bool) -> int:
+    """The request code of an ioctl of group 'V' whose argument has `size` bytes; reads, writes: for the caller."""
+    return (reads << 31) | (writes << 30) | (size << 16) | (ord("V") << 8) | number
+
+
+_QUERYCAP = ioctl_number(0, 104, reads=True, writes=False)
+_ENUM_FMT = ioctl_number(2, 64, reads=True, writes=True)
+_ENUM_FRAMESIZES = ioctl_number(74, 44, reads=True, writes=True)
+_ENUM_FRAMEINTERVALS = ioctl_number(75, 52, reads=True, writes=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A video device. card and bus tell it from others wherever it is plugged in again."""
+
+    path: Path
+    driver: str
+    card: str
+    bus: str
+    captures: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One format, size (px) and rate (frames a second) that a camera gives. format: four characters, as "YUYV"."""
+
+    format: str
+    width: int
+    height: int
+    fps: Fraction
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}@{float(self.fps):g},{self.format.lower()}"
+
+
+def devices(root: Path = Path("/sys/class/video4linux"), dev: Path = Path("/dev")) -> list[Device]:
+    """Every video device that can be asked, by number. Devices that are gone or not permitted are left out."""
+    found = []
+    for name in sorted((p.name for p in root.glob("video*")), key=lambda name: (len(name), name)):
+        try:
+            found.append(query(dev / name))
+        except OSError:
+            continue
+    return found
+
+
+def query(path: Path) -> Device:
+    """What the device says of itself. Raises OSError."""
+    with opened(path) as fd:
+        told = _ask(fd, _QUERYCAP, bytearray(104))
+    driver, card, bus, _, whole, own = struct.unpack_from("<16s32s32sIII", told)
+    able = own if whole & _TELLS_DEVICE else whole
+    captures = bool(able & _CAN_CAPTURE and able & _CAN_STREAM)
+    return Device(path, _text(driver), _text(card), _text(bus), captures)
+
+
+def modes(path: Path) -> list[Mode]:
+    """What the camera gives, in its own order. Raises OSError."""
+    with opened(path) as fd:
+        return [
+            Mode(name, *size, fps)
+            for name in _formats(fd)
+            for size in _sizes(fd, name)
+            for fps in _rates(fd, name, size)
+        ]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """The device's descriptor; asking does not disturb another program that uses the camera."""
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _formats(fd: int) -> Iterator[str]:
+    for told in _listed(fd, _ENUM_FMT, lambda index: struct.pack("<II56x", index, CAPTURE)):
+        yield told[44:48].decode("ascii", "replace")
+
+
+def _sizes(fd: int, form: str) -> Iterator[tuple[int, int]]:
+    code = form.encode("ascii", "replace")
+    for told in _listed(fd, _ENUM_FRAMESIZES, lambda index: struct.pack("<I4s36x", index, code)):
+        kind, *bounds = struct.unpack_from("<7I", told, 8)
+        if kind == _DISCRETE:
+            yield bounds[0], bounds[1]
+            continue
+        least_w, most_w, step_w, least_h, most_h, step_h = bounds
+        for width, height in dict.fromkeys([*_USUAL_SIZES, (most_w, most_h)]):
+            fits = least_w <= width <= most_w and least_h <= height <= most_h
+            if fits and not (width - least_w) % max(1, step_w) and not (height - least_h) % max(1, step_h):
+                yield width, height
+        return
+
+
+def _rates(fd: int, form: str, size: tuple[int, int]) -> Iterator[Fraction]:
+    code = form.encode("ascii", "replace")
+    found = False
+    for told in _listed(fd, _ENUM_FRAMEINTERVALS, lambda index: struct.pack("<I4sII36x", index, code, *size)):
+        kind, numerator, denominator = struct.unpack_from("<3I", told, 16)  # of a range, its shortest interval
+        if numerator and denominator:
+            found = True
+            yield Fraction(denominator, numerator)
+        if kind != _DISCRETE:
+            break
+    if not found:
+        yield Fraction(30)  # a driver that tells none; what it really does is asked when it is opened
+
+
+def _listed(fd: int, request: int, make: Callable[[int], bytes]) -> Iterator[bytearray]:
+    for index in range(_MOST):
+        try:
+            yield _ask(fd, request, bytearray(make(index)))
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOTTY):  # no more; not told by this driver
+                return
+            raise
+
+
+def _ask(fd: int, request: int, argument: bytearray) -> bytearray:
+    fcntl.ioctl(fd, request, argument)
+    return argument
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0")[0].decode("utf-8", "replace").strip()

@@ -1,0 +1,151 @@
+"""Real servers for live sources, each a process of its own on a free port of 127.0.0.1."""
+
+import contextlib
+import http.server
+import itertools
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+_RTSP = Path(__file__).with_name("rtsp_server.py")
+_SYSTEM_PYTHON = "/usr/bin/python3"
+COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+
+
+class RtspServer:
+    """gst-rtsp-server with a picture of one colour at /live. `start` after `kill` takes the same port again."""
+
+    def __init__(self, account: str = "") -> None:
+        self.account = account
+        self._port = "0"
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://127.0.0.1:{self._port}/live"
+
+    @property
+    def port(self) -> str:
+        return self._port
+
+    def start(self, size: str = "128x96", colour: str = "red") -> None:
+        red, green, blue = COLOURS[colour]
+        argb = str(0xFF << 24 | red << 16 | green << 8 | blue)
+        command = [_SYSTEM_PYTHON, str(_RTSP), self._port, size, argb, *filter(None, [self.account])]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self._port = self._process.stdout.readline().strip()
+        assert self._port.isdigit() and self._port != "0", "the RTSP server did not start"
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def need_gstreamer() -> None:
+    """Skip where the RTSP server's parts are absent."""
+    test = (
+        "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer;"
+        "Gst.init(None); assert Gst.ElementFactory.find('x264enc') and Gst.ElementFactory.find('rtph264pay')"
+    )
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run([_SYSTEM_PYTHON, "-c", test], capture_output=True, check=False).returncode == 0:
+            return
+    pytest.skip(
+        "no RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-{good,ugly}"
+    )
+
+
+def need_ffmpeg() -> str:
+    """The ffmpeg program; skip without it."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("no ffmpeg program: apt-get install ffmpeg")
+    return program
+
+
+class Sender:
+    """An ffmpeg that sends a picture of one colour to, or offers it at, an address."""
+
+    def __init__(self, *output: str, size: str = "128x96", colour: str = "red", seconds: int = 60) -> None:
+        red, green, blue = COLOURS[colour]
+        source = f"color=0x{red:02x}{green:02x}{blue:02x}:size={size}:rate=25"
+        command = [need_ffmpeg(), "-nostdin", "-loglevel", "error", "-re", "-f", "lavfi", "-i", source]
+        command += ["-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "10"]
+        command += ["-pix_fmt", "yuv420p", *output]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """A port nobody has. Somebody else may take it before it is used; there is no better way for a child's port."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Web:
+    """An HTTP server on a thread: `/video.mjpg` as cameras send it, and the files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pictures: list[bytes] = []
+        self.token = ""
+        web = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=str(folder))
+
+            def do_GET(self):
+                if web.token and f"token={web.token}" not in self.path:
+                    self.send_error(401)
+                elif self.path.startswith("/video.mjpg"):
+                    self.send_response(200)
+                    self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+                    self.end_headers()
+                    with contextlib.suppress(OSError):
+                        for jpeg in itertools.cycle(web.pictures):
+                            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                            self.wfile.write(head.encode() + jpeg + b"\r\n")
+                            if web._closing.wait(0.01):
+                                return
+                else:
+                    super().do_GET()
+
+            def log_message(self, *args):
+                pass
+
+            def copyfile(self, source, outputfile):
+                with contextlib.suppress(OSError):  # the reader had enough
+                    super().copyfile(source, outputfile)
+
+        self._closing = threading.Event()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

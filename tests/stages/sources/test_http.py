@@ -1,0 +1,93 @@
+"""HTTP sources over a real server: MJPEG, HLS while it grows, a clip; and an answer that is no video."""
+
+import time
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+import servers
+
+from warpfuse.stages.errors import SourceLost
+from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sources.connection import Patience
+
+from .conftest import counted, number_in
+
+HASTY = Patience(first=5.0, stall=0.5, silence=2.0, least=0.02, most=0.05, total=60.0)
+
+
+@pytest.fixture
+def web(tmp_path):
+    web = servers.Web(tmp_path)
+    yield web
+    web.close()
+
+
+def test_mjpeg_shows_what_the_camera_sends(web):
+    colour = np.empty((48, 64, 3), np.uint8)
+    colour[:] = servers.COLOURS["blue"]
+    web.pictures = [cv2.imencode(".jpg", colour[..., ::-1])[1].tobytes()]
+    source = open_source(f"{web.url}/video.mjpg")
+    frames = [source.read() for _ in range(10)]
+    source.close()
+    assert source.info.live and (source.info.width, source.info.height) == (64, 48)
+    assert all(np.abs(frame.rgb.reshape(-1, 3).mean(0) - servers.COLOURS["blue"]).max() < 6 for frame in frames)
+    assert all(later.stamp.pts_ns > sooner.stamp.pts_ns for sooner, later in pairwise(frames))
+
+
+def test_a_token_is_sent_and_never_shown_and_a_wrong_one_ends_it(web):
+    web.token, web.pictures = "S3CRET-t0ken", [cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()]
+    source = open_source(f"{web.url}/video.mjpg?token=S3CRET-t0ken")
+    assert source.read() is not None and "S3CRET" not in " ".join(source.news())
+    source.close()
+    with pytest.raises(SourceLost, match="password was refused") as refused:
+        open_source(f"{web.url}/video.mjpg?token=Wr0ng-t0ken", patience=HASTY)
+    assert "Wr0ng" not in str(refused.value)
+
+
+def test_a_clip_gives_every_frame_and_ends(web, make_clip):
+    make_clip("clip.mp4", [counted(k) for k in range(40)], options={"crf": "1"})
+    assert not probe(f"{web.url}/clip.mp4").live
+    source = open_source(f"{web.url}/clip.mp4")
+    frames = list(iter(source.read, None))
+    source.close()
+    assert [number_in(frame.rgb) for frame in frames] == list(range(40))
+    assert [round(frame.stamp.pts_ns / 40_000_000) for frame in frames] == list(range(40)) and source.lost is None
+
+
+def test_hls_is_shown_at_its_own_pace_not_a_segment_at_a_time(web, tmp_path):
+    playlist = tmp_path / "live.m3u8"
+    sender = servers.Sender("-f", "hls", "-hls_time", "0.8", "-hls_list_size", "6", str(playlist))
+    try:
+        deadline = time.monotonic() + 30
+        while not playlist.exists() or playlist.read_text().count(".ts") < 3:
+            assert time.monotonic() < deadline and sender.process.poll() is None, "no playlist appeared"
+            time.sleep(0.05)  # another program writes the file: there is no event to wait for
+        source = open_source(f"{web.url}/live.m3u8", patience=HASTY)
+        frames = [source.read() for _ in range(40)]
+        report = source.report()
+        source.close()
+    finally:
+        sender.kill()
+    assert source.info.live and report["skipped"] < 10, "of two segments at once nearly all would be skipped"
+    fresh = [frame for frame in frames if not frame.stamp.stale]
+    assert all(np.abs(f.rgb.reshape(-1, 3).mean(0) - servers.COLOURS["red"]).max() < 12 for f in fresh)
+
+
+def test_an_answer_that_is_no_video_is_given_up(web, tmp_path):
+    (tmp_path / "page.html").write_text("<html>" + "no video here " * 500)
+    with pytest.raises(SourceLost, match="cannot be reached: what it sends is no video"):
+        open_source(f"{web.url}/page.html", patience=HASTY)
+
+
+def test_a_playlist_cannot_reach_files_of_this_machine(web, tmp_path, make_clip):
+    clip = make_clip("secret.ts", [counted(k) for k in range(10)], format="mpegts")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+    (tmp_path / "own.m3u8").write_text(playlist.format("secret.ts"))
+    (tmp_path / "theft.m3u8").write_text(playlist.format(f"file://{clip}"))
+    source = open_source(f"{web.url}/own.m3u8", patience=HASTY)  # the control: the clip itself can be played
+    assert source.read() is not None
+    source.close()
+    with pytest.raises(SourceLost):
+        open_source(f"{web.url}/theft.m3u8", patience=HASTY)
