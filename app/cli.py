@@ -17,6 +17,7 @@ from rich.table import Table
 
 from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
+from warpfuse.controlling import ctl
 from warpfuse.engine.bundle import (
     BundleFile,
     find_bundles,
@@ -49,8 +50,9 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
-app.command("keys")(keys.keys)
 app.command()(bench)
+app.command("keys")(keys.keys)
+app.command()(ctl)
 _console = Console(stderr=True, highlight=False)
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {
@@ -123,12 +125,22 @@ def run(
     flow: Annotated[str | None, typer.Option(help="Optical flow: dis, or a flow bundle.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
-    workers: Annotated[str | None, typer.Option(help="one: every stage in one process.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="one: all stages in one process; stages: each in its own; auto by default.")
+    ] = None,
+    fps: Annotated[str | None, typer.Option(metavar="N", help="Constant rate of the sinks: repeat or skip.")] = None,
+    realtime: Annotated[
+        bool | None, typer.Option("--realtime", help="Read a file at its own rate, as a camera: drop what is late.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What `warpfuse ctl` calls the run; after its source.")] = None,
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of the noise.")] = None,
     frames: Annotated[str | None, typer.Option(metavar="N", help="Stop after N frames.")] = None,
     threads: Annotated[str | None, typer.Option(metavar="N", help="Cores to use; all by default.")] = None,
     stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the run.")] = None,
     page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page while it runs.")] = None,
+    control: Annotated[bool, typer.Option("--control/--no-control", help="Let `warpfuse ctl` in.")] = True,
+    metrics: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="For Prometheus.")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Calls of stages, for Perfetto.")] = None,
     settings: Setting = None,
 ) -> int:
     """Restyle a video."""
@@ -136,16 +148,22 @@ def run(
         "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
         "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
         "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
+        "fps": fps, "realtime": realtime, "name": name,
     }  # fmt: skip
     config = _configure(graph, flags, settings)
-    if stats is not None:
-        _check_writable(stats)
+    for written in (stats, trace):
+        if written is not None:
+            _check_writable(written)
     if page is not None:
+        if metrics is not None or trace is not None:
+            raise BadInput("--page shows the figures itself; --metrics and --trace are for runs without it")
         return _run_with_page(config, page, stats)
+    from warpfuse.graph.run import Watch
     from warpfuse.graph.run import run as run_graph
 
+    watch = Watch(control=control, metrics=metrics, trace=trace)
     with _stopped_by_signals() as stop, _progress() as progress, _figures_if_lost(stats):
-        report = run_graph(config, progress=progress, say=_say, stop=stop)
+        report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
     return _finish(report, stats)
 
 
@@ -278,12 +296,28 @@ def bundles() -> None:
 
 
 @app.command()
+def worker(
+    graph: Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="The file that the run was started with.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The worker to be, of those the file places.")],
+) -> int:
+    """Be one worker of a run that another host has started. It ends with the run."""
+    from warpfuse.graph.far_worker import be_worker
+
+    return be_worker(_configure(graph, {}, None, {"source": "SOURCE", "sinks": ["SINK"]}), name)
+
+
+@app.command()
 def graph(
     graph: GraphFile = None,
     svg: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Write the drawing as SVG.")] = None,
     settings: Setting = None,
 ) -> None:
-    """Draw a graph: stages, links, slots, delays, placement."""
+    """Draw a graph: stages, links, slots, delays, placement; of a run under way (its name), what flows on each link."""
+    if graph is not None and not graph.exists() and graph.suffix not in (".yaml", ".yml"):
+        from warpfuse.controlling import flows
+
+        Console().print(flows(str(graph)))
+        return
     from warpfuse.graph import draw
     from warpfuse.graph.plan import plan_graph
 

@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.engine.errors import WarpfuseError
+from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live import LiveKeys
+from warpfuse.graph.live_settings import LiveSettings, check_live, merge
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.run import Running, prepare
+from warpfuse.graph.opening import prepare
+from warpfuse.graph.run import Running
+from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo
@@ -41,8 +44,10 @@ class Pipeline:
         refused = {"source", "sinks", "frames"} & keys.keys()
         if refused:
             raise ConfigError(f"{', '.join(sorted(refused))}: a Pipeline is fed by push(); use warpfuse.run for files")
-        self._live = LiveKeys(keys)
+        self._keys = keys
+        self._config = validate(keys)
         self._running: Running | None = None
+        self._settings: LiveSettings | None = None
         self._in: queue.Queue[Picture | None] = queue.Queue()
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
         self._filling = 0
@@ -88,8 +93,15 @@ class Pipeline:
         return rest
 
     def update(self, **keys: Any) -> None:
-        """Change prompt, strength, steps or fusion from the next push on. Raises BadInput and then changes nothing."""
-        self._live.change(keys, self._running)
+        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
+        if self._settings is not None and self._running is not None:
+            self._running.book.publish(self._settings.changed(keys))
+            self._keys, self._config = self._settings.keys, self._settings.config
+            return
+        merged = merge(self._keys, keys)
+        config = validate(merged)
+        check_live(config, self._config)
+        self._keys, self._config = merged, config
 
     def close(self) -> Stats | None:
         """End the graph; its figures, or None if nothing was pushed."""
@@ -104,17 +116,20 @@ class Pipeline:
             running.materials.close()
 
     def _open(self, shape: tuple[int, int]) -> Running:
-        materials = prepare(self._live.config, shape, say=_LOG.info)
-        config = self._live.config.model_copy(update=_ENDS)
-        source = _PushSource(self._in, shape)
-        running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
+        materials = prepare(self._config, shape, say=_LOG.info)
+        config = self._config.model_copy(update=_ENDS)
+        ends = Ends(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
+        # One failure ends it: every push waits for its picture.
+        running = Running(replace(materials, config=config), ends, threading.Event(), temporal=True, failures=1)
         try:
-            running.open(lambda _: _ReturnSink(self._out))
+            running.open()
         except BaseException:
             running.close()
             materials.close()
             raise
         self._running = running
+        prompts = materials.prompts
+        self._settings = LiveSettings(self._keys, self._config, running.plan, running.calls, prompts)
         self._filling = running.calls - 1 if config.stages.predict.stream else 0
         return running
 

@@ -51,7 +51,15 @@ def pack(value: Any) -> Packing:
     device = str(named[0][1].device) if named else "cpu"
     kind: Any = "raw" if isinstance(value, RawFrame) else "frame"
     content = wire.Content(
-        kind, stamp.pts_ns, stamp.arrived_ns, stamp.discontinuity, stamp.settings, stamp.hold, device, tuple(planes)
+        kind,
+        stamp.pts_ns,
+        stamp.arrived_ns,
+        stamp.discontinuity,
+        stamp.stale,
+        stamp.settings,
+        stamp.hold,
+        device,
+        tuple(planes),
     )
     return Packing(content, tuple(tensor.detach() for _, tensor in named), offset)
 
@@ -61,7 +69,13 @@ def unpack(message: wire.FrameMessage, tensors: Sequence[Tensor]) -> RawFrame | 
     content = message.content
     assert content is not None
     stamp = Stamp(
-        message.seq, content.pts_ns, content.arrived_ns, content.discontinuity, content.settings, content.hold
+        message.seq,
+        content.pts_ns,
+        content.arrived_ns,
+        content.discontinuity,
+        content.stale,
+        content.settings,
+        content.hold,
     )
     if content.kind == "raw":
         return RawFrame(stamp, tensors[0].numpy())

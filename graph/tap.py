@@ -6,8 +6,8 @@ from typing import Any
 from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.stage import Delaying, Stage
 
-Tap = Callable[[Frame | RawFrame], None]
-"""Called in the stage's thread, on its stream, with what it gave. It must be short and keep what it needs by reference;
+Tap = Callable[[Any], None]
+"""Called in the stage's thread, on its stream, with the Frame or RawFrame it gave. It must be short and keep what it needs by reference;
 on a card the tensors are still being written (`engine.streams.wrote` gives the event to wait for)."""
 
 

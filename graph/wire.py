@@ -99,6 +99,7 @@ class Content(_Message, frozen=True):
     pts_ns: Time
     arrived_ns: Time
     discontinuity: bool
+    stale: bool
     settings: Seq
     hold: Literal["", "warp", "repeat"]
     device: Annotated[str, msgspec.Meta(max_length=16, pattern=r"^(cpu|cuda:[0-9]+)$")]

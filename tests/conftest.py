@@ -1,6 +1,7 @@
 """Where tests find one another's parts, data that is not part of the project, and the exact bundle."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def exact_bundle(tmp_path_factory):
     import exact  # found through the path above
 
     return exact.write(tmp_path_factory.mktemp("bundles") / "exact")
+
+
+@pytest.fixture
+def short_folder():
+    """A folder whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="wf", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session", params=["sd15", "sdxl"])

@@ -3,22 +3,23 @@
 import contextlib
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.live import LiveKeys
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.run import Running, prepare
-from warpfuse.graph.runner import SourceRunner
-from warpfuse.graph.watch import Watch
+from warpfuse.graph.opening import ends_of, prepare
+from warpfuse.graph.run import Running
+from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.sinks import check, open_sink
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sinks import check
+from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import Sink
 from warpfuse.web.controls import Say
 from warpfuse.web.figures import Recent
-from warpfuse.web.gate import Gate
 from warpfuse.web.pictures import Pictures
 from warpfuse.web.recorder import Recorder
 
@@ -31,12 +32,13 @@ class LocalRun:
     def __init__(self, keys: dict[str, Any], config: GraphConfig, pictures: Pictures, say: Say) -> None:
         """Open the graph and start it. Raises BadInput or StreamLost; then nothing is left running."""
         self._lock = threading.Lock()
-        self._live = LiveKeys(keys)
         self._say = say
+        if config.workers not in ("auto", "one"):
+            raise ConfigError("a run with a page is one process: leave workers out, or look at it by `warpfuse ctl`")
         for sink in config.sinks:
             check(sink, source=config.source)
         info = probe(config.source)
-        config = config.model_copy(update={"sinks": (*config.sinks, PAGE)})
+        config = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one"})
         self._stop = threading.Event()
         self._recent = Recent()
         self._shown = 0
@@ -44,22 +46,20 @@ class LocalRun:
         with contextlib.ExitStack() as undo:
             self._materials = prepare(config, (info.width, info.height), say)
             undo.callback(self._materials.close)
-            source = open_source(config.source, size=self._materials.size, frames=config.frames)
-            undo.callback(source.close)
-            self._watch = Watch(source, say, self._stop)
             pictures.start_over()
-            self._gate = Gate(source, self._stop, pictures.saw_source)
             self._page = _PageSink(pictures, self._recent)
-            self._running = Running(
-                self._materials, self._gate, self._stop, temporal=True, taps={"flow": pictures.saw_motion}
-            )
+            ends = ends_of(config, info, self._materials.size)
+
+            def sink_of(url: str) -> Sink:
+                return self._page if url == PAGE else ends.sink(url)
+
+            taps = {"source": pictures.saw_source, "flow": pictures.saw_motion}
+            told = replace(ends, sink=sink_of, taps=taps)
+            self._running = Running(self._materials, told, self._stop, temporal=True)
             undo.callback(self._running.close)
-
-            def sink_for(url: str) -> Sink:
-                size = self._materials.size
-                return self._page if url == PAGE else open_sink(url, info, size, sound_from=info.path)
-
-            self._running.open(sink_for)
+            running = self._running
+            self._live = LiveSettings(keys, config, running.plan, running.calls, self._materials.prompts, ends.live)
+            self._running.open()
             self._undo = undo.pop_all()
         self.info = info
 
@@ -70,32 +70,24 @@ class LocalRun:
     def change(self, keys: dict[str, Any]) -> int:
         """As `Controls` says."""
         with self._lock:
-            version = self._live.change(keys, self._running)
-        assert version is not None
-        return version
+            return self._running.book.publish(self._live.changed(keys))
 
     def stats(self) -> dict[str, Any]:
         """As `Controls` says; the moment is the last two seconds."""
-        running, gate, recorder = self._running, self._gate, self._page.recorder
+        running, recorder = self._running, self._page.recorder
         moment = self._recent.at(time.monotonic_ns())
-        head = running.runners[0]
-        assert isinstance(head, SourceRunner)
-        dropped = {
-            "links": sum(outlet.dropped for runner in running.runners for outlet in runner.outlets),
-            "late": gate.skipped,
-            "paused": gate.dropped,
-        }
+        so_far = running.stats()
         report: dict[str, Any] = {
             "fps": moment.fps,
             "latency_ms": {"p50": moment.p50, "p95": moment.p95, "newest": moment.newest},
-            "frames": {"in": head.frames, "out": self._page.frames},
-            "dropped": {reason: count for reason, count in dropped.items() if count},
-            "stages": {r.stage_name: {"ms_p50": r.meter.ms(50), "ms_p95": r.meter.ms(95)} for r in running.runners},
+            "frames": {"in": so_far.frames.into, "out": self._page.frames},
+            "dropped": {reason: count for reason, count in so_far.drops.items() if count},
+            "stages": {name: {"ms_p50": m.ms(50), "ms_p95": m.ms(95)} for name, m in so_far.stages.items()},
             "backend": self._materials.engines.in_use,
             "device": self._materials.config.device,
             "bundle": self._materials.bundle.about.name,
             "size": list(self._materials.size),
-            "paused": gate.paused,
+            "paused": running.worker.source is not None and running.worker.source.paused,
             "live": self.info.live,
             "recording": None,
         }
@@ -108,11 +100,11 @@ class LocalRun:
 
     def pause(self) -> None:
         """As `Controls` says."""
-        self._gate.pause()
+        self._running.worker.pause(True)
 
     def resume(self) -> None:
         """As `Controls` says."""
-        self._gate.resume()
+        self._running.worker.pause(False)
 
     def stop(self) -> None:
         """As `Controls` says."""
@@ -135,7 +127,7 @@ class LocalRun:
         """As `Controls` says. Call it once: it closes what the run held."""
         with self._undo:
             try:
-                stats = self._watch.concluded(self._running.wait(self._watch.over(None)))
+                stats = self._running.wait(say=self._say)
             finally:
                 try:
                     self.record(None)
@@ -143,6 +135,10 @@ class LocalRun:
                     self._say(str(error))
         for line in stats.warnings:
             self._say(line)
+        if stats.source_lost is not None:
+            lost = SourceLost(stats.source_lost)
+            lost.stats = stats
+            raise lost
         return stats
 
 

@@ -11,7 +11,7 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live import merged
+from warpfuse.graph.live_settings import merge
 from warpfuse.graph.meters import Stats
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import Bell
@@ -202,7 +202,7 @@ class Session:
         return run
 
     def _allowed(self, keys: dict[str, Any]) -> GraphConfig:
-        config = validate(merged(self._keys, keys))
+        config = validate(merge(self._keys, keys))
         if HIDDEN in "".join((config.source, *config.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
@@ -210,7 +210,7 @@ class Session:
         return config
 
     def _take(self, config: GraphConfig, keys: dict[str, Any]) -> None:
-        self._keys, self._config = merged(self._keys, keys), config
+        self._keys, self._config = merge(self._keys, keys), config
         self.changed.ring()
 
     def _hear(self, line: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from waiting import until
 
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.live import NeedsRestart
+from warpfuse.graph.live_settings import NeedsRestart
 from warpfuse.stages.errors import SinkError, SourceError, StyleError
 from warpfuse.web.pictures import Look
 from warpfuse.web.session import NotRunning, Session
