@@ -99,7 +99,7 @@ def main() -> None:
         "drops": ended[0].drops,
         "memory_mib": [round(statistics.median(memory[:half])), round(statistics.median(memory[half:]))],
         "left_processes": len(family()),
-        "left_memory": len([path for path in Path(shared_root()).glob("soak*")]),
+        "left_memory": len(list(Path(shared_root()).glob("soak*"))),
         "p50_ms": ended[0].latency.ms(50),
         "age_p99_ms": ended[0].age.ms(99),
     }

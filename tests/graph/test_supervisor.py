@@ -284,3 +284,14 @@ def test_a_stranger_on_the_line_is_not_obeyed(go, short_folder):
 
     stats, _ = go(shout, source="pattern:96x64@25,frames=40", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
     assert sent and (stats.frames.out, stats.restarts) == (40, 0)
+
+
+@pytest.mark.parametrize("worker", ["capture", "main", "sink_1"])
+def test_a_run_that_is_stopped_while_a_worker_is_being_restarted_ends(go, worker):
+    def kill_and_stop(supervisor):
+        os.kill(pid_of(supervisor, worker), signal.SIGKILL)
+        supervisor._stop.set()
+        return True
+
+    stats, _ = go(kill_and_stop, source="pattern:96x64@25,frames=100000", sinks=["null:"], realtime=True)
+    assert stats.interrupted and stats.frames.into == stats.frames.out + stats.frames.dropped
