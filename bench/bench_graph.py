@@ -43,13 +43,14 @@ class Source:
         self.left, self.seq = frames, 0
 
     def read(self):
+        """The next one."""
         if self.seq == self.left:
             return None
         self.seq += 1
         return RawFrame(Stamp(self.seq - 1, self.seq * 40_000_000), PICTURE)
 
     def close(self) -> None:
-        pass
+        """Nothing is held."""
 
 
 class Empty:
@@ -58,13 +59,14 @@ class Empty:
     inputs = ("frame",)
 
     def __call__(self, frame):
+        """It."""
         return frame
 
     def update(self, settings) -> None:
-        pass
+        """Nothing to set."""
 
     def close(self) -> None:
-        pass
+        """Nothing is held."""
 
 
 def empty_fps(frames: int) -> float:

@@ -19,6 +19,7 @@ import psutil
 
 from warpfuse.graph import control
 from warpfuse.graph.config import validate
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.run import Watch, run
 from warpfuse.graph.shared_memory import shared_root
 
@@ -80,7 +81,7 @@ def main() -> None:
         memory.append(memory_mib())
         try:
             shown.append(control.ask(config.name, control.GetStats()).stats["frames"]["out"])
-        except Exception as error:
+        except ConfigError as error:
             print(f"no answer: {error}")
     stop.set()
     thread.join(60)
@@ -98,7 +99,7 @@ def main() -> None:
         "drops": ended[0].drops,
         "memory_mib": [round(statistics.median(memory[:half])), round(statistics.median(memory[half:]))],
         "left_processes": len(family()),
-        "left_memory": len([path for path in Path(shared_root()).glob("soak*")]),
+        "left_memory": len(list(Path(shared_root()).glob("soak*"))),
         "p50_ms": ended[0].latency.ms(50),
         "age_p99_ms": ended[0].age.ms(99),
     }

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +28,9 @@ class Launcher(Protocol):
     def exited(self) -> Iterator[tuple[str, int]]:
         """Workers whose process has ended since, and their exit codes; below 0: by that signal."""
 
+    def age_s(self, worker: str) -> float:
+        """How long its process has been there, 0 while it is not."""
+
     def kill(self, worker: str) -> None:
         """End the worker's process at once, if it can be reached."""
 
@@ -41,6 +45,7 @@ class LocalProcesses:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pids: dict[str, int] = {}
         self._doomed: set[str] = set()
+        self._begun_s: dict[str, float] = {}
         self._workers: dict[int, str] = {}
         with theirs:
             command = [sys.executable, "-m", "warpfuse.graph.nursery", str(theirs.fileno()), str(folder)]
@@ -70,6 +75,7 @@ class LocalProcesses:
             if "started" in word:
                 worker, pid = str(word["started"]), int(word["pid"])
                 self._pids[worker], self._workers[pid] = pid, worker
+                self._begun_s[worker] = time.monotonic()
                 if worker in self._doomed:
                     self._tell({"kill": pid})
             else:
@@ -81,6 +87,10 @@ class LocalProcesses:
     def pid(self, worker: str) -> int | None:
         """The process of a worker, while it is known to live."""
         return self._pids.get(worker)
+
+    def age_s(self, worker: str) -> float:
+        """How long its process has been there."""
+        return time.monotonic() - self._begun_s[worker] if worker in self._pids else 0.0
 
     def kill(self, worker: str) -> None:
         """SIGKILL; told by `exited` when it is done. One that is just being started dies as soon as it is."""
@@ -116,6 +126,10 @@ class ByHand:
     def exited(self) -> Iterator[tuple[str, int]]:
         """Never known; the line tells."""
         yield from ()
+
+    def age_s(self, worker: str) -> float:
+        """Never known."""
+        return 0.0
 
     def kill(self, worker: str) -> None:
         """It finds its line closed and ends."""

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from warpfuse.engine.streams import DeviceClock, NoStream, new_stream, on, reads, wrote
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.halt import Halt
@@ -95,7 +97,8 @@ class StageRunner(Runner):
             return out
         if metered:
             clock.begin()
-        out = self._stage(*frames)
+        with torch.cuda.nvtx.range(self.stage_name):
+            out = self._stage(*frames)
         if metered:
             clock.end()
         for duration_ns in clock.over():

@@ -56,6 +56,7 @@ from warpfuse.stages.stage import VideoInfo
 _LOG = logging.getLogger("warpfuse")
 _TICK_MS = 50
 _STARTUP_S = 900.0  # engines are built and loaded; liveness is the line's business
+_HELLO_S = 10.0  # from the fork to the first word, which needs nothing but a core
 _LET_GO_S = 2.0
 _GOODBYE_S = 15.0  # sinks finish their files
 
@@ -256,6 +257,8 @@ class Supervisor:
                 self._died(member, "has stopped answering")
             elif member.state == "running" and (stage := member.hanging(self._config.stage_deadline_s, now)):
                 self._died(member, f"stage {stage} has not returned for {self._config.stage_deadline_s:g} s")
+            elif member.state == "starting" and _mute(member) and member.launcher.age_s(member.name) > _HELLO_S:
+                self._died(member, f"has not said a word in {_HELLO_S:g} s")
             elif member.state == "down" and now >= member.due_s:
                 self._start(member)
             elif member.state == "starting" and now > member.due_s:
@@ -424,6 +427,10 @@ class Supervisor:
     def _shown(self) -> int:
         report = self._home_of("sink_1").report
         return report.sinks["sink_1"].frames if report is not None and "sink_1" in report.sinks else 0
+
+
+def _mute(member: Member) -> bool:
+    return member.line is not None and member.line.peer is None
 
 
 def _words(member: Member, line: Line) -> Iterator[orders.Word]:

@@ -16,6 +16,7 @@ import zmq
 from warpfuse.graph.config import validate
 from warpfuse.graph.curve import make_keys
 from warpfuse.graph.errors import KeysMissing, StageFailed
+from warpfuse.graph.launcher import LocalProcesses
 from warpfuse.graph.run import run
 from warpfuse.graph.supervisor import Supervisor
 
@@ -110,6 +111,23 @@ def test_a_file_is_whole_and_in_order_after_a_crash(go, tmp_path, worker):
         times = [round(float(frame.pts * frame.time_base) * 25) for frame in container.decode(video=0)]
     assert times == list(range(60))
     assert stats.restarts == 1 and (stats.frames.into, stats.frames.dropped) == (60, 0)
+
+
+def test_a_worker_that_was_stopped_before_its_first_word_is_started_again(go, monkeypatch):
+    """Its line has never been connected, so no heartbeat can be missed."""
+    monkeypatch.setattr("warpfuse.graph.supervisor._HELLO_S", 1.0)
+    told, stopped = LocalProcesses.exited, []
+
+    def stopping(self):
+        yield from told(self)
+        pid = self.pid("show")
+        if pid is not None and not stopped:
+            stopped.append(pid)
+            os.kill(pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(LocalProcesses, "exited", stopping)
+    stats, _ = go(source="pattern:96x64@25,frames=10", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
+    assert stopped and stats.frames.out == 10
 
 
 def test_a_worker_that_dies_again_and_again_ends_the_run_in_one_line(go, monkeypatch):
@@ -266,3 +284,14 @@ def test_a_stranger_on_the_line_is_not_obeyed(go, short_folder):
 
     stats, _ = go(shout, source="pattern:96x64@25,frames=40", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
     assert sent and (stats.frames.out, stats.restarts) == (40, 0)
+
+
+@pytest.mark.parametrize("worker", ["capture", "main", "sink_1"])
+def test_a_run_that_is_stopped_while_a_worker_is_being_restarted_ends(go, worker):
+    def kill_and_stop(supervisor):
+        os.kill(pid_of(supervisor, worker), signal.SIGKILL)
+        supervisor._stop.set()
+        return True
+
+    stats, _ = go(kill_and_stop, source="pattern:96x64@25,frames=100000", sinks=["null:"], realtime=True)
+    assert stats.interrupted and stats.frames.into == stats.frames.out + stats.frames.dropped
