@@ -2,15 +2,17 @@
 
 import difflib
 import re
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from warpfuse.engine.bundle_file import LORA_SCALE_LIMIT
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.pacer import PaceSettings
+from warpfuse.graph.placement import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages.flow import FlowSettings
 from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.predict import PredictOptions
@@ -28,6 +30,23 @@ def parse_size(value: Any) -> Any:
             raise ValueError(f"{value!r} is no size: expected WIDTHxHEIGHT in pixels, as in 512x288")
         return int(match[1]), int(match[2])
     return value
+
+
+def _rate(value: Any) -> Any:
+    """Frames a second from 25, 29.97 or "30000/1001"."""
+    if value is None or isinstance(value, Fraction):
+        return value
+    try:
+        rate = Fraction(str(value)).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise ValueError(f"expected frames a second, above 0 and at most 1000, got {value!r}")
+    return rate
+
+
+def _rate_text(value: Fraction | None) -> str | None:
+    return None if value is None else str(value)
 
 
 LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
@@ -60,7 +79,14 @@ class GraphConfig(StageSettings):
     flow      "dis": OpenCV's, on the host; or name or folder of a flow bundle
     backend   "auto", or a backend by name: that one or an error
     device    "cpu"
-    workers   "one": all stages in one process
+    workers   where stages run: auto (one process for a file; capture, main and each sink apart for a live source), one,
+              stages (each in a process of its own), or a mapping of names to stages (`graph/placement.py`)
+    listen    "tcp://ADDRESS:PORT": where workers on other hosts reach this one; its links take the ports that follow
+    keys      folder of the keys that links between hosts are encrypted with
+    fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come
+    realtime  read the source at its own rate and drop what nobody has time for, as from a camera
+    name      what `warpfuse ctl` calls the run; none: after its source
+    stage_deadline_s  a call of a stage that lasts longer is a hang, and its worker is restarted
     threads   cores the networks and the flow may use; none: all
     pace      which frames the networks are spared
     stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
@@ -80,7 +106,13 @@ class GraphConfig(StageSettings):
     flow: str = Field("dis", min_length=1)
     backend: str = "auto"
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    workers: Literal["one"] = "one"
+    workers: Workers = "auto"
+    listen: str = Field("", pattern=TCP_OR_NONE)
+    keys: str = ""
+    fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
+    realtime: bool = False
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})?$")
+    stage_deadline_s: float = Field(30.0, gt=0, le=3600)
     threads: int | None = Field(None, ge=1, le=256)
     pace: PaceSettings = PaceSettings()
     stages: Stages = Stages()
@@ -183,7 +215,7 @@ def _copied(value: Any, where: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     detail = error.errors()[0]
-    path = [str(part) for part in detail["loc"]]
+    path = [str(part) for part in detail["loc"] if part != NAMED]
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])

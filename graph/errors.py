@@ -38,9 +38,14 @@ class TransportMissing(WarpfuseError):
     """A transport cannot be had here; the next one can."""
 
 
+class Elsewhere(Exception):
+    """An error of another process, as one line that says its type."""
+
+
 class StageFailed(WarpfuseError):
     """A stage raised while the graph ran. `stage` is its name; the error itself is `__cause__`."""
 
     def __init__(self, stage: str, cause: BaseException) -> None:
-        super().__init__(f"stage {stage}: {type(cause).__name__}: {' '.join(str(cause).split())}")
+        kind = "" if isinstance(cause, Elsewhere) else f"{type(cause).__name__}: "
+        super().__init__(f"stage {stage}: {kind}{' '.join(str(cause).split())}")
         self.stage = stage

@@ -1,6 +1,6 @@
 """What is counted while a graph runs, and the report made of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -20,6 +20,24 @@ class Meter:
         """Add one duration."""
         self._longest_ns = max(self._longest_ns, duration_ns)
         self._histogram.record_value(min(max(duration_ns // 1000, 1), _HIGHEST_US))
+
+    def encode(self) -> str:
+        """The histogram as text, for another process."""
+        return f"{self._longest_ns}:{self._histogram.encode().decode('ascii')}"
+
+    @classmethod
+    def decode(cls, text: str) -> "Meter":
+        """What `encode` gave."""
+        longest, _, histogram = text.partition(":")
+        meter = cls()
+        meter._longest_ns = int(longest)
+        meter._histogram = HdrHistogram.decode(histogram)
+        return meter
+
+    def add(self, other: "Meter") -> None:
+        """Take in what another meter recorded."""
+        self._longest_ns = max(self._longest_ns, other._longest_ns)
+        self._histogram.add(other._histogram)
 
     @property
     def count(self) -> int:
@@ -59,12 +77,18 @@ class FrameCounts:
 class Stats:
     """The figures of one run. `to_dict` is what `--stats FILE.json` holds.
 
+    age    how old what was shown had become when something else took its place
+    drops  why frames were dropped: late (nobody had time for them), failed (a stage raised), restart (on their way when
+           a worker was lost)
+    source_lost  why the source is gone for good, if it is; what came before is whole
     source  of a source that may break: its states, reconnects, frames skipped and held; empty for a file
     """
 
     frames: FrameCounts
     seconds: float
     latency: Meter
+    age: Meter
+    drops: dict[str, int]
     stages: dict[str, Meter]
     links: dict[str, dict[str, int]]
     backend: str
@@ -76,11 +100,16 @@ class Stats:
     warnings: tuple[str, ...] = ()
     interrupted: bool = False
     source: dict[str, Any] = field(default_factory=dict)
+    source_lost: str | None = None
 
     @property
     def fps(self) -> float:
         """Frames that came out, over the time from the first read to the last hand-over."""
         return self.frames.out / self.seconds if self.seconds > 0 else 0.0
+
+    def stopped(self, early: bool) -> "Stats":
+        """The same, of a run that was ended early or not."""
+        return replace(self, interrupted=early)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
@@ -102,6 +131,8 @@ class Stats:
                 "p99": latency.ms(99),
                 "max": latency.max_ms,
             },
+            "age_ms": {"p50": self.age.ms(50), "p95": self.age.ms(95), "p99": self.age.ms(99), "max": self.age.max_ms},
+            "drops": self.drops,
             "stages": {
                 name: {"ms_p50": meter.ms(50), "ms_p95": meter.ms(95), "count": meter.count}
                 for name, meter in self.stages.items()

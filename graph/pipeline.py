@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.live_settings import LiveSettings, check_live, merge
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.plan import plan_graph
-from warpfuse.graph.run import Running, prepare
+from warpfuse.graph.opening import prepare
+from warpfuse.graph.run import Running
+from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo
@@ -24,9 +26,6 @@ from warpfuse.stages.stage import VideoInfo
 Picture = npt.NDArray[np.uint8]
 
 _LOG = logging.getLogger("warpfuse")
-
-_LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
-"""Keys that may change between frames; the others are built in."""
 
 _ENDS = {"source": "push()", "sinks": ("push()",)}
 
@@ -48,6 +47,7 @@ class Pipeline:
         self._keys = keys
         self._config = validate(keys)
         self._running: Running | None = None
+        self._settings: LiveSettings | None = None
         self._in: queue.Queue[Picture | None] = queue.Queue()
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
         self._filling = 0
@@ -94,34 +94,14 @@ class Pipeline:
 
     def update(self, **keys: Any) -> None:
         """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
-        merged = _merged(self._keys, keys)
+        if self._settings is not None and self._running is not None:
+            self._running.book.publish(self._settings.changed(keys))
+            self._keys, self._config = self._settings.keys, self._settings.config
+            return
+        merged = merge(self._keys, keys)
         config = validate(merged)
-        changed = [
-            name
-            for name in GraphConfig.model_fields
-            if name not in _LIVE and getattr(config, name) != getattr(self._config, name)
-        ]
-        if changed:
-            raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(_LIVE)}")
-        if self._running is not None:
-            self._check_structure(config, self._running)
-            self._running.materials.prompts(config.prompt, config.negative, config.loras)
-            self._running.book.publish(config)
+        check_live(config, self._config)
         self._keys, self._config = merged, config
-
-    def _check_structure(self, config: GraphConfig, running: Running) -> None:
-        """Raise ConfigError for what decides which stages there are, or what they were built with."""
-        plan = plan_graph(config.model_copy(update=_ENDS), temporal=True, calls=running.calls)
-        nodes = [(node.name, node.inputs) for node in plan.nodes]
-        was, wants = self._config.stages, config.stages
-        built = [(s.fuse.reference, s.predict.stream, _pulled(s.fuse.between)) for s in (was, wants)]
-        stream = wants.predict.stream and config.steps != self._config.steps
-        if nodes != [(node.name, node.inputs) for node in running.plan.nodes] or built[0] != built[1] or stream:
-            raise ConfigError(
-                "this decides which stages there are and cannot change while frames flow: stages.fuse.reference;"
-                " stages.fuse.between to or from latent and picture; stages.predict.stream, and with it steps;"
-                " pace, if it was off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
-            )
 
     def close(self) -> Stats | None:
         """End the graph; its figures, or None if nothing was pushed."""
@@ -138,22 +118,20 @@ class Pipeline:
     def _open(self, shape: tuple[int, int]) -> Running:
         materials = prepare(self._config, shape, say=_LOG.info)
         config = self._config.model_copy(update=_ENDS)
-        source = _PushSource(self._in, shape)
-        running = Running(replace(materials, config=config), source, threading.Event(), temporal=True)
+        ends = Ends(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
+        # One failure ends it: every push waits for its picture.
+        running = Running(replace(materials, config=config), ends, threading.Event(), temporal=True, failures=1)
         try:
-            running.open(lambda _: _ReturnSink(self._out))
+            running.open()
         except BaseException:
             running.close()
             materials.close()
             raise
         self._running = running
+        prompts = materials.prompts
+        self._settings = LiveSettings(self._keys, self._config, running.plan, running.calls, prompts)
         self._filling = running.calls - 1 if config.stages.predict.stream else 0
         return running
-
-
-def _pulled(between: str) -> str:
-    """What `between` needs built; off and reference need nothing."""
-    return between if between in ("latent", "picture") else ""
 
 
 class _PushSource:
@@ -190,19 +168,3 @@ class _ReturnSink:
 
     def close(self, complete: bool) -> None:
         self._frames.put(None)
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse."""
-    merged = dict(old)
-    for key, value in new.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    weight_given = "weight" in (new.get("stages") or {}).get("fuse", {})
-    if "fusion" in new and not weight_given:
-        stages = dict(merged.get("stages") or {})
-        fuse = {k: v for k, v in (stages.get("fuse") or {}).items() if k != "weight"}
-        merged["stages"] = {**stages, "fuse": fuse}
-    elif weight_given and "fusion" not in new:
-        merged.pop("fusion", None)
-    return merged

@@ -1,11 +1,12 @@
 """The dataflow graph as a plan: which stages, which links, how many slots. Nothing is opened, so it can be drawn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.link import LinkPlan
+from warpfuse.graph.placement import Rendezvous, place
 
 Role = Literal["source", "stage", "sink"]
 Feeds = Mapping[str, "str | _Feed"]
@@ -41,14 +42,22 @@ class GraphPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Feed:
-    """Where an input comes from. delay: frames back; ahead: frames the sender may be in front of the reader."""
+    """Where an input comes from.
+
+    delay  frames back
+    ahead  frames the sender may be in front of the reader
+    fresh  only the newest frame is of interest
+    """
 
     sender: str
     delay: int = 0
     ahead: int = 0
+    fresh: bool = False
 
 
-def plan_graph(config: GraphConfig, *, temporal: bool | None = None, calls: int | None = None) -> GraphPlan:
+def plan_graph(
+    config: GraphConfig, *, temporal: bool | None = None, calls: int | None = None, live: bool = False, folder: str = ""
+) -> GraphPlan:
     """The graph of a configuration.
 
         source -> upload -> encode ------------------> predict -> fuse -> decode -> download -> sinks
@@ -67,6 +76,8 @@ def plan_graph(config: GraphConfig, *, temporal: bool | None = None, calls: int 
     temporal  build the branches of the past; none: only if the weight of the fusion is above 0 or frames may be held.
               Without them every frame is styled on its own, and nothing waits for the picture before.
     calls     network calls of a frame, K; none: as many as steps
+    live      frames of the source cannot wait: its link keeps the newest
+    folder    of the sockets between workers; needed to open the graph, not to draw it
     """
     fusion, k = config.stages.fuse, calls or config.steps
     stream = config.stages.predict.stream and k > 1
@@ -74,7 +85,7 @@ def plan_graph(config: GraphConfig, *, temporal: bool | None = None, calls: int 
         temporal = fusion.weight > 0 or config.pace.active
     draft = _Draft([], [])
     draft.add("source", config.source, {}, role="source")
-    draft.add("upload", "uint8 to float, onto the device", {"raw": "source"})
+    draft.add("upload", "uint8 to float, onto the device", {"raw": _Feed("source", fresh=live)})
     draft.add("encode", "picture to latent", {"frame": "upload"})
     if temporal:
         draft.add("flow", f"optical flow and trust ({config.flow})", {"frame": "upload"})
@@ -82,7 +93,8 @@ def plan_graph(config: GraphConfig, *, temporal: bool | None = None, calls: int 
     draft.add("download", "float to uint8, onto the host", {"frame": shown})
     for number, sink in enumerate(config.sinks, start=1):
         draft.add(f"sink_{number}", sink, {"frame": "download"}, kind="sink", role="sink")
-    return GraphPlan(tuple(draft.nodes), tuple(draft.links))
+    plan = GraphPlan(tuple(draft.nodes), tuple(draft.links))
+    return place(plan, config.workers, Rendezvous(folder, config.listen, config.device), live=live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,8 @@ class _Draft:
         for port, origin in feeds.items():
             feed = _Feed(origin) if isinstance(origin, str) else origin
             label = f"{feed.sender}->{name}.{port}"
-            self.links.append(LinkPlan(label, feed.sender, name, port, mailbox=1 + feed.ahead, delay=feed.delay))
+            link = LinkPlan(label, feed.sender, name, port, mailbox=1 + feed.ahead, delay=feed.delay)
+            self.links.append(replace(link, credits=1, policy="latest") if feed.fresh else link)
 
 
 def _sampling(config: GraphConfig, calls: int) -> str:

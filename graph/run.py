@@ -1,40 +1,56 @@
 """Run a graph from its source to its sinks, in one process, a thread for each stage."""
 
 import contextlib
-import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-import cv2
-import torch
-import zmq
-
-from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.engine.open import choose_backend, upgrade_of
-from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials, calls_of, idle_steps, open_prompts, open_stage, settings_of, usable_cores
+from warpfuse.graph.build import Materials, calls_of
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.engines import Engines
+from warpfuse.graph.desk import Desk
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.link import Inlet, Outlet
-from warpfuse.graph.meters import FrameCounts, Meter, Stats
-from warpfuse.graph.pacer import Pacer
-from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
-from warpfuse.graph.runner import Clock, FirstError, Runner, SinkRunner, SourceRunner, StageRunner
+from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
+from warpfuse.graph.live_settings import LiveSettings
+from warpfuse.graph.meters import Stats
+from warpfuse.graph.opening import ends_of, prepare
+from warpfuse.graph.placement import workers_of
+from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.prometheus import serving
+from warpfuse.graph.report import stats_of
+from warpfuse.graph.resuming import resume_after
+from warpfuse.graph.run_directory import RunDirectory, free_name, name_after
+from warpfuse.graph.runner import Clock
 from warpfuse.graph.settings import SettingsBook
-from warpfuse.graph.sizing import choose_size
-from warpfuse.graph.slots import SlotTable
-from warpfuse.graph.watch import Watch
-from warpfuse.stages.sinks import check, open_sink
-from warpfuse.stages.sources import open_source, probe
-from warpfuse.stages.stage import Sink, Source, VideoInfo
+from warpfuse.graph.source_runner import Resume
+from warpfuse.graph.supervisor import Supervisor
+from warpfuse.graph.trace import Track, write_chrome
+from warpfuse.graph.worker import Ends, Worker
+from warpfuse.stages.errors import SourceLost
+from warpfuse.stages.sinks import check
+from warpfuse.stages.sources import probe
+from warpfuse.stages.stage import VideoInfo
 
 _TICK_S = 0.1
 
-_epochs = itertools.count(1)
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who may look at a run.
+
+    control  `warpfuse ctl` of the same user may, and may change settings
+    metrics  port of 127.0.0.1 that Prometheus scrapes
+    trace    file that the calls of every stage are written to, at the end
+    """
+
+    control: bool = False
+    metrics: int | None = None
+    trace: Path | None = None
+
+
+NOBODY = Watch()
 
 
 def run(
@@ -43,12 +59,14 @@ def run(
     progress: Callable[[int, int | None], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
     stop: threading.Event | None = None,
+    watch: Watch = NOBODY,
 ) -> Stats:
     """Run a configuration to the end of its source.
 
     progress  called a few times a second with frames written and, if known, frames expected
     say       called with lines a user should read: the size chosen, the backend taken and why, what was lost
     stop      set it to end the run early; what was written until then is complete
+    watch     who may look at the run, and ask things of it
 
     Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
@@ -60,176 +78,157 @@ def run(
         check(sink, source=config.source)
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), say)
+    stop = stop or threading.Event()
+    tell = _with_total(progress, info, config) or (lambda frames: None)
     with contextlib.ExitStack() as undo:
         undo.callback(materials.close)
-        source = open_source(config.source, size=materials.size, frames=config.frames)
-        undo.callback(source.close)
-        running = Running(materials, source, stop or threading.Event())
-        undo.callback(running.close)
-        running.open(lambda url: open_sink(url, info, materials.size, sound_from=info.path))
-        watch = Watch(source, say, running.stop)
-        stats = watch.concluded(running.wait(watch.over(_with_total(progress, info, config))))
-        for line in stats.warnings:
-            say(line)
-        return stats
+        calls, live = calls_of(materials), info.live or config.realtime
+        apart = len(workers_of(plan_graph(config, calls=calls, live=live))) > 1
+        folder = ""
+        if apart or watch.control:
+            name = config.name or free_name(name_after(config.source))
+            folder = str(undo.enter_context(RunDirectory(name)).path)
+        if watch.control:
+            say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
+        plan = plan_graph(config, calls=calls, live=live, folder=folder)
+        settings = LiveSettings(config.model_dump(mode="json"), config, plan, calls, materials.prompts, live)
+        endpoint = f"ipc://{folder}/control" if watch.control else ""
+        if apart:
+            supervisor = Supervisor(
+                materials,
+                plan,
+                info,
+                Path(folder),
+                settings,
+                stop=stop,
+                say=say,
+                endpoint=endpoint,
+                trace=watch.trace is not None,
+            )
+            with serving(supervisor.stats, watch.metrics):
+                stats = supervisor.run(tell)
+            tracks = supervisor.tracks()
+        else:
+            track = Track() if watch.trace is not None else None
+            running = Running(materials, ends_of(config, info, materials.size), stop, track=track)
+            undo.callback(running.close)
+            running.open()
+            if endpoint:
+                undo.enter_context(Desk(endpoint, running.worker, settings, stats=running.stats, stop=stop))
+            with serving(running.stats, watch.metrics):
+                stats = running.wait(tell, say)
+            tracks = {running.worker.name: track.spans() if track is not None else []}
+    if watch.trace is not None:
+        write_chrome(watch.trace, tracks)
+    for line in stats.warnings:
+        say(line)
+    if stats.source_lost is not None:
+        lost = SourceLost(stats.source_lost)
+        lost.stats = stats
+        raise lost
+    return stats
 
 
-def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
-    """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
-    bundle = load_bundle(config.bundle)
-    size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
-    backend, why = choose_backend(config.backend, config.device)
-    upgrade = upgrade_of(config.backend, backend, config.device)
-    engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
-    with contextlib.ExitStack() as undo:
-        undo.callback(engines.close)
-        prompts = open_prompts(config, bundle, engines)
-        undo.callback(prompts.close)
-        prompts(config.prompt, config.negative, config.loras)
-        undo.pop_all()
-    for note in (line, idle_steps(config, bundle)):
-        if note:
-            say(note)
-    then = f"; {upgrade} is built meanwhile" if upgrade else ""
-    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
-    return Materials(config, bundle, size, engines, prompts)
-
-
-@dataclass
 class Running:
     """A graph in one process: `open` starts every thread, `wait` ends with the figures, `close` frees the links.
 
     temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
+    live      the source cannot wait
+    failures  in a row, of one stage, that end the run; every other costs a frame
     """
 
-    materials: Materials
-    source: Source
-    stop: threading.Event
-    temporal: bool | None = None
-    clock: Clock = time.monotonic_ns
-    runners: list[Runner] = field(default_factory=list, init=False)
-
-    def __post_init__(self) -> None:
-        self._closing = False
-        config = self.materials.config
+    def __init__(
+        self,
+        materials: Materials,
+        ends: Ends,
+        stop: threading.Event,
+        *,
+        temporal: bool | None = None,
+        failures: int = IN_A_ROW,
+        clock: Clock = time.monotonic_ns,
+        track: Track | None = None,
+    ) -> None:
+        config = materials.config
+        self.materials = materials
+        self.stop = stop
         self.book = SettingsBook(config)
-        self.calls = calls_of(self.materials)
-        self.plan: GraphPlan = plan_graph(config, temporal=self.temporal, calls=self.calls)
-        self._pacer = Pacer() if config.pace.active else None
-        self._first_error = FirstError()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self.calls = calls_of(materials)
+        self.plan: GraphPlan = plan_graph(config, temporal=temporal, calls=self.calls, live=ends.live)
+        self._closing = False
+        self._news = threading.Event()
+        self._faults = Faults(failures, self._news.set)
+        self._epochs = 0
+        self._lost: list[Fault] = []
+        (name,) = workers_of(self.plan)
+        self.worker = Worker(
+            name, self.plan, materials, ends, self.book, self._faults, self._stopped, clock=clock, track=track
+        )
 
-    def open(self, sink_for: Callable[[str], Sink]) -> None:
+    def open(self) -> None:
         """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
-        # Stages have a thread each: torch's own pool in every one of them would oversubscribe the cores.
-        torch.set_num_threads(1)
-        cv2.setNumThreads(self.materials.engines.threads)
-        with contextlib.ExitStack() as undo:
-            runners = [self._runner(node, sink_for, undo) for node in self.plan.nodes]
-            undo.pop_all()
-        settle(self.materials.config.device)
-        self._connect(runners)
-        self.runners = runners
-        for runner in self.runners:
-            runner.start()
+        self.worker.open()
+        self._connect(Resume())
 
-    def wait(self, progress: Callable[[int], None] | None = None) -> Stats:
-        """Until every thread has ended. Raises what the first failed stage raised, or StageFailed around it."""
-        for runner in self.runners:
-            while runner.is_alive():
-                runner.join(_TICK_S)
-                if progress is not None:
-                    progress(self._sinks[0].frames)
-        error, stage = self._first_error.error, self._first_error.stage
-        if error is None:
-            unexplained = [runner.stage_name for runner in self.runners if runner.failed is not None]
-            assert not unexplained, f"{', '.join(unexplained)} ended without a recorded error"
-            return self._stats()
-        if isinstance(error, WarpfuseError):
-            raise error
-        raise StageFailed(str(stage), error) from error
+    def wait(
+        self, progress: Callable[[int], None] | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> Stats:
+        """Until every thread has ended; `say` gets what the source tells of itself.
+
+        Raises what the first failed stage raised, or StageFailed around it.
+        """
+        while self.worker.busy or self._news.is_set():
+            self._news.wait(_TICK_S)
+            self._news.clear()
+            if (spared := self._faults.take()) and self._faults.error is None:
+                self._begin_anew(spared)
+            for line in self.worker.news():
+                say(line)
+            if progress is not None and self.worker.sinks:
+                progress(self.worker.sinks[0].frames)
+        if self._faults.error is None:
+            assert self.worker.ended, "a thread ended without a recorded error"
+            return self.stats()
+        if isinstance(self._faults.error, WarpfuseError):
+            raise self._faults.error
+        raise StageFailed(str(self._faults.stage), self._faults.error) from self._faults.error
 
     def close(self) -> None:
-        """End the stream if it has not ended, and free the links when the threads are done with them."""
+        """End the run if it has not ended, and free everything; sinks that are not complete discard."""
         self._closing = True
-        for runner in self.runners:
-            if runner.ident is None:
-                runner.start()  # interrupted while starting: the others wait for this one's end of the stream
-        for runner in self.runners:
-            runner.join()
-            runner.disconnect()
-        self._context.term()
+        self.worker.close()
 
     @property
     def alive(self) -> bool:
         """Every thread is at work."""
-        return all(runner.is_alive() for runner in self.runners)
+        return all(runner.is_alive() for runner in self.worker.runners)
+
+    def stats(self) -> Stats:
+        """The figures so far."""
+        lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {_one_line(f.error)}" for f in self._lost)
+        return stats_of([self.worker.report()], self.materials, failed=len(self._lost), warnings=lost).stopped(
+            self.stop.is_set()
+        )
+
+    def _begin_anew(self, spared: list[Fault]) -> None:
+        """A new epoch behind frames that a stage failed at."""
+        self.worker.let_go()
+        self._lost += spared + self._faults.take()
+        reports = [self.worker.report()]
+        without = frozenset(fault.seq for fault in self._lost)
+        rewind = self.worker.ends.rewind and not self.worker.ends.live
+        sinks = [sink.stage_name for sink in self.worker.sinks]
+        self._connect(resume_after(reports, without, rewind=rewind, sinks=sinks))
+
+    def _connect(self, resume: Resume) -> None:
+        self._epochs += 1
+        self.worker.connect(self._epochs, resume)
 
     def _stopped(self) -> bool:
         return self._closing or self.stop.is_set()
 
-    def _runner(self, node: NodePlan, sink_for: Callable[[str], Sink], undo: contextlib.ExitStack) -> Runner:
-        clock, first_error = self.clock, self._first_error
-        if node.role == "source":
-            return SourceRunner(node.name, self.source, clock, first_error, stopped=self._stopped, book=self.book)
-        if node.role == "sink":
-            sink = sink_for(node.about)
-            undo.callback(sink.close, False)
-            return SinkRunner(node.name, sink, clock, first_error, self._pacer)
-        stage = open_stage(node, self.materials)
-        undo.callback(stage.close)
-        picker = settings_of(node.kind, self.materials.prompts)
-        judge = self._pacer if node.kind == "upload" else None
-        device = self.materials.config.device
-        return StageRunner(
-            node.name, stage, clock, first_error, book=self.book, settings_of=picker, pacer=judge, device=device
-        )
 
-    def _connect(self, runners: Sequence[Runner]) -> None:
-        epoch = next(_epochs)
-        inlets: dict[str, Inlet] = {}
-        outlets: dict[str, Outlet] = {}
-        for link in self.plan.links:
-            table = SlotTable(link.slots)
-            outlets[link.name] = Outlet(self._context, link, table, epoch)
-            inlets[link.name] = Inlet(self._context, link, table, epoch)
-        for node, runner in zip(self.plan.nodes, runners, strict=True):
-            runner.connect(
-                [inlets[link.name] for link in self.plan.links_into(node)],
-                [outlets[link.name] for link in self.plan.links_from(node)],
-            )
-
-    @property
-    def _sinks(self) -> Sequence[SinkRunner]:
-        return [runner for runner in self.runners if isinstance(runner, SinkRunner)]
-
-    def _stats(self) -> Stats:
-        head = self.runners[0]
-        assert isinstance(head, SourceRunner)
-        config, sinks = self.materials.config, self._sinks
-        outlets = [outlet for runner in self.runners for outlet in runner.outlets]
-        warning = self.source.warning
-        notes = [note for sink in sinks for note in sink.notes]
-        return Stats(
-            frames=FrameCounts(
-                into=head.frames,
-                out=sinks[0].frames,
-                dropped=sum(outlet.dropped for outlet in outlets),
-                held=sinks[0].held,
-            ),
-            seconds=(max(sink.ended_ns for sink in sinks) - head.started_ns) / 1e9,
-            latency=sinks[0].latency if sinks else Meter(),
-            stages={runner.stage_name: runner.meter for runner in self.runners},
-            links={o.plan.name: {"sent": o.sent, "peak": o.peak, "slots": o.plan.slots} for o in outlets},
-            backend=self.materials.engines.in_use,
-            device=config.device,
-            bundle=self.materials.bundle.about.name,
-            size=self.materials.size,
-            steps=config.steps,
-            warnings=tuple(([warning] if warning else []) + notes),
-            interrupted=self.stop.is_set(),
-        )
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _with_total(

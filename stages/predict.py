@@ -106,6 +106,12 @@ class Predict:
                 return frame
         return None
 
+    def reset(self) -> None:
+        """Forget the frames in the batch."""
+        if self._batch is not None:
+            self._batch = StreamBatch(self._denoise, self._pull)
+        self._last = None
+
     def update(self, settings: PredictSettings) -> None:
         """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
         self._program = program(self._sampling, settings, self._device)

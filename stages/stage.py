@@ -59,6 +59,9 @@ class Delaying(Protocol):
     def flush(self) -> Frame | RawFrame | None:
         """After the last frame: the next one kept back, None when there is none."""
 
+    def reset(self) -> None:
+        """Forget what was kept back: it belongs to a stream that broke off."""
+
 
 class Source(Protocol):
     """Frames from outside, in order, numbered without gaps."""

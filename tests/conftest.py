@@ -1,6 +1,7 @@
 """Where tests find one another's parts, data that is not part of the project, and the exact bundle."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine")]
+sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "app/web")]
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,13 @@ def exact_bundle(tmp_path_factory):
     import exact  # found through the path above
 
     return exact.write(tmp_path_factory.mktemp("bundles") / "exact")
+
+
+@pytest.fixture
+def short_folder():
+    """A folder whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="wf", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session", params=["sd15", "sdxl"])

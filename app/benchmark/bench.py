@@ -8,7 +8,7 @@ from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.run import prepare
+from warpfuse.graph.opening import prepare
 from warpfuse.stages.sources import probe
 
 

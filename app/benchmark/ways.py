@@ -26,7 +26,9 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.run import Running, prepare
+from warpfuse.graph.opening import prepare
+from warpfuse.graph.run import Running
+from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source, probe
@@ -112,10 +114,10 @@ def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
 def _through_the_graph(name: str, materials: Materials, source: Source, sink: "_Timing", floor_ms: float) -> Figure:
     """Closes all that it is given."""
     device = materials.config.device
-    running = Running(materials, source, threading.Event())
+    running = Running(materials, Ends(lambda: source, lambda url: sink, rewind=False), threading.Event(), failures=1)
     power = PowerMeter(device)
     try:
-        running.open(lambda _: sink)
+        running.open()
         running.wait()
         figure = Figure(name, floor_ms)
         figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)

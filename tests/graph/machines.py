@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 
+PICTURE = np.zeros((1, 1, 3), np.uint8)
 INFO = VideoInfo(16, 16, Fraction(25), Fraction(1, 25))
 
 
@@ -48,7 +49,7 @@ class Passing:
         self.seen.append(tuple(None if f is None else f.stamp.seq for f in frames))
         if stamp.seq == self.fails_at:
             raise RuntimeError("out of paint")
-        return Frame(stamp)
+        return RawFrame(stamp, PICTURE)
 
     def update(self, settings):
         self.settings.append((len(self.seen), settings))

@@ -1,8 +1,10 @@
 """Whole runs, from a source to files."""
 
 import hashlib
+import itertools
 import json
 import threading
+from fractions import Fraction
 
 import av
 import pytest
@@ -10,9 +12,12 @@ import pytest
 from warpfuse.engine.errors import BundleError
 from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.run import run
 from warpfuse.stages.decode import Decode
 from warpfuse.stages.errors import SinkLost
+from warpfuse.stages.sinks.null import NullSink
+from warpfuse.stages.sources.pattern import PatternSource
 
 PATTERN = "pattern:96x64@25,frames=20"
 
@@ -66,8 +71,9 @@ def test_the_figures_have_the_agreed_form(go):
     figures = json.loads(json.dumps(go(steps=2).to_dict()))
     assert figures.keys() == {
         "frames", "fps", "seconds", "latency_ms", "stages", "links", "restarts", "backend", "device", "bundle", "size",
-        "steps",
+        "steps", "age_ms", "drops",
     }  # fmt: skip
+    assert figures["drops"] == {"late": 0, "paused": 0, "failed": 0, "restart": 0}
     assert figures["frames"] == {"in": 20, "out": 20, "dropped": 0, "repeated": 0, "predicted": 20, "held": 0}
     assert figures["latency_ms"].keys() == {"p50", "p95", "p99", "max"}
     assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99"] <= figures["latency_ms"]["max"] * 1.001
@@ -97,24 +103,91 @@ def test_a_stopped_run_leaves_a_whole_file(go, tmp_path):
     assert len(decoded(tmp_path / "out.mp4")) == stats.frames.out
 
 
-def test_a_stage_that_raises_ends_the_run_by_name_and_leaves_no_file(go, tmp_path, monkeypatch):
-    decode, calls = Decode.__call__, []
+def breaks(monkeypatch, at):
+    """Decode raises at the frames for which `at` is true. Returns the numbers it raised at."""
+    decode, raised = Decode.__call__, []
 
-    def broken(self, frame):
-        calls.append(frame)
-        if len(calls) == 5:
+    def broken(self, frame, *rest):
+        if at(frame.stamp.seq):
+            raised.append(frame.stamp.seq)
             raise RuntimeError("out of paint")
-        return decode(self, frame)
+        return decode(self, frame, *rest)
 
     monkeypatch.setattr(Decode, "__call__", broken)
+    return raised
+
+
+def test_a_stage_that_fails_five_times_in_a_row_ends_the_run_by_name_and_leaves_no_file(go, tmp_path, monkeypatch):
+    raised = breaks(monkeypatch, lambda seq: seq >= 5)
     with pytest.raises(StageFailed, match="stage decode: RuntimeError: out of paint"):
         go()
+    assert raised == [5, 6, 7, 8, 9]
     assert list(tmp_path.glob("*")) == [], "nothing under the final name, and no temporary file"
 
 
-def test_a_sink_that_is_lost_ends_the_run_and_keeps_what_was_there_before(go, tmp_path, monkeypatch):
-    from warpfuse.stages.sinks.null import NullSink
+@pytest.mark.parametrize("fusion", [0, 0.8])
+def test_a_frame_that_a_stage_fails_at_is_dropped_alone_and_the_others_keep_their_times(
+    go, tmp_path, monkeypatch, fusion
+):
+    said = []
+    raised = breaks(monkeypatch, lambda seq: seq in (3, 4, 9))
+    stats = go(say=said.append, fusion=fusion)
+    assert (stats.frames.into, stats.frames.out, stats.frames.dropped) == (20, 17, 3)
+    assert stats.drops == {"late": 0, "paused": 0, "failed": 3, "restart": 0} and raised == [3, 4, 9]
+    left = [seq for seq in range(20) if seq not in (3, 4, 9)]
+    assert [round(float(time) * 25) for time in decoded(tmp_path / "out.mp4")] == left
+    assert sum("was dropped: stage decode: RuntimeError: out of paint" in line for line in said) == 3
 
+
+def test_a_failure_now_and_then_never_ends_a_run(go, monkeypatch):
+    raised = breaks(monkeypatch, lambda seq: seq % 2)
+    assert go().frames.out == 10 and len(raised) == 10
+
+
+def test_behind_a_failure_the_first_frame_is_a_discontinuity(go, monkeypatch):
+    seen = {}
+    write = NullSink.write
+    monkeypatch.setattr(NullSink, "write", lambda self, f: (seen.update({f.stamp.seq: f.stamp}), write(self, f))[1])
+    breaks(monkeypatch, lambda seq: seq == 7)
+    go(sinks=["null:"])
+    broken = [seq for seq, stamp in seen.items() if stamp.discontinuity]
+    assert len(broken) == 1 and broken[0] <= 8
+    assert list(seen) == [seq for seq in range(20) if seq != 7]
+
+
+def test_a_live_source_never_waits_and_what_it_drops_is_counted(go, monkeypatch):
+    """The sink lets a frame pass only when the source has read ten more."""
+    read, turn = PatternSource.read, threading.Semaphore(0)
+
+    def reading(self):
+        turn.release()
+        return read(self)
+
+    def writing(self, frame):
+        for _ in range(10):
+            turn.acquire(timeout=2)
+        self.frames += 1
+
+    monkeypatch.setattr(PatternSource, "read", reading)
+    monkeypatch.setattr(NullSink, "write", writing)
+    monkeypatch.setattr(RealTime, "read", lambda self: self._source.read())
+    stats = go(source="pattern:96x64@25,frames=200", sinks=["null:"], realtime=True, workers="one")
+    assert stats.frames.into == 200 and stats.frames.out < 60
+    assert stats.frames.dropped == stats.frames.into - stats.frames.out
+    assert stats.drops == {"late": stats.frames.dropped, "paused": 0, "failed": 0, "restart": 0}
+
+
+@pytest.mark.parametrize("fps, frames", [(50, 40), (25, 20), (10, 8), ("30000/1001", 24)])
+def test_sinks_get_the_rate_that_was_asked_for(go, tmp_path, fps, frames):
+    stats = go(fps=fps)
+    times = decoded(tmp_path / "out.mp4")
+    assert len(times) == stats.frames.out == frames
+    gaps = {round(float(after - before), 4) for before, after in itertools.pairwise(times)}
+    assert len(gaps) <= 2 and abs(next(iter(gaps)) - float(1 / Fraction(fps))) < 2e-3
+    assert stats.frames.into + stats.frames.repeated == stats.frames.out + stats.frames.dropped
+
+
+def test_a_sink_that_is_lost_ends_the_run_and_keeps_what_was_there_before(go, tmp_path, monkeypatch):
     def full(self, frame):
         raise SinkLost("null:: the disk is full")
 

@@ -9,10 +9,13 @@ import zmq
 from machines import Counting, Keeping, Passing
 
 from warpfuse.graph import runner as running
-from warpfuse.graph.link import Inlet, LinkPlan, Outlet
-from warpfuse.graph.runner import FirstError, SinkRunner, SourceRunner, StageRunner
+from warpfuse.graph.faults import Faults
+from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.settings import SettingsBook
-from warpfuse.graph.slots import SlotTable
+from warpfuse.graph.sink_runner import SinkRunner
+from warpfuse.graph.source_runner import SourceRunner
+from warpfuse.graph.stage_runner import StageRunner
+from warpfuse.graph.transports import open_local
 from warpfuse.stages.frame import Frame
 
 
@@ -21,26 +24,26 @@ class Rig:
 
     def __init__(self, parts, links, book=None, device="cpu"):
         self.device = device
-        self.context, self.first_error, self.stop = zmq.Context(), FirstError(), threading.Event()
+        self.context, self.faults, self.stop = zmq.Context(), Faults(), threading.Event()
         self.book = book or SettingsBook("first")
         ticks = itertools.count()
         self.runners = {name: self._runner(name, part, lambda: next(ticks)) for name, part in parts.items()}
         inlets, outlets = {name: [] for name in parts}, {name: [] for name in parts}
         for sender, receiver, port, delay in links:
             plan = LinkPlan(f"{sender}->{receiver}.{port}", sender, receiver, port, delay=delay)
-            table = SlotTable(plan.slots)
-            outlets[sender].append(Outlet(self.context, plan, table, 1))
-            inlets[receiver].append(Inlet(self.context, plan, table, 1))
+            outlet, inlet = open_local(self.context, plan, 1)
+            outlets[sender].append(outlet)
+            inlets[receiver].append(inlet)
         for name, runner in self.runners.items():
             runner.connect(inlets[name], outlets[name])
 
     def _runner(self, name, part, clock):
         if isinstance(part, Counting):
-            return SourceRunner(name, part, clock, self.first_error, stopped=self.stop.is_set, book=self.book)
+            return SourceRunner(name, part, clock, self.faults, stopped=self.stop.is_set, book=self.book)
         if isinstance(part, Keeping):
-            return SinkRunner(name, part, clock, self.first_error)
+            return SinkRunner(name, part, clock, self.faults)
         rest = {"book": self.book, "settings_of": lambda version: version, "device": self.device}
-        return StageRunner(name, part, clock, self.first_error, **rest)
+        return StageRunner(name, part, clock, self.faults, **rest)
 
     def run(self):
         for runner in self.runners.values():
@@ -50,6 +53,7 @@ class Rig:
         assert not any(runner.is_alive() for runner in self.runners.values()), "a thread did not end"
         for runner in self.runners.values():
             runner.disconnect()
+            runner.close()
         self.context.term()
         return self
 
@@ -71,7 +75,7 @@ def test_every_frame_comes_out_once_and_in_order(frames):
     sink = Keeping()
     rig = Rig({"source": Counting(frames), "a": Passing(), "b": Passing(), "sink": sink}, LINE).run()
     assert sink.seen == list(range(frames))
-    assert (sink.complete, rig.first_error.error) == (True, None)
+    assert (sink.complete, rig.faults.error) == (True, None)
 
 
 def test_a_join_takes_the_same_frame_from_every_input():
@@ -107,7 +111,7 @@ def test_inputs_that_end_out_of_step_are_a_fault_not_an_end():
     links = [("one", "join", "left", 0), ("two", "join", "right", 0), ("join", "sink", "frame", 0)]
     sink = Keeping()
     rig = Rig({**sources, "join": Passing(inputs=("left", "right")), "sink": sink}, links).run()
-    assert rig.first_error.stage == "join" and "one->join.left ended" in str(rig.first_error.error)
+    assert rig.faults.stage == "join" and "one->join.left ended" in str(rig.faults.error)
     assert sink.complete is False
 
 
@@ -133,7 +137,7 @@ def test_the_first_error_names_its_stage_ends_every_thread_and_discards_the_outp
     stages[failing].fails_at = 7
     sink, source = Keeping(), Counting(10_000)
     rig = Rig({"source": source, **stages, "sink": sink}, links).run()
-    assert (rig.first_error.stage, str(rig.first_error.error)) == (failing, "out of paint")
+    assert (rig.faults.stage, str(rig.faults.error)) == (failing, "out of paint")
     assert sink.complete is False
     assert sink.seen == list(range(len(sink.seen))) and len(sink.seen) <= 7
     assert source.seq < 10_000 and source.closed and all(stage.closed for stage in stages.values())
@@ -143,7 +147,7 @@ def test_a_sink_that_fails_stops_the_source_and_the_other_sink_discards():
     failing, other, source = Keeping(fails_at=5), Keeping(), Counting(10_000)
     links = [*LINE[:2], ("b", "bad", "frame", 0), ("b", "good", "frame", 0)]
     rig = Rig({"source": source, "a": Passing(), "b": Passing(), "bad": failing, "good": other}, links).run()
-    assert rig.first_error.stage == "bad" and source.seq < 10_000
+    assert rig.faults.stage == "bad" and source.seq < 10_000
     assert (failing.complete, other.complete) == (False, False)
 
 
@@ -209,6 +213,6 @@ def test_on_a_card_a_stage_reads_what_the_one_before_it_wrote(cuda, guarded, mon
     torch.cuda.synchronize()
     parts = {"source": Counting(12), "a": Writing(), "b": reading, "sink": Keeping()}
     rig = Rig(parts, LINE, device=cuda).run()
-    assert rig.first_error.error is None
+    assert rig.faults.error is None
     torch.cuda.synchronize()
     assert (int(reading.torn) == 0) if guarded else (int(reading.torn) > 0)  # False guards the test itself

@@ -1,0 +1,95 @@
+"""`warpfuse ctl`: ask a run that is under way."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from warpfuse.graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warpfuse.graph.control import Figures
+
+_ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop")
+
+
+def ctl(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the run: it says so when it starts.")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help=", ".join(_ACTIONS))],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | FILE.png]")] = None,
+) -> None:
+    """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end."""
+    from warpfuse.graph import control
+
+    words = words or []
+    if action in ("stats", "pause", "resume", "stop") and words:
+        raise ConfigError(f"ctl {name} {action} takes nothing more, got {' '.join(words)!r}")
+    match action:
+        case "set":
+            reply = control.ask(name, control.Set(_keys(words)), timeout_s=60)
+            assert isinstance(reply, control.Applied)
+            print(f"version {reply.version} holds from frame {reply.seq} on")
+        case "stats":
+            figures = control.ask(name, control.GetStats())
+            assert isinstance(figures, control.Figures)
+            print(json.dumps(figures.stats, indent=1))
+        case "snapshot":
+            _snapshot(name, words)
+        case "pause":
+            control.ask(name, control.Pause())
+        case "resume":
+            control.ask(name, control.Resume())
+        case "stop":
+            control.ask(name, control.Stop())
+        case _:
+            raise ConfigError(f"ctl {name}: {action!r} is no action; known: {', '.join(_ACTIONS)}")
+
+
+def flows(name: str, seconds: float = 1.0) -> Table:
+    """What flows on each link of a run, measured over some seconds."""
+    before, after = _figures(name), None
+    time.sleep(seconds)
+    after = _figures(name)
+    home = {stage: worker for worker, stages in after.workers.items() for stage in stages}
+    table = Table("link", "from", "to", "frames/s", "sent", "peak of slots", box=None)
+    for link, now in after.stats["links"].items():
+        sender, _, receiver = link.partition("->")
+        rate = (now["sent"] - before.stats["links"].get(link, now)["sent"]) / (after.seconds - before.seconds)
+        ends = home.get(sender, "?"), home.get(receiver.rpartition(".")[0], "?")
+        table.add_row(link, *ends, f"{rate:.1f}", str(now["sent"]), f"{now['peak']} of {now['slots']}")
+    return table
+
+
+def _figures(name: str) -> "Figures":
+    from warpfuse.graph import control
+
+    figures = control.ask(name, control.GetStats())
+    assert isinstance(figures, control.Figures)
+    return figures
+
+
+def _keys(words: list[str]) -> dict[str, Any]:
+    from warpfuse.graph.config import set_key
+
+    if not words:
+        raise ConfigError("ctl NAME set: expected KEY=VALUE, as in stages.fuse.weight=0.8")
+    keys: dict[str, Any] = {}
+    for word in words:
+        set_key(keys, word)
+    return keys
+
+
+def _snapshot(name: str, words: list[str]) -> None:
+    from warpfuse.graph import control
+
+    if len(words) != 1:
+        raise ConfigError(f"ctl {name} snapshot: expected one FILE.png, got {len(words)} words")
+    path = Path(words[0])
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: the folder is missing")
+    image = control.ask(name, control.Snapshot())
+    assert isinstance(image, control.Image)
+    path.write_bytes(image.png)

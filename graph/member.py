@@ -1,0 +1,74 @@
+"""What the supervisor knows of one worker."""
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from warpfuse.graph.clocks import Trip
+from warpfuse.graph.launcher import Launcher
+from warpfuse.graph.line import Line
+from warpfuse.graph.report import Report, combined
+from warpfuse.graph.restarts import Restarts
+
+State = Literal["down", "starting", "ready", "running", "quieting", "gone"]
+"""down: to be started at `due_s`; ready: stages open, no epoch; quieting: told to let go; gone: has said goodbye"""
+
+
+@dataclass
+class Member:
+    """One worker, over all its lives.
+
+    nodes     the stages it runs
+    due_s     when it is to be started, or by when it has to be ready
+    beat_s    when Python of it was last heard; a stage that holds the interpreter makes this old
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    launcher: Launcher
+    state: State = "down"
+    line: Line | None = None
+    due_s: float = 0.0
+    beat_s: float = 0.0
+    life: int = 0
+    restarts: Restarts = field(default_factory=Restarts)
+    trips: list[Trip] = field(default_factory=list)
+    spans: list[tuple[str, int, int, int]] = field(default_factory=list)
+    _before: Report | None = None
+    _now: Report | None = None
+
+    @property
+    def report(self) -> Report | None:
+        """Its figures over all its lives, as far as they were told."""
+        if self._now is None or self._before is None:
+            return self._now or self._before
+        return combined({self.name: self._before}, self._now)
+
+    @property
+    def ended(self) -> bool:
+        """The end of the stream has come through all of its stages."""
+        return self._now is not None and self._now.ended
+
+    def told(self, report: Report) -> None:
+        """New figures of this life."""
+        self._now = report
+
+    def begins_anew(self, lost: Container[str] = ()) -> None:
+        """Its life is over: what it had told is kept, but for sinks whose frames are lost with it."""
+        report, self._now = self.report, None
+        if report is not None:
+            kept = {name: sink for name, sink in report.sinks.items() if name not in lost}
+            report = msgspec.structs.replace(report, sinks=kept)
+        self._before = report
+
+    def hanging(self, deadline_s: float, now_s: float) -> str:
+        """The stage whose call has lasted longer than the deadline, or all of them; "" for none."""
+        if self._now is None:
+            return ""
+        silent = now_s - self.beat_s
+        for runner in self._now.runners:
+            if runner.busy_ns and runner.busy_ns / 1e9 + silent > deadline_s and runner.name != "source":
+                return runner.name
+        return ", ".join(self.nodes) if silent > deadline_s else ""

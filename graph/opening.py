@@ -1,0 +1,60 @@
+"""What a run is opened from: the materials of its stages, its source and its sinks."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from warpfuse.engine.bundle import load_bundle
+from warpfuse.engine.open import choose_backend, upgrade_of
+from warpfuse.graph.build import Materials, idle_steps, open_prompts, usable_cores
+from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.engines import Engines
+from warpfuse.graph.realtime import RealTime
+from warpfuse.graph.sizing import choose_size
+from warpfuse.graph.worker import Ends
+from warpfuse.stages.sinks import open_sink
+from warpfuse.stages.sources import open_source
+from warpfuse.stages.stage import Source, VideoInfo
+
+
+def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends:
+    """How source and sinks of a configuration are opened; info: of the source."""
+    live = info.live or config.realtime
+
+    def source() -> Source:
+        opened = open_source(config.source, size=size, frames=config.frames)
+        return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
+
+    return Ends(
+        source,
+        lambda url: open_sink(url, _at_rate(info, config), size, sound_from=info.path),
+        live=live,
+        rewind=not live,
+    )
+
+
+def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
+    """What sinks are told of the source: with a rate of their own, that."""
+    return info if config.fps is None else replace(info, fps=config.fps, time_base=1 / config.fps)
+
+
+def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
+    """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
+    bundle = load_bundle(config.bundle)
+    size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
+    backend, why = choose_backend(config.backend, config.device)
+    upgrade = upgrade_of(config.backend, backend, config.device)
+    engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
+    with contextlib.ExitStack() as undo:
+        undo.callback(engines.close)
+        prompts = open_prompts(config, bundle, engines)
+        undo.callback(prompts.close)
+        prompts(config.prompt, config.negative, config.loras)
+        undo.pop_all()
+    for note in (line, idle_steps(config, bundle)):
+        if note:
+            say(note)
+    then = f"; {upgrade} is built meanwhile" if upgrade else ""
+    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
+    return Materials(config, bundle, size, engines, prompts)

@@ -1,0 +1,164 @@
+"""Showing pictures at a constant rate: which picture at which tick, and who waits for the tick.
+
+The picture of a tick is the newest that has come by then: one that lasts longer is repeated, one that no tick falls on
+is skipped. Both are counted.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from warpfuse.stages.frame import RawFrame
+
+HandOver = Callable[[RawFrame], None]
+
+_NEAR_NS = 1000  # presentation times are rounded to their container's unit: this much off a tick is on it
+
+
+def tick_ns(k: int, fps: Fraction) -> int:
+    """When tick k is, nanoseconds from tick 0."""
+    return round(k * 1_000_000_000 / fps)
+
+
+def ticks_before(pts_ns: int, k: int, fps: Fraction) -> int:
+    """Ticks from number k on that come before a picture with this time, and so still show the one before it."""
+    first = (pts_ns - _NEAR_NS) * fps / 1_000_000_000
+    return max(0, -(-first.numerator // first.denominator) - k)
+
+
+def next_tick(k: int, since_ns: int, now_ns: int, fps: Fraction) -> int:
+    """The tick to wait for, when tick k is to come next: k, or a later one when more than a period has been lost.
+
+    What was lost is left out: a burst of old ticks helps nobody.
+    """
+    elapsed = (now_ns - since_ns) * fps / 1_000_000_000
+    return k if elapsed <= k + 1 else elapsed.numerator // elapsed.denominator
+
+
+class Rate(Protocol):
+    """Between the thread of a sink and the sink. `take` every frame, then `end`.
+
+    repeated  hand-overs of a picture that had been handed over before
+    """
+
+    repeated: int
+
+    def take(self, frame: RawFrame) -> None:
+        """A frame has come. It is the caller's again when this returns."""
+
+    def end(self) -> None:
+        """No more will come: hand over what is owed."""
+
+
+class AsTheyCome:
+    """Every frame once."""
+
+    def __init__(self, hand_over: HandOver) -> None:
+        self.repeated = 0
+        self.take = hand_over
+
+    def end(self) -> None:
+        """Nothing is owed."""
+
+
+class Resampled:
+    """A file at another rate, by the presentation times alone: the same frames give the same file."""
+
+    def __init__(self, hand_over: HandOver, fps: Fraction) -> None:
+        self.repeated = 0
+        self._hand_over = hand_over
+        self._fps = fps
+        self._k = 0
+        self._pending: RawFrame | None = None
+        self._fresh = True
+        self._lasts_ns = 0
+
+    def take(self, frame: RawFrame) -> None:
+        """Show the picture before it at every tick before it."""
+        if self._pending is not None:
+            self._lasts_ns = frame.stamp.pts_ns - self._pending.stamp.pts_ns
+            self._show_until(frame.stamp.pts_ns, self._pending)
+        self._pending, self._fresh = _own(frame), True
+
+    def end(self) -> None:
+        """Show the last picture for as long as the one before it."""
+        if self._pending is not None:
+            until = self._pending.stamp.pts_ns + self._lasts_ns
+            self._show_until(max(until, 2 * _NEAR_NS), self._pending)  # a single picture is shown once
+
+    def _show_until(self, pts_ns: int, frame: RawFrame) -> None:
+        for _ in range(ticks_before(pts_ns, self._k, self._fps)):
+            self._show(frame)
+
+    def _show(self, frame: RawFrame) -> None:
+        stamp = replace(frame.stamp, seq=self._k, pts_ns=tick_ns(self._k, self._fps))
+        self._hand_over(RawFrame(stamp, frame.rgb))
+        self.repeated += not self._fresh
+        self._fresh = False
+        self._k += 1
+
+
+class Paced:
+    """A live stream at a constant rate, from a thread of its own: the sink goes on while the graph is silent.
+
+    clock  monotonic nanoseconds
+    """
+
+    def __init__(self, hand_over: HandOver, fps: Fraction, clock: Callable[[], int]) -> None:
+        self.repeated = 0
+        self._hand_over = hand_over
+        self._fps = fps
+        self._clock = clock
+        self._ready = threading.Condition()
+        self._newest: RawFrame | None = None
+        self._fresh = False
+        self._ending = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="wf:rate", daemon=True)
+
+    def take(self, frame: RawFrame) -> None:
+        """Show it from the next tick on. Raises what the sink raised."""
+        with self._ready:
+            if self._error is not None:
+                raise self._error
+            self._newest, self._fresh = _own(frame), True
+            self._ready.notify()
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def end(self) -> None:
+        """Stop after the picture that is being shown. Raises what the sink raised."""
+        with self._ready:
+            self._ending = True
+            self._ready.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        k, since = 0, self._clock()
+        try:
+            while True:
+                k = next_tick(k, since, self._clock(), self._fps)
+                with self._ready:
+                    while not self._ending and (wait := since + tick_ns(k, self._fps) - self._clock()) > 0:
+                        self._ready.wait(wait / 1e9)
+                    frame, fresh, self._fresh = self._newest, self._fresh, False
+                    if self._ending and not fresh:
+                        return
+                assert frame is not None
+                stamp = replace(frame.stamp, seq=k, pts_ns=tick_ns(k, self._fps))
+                self._hand_over(RawFrame(stamp, frame.rgb))
+                self.repeated += not fresh
+                k += 1
+        except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)
+            self._error = error
+
+
+def _own(frame: RawFrame) -> RawFrame:
+    return RawFrame(frame.stamp, np.array(frame.rgb))

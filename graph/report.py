@@ -1,0 +1,236 @@
+"""What a worker tells of itself: the figures of its runners, in a form that crosses processes and can be merged."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from warpfuse.graph.build import Materials
+from warpfuse.graph.meters import FrameCounts, Meter, Stats
+from warpfuse.graph.runner import Runner
+from warpfuse.graph.sink_runner import SinkRunner
+from warpfuse.graph.source_runner import SourceRunner
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class LinkReport(_Part, frozen=True):
+    """Figures of one link, told by its sender."""
+
+    slots: int
+    sent: int
+    peak: int
+    dropped: int
+
+
+class RunnerReport(_Part, frozen=True):
+    """Figures of one stage. meter: an encoded histogram; busy_ns: how long the call it is in has lasted, 0: in none."""
+
+    name: str
+    frames: int
+    passed: int
+    ended: bool
+    busy_ns: int
+    meter: str
+    links: dict[str, LinkReport]
+
+
+class SourceReport(_Part, frozen=True):
+    """Figures of the source. dropped: all; paused: those of them that came in a pause. figures, lost: of one that breaks and comes back: its own, and why it is gone for good."""
+
+    reached: int
+    dropped: int
+    started_ns: int
+    since_ns: int
+    warning: str | None
+    figures: dict[str, Any] = {}
+    lost: str | None = None
+    paused: int = 0
+
+
+class SinkReport(_Part, frozen=True):
+    """Figures of a sink."""
+
+    frames: int
+    held: int
+    shown: int
+    repeated: int
+    ended_ns: int
+    complete: bool
+    latency: str
+    age: str
+    notes: list[str]
+
+
+class Report(_Part, frozen=True):
+    """Figures of a worker. source, sinks: of those that it runs, by name of the stage."""
+
+    worker: str
+    runners: list[RunnerReport]
+    sources: dict[str, SourceReport]
+    sinks: dict[str, SinkReport]
+
+    @property
+    def ended(self) -> bool:
+        """The end of the stream has come through every stage."""
+        return all(runner.ended for runner in self.runners)
+
+    @property
+    def newest(self) -> int:
+        """The newest frame that any stage has handled, -1 before the first."""
+        return max((runner.passed for runner in self.runners), default=-1)
+
+
+def report(worker: str, runners: Sequence[Runner], now_ns: int) -> Report:
+    """The figures of a worker's runners, from any thread: a histogram that is being written may lack the last entry."""
+    sources = {r.stage_name: r for r in runners if isinstance(r, SourceRunner)}
+    sinks = {r.stage_name: r for r in runners if isinstance(r, SinkRunner)}
+    return Report(
+        worker,
+        [_runner(runner, now_ns) for runner in runners],
+        {n: _source(r) for n, r in sources.items()},
+        {n: _sink(r) for n, r in sinks.items()},
+    )
+
+
+def _runner(runner: Runner, now_ns: int) -> RunnerReport:
+    busy_since = runner.busy_since
+    return RunnerReport(
+        runner.stage_name,
+        runner.frames,
+        runner.passed,
+        runner.ended,
+        max(0, now_ns - busy_since) if busy_since else 0,
+        runner.meter.encode(),
+        {name: LinkReport(f.slots, f.sent, f.peak, f.dropped) for name, f in runner.links.items()},
+    )
+
+
+def _source(r: SourceRunner) -> SourceReport:
+    own = r.recovering
+    figures, lost = (own.report(), own.lost) if own is not None else ({}, None)
+    told = None if lost is None else str(lost)
+    return SourceReport(r.reached, r.dropped, r.started_ns, r.since_ns, r.warning, figures, told, r.passed_over)
+
+
+def _sink(runner: SinkRunner) -> SinkReport:
+    return SinkReport(
+        runner.frames,
+        runner.held,
+        runner.shown,
+        runner.repeated,
+        runner.ended_ns,
+        runner.complete,
+        runner.latency.encode(),
+        runner.age.encode(),
+        runner.notes,
+    )
+
+
+def merged(meters: Sequence[str]) -> Meter:
+    """One histogram of several."""
+    whole = Meter()
+    for encoded in meters:
+        whole.add(Meter.decode(encoded))
+    return whole
+
+
+def combined(before: Mapping[str, Report], now: Report) -> Report:
+    """The report of a worker that was restarted, with what the one before it had counted."""
+    old = before.get(now.worker)
+    if old is None:
+        return now
+    was = {runner.name: runner for runner in old.runners}
+    return msgspec.structs.replace(
+        now,
+        runners=[_plus(was[r.name], r) if r.name in was else r for r in now.runners],
+        sources={name: _plus_source(old.sources.get(name), s) for name, s in now.sources.items()},
+        sinks={name: _plus_sink(old.sinks.get(name), s) for name, s in now.sinks.items()},
+    )
+
+
+def stats_of(
+    reports: Sequence[Report],
+    materials: Materials,
+    *,
+    failed: int = 0,
+    restarts: int = 0,
+    warnings: tuple[str, ...] = (),
+) -> Stats:
+    """The figures of a run. failed: frames dropped because a stage raised; reports: one of each worker."""
+    sources = [source for r in reports for source in r.sources.values()]
+    sinks = {name: sink for r in reports for name, sink in r.sinks.items()}
+    runners = {runner.name: runner for r in reports for runner in r.runners}
+    first = sinks.get("sink_1") or SinkReport(0, 0, -1, 0, 0, False, Meter().encode(), Meter().encode(), [])
+    links = {name: link for runner in runners.values() for name, link in runner.links.items()}
+    into = sum(source.reached for source in sources)
+    dropped = into + first.repeated - first.frames
+    paused = sum(source.paused for source in sources)
+    late = sum(source.dropped for source in sources) - paused + sum(link.dropped for link in links.values())
+    started = min((source.started_ns for source in sources if source.started_ns), default=0)
+    ended = max((sink.ended_ns for sink in sinks.values()), default=0)
+    told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
+    return Stats(
+        frames=FrameCounts(into, first.frames, dropped, first.repeated, first.held),
+        drops={"late": late, "paused": paused, "failed": failed, "restart": max(0, dropped - late - paused - failed)},
+        seconds=(ended - started) / 1e9 if ended > started > 0 else 0.0,
+        latency=Meter.decode(first.latency),
+        age=Meter.decode(first.age),
+        stages={name: Meter.decode(runner.meter) for name, runner in runners.items()},
+        links={name: {"sent": link.sent, "peak": link.peak, "slots": link.slots} for name, link in links.items()},
+        restarts=restarts,
+        backend=materials.engines.in_use,
+        device=materials.config.device,
+        bundle=materials.bundle.about.name,
+        size=materials.size,
+        steps=materials.config.steps,
+        warnings=(*warnings, *told),
+        source=next((source.figures for source in sources), {}),
+        source_lost=next((source.lost for source in sources if source.lost), None),
+    )
+
+
+def _plus(a: RunnerReport, b: RunnerReport) -> RunnerReport:
+    links = dict(a.links)
+    for name, link in b.links.items():
+        old = links.get(name, LinkReport(link.slots, 0, 0, 0))
+        links[name] = LinkReport(link.slots, old.sent + link.sent, max(old.peak, link.peak), old.dropped + link.dropped)
+    return msgspec.structs.replace(
+        b,
+        frames=a.frames + b.frames,
+        passed=max(a.passed, b.passed),
+        meter=merged([a.meter, b.meter]).encode(),
+        links=links,
+    )
+
+
+def _plus_source(a: SourceReport | None, b: SourceReport) -> SourceReport:
+    if a is None:
+        return b
+    return SourceReport(
+        max(a.reached, b.reached),
+        a.dropped + b.dropped,
+        a.started_ns or b.started_ns,
+        a.since_ns or b.since_ns,
+        b.warning or a.warning,
+        b.figures or a.figures,
+        b.lost or a.lost,
+        a.paused + b.paused,
+    )
+
+
+def _plus_sink(a: SinkReport | None, b: SinkReport) -> SinkReport:
+    if a is None:
+        return b
+    return msgspec.structs.replace(
+        b,
+        frames=a.frames + b.frames,
+        held=a.held + b.held,
+        shown=max(a.shown, b.shown),
+        repeated=a.repeated + b.repeated,
+        latency=merged([a.latency, b.latency]).encode(),
+        age=merged([a.age, b.age]).encode(),
+        notes=list(dict.fromkeys([*a.notes, *b.notes])),
+    )

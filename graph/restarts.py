@@ -1,0 +1,27 @@
+"""How often a worker may be started again, and when. Time is an argument."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+AT_MOST = 5
+WITHIN_S = 60.0
+FIRST_S = 0.5
+LONGEST_S = 8.0
+
+
+@dataclass(slots=True)
+class Restarts:
+    """The deaths of one worker. Plain state; seconds of any monotonic clock."""
+
+    total: int = 0
+    _deaths: deque[float] = field(default_factory=deque)
+
+    def after(self, now_s: float) -> float | None:
+        """A worker died: seconds to wait before it is started again, None when it died too often."""
+        while self._deaths and now_s - self._deaths[0] > WITHIN_S:
+            self._deaths.popleft()
+        if len(self._deaths) >= AT_MOST:
+            return None
+        self._deaths.append(now_s)
+        self.total += 1
+        return min(FIRST_S * float(2 ** (len(self._deaths) - 1)), LONGEST_S)

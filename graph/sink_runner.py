@@ -1,0 +1,121 @@
+"""Runs a sink: every frame once and in order, over all epochs."""
+
+import contextlib
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from warpfuse.graph.faults import Faults
+from warpfuse.graph.meters import Meter
+from warpfuse.graph.pacer import Pacer
+from warpfuse.graph.rate import AsTheyCome, Paced, Rate, Resampled
+from warpfuse.graph.runner import Clock, Runner
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.stage import Sink
+
+
+class SinkRunner(Runner):
+    """Hands every frame to a sink and records its latency since it arrived at the source.
+
+    held      frames among `frames` that the networks were spared
+    shown     number of the newest frame written, -1 before the first; a frame up to it is not written again
+    latency   from a frame's arrival at the source to its hand-over to the sink
+    age       how old the content shown was when another took its place: what latency hides when frames are dropped
+    fps       hand over at this constant rate; none: as they come
+    live      by the clock, not by the presentation times
+    complete  the sink has been closed, and what it wrote is whole
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        clock: Clock,
+        faults: Faults,
+        pacer: Pacer | None = None,
+        *,
+        fps: Fraction | None = None,
+        live: bool = False,
+    ) -> None:
+        super().__init__(name, clock, faults)
+        self._rate: Rate = AsTheyCome(self._hand_over)
+        if fps is not None:
+            self._rate = Paced(self._hand_over, fps, clock) if live else Resampled(self._hand_over, fps)
+        self._sink = sink
+        self._pacer = pacer
+        self.latency = Meter()
+        self.age = Meter()
+        self.held = 0
+        self.shown = -1
+        self.ended_ns = 0
+        self.complete = False
+        self._closed = False
+        self._arrived_ns = 0
+        self._last: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the sink has to tell at the end."""
+        return self._sink.notes
+
+    @property
+    def repeated(self) -> int:
+        """Hand-overs of a picture that had been handed over before."""
+        return self._rate.repeated
+
+    @property
+    def last(self) -> npt.NDArray[np.uint8] | None:
+        """The picture shown last, uint8 RGB [h, w, 3], a copy; None before the first."""
+        return None if self._last is None else self._last.copy()
+
+    def close(self) -> None:
+        """Discard what is not complete."""
+        self._close_sink(complete=False)
+
+    def _work(self) -> None:
+        while self._gather():
+            frame: RawFrame = self.inlets[0].take()
+            if frame.stamp.seq > self.shown and not self._closed:
+                self._show(frame)
+            self.inlets[0].done()
+
+    def _show(self, frame: RawFrame) -> None:
+        with self._call(frame.stamp.seq):
+            self._rate.take(frame)
+        if self._pacer is not None:
+            self._pacer.left(frame.stamp, self._clock())
+        self.held += bool(frame.stamp.hold)
+        self.shown = self.passed = frame.stamp.seq
+
+    def _hand_over(self, frame: RawFrame) -> None:
+        """Write a frame and say when; called by this thread or that of the rate."""
+        stamp, begun = frame.stamp, self._clock()
+        self._sink.write(frame)
+        now = self._clock()
+        self.meter.record(now - begun)
+        if stamp.arrived_ns != self._arrived_ns:
+            self.latency.record(now - stamp.arrived_ns)
+        if self._arrived_ns:
+            self.age.record(now - self._arrived_ns)
+        self._arrived_ns = stamp.arrived_ns
+        self._keep(frame.rgb)
+        self.frames += 1
+
+    def _keep(self, rgb: npt.NDArray[np.uint8]) -> None:
+        """Keep the picture for who asks what was shown: a copy, for the slot it lies in is filled again."""
+        if self._last is None or self._last.shape != rgb.shape:
+            self._last = np.empty_like(rgb)
+        np.copyto(self._last, rgb)
+
+    def _finish(self, complete: bool) -> None:
+        self._close_sink(complete)
+
+    def _close_sink(self, complete: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            with contextlib.nullcontext() if complete else contextlib.suppress(Exception):
+                self._rate.end()
+            self._sink.close(complete)
+            self.complete = complete
+            self.ended_ns = self._clock()

@@ -1,0 +1,203 @@
+"""Runs the source: reads, stamps and numbers frames."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import zmq
+
+from warpfuse.graph.capture import Capture
+from warpfuse.graph.faults import Faults
+from warpfuse.graph.halt import Halt
+from warpfuse.graph.link import Inlet, Outlet
+from warpfuse.graph.runner import Clock, Runner
+from warpfuse.graph.settings import SettingsBook
+from warpfuse.graph.tap import Tap
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.stage import Recovering, Source
+
+_TICK_MS = 100  # how soon a stop or the end of a pause is seen while no frame comes
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where the source goes on in a new epoch.
+
+    first     number of the first frame; a file is read again from there, a live source numbers on from there
+    without   frames not to be sent again: a stage failed at them
+    since_ns  clock at which the run's first frame arrived; 0 in the first epoch. Times of a live source count from it
+    """
+
+    first: int = 0
+    without: frozenset[int] = frozenset()
+    since_ns: int = 0
+
+    @property
+    def again(self) -> bool:
+        """It is not the beginning."""
+        return self.since_ns > 0
+
+
+class SourceRunner(Runner):
+    """Reads frames, stamps them with the clock and the version of the settings, and sends them on.
+
+    stopped  asked before each frame: True ends the stream
+    reopen   the source from its beginning, for a file that is read again; none: it cannot be
+    live     frames cannot wait: the newest is kept, and what nobody had time for is dropped and counted
+    tap      looks at every frame that is sent
+    paused   set it: a file waits, frames of a live source are dropped
+    since_ns  clock at the arrival of the run's first frame
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        clock: Clock,
+        faults: Faults,
+        *,
+        stopped: Callable[[], bool],
+        book: SettingsBook,
+        live: bool = False,
+        reopen: Callable[[], Source] | None = None,
+        tap: Tap | None = None,
+    ) -> None:
+        super().__init__(name, clock, faults)
+        self.paused = False
+        self.started_ns = 0
+        self.passed_over = 0
+        self._source = source
+        self._stopped = stopped
+        self._book = book
+        self._reopen = reopen
+        self._tap = tap
+        self._capture = Capture(source, clock) if live else None
+        self._next = 0
+        self._base = 0
+        self.since_ns = 0
+        self._without: frozenset[int] = frozenset()
+        self._discontinuity = False
+        self._shift_ns = 0
+        self._closed = False
+
+    @property
+    def dropped(self) -> int:
+        """Frames of a live source that nobody had time for, or that came during a pause."""
+        return self.passed_over + (self._capture.dropped if self._capture is not None else 0)
+
+    @property
+    def reached(self) -> int:
+        """Frames that have come from the source: the number of the next one."""
+        return self._next
+
+    @property
+    def warning(self) -> str | None:
+        """What the source has to tell at the end."""
+        return self._source.warning
+
+    @property
+    def recovering(self) -> Recovering | None:
+        """The source, if it is one that breaks and comes back."""
+        return self._source if isinstance(self._source, Recovering) else None
+
+    def connect(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
+        """Attach the links of an epoch."""
+        super().connect(inlets, outlets, halt)
+        if self._capture is not None:
+            self._any.register(self._capture.fd, zmq.POLLIN)
+
+    def resume(self, at: Resume) -> None:
+        """Where the next epoch begins. Before `start`. A file that was read past it is opened anew."""
+        self._discontinuity = at.again
+        self._without = at.without
+        self.since_ns = at.since_ns
+        if self._capture is not None:
+            if self._next == 0:
+                self._base = self._next = at.first
+        elif at.first < self._next and self._reopen is not None:
+            self._source.close()
+            self._source = self._reopen()
+            self._next = at.first
+        else:
+            self._next = at.first
+
+    def close(self) -> None:
+        """Close the source."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._capture is not None:
+            self._capture.close()
+        else:
+            self._source.close()
+
+    def _work(self) -> None:
+        self.started_ns = self.started_ns or self._clock()
+        if self._capture is not None:
+            self._work_live(self._capture)
+        else:
+            self._work_through()
+
+    def _work_through(self) -> None:
+        """Every frame, waiting for the graph."""
+        while not self._stopped():
+            if self.paused:
+                self._wait(_TICK_MS)
+                self._check_neighbours()
+                continue
+            with self._call(-1) as begun:
+                raw = self._source.read()
+            if raw is None:
+                return
+            seq = raw.stamp.seq
+            if seq < self._next:
+                continue  # a file that is read again, up to where it goes on
+            if seq in self._without:
+                self._next = seq + 1
+                continue
+            self.meter.record(self._clock() - begun)
+            now = raw.stamp.arrived_ns or self._clock()
+            self.since_ns = self.since_ns or now
+            self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
+            while any(outlet.waiting for outlet in self.outlets):  # in `read` the credit for it would not be seen
+                self._wait()
+                self._check_neighbours()
+
+    def _work_live(self, capture: Capture) -> None:
+        """The newest frame whenever there is one; the links drop what nobody has time for."""
+        if not capture.read and not capture.ended:
+            capture.start()
+        while not self._stopped():
+            self._check_neighbours()
+            raw = capture.take()
+            if raw is None:
+                if capture.error is not None:
+                    raise capture.error
+                if capture.ended:
+                    return
+                self._wait(_TICK_MS)
+                continue
+            self.since_ns = self.since_ns or raw.stamp.arrived_ns
+            if self._base and not self.frames:  # begun again: its own times start at 0, the run's go on with the clock
+                self._shift_ns = raw.stamp.arrived_ns - self.since_ns - raw.stamp.pts_ns
+            stamp = replace(raw.stamp, seq=raw.stamp.seq + self._base, pts_ns=raw.stamp.pts_ns + self._shift_ns)
+            if self.paused:
+                self.passed_over += 1
+                self._next = stamp.seq + 1
+                continue
+            self._send(RawFrame(stamp, raw.rgb))
+
+    def _send(self, raw: RawFrame) -> None:
+        seq = raw.stamp.seq
+        stamp = replace(
+            raw.stamp,
+            settings=self._book.stamped(seq),
+            discontinuity=raw.stamp.discontinuity or self._discontinuity,
+        )
+        self._discontinuity = False
+        self.frames += 1
+        self._next = seq + 1
+        self.passed = seq
+        frame = RawFrame(stamp, raw.rgb)
+        if self._tap is not None:
+            self._tap(frame)
+        self._deliver(seq, frame)

@@ -1,0 +1,255 @@
+"""The life of a worker process: dial the supervisor, be told the part, obey until the end."""
+
+import contextlib
+import os
+import queue
+import time
+import traceback
+from collections.abc import Callable
+from fractions import Fraction
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from warpfuse.engine.bundle import load_bundle
+from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.graph import orders
+from warpfuse.graph.build import Materials, calls_of, open_prompts, usable_cores
+from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.curve import Keys
+from warpfuse.graph.desk import snapshot
+from warpfuse.graph.engines import Engines
+from warpfuse.graph.faults import Fault, Forwarded
+from warpfuse.graph.line import dial
+from warpfuse.graph.opening import ends_of
+from warpfuse.graph.plan import plan_graph
+from warpfuse.graph.settings import SettingsBook
+from warpfuse.graph.source_runner import Resume
+from warpfuse.graph.trace import Track
+from warpfuse.graph.worker import Worker
+from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.stage import VideoInfo
+
+BEAT_S = 0.25
+FORSAKEN_S = 5.0
+FAILED = 4
+_TICK_MS = 60
+
+
+def main(endpoint: str, name: str, keys: Keys | None = None) -> int:
+    """Run the worker `name` for the supervisor at the endpoint. keys: of a line between hosts. The exit code."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    process = WorkerProcess(context, endpoint, name, keys)
+    try:
+        return process.serve()
+    finally:
+        process.close()
+        context.term()
+
+
+class WorkerProcess:
+    """One thread serves; those of the stages put what they have to tell into a queue."""
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str, keys: Keys | None = None
+    ) -> None:
+        self._name = name
+        self._keys = keys
+        self._line = dial(context, endpoint, keys)
+        self._monitor = self._line.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._outbox: queue.SimpleQueue[orders.Word] = queue.SimpleQueue()
+        self._bell_read, self._bell_write = os.pipe()
+        os.set_blocking(self._bell_write, False)
+        self._worker: Worker | None = None
+        self._epoch = 0
+        self._offset_ns = 0
+        self._stopped = False
+        self._told_end = False
+        self._alone_s: float | None = None
+
+    def serve(self) -> int:
+        """Until EXIT."""
+        self._send(orders.Hello(orders.VERSION, self._name, os.getpid()))
+        poller = zmq.Poller()
+        poller.register(self._line, zmq.POLLIN)
+        poller.register(self._bell_read, zmq.POLLIN)
+        beat_at = 0.0
+        while True:
+            ready = dict(poller.poll(_TICK_MS))
+            if self._bell_read in ready:
+                os.read(self._bell_read, 4096)
+            while not self._outbox.empty():
+                self._send(self._outbox.get())
+            while int(self._line.get(zmq.EVENTS)) & zmq.POLLIN:
+                came = self._clock()
+                order = orders.order(self._line.recv())
+                if isinstance(order, orders.Exit):
+                    self._leave()
+                    return 0
+                self._obey(order, came)
+            if self._forsaken():
+                self._leave()
+                return FAILED
+            worker = self._worker
+            if worker is not None:
+                for line in worker.news():
+                    self._send(orders.Said(line))
+                ended = bool(self._epoch) and worker.ended
+                if time.monotonic() >= beat_at or (ended and not self._told_end):
+                    beat_at = time.monotonic() + BEAT_S
+                    self._told_end = ended
+                    self._send(orders.Beat(worker.report()))
+
+    def _forsaken(self) -> bool:
+        """The supervisor of another host has been gone for some seconds. On one host the kernel tells."""
+        while self._keys is not None and int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor)["event"]
+            self._alone_s = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
+        return self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
+
+    def close(self) -> None:
+        """Close the line."""
+        self._line.disable_monitor()
+        self._monitor.close(0)
+        self._line.close()
+        os.close(self._bell_read)
+        os.close(self._bell_write)
+
+    def _obey(self, order: orders.Order, came: int) -> None:
+        if isinstance(order, orders.Assign):
+            self._open(order)
+            return
+        if isinstance(order, orders.Ping):
+            self._send(orders.Pong(order.t0, came, self._clock()))
+            return
+        if isinstance(order, orders.SetClock):
+            self._offset_ns += order.offset_ns
+            return
+        worker = self._worker
+        if worker is None:
+            return  # refused: the supervisor is about to know
+        match order:
+            case orders.Connect():
+                self._epoch, self._told_end = order.epoch, False
+                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns))
+            case orders.LetGo():
+                stuck = worker.let_go(order.deadline_s)
+                self._send(orders.Quiet(worker.report(), stuck))
+            case orders.Add():
+                worker.book.add(order.version, validate(order.config))
+            case orders.Begin():
+                self._send(orders.Begun(order.version, worker.book.begin(order.version)))
+            case orders.Pause():
+                worker.pause(order.paused)
+            case orders.Stop():
+                self._stopped = True
+            case orders.Snap():
+                self._send(orders.Picture(snapshot(worker)))
+            case _:
+                raise AssertionError(order)
+
+    def _open(self, part: orders.Assign) -> None:
+        try:
+            self._worker = self._opened(part)
+        except Exception as error:  # noqa: BLE001  (told, and raised by the supervisor)
+            self._send(orders.Refused(kind_of(error), self._name, text_of(error)))
+            return
+        self._send(orders.Ready())
+
+    def _opened(self, part: orders.Assign) -> Worker:
+        config = validate(part.config)
+        if self._keys is not None:  # this host's own, wherever they lie
+            config = config.model_copy(update={"keys": str(self._keys.folder)})
+        info = info_of(part.info)
+        materials = self._materials(config, part)
+        try:
+            plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime, folder=part.folder)
+            worker = Worker(
+                part.worker,
+                plan,
+                materials,
+                ends_of(config, info, part.size),
+                SettingsBook(config, part.version),
+                Forwarded(self._report),
+                lambda: self._stopped,
+                clock=self._clock,
+                track=Track() if part.trace else None,
+                run=part.run,
+            )
+            worker.open()
+        except BaseException:
+            materials.close()
+            raise
+        return worker
+
+    def _materials(self, config: GraphConfig, part: orders.Assign) -> Materials:
+        bundle = load_bundle(config.bundle)
+        say: Callable[[str], None] = lambda line: self._tell(orders.Said(line))  # noqa: E731
+        engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, say)
+        try:
+            return Materials(config, bundle, part.size, engines, open_prompts(config, bundle, engines))
+        except BaseException:
+            engines.close()
+            raise
+
+    def _leave(self) -> None:
+        if self._worker is None:
+            return
+        worker = self._worker
+        worker.let_go(2.0)
+        worker.close()
+        worker.materials.close()
+        spans = [] if worker.track is None else [tuple(span) for span in worker.track.spans()]
+        self._send(orders.Gone(worker.report(), spans))  # type: ignore[arg-type]
+
+    def _report(self, fault: Fault) -> None:
+        trace = "".join(traceback.format_exception(fault.error))
+        self._tell(
+            orders.Faulted(
+                self._epoch,
+                fault.stage,
+                fault.seq,
+                fault.passed,
+                kind_of(fault.error),
+                text_of(fault.error),
+                trace[-20_000:],
+            )
+        )
+
+    def _tell(self, word: orders.Word) -> None:
+        """From any thread."""
+        self._outbox.put(word)
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._bell_write, b"!")
+
+    def _send(self, word: orders.Word) -> None:
+        self._line.send(orders.encode(word))
+
+    def _clock(self) -> int:
+        return time.monotonic_ns() + self._offset_ns
+
+
+def kind_of(error: BaseException) -> str:
+    """What an error means for the run, whatever process it was raised in."""
+    if isinstance(error, BadInput):
+        return "input"
+    return "lost" if isinstance(error, StreamLost) else "failed"
+
+
+def text_of(error: BaseException) -> str:
+    """One line: of a WarpfuseError its own, else the type too."""
+    line = " ".join(str(error).split())[:4000]
+    return line if isinstance(error, WarpfuseError) else f"{type(error).__name__}: {line}"
+
+
+def info_of(info: orders.Info) -> VideoInfo:
+    """What the supervisor knows of the source."""
+    return VideoInfo(
+        info.width,
+        info.height,
+        Fraction(info.fps),
+        Fraction(info.time_base),
+        info.frames,
+        info.path,
+        info.live,
+    )

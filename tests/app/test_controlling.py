@@ -1,0 +1,72 @@
+"""`warpfuse ctl` against a run of the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from warpfuse.cli import app
+from warpfuse.graph.errors import ConfigError
+
+COMMAND = [sys.executable, "-c", "from warpfuse.cli import main; main()", "run"]
+
+
+def ask(*words):
+    result = CliRunner().invoke(app, ["ctl", "desk", *words])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    options = ["--sink", "null:", "--bundle", str(exact_bundle), "--realtime", "--workers", "one"]
+    more = ["--name", "desk", "--stats", str(tmp_path / "s.json"), "--trace", str(tmp_path / "t.json")]
+    run = [*COMMAND, "--source", "pattern:96x64@25,frames=1000000", *options, *more]
+    going = subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
+    try:
+        for line in going.stderr:
+            if "warpfuse ctl desk stats" in line:
+                break
+        while json.loads(ask("stats"))["frames"]["out"] == 0:
+            pass
+        assert "version 1 holds from frame" in ask("set", "strength=0.5", "stages.fuse.weight=0.3")
+        ask("snapshot", str(tmp_path / "shown.png"))
+        assert cv2.imread(str(tmp_path / "shown.png")).shape == (64, 96, 3)
+        shown = CliRunner().invoke(app, ["graph", "desk"]).output
+        assert "predict->fuse" in shown and "frames/s" in shown
+        second = subprocess.run(run, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2 and "a run named 'desk' is under way" in second.stderr
+        ask("stop")
+        assert going.wait(30) == 130
+    finally:
+        going.send_signal(signal.SIGKILL)
+        going.wait()
+        going.stderr.close()
+    figures = json.loads((tmp_path / "s.json").read_text())
+    assert figures["frames"]["in"] == figures["frames"]["out"] + figures["frames"]["dropped"]
+    assert any(
+        event["name"].startswith("predict ") for event in json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    )
+    assert not os.listdir(short_folder / "warpfuse")  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["stats"], "there is no run named 'desk'; none is under way"),
+        (["spot"], "'spot' is no action; known: set, stats"),
+        (["set"], "expected KEY=VALUE"),
+        (["pause", "now"], "takes nothing more"),
+        (["snapshot"], "expected one FILE.png"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(short_folder, monkeypatch, words, says):
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    with pytest.raises(ConfigError, match=says):
+        ask(*words)
