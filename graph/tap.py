@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import Delaying, Stage
 
 Tap = Callable[[Any], None]
@@ -28,7 +29,7 @@ class Tapped:
         """What the stage gives."""
         out = self._stage(*frames)
         if out is not None:
-            self._tap(out)
+            self._tap(kept(out))  # what the stage passes on may be lent
         return out
 
     def update(self, settings: Any) -> None:
