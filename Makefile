@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/pyth
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME),export,bench,test]' -C editable_mode=strict
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME),web,osc,export,bench,test]' -C editable_mode=strict
 	touch $@
 
 $(VENV)/bin/python:

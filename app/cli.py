@@ -29,6 +29,8 @@ from warpfuse.engine.bundle import (
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.engine.redact import guard_process, redact
 from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.serving import PageOptions, run_with_page, with_flags_of
+from warpfuse.serving import serve as serve_page
 from warpfuse.stages.errors import StreamLost
 from warpfuse.version import __version__
 
@@ -98,6 +100,11 @@ def _say(line: str) -> None:
     _console.print(redact(line), style="dim", markup=False)
 
 
+def _tell_url(url: str) -> None:
+    """Where the page is. Shown as it is: the token in it is for who started the page, and is told nowhere else."""
+    print(f"control page: {url}", file=sys.stderr, flush=True)
+
+
 GraphFile = Annotated[Path | None, typer.Argument(metavar="[GRAPH.yaml]", help="Graph file; flags override its keys.")]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set stages.fuse.weight=0.7")]
 
@@ -130,6 +137,7 @@ def run(
     frames: Annotated[str | None, typer.Option(metavar="N", help="Stop after N frames.")] = None,
     threads: Annotated[str | None, typer.Option(metavar="N", help="Cores to use; all by default.")] = None,
     stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the run.")] = None,
+    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page while it runs.")] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Let `warpfuse ctl` in.")] = True,
     metrics: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="For Prometheus.")] = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Calls of stages, for Perfetto.")] = None,
@@ -146,21 +154,70 @@ def run(
     for written in (stats, trace):
         if written is not None:
             _check_writable(written)
+    if page is not None:
+        if metrics is not None or trace is not None:
+            raise BadInput("--page shows the figures itself; --metrics and --trace are for runs without it")
+        return _run_with_page(config, page, stats)
     from warpfuse.graph.run import Watch
     from warpfuse.graph.run import run as run_graph
 
     watch = Watch(control=control, metrics=metrics, trace=trace)
-    with _stopped_by_signals() as stop, _progress() as progress:
-        try:
-            report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
-        except StreamLost as lost:
-            if stats is not None and lost.stats is not None:
-                _write_json(stats, lost.stats.to_dict())
-            raise
+    with _stopped_by_signals() as stop, _progress() as progress, _figures_if_lost(stats):
+        report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
+    return _finish(report, stats)
+
+
+def _run_with_page(config: "GraphConfig", port: int, stats: Path | None) -> int:
+    keys = config.model_dump(mode="json", exclude_defaults=True)
+    with _stopped_by_signals() as stop, _figures_if_lost(stats):
+        report = run_with_page(keys, PageOptions(port=port), stop=stop, say=_say, tell_url=_tell_url)
+    return _finish(report, stats)
+
+
+@contextmanager
+def _figures_if_lost(stats: Path | None) -> Iterator[None]:
+    """Write what a run came to until its source or sink was lost."""
+    try:
+        yield
+    except StreamLost as lost:
+        if stats is not None and lost.stats is not None:
+            _write_json(stats, lost.stats.to_dict())
+        raise
+
+
+def _finish(report: "Stats", stats: Path | None) -> int:
     if stats is not None:
         _write_json(stats, report.to_dict())
     _summarise(report)
     return INTERRUPTED if report.interrupted else 0
+
+
+def serve(
+    *,
+    port: Annotated[int, typer.Option(help="Port of the page; 0: any that is free.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; others than this machine's need a token.")
+    ] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="Asked of every visitor.", envvar="WARPFUSE_TOKEN")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Another name the page may be called by.")] = None,
+    osc: Annotated[int | None, typer.Option(metavar="PORT", help="Take settings by OSC on this port, too.")] = None,
+    record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of recordings.")] = None,
+    **flags: Any,
+) -> None:
+    """Serve a control page: start, watch and change runs from a browser. Takes the flags of `run`."""
+    graph, settings = flags.pop("graph"), flags.pop("settings")
+    flags["sinks"], flags["loras"] = flags.pop("sink"), _loras(flags.pop("lora") or [])
+    config = _configure(graph, flags, settings)
+    keys = config.model_dump(mode="json", exclude_defaults=True)
+    options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
+    with _stopped_by_signals("closing the page; once more to stop at once") as stop:
+        serve_page(keys, options, stop=stop, say=_say, tell_url=_tell_url, first=bool(config.source))
+
+
+app.command()(with_flags_of(run, serve, (
+    "graph", "source", "sink", "bundle", "prompt", "negative", "lora", "steps", "strength", "size", "fusion", "flow",
+    "backend", "device", "workers", "seed", "frames", "threads", "settings",
+)))  # fmt: skip
 
 
 @app.command()
@@ -313,7 +370,9 @@ def _loras(flags: list[str]) -> dict[str, str] | None:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
+def _stopped_by_signals(
+    notice: str = "finishing what has been read; once more to stop at once",
+) -> Iterator[threading.Event]:
     """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
     stop = threading.Event()
 
@@ -321,7 +380,7 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             os._exit(INTERRUPTED)
         stop.set()
-        _say("finishing what has been read; once more to stop at once")
+        _say(notice)
 
     old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

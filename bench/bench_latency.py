@@ -36,7 +36,9 @@ import burnt_code  # noqa: E402
 from peers import SYSTEM_PYTHON, free_port  # noqa: E402
 
 from warpfuse.graph.config import validate  # noqa: E402
-from warpfuse.graph.run import Running, prepare  # noqa: E402
+from warpfuse.graph.opening import prepare  # noqa: E402
+from warpfuse.graph.run import Running  # noqa: E402
+from warpfuse.graph.worker import Ends  # noqa: E402
 from warpfuse.stages.frame import RawFrame, Stamp  # noqa: E402
 from warpfuse.stages.sinks import open_sink  # noqa: E402
 from warpfuse.stages.stage import VideoInfo  # noqa: E402
@@ -230,14 +232,16 @@ def drive(
     config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}"})
     materials = prepare(config, size, lambda line: None)
     camera = Camera(materials.size, fps, seconds)
-    running = Running(materials, camera, threading.Event())
+    ends = Ends(lambda: camera, lambda url: BurnIn(open_sink(url, camera.info, materials.size)), True, rewind=False)
+    running = Running(materials, ends, threading.Event())
     try:
-        running.open(lambda url: BurnIn(open_sink(url, camera.info, materials.size)))
+        running.open()
         watch()
         camera.watched.set()
         return camera, list(running.wait().warnings)
     finally:
         running.close()
+        materials.close()
 
 
 def figures(camera: Camera, seen: Seen) -> dict[str, Any]:

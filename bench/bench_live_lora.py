@@ -62,7 +62,7 @@ def main() -> None:
         ).path
         nodes = [len(onnx.load(path).graph.node) for path in (merged, live)]
         times = _alternately([(merged, inputs), (live, told)], options.calls)
-    branch_parameters = sum(sum(b.numel() for b in layer.get_submodule("lora").buffers()) for layer in layers)
+    branch_parameters = sum(sum(b.numel() for b in layer.get_submodule("lora").parameters()) for layer in layers)
     report = {
         "layers": len(layers),
         "rank": options.rank,

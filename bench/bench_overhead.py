@@ -19,7 +19,8 @@ from pathlib import Path
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.run import Running, prepare
+from warpfuse.graph.opening import ends_of, prepare
+from warpfuse.graph.run import Running
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source, probe
 
@@ -43,15 +44,15 @@ def graph(config: GraphConfig, out: Path) -> float:
     """Frames a second of the graph."""
     info = probe(config.source)
     materials = prepare(config, (info.width, info.height), lambda line: None)
-    source = open_source(config.source, size=materials.size, frames=config.frames)
-    running = Running(materials, source, threading.Event())
-    running.open(lambda _: open_sink(str(out), info, materials.size))
+    running = Running(
+        materials, ends_of(config.model_copy(update={"sinks": (str(out),)}), info, materials.size), threading.Event()
+    )
+    running.open()
     try:
         return running.wait().fps
     finally:
         running.close()
         materials.close()
-        source.close()
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from warpfuse.benchmark.ways import WARM_UP, host_to_host, pictures_of
 from warpfuse.demo import CLIP
 from warpfuse.graph.build import usable_cores
 from warpfuse.graph.config import validate
-from warpfuse.graph.run import prepare
+from warpfuse.graph.opening import prepare
 from warpfuse.stages.sources import probe
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,8 @@ from warpfuse.demo import CLIP
 from warpfuse.engine.backends.onnxruntime import SLOTS
 from warpfuse.graph.build import usable_cores
 from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.run import prepare, run
+from warpfuse.graph.opening import prepare
+from warpfuse.graph.run import run
 from warpfuse.stages.sources import open_source, probe
 
 HEAVY = ("encode", "flow", "encode_past", "predict", "decode")

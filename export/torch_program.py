@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from warpfuse.engine.backends.torch import TorchEngine
 
 ALWAYS_SINGLE = ("timestep", "time_ids")  # sines of them are taken, which half precision blurs
+GRAPH_BYTES = 16 << 20  # a program beside its weights, and more than any needs
 _META = ("stack_trace", "nn_module_stack", "source_fn_stack")
 _PRODUCTS = (
     "convolution",
@@ -41,6 +45,7 @@ def write_program(
              sums of products are in single precision inside torch's kernels, whatever the type
 
     `network` is not changed; its weights are had twice meanwhile, once in `stored`.
+    Raises OSError: the disk has no room for it.
     """
     names = _used(network, inputs)
     with torch.no_grad():
@@ -52,7 +57,14 @@ def write_program(
             continue
         for key in _META:
             node.meta.pop(key, None)  # paths of the machine it was traced on
+    _check_room(path.parent, sum(tensor.nbytes for tensor in program.state_dict.values()))
     torch.export.save(program, path)
+
+
+def _check_room(folder: Path, weights: int) -> None:
+    """Asked again right before: a disk that is full while torch writes an archive aborts the process."""
+    if shutil.disk_usage(folder).free < weights + GRAPH_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _weights(network: nn.Module) -> list[tuple[str, Tensor]]:

@@ -9,6 +9,11 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan import GraphPlan, plan_graph
 from warpfuse.stages.prompts import Prompts
 
+
+class NeedsRestart(ConfigError):
+    """The key is right, but decides what was built: it holds from the next start on."""
+
+
 LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
@@ -40,7 +45,7 @@ class LiveSettings:
         return config
 
     def _check_structure(self, config: GraphConfig) -> None:
-        """Raise ConfigError for what decides which stages there are, or what they were built with."""
+        """Raise NeedsRestart for what decides which stages there are, or what they were built with."""
         temporal = any(node.name == "flow" for node in self.plan.nodes)
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
         plan = plan_graph(config.model_copy(update=ends), temporal=temporal, calls=self.calls, live=self.live)
@@ -51,7 +56,7 @@ class LiveSettings:
         stream = wants.predict.stream and config.steps != self.config.steps
         unpaced = config.pace.active and not self.config.pace.active
         if inner != now or built[0] != built[1] or stream or (not temporal and (config.stages.fuse.weight or unpaced)):
-            raise ConfigError(
+            raise NeedsRestart(
                 "this decides which stages there are and cannot change while frames flow: stages.fuse.reference;"
                 " stages.fuse.between to or from latent and picture; stages.predict.stream, and with it steps;"
                 " pace and fusion, if they were off at first; whether stages.fuse.entry or exit is 0, with output or a"
@@ -60,11 +65,11 @@ class LiveSettings:
 
 
 def check_live(config: GraphConfig, was: GraphConfig) -> None:
-    """Raise ConfigError for keys that cannot change while frames flow."""
+    """Raise NeedsRestart for keys that cannot change while frames flow."""
     names = [name for name in GraphConfig.model_fields if name not in LIVE]
     changed = [name for name in names if getattr(config, name) != getattr(was, name)]
     if changed:
-        raise ConfigError(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(LIVE)}")
+        raise NeedsRestart(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(LIVE)}")
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,14 +78,19 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in new.items():
         inner = merged.get(key)
         merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    weight_given = "weight" in (new.get("stages") or {}).get("fuse", {})
+    weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
     if "fusion" in new and not weight_given:
-        stages = dict(merged.get("stages") or {})
-        fuse = {k: v for k, v in (stages.get("fuse") or {}).items() if k != "weight"}
+        stages = _dict(merged.get("stages"))
+        fuse = {k: v for k, v in _dict(stages.get("fuse")).items() if k != "weight"}
         merged["stages"] = {**stages, "fuse": fuse}
     elif weight_given and "fusion" not in new:
         merged.pop("fusion", None)
     return merged
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """What is no mapping is told by the validation that follows."""
+    return value if isinstance(value, dict) else {}
 
 
 def _pulled(between: str) -> str:

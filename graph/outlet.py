@@ -1,7 +1,6 @@
 """The sending end of a link."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import zmq
@@ -82,7 +81,7 @@ class Outlet(LinkEnd):
             return
         parcel = self._store.fill(seq, value)
         if hops:
-            parcel = replace(parcel, message=structs.replace(parcel.message, hops=tuple(hops), clock=clock))
+            parcel = Parcel(structs.replace(parcel.message, hops=tuple(hops), clock=clock), parcel.planes)
         self.peak = max(self.peak, self._store.in_use)
         dropped = self._mailbox.push(parcel)
         if dropped is not None:
@@ -190,7 +189,7 @@ class Outlet(LinkEnd):
     def _tell(self) -> None:
         """The table in use, if the reader does not know it yet."""
         agreed = self._store.agreed
-        if agreed != self._told:
+        if agreed is not self._told:
             self._told = agreed
             self._send(agreed)
 

@@ -6,8 +6,7 @@ reader returns that generation: a late or doubled release finds another generati
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from warpfuse.graph import wire
 from warpfuse.graph.errors import WireError
@@ -20,8 +19,7 @@ def slots_needed(mailbox: int, credits: int) -> int:
     return 1 + mailbox + credits
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A frame in a slot, as it is announced. planes: what goes behind the message where no memory is shared."""
 
     message: wire.FrameMessage

@@ -11,6 +11,7 @@ from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
+from warpfuse.graph.tap import Tap
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.stage import Recovering, Source
 
@@ -42,6 +43,7 @@ class SourceRunner(Runner):
     stopped  asked before each frame: True ends the stream
     reopen   the source from its beginning, for a file that is read again; none: it cannot be
     live     frames cannot wait: the newest is kept, and what nobody had time for is dropped and counted
+    tap      looks at every frame that is sent
     paused   set it: a file waits, frames of a live source are dropped
     since_ns  clock at the arrival of the run's first frame
     """
@@ -57,6 +59,7 @@ class SourceRunner(Runner):
         book: SettingsBook,
         live: bool = False,
         reopen: Callable[[], Source] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         super().__init__(name, clock, faults)
         self.paused = False
@@ -66,6 +69,7 @@ class SourceRunner(Runner):
         self._stopped = stopped
         self._book = book
         self._reopen = reopen
+        self._tap = tap
         self._capture = Capture(source, clock) if live else None
         self._next = 0
         self._base = 0
@@ -193,4 +197,7 @@ class SourceRunner(Runner):
         self.frames += 1
         self._next = seq + 1
         self.passed = seq
-        self._deliver(seq, RawFrame(stamp, raw.rgb))
+        frame = RawFrame(stamp, raw.rgb)
+        if self._tap is not None:
+            self._tap(frame)
+        self._deliver(seq, frame)

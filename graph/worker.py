@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -25,6 +25,7 @@ from warpfuse.graph.shared_memory import RunFolder as SharedFolder
 from warpfuse.graph.sink_runner import SinkRunner
 from warpfuse.graph.source_runner import Resume, SourceRunner
 from warpfuse.graph.stage_runner import StageRunner
+from warpfuse.graph.tap import Tap, Tapped
 from warpfuse.graph.trace import Track
 from warpfuse.graph.transports import open_inlet, open_local, open_outlet
 from warpfuse.stages.stage import Sink, Source
@@ -38,12 +39,14 @@ class Ends:
     sink    the sink of a URL
     live    the source cannot wait
     rewind  the source can be opened again, to read what was lost
+    taps    kind of stage, or "source" -> who looks at what it gives
     """
 
     source: Callable[[], Source]
     sink: Callable[[str], Sink]
     live: bool = False
     rewind: bool = True
+    taps: Mapping[str, Tap] = field(default_factory=dict)
 
 
 @dataclass
@@ -219,14 +222,18 @@ class Worker:
                 book=self.book,
                 live=self.ends.live,
                 reopen=self.ends.source if self.ends.rewind else None,
+                tap=self.ends.taps.get("source"),
             )
         judge, leaves = self._pacing(node)
         if node.role == "sink":
             sink = self.ends.sink(node.about)
             return SinkRunner(node.name, sink, self.clock, self.faults, judge, fps=config.fps, live=self.ends.live)
+        stage = open_stage(node, self.materials)
+        if node.kind in self.ends.taps:
+            stage = Tapped(stage, self.ends.taps[node.kind])
         return StageRunner(
             node.name,
-            open_stage(node, self.materials),
+            stage,
             self.clock,
             self.faults,
             book=self.book,

@@ -11,7 +11,7 @@ import torch
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine")]
+sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "app/web")]
 
 
 @pytest.fixture(scope="session")

@@ -48,19 +48,16 @@ class Scales:
 class Branch(nn.Module):
     """Every live LoRA of one layer: x [rows, ...] -> what they add to the layer's output."""
 
-    down: Tensor
-    up: Tensor
-
     def __init__(self, layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Scales) -> None:
         super().__init__()
         halves = [_balanced(change) for _, change in parts]
-        self.register_buffer("down", torch.cat([down for down, _ in halves]))
+        self.down = nn.Parameter(torch.cat([down for down, _ in halves]), requires_grad=False)
         up = torch.cat([up for _, up in halves], dim=1)
         self._conv: dict[str, Any] | None = None
         if isinstance(layer, nn.Conv2d):
             self._conv = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
             up = up[:, :, None, None]
-        self.register_buffer("up", up.contiguous())
+        self.up = nn.Parameter(up.contiguous(), requires_grad=False)
         self._scales = scales
         self._columns = tuple(column for column, change in parts for _ in range(change.down.shape[0]))
 

@@ -30,12 +30,12 @@ TOLERANCE: dict[Precision, float] = {
     "half-weights": 2e-2,
     "half": 5e-2,
     "half-with-single-products": 5e-2,
-    "bfloat": 1e-1,
-    "bfloat-with-single-products": 1e-1,
+    "bfloat": 2e-1,
+    "bfloat-with-single-products": 2e-1,
 }
 """How far any value of a file may be from torch in float32, as a share of the largest value. Half precision has far
 outliers: the decoder of SD-Turbo's architecture, 512x512, is off by 0.021 at most where the mean is 0.0003. bfloat16
-has an eighth of its digits."""
+has an eighth of its steps: a small random decoder of 128x64 is off by 0.096 where the mean is 0.004."""
 
 MEAN_SHARE = 0.1
 """How far values may be on the mean, as a share of what any may be."""

@@ -1,6 +1,8 @@
 """A synthetic moving picture with exactly known flow: a source for tests, figures and a first look without a camera."""
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -16,6 +18,7 @@ from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("pattern",)
 _SHAPE = re.compile(r"(\d+)x(\d+)(?:@([\d./]+))?|@([\d./]+)")
+_RANGES = {"width": (16, 4096), "height": (16, 4096), "frames": (1, 10**9), "cut": (0, 10**9), "live": (0, 1)}
 _EXAMPLE = "for example pattern:512x288@25,frames=250,motion=pan"
 
 
@@ -29,6 +32,7 @@ class Settings:
     motion         pan, rotate, zoom, objects (layers that hide one another), still
     seed           of texture, shapes and paths
     cut            a hard cut to another texture every so many frames; 0: never
+    live           1: in real time, as a camera: who comes late gets the picture of that moment, and `frames` of them
     """
 
     width: int = 512
@@ -38,6 +42,7 @@ class Settings:
     motion: str = "pan"
     seed: int = 0
     cut: int = 0
+    live: int = 0
 
     @classmethod
     def parse(cls, url: str) -> "Settings":
@@ -70,7 +75,7 @@ class Settings:
             near = get_close_matches(self.motion, MOTIONS, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise SourceError(f"{url}: motion is one of {', '.join(MOTIONS)}, not '{self.motion}'.{hint}")
-        for name, least, most in (("width", 16, 4096), ("height", 16, 4096), ("frames", 1, 10**9), ("cut", 0, 10**9)):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if not least <= value <= most:
                 raise SourceError(f"{url}: {name} is {value}; it must be from {least} to {most}.")
@@ -97,9 +102,18 @@ def open(url: str, size: tuple[int, int] | None, frames: int | None) -> "Pattern
 
 
 class PatternSource:
-    """Frames of a moving texture. Every picture is a function of its number and the settings alone."""
+    """Frames of a moving texture. Every picture is a function of its number and the settings alone.
 
-    def __init__(self, settings: Settings) -> None:
+    clock, sleep  of a live one: nanoseconds, and how its thread waits for so many seconds
+    skipped       pictures of a live one that were over before they were asked for
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.info = _info(settings)
         self.warning: str | None = None
         self._settings = settings
@@ -107,14 +121,16 @@ class PatternSource:
         side = 1 << min(10, int(np.ceil(np.log2(reach))))
         self._base = texture(side, np.random.default_rng(settings.seed))
         self._scenes: dict[int, Scene] = {}
-        self._count = 0
+        self._count = self._moment = self._began_ns = self.skipped = 0
+        self._clock, self._sleep = clock, sleep
 
     def read(self) -> RawFrame | None:
         """The next frame, None at the end."""
         if self._count >= self._settings.frames:
             return None
         seq, self._count = self._count, self._count + 1
-        return RawFrame(Stamp(seq=seq, pts_ns=round(seq / self._settings.fps * 10**9)), self.picture(seq))
+        number = self._wait() if self._settings.live else seq
+        return RawFrame(Stamp(seq=seq, pts_ns=round(number / self._settings.fps * 10**9)), self.picture(number))
 
     def picture(self, seq: int) -> Picture:
         """Frame `seq`, uint8 RGB [h, w, 3], whatever was read before."""
@@ -134,6 +150,18 @@ class PatternSource:
     def close(self) -> None:
         """Nothing is held but memory."""
 
+    def _wait(self) -> int:
+        """Until the next picture is due; the number of the one that is."""
+        self._began_ns = self._began_ns or self._clock()
+        period_ns = round(10**9 / self._settings.fps)
+        now = (self._clock() - self._began_ns) // period_ns
+        if now < self._moment:
+            self._sleep(max(0, self._began_ns + self._moment * period_ns - self._clock()) / 1e9)
+        number = max(self._moment, now)
+        self.skipped += number - self._moment
+        self._moment = number + 1
+        return number
+
     def _scene(self, seq: int) -> Scene:
         settings = self._settings
         number = seq // settings.cut if settings.cut else 0
@@ -149,4 +177,6 @@ def _with(settings: Settings, name: str, value: Any) -> Settings:
 
 
 def _info(settings: Settings) -> VideoInfo:
-    return VideoInfo(settings.width, settings.height, settings.fps, 1 / settings.fps, settings.frames)
+    return VideoInfo(
+        settings.width, settings.height, settings.fps, 1 / settings.fps, settings.frames, live=bool(settings.live)
+    )

@@ -161,3 +161,16 @@ def test_weights_beside_the_network_count(tmp_path):
     together = network_hash(network)
     weights.write_bytes(b"weight5")
     assert len({alone, together, network_hash(network)}) == 3
+
+
+def test_one_made_elsewhere_is_adopted_once_and_counted(cache, tmp_path):
+    assert cache.contents() == (0, 0)
+    (tmp_path / "plan.bin").write_bytes(DATA)
+    kept = cache.adopt(KEY, tmp_path / "plan.bin")
+    assert kept == cache.find(KEY) and kept.read_bytes() == DATA
+    (tmp_path / "plan.bin").unlink()
+    assert cache.adopt(KEY, tmp_path / "plan.bin") == kept and cache.get(KEY, never) == kept
+    (cache.folder / "timing-0.bin").write_bytes(b"")  # kept beside, no artifact
+    cache.forget_locks()
+    count, size = cache.contents()
+    assert count == 1 and size > len(DATA) and not list(cache.folder.glob("*.lock"))

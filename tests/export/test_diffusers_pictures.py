@@ -24,8 +24,8 @@ from warpfuse.export.diffusion.networks import LCM_GUIDANCE, Decoder, Encoder, U
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.graph import build
 from warpfuse.graph.config import validate
+from warpfuse.graph.opening import prepare
 from warpfuse.graph.pipeline import Pipeline
-from warpfuse.graph.run import prepare
 from warpfuse.stages.download import Download
 from warpfuse.stages.noise import Noises
 

@@ -1,5 +1,7 @@
 """A `.pt2` the torch backend opens: same names, same figures, no weight that is not used, no path of this machine."""
 
+import errno
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch import nn
 
 from warpfuse.engine.pt2_archive import check_archive
+from warpfuse.export import torch_program
 from warpfuse.export.agreement import differences
 from warpfuse.export.onnx_writing import reference
 from warpfuse.export.torch_program import run_program, write_program
@@ -67,3 +70,12 @@ def test_the_file_holds_what_is_used_and_nothing_of_this_machine(network, tmp_pa
     data = path.read_bytes()
     assert len(data) < network.unused.weight.numel() * 4
     assert str(Path(__file__).parent).encode() not in data
+
+
+def test_a_full_disk_is_noticed_before_torch_writes(network, tmp_path, monkeypatch):
+    """Torch's own writer would abort the process."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(torch_program.shutil, "disk_usage", lambda place: usage(1 << 40, 0, 1 << 20))
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_program(tmp_path / "n.pt2", network, INPUTS, ["y", "z"])
+    assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from warpfuse.benchmark.ways import pictures_of
 from warpfuse.cli import app
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.config import validate
-from warpfuse.graph.run import prepare
+from warpfuse.graph.opening import prepare
 
 MACHINE = Machine("a processor", 2, 4.0, "cpu", None, None, "Linux", {}, "float32", 1e9, 1e8)
 SOURCE = "pattern:64x48@25,frames=12"

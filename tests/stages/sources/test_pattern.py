@@ -110,3 +110,25 @@ def test_size_and_frames_override_the_url():
 def test_a_wrong_url_is_refused_with_the_right_spelling(url: str, words: str):
     with pytest.raises(SourceError, match=words):
         probe(url)
+
+
+def test_a_live_pattern_waits_for_its_time_and_leaves_out_what_is_over():
+    now, slept = [5_000_000_000], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+        now[0] += round(seconds * 1e9)
+
+    settings = Settings.parse("pattern:64x48@25,frames=4,live=1")
+    source = PatternSource(settings, clock=lambda: now[0], sleep=sleep)
+    steady = PatternSource(Settings.parse("pattern:64x48@25"))
+    first, second = source.read(), source.read()
+    now[0] += 100_000_000  # two and a half frames of work
+    third, fourth = source.read(), source.read()
+    frames = [first, second, third, fourth]
+    assert [frame.stamp.seq for frame in frames if frame] == [0, 1, 2, 3], "numbers stay gapless"
+    assert [frame.stamp.pts_ns // 40_000_000 for frame in frames if frame] == [0, 1, 3, 4]
+    assert third is not None and np.array_equal(third.rgb, steady.picture(3))
+    assert slept == [0.04, 0.02] and source.skipped == 1
+    assert source.read() is None, "frames counts what was given"
+    assert probe("pattern:live=1").live and not probe("pattern:").live

@@ -1,0 +1,127 @@
+"""The command `warpfuse serve`, and what `warpfuse run --page` adds to a run: the control page."""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from platformdirs import user_videos_path
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warpfuse.graph.meters import Stats
+    from warpfuse.web.session import Session
+
+_LOOK_UP_S = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """Where the page is, and for whom.
+
+    host, port  what it is bound to; port 0: any that is free
+    token       asked of every visitor; a host that others can reach makes one up without it
+    allowed     more names the page may be called by
+    osc         port that takes settings by OSC; None: not at all
+    record_to   folder of recordings; None: warpfuse in the user's videos
+    presets     folder of presets; None: in the user's configuration
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = None
+    allowed: tuple[str, ...] = ()
+    osc: int | None = None
+    record_to: Path | None = None
+    presets: Path | None = None
+
+
+def serve(
+    keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say, first: bool
+) -> None:
+    """Serve the page until `stop`; runs are started and stopped from it.
+
+    tell_url  told once where the page is, with the token if there is one: not for a log
+    first     start one at once; why it did not start is told, and the page stays
+
+    Raises ConfigError: a port is taken, a package is missing, keys that cannot be used."""
+    with _page(keys, options, say, tell_url) as session:
+        if first:
+            # In a thread: opening a source may take its time, and a signal must be heard meanwhile.
+            threading.Thread(target=_begin, args=(session,), name="wf:start", daemon=True).start()
+        while not stop.wait(_LOOK_UP_S):
+            pass
+
+
+def run_with_page(
+    keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say
+) -> "Stats":
+    """Run a graph as `warpfuse run` does, with a page beside it. It ends with the run.
+
+    Raises what the run raises, and ConfigError for the page."""
+    with _page(keys, options, say, tell_url) as session:
+        session.start()
+        while not session.over:
+            if stop.wait(_LOOK_UP_S):
+                session.stop()
+        return session.wait()
+
+
+@contextmanager
+def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -> Iterator["Session"]:
+    try:
+        from warpfuse.web.presets import Presets
+        from warpfuse.web.security import Access, is_loopback, new_token
+        from warpfuse.web.server import PageServer, application
+        from warpfuse.web.session import Session
+    except ImportError as error:
+        raise ConfigError(f"the control page needs the package {error.name}: pip install 'warpfuse[web]'") from None
+    near = is_loopback(options.host)
+    token = options.token or (None if near else new_token())
+    record_to = options.record_to or user_videos_path() / "warpfuse"
+    session = Session(keys, record_to=record_to, fixed_files=not near, say=say)
+    access = Access(options.host, tuple(name.lower() for name in options.allowed), token)
+    with ExitStack() as stack:
+        if options.osc is not None:
+            stack.enter_context(_osc(session, options.osc, say))
+        server = PageServer(application(session, Presets(options.presets), access), access, options.port)
+        stack.callback(session.close)
+        stack.enter_context(server)
+        tell_url(server.url)
+        yield session
+
+
+def _osc(session: "Session", port: int, say: Say) -> Any:
+    try:
+        from warpfuse.web.osc import OscServer
+    except ImportError as error:
+        raise ConfigError(f"--osc needs the package {error.name}: pip install 'warpfuse[osc]'") from None
+    server = OscServer(session, port, say)
+    say(f"OSC: settings are taken on 127.0.0.1 port {server.port}")
+    return server
+
+
+def _begin(session: "Session") -> None:
+    try:
+        session.start()
+    except WarpfuseError:
+        return  # the session has told why, on the page too
+
+
+def with_flags_of(run: Callable[..., Any], command: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    """`command`, whose `**flags` are told to the command line library as these parameters of `run`.
+
+    So a flag that both have is written once."""
+    theirs = inspect.signature(run, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    shown = [p.replace(kind=p.KEYWORD_ONLY) for p in [*(theirs[n] for n in names), *own] if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature(shown, return_annotation=None)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in shown}
+    return command

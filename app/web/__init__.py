@@ -1,0 +1,1 @@
+"""The control page of a running graph: server, interface and live preview."""

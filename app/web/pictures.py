@@ -1,0 +1,196 @@
+"""The pictures of a run for those who look: the newest only, composed and encoded once for all who want it alike.
+
+While nobody looks a frame costs two references. What is shown, its source and its motion are of the same frame.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar, get_args
+
+import cv2
+import numpy as np
+
+from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.web.bell import Bell
+from warpfuse.web.motion import Motion, Rgb, doubt_over, flow_over
+
+View = Literal["styled", "source", "side"]
+Overlay = Literal["none", "flow", "trust"]
+VIEWS: tuple[View, ...] = get_args(View)
+OVERLAYS: tuple[Overlay, ...] = get_args(Overlay)
+
+_GAP_PX = 4  # between the two pictures of a side-by-side view
+_IN_FLIGHT = 64  # frames between the source and the page at most; older ones were dropped on the way
+_QUALITY = 85
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the pictures are looked at."""
+
+    view: View = "styled"
+    overlay: Overlay = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture that was shown, and what belongs to it. number: counts pictures; 0 is none."""
+
+    number: int
+    styled: Rgb
+    source: Rgb | None
+    motion: Motion | None
+
+
+class Pictures:
+    """The newest pictures. The run's threads put, any thread looks; nobody who looks can hold up the run.
+
+    bell     rings for every picture
+    viewers  how many look now
+    """
+
+    def __init__(self) -> None:
+        self.bell = Bell()
+        self.viewers = 0
+        self._lock = threading.Lock()
+        self._sources: OrderedDict[int, Rgb] = OrderedDict()
+        self._motions: OrderedDict[int, Motion] = OrderedDict()
+        self._shown: Shown | None = None
+        self._number = 0
+        self._composed: dict[Look, _Once[Rgb]] = {}
+        self._jpegs: dict[Look, _Once[bytes]] = {}
+
+    def saw_source(self, frame: RawFrame) -> None:
+        """A frame was read."""
+        with self._lock:
+            self._sources[frame.stamp.seq] = frame.rgb
+            _keep_newest(self._sources)
+
+    def saw_motion(self, frame: Frame | RawFrame) -> None:
+        """Motion was found; kept only while somebody looks. In the stage's thread."""
+        if not self.viewers or not isinstance(frame, Frame):
+            return
+        motion = Motion.of(frame)
+        if motion is not None:
+            with self._lock:
+                self._motions[frame.stamp.seq] = motion
+                _keep_newest(self._motions)
+
+    def show(self, frame: RawFrame) -> None:
+        """A picture is shown."""
+        seq = frame.stamp.seq
+        with self._lock:
+            source, motion = _taken(self._sources, seq), _taken(self._motions, seq)
+            self._number += 1
+            self._shown = Shown(self._number, frame.rgb, source, motion)
+        self.bell.ring()
+
+    def start_over(self) -> None:
+        """Another run: its frames are numbered anew. The last picture stays until there is a new one."""
+        with self._lock:
+            self._sources.clear()
+            self._motions.clear()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Somebody looks. Motion is kept from here on: who switches to an overlay finds it in the next picture."""
+        with self._lock:
+            self.viewers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.viewers -= 1
+                if not self.viewers:
+                    self._motions.clear()
+
+    @property
+    def shown(self) -> Shown | None:
+        """The newest picture, None before the first."""
+        return self._shown
+
+    def composed(self, look: Look) -> tuple[int, Rgb] | None:
+        """Number and pixels, uint8 RGB [h, w, 3], of the newest picture as `look` wants it. Read-only."""
+        shown = self._shown
+        if shown is None:
+            return None
+        return self._once(self._composed, look).of(shown.number, lambda: _compose(shown, look))
+
+    def jpeg(self, look: Look) -> tuple[int, bytes] | None:
+        """Number and JPEG of the newest picture."""
+        composed = self.composed(look)
+        if composed is None:
+            return None
+        number, rgb = composed
+        return self._once(self._jpegs, look).of(number, lambda: _jpeg(rgb))
+
+    def png(self, look: Look) -> bytes | None:
+        """PNG of the newest picture."""
+        composed = self.composed(look)
+        return None if composed is None else _encoded(".png", composed[1], [])
+
+    def _once(self, memory: "dict[Look, _Once[T]]", look: Look) -> "_Once[T]":
+        with self._lock:
+            return memory.setdefault(look, _Once())
+
+
+class _Once(Generic[T]):
+    """What was made of the newest picture: made by the first who asks, the others wait for that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: tuple[int, T] | None = None
+
+    def of(self, number: int, make: Callable[[], T]) -> tuple[int, T]:
+        with self._lock:
+            if self._made is None or self._made[0] < number:
+                self._made = number, make()
+            return self._made
+
+
+def _keep_newest(held: "OrderedDict[int, T]") -> None:
+    while len(held) > _IN_FLIGHT:
+        held.popitem(last=False)
+
+
+def _taken(held: "OrderedDict[int, T]", seq: int) -> T | None:
+    """What belongs to frame seq; what is older goes with it, its frames were dropped."""
+    found = held.pop(seq, None)
+    while held and next(iter(held)) < seq:
+        held.popitem(last=False)
+    return found
+
+
+def _compose(shown: Shown, look: Look) -> Rgb:
+    styled = shown.styled
+    source = shown.source if shown.source is not None else np.zeros_like(styled)
+    if look.view == "source":
+        return _overlaid(source, shown.motion, look.overlay)
+    styled = _overlaid(styled, shown.motion, look.overlay)
+    if look.view == "styled":
+        return styled
+    if source.shape != styled.shape:
+        source = np.asarray(cv2.resize(source, (styled.shape[1], styled.shape[0]), interpolation=cv2.INTER_AREA))
+    gap = np.zeros((styled.shape[0], _GAP_PX, 3), np.uint8)
+    return np.concatenate((source, gap, styled), axis=1)
+
+
+def _overlaid(rgb: Rgb, motion: Motion | None, overlay: Overlay) -> Rgb:
+    if motion is None or overlay == "none":
+        return rgb
+    flow, trust = motion.fields()
+    return flow_over(rgb, flow) if overlay == "flow" else doubt_over(rgb, trust)
+
+
+def _jpeg(rgb: Rgb) -> bytes:
+    return _encoded(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+
+
+def _encoded(kind: str, rgb: Rgb, options: list[int]) -> bytes:
+    _, data = cv2.imencode(kind, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    return bytes(data)

@@ -1,0 +1,70 @@
+"""A file sink that can be put on and taken off while a run goes on."""
+
+import queue
+import threading
+from dataclasses import replace
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks import check, open_sink
+from warpfuse.stages.stage import VideoInfo
+
+_WAITING = 8  # frames between the run and the encoder
+
+
+class Recorder:
+    """Writes frames to a file in a thread of its own. `write` belongs to one thread; `close` may come from another.
+
+    lossless  a full queue holds up the writer; else the frame is dropped and counted, as a live run must not wait
+    dropped   frames the encoder had no time for
+    error     what ended it early, if anything did; frames written then go nowhere
+    """
+
+    def __init__(self, file: str, info: VideoInfo, size: tuple[int, int], *, lossless: bool) -> None:
+        """Raises SinkError when the file cannot be written."""
+        check(file)
+        self.file, self.frames, self.dropped = file, 0, 0
+        self.error: WarpfuseError | None = None
+        self._sink = open_sink(file, info, size)
+        self._lossless = lossless
+        self._first_pts_ns: int | None = None
+        self._writing = threading.Lock()
+        self._closed = False
+        self._frames: queue.Queue[RawFrame | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._work, name="wf:recorder", daemon=True)
+        self._thread.start()
+
+    def write(self, frame: RawFrame) -> None:
+        """Take a frame; the first one starts the file's time. After `close` it goes nowhere."""
+        if self._first_pts_ns is None:
+            self._first_pts_ns = frame.stamp.pts_ns
+        frame = RawFrame(replace(frame.stamp, pts_ns=frame.stamp.pts_ns - self._first_pts_ns), frame.rgb)
+        with self._writing:
+            if self._closed:
+                return
+            try:
+                self._frames.put(frame, block=self._lossless)
+            except queue.Full:
+                self.dropped += 1
+
+    def close(self) -> None:
+        """Finish the file: it has its name when this returns. A second call does nothing."""
+        with self._writing:
+            if not self._closed:
+                self._closed = True
+                self._frames.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        frame = self._frames.get()
+        try:
+            while frame is not None:
+                self._sink.write(frame)
+                self.frames += 1
+                frame = self._frames.get()
+            self._sink.close(complete=True)
+        except WarpfuseError as error:
+            self.error = error
+            self._sink.close(complete=False)
+            while frame is not None:  # whoever writes must not wait for ever
+                frame = self._frames.get()

@@ -1,0 +1,230 @@
+"""The interface of the page: REST under /api, a WebSocket at /api/live, the pictures, and the page itself."""
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.web.pictures import Look, Overlay, View
+from warpfuse.web.presets import Presets, dump
+from warpfuse.web.preview import BOUNDARY, Peers, jpegs
+from warpfuse.web.session import Session
+
+STATIC = Path(__file__).parent / "static"
+
+_PERIOD_S = 0.2
+
+Keys = Annotated[dict[str, Any], Body(description="Keys of a graph file, nested as there.")]
+
+
+class Switch(BaseModel):
+    """On or off."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    on: bool
+
+
+class Offer(BaseModel):
+    """A browser's wish to look by WebRTC."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sdp: str = Field(max_length=100_000)
+    view: View = "styled"
+    overlay: Overlay = "none"
+
+
+class Wanted(BaseModel):
+    """How to look from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    view: View = "styled"
+    overlay: Overlay = "none"
+
+
+def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
+    """Everything under one router. Handlers that may wait for the graph run in the server's threads."""
+    api = APIRouter()
+
+    @api.get("/api/settings")
+    def get_settings() -> dict[str, Any]:
+        """All keys as they are now."""
+        return session.settings()
+
+    @api.patch("/api/settings")
+    def patch_settings(keys: Keys) -> dict[str, Any]:
+        """Lay some keys over the settings. 409 with `restart` true: right, but only from the next start on."""
+        version = session.change(keys)
+        return {"version": version, "settings": session.settings()}
+
+    @api.get("/api/stats")
+    def get_stats() -> dict[str, Any]:
+        """State and figures of the last two seconds."""
+        return {**session.stats(), "log": list(session.lines)}
+
+    @api.get("/api/bundle")
+    def get_bundle() -> dict[str, Any]:
+        """The bundle in use, its styles, and the names of those that are known."""
+        return session.bundle()
+
+    @api.post("/api/start")
+    def post_start(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
+        """Start, with these keys laid over the settings. Answers when the graph runs."""
+        session.start(keys)
+        return session.stats()
+
+    @api.post("/api/restart")
+    def post_restart(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
+        """Stop, and start with these keys laid over the settings."""
+        session.restart(keys or {})
+        return session.stats()
+
+    @api.post("/api/stop")
+    def post_stop() -> dict[str, Any]:
+        """End the run. Answers when its files are whole."""
+        session.stop()
+        return session.stats()
+
+    @api.post("/api/pause")
+    def post_pause() -> dict[str, Any]:
+        """Read no more frames."""
+        session.pause()
+        return session.stats()
+
+    @api.post("/api/resume")
+    def post_resume() -> dict[str, Any]:
+        """Read on."""
+        session.resume()
+        return session.stats()
+
+    @api.post("/api/record")
+    def post_record(switch: Switch) -> dict[str, Any]:
+        """Record what is shown into a new file, or end that."""
+        return {"file": session.record(switch.on)}
+
+    @api.get("/api/snapshot.png", response_class=Response)
+    def get_snapshot(view: View = "styled", overlay: Overlay = "none") -> Response:
+        """The newest picture."""
+        png = session.pictures.png(Look(view, overlay))
+        if png is None:
+            return Response(status_code=204)
+        return Response(png, media_type="image/png")
+
+    @api.get("/api/presets")
+    def get_presets() -> list[str]:
+        """Names of the presets."""
+        return presets.names()
+
+    @api.get("/api/presets/{name}", response_class=PlainTextResponse)
+    def get_preset(name: str) -> Response:
+        """A preset as a graph file."""
+        text = presets.text(name)
+        return PlainTextResponse(
+            text, headers={"content-disposition": f'attachment; filename="{name}.yaml"'}, media_type="application/yaml"
+        )
+
+    @api.put("/api/presets/{name}")
+    async def put_preset(name: str, request: Request) -> dict[str, Any]:
+        """Keep a graph file, the body, as a preset; without a body the settings as they are."""
+        try:
+            text = (await request.body()).decode("utf-8")
+        except UnicodeDecodeError:
+            raise ConfigError("a graph file is text in UTF-8") from None
+        presets.save(name, text or dump(session.given()))
+        return {"names": presets.names()}
+
+    @api.delete("/api/presets/{name}")
+    def delete_preset(name: str) -> dict[str, Any]:
+        """Forget a preset."""
+        presets.delete(name)
+        return {"names": presets.names()}
+
+    @api.post("/api/presets/{name}/load")
+    def load_preset(name: str, restart: Annotated[bool, Query()] = False) -> dict[str, Any]:
+        """Take the keys of a preset; with `restart` those as well that a running graph was built with."""
+        keys = presets.load(name)
+        if restart and not session.over:
+            session.restart(keys)
+        else:
+            session.change(keys)
+        return {"settings": session.settings()}
+
+    @api.post("/api/webrtc")
+    async def post_webrtc(offer: Offer) -> dict[str, str]:
+        """Look by WebRTC: an offer in, the answer out."""
+        number = secrets.token_urlsafe(12)
+        return {"id": number, "sdp": await peers.answer(number, offer.sdp, Look(offer.view, offer.overlay))}
+
+    @api.patch("/api/webrtc/{number}")
+    async def patch_webrtc(number: str, wanted: Wanted) -> dict[str, str]:
+        """Look at something else."""
+        peers.look(number, Look(wanted.view, wanted.overlay))
+        return {}
+
+    @api.delete("/api/webrtc/{number}")
+    async def delete_webrtc(number: str) -> dict[str, str]:
+        """Look no more."""
+        await peers.leave(number)
+        return {}
+
+    @api.get("/stream.mjpeg", response_class=StreamingResponse)
+    async def get_stream(view: View = "styled", overlay: Overlay = "none") -> Response:
+        """The live pictures as JPEGs without end."""
+        return StreamingResponse(
+            jpegs(session.pictures, Look(view, overlay)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+        )
+
+    @api.websocket("/api/live")
+    async def live(socket: WebSocket) -> None:
+        """Stats five times a second, and the settings at first and whenever anybody changes them."""
+        await socket.accept()
+        await _Live(socket, session).serve()
+
+    for path, file in (("/", "page.html"), ("/view", "view.html"), ("/docs", "docs.html")):
+        _add_page(api, path, file)
+    return api
+
+
+class _Live:
+    """One WebSocket. It ends with the client; what the client sends is read and left."""
+
+    def __init__(self, socket: WebSocket, session: Session) -> None:
+        self._socket, self._session = socket, session
+
+    async def serve(self) -> None:
+        told = asyncio.create_task(self._tell())
+        try:
+            while (await self._socket.receive())["type"] != "websocket.disconnect":
+                pass
+        finally:
+            told.cancel()
+            await asyncio.wait([told])
+
+    async def _tell(self) -> None:
+        changed, due = -1, 0.0
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                if changed != self._session.changed.strokes:
+                    changed = self._session.changed.strokes
+                    await self._socket.send_json({"type": "settings", "settings": self._session.settings()})
+                now = loop.time()
+                if now >= due:
+                    due = now + _PERIOD_S
+                    await self._socket.send_json({"type": "stats", **self._session.stats()})
+                await self._session.changed.heard(changed, max(0.0, due - loop.time()))
+        except (WebSocketDisconnect, RuntimeError):
+            return  # gone between two messages
+
+
+def _add_page(api: APIRouter, path: str, file: str) -> None:
+    @api.get(path, include_in_schema=False, response_class=FileResponse)
+    def page() -> Response:
+        return FileResponse(STATIC / file)

@@ -1,0 +1,117 @@
+"""The server of the page: uvicorn in a thread of its own."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.redact import redact
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.live_settings import NeedsRestart
+from warpfuse.version import __version__
+from warpfuse.web.presets import Presets
+from warpfuse.web.preview import Peers
+from warpfuse.web.routes import STATIC, interface
+from warpfuse.web.security import Access, Guard
+from warpfuse.web.session import NotRunning, Session
+
+_SEND_BYTES = 1 << 17  # of the kernel for one viewer: a stream of pictures fills it, and what lies there is late
+_GRACE_S = 1  # for open streams when the server ends
+
+
+def application(session: Session, presets: Presets, access: Access) -> FastAPI:
+    """The page as an ASGI application. Closing the session is its owner's."""
+    peers = Peers(session.pictures)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await peers.close()
+
+    # The interactive pages that come with FastAPI load scripts from elsewhere; /docs is our own.
+    app = FastAPI(title="warpfuse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.include_router(interface(session, presets, peers))
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_middleware(Guard, access=access)
+    app.add_exception_handler(WarpfuseError, _told)
+    app.add_exception_handler(RequestValidationError, _misread)
+    return app
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    status = 409 if isinstance(error, (NeedsRestart, NotRunning)) else 422
+    return JSONResponse({"error": redact(str(error)), "restart": isinstance(error, NeedsRestart)}, status)
+
+
+async def _misread(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return JSONResponse({"error": f"{where}: {first['msg']}" if where else str(first["msg"]), "restart": False}, 422)
+
+
+class PageServer:
+    """The page on a port, served from a thread. A context manager.
+
+    url  where it is, with the token if there is one
+    """
+
+    def __init__(self, app: FastAPI, access: Access, port: int) -> None:
+        """Bind. Raises ConfigError when the port is taken or may not be had."""
+        self._access = access
+        self._socket = _bound(access.host, port)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,  # addresses may carry the token
+            ws="websockets-sansio",
+            ws_max_size=1024,
+            timeout_graceful_shutdown=_GRACE_S,
+            server_header=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, name="wf:server", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Address for a browser."""
+        host = "localhost" if self._access.host in ("0.0.0.0", "::") else self._access.host
+        shown = f"[{host}]" if ":" in host else host
+        token = f"?token={self._access.token}" if self._access.token else ""
+        return f"http://{shown}:{self.port}/{token}"
+
+    def __enter__(self) -> "PageServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        asyncio.run(self._server.serve([self._socket]))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)  # accepted sockets inherit it
+        bound.bind((host, port))
+        bound.listen()  # who was told the address waits for the server instead of being refused
+    except (OSError, OverflowError) as error:
+        bound.close()
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        raise ConfigError(f"the page cannot be served on {host} port {port}: {reason}. Try another --port") from None
+    return bound

@@ -1,0 +1,50 @@
+// Latency, rate, drops and stages as they are now.
+import { Chart } from "./chart.js";
+
+const $ = (id) => document.getElementById(id);
+const WHY = {
+  links: "between stages", late: "too late to be read", paused: "while paused", recording: "recorder was busy",
+};
+
+export class Figures {
+  #latency = new Chart($("latency-chart"));
+  #rate = new Chart($("fps-chart"));
+
+  show(now) {
+    const runs = now.state === "running";
+    const shows = runs && now.fps > 0;
+    $("latency").value = shows ? Math.round(now.latency_ms.p50) : "–";
+    $("late").value = shows ? Math.round(now.latency_ms.p95) : "–";
+    $("fps").value = shows ? now.fps.toFixed(1) : "–";
+    $("counts").value = now.frames ? `${now.frames.out.toLocaleString("en")} shown` : "";
+    if (shows) {
+      const seconds = performance.now() / 1000;
+      this.#latency.add(seconds, now.latency_ms.p50, now.latency_ms.p95);
+      this.#rate.add(seconds, now.fps);
+    }
+    const drops = Object.entries(now.dropped ?? {}).map(([why, count]) => [WHY[why] ?? why, count.toLocaleString("en")]);
+    rows($("drops"), drops.length ? drops : [["none", ""]]);
+    bars($("stages"), Object.entries(now.stages ?? {}).map(([name, stage]) => [name, stage.ms_p50]));
+  }
+}
+
+function rows(list, pairs) {
+  const told = JSON.stringify(pairs);
+  if (list.dataset.told === told) return;
+  list.dataset.told = told;
+  list.replaceChildren(...pairs.flatMap(([name, value]) => [made("dt", name), made("dd", value)]));
+}
+
+/** The five longest, in the order of the graph, with a bar each. */
+function bars(list, pairs) {
+  const longest = pairs.toSorted((a, b) => b[1] - a[1]).slice(0, 5);
+  const most = longest[0]?.[1] || 1;
+  rows(list, pairs.filter((pair) => longest.includes(pair)).map(([name, ms]) => [name, ms.toFixed(1)]));
+  [...list.querySelectorAll("dd")].forEach((cell) => {
+    cell.style.setProperty("--share", `${(100 * Number(cell.textContent)) / most}%`);
+  });
+}
+
+function made(tag, text) {
+  return Object.assign(document.createElement(tag), { textContent: text });
+}

@@ -1,0 +1,215 @@
+// The control page: what is shown follows the server, what is done is asked of it.
+import { at, nested, request } from "./api.js";
+import { Figures } from "./figures.js";
+import { Live } from "./live.js";
+import { notice, quiet } from "./notice.js";
+import { listPresets, wirePresets } from "./presets.js";
+import { Preview } from "./preview.js";
+import { Prompt } from "./prompt.js";
+import { RunForm } from "./run.js";
+
+const $ = (id) => document.getElementById(id);
+const STATES = {
+  stopped: "Stopped", starting: "Starting", running: "Running", paused: "Paused", ended: "Ended", failed: "Failed",
+};
+
+const GAP_PX = 4; // between the pictures of a side-by-side view, as the server draws it
+
+let settings = null;
+let state = "";
+let failure = null;
+let held = null; // the slider under a finger: what the server says must not pull it away
+
+const figures = new Figures();
+const preview = new Preview($("video"), $("image"));
+const prompt = new Prompt((text) => change({ prompt: text }));
+const run = new RunForm((keys) => (busy() ? tried(() => request("POST", "/api/restart", keys)) : change(keys)));
+
+const busy = () => ["running", "paused", "starting"].includes(state);
+
+/** Do it; what was refused is shown, with the offer to restart where that would do. */
+async function tried(action, restart) {
+  try {
+    const answer = await action();
+    quiet();
+    return answer;
+  } catch (error) {
+    notice(error.message, error.restart && restart ? restart : null);
+    if (settings) follow(settings); // the controls go back to what holds
+    return undefined;
+  }
+}
+
+function change(keys) {
+  return tried(
+    () => request("PATCH", "/api/settings", keys),
+    () => tried(() => request("POST", "/api/restart", keys)),
+  );
+}
+
+// ---- what the server says
+
+function follow(now) {
+  const bundle = settings?.bundle;
+  settings = now;
+  for (const control of document.querySelectorAll("[data-key]")) {
+    if (control === held) continue;
+    control.value = at(now, control.dataset.key);
+    tell(control);
+  }
+  prompt.follow(now.prompt);
+  run.follow(now);
+  if (bundle !== now.bundle) bundled();
+}
+
+async function bundled() {
+  const bundle = await tried(() => request("GET", "/api/bundle"));
+  if (!bundle) return;
+  prompt.bundle(bundle);
+  run.bundles(bundle.known);
+}
+
+function stats(now) {
+  if (now.state !== state) entered(now.state);
+  figures.show(now);
+  $("facts").replaceChildren(...facts(now).map((text) => Object.assign(document.createElement("span"), { textContent: text })));
+  const recording = Boolean(now.recording);
+  if ($("record").getAttribute("aria-pressed") !== String(recording)) {
+    $("record").setAttribute("aria-pressed", String(recording));
+    $("record").querySelector("span").textContent = recording ? "Stop recording" : "Record";
+  }
+  if (now.error !== failure) {
+    failure = now.error;
+    if (failure) notice(failure, null);
+  }
+  if (now.size) shape(now.size);
+}
+
+function entered(next) {
+  state = next;
+  $("state").textContent = STATES[next] ?? next;
+  $("state").dataset.state = next;
+  const focused = document.activeElement;
+  $("start").hidden = busy();
+  $("start").disabled = false;
+  for (const id of ["pause", "stop"]) $(id).hidden = !["running", "paused"].includes(next);
+  $("record").disabled = !["running", "paused"].includes(next);
+  $("pause").setAttribute("aria-pressed", String(next === "paused"));
+  $("pause").querySelector("span").textContent = next === "paused" ? "Resume" : "Pause";
+  run.running(busy());
+  // A button that goes takes the focus with it; the one in its place gets it.
+  if (focused?.hidden) (busy() ? $("stop") : $("start")).focus();
+  refreshLog();
+}
+
+/** The screen has the shape of the picture, so that it is not framed in black where there is room. */
+function shape([width, height]) {
+  const side = document.querySelector("[name=view]:checked").value === "side";
+  $("screen").style.aspectRatio = `${side ? 2 * width + GAP_PX : width} / ${height}`;
+}
+
+function facts(now) {
+  if (!now.size) return [];
+  return [`${now.size[0]} × ${now.size[1]}`, `${now.backend} on ${now.device}`, now.bundle];
+}
+
+async function refreshLog() {
+  const now = await request("GET", "/api/stats").catch(() => null);
+  if (!now) return;
+  $("log").replaceChildren(...now.log.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+}
+
+// ---- what is asked of it
+
+function tell(control) {
+  const output = document.querySelector(`output[for="${control.id}"]`);
+  if (output) output.value = control.step < 0.1 ? Number(control.value).toFixed(2) : control.value;
+}
+
+/** At most one request under way; the last value wins. */
+function throttled(send) {
+  let waiting = null;
+  let sending = false;
+  return async (value) => {
+    waiting = value;
+    if (sending) return;
+    sending = true;
+    while (waiting !== null) {
+      const next = waiting;
+      waiting = null;
+      await send(next);
+    }
+    sending = false;
+  };
+}
+
+for (const control of document.querySelectorAll("[data-key]")) {
+  const send = throttled((value) => change(nested(control.dataset.key, value)));
+  const value = () => (control.type === "range" ? Number(control.value) : control.value);
+  control.addEventListener("input", () => {
+    held = control;
+    tell(control);
+    send(value());
+  });
+  control.addEventListener("change", () => { held = null; });
+  control.addEventListener("blur", () => { if (held === control) held = null; });
+}
+
+const post = (path, body) => tried(() => request("POST", path, body));
+/** What the answer says holds at once: the next press means the next thing. */
+const steer = (path, body) => post(path, body).then((now) => now && stats(now));
+$("start").addEventListener("click", () => {
+  $("start").disabled = true;
+  steer("/api/start", run.keys()).then(() => { $("start").disabled = false; });
+});
+$("stop").addEventListener("click", () => steer("/api/stop"));
+$("pause").addEventListener("click", () => steer(state === "paused" ? "/api/resume" : "/api/pause"));
+$("record").addEventListener("click", async () => {
+  const on = $("record").getAttribute("aria-pressed") !== "true";
+  const answer = await post("/api/record", { on });
+  if (answer?.file) notice(`recording to ${answer.file}`, null, "said");
+  refreshLog();
+});
+
+function looked() {
+  const look = {
+    view: document.querySelector("[name=view]:checked").value,
+    overlay: document.querySelector("[name=overlay]:checked").value,
+  };
+  preview.look(look);
+  $("names").hidden = look.view !== "side";
+  $("snapshot").href = `/api/snapshot.png?${new URLSearchParams(look)}`;
+}
+
+document.querySelectorAll("[name=view], [name=overlay]").forEach((radio) => radio.addEventListener("change", looked));
+$("transport").addEventListener("change", () => preview.connect($("transport").value));
+$("full").addEventListener("click", () => $("screen").requestFullscreen());
+$("snapshot").addEventListener("keydown", (event) => {
+  if (event.key === " ") { // it looks like a button
+    event.preventDefault();
+    $("snapshot").click();
+  }
+});
+preview.addEventListener("change", () => {
+  $("via").textContent = preview.by ? `via ${preview.by}` : "connecting";
+});
+const pictured = () => { $("blank").hidden = true; };
+$("video").addEventListener("loadeddata", pictured);
+$("image").addEventListener("load", pictured);
+
+wirePresets(tried, () => settings);
+new Live({
+  opened: () => {
+    preview.connect($("transport").value);
+    listPresets();
+  },
+  closed: () => {
+    preview.close();
+    state = "";
+    $("state").textContent = "No connection";
+    $("state").dataset.state = "failed";
+  },
+  stats,
+  settings: (message) => follow(message.settings),
+});
+looked();

@@ -1,0 +1,73 @@
+// Graph files under names: kept by the server, saved, loaded, downloaded, and read from this machine.
+import { request } from "./api.js";
+import { notice } from "./notice.js";
+
+const $ = (id) => document.getElementById(id);
+const path = (name) => `/api/presets/${encodeURIComponent(name)}`;
+
+let tried = null;
+
+export function wirePresets(guarded) {
+  tried = guarded;
+  $("preset-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await save($("preset-name").value.trim(), "");
+    $("preset-name").value = "";
+  });
+  $("preset-file").addEventListener("change", async () => {
+    const [file] = $("preset-file").files;
+    $("preset-file").value = "";
+    if (!file) return;
+    const name = file.name.replace(/\.ya?ml$/i, "").replace(/[^A-Za-z0-9 _-]/g, "-").replace(/^[^A-Za-z0-9]+/, "") || "loaded";
+    if (await save(name.slice(0, 64), await file.text())) load(name.slice(0, 64));
+  });
+}
+
+export async function listPresets() {
+  const names = await tried(() => request("GET", "/api/presets"));
+  if (names) show(names);
+}
+
+async function save(name, text) {
+  const answer = await tried(() => request("PUT", path(name), text));
+  if (answer) show(answer.names);
+  return Boolean(answer);
+}
+
+function load(name) {
+  const loading = (restart) => async () => {
+    await request("POST", `${path(name)}/load${restart ? "?restart=true" : ""}`);
+    notice(`preset ${name} holds`, null, "said");
+  };
+  return tried(loading(false), () => tried(loading(true)));
+}
+
+function show(names) {
+  $("presets").replaceChildren(...names.map(row));
+}
+
+function row(name) {
+  const item = document.createElement("li");
+  const use = button(name, `Load preset ${name}`, () => load(name));
+  use.className = "use";
+  const save = document.createElement("a");
+  Object.assign(save, { href: path(name), download: `${name}.yaml`, textContent: "YAML", className: "button quiet" });
+  save.setAttribute("aria-label", `Download preset ${name}`);
+  const drop = button("×", `Delete preset ${name}`, async () => {
+    const answer = await tried(() => request("DELETE", path(name)));
+    if (answer) show(answer.names);
+    $("preset-name").focus();
+  });
+  drop.className = "quiet";
+  item.append(use, save, drop);
+  return item;
+}
+
+function button(text, label, action) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.setAttribute("aria-label", label);
+  made.addEventListener("click", action);
+  return made;
+}

@@ -1,0 +1,65 @@
+"""Make docs/page.png: the control page while the clip of the package is restyled. Needs Chromium and playwright.
+
+python docs/make_page_picture.py
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+import warpfuse
+from warpfuse.web.presets import Presets
+from warpfuse.web.security import Access
+from warpfuse.web.server import PageServer, application
+from warpfuse.web.session import Session
+
+OUT = Path(__file__).resolve().parent / "page.png"
+CLIP = Path(warpfuse.__file__).parent / "clips" / "demo.mp4"
+SIZE = (1360, 850)
+SETTLED = 80  # pictures that were shown
+COLOURS = 256  # of the file: it is to stay small
+
+
+def photograph(page: Page, session: Session) -> None:
+    """The page, once there are figures to show."""
+    page.locator("#blank").wait_for(state="hidden")
+    page.get_by_label("Side by side").check(force=True)
+    while session.stats().get("frames", {"out": SETTLED})["out"] < SETTLED:
+        page.wait_for_timeout(200)
+    page.screenshot(path=str(OUT))
+
+
+def main() -> None:
+    """Write the picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        presets = Presets(Path(folder) / "presets")
+        presets.save("Starry night", "prompt: starry\n")
+        os.chdir(CLIP.parent)  # the page shows the path as it is given
+        keys = {"source": CLIP.name, "size": "320x176", "prompt": "watercolour:3, ink:1"}
+        session = Session(keys, record_to=Path(folder))
+        access = Access()
+        with PageServer(application(session, presets, access), access, 0) as server, sync_playwright() as driver:
+            session.start()
+            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="dark")
+            page.goto(server.url)
+            photograph(page, session)
+            browser.close()
+            session.close()
+    shrink()
+
+
+def shrink() -> None:
+    """Fewer colours: a third of the bytes."""
+    from PIL import Image
+
+    with Image.open(OUT) as picture:
+        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
+    small.save(OUT, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""A session over a small live pattern, and the page around it."""
+
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the control page needs the extra 'web'")
+
+from warpfuse.web.presets import Presets
+from warpfuse.web.security import Access
+from warpfuse.web.server import PageServer, application
+from warpfuse.web.session import Session
+
+LIVE = "pattern:96x64@25,live=1,frames=100000,motion=objects"
+
+
+@pytest.fixture
+def keys(exact_bundle):
+    """A run that costs little and goes on: `same` shows the source, `negative` its negative."""
+    return {"source": LIVE, "size": "96x64", "bundle": exact_bundle, "prompt": "same"}
+
+
+@pytest.fixture
+def session(keys, tmp_path):
+    session = Session(keys, record_to=tmp_path / "recordings")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def presets(tmp_path):
+    return Presets(tmp_path / "presets")
+
+
+@pytest.fixture
+def page(presets):
+    """page(session) -> a context manager that serves it and gives its address."""
+
+    @contextmanager
+    def serving(session, access=None):
+        access = access or Access()
+        with PageServer(application(session, presets, access), access, 0) as server:
+            yield server.url
+
+    return serving

@@ -1,0 +1,129 @@
+"""The interface: the keys of a graph file in, our own lines out."""
+
+import pytest
+from starlette.testclient import TestClient
+from waiting import until
+
+from warpfuse.web.security import Access
+from warpfuse.web.server import application
+
+
+@pytest.fixture
+def client(session, presets):
+    with TestClient(application(session, presets, Access()), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def test_settings_are_the_keys_of_a_graph_file(client):
+    assert client.get("/api/settings").json()["prompt"] == "same"
+    changed = client.patch("/api/settings", json={"prompt": "negative", "stages": {"fuse": {"weight": 0.25}}}).json()
+    assert changed["version"] is None, "nothing runs yet"
+    assert changed["settings"]["stages"]["fuse"]["weight"] == 0.25
+    assert client.get("/api/settings").json() == changed["settings"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"promt": "same"}, "unknown key 'promt'; did you mean 'prompt'?"),
+        ({"steps": 9}, "steps: "),
+        ({"fusion": "much"}, "fusion: expected a number from 0 to 1, got 'much'"),
+        ([1, 2], "valid dictionary"),
+        ("text", "valid dictionary"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(client, body, words):
+    answer = client.patch("/api/settings", json=body)
+    assert answer.status_code == 422
+    assert words in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+def test_what_is_no_json_is_told_too(client):
+    answer = client.patch("/api/settings", content=b"{", headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and "JSON" in answer.json()["error"]
+
+
+def test_a_run_from_start_to_stop(client, session):
+    assert client.get("/api/snapshot.png").status_code == 204
+    assert client.post("/api/pause").status_code == 409
+    assert client.post("/api/start").json()["state"] == "running"
+    until(lambda: client.get("/api/stats").json()["fps"] > 0, "frames")
+    stats = client.get("/api/stats").json()
+    assert stats["backend"] and stats["size"] == [96, 64] and stats["latency_ms"]["p50"] > 0
+    assert {"encode", "predict", "decode"} <= stats["stages"].keys()
+    assert any("networks: exact" in line for line in stats["log"])
+    png = client.get("/api/snapshot.png?view=side&overlay=flow")
+    assert png.headers["content-type"] == "image/png" and png.content.startswith(b"\x89PNG")
+    refused = client.patch("/api/settings", json={"seed": 4})
+    assert (refused.status_code, refused.json()["restart"]) == (409, True)
+    assert client.post("/api/restart", json={"seed": 4}).json()["state"] == "running"
+    assert client.post("/api/pause").json()["state"] == "paused"
+    assert client.post("/api/resume").json()["state"] == "running"
+    file = client.post("/api/record", json={"on": True}).json()["file"]
+    assert file.endswith(".mp4")
+    until(lambda: client.get("/api/stats").json()["recording"]["frames"], "a recorded frame")
+    assert client.post("/api/record", json={"on": False}).json() == {"file": None}
+    assert client.post("/api/stop").json()["state"] == "stopped"
+
+
+def test_the_socket_tells_stats_and_what_others_change(client, session):
+    with client.websocket_connect("/api/live", headers={"host": "127.0.0.1"}) as socket:
+        assert socket.receive_json()["settings"]["prompt"] == "same"
+        assert socket.receive_json()["state"] == "stopped"
+        client.patch("/api/settings", json={"prompt": "negative"})
+        while (told := socket.receive_json())["type"] == "stats":
+            assert told["state"] == "stopped"
+        assert told["settings"]["prompt"] == "negative"
+        assert socket.receive_json()["type"] == "stats", "stats go on"
+
+
+def test_presets_hold_what_differs_from_the_defaults(client, exact_bundle):
+    client.put("/api/presets/Sunday paper")
+    file = client.get("/api/presets/Sunday%20paper")
+    assert file.headers["content-disposition"] == 'attachment; filename="Sunday paper.yaml"'
+    assert "prompt: same" in file.text and "steps" not in file.text
+    client.patch("/api/settings", json={"prompt": "negative"})
+    assert client.post("/api/presets/Sunday paper/load").json()["settings"]["prompt"] == "same"
+    assert client.delete("/api/presets/Sunday paper").json() == {"names": []}
+    assert client.get("/api/presets").json() == []
+
+
+@pytest.mark.parametrize("path", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "..%5c..%5cx", "a%00b", ".ssh"])
+def test_presets_lead_nowhere_else(client, path):
+    for method in ("GET", "PUT", "DELETE"):
+        answer = client.request(method, f"/api/presets/{path}")
+        assert answer.status_code in (404, 405, 422), (method, answer.text)
+    for file in ("/static/../server.py", "/static/%2e%2e/server.py", "/static//etc/passwd"):
+        assert client.get(file).status_code == 404
+
+
+def test_bombs_are_not_kept(client):
+    bomb = "a: &a [x, x]\nprompt: [*a, *a]\n"
+    answer = client.put("/api/presets/bomb", content=bomb)
+    assert answer.status_code == 422 and "aliases" in answer.json()["error"]
+    assert client.put("/api/presets/big", content=b"x" * 200_000).status_code == 413
+    assert client.put("/api/presets/latin", content=b"prompt: \xff").status_code == 422
+    assert client.get("/api/presets").json() == []
+
+
+def test_the_bundle_tells_its_styles(client):
+    bundle = client.get("/api/bundle").json()
+    assert bundle["name"] == "exact" and bundle["default"] == "negative" and not bundle["text"]
+    assert set(bundle["styles"]) == {"same", "negative", "noisy"} and "embedded" in bundle["known"]
+
+
+def test_every_page_and_file_comes_from_here(client):
+    """No script, style, font or picture of another server, and none inline: what the policy would refuse."""
+    pages = [client.get(path).text for path in ("/", "/view", "/docs")]
+    for page in pages:
+        assert "http://" not in page and "https://" not in page and "style=" not in page
+        assert "<script>" not in page and "onclick=" not in page
+    for link in {part.split('"')[0] for page in pages for part in page.split('="/static/')[1:]}:
+        assert client.get(f"/static/{link}").status_code == 200, link
+    assert "/api/settings" in client.get("/openapi.json").json()["paths"]
+
+
+def test_an_offer_that_is_none_is_refused(client):
+    assert client.post("/api/webrtc", json={"sdp": "nonsense"}).status_code == 422
+    assert client.patch("/api/webrtc/nobody", json={"view": "side"}).status_code == 422
+    assert client.delete("/api/webrtc/nobody").status_code == 200

@@ -1,0 +1,53 @@
+"""Settings by OSC: an address is a key, and what is refused is told once."""
+
+import pytest
+from pythonosc.udp_client import SimpleUDPClient
+from waiting import until
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.web.osc import OscServer, keys_of
+
+
+@pytest.fixture
+def osc(session):
+    """send, said, session"""
+    said = []
+    with OscServer(session, 0, said.append) as server, SimpleUDPClient("127.0.0.1", server.port) as client:
+        yield client.send_message, said, session
+
+
+def test_an_address_is_a_key_of_the_graph_file(osc):
+    send, said, session = osc
+    send("/stages/fuse/weight", 0.7)
+    until(lambda: session.settings()["stages"]["fuse"]["weight"] == 0.7, "the weight, as it was meant")
+    send("/prompt", "negative")
+    send("/steps", 2.0)
+    until(lambda: session.settings()["steps"] == 2, "the steps")
+    assert session.settings()["prompt"] == "negative" and not said
+
+
+def test_what_is_refused_is_told_once_and_changes_nothing(osc):
+    send, said, session = osc
+    for value in range(3):
+        send("/promt", str(value))
+    send("/strength", 7.0)
+    send("/strength", [])
+    send("/", 1)
+    send("/pause", [])
+    send("/strength", 0.5)
+    until(lambda: session.settings()["strength"] == 0.5, "the message behind them all")
+    assert [line.partition(":")[0] for line in said] == ["OSC /promt", "OSC /strength", "OSC /", "OSC /pause"]
+    assert "did you mean 'prompt'" in said[0]
+
+
+def test_values_of_faders_are_what_they_show():
+    assert keys_of("/strength", (0.699999988079071,)) == {"strength": 0.7}
+    assert keys_of("/size", (512, 288)) == {"size": [512, 288]}
+    for address, values in (("/strength", ()), ("", (1,)), ("//", (1,))):
+        with pytest.raises(ConfigError):
+            keys_of(address, values)
+
+
+def test_a_port_that_is_taken_is_told(osc, session):
+    with OscServer(session, 0, print) as other, pytest.raises(ConfigError, match="Try another --osc"):
+        OscServer(session, other.port, print)

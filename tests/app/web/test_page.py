@@ -1,0 +1,306 @@
+"""The page in a real browser: it shows what runs, does what is asked, by keyboard alone too, and can be read by all."""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from waiting import PATIENCE_S, until
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright: it drives the browser")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is absent: apt-get install chromium"),
+    pytest.mark.timeout(180),
+]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+WIDTHS = (360, 900, 1600)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints():
+    """What the browser's console held against the page."""
+    return []
+
+
+@pytest.fixture
+def visit(browser, complaints):
+    """visit(address, **context) -> the page there, in a context of its own."""
+    contexts = []
+
+    def go(address, **options):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE_S * 1000)
+        page.on("console", lambda told: complaints.append(told.text) if told.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def running(session, page, visit):
+    """A run, and its page with a picture on it."""
+    session.start({"fusion": 0})
+    with page(session) as address:
+        shown = visit(address)
+        shown.locator("#blank").wait_for(state="hidden")
+        yield shown
+
+
+def pixels(shown):
+    """The preview as it is on the screen, [h, w, 3]."""
+    import cv2
+
+    data = shown.locator("#screen").screenshot()
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).astype(int)
+
+
+def apart(one, other):
+    return np.abs(one - other).mean()
+
+
+def test_the_preview_moves_and_the_console_is_silent(running, complaints):
+    assert running.locator("#via").inner_text() == "via WebRTC"
+    first = pixels(running)
+    until(lambda: apart(pixels(running), first) > 3, "another picture")
+    running.get_by_text("Running", exact=True).wait_for()
+    until(lambda: running.locator("#fps").inner_text() not in ("–", "0.0"), "a rate")
+    assert complaints == []
+
+
+def middle(shown):
+    """The middle of the preview, clear of what frames it."""
+    picture = pixels(shown)
+    h, w = picture.shape[0] // 4, picture.shape[1] // 4
+    return picture[h:-h, w:-w]
+
+
+@pytest.mark.parametrize("by", ["WebRTC", "MJPEG"])
+def test_a_prompt_is_seen_in_the_picture(running, session, by):
+    running.locator("#transport").select_option(by.lower())
+    running.locator("#via", has_text=by).wait_for()
+    until(lambda: middle(running).std() > 15, "the source, as `same` shows it")
+    running.get_by_role("radio", name="negative").click()
+    until(lambda: session.settings()["prompt"] == "negative", "the prompt of the chip")
+    running.locator("#prompt").fill("same, negative")
+    running.locator("#prompt").press("Enter")
+    until(lambda: middle(running).std() < 5 and abs(middle(running).mean() - 127) < 6, "grey: half of each")
+
+
+def test_side_by_side_shows_the_source_beside_what_was_made_of_it(running, session):
+    running.get_by_label("Side by side").check(force=True)
+
+    def likeness():
+        picture = pixels(running)
+        picture = picture[len(picture) // 10 : -len(picture) // 5]  # without the names at its foot
+        centre, gap = picture.shape[1] // 2, round(picture.shape[1] * 2 / 196)
+        wide = centre - gap - 8
+        left, right = picture[:, centre - gap - wide : centre - gap], picture[:, centre + gap : centre + gap + wide]
+        return np.corrcoef(left.ravel(), right.ravel())[0, 1]
+
+    until(lambda: likeness() > 0.8, "a picture twice")
+    session.change({"prompt": "negative"})
+    until(lambda: likeness() < -0.8, "a picture and its negative")
+
+
+def test_an_overlay_is_seen(running):
+    def colourful():
+        return np.ptp(pixels(running), axis=2).mean()
+
+    plain = colourful()
+    running.get_by_label("Trust").check(force=True)
+    running.get_by_label("Flow").check(force=True)
+    until(lambda: colourful() > plain + 5, "the colours of the flow")
+
+
+def test_webrtc_that_does_not_connect_gives_way_to_jpegs(session, page, visit, browser):
+    session.start()
+    with page(session) as address:
+        context = browser.new_context()
+        context.add_init_script(
+            "RTCPeerConnection.prototype.setRemoteDescription = () => new Promise(() => {});"  # its answer is lost
+        )
+        shown = context.new_page()
+        try:
+            shown.goto(address)
+            shown.locator("#via", has_text="via MJPEG").wait_for(timeout=PATIENCE_S * 1000)
+            first = pixels(shown)
+            until(lambda: apart(pixels(shown), first) > 3, "another picture")
+        finally:
+            context.close()
+
+
+def test_the_main_controls_work_by_keyboard_alone(running, session):
+    keyboard = running.keyboard
+
+    def reach(selector):
+        for _ in range(60):
+            keyboard.press("Tab")
+            if running.evaluate("s => document.activeElement?.matches(s)", selector):
+                ring = running.evaluate(
+                    "() => [document.activeElement, document.activeElement.nextElementSibling]"
+                    ".some((e) => e && getComputedStyle(e).outlineStyle !== 'none')"
+                )
+                assert ring, f"the focus on {selector} is not seen"
+                return
+        raise AssertionError(f"{selector} cannot be reached by Tab")
+
+    reach("#pause")
+    keyboard.press("Enter")
+    until(lambda: session.state == "paused", "the pause")
+    running.locator("#pause", has_text="Resume").wait_for()
+    keyboard.press("Space")
+    until(lambda: session.state == "running", "the end of the pause")
+    reach("[name=view]")
+    keyboard.press("ArrowRight")
+    assert running.locator("[name=view][value=source]").is_checked()
+    reach("#chips [role=radio]")
+    keyboard.press("ArrowRight")
+    until(lambda: session.settings()["prompt"] == "negative", "the next style")
+    reach("#prompt")
+    keyboard.press("Control+a")
+    keyboard.type("same:3, noisy:1")
+    keyboard.press("Enter")
+    until(lambda: session.settings()["prompt"] == "same:3, noisy:1", "the typed prompt")
+    reach("#strength")
+    keyboard.press("ArrowLeft")
+    until(lambda: session.settings()["strength"] == 0.99, "the strength")
+    reach("#fusion")
+    keyboard.press("ArrowRight")
+    until(lambda: session.settings()["stages"]["fuse"]["weight"] == 0.01, "the fusion")
+    running.evaluate("document.activeElement.blur()")
+    reach("#stop")
+    keyboard.press("Enter")
+    until(lambda: session.state == "stopped", "the end")
+    until(lambda: running.evaluate("document.activeElement.id") == "start", "the focus on what took its place")
+    keyboard.press("Enter")
+    until(lambda: session.state == "running", "another run")
+
+
+def test_a_blend_is_made_with_the_slider(running, session):
+    running.locator("#other").select_option("negative")
+    until(lambda: session.settings()["prompt"] == "same:1, negative:1", "half of each")
+    running.locator("#mix").fill("25")
+    until(lambda: session.settings()["prompt"] == "same:3, negative:1", "a quarter")
+    assert running.locator("#mixed").inner_text() == "25 %"
+    running.locator("#other").select_option("")
+    until(lambda: session.settings()["prompt"] == "same", "one style")
+
+
+def test_what_is_refused_is_told_and_a_restart_is_offered(running, session, complaints):
+    running.locator("#prompt").fill("sane")
+    running.locator("#prompt").press("Enter")
+    running.get_by_role("alert").get_by_text("did you mean 'same'?").wait_for()
+    running.locator("#guidance").evaluate("e => e.closest('details').open = true")
+    running.locator("#skip").fill("2")
+    running.get_by_role("button", name="Restart with it").click()
+    until(lambda: session.settings()["pace"]["skip"] == 2 and session.state == "running", "a run that holds frames")
+    assert all("422" in line or "409" in line for line in complaints), complaints
+
+
+def test_what_a_graph_is_built_with_is_applied_by_a_restart(running, session):
+    assert running.locator("#apply").is_disabled()
+    running.locator("#size").fill("64x48")
+    running.locator("#apply").click()
+    until(lambda: session.state == "running" and session.settings()["size"] == [64, 48], "the new size")
+    until(lambda: running.locator("#facts").inner_text().startswith("64 × 48"), "it is shown")
+
+
+def test_what_another_page_changes_is_followed(running, session):
+    session.change({"strength": 0.25, "prompt": "noisy"})
+    until(lambda: running.locator("#strength").input_value() == "0.25", "the slider")
+    assert running.get_by_role("radio", name="noisy").get_attribute("aria-checked") == "true"
+
+
+def test_presets_are_saved_and_loaded(running, session, presets):
+    running.locator("#preset-name").fill("Sunday paper")
+    running.locator("#preset-name").press("Enter")
+    until(lambda: presets.names() == ["Sunday paper"], "the file")
+    session.change({"prompt": "negative"})
+    running.get_by_role("button", name="Load preset Sunday paper").click()
+    until(lambda: session.settings()["prompt"] == "same", "what was saved")
+    with running.expect_download() as saved:
+        running.get_by_role("link", name="Download preset Sunday paper").click()
+    assert "prompt: same" in Path(saved.value.path()).read_text()
+
+
+def test_strength_0_shows_the_source(session, page, visit):
+    session.restart({"bundle": "embedded", "prompt": "crimson", "size": "96x64", "fusion": 0, "strength": 1})
+
+    def distance():
+        shown = session.pictures.shown
+        return apart(shown.styled.astype(int), shown.source) if shown and shown.source is not None else 0
+
+    with page(session) as address:
+        shown = visit(address)
+        styled = until(distance, "a picture")
+        assert styled > 25, "at strength 1 it is another picture"
+        shown.locator("#strength").fill("0")
+        until(lambda: distance() < 12, "the source")
+
+
+def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets, visit):
+    from warpfuse.web.security import Access
+    from warpfuse.web.server import PageServer, application
+
+    session.start()
+    access = Access()
+    with PageServer(application(session, presets, access), access, 0) as server:
+        shown = visit(f"{server.url}view?by=mjpeg", viewport={"width": 640, "height": 360})
+        image = shown.locator("#image")
+        image.wait_for()
+        until(lambda: image.evaluate("e => e.naturalWidth") == 96, "a picture")
+        assert image.bounding_box() == {"x": 0, "y": 0, "width": 640, "height": 360}
+        assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+        port = server.port
+    image.wait_for(state="hidden")
+    with PageServer(application(session, presets, access), access, port):
+        image.wait_for()
+        until(lambda: image.evaluate("e => e.naturalWidth") == 96, "the picture again")
+
+
+def test_the_interface_is_listed(session, page, visit, complaints):
+    with page(session) as address:
+        shown = visit(f"{address}docs")
+        shown.get_by_text("PATCH /api/settings").wait_for()
+        assert complaints == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_fault_of_accessibility_at_any_width(session, page, presets, visit, theme):
+    axe = find_spec("axe_playwright_python")
+    if axe is None:
+        pytest.skip("pip install axe-playwright-python: it brings axe-core")
+    script = (Path(axe.submodule_search_locations[0]) / "axe.min.js").read_text()
+    presets.save("night", "prompt: noisy")
+    session.start()
+    with page(session) as address:
+        # The policy of the page keeps scripts out that are not its own; this one is let in for the test.
+        shown = visit(address, color_scheme=theme, bypass_csp=True)
+        shown.locator("#blank").wait_for(state="hidden")
+        shown.locator("#guidance").evaluate("e => e.closest('details').open = true")
+        shown.evaluate(script)
+        for width in WIDTHS:
+            shown.set_viewport_size({"width": width, "height": 900})
+            found = shown.evaluate("() => axe.run()")["violations"]
+            serious = [
+                (v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], (width, theme)
+            wide = shown.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"at {width} px the page is {wide} px too wide"

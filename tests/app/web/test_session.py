@@ -1,0 +1,170 @@
+"""A session starts, changes, pauses, records and stops a real run."""
+
+import av
+import numpy as np
+import pytest
+from waiting import until
+
+from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.live_settings import NeedsRestart
+from warpfuse.stages.errors import SinkError, SourceError, StyleError
+from warpfuse.web.pictures import Look
+from warpfuse.web.session import NotRunning, Session
+
+
+def far_apart(session):
+    """Mean distance of the styled picture from its source, 0..255."""
+    shown = session.pictures.shown
+    return float(np.abs(shown.styled.astype(int) - shown.source).mean())
+
+
+def shown_since(session, number):
+    return lambda: session.pictures.shown is not None and session.pictures.shown.number > number + 3
+
+
+def test_a_change_is_seen_in_the_picture_and_the_source_of_the_same_frame_is_beside_it(session):
+    session.start({"fusion": 0})
+    until(shown_since(session, 0), "a picture")
+    assert session.state == "running"
+    early = session.pictures.shown
+    until(shown_since(session, early.number), "another picture")
+    assert far_apart(session) < 1, "`same` shows the source of this very frame"
+    other = np.abs(session.pictures.shown.styled.astype(int) - early.source).mean()
+    assert other > 1, "the source of another frame would have been told apart"
+    assert session.change({"prompt": "negative"}) == 1
+    until(lambda: far_apart(session) > 20, "the negative")
+    assert session.settings()["prompt"] == "negative"
+
+
+def test_fusion_can_be_switched_on_although_it_was_off_at_the_start(session):
+    session.start({"fusion": 0})
+    session.change({"stages": {"fuse": {"weight": 0.9}}})
+    assert session.settings()["stages"]["fuse"]["weight"] == 0.9
+    session.change({"fusion": 0.5})
+    assert session.settings()["stages"]["fuse"]["weight"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"),
+    [
+        ({"promt": "same"}, ConfigError, "did you mean 'prompt'"),
+        ({"strength": 2}, ConfigError, "strength"),
+        ({"prompt": "sane"}, StyleError, "did you mean 'same'"),
+        ({"seed": 7}, NeedsRestart, "seed cannot change while frames flow"),
+        ({"stages": {"fuse": {"reference": "latent"}}}, NeedsRestart, "which stages there are"),
+        ({"stages": 3}, ConfigError, "stages"),
+        ({"stages": {"fuse": 3}}, ConfigError, "stages.fuse"),
+    ],
+)
+def test_what_cannot_be_used_changes_nothing(session, wanted, error, words):
+    session.start()
+    before = session.settings()
+    with pytest.raises(error, match=words):
+        session.change(wanted)
+    assert session.settings() == before and session.state == "running"
+
+
+def test_a_restart_takes_what_a_change_could_not(session):
+    session.start()
+    session.restart({"seed": 7, "size": "64x48"})
+    until(lambda: session.pictures.shown and session.pictures.shown.styled.shape == (48, 64, 3), "the new size")
+    assert session.settings()["seed"] == 7 and session.state == "running"
+    with pytest.raises(ConfigError):
+        session.restart({"seed": -1})
+    assert session.state == "running", "what cannot be used leaves the run alone"
+
+
+def test_a_pause_holds_the_picture(session):
+    session.start()
+    until(shown_since(session, 0), "a picture")
+    session.pause()
+    assert session.state == "paused"
+    until(lambda: session.stats()["dropped"].get("paused", 0) > 3, "frames that were dropped in the pause")
+    held = session.pictures.shown.number
+    until(lambda: session.stats()["dropped"]["paused"] > 8, "more of them")
+    assert session.pictures.shown.number <= held + 8, "what was on its way has arrived, and no more"
+    session.resume()
+    until(shown_since(session, held + 8), "new pictures")
+
+
+def test_a_recording_can_be_begun_and_ended_while_the_run_goes_on(session):
+    session.start()
+    until(shown_since(session, 0), "a picture")
+    file = session.record(True)
+    until(lambda: session.stats()["recording"]["frames"] >= 5, "recorded frames")
+    session.record(False)
+    assert session.state == "running" and session.stats()["recording"] is None
+    with av.open(file) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) >= 5 and frames[0].pts == 0 and (frames[0].width, frames[0].height) == (96, 64)
+
+
+def test_a_recording_is_whole_when_the_run_ends(session):
+    session.start({"source": "pattern:96x64@25,frames=30"})
+    file = session.record(True)
+    until(lambda: session.over, "the end")
+    with av.open(file) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 0
+    assert session.state == "ended"
+
+
+def test_what_keeps_a_run_from_starting_is_told_and_can_be_mended(session, tmp_path):
+    with pytest.raises(SourceError):
+        session.start({"source": str(tmp_path / "none.mp4")})
+    assert session.state == "failed" and "none.mp4" in session.stats()["error"]
+    with pytest.raises(SinkError):
+        session.start({"source": "pattern:", "sinks": [str(tmp_path / "no" / "folder.mp4")]})
+    with pytest.raises(ConfigError, match="no source"):
+        session.start({"source": "", "sinks": []})
+    session.start({"source": "pattern:96x64@25,live=1"})
+    assert session.state == "running" and session.stats()["error"] is None
+    with pytest.raises(ConfigError, match="runs already"):
+        session.start()
+
+
+def test_a_stage_that_fails_ends_the_run_and_is_told(session, monkeypatch):
+    def broken(self, frame):
+        raise ValueError("no memory for pictures")
+
+    monkeypatch.setattr("warpfuse.web.pictures.Pictures.show", broken)
+    session.start()
+    with pytest.raises(StageFailed, match="no memory for pictures"):
+        session.wait()
+    assert session.state == "failed" and "no memory" in session.stats()["error"]
+    monkeypatch.undo()
+    session.start()
+    until(shown_since(session, 0), "a picture of the next run")
+
+
+def test_without_a_run_there_is_nothing_to_pause(keys, tmp_path):
+    session = Session(keys, record_to=tmp_path)
+    for action in (session.pause, session.resume, lambda: session.record(True)):
+        with pytest.raises(NotRunning):
+            action()
+    session.stop()
+    assert (session.state, session.change({"seed": 5}), session.settings()["seed"]) == ("stopped", None, 5)
+
+
+def test_a_page_that_others_reach_names_no_files(keys, tmp_path):
+    session = Session(keys, record_to=tmp_path, fixed_files=True)
+    for refused in ({"source": "/etc/passwd"}, {"sinks": ["/tmp/x.mp4"]}, {"bundle": "/tmp"}, {"flow": "/tmp"}):
+        with pytest.raises(ConfigError, match="on the command line only"):
+            session.change(refused)
+    session.change({"source": "pattern:64x48", "bundle": "embedded", "prompt": ""})
+    session.change({"strength": 0.5})
+    assert session.settings()["source"] == "pattern:64x48"
+
+
+def test_the_last_picture_stays_when_the_run_is_over(session):
+    session.start({"source": "pattern:96x64@25,frames=3"})
+    assert session.wait().frames.out == 3
+    assert session.pictures.shown.number == 3 and session.pictures.png(Look()) is not None
+
+
+def test_secrets_of_an_address_are_not_shown_but_kept(keys, tmp_path):
+    session = Session({**keys, "source": "rtsp://ann:swordfish@camera.local/live"}, record_to=tmp_path)
+    assert "swordfish" not in str(session.settings()) and "camera.local" in session.settings()["source"]
+    session.change({"strength": 0.5})
+    assert "swordfish" in session.given()["source"], "the run and its presets need it"
+    with pytest.raises(ConfigError, match="give the whole address"):
+        session.change({"source": session.settings()["source"] + "/other"})
