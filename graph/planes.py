@@ -5,7 +5,7 @@ each lies in a slot, and how: the layout is kept as well, since what a network g
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from typing import Any
 
@@ -23,6 +23,7 @@ _DTYPES: dict[wire.Dtype, torch.dtype] = {
     "int64": torch.int64, "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32,
     "float64": torch.float64,
 }  # fmt: skip
+_STAMPED = tuple(field.name for field in fields(Stamp) if field.name != "seq")  # seq is the message's own
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -50,17 +51,8 @@ def pack(value: Any) -> Packing:
     stamp: Stamp = value.stamp
     device = str(named[0][1].device) if named else "cpu"
     kind: Any = "raw" if isinstance(value, RawFrame) else "frame"
-    content = wire.Content(
-        kind,
-        stamp.pts_ns,
-        stamp.arrived_ns,
-        stamp.discontinuity,
-        stamp.stale,
-        stamp.settings,
-        stamp.hold,
-        device,
-        tuple(planes),
-    )
+    stamped = {name: getattr(stamp, name) for name in _STAMPED}
+    content = wire.Content(kind=kind, device=device, planes=tuple(planes), **stamped)
     return Packing(content, tuple(tensor.detach() for _, tensor in named), offset)
 
 
@@ -68,15 +60,7 @@ def unpack(message: wire.FrameMessage, tensors: Sequence[Tensor]) -> RawFrame | 
     """The value a checked message describes, on the planes it came with."""
     content = message.content
     assert content is not None
-    stamp = Stamp(
-        message.seq,
-        content.pts_ns,
-        content.arrived_ns,
-        content.discontinuity,
-        content.stale,
-        content.settings,
-        content.hold,
-    )
+    stamp = Stamp(message.seq, **{name: getattr(content, name) for name in _STAMPED})
     if content.kind == "raw":
         return RawFrame(stamp, tensors[0].numpy())
     named = {plane.name: tensor for plane, tensor in zip(content.planes, tensors, strict=True)}

@@ -8,14 +8,16 @@ Lent memory is known by its address, so a crop or a transposed view of it is as 
 
 import threading
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from warpfuse.stages.frame import Frame, RawFrame
 
-T = TypeVar("T", Frame, RawFrame, Tensor, "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", None)
+if TYPE_CHECKING:  # a process that only captures or shows need not load torch
+    from torch import Tensor
+
+T = TypeVar("T", Frame, RawFrame, "Tensor", "np.ndarray[Any, np.dtype[np.uint8]]", None)
 
 _lock = threading.Lock()
 _ranges: tuple[tuple[int, int], ...] = ()  # replaced, never changed: reading it needs no lock
@@ -35,11 +37,11 @@ def take_back(start: int, nbytes: int) -> None:
         _ranges = tuple(r for r in _ranges if r != (start, start + nbytes))
 
 
-def is_lent(x: "Tensor | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> bool:
+def is_lent(x: "Tensor | np.ndarray[Any, Any]") -> bool:
     """Whether x lies in lent memory."""
     if not _ranges:
         return False
-    address = x.data_ptr() if isinstance(x, Tensor) else int(x.__array_interface__["data"][0])
+    address = int(x.__array_interface__["data"][0]) if isinstance(x, np.ndarray) else x.data_ptr()
     return any(start <= address < end for start, end in _ranges)
 
 
@@ -55,4 +57,4 @@ def kept(x: T) -> T:
         return replace(x, rgb=kept(x.rgb)) if is_lent(x.rgb) else x
     if not is_lent(x):
         return x
-    return x.clone() if isinstance(x, Tensor) else x.copy(order="K")
+    return x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()

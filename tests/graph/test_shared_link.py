@@ -1,5 +1,6 @@
 """Between processes: one copy of a picture, read where it lies; what was overwritten or never agreed is noticed."""
 
+import dataclasses
 import multiprocessing
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import zmq
 
+from warpfuse.graph import wire
 from warpfuse.graph.errors import LinkCut, TransportMissing
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.shared_memory import RunFolder
@@ -55,7 +57,7 @@ def pump(outlet, inlet):
 
 
 def frame(seq, **tensors):
-    return Frame(Stamp(seq, seq * 40, 7, seq == 2, 3, "warp"), tensors)
+    return Frame(Stamp(seq, seq * 40, 7, seq == 2, seq == 3, 3, "warp"), tensors)
 
 
 @pytest.mark.parametrize("transport", ["shm", "inline"])
@@ -318,3 +320,7 @@ def test_frames_go_to_another_process_and_back(tmp_path, folder, transport):
         outlet.close()
         inlet.close()
         context.destroy(0)
+
+
+def test_every_field_of_a_stamp_crosses():
+    assert {field.name for field in dataclasses.fields(Stamp)} - {"seq"} <= set(wire.Content.__struct_fields__)

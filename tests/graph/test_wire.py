@@ -14,7 +14,7 @@ from warpfuse.graph.errors import WireError
 
 PLANE = wire.Plane("rgb", "float32", (1, 3, 64, 64), 0)
 CONTENT = wire.Content(
-    "frame", 40_000_000, -5, True, False, 3, "warp", "cuda:0",
+    "frame", 40_000_000, -5, True, True, 3, "warp", "cuda:0",
     (PLANE, wire.Plane("trust", "bfloat16", (1, 1, 8, 8), 49152, (0, 2, 3, 1), "lz4")), wire.Colour(1, 13, 6, False),
 )  # fmt: skip
 MESSAGES = [
