@@ -28,7 +28,7 @@ class Line:
         _configure(self.socket)
         if keys is not None:
             as_server(self.socket, keys)
-        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self.socket.bind(endpoint)
         self.peer: bytes | None = None
         self._connections: set[int] = set()
@@ -54,7 +54,7 @@ class Line:
         """Take note of connections made and lost. When `monitor` is readable."""
         while int(self.monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self.monitor)
-            if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event["event"] == zmq.EVENT_ACCEPTED:  # its value is the connection; that of a handshake is nothing
                 self._connections.add(event["value"])
                 self._lost_ns = None
             elif event["value"] in self._connections:

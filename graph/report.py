@@ -38,7 +38,11 @@ class RunnerReport(_Part, frozen=True):
 
 
 class SourceReport(_Part, frozen=True):
-    """Figures of the source. dropped: all; paused: those of them that came in a pause. figures, lost: of one that breaks and comes back: its own, and why it is gone for good."""
+    """Figures of the source.
+
+    dropped        all that were; paused: those of them that came in a pause
+    figures, lost  of one that breaks and comes back: its own, and why it is gone for good
+    """
 
     reached: int
     dropped: int

@@ -7,7 +7,6 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import LiveSettings, NeedsRestart, check_live, merge
 from warpfuse.graph.plan import plan_graph
 
-
 ENDS = {"source": "here", "sinks": ["here"]}
 
 
