@@ -166,7 +166,9 @@ def stats_of(
     links = {name: link for runner in runners.values() for name, link in runner.links.items()}
     into = sum(source.reached for source in sources)
     dropped = into + first.repeated - first.frames
+    # Numbers of frames that a lost source had dropped are given again by the next: they are counted once.
     late = sum(source.dropped for source in sources) + sum(link.dropped for link in links.values())
+    late = max(0, min(late, dropped - failed))
     started = min((source.started_ns for source in sources if source.started_ns), default=0)
     ended = max((sink.ended_ns for sink in sinks.values()), default=0)
     told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
