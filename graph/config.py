@@ -85,6 +85,8 @@ class GraphConfig(StageSettings):
     keys      folder of the keys that links between hosts are encrypted with
     fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
+    in_flight  frames of a live source on their way at once: fewer are less delay, more keep more stages busy; none: 2,
+              and K - 1 more as a stream batch
     name      what `warpfuse ctl` calls the run; none: after its source
     stage_deadline_s  a call of a stage that lasts longer is a hang, and its worker is restarted
     threads   cores the networks and the flow may use; none: all
@@ -111,6 +113,7 @@ class GraphConfig(StageSettings):
     keys: str = ""
     fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
     realtime: bool = False
+    in_flight: int | None = Field(None, ge=1, le=64)
     name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})?$")
     stage_deadline_s: float = Field(30.0, gt=0, le=3600)
     threads: int | None = Field(None, ge=1, le=256)

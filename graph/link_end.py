@@ -25,6 +25,7 @@ class LinkPlan:
     transport  how values cross: by reference in a process, in shared memory on a host, on a card, or in the messages
     endpoint   where the sender binds: inproc://, ipc://, tcp://; "" is inproc:// and the name
     coding     of planes in the messages: raw, lz4, or jpeg:QUALITY, which loses something and is for pictures alone
+    bare       it says that a frame has passed, and carries nothing of it
     """
 
     name: str
@@ -38,6 +39,7 @@ class LinkPlan:
     transport: wire.Transport = "local"
     endpoint: str = ""
     coding: str = "raw"
+    bare: bool = False
 
     @property
     def slots(self) -> int:

@@ -8,6 +8,9 @@ from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.placement import Rendezvous, place
 
+IN_FLIGHT = 2
+"""Frames of a live source on their way at once: while one is in the networks, the next is uploaded and encoded."""
+
 Role = Literal["source", "stage", "sink"]
 Feeds = Mapping[str, "str | _Feed"]
 
@@ -42,17 +45,11 @@ class GraphPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Feed:
-    """Where an input comes from.
-
-    delay  frames back
-    ahead  frames the sender may be in front of the reader
-    fresh  only the newest frame is of interest
-    """
+    """Where an input comes from. delay: frames back; ahead: frames the sender may be in front of the reader."""
 
     sender: str
     delay: int = 0
     ahead: int = 0
-    fresh: bool = False
 
 
 def plan_graph(
@@ -76,7 +73,7 @@ def plan_graph(
     temporal  build the branches of the past; none: only if the weight of the fusion is above 0 or frames may be held.
               Without them every frame is styled on its own, and nothing waits for the picture before.
     calls     network calls of a frame, K; none: as many as steps
-    live      frames of the source cannot wait: its link keeps the newest
+    live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
     folder    of the sockets between workers; needed to open the graph, not to draw it
     """
     fusion, k = config.stages.fuse, calls or config.steps
@@ -85,12 +82,14 @@ def plan_graph(
         temporal = fusion.weight > 0 or config.pace.active
     draft = _Draft([], [])
     draft.add("source", config.source, {}, role="source")
-    draft.add("upload", "uint8 to float, onto the device", {"raw": _Feed("source", fresh=live)})
+    draft.add("upload", "uint8 to float, onto the device", {"raw": "source"})
     draft.add("encode", "picture to latent", {"frame": "upload"})
     if temporal:
         draft.add("flow", f"optical flow and trust ({config.flow})", {"frame": "upload"})
     shown = _alone(draft, config, k) if not temporal else (_stream if stream else _sequence)(draft, config, k)
     draft.add("download", "float to uint8, onto the host", {"frame": shown})
+    if live:
+        draft.bound(config.in_flight or IN_FLIGHT + (k - 1 if stream else 0))
     for number, sink in enumerate(config.sinks, start=1):
         draft.add(f"sink_{number}", sink, {"frame": "download"}, kind="sink", role="sink")
     plan = GraphPlan(tuple(draft.nodes), tuple(draft.links))
@@ -108,8 +107,17 @@ class _Draft:
         for port, origin in feeds.items():
             feed = _Feed(origin) if isinstance(origin, str) else origin
             label = f"{feed.sender}->{name}.{port}"
-            link = LinkPlan(label, feed.sender, name, port, mailbox=1 + feed.ahead, delay=feed.delay)
-            self.links.append(replace(link, credits=1, policy="latest") if feed.fresh else link)
+            self.links.append(LinkPlan(label, feed.sender, name, port, mailbox=1 + feed.ahead, delay=feed.delay))
+
+    def bound(self, frames: int) -> None:
+        """Let the source send a frame only when fewer than so many are between it and `download`.
+
+        What waits in links is delay that a live source cannot make good: with two frames a link, a slow network shows
+        what happened ten frames ago. So room is a frame of a feedback link that starts with `frames` of them.
+        """
+        self.nodes[0] = replace(self.nodes[0], inputs=("room",))
+        link = LinkPlan("download->source.room", "download", "source", "room", credits=frames, delay=frames, bare=True)
+        self.links.append(link)
 
 
 def _sampling(config: GraphConfig, calls: int) -> str:

@@ -38,7 +38,11 @@ class RunnerReport(_Part, frozen=True):
 
 
 class SourceReport(_Part, frozen=True):
-    """Figures of the source. figures, lost: of one that breaks and comes back: its own, and why it is gone for good."""
+    """Figures of the source.
+
+    dropped        all that were; paused: those of them that came in a pause
+    figures, lost  of one that breaks and comes back: its own, and why it is gone for good
+    """
 
     reached: int
     dropped: int
@@ -47,6 +51,7 @@ class SourceReport(_Part, frozen=True):
     warning: str | None
     figures: dict[str, Any] = {}
     lost: str | None = None
+    paused: int = 0
 
 
 class SinkReport(_Part, frozen=True):
@@ -111,7 +116,7 @@ def _source(r: SourceRunner) -> SourceReport:
     own = r.recovering
     figures, lost = (own.report(), own.lost) if own is not None else ({}, None)
     told = None if lost is None else str(lost)
-    return SourceReport(r.reached, r.dropped, r.started_ns, r.since_ns, r.warning, figures, told)
+    return SourceReport(r.reached, r.dropped, r.started_ns, r.since_ns, r.warning, figures, told, r.passed_over)
 
 
 def _sink(runner: SinkRunner) -> SinkReport:
@@ -166,15 +171,16 @@ def stats_of(
     links = {name: link for runner in runners.values() for name, link in runner.links.items()}
     into = sum(source.reached for source in sources)
     dropped = into + first.repeated - first.frames
+    paused = sum(source.paused for source in sources)
+    late = sum(source.dropped for source in sources) - paused + sum(link.dropped for link in links.values())
     # Numbers of frames that a lost source had dropped are given again by the next: they are counted once.
-    late = sum(source.dropped for source in sources) + sum(link.dropped for link in links.values())
-    late = max(0, min(late, dropped - failed))
+    late = max(0, min(late, dropped - failed - paused))
     started = min((source.started_ns for source in sources if source.started_ns), default=0)
     ended = max((sink.ended_ns for sink in sinks.values()), default=0)
     told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
     return Stats(
         frames=FrameCounts(into, first.frames, dropped, first.repeated, first.held),
-        drops={"late": late, "failed": failed, "restart": max(0, dropped - late - failed)},
+        drops={"late": late, "paused": paused, "failed": failed, "restart": max(0, dropped - late - paused - failed)},
         seconds=(ended - started) / 1e9 if ended > started > 0 else 0.0,
         latency=Meter.decode(first.latency),
         age=Meter.decode(first.age),
@@ -217,6 +223,7 @@ def _plus_source(a: SourceReport | None, b: SourceReport) -> SourceReport:
         b.warning or a.warning,
         b.figures or a.figures,
         b.lost or a.lost,
+        a.paused + b.paused,
     )
 
 

@@ -24,6 +24,7 @@ from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.trace import Track
+from warpfuse.stages.frame import Frame
 
 Clock = Callable[[], int]
 
@@ -202,7 +203,7 @@ class Runner:
             while outlet.blocked:
                 self._wait()
                 self._check_neighbours()
-            outlet.offer(seq, value)
+            outlet.offer(seq, Frame(value.stamp) if outlet.plan.bare else value)
         self._check_neighbours()
 
     def _check_neighbours(self) -> None:
@@ -216,10 +217,14 @@ class Runner:
                 raise _NeighbourGone(outlet.failed)
 
     def _wait(self, timeout_ms: int | None = None) -> None:
+        """Until a message has arrived that may be of interest, or the epoch ends."""
         # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others
         # costs a context switch for each link and frame, so they are left lying until the next frame is offered.
         idle = bool(self.inlets) and not any(outlet.waiting or outlet.ending for outlet in self.outlets)
-        ready = dict((self._frames_only if idle else self._any).poll(timeout_ms))
+        self._receive(self._frames_only if idle else self._any, timeout_ms)
+
+    def _receive(self, poller: zmq.Poller, timeout_ms: int | None = None) -> None:
+        ready = dict(poller.poll(timeout_ms))
         for end in self._ends:
             if end.socket in ready:
                 end.receive()

@@ -65,12 +65,14 @@ class SourceRunner(Runner):
         self.paused = False
         self.started_ns = 0
         self.passed_over = 0
+        self.late = 0
         self._source = source
         self._stopped = stopped
         self._book = book
         self._reopen = reopen
         self._tap = tap
         self._capture = Capture(source, clock) if live else None
+        self._arrivals = zmq.Poller()
         self._next = 0
         self._base = 0
         self.since_ns = 0
@@ -82,7 +84,7 @@ class SourceRunner(Runner):
     @property
     def dropped(self) -> int:
         """Frames of a live source that nobody had time for, or that came during a pause."""
-        return self.passed_over + (self._capture.dropped if self._capture is not None else 0)
+        return self.passed_over + self.late
 
     @property
     def reached(self) -> int:
@@ -103,7 +105,9 @@ class SourceRunner(Runner):
         """Attach the links of an epoch."""
         super().connect(inlets, outlets, halt)
         if self._capture is not None:
-            self._any.register(self._capture.fd, zmq.POLLIN)
+            self._arrivals = zmq.Poller()
+            for socket, flags in (*self._any.sockets, (self._capture.fd, zmq.POLLIN)):
+                self._arrivals.register(socket, flags)
 
     def resume(self, at: Resume) -> None:
         """Where the next epoch begins. Before `start`. A file that was read past it is opened anew."""
@@ -163,27 +167,34 @@ class SourceRunner(Runner):
                 self._check_neighbours()
 
     def _work_live(self, capture: Capture) -> None:
-        """The newest frame whenever there is one; the links drop what nobody has time for."""
+        """The newest frame whenever one has left the graph and made room; older ones are dropped."""
         if not capture.read and not capture.ended:
             capture.start()
         while not self._stopped():
             self._check_neighbours()
+            if not all(inlet.ready for inlet in self.inlets):
+                self._receive(self._any, _TICK_MS)  # the frame that will have room is one that has yet to come
+                continue
             raw = capture.take()
             if raw is None:
                 if capture.error is not None:
                     raise capture.error
                 if capture.ended:
                     return
-                self._wait(_TICK_MS)
+                self._receive(self._arrivals, _TICK_MS)
                 continue
             self.since_ns = self.since_ns or raw.stamp.arrived_ns
             if self._base and not self.frames:  # begun again: its own times start at 0, the run's go on with the clock
                 self._shift_ns = raw.stamp.arrived_ns - self.since_ns - raw.stamp.pts_ns
             stamp = replace(raw.stamp, seq=raw.stamp.seq + self._base, pts_ns=raw.stamp.pts_ns + self._shift_ns)
+            self.late += stamp.seq - self._next
             if self.paused:
                 self.passed_over += 1
                 self._next = stamp.seq + 1
                 continue
+            for inlet in self.inlets:
+                inlet.take()
+                inlet.done()
             self._send(RawFrame(stamp, raw.rgb))
 
     def _send(self, raw: RawFrame) -> None:

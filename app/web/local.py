@@ -38,28 +38,27 @@ class LocalRun:
         for sink in config.sinks:
             check(sink, source=config.source)
         info = probe(config.source)
-        config = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one"})
+        shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one"})
         self._stop = threading.Event()
         self._recent = Recent()
-        self._shown = 0
-        self._version = 0
         with contextlib.ExitStack() as undo:
-            self._materials = prepare(config, (info.width, info.height), say)
+            self._materials = prepare(shown, (info.width, info.height), say)
             undo.callback(self._materials.close)
             pictures.start_over()
-            self._page = _PageSink(pictures, self._recent)
-            ends = ends_of(config, info, self._materials.size)
+            self._page = page = _PageSink(pictures, self._recent)
+            ends = ends_of(shown, info, self._materials.size)
 
             def sink_of(url: str) -> Sink:
-                return self._page if url == PAGE else ends.sink(url)
+                return page if url == PAGE else ends.sink(url)
 
             taps = {"source": pictures.saw_source, "flow": pictures.saw_motion}
-            told = replace(ends, sink=sink_of, taps=taps)
-            self._running = Running(self._materials, told, self._stop, temporal=True)
-            undo.callback(self._running.close)
-            running = self._running
-            self._live = LiveSettings(keys, config, running.plan, running.calls, self._materials.prompts, ends.live)
-            self._running.open()
+            self._running = running = Running(
+                self._materials, replace(ends, sink=sink_of, taps=taps), self._stop, temporal=True
+            )
+            undo.callback(running.close)
+            prompts = self._materials.prompts
+            self._live = LiveSettings(keys, config, running.plan, running.calls, prompts, ends.live)
+            running.open()
             self._undo = undo.pop_all()
         self.info = info
 

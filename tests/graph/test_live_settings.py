@@ -7,9 +7,12 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import LiveSettings, NeedsRestart, check_live, merge
 from warpfuse.graph.plan import plan_graph
 
+ENDS = {"source": "here", "sinks": ["here"]}
+
 
 def live(**keys):
-    config = validate({"source": "here", "sinks": ["here"], **keys})
+    keys = {**ENDS, **keys}
+    config = validate(keys)
     return LiveSettings(keys, config, plan_graph(config), config.steps, lambda *told: None)
 
 
@@ -32,7 +35,7 @@ def test_what_cannot_be_used_changes_nothing(keys):
     settings = live(prompt="ink")
     with pytest.raises(ConfigError):
         settings.changed(keys)
-    assert settings.keys == {"prompt": "ink"} and settings.config.prompt == "ink"
+    assert settings.keys == {**ENDS, "prompt": "ink"} and settings.config.prompt == "ink"
 
 
 def test_keys_that_are_built_in_ask_for_a_restart():
@@ -47,4 +50,7 @@ def test_keys_that_are_built_in_ask_for_a_restart():
 def test_a_change_is_the_configuration_from_then_on():
     settings = live()
     assert settings.changed({"strength": 0.5}).strength == 0.5
-    assert (settings.changed({"prompt": "ink"}).strength, settings.keys) == (0.5, {"strength": 0.5, "prompt": "ink"})
+    assert (settings.changed({"prompt": "ink"}).strength, settings.keys) == (
+        0.5,
+        {**ENDS, "strength": 0.5, "prompt": "ink"},
+    )

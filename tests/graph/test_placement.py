@@ -59,10 +59,13 @@ def test_between_hosts_messages_carry_the_frames_from_the_senders_ports():
     assert len(set(ends.values())) == len(ends) == 4
 
 
-def test_the_newest_frame_alone_is_kept_behind_a_live_source():
-    link = plan(live=True).links[0]
-    assert (link.policy, link.credits, link.mailbox) == ("latest", 1, 1)
-    assert plan(live=False).links[0].policy == "block"
+def test_a_live_source_waits_for_room_and_a_file_does_not():
+    room = {link.name: link for link in plan(live=True).links}["download->source.room"]
+    assert (room.delay, room.credits, room.bare, room.transport) == (2, 2, True, "shm"), (
+        "capture is a process of its own"
+    )
+    assert plan(live=True).nodes[0].inputs == ("room",) and plan(live=False).nodes[0].inputs == ()
+    assert not any(link.bare for link in plan(live=False).links)
 
 
 @pytest.mark.parametrize(

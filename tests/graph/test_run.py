@@ -73,7 +73,7 @@ def test_the_figures_have_the_agreed_form(go):
         "frames", "fps", "seconds", "latency_ms", "stages", "links", "restarts", "backend", "device", "bundle", "size",
         "steps", "age_ms", "drops",
     }  # fmt: skip
-    assert figures["drops"] == {"late": 0, "failed": 0, "restart": 0}
+    assert figures["drops"] == {"late": 0, "paused": 0, "failed": 0, "restart": 0}
     assert figures["frames"] == {"in": 20, "out": 20, "dropped": 0, "repeated": 0, "predicted": 20, "held": 0}
     assert figures["latency_ms"].keys() == {"p50", "p95", "p99", "max"}
     assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99"] <= figures["latency_ms"]["max"] * 1.001
@@ -133,7 +133,7 @@ def test_a_frame_that_a_stage_fails_at_is_dropped_alone_and_the_others_keep_thei
     raised = breaks(monkeypatch, lambda seq: seq in (3, 4, 9))
     stats = go(say=said.append, fusion=fusion)
     assert (stats.frames.into, stats.frames.out, stats.frames.dropped) == (20, 17, 3)
-    assert stats.drops == {"late": 0, "failed": 3, "restart": 0} and raised == [3, 4, 9]
+    assert stats.drops == {"late": 0, "paused": 0, "failed": 3, "restart": 0} and raised == [3, 4, 9]
     left = [seq for seq in range(20) if seq not in (3, 4, 9)]
     assert [round(float(time) * 25) for time in decoded(tmp_path / "out.mp4")] == left
     assert sum("was dropped: stage decode: RuntimeError: out of paint" in line for line in said) == 3
@@ -174,7 +174,7 @@ def test_a_live_source_never_waits_and_what_it_drops_is_counted(go, monkeypatch)
     stats = go(source="pattern:96x64@25,frames=200", sinks=["null:"], realtime=True, workers="one")
     assert stats.frames.into == 200 and stats.frames.out < 60
     assert stats.frames.dropped == stats.frames.into - stats.frames.out
-    assert stats.drops == {"late": stats.frames.dropped, "failed": 0, "restart": 0}
+    assert stats.drops == {"late": stats.frames.dropped, "paused": 0, "failed": 0, "restart": 0}
 
 
 @pytest.mark.parametrize("fps, frames", [(50, 40), (25, 20), (10, 8), ("30000/1001", 24)])

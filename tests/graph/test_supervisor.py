@@ -257,7 +257,7 @@ def test_a_stage_that_raises_in_a_worker_costs_its_frame_alone(go, tmp_path, mon
     inside(tmp_path, monkeypatch, BROKEN.format(at="in (4, 11)"))
     stats, said = go(source="pattern:96x64@25,frames=20", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
     assert (stats.frames.into, stats.frames.out, stats.frames.dropped, stats.restarts) == (20, 18, 2, 0)
-    assert stats.drops == {"late": 0, "failed": 2, "restart": 0}
+    assert stats.drops == {"late": 0, "paused": 0, "failed": 2, "restart": 0}
     assert sum("was dropped: stage decode: RuntimeError: out of paint" in line for line in said) == 2
 
 

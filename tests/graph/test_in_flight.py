@@ -1,0 +1,89 @@
+"""A live source: few frames on their way at once, whatever its rate; in a process of its own too."""
+
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from warpfuse.graph.config import validate
+from warpfuse.graph.opening import prepare
+from warpfuse.graph.run import Running
+from warpfuse.graph.worker import Ends
+from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.stage import VideoInfo
+
+SHOWN = 40
+
+
+class Flood:
+    """Pictures as fast as they are read, without an end."""
+
+    warning = None
+    info = VideoInfo(64, 48, Fraction(25), Fraction(1, 25), live=True)
+
+    def __init__(self):
+        self.count = 0
+
+    def read(self):
+        self.count += 1
+        return RawFrame(Stamp(self.count - 1, self.count), np.full((48, 64, 3), self.count % 256, np.uint8))
+
+    def close(self):
+        pass
+
+
+class Until:
+    """A sink that ends the run after so many pictures."""
+
+    def __init__(self, stop):
+        self.notes, self.seen, self._stop = [], [], stop
+
+    def write(self, frame):
+        self.seen.append(frame.stamp.seq)
+        if len(self.seen) == SHOWN:
+            self._stop.set()
+
+    def close(self, complete):
+        pass
+
+
+def most_on_their_way(bundle, **keys):
+    """The most frames that were between the source and the way out at once; and the run's figures and numbers."""
+    config = validate({"source": "flood", "sinks": ["here"], "bundle": bundle, "size": "64x48", **keys})
+    materials = prepare(config, (64, 48), say=lambda line: None)
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def count(step):
+        def tap(frame):
+            with lock:
+                now[0] += step
+                most[0] = max(most[0], now[0])
+
+        return tap
+
+    stop = threading.Event()
+    sink = Until(stop)
+    ends = Ends(Flood, lambda url: sink, True, rewind=False, taps={"source": count(1), "download": count(-1)})
+    running = Running(materials, ends, stop)
+    try:
+        running.open()
+        stats = running.wait()
+    finally:
+        running.close()
+        materials.close()
+    return most[0], stats, sink.seen
+
+
+STREAM = {"steps": 3, "stages": {"predict": {"stream": True}}}
+
+
+@pytest.mark.parametrize(
+    "keys, most", [({}, 2), ({"fusion": 0}, 2), ({"in_flight": 1}, 1), ({"in_flight": 5}, 5), (STREAM, 4)]
+)
+def test_no_more_are_on_their_way_than_are_allowed(exact_bundle, keys, most):
+    seen, stats, numbers = most_on_their_way(exact_bundle, workers="one", **keys)
+    assert seen == most, "allowed, and used"
+    assert numbers == sorted(set(numbers)) and len(numbers) >= SHOWN
+    assert stats.frames.into + stats.frames.repeated == stats.frames.out + stats.frames.dropped
+    assert stats.drops["late"] == stats.frames.dropped > 0, "what the flood brought meanwhile"
