@@ -173,6 +173,8 @@ def stats_of(
     dropped = into + first.repeated - first.frames
     paused = sum(source.paused for source in sources)
     late = sum(source.dropped for source in sources) - paused + sum(link.dropped for link in links.values())
+    # Numbers of frames that a lost source had dropped are given again by the next: they are counted once.
+    late = max(0, min(late, dropped - failed - paused))
     started = min((source.started_ns for source in sources if source.started_ns), default=0)
     ended = max((sink.ended_ns for sink in sinks.values()), default=0)
     told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]

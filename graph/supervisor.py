@@ -88,12 +88,15 @@ class Supervisor:
         self._stop, self._say, self._trace = stop, say, trace
         self._live = info.live or config.realtime
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control = Control(self._context, endpoint) if endpoint else None
         self._keys = Keys(Path(config.keys)) if config.keys else None
-        self._admission = contextlib.ExitStack()
-        if config.listen:
-            self._admission.enter_context(admission(self._context, keys_for(config)))
-        self._processes = LocalProcesses(folder)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._context.destroy, 0)
+            self._control = Control(self._context, endpoint) if endpoint else None
+            self._admission = contextlib.ExitStack()
+            if config.listen:
+                self._admission.enter_context(admission(self._context, keys_for(config)))
+            self._processes = LocalProcesses(folder)
+            undo.pop_all()
         self._epoch = 0
         self._streak = Streak()
         self._without: set[int] = set()
