@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import Delaying, Stage
 
@@ -26,9 +25,9 @@ class Tapped:
         """Those of the stage."""
         return self._stage.inputs
 
-    def __call__(self, *frames: Any) -> Frame | RawFrame | None:
+    def __call__(self, *frames: Any) -> Any:
         """What the stage gives."""
-        out = self._stage(*frames)
+        out: Any = self._stage(*frames)
         if out is not None:
             self._tap(kept(out))  # what the stage passes on may be lent
         return out
