@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from warpfuse.graph import cuda_ipc
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.placement import Rendezvous, place
@@ -93,7 +94,10 @@ def plan_graph(
     for number, sink in enumerate(config.sinks, start=1):
         draft.add(f"sink_{number}", sink, {"frame": "download"}, kind="sink", role="sink")
     plan = GraphPlan(tuple(draft.nodes), tuple(draft.links))
-    return place(plan, config.workers, Rendezvous(folder, config.listen, config.device), live=live)
+    # Asked in every process of this host alike: the ends of a link must be of one kind.
+    on_card = config.device.startswith("cuda") and cuda_ipc.missing(config.device) is None
+    at = Rendezvous(folder, config.listen, config.device if on_card else "cpu")
+    return place(plan, config.workers, at, live=live)
 
 
 @dataclass(frozen=True, slots=True)

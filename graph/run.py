@@ -27,6 +27,7 @@ from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
 from warpfuse.graph.supervisor import Supervisor
 from warpfuse.graph.trace import Track, write_chrome
+from warpfuse.graph.transports import best
 from warpfuse.graph.worker import Ends, Worker
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sinks import check
@@ -84,6 +85,8 @@ def run(
         undo.callback(materials.close)
         calls, live = calls_of(materials), info.live or config.realtime
         apart = len(workers_of(plan_graph(config, calls=calls, live=live))) > 1
+        if apart and config.device.startswith("cuda"):
+            best("cuda-ipc", device=config.device, say=say)
         folder = ""
         if apart or watch.control:
             name = config.name or free_name(name_after(config.source))

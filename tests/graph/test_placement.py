@@ -2,6 +2,7 @@
 
 import pytest
 
+from warpfuse.graph import cuda_ipc
 from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.placement import workers_of
@@ -43,7 +44,8 @@ def test_links_inside_a_worker_are_local_and_between_workers_shared_memory():
     assert all(link.endpoint.startswith("ipc:///run/x/") for link in planned.links if link.transport == "shm")
 
 
-def test_on_a_card_only_what_lies_there_crosses_by_it():
+def test_on_a_card_only_what_lies_there_crosses_by_it(monkeypatch):
+    monkeypatch.setattr(cuda_ipc, "missing", lambda device: None)
     kinds = transports(plan(workers="stages", device="cuda:0"))
     assert kinds["upload->encode.frame"] == kinds["decode->download.frame"] == "cuda-ipc"
     assert kinds["source->upload.raw"] == kinds["download->sink_1.frame"] == "shm"
@@ -66,6 +68,12 @@ def test_a_live_source_waits_for_room_and_a_file_does_not():
     )
     assert plan(live=True).nodes[0].inputs == ("room",) and plan(live=False).nodes[0].inputs == ()
     assert not any(link.bare for link in plan(live=False).links)
+
+
+def test_where_a_card_shares_nothing_between_processes_the_host_does(monkeypatch):
+    monkeypatch.setattr(cuda_ipc, "missing", lambda device: "no interprocess events")
+    kinds = transports(plan(workers="stages", device="cuda:0"))
+    assert set(kinds.values()) == {"shm"}
 
 
 @pytest.mark.parametrize(
