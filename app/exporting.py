@@ -87,7 +87,7 @@ def taef2(
 def checkpoint(
     source: Annotated[str, typer.Argument(help="A folder of diffusers, a .safetensors file, or a hub id.")],
     size: Size,
-    steps: Annotated[int, typer.Option(min=1, max=8, metavar="K", help="UNet runs a frame, and rows of its batch.")],
+    steps: Annotated[int, typer.Option(min=1, max=4, metavar="K", help="UNet runs a frame, and rows of its batch.")],
     lora: Annotated[list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="Merged in (may be repeated).")] = None,
     lora_live: Annotated[
         bool, typer.Option("--lora-live", help="Keep the LoRAs' scales changeable: run --lora NAME=SCALE.")

@@ -26,7 +26,7 @@ from .networks import Decoder, Encoder, UNet, text_network, time_ids
 from .schedule import sampler_of
 from .written import Precision, write_network
 
-SMALLEST_PX, MOST_STEPS = 64, 8
+SMALLEST_PX, MOST_STEPS = 64, 4
 _TOKENS = ("tokens", "tokens_2")
 
 

@@ -155,7 +155,7 @@ def test_large_weights_lie_in_one_file_beside_the_network(sources, tmp_path, mon
     [
         ({"size": (60, 64)}, "multiples of 8 of 64 or more"),
         ({"size": (68, 64)}, "multiples of 8 of 64 or more"),
-        ({"steps": 0}, "expected 1 to 8"),
+        ({"steps": 0}, "expected 1 to 4"),
         ({"vae": "nowhere.safetensors"}, "expected taesd, full, a folder"),
         ({"solver": "magic"}, "no solver is called 'magic'"),
     ],
