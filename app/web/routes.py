@@ -15,7 +15,8 @@ from warpfuse.web.presets import Presets, dump
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
 from warpfuse.web.session import Session
 
-STATIC = Path(__file__).parent / "static"
+# A development install links every file: only where the links lead do the files lie in the folder that is served.
+STATIC = (Path(__file__).parent / "static" / "page.html").resolve().parent
 
 _PERIOD_S = 0.2
 
