@@ -19,16 +19,16 @@ from pathlib import Path
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.opening import ends_of, prepare
+from warpfuse.graph.opening import ends_of, prepare_source
 from warpfuse.graph.run import Running
 from warpfuse.stages.sinks import open_sink
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sources import open_source
 
 
 def plain_loop(config: GraphConfig, out: Path) -> float:
     """Frames a second of one thread that calls everything in turn."""
-    info = probe(config.source)
-    with PlainLoop(prepare(config, (info.width, info.height), lambda line: None)) as loop:
+    info, materials = prepare_source(config)
+    with PlainLoop(materials) as loop:
         source = open_source(config.source, size=loop.materials.size, frames=config.frames)
         sink = open_sink(str(out), info, loop.materials.size)
         count, started = 0, time.perf_counter()
@@ -42,8 +42,7 @@ def plain_loop(config: GraphConfig, out: Path) -> float:
 
 def graph(config: GraphConfig, out: Path) -> float:
     """Frames a second of the graph."""
-    info = probe(config.source)
-    materials = prepare(config, (info.width, info.height), lambda line: None)
+    info, materials = prepare_source(config)
     running = Running(
         materials, ends_of(config.model_copy(update={"sinks": (str(out),)}), info, materials.size), threading.Event()
     )

@@ -26,8 +26,7 @@ from warpfuse.benchmark.ways import WARM_UP, host_to_host, pictures_of
 from warpfuse.demo import CLIP
 from warpfuse.graph.build import usable_cores
 from warpfuse.graph.config import validate
-from warpfuse.graph.opening import prepare
-from warpfuse.stages.sources import probe
+from warpfuse.graph.opening import prepare_source
 
 WAYS: dict[str, dict[str, Any]] = {
     "warpfuse": {"fusion": 0},
@@ -39,8 +38,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def peer_fps(keys: dict[str, Any], frames: int) -> float:
     """Frames a second of the peer."""
     config = validate({**keys, "fusion": 0, "stages": {"predict": {"stream": True}}})
-    info = probe(config.source)
-    materials = prepare(config, (info.width, info.height), lambda line: None)
+    _, materials = prepare_source(config)
     pictures = [Image.fromarray(raw.rgb) for raw in pictures_of(config, materials.size)]
     torch.set_num_threads(materials.engines.threads)  # it is one thread; the networks and its tensors have all cores
     peer = StreamBatchPeer(materials)
@@ -60,11 +58,8 @@ def peer_fps(keys: dict[str, Any], frames: int) -> float:
 def warpfuse_fps(keys: dict[str, Any], frames: int) -> float:
     """Frames a second of the graph."""
     config = validate(keys)
-    info = probe(config.source)
-    materials = prepare(config, (info.width, info.height), lambda line: None)
-    size = materials.size
-    materials.close()
-    return host_to_host(config, pictures_of(config, size), 0.0, frames + WARM_UP).fps
+    _, materials = prepare_source(config)
+    return host_to_host(materials, pictures_of(config, materials.size), 0.0, frames + WARM_UP).fps
 
 
 def main() -> None:

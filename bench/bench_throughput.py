@@ -18,17 +18,17 @@ from warpfuse.demo import CLIP
 from warpfuse.engine.backends.onnxruntime import SLOTS
 from warpfuse.graph.build import usable_cores
 from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.opening import prepare
+from warpfuse.graph.opening import prepare_source
 from warpfuse.graph.run import run
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sources import open_source
 
 HEAVY = ("encode", "flow", "encode_past", "predict", "decode")
 
 
 def floor_ms(config: GraphConfig) -> dict[str, float]:
     """Median milliseconds of each network and of the flow, one at a time on an idle machine."""
-    info = probe(config.source)
-    with PlainLoop(prepare(config, (info.width, info.height), lambda line: None)) as loop:
+    _, materials = prepare_source(config)
+    with PlainLoop(materials) as loop:
         source = open_source(config.source, size=loop.materials.size, frames=config.frames)
         while (frame := source.read()) is not None:
             loop.step(frame)

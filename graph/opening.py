@@ -14,7 +14,7 @@ from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.sinks import open_sink
-from warpfuse.stages.sources import open_source
+from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.stage import Source, VideoInfo
 
 
@@ -37,6 +37,12 @@ def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends
 def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
     """What sinks are told of the source: with a rate of their own, that."""
     return info if config.fps is None else replace(info, fps=config.fps, time_base=1 / config.fps)
+
+
+def prepare_source(config: GraphConfig, say: Callable[[str], None] = lambda line: None) -> tuple[VideoInfo, Materials]:
+    """What is known of the configuration's source, and the materials of a run over it. Raises BadInput, StreamLost."""
+    info = probe(config.source)
+    return info, prepare(config, (info.width, info.height), say)
 
 
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:

@@ -15,7 +15,7 @@ from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, prepare
+from warpfuse.graph.opening import ends_of, prepare_source
 from warpfuse.graph.placement import workers_of
 from warpfuse.graph.plan import GraphPlan, plan_graph
 from warpfuse.graph.prometheus import serving
@@ -31,7 +31,6 @@ from warpfuse.graph.transports import best
 from warpfuse.graph.worker import Ends, Worker
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sinks import check
-from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import VideoInfo
 
 _TICK_S = 0.1
@@ -77,8 +76,7 @@ def run(
         raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
     for sink in config.sinks:
         check(sink, source=config.source)
-    info = probe(config.source)
-    materials = prepare(config, (info.width, info.height), say)
+    info, materials = prepare_source(config, say)
     stop = stop or threading.Event()
     tell = _with_total(progress, info, config) or (lambda frames: None)
     with contextlib.ExitStack() as undo:
@@ -123,6 +121,11 @@ def run(
             tracks = {running.worker.name: track.spans() if track is not None else []}
     if watch.trace is not None:
         write_chrome(watch.trace, tracks)
+    return concluded(stats, say)
+
+
+def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
+    """The figures of a run that came to its end, its warnings said. Raises SourceLost, which carries them."""
     for line in stats.warnings:
         say(line)
     if stats.source_lost is not None:

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.file_lock import is_held
 
 _LONGEST = 107 - len("/line-") - 36  # of a unix socket's path, less the longest name in a run's folder
 
@@ -69,7 +70,7 @@ def free_name(name: str) -> str:
     """The name, or with a number behind it the first that no run under way has."""
     names = [name, *(f"{name[:28]}-{number}" for number in range(2, 100))]
     folder = runs_folder()
-    return next((n for n in names if not _alive(folder / n)), name)
+    return next((n for n in names if not is_held(folder / n / "lock")), name)
 
 
 def name_after(source: str) -> str:
@@ -84,9 +85,9 @@ def name_after(source: str) -> str:
 def find_run(name: str) -> Path:
     """The folder of a run under way. Raises ConfigError that lists those that are."""
     folder = runs_folder()
-    if re.fullmatch(r"[A-Za-z0-9_.-]+", name) and _alive(folder / name):
+    if re.fullmatch(r"[A-Za-z0-9_.-]+", name) and is_held(folder / name / "lock"):
         return folder / name
-    running = sorted(path.name for path in folder.iterdir() if _alive(path))
+    running = sorted(path.name for path in folder.iterdir() if is_held(path / "lock"))
     known = f"under way: {', '.join(running)}" if running else "none is under way"
     raise ConfigError(f"there is no run named {name!r}; {known}")
 
@@ -110,20 +111,6 @@ def _lock(path: Path) -> int | None:
         except FileNotFoundError:
             pass
         os.close(handle)
-
-
-def _alive(path: Path) -> bool:
-    try:
-        handle = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _whose(path: Path) -> str:

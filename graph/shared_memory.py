@@ -27,6 +27,7 @@ import numpy as np
 
 from warpfuse.graph import planes
 from warpfuse.graph.errors import SharedMemoryFull, WireError
+from warpfuse.graph.file_lock import is_held
 from warpfuse.graph.lent_slots import Views
 from warpfuse.stages.lent import lend, take_back
 
@@ -81,7 +82,7 @@ def sweep(root: Path | None = None) -> list[Path]:
         return removed
     with _locked(root):
         for folder in sorted(root.iterdir()):
-            if folder.is_dir() and not folder.is_symlink() and _abandoned(folder):
+            if folder.is_dir() and not folder.is_symlink() and not is_held(folder / "owner"):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
     return removed
@@ -195,20 +196,6 @@ def _payload(slots: int) -> int:
 
 def _size(slots: int, slot_bytes: int) -> int:
     return _payload(slots) + slots * slot_bytes
-
-
-def _abandoned(folder: Path) -> bool:
-    try:
-        fd = os.open(folder / "owner", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return True  # made and locked in one, under the root's lock: without the file it is half removed
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
 
 
 @contextlib.contextmanager

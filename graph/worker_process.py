@@ -28,6 +28,7 @@ from warpfuse.graph.source_runner import Resume
 from warpfuse.graph.trace import Track
 from warpfuse.graph.worker import Worker
 from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.prompts import WhenAsked
 from warpfuse.stages.stage import VideoInfo
 
 BEAT_S = 0.25
@@ -186,11 +187,9 @@ class WorkerProcess:
         bundle = load_bundle(config.bundle)
         say: Callable[[str], None] = lambda line: self._tell(orders.Said(line))  # noqa: E731
         engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, say)
-        try:
-            return Materials(config, bundle, part.size, engines, open_prompts(config, bundle, engines))
-        except BaseException:
-            engines.close()
-            raise
+        # A worker without `predict` has no use for a text encoder.
+        prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
+        return Materials(config, bundle, part.size, engines, prompts)
 
     def _leave(self) -> None:
         if self._worker is None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +42,27 @@ class Prompts(Protocol):
 
     def close(self) -> None:
         """Give back what is held."""
+
+
+class WhenAsked:
+    """Prompts that are opened when the first one is asked for: where none is, no text encoder is loaded."""
+
+    def __init__(self, open: Callable[[], Prompts]) -> None:
+        self._open = open
+        self._lock = threading.Lock()
+        self._prompts: Prompts | None = None
+
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """As those that are opened."""
+        with self._lock:
+            if self._prompts is None:
+                self._prompts = self._open()
+        return self._prompts(prompt, negative, loras)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._prompts is not None:
+            self._prompts.close()
 
 
 class StylePrompts:

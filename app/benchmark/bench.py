@@ -8,8 +8,7 @@ from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.opening import prepare
-from warpfuse.stages.sources import probe
+from warpfuse.graph.opening import prepare_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,7 @@ def bench(
     config: GraphConfig, machine: Machine, seconds: float, say: Callable[[str], None] = lambda line: None
 ) -> Report:
     """Measure. config: with a source; seconds: about how long each of the four ways takes. Raises BadInput."""
-    info = probe(config.source)
-    materials = prepare(config, (info.width, info.height), say)
+    _, materials = prepare_source(config, say)
     try:
         calls = calls_of_a_frame(materials)
         floor_ms = floor_of(calls, machine)
@@ -51,7 +49,7 @@ def bench(
     device = on_device(config, pictures, floor_ms, seconds)
     frames = max(12, round(seconds * device.fps))
     say(f"host to host, {frames} frames")
-    host = host_to_host(config, pictures, floor_ms, frames)
+    host = host_to_host(prepare_source(config)[1], pictures, floor_ms, frames)
     say("source to sink")
     whole = source_to_sink(config, floor_ms, frames)
     return Report(
@@ -62,7 +60,5 @@ def bench(
 
 def sustained(config: GraphConfig, frames: int) -> float:
     """Frames a second from host to host, for a sweep: no more is measured. Raises BadInput."""
-    info = probe(config.source)
-    materials = prepare(config, (info.width, info.height), lambda line: None)
-    materials.close()
-    return host_to_host(config, pictures_of(config, materials.size), 0.0, frames).fps
+    _, materials = prepare_source(config)
+    return host_to_host(materials, pictures_of(config, materials.size), 0.0, frames).fps

@@ -26,12 +26,12 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.opening import prepare
+from warpfuse.graph.opening import prepare, prepare_source
 from warpfuse.graph.run import Running
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import Sink, Source, VideoInfo
 
 WARM_UP = 3
@@ -93,17 +93,15 @@ def on_device(config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float
     return figure
 
 
-def host_to_host(config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, frames: int) -> Figure:
-    """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph."""
-    materials = prepare(config, _shape(pictures[0]), lambda line: None)
+def host_to_host(materials: Materials, pictures: Sequence[RawFrame], floor_ms: float, frames: int) -> Figure:
+    """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the materials."""
     return _through_the_graph("host to host", materials, _Memory(pictures, frames), _Timing(), floor_ms)
 
 
 def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
     """From a source to a file: decoding and encoding of video included."""
-    info = probe(config.source)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
-        materials = prepare(config, (info.width, info.height), lambda line: None)
+        info, materials = prepare_source(config)
         undo.callback(materials.close)
         source = open_source(config.source, size=materials.size, frames=frames)
         sink = _Timing(open_sink(str(Path(folder) / "out.mp4"), info, materials.size))

@@ -11,12 +11,10 @@ from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, prepare
-from warpfuse.graph.run import Running
-from warpfuse.stages.errors import SourceLost
+from warpfuse.graph.opening import ends_of, prepare_source
+from warpfuse.graph.run import Running, concluded
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check
-from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import Sink
 from warpfuse.web.controls import Say
 from warpfuse.web.figures import Recent
@@ -37,12 +35,11 @@ class LocalRun:
             raise ConfigError("a run with a page is one process: leave workers out, or look at it by `warpfuse ctl`")
         for sink in config.sinks:
             check(sink, source=config.source)
-        info = probe(config.source)
         shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one"})
         self._stop = threading.Event()
         self._recent = Recent()
         with contextlib.ExitStack() as undo:
-            self._materials = prepare(shown, (info.width, info.height), say)
+            info, self._materials = prepare_source(shown, say)
             undo.callback(self._materials.close)
             pictures.start_over()
             self._page = page = _PageSink(pictures, self._recent)
@@ -132,13 +129,7 @@ class LocalRun:
                     self.record(None)
                 except WarpfuseError as error:  # the run's own end is the one to tell
                     self._say(str(error))
-        for line in stats.warnings:
-            self._say(line)
-        if stats.source_lost is not None:
-            lost = SourceLost(stats.source_lost)
-            lost.stats = stats
-            raise lost
-        return stats
+        return concluded(stats, self._say)
 
 
 class _PageSink:

@@ -11,6 +11,7 @@ from warpfuse.stages.sources import v4l2
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.schemes import parse_rate
 from warpfuse.stages.sources.session import Connect
 from warpfuse.stages.sources.v4l2 import Device, Mode
 from warpfuse.stages.sources.v4l2_capture import CODECS, CaptureSession
@@ -20,7 +21,7 @@ SCHEMES: tuple[str, ...] = ("camera",)
 FORMATS = {"mjpeg": "MJPG", "mjpg": "MJPG", **{name.lower(): name for name in CODECS}}
 _SHAPE = re.compile(r"(?:(\d+)x(\d+))?(?:@([\d.]+(?:/\d+)?))?")
 _EXAMPLE = "camera:0,1280x720@30,mjpeg"
-_ENOUGH_FPS = 24
+_ENOUGH_FPS, _FASTEST = 24, 1000
 _SHOWN = 6  # modes in an error
 _USUAL = (1280, 720)  # without a wish: as large as this at most, for the networks run smaller anyway
 
@@ -47,7 +48,7 @@ class Wish:
             shape = _SHAPE.fullmatch(part)
             if shape is not None and part:
                 size = (int(shape[1]), int(shape[2])) if shape[1] else size
-                fps = _rate(url, shape[3]) if shape[3] else fps
+                fps = parse_rate(url, shape[3], _FASTEST) if shape[3] else fps
             elif part.lower() in FORMATS:
                 form = FORMATS[part.lower()]
             else:
@@ -55,16 +56,6 @@ class Wish:
                 hint = f"Did you mean '{near[0]}'?" if near else f"Write {_EXAMPLE}."
                 raise SourceError(f"{url}: '{part}' is neither a size, a rate nor a format. {hint}")
         return cls(Path(f"/dev/video{int(named)}" if named.isdigit() else named), size, fps, form)
-
-
-def _rate(url: str, text: str) -> Fraction:
-    try:
-        fps = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        fps = Fraction(0)
-    if not 0 < fps <= 1000:
-        raise SourceError(f"{url}: the rate is '{text}'; it must be above 0 and at most 1000 frames a second.")
-    return fps
 
 
 def choose(wish: Wish, modes: list[Mode]) -> Mode:

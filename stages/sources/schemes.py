@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -10,6 +11,7 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.errors import SourceError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
@@ -22,6 +24,17 @@ def scheme_of(url: str) -> str:
     if found is None or Path(url).exists():
         return "file"
     return found[1].lower()
+
+
+def parse_rate(url: str, text: str, most: int) -> Fraction:
+    """The rate an address asks for, as in 25 or 30000/1001. Raises SourceError unless it is in (0, most]."""
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if not 0 < fps <= most:
+        raise SourceError(f"{url}: the rate is '{text}'; it must be above 0 and at most {most} frames a second.")
+    return fps
 
 
 def path_of(url: str) -> Path:

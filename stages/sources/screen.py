@@ -17,11 +17,13 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.schemes import parse_rate
 from warpfuse.stages.sources.session import Nature, Picture
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("screen",)
 _AREA = re.compile(r"(?:(\d+)x(\d+)\+(\d+)\+(\d+))?(?:@([\d.]+(?:/\d+)?))?")
+_FASTEST = 240  # frames a second
 _REMEDY = "Set DISPLAY, or write screen:display=:N."
 _EXAMPLE = "screen:2, screen:1280x720+100+50@30 (WIDTHxHEIGHT+LEFT+TOP@RATE) or screen:display=:1"
 
@@ -53,12 +55,12 @@ class Region:
                 display = part.removeprefix("display=")
             elif number.isdigit():
                 screen = int(number)
-                fps = _rate(url, rate) if at else fps
+                fps = parse_rate(url, rate, _FASTEST) if at else fps
             elif found is not None:
                 if found[1]:
                     width, height, left, top = (int(found[k]) for k in range(1, 5))
                     area = left, top, width, height
-                fps = _rate(url, found[5]) if found[5] else fps
+                fps = parse_rate(url, found[5], _FASTEST) if found[5] else fps
             else:
                 raise SourceError(f"{url}: '{part}' is not understood. Write {_EXAMPLE}.")
         if area is not None and min(area[2:]) < 2:
@@ -135,13 +137,3 @@ def _box(region: Region, screens: list[dict[str, int]]) -> dict[str, int]:
         asked, whole = f"{width}x{height}+{left}+{top}", f"{screen['width']}x{screen['height']}"
         raise Broken(Fault.UNABLE, f"the area {asked} is not all on the screen, which has {whole}", "")
     return {"left": screen["left"] + left, "top": screen["top"] + top, "width": width, "height": height}
-
-
-def _rate(url: str, text: str) -> Fraction:
-    try:
-        fps = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        fps = Fraction(0)
-    if not 0 < fps <= 240:
-        raise SourceError(f"{url}: the rate is '{text}'; it must be above 0 and at most 240 frames a second.")
-    return fps

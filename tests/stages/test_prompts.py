@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from warpfuse.engine.bundle_file import LiveLora, Style, TextPrompt
 from warpfuse.stages.errors import StyleError
-from warpfuse.stages.prompts import StylePrompts, TextPrompts
+from warpfuse.stages.prompts import StylePrompts, TextPrompts, WhenAsked
 
 START, END, PAD, LENGTH = 90, 91, 92, 6
 WORDS = {word: number for number, word in enumerate(["an", "old", "ink", "drawing", "of", "rain", "?"])}
@@ -139,3 +139,18 @@ def test_it_closes_its_engine(text):
     prompts, engine = text()
     prompts.close()
     assert engine.closed
+
+
+def test_an_encoder_that_is_asked_nothing_is_not_opened(text):
+    opened = []
+
+    def opening():
+        opened.append(text())
+        return opened[-1][0]
+
+    prompts = WhenAsked(opening)
+    prompts.close()
+    assert not opened
+    assert ids(prompts("old ink").given) == ids(prompts("old ink", "").given) and len(opened) == 1, "once"
+    prompts.close()
+    assert opened[0][1].closed
