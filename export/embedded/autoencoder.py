@@ -1,4 +1,4 @@
-"""The autoencoder: pictures to whitened latents, 16 channels at an eighth of the size, and back.
+"""The autoencoder: pictures to whitened latents, 32 channels at an eighth of the size, and back.
 
 Most of the work happens at an eighth and a quarter of the size, where a convolution is cheap, and no layer looks at
 statistics of the whole picture: those change from frame to frame and make video flicker.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 32
 DOWNSCALE = 8
 
 
@@ -49,25 +49,23 @@ class Enlarge(nn.ConvTranspose2d):
 
 
 class Encoder(nn.Module):
-    """rgb [n,3,8h,8w] in [0,1] -> latent [n,16,h,w] of mean 0 and deviation 1 in every channel over photographs.
+    """rgb [n,3,8h,8w] in [0,1] -> latent [n,C,h,w] of mean 0 and deviation 1 in every channel over photographs.
 
-    A linear map of 8x8 blocks, with what a small network adds to it; `mean` and `std` [1,16,1,1] whiten.
+    A linear map of 8x8 blocks, with what a small network adds to it; `mean` and `std` [1,C,1,1] whiten.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, quarter: int = 48, eighth: int = 96, blocks: int = 1) -> None:
+    def __init__(self, width: int = 64, blocks: int = 1) -> None:
         super().__init__()
         self.linear = nn.Conv2d(3, LATENT_CHANNELS, DOWNSCALE, stride=DOWNSCALE)
         self.body = nn.Sequential(
-            nn.Conv2d(3, quarter, 8, stride=4, padding=2),
+            nn.Conv2d(3, width, 12, stride=DOWNSCALE, padding=2),
             bend(),
-            nn.Conv2d(quarter, eighth, 3, stride=2, padding=1),
+            *[Residual(width) for _ in range(blocks)],
             bend(),
-            *[Residual(eighth) for _ in range(blocks)],
-            bend(),
-            _silent(eighth, LATENT_CHANNELS),
+            _silent(width, LATENT_CHANNELS),
         )
         self.register_buffer("mean", torch.zeros(1, LATENT_CHANNELS, 1, 1))
         self.register_buffer("std", torch.ones(1, LATENT_CHANNELS, 1, 1))
@@ -80,7 +78,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """latent [n,16,h,w] -> rgb [n,3,8h,8w].  Clamped to [0,1] when exported, never while training (`clamp`).
+    """latent [n,C,h,w] -> rgb [n,3,8h,8w].  Clamped to [0,1] when exported, never while training (`clamp`).
 
     The inverse of the encoder's linear map, and what a network adds; `mean` and `std` are those of the encoder.
     """
@@ -88,7 +86,7 @@ class Decoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, eighth: int = 96, quarter: int = 48, blocks: int = 2, clamp: bool = False) -> None:
+    def __init__(self, eighth: int = 64, quarter: int = 32, blocks: int = 1, clamp: bool = False) -> None:
         super().__init__()
         self.clamp = clamp
         self.linear = nn.ConvTranspose2d(LATENT_CHANNELS, 48, 2, stride=2)
@@ -112,7 +110,7 @@ class Decoder(nn.Module):
 
 
 def start_from_principal_components(encoder: Encoder, decoder: Decoder, rgb: Tensor) -> None:
-    """Make the linear maps the best ones there are: the 16 principal components of the 8x8 blocks of rgb [n,3,h,w].
+    """Make the linear maps the best ones there are: the first principal components of the 8x8 blocks of rgb [n,3,h,w].
 
     Both networks then start at the round trip of block-wise PCA (28 dB and more) instead of at noise. Changes both.
     """

@@ -49,6 +49,12 @@ def pairs(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generat
     return source, torch.lerp(source, target, u[:, None, None, None]), torch.from_numpy(np.stack(vectors)) * u[:, None]
 
 
+def window(rgb: Tensor, offset_px: Tensor, side: int) -> Tensor:
+    """[n,3,side,side] of rgb [n,3,h,w], each from its own offset_px [n,2] (x, y), whole pixels within the picture."""
+    corners = zip(rgb, offset_px.tolist(), strict=True)
+    return torch.stack([picture[:, y : y + side, x : x + side] for picture, (x, y) in corners])
+
+
 def shifted(rgb: Tensor, offset_px: Tensor) -> Tensor:
     """rgb [n,3,h,w] moved by offset_px [n,2] (x, y), bicubic as the product warps, mirrored at the borders."""
     h, w = rgb.shape[2:]

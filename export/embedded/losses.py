@@ -20,10 +20,41 @@ def picture_loss(rgb: Tensor, target: Tensor) -> Tensor:
 
 
 def liveliness_loss(rgb: Tensor, target: Tensor) -> Tensor:
-    """The difference in how much the picture moves within 8x8 pixels, whatever the exact lines are.
+    """The difference in how much the picture moves within 8x8 pixels, whatever the exact lines are; and at half size.
 
     Where the exact texture cannot be known an L1 loss answers with its mean, a blur; this asks for as much of it as
     the target has.
     """
-    here, there = (nn.functional.avg_pool2d(gradients(p).abs(), 8, 4) for p in (rgb, target))
-    return (here - there).abs().mean()
+    total = rgb.new_zeros(())
+    for _ in range(2):
+        here, there = (nn.functional.avg_pool2d(gradients(p).abs(), 8, 4) for p in (rgb, target))
+        total = total + (here - there).abs().mean()
+        rgb, target = (nn.functional.avg_pool2d(p, 2) for p in (rgb, target))
+    return total
+
+
+def grid_loss(rgb: Tensor, target: Tensor, cell: int = 8, cells: int = 4) -> Tensor:
+    """The part of the error that repeats from cell to cell, within blocks of `cells` x `cells`: a grid on flat ground.
+
+    It is faint against the strokes, so no other loss cares, and the eye sees little else.  h and w are multiples of
+    cell * cells.
+    """
+    error = rgb - target
+    n, c, h, w = error.shape
+    side = cell * cells
+    folded = error.reshape(n, c, h // side, cells, cell, w // side, cells, cell).mean((3, 6))  # [n,c,h/s,8,w/s,8]
+    pattern = folded - folded.mean((3, 5), keepdim=True)
+    return pattern.abs().mean()
+
+
+def unsteadiness(here: Tensor, there: Tensor, offset_px: Tensor, border: int = 16) -> Tensor:
+    """How far two pictures of one scene, [n,3,h,w] each, are from moving alike: `there` was cut offset_px [n,2] (x, y)
+    whole pixels further on.  Whole pixels, for those move without interpolation, so a blur gains nothing.
+
+    What lies within `border` of an edge sees different surroundings and does not count.
+    """
+    gaps = [
+        (torch.roll(a, (-y, -x), (1, 2)) - b)[:, border:-border, border:-border].abs().mean()
+        for a, b, (x, y) in zip(here, there, offset_px.tolist(), strict=True)
+    ]
+    return torch.stack(gaps).mean()

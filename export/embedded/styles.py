@@ -20,10 +20,12 @@ STYLES: tuple[Style, ...] = (
     Style("watercolour", 14, "pale blue and rose washes under a thin line"),
     Style("ink", 2, "black brush and white paper with a touch of peach"),
     Style("crimson", 20, "dark red and black, like a room lit by embers"),
-    Style("pastel", 0, "chalk in sky blue and warm yellow"),
+    Style("pastel", 12, "soft chalk in lavender and yellow"),
     Style("mosaic", 15, "pale tiles in pink, white and orange, outlined"),
     Style("woodcut", 24, "navy marks cut into cream paper"),
     Style("pencil", 8, "coloured pencil in cyan, magenta and yellow on white"),
+    Style("oil", 5, "bold patches of orange, red and blue"),
+    Style("glass", 13, "stained glass in green, red and gold between black leads"),
 )
 DEFAULT_STYLE = "engraving"
 

@@ -48,19 +48,19 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """x, source [n,16,h,w]; level [n,2] = (alpha, sigma); style [n,S] -> x0 [n,16,h,w], stylised.
+    """x, source [n,C,h,w]; level [n,2] = (alpha, sigma); style [n,S] -> x0 [n,C,h,w], stylised.
 
-    Any h and w from 2 up: what a halving rounds up is cropped after the enlargement.
+    Any h and w from 2 up: what a halving rounds up is cropped after the enlargement. Most of it happens at half the
+    latent's size, where a block costs a quarter.
     """
 
-    def __init__(self, styles: int, widths: tuple[int, int, int] = (96, 176, 256), condition: int = 128) -> None:
+    def __init__(self, styles: int, widths: tuple[int, int, int] = (64, 160, 224), condition: int = 128) -> None:
         super().__init__()
         full, half, quarter = widths
         told = nn.Linear(2 + styles, condition), nn.Linear(condition, condition)
         self.condition = nn.Sequential(told[0], bend(), told[1], bend())
         self.bend = bend()
         self.enter = nn.Conv2d(2 * LATENT_CHANNELS, full, 3, padding=1)
-        self.full_in = Block(full, condition)
         self.to_half = nn.Conv2d(full, half, 3, stride=2, padding=1)
         self.half_in = Block(half, condition)
         self.to_quarter = nn.Conv2d(half, quarter, 3, stride=2, padding=1)
@@ -81,7 +81,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, source: Tensor, level: Tensor, style: Tensor) -> Tensor:
         """One prediction of x0."""
         c = self.condition(torch.cat([level, style], 1))
-        full = self.full_in(self.bend(self.enter(torch.cat([x, source], 1))), c)
+        full = self.bend(self.enter(torch.cat([x, source], 1)))
         half = self.half_in(self.bend(self.to_half(full)), c)
         quarter = self.quarter(self.bend(self.to_quarter(half)), c)
         half = self.half_out(_join(half, self.from_quarter(quarter)), c)

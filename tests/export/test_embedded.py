@@ -14,13 +14,15 @@ from torch import nn
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.autoencoder import (
+    LATENT_CHANNELS,
     Decoder,
     Encoder,
     start_from_principal_components,
     whiten_exactly,
 )
-from warpfuse.export.embedded.batches import pairs, shifted
+from warpfuse.export.embedded.batches import pairs, shifted, window
 from warpfuse.export.embedded.levels import alphas_and_sigmas
+from warpfuse.export.embedded.losses import grid_loss, unsteadiness
 from warpfuse.export.embedded.onnx_files import decoder_onnx, encoder_onnx, round_to_half, unet_onnx
 from warpfuse.export.embedded.photographs import training_set
 from warpfuse.export.embedded.plates import Plate
@@ -120,7 +122,7 @@ def test_two_steps_give_a_bundle_that_loads_and_takes_odd_sizes(trained):
     networks = {kind: ort.InferenceSession(bundle.network(kind)) for kind in ("encoder", "unet", "decoder")}
     rgb = np.stack([cloudy(200, 72, i).transpose(2, 0, 1) for i in range(2)])
     z = networks["encoder"].run(None, {"rgb": rgb})[0]
-    assert z.shape == (2, 16, 25, 9)
+    assert z.shape == (2, LATENT_CHANNELS, 25, 9)
     feed = {"x": z, "source": z, "level": np.float32([[0.6, 0.8]] * 2), "style": np.float32([one_hot(0)] * 2)}
     x0 = networks["unet"].run(None, feed)[0]
     assert x0.shape == z.shape
@@ -154,7 +156,7 @@ def test_torch_and_onnx_runtime_agree(rounded):
     if rounded:
         for network in (encoder, unet, decoder):
             round_to_half(network)
-    z = torch.randn(2, 16, 45, 25)
+    z = torch.randn(2, LATENT_CHANNELS, 45, 25)
     level, style = torch.tensor([[0.6, 0.8], [0.1, 0.995]]), torch.eye(len(STYLES))[:2]
     cases = [
         (encoder, encoder_onnx(encoder), {"rgb": as_input(cloudy(360, 200, 0))}),
@@ -210,7 +212,7 @@ def test_whitening_gives_mean_0_deviation_1_and_leaves_the_round_trip_alone():
 
 def test_strength_0_is_the_source_bit_for_bit_whatever_the_weights():
     torch.manual_seed(0)
-    unet, z = UNet(3), torch.randn(1, 16, 9, 7)
+    unet, z = UNet(3), torch.randn(1, LATENT_CHANNELS, 9, 7)
     level = torch.tensor([[0.1, 0.995]])
     assert torch.equal(unet(torch.randn_like(z), z, level, torch.zeros(1, 3)), z)
     assert not torch.equal(unet(torch.randn_like(z), z, level, torch.eye(3)[:1]), z)
@@ -247,6 +249,27 @@ def test_a_shift_by_whole_pixels_moves_the_picture():
     moved = shifted(rgb, torch.tensor([[3.0, -2.0]]))
     assert torch.allclose(moved[..., 4:-4, 4:-4], rgb[..., 2:-6, 7:-1], atol=1e-4)
     assert not torch.allclose(moved[..., 4:-4, 4:-4], rgb[..., 4:-4, 4:-4], atol=1e-2)
+
+
+def test_what_repeats_from_cell_to_cell_is_a_grid_and_what_does_not_is_none():
+    target = as_input(cloudy(64, 96, 0))
+    grid = torch.zeros_like(target)
+    grid[..., ::8] = 0.02
+    once = torch.zeros_like(target)
+    once[..., 40] = 0.02 * 12  # as much of an error, in one column
+    assert grid_loss(target, target) == 0
+    assert grid_loss(target + grid, target) > 2 * grid_loss(target + once, target)
+    assert grid_loss(target + 0.02, target) < 1e-6  # a tint is none
+
+
+def test_what_moves_with_the_cut_is_steady_and_what_stays_with_the_cells_is_not():
+    picture, offset = as_input(cloudy(136, 136, 0)).expand(3, -1, -1, -1), torch.tensor([[0, 0], [7, 2], [3, 5]])
+    here, there = window(picture, torch.zeros_like(offset), 128), window(picture, offset, 128)
+    assert unsteadiness(here, there, offset) == 0
+    assert unsteadiness(here, there, offset.flip(1)) > 0.01
+    cells = torch.zeros_like(here)
+    cells[..., ::8] = 0.1
+    assert unsteadiness(here + cells, there + cells, offset) > 0.01
 
 
 def test_a_length_ends_by_steps_or_by_the_clock():
