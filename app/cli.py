@@ -17,6 +17,7 @@ from rich.table import Table
 
 from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
+from warpfuse.configuring import configure, configure_any, lora_scales
 from warpfuse.controlling import ctl
 from warpfuse.engine.bundle import (
     BundleFile,
@@ -112,7 +113,9 @@ Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set
 @app.command()
 def run(
     graph: GraphFile = None,
-    source: Annotated[str | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ...")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ... Several: a --sink each.")
+    ] = None,
     sink: Annotated[list[str] | None, typer.Option(help="A path, or null: (may be repeated)")] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
@@ -143,27 +146,32 @@ def run(
     trace: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Calls of stages, for Perfetto.")] = None,
     settings: Setting = None,
 ) -> int:
-    """Restyle a video."""
+    """Restyle a video, or several at once."""
     flags = {
         "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
         "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
-        "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
+        "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": lora_scales(lora or []),
         "fps": fps, "realtime": realtime, "name": name,
     }  # fmt: skip
-    config = _configure(graph, flags, settings)
     for written in (stats, trace):
         if written is not None:
             _check_writable(written)
     if page is not None:
         if metrics is not None or trace is not None:
             raise BadInput("--page shows the figures itself; --metrics and --trace are for runs without it")
-        return _run_with_page(config, page, stats)
+        return _run_with_page(configure(graph, flags, settings), page, stats)
+    config = configure_any(graph, flags, settings)
     from warpfuse.graph.run import Watch
     from warpfuse.graph.run import run as run_graph
+    from warpfuse.graph.run_streams import run_streams
+    from warpfuse.graph.streams import Streams
 
     watch = Watch(control=control, metrics=metrics, trace=trace)
     with _stopped_by_signals() as stop, _progress() as progress, _figures_if_lost(stats):
-        report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
+        if isinstance(config, Streams):
+            report = run_streams(config, progress=progress, say=_say, stop=stop, watch=watch)
+        else:
+            report = run_graph(config, progress=progress, say=_say, stop=stop, watch=watch)
     return _finish(report, stats)
 
 
@@ -176,10 +184,10 @@ def _run_with_page(config: "GraphConfig", port: int, stats: Path | None) -> int:
 
 @contextmanager
 def _figures_if_lost(stats: Path | None) -> Iterator[None]:
-    """Write what a run came to until its source or sink was lost."""
+    """Write what a run came to until its source or sink was lost, or one of its streams broke off."""
     try:
         yield
-    except StreamLost as lost:
+    except (StreamLost, StageFailed) as lost:
         if stats is not None and lost.stats is not None:
             _write_json(stats, lost.stats.to_dict())
         raise
@@ -206,8 +214,8 @@ def serve(
 ) -> None:
     """Serve a control page: start, watch and change runs from a browser. Takes the flags of `run`."""
     graph, settings = flags.pop("graph"), flags.pop("settings")
-    flags["sinks"], flags["loras"] = flags.pop("sink"), _loras(flags.pop("lora") or [])
-    config = _configure(graph, flags, settings)
+    flags["sinks"], flags["loras"] = flags.pop("sink"), lora_scales(flags.pop("lora") or [])
+    config = configure(graph, flags, settings)
     keys = config.model_dump(mode="json", exclude_defaults=True)
     options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
     with _stopped_by_signals("closing the page; once more to stop at once") as stop:
@@ -303,7 +311,7 @@ def worker(
     """Be one worker of a run that another host has started. It ends with the run."""
     from warpfuse.graph.far_worker import be_worker
 
-    return be_worker(_configure(graph, {}, None, {"source": "SOURCE", "sinks": ["SINK"]}), name)
+    return be_worker(configure(graph, {}, None, {"source": "SOURCE", "sinks": ["SINK"]}), name)
 
 
 @app.command()
@@ -320,9 +328,10 @@ def graph(
         return
     from warpfuse.graph import draw
     from warpfuse.graph.plan import plan_graph
+    from warpfuse.graph.streams import Streams, plan_streams
 
-    defaults = {"source": "SOURCE", "sinks": ["SINK"]}
-    plan = plan_graph(_configure(graph, {}, settings, defaults))
+    config = configure_any(graph, {}, settings, {"source": "SOURCE", "sinks": ["SINK"]})
+    plan = plan_streams(config) if isinstance(config, Streams) else plan_graph(config)
     if svg is not None:
         _check_writable(svg)
         svg.write_text(draw.svg(plan), encoding="utf-8")
@@ -333,40 +342,6 @@ def graph(
 def version() -> None:
     """The version."""
     print(__version__)
-
-
-def _configure(
-    graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
-) -> "GraphConfig":
-    from warpfuse.graph.config import read_graph_file, set_key, validate
-
-    raw = {**(defaults or {}), **(read_graph_file(graph) if graph is not None else {})}
-    if flags.get("fusion") is not None and isinstance(raw.get("stages"), dict):
-        fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
-        if isinstance(fuse, dict):
-            fuse.pop("weight", None)
-    in_file = raw.get("loras")
-    raw.update({key: value for key, value in flags.items() if value is not None})
-    if flags.get("loras") and isinstance(in_file, dict):
-        raw["loras"] = {**in_file, **flags["loras"]}  # one by one: a flag for one leaves the others as they are
-    for assignment in settings or []:
-        set_key(raw, assignment)
-        if assignment.partition("=")[0].strip() == "stages.fuse.weight":
-            raw.pop("fusion", None)
-    return validate(raw, where=str(graph) if graph is not None and not flags else "")
-
-
-def _loras(flags: list[str]) -> dict[str, str] | None:
-    """{name: scale}, the scale not yet read; None where no flag was given."""
-    scales = {}
-    for flag in flags:
-        name, equals, scale = flag.rpartition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"--lora {flag!r}: expected NAME=SCALE, as in ink=0.7")
-        if name.strip() in scales:
-            raise ConfigError(f"--lora {name.strip()} is given twice; give it once")
-        scales[name.strip()] = scale.strip()
-    return scales or None
 
 
 @contextmanager
@@ -415,9 +390,10 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _summarise(report: "Stats") -> None:
-    figures = report.to_dict()
-    latency = figures["latency_ms"]
-    _console.print(
-        f"{figures['frames']['out']} frames of {report.size[0]}x{report.size[1]} in {report.seconds:.1f} s, "
-        f"{report.fps:.1f} fps; latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f}, p99 {latency['p99']:.0f}"
-    )
+    for name, figures in [*report.streams.items(), ("", report)]:
+        latency = figures.latency
+        _console.print(
+            f"{f'{name}: ' if name else ''}{figures.frames.out} frames of {report.size[0]}x{report.size[1]} in "
+            f"{figures.seconds:.1f} s, {figures.fps:.1f} fps; latency p50 {latency.ms(50):.0f} ms, "
+            f"p95 {latency.ms(95):.0f}, p99 {latency.ms(99):.0f}"
+        )

@@ -7,6 +7,7 @@ from hdrh.histogram import HdrHistogram
 
 _HIGHEST_US = 3_600_000_000  # an hour
 _DIGITS = 3
+_OWN = ("frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "source", "restarts", "steps")
 
 
 class Meter:
@@ -82,6 +83,8 @@ class Stats:
            a worker was lost)
     source_lost  why the source is gone for good, if it is; what came before is whole
     source  of a source that may break: its states, reconnects, frames skipped and held; empty for a file
+    streams, networks  of a run of several streams, whose sums the rest is then: each one's own figures, and how often
+           each network was called and for how many rows
     """
 
     frames: FrameCounts
@@ -101,6 +104,8 @@ class Stats:
     interrupted: bool = False
     source: dict[str, Any] = field(default_factory=dict)
     source_lost: str | None = None
+    streams: dict[str, "Stats"] = field(default_factory=dict)
+    networks: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -145,4 +150,10 @@ class Stats:
             "bundle": self.bundle,
             "size": list(self.size),
             "steps": self.steps,
+            **({"networks": self.networks, "streams": self._own_figures()} if self.streams else {}),
         }
+
+    def _own_figures(self) -> dict[str, dict[str, Any]]:
+        """Of each stream what is not told of all."""
+        told = {name: stats.to_dict() for name, stats in self.streams.items()}
+        return {name: {key: own[key] for key in _OWN if key in own} for name, own in told.items()}

@@ -2,17 +2,20 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from warpfuse.engine.bundle import load_bundle
+from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
-from warpfuse.graph.build import Materials, idle_steps, open_prompts, usable_cores
+from warpfuse.graph.build import Materials, idle_steps, open_prompts, rows_of, usable_cores
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.engines import Engines
+from warpfuse.graph.engines import Engines, SharedEngines
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
+from warpfuse.graph.streams import Streams
 from warpfuse.graph.worker import Ends
+from warpfuse.stages.prompts import Prompts
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.stage import Source, VideoInfo
@@ -54,13 +57,73 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
-        prompts = open_prompts(config, bundle, engines)
-        undo.callback(prompts.close)
-        prompts(config.prompt, config.negative, config.loras)
+        prompts = _prompts(config, bundle, engines)
         undo.pop_all()
     for note in (line, idle_steps(config, bundle)):
         if note:
             say(note)
-    then = f"; {upgrade} is built meanwhile" if upgrade else ""
-    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
+    say(_networks(bundle, engines, why))
     return Materials(config, bundle, size, engines, prompts)
+
+
+def prepare_streams(
+    streams: Streams, shapes: Mapping[str, tuple[int, int]], say: Callable[[str], None]
+) -> dict[str, Materials]:
+    """The materials of every stream, over pictures of these (width, height): one bundle, one set of networks.
+
+    Raises BadInput, for streams of different sizes too.
+    """
+    common = next(iter(streams.configs.values()))
+    bundle = load_bundle(common.bundle)
+    size = _one_size(streams, shapes, bundle, say)
+    backend, why = choose_backend(common.backend, common.device)
+    upgrade = upgrade_of(common.backend, backend, common.device)
+    engines = SharedEngines(
+        backend, common.device, common.threads or usable_cores(), upgrade, say,
+        unet=bundle.network("unet"), batch=streams.batch,
+    )  # fmt: skip
+    found: dict[str, Materials] = {}
+    with contextlib.ExitStack() as undo:
+        undo.callback(engines.close)
+        for name, config in streams.configs.items():
+            prompts = _prompts(config, bundle, engines)
+            undo.callback(prompts.close)
+            found[name] = Materials(config, bundle, size, engines, prompts)
+            if note := idle_steps(config, bundle):
+                say(f"{name}: {note}")
+        rows = sum(rows_of(materials) for materials in found.values())
+        undo.pop_all()
+    say(_networks(bundle, engines, why))
+    most = bundle.about.batch or min(streams.batch or rows, rows)
+    say(f"{len(found)} streams share them, " + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns"))
+    return {name: replace(materials, rows=most) for name, materials in found.items()}
+
+
+def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
+    """Opened, and the first ones tried."""
+    prompts = open_prompts(config, bundle, engines)
+    try:
+        prompts(config.prompt, config.negative, config.loras)
+    except BaseException:
+        prompts.close()
+        raise
+    return prompts
+
+
+def _networks(bundle: Bundle, engines: Engines, why: str) -> str:
+    then = f"; {engines.upgrade} is built meanwhile" if engines.upgrade else ""
+    return f"networks: {bundle.about.name}, on {engines.device} by {engines.backend} ({why}{then})"
+
+
+def _one_size(
+    streams: Streams, shapes: Mapping[str, tuple[int, int]], bundle: Bundle, say: Callable[[str], None]
+) -> tuple[int, int]:
+    about = bundle.about
+    chosen = {n: choose_size(c.size, shapes[n], about.sizes, about.size) for n, c in streams.configs.items()}
+    sizes = {size for size, _ in chosen.values()}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{name} {w}x{h}" for name, ((w, h), _) in chosen.items())
+        raise ConfigError(f"streams share networks of one size, these come to {listed}: give --size WxH")
+    for line in dict.fromkeys(line for _, line in chosen.values() if line):
+        say(line)
+    return sizes.pop()

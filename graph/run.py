@@ -138,6 +138,8 @@ def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
 class Running:
     """A graph in one process: `open` starts every thread, `wait` ends with the figures, `close` frees the links.
 
+    `open` is `prepare` and `start` in one, for who has to open several before the first may begin.
+
     temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
     live      the source cannot wait
     failures  in a row, of one stage, that end the run; every other costs a frame
@@ -172,7 +174,15 @@ class Running:
 
     def open(self) -> None:
         """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
+        self.prepare()
+        self.start()
+
+    def prepare(self) -> None:
+        """Open every stage. Raises BadInput; then nothing is left."""
         self.worker.open()
+
+    def start(self) -> None:
+        """Start the thread of every stage."""
         self._connect(Resume())
 
     def wait(
