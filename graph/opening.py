@@ -13,7 +13,7 @@ from warpfuse.graph.engines import Engines, SharedEngines
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
-from warpfuse.graph.streams import Streams
+from warpfuse.graph.streams import Streams, of_stream
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.prompts import Prompts
 from warpfuse.stages.sinks import open_sink
@@ -86,7 +86,8 @@ def prepare_streams(
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
         for name, config in streams.configs.items():
-            prompts = _prompts(config, bundle, engines)
+            with of_stream(name):
+                prompts = _prompts(config, bundle, engines)
             undo.callback(prompts.close)
             found[name] = Materials(config, bundle, size, engines, prompts)
             if note := idle_steps(config, bundle):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials
 from warpfuse.graph.desk import Desk
 from warpfuse.graph.engines import SharedEngines
@@ -17,7 +17,7 @@ from warpfuse.graph.opening import ends_of, prepare_streams
 from warpfuse.graph.prometheus import serving
 from warpfuse.graph.run import NOBODY, Running, Watch, concluded
 from warpfuse.graph.run_directory import RunDirectory, free_name
-from warpfuse.graph.streams import Streams
+from warpfuse.graph.streams import Streams, of_stream, under_name
 from warpfuse.graph.trace import Track, write_chrome
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.errors import StreamLost
@@ -64,7 +64,8 @@ class StreamRun:
 
     def close(self) -> None:
         """End it if it has not ended, and give back its seats at the networks. A second call does nothing."""
-        self.stop.set()
+        if self.alive:
+            self.stop.set()
         if self._thread is not None:
             self._thread.join()
         self.running.close()
@@ -79,7 +80,7 @@ class StreamRun:
         try:
             concluded(self.running.wait(progress, tell), tell)
         except Exception as error:  # noqa: BLE001  kept, and raised when the other streams are done
-            self.error = _named(self.name, error)
+            self.error = under_name(self.name, error)
             tell(f"has ended, the others go on: {error}")
 
 
@@ -98,7 +99,10 @@ def run_streams(
     of them broke off: the first of them, with the figures.
     """
     _check_ends(streams)
-    infos = {name: probe(config.source) for name, config in streams.configs.items()}
+    infos: dict[str, VideoInfo] = {}
+    for name, config in streams.configs.items():
+        with of_stream(name):
+            infos[name] = probe(config.source)
     shapes = {name: (info.width, info.height) for name, info in infos.items()}
     materials = prepare_streams(streams, shapes, say)
     with contextlib.ExitStack() as undo:
@@ -107,7 +111,8 @@ def run_streams(
         runs = [_stream(its, infos[name], name, watch) for name, its in materials.items()]
         for run in runs:
             undo.callback(run.close)
-            run.running.prepare()
+            with of_stream(run.name):
+                run.running.prepare()
         if watch.control:
             for run in runs:
                 undo.enter_context(_desk(run, say))
@@ -198,21 +203,6 @@ def _check_ends(streams: Streams) -> None:
 def _end(sink: str) -> str:
     """What is written, whatever way it is called."""
     return str(path_of(sink).resolve()) if scheme_of(sink) == "file" else sink
-
-
-def _named(name: str, error: Exception) -> WarpfuseError:
-    """The error, of the same kind, with the stream's name in it."""
-    match error:
-        case StageFailed():
-            named: WarpfuseError = StageFailed(f"{name}.{error.stage}", error.__cause__ or error)
-        case StreamLost():
-            named = type(error)(f"stream {name}: {error}")
-        case BadInput():
-            named = BadInput(f"stream {name}: {error}")
-        case _:
-            named = StageFailed(name, error)
-    named.__cause__ = error.__cause__ or error
-    return named
 
 
 def _with_total(

@@ -11,16 +11,19 @@ remembers and how it ends. What they have in common is the networks, opened once
 the top hold for every stream that does not say otherwise.
 """
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.live_settings import merge
 from warpfuse.graph.plan import GraphPlan, plan_graph
 from warpfuse.graph.run_directory import name_after
+from warpfuse.stages.errors import StreamLost
 
 COMMON = ("bundle", "backend", "device", "size", "threads")
 """Keys that decide how the networks are opened: the same for all streams."""
@@ -90,6 +93,30 @@ def plan_streams(streams: Streams) -> GraphPlan:
     return GraphPlan(tuple(nodes), tuple(links))
 
 
+@contextlib.contextmanager
+def of_stream(name: str) -> Iterator[None]:
+    """What is raised inside is raised under the stream's name."""
+    try:
+        yield
+    except WarpfuseError as error:
+        raise under_name(name, error) from error
+
+
+def under_name(name: str, error: Exception) -> WarpfuseError:
+    """The error, of the same kind, with the stream's name in it."""
+    match error:
+        case StageFailed():
+            named: WarpfuseError = StageFailed(f"{name}.{error.stage}", error.__cause__ or error)
+        case StreamLost():
+            named = type(error)(f"stream {name}: {error}")
+        case BadInput():
+            named = BadInput(f"stream {name}: {error}")
+        case _:
+            named = StageFailed(name, error)
+    named.__cause__ = error.__cause__ or error
+    return named
+
+
 def _one(name: str, keys: Any, top: dict[str, Any], prefix: str) -> GraphConfig:
     place = f"{prefix}streams.{name}"
     if not _NAME.fullmatch(name):
@@ -99,7 +126,7 @@ def _one(name: str, keys: Any, top: dict[str, Any], prefix: str) -> GraphConfig:
     for key in (*COMMON, *_PLACED, "name", "batch"):
         if key in keys:
             raise ConfigError(f"{place}.{key}: is the same for all streams: give it at the top of the file")
-    config = validate(merge(top, keys), place)
+    config = validate(merge(top, {**keys, "workers": "one"}), place)
     if not config.source or not config.sinks:
         raise ConfigError(f"{place}: a stream needs a source and sinks, as in {{source: yard.mp4, sinks: [out.mp4]}}")
     return config

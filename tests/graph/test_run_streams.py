@@ -79,6 +79,7 @@ def test_every_stream_has_the_bytes_it_has_alone(go, exact_bundle, tmp_path):
         "between": 9,
     }
     assert stats.frames.out == stats.frames.into == 56
+    assert not stats.interrupted and not any(own.interrupted for own in stats.streams.values())
     for name, keys in KINDS.items():
         run(validate({**keys, "sinks": [str(tmp_path / "alone.mp4")], "bundle": exact_bundle}))
         assert bytes_of(tmp_path / f"{name}.mp4") == bytes_of(tmp_path / "alone.mp4"), name
@@ -154,6 +155,15 @@ def test_a_source_that_stands_still_holds_nobody_back(go, shown, monkeypatch):
     assert [stats.streams[name].frames.out for name in ("still", "quick")] == [6, 30]
 
 
+def test_a_camera_and_a_file_go_side_by_side(go, shown):
+    """The live one takes what comes when it comes, the file waits for its turn and loses nothing."""
+    stats = go({"live": {**null(20), "source": "pattern:96x64@25,live=1,frames=20"}, "file": null(30)})
+    live, file = (stats.streams[name] for name in ("live", "file"))
+    assert live.frames.into == live.frames.out + live.frames.dropped == 20
+    assert live.drops["late"] == live.frames.dropped and (file.frames.out, file.frames.dropped) == (30, 0)
+    assert shown[30] == list(range(30)) and shown[20] == sorted(shown[20])
+
+
 def whitened(frames):
     """`read` of sources: the pictures of the one with so many frames are white."""
     read = PatternSource.read
@@ -217,6 +227,7 @@ def test_a_stopped_run_ends_every_stream_in_order(go, tmp_path):
     named = {n: {"source": PATTERN.format(1_000_000), "sinks": [str(tmp_path / f"{n}.mp4")]} for n in ("a", "b")}
     stats = go(named, stop=stop, progress=progress)
     assert stats.interrupted and stats.frames.into == stats.frames.out
+    assert all(own.interrupted for own in stats.streams.values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 
@@ -253,7 +264,8 @@ def test_each_stream_can_be_asked_and_changed_by_its_name(go, short_folder, monk
     [
         ({"a": null(5), "b": {**null(5), "source": "pattern:64x96@25,frames=5"}}, r"a 96x64, b 64x96: give --size WxH"),
         ({"a": null(5, sinks=["x.mp4"]), "b": null(5, sinks=["null:", "./x.mp4"])}, "x.mp4 is a sink of a and of b"),
-        ({"a": null(5), "b": null(5, prompt="nosuch")}, "nosuch"),
+        ({"a": null(5), "b": null(5, prompt="nosuch")}, "^stream b: .*nosuch"),
+        ({"a": null(5), "b": {**null(5), "source": "missing.mp4"}}, "^stream b: missing.mp4"),
     ],
 )
 def test_what_cannot_run_is_told_before_anything_is_written(go, tmp_path, monkeypatch, streams, says):

@@ -1,8 +1,11 @@
 """Several streams in one configuration: what belongs to each, what to all, and what is refused."""
 
+from itertools import combinations
+
 import pytest
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.layout import arrange
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.streams import from_flags, plan_streams, read_streams
 
@@ -70,4 +73,6 @@ def test_the_drawn_graph_is_that_of_each_stream_side_by_side():
         assert {f"{name}.{node.name}" for node in alone.nodes} <= {node.name for node in plan.nodes}
         assert {f"{name}.{link.name}" for link in alone.links} <= {link.name for link in plan.links}
     assert all(link.sender.split(".")[0] == link.receiver.split(".")[0] for link in plan.links), "nothing crosses over"
+    boxes = list(arrange(plan).boxes.values())
+    assert len(boxes) == len(plan.nodes) and not any(a.meets(b) for a, b in combinations(boxes, 2))
     assert [node.about for node in plan.nodes if node.kind == "predict"] == ["sampling, 1 step(s); shared UNet"] * 2
