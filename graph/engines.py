@@ -61,10 +61,12 @@ class SharedEngines(Engines):
     unet   the network that takes rows of several streams at once: at the size of a picture, where encoder and decoder
            work, more rows a call gain nothing
     batch  rows of several streams in one call at most; none: as many as there are
+    patience_s  how long such a call may wait for streams that are about to ask
     """
 
     unet: Path = Path()
     batch: int | None = None
+    patience_s: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +76,11 @@ class SharedEngines(Engines):
         """A seat at a network, which the first opens and the last closes. One thread opens."""
         key = path, repr(sorted((shapes or {}).items()))
         if key not in self._shared:
-            self._shared[key] = SharedEngine(super().open(path, shapes), self.batch if path == self.unet else 1)
+            engine = super().open(path, shapes)
+            together = path == self.unet
+            self._shared[key] = (
+                SharedEngine(engine, self.batch, self.patience_s) if together else SharedEngine(engine, 1)
+            )
         return self._shared[key].seat()
 
     def calls(self) -> dict[str, dict[str, int]]:

@@ -80,7 +80,7 @@ def prepare_streams(
     upgrade = upgrade_of(common.backend, backend, common.device)
     engines = SharedEngines(
         backend, common.device, common.threads or usable_cores(), upgrade, say,
-        unet=bundle.network("unet"), batch=streams.batch,
+        unet=bundle.network("unet"), batch=streams.batch, patience_s=streams.gather_ms / 1000,
     )  # fmt: skip
     found: dict[str, Materials] = {}
     with contextlib.ExitStack() as undo:

@@ -45,6 +45,7 @@ class StreamRun:
         self.frames = 0
         self.error: WarpfuseError | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def start(self, say: Say) -> None:
         """Start every stage."""
@@ -68,7 +69,9 @@ class StreamRun:
             self.stop.set()
         if self._thread is not None:
             self._thread.join()
-        self.running.close()
+        if not self._closed:
+            self._closed = True
+            self.running.close()
 
     def _live(self, say: Say) -> None:
         def tell(line: str) -> None:

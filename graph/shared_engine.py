@@ -2,8 +2,12 @@
 
 Note: gathering without a gatherer. A stage that wants the network queues its rows. If nobody uses it, the stage makes
 the call itself, for its own rows and for all that wait, up to the batch; else it waits until somebody made it for it.
-So rows meet while the network is busy, which is when sharing pays; a stream without a frame is not in the queue, and
-nobody waits for it. A lone stream calls the network in its own thread, as if it were its own.
+So rows meet while the network is busy; a stream without a frame is not in the queue, and nobody waits for it. A lone
+stream calls the network in its own thread, as if it were its own.
+
+Note: patience. Two streams that take turns never meet. Where a call costs the same for one row and for many, it pays to
+wait a little for those that shared one of the last two calls and are about to ask again; for nobody else, and not
+beyond `patience_s`. So a stream that stalls is waited for twice at most.
 
 Fair by the queue: a stage has one entry in it at most, the oldest is always served next, and the others go with it in
 their order as long as they fit. So between two turns of one stream every other that was waiting has had one.
@@ -24,11 +28,14 @@ from warpfuse.engine.streams import current_stream, reads, wrote
 
 Feed = Mapping[str, Tensor]
 
+_ROUND = 2  # calls back: who shared one of them is about to ask again
+
 
 @dataclass(slots=True, eq=False)
 class _Request:
     """Rows that wait for the network. written: event behind the feed, on a card; answered: behind the outputs."""
 
+    seat: "Seat"
     feed: Feed
     kind: tuple[object, ...]
     rows: int
@@ -45,16 +52,19 @@ class _Request:
 class SharedEngine:
     """A network that several stages call, each through a `seat` of its own, from any thread.
 
-    most   rows of different seats in one call, at most; none: as many as wait. Never more than the network's batch
-    calls  made of the network; rows: asked for in them
+    most        rows of different seats in one call, at most; none: as many as wait. Never more than the network's batch
+    patience_s  how long a call may wait for those that are about to ask
+    calls       made of the network; rows: asked for in them
     """
 
-    def __init__(self, engine: Engine, most: int | None = None) -> None:
+    def __init__(self, engine: Engine, most: int | None = None, patience_s: float = 0.0) -> None:
+        self.patience_s = patience_s
         self.calls = 0
         self.rows = 0
         self._engine = engine
         self._most = most
-        self._seats = 0
+        self._served: dict[Seat, int] = {}
+        self._groups = 0
         self._turn = threading.Condition()
         self._waiting: deque[_Request] = deque()
         self._busy = False
@@ -72,25 +82,29 @@ class SharedEngine:
 
     def seat(self) -> "Seat":
         """For one more stage. The network is closed with the last seat."""
+        seat = Seat(self)
         with self._turn:
-            self._seats += 1
-        return Seat(self)
+            self._served[seat] = -_ROUND
+        return seat
 
-    def leave(self) -> None:
+    def leave(self, seat: "Seat") -> None:
         """A seat is given up."""
         with self._turn:
-            self._seats -= 1
-            last = self._seats == 0
+            del self._served[seat]
+            last = not self._served
+            self._turn.notify_all()  # nobody waits for it any more
         if last:
             self._engine.close()
 
-    def run(self, feed: Feed) -> Feed:
+    def run(self, seat: "Seat", feed: Feed) -> Feed:
         """What the network gives for these rows; the caller's own memory. Raises what the network raised for them."""
         kind = tuple((name, x.dtype, x.shape[1:]) for name, x in sorted(feed.items()))
         rows = next(iter(feed.values())).shape[0]
-        request = _Request(feed, kind, rows, wrote(self._engine.device))
+        request = _Request(seat, feed, kind, rows, wrote(self._engine.device))
         with self._turn:
             self._waiting.append(request)
+            if self.patience_s:
+                self._turn.notify_all()
         while True:
             with self._turn:
                 while self._busy and not request.over:
@@ -98,9 +112,8 @@ class SharedEngine:
                 if request.over:
                     break
                 self._busy = True
-                group = self._next_group()
             try:
-                self._serve(group)
+                self._serve(self._next_group())
             finally:
                 with self._turn:
                     self._busy = False
@@ -113,19 +126,32 @@ class SharedEngine:
 
     def _next_group(self) -> list[_Request]:
         """The oldest request and those that can go with it; they leave the queue."""
-        first = self._waiting[0]
-        limits = [n for n in (fixed_batch(self._engine), self._most) if n is not None]
-        most, rows, group = min(limits, default=None), 0, list[_Request]()
-        for request in self._waiting:
-            if request.kind != first.kind:
-                continue  # rows of another size: a call of their own, when they are the oldest
-            rows += request.rows
-            if group and most is not None and rows > most:
-                break
-            group.append(request)
-        for request in group:
-            self._waiting.remove(request)
+        if self._left is not None:
+            self._left.synchronize()  # a card's queue is deep: rows have to gather here instead, while it is at work
+        with self._turn:
+            limits = [n for n in (fixed_batch(self._engine), self._most) if n is not None]
+            most = min(limits, default=None)
+            if self.patience_s:
+                self._turn.wait_for(lambda: self._all_here(most), self.patience_s)
+            first, rows, group = self._waiting[0], 0, list[_Request]()
+            for request in self._waiting:
+                if request.kind != first.kind:
+                    continue  # rows of another size: a call of their own, when they are the oldest
+                rows += request.rows
+                if group and most is not None and rows > most:
+                    break
+                group.append(request)
+            self._groups += 1
+            for request in group:
+                self._waiting.remove(request)
+                self._served[request.seat] = self._groups
         return group
+
+    def _all_here(self, most: int | None) -> bool:
+        """Nothing more is to be expected, or would fit."""
+        waiting = {request.seat for request in self._waiting}
+        full = most is not None and sum(request.rows for request in self._waiting) >= most
+        return full or all(seat in waiting for seat, at in self._served.items() if at > self._groups - _ROUND)
 
     def _serve(self, group: Sequence[_Request]) -> None:
         """Answer requests, together; where that fails one by one, so that it fails for the one to blame alone."""
@@ -169,11 +195,11 @@ class Seat:
 
     def __call__(self, inputs: Feed) -> Feed:
         """Run these rows, together with those of others."""
-        return self._shared.run(inputs)
+        return self._shared.run(self, inputs)
 
     def close(self) -> None:
         """Give up the seat."""
-        self._shared.leave()
+        self._shared.leave(self)
 
 
 def _any_rows(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -37,28 +37,33 @@ _MOST = 64
 class Streams:
     """A run of several streams, by name, in the order they were given.
 
-    batch  rows of different streams in one call of the UNet at most; none: one of each, or what the UNet was built for
+    batch      rows of different streams in one call of the UNet at most; none: one of each, or what it was built for
+    gather_ms  how long a call of the UNet may wait for streams that are about to ask: pays where a call of many rows
+               costs what one of one row does
     """
 
     configs: Mapping[str, GraphConfig]
     batch: int | None = None
+    gather_ms: float = 0.0
 
 
 def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
     """Raw keys with `streams` among them. Raises ConfigError: as `validate`, or a key that is in the wrong place."""
     prefix = f"{where}: " if where else ""
     top = dict(raw)
-    given, batch = top.pop("streams"), top.pop("batch", None)
+    given, batch, gather_ms = top.pop("streams"), top.pop("batch", None), top.pop("gather_ms", 0)
     if not isinstance(given, dict) or not given:
         raise ConfigError(f"{prefix}streams: expected names with their keys, as in yard: {{source: ..}}, got {given!r}")
     if batch is not None and (type(batch) is not int or not 1 <= batch <= _MOST):
         raise ConfigError(f"{prefix}batch: expected rows a call, 1 to {_MOST}, got {batch!r}")
+    if type(gather_ms) not in (int, float) or not 0 <= gather_ms <= 1000:
+        raise ConfigError(f"{prefix}gather_ms: expected milliseconds, 0 to 1000, got {gather_ms!r}")
     for key in ("source", "sinks", "name"):
         if top.get(key):
             raise ConfigError(f"{prefix}{key}: is each stream's own here: streams.{next(iter(given))}.{key}")
     if validate(top, where).workers not in ("auto", "one"):
         raise ConfigError(f"{prefix}workers: streams that share networks run in one process: leave workers out")
-    return Streams({str(name): _one(str(name), keys, top, prefix) for name, keys in given.items()}, batch)
+    return Streams({str(name): _one(str(name), keys, top, prefix) for name, keys in given.items()}, batch, gather_ms)
 
 
 def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -123,7 +128,7 @@ def _one(name: str, keys: Any, top: dict[str, Any], prefix: str) -> GraphConfig:
         raise ConfigError(f"{place}: no name for a stream: letters, digits, _ and -, 32 at most")
     if not isinstance(keys, dict):
         raise ConfigError(f"{place}: expected keys, as in source: yard.mp4, got {keys!r}")
-    for key in (*COMMON, *_PLACED, "name", "batch"):
+    for key in (*COMMON, *_PLACED, "name", "batch", "gather_ms"):
         if key in keys:
             raise ConfigError(f"{place}.{key}: is the same for all streams: give it at the top of the file")
     config = validate(merge(top, {**keys, "workers": "one"}), place)

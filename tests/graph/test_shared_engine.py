@@ -150,6 +150,40 @@ def test_a_stage_with_nothing_to_ask_is_not_waited_for():
     assert askers.finish() == [[1]] and len(idle) == 3
 
 
+@pytest.mark.parametrize("patience_s, calls", [(WAIT_S, [[1], [2, 3]]), (0, [[1], [2], [3]])])
+def test_who_shared_a_call_lately_is_waited_for_a_little(patience_s, calls):
+    askers = Askers(SharedEngine(Gated(), patience_s=patience_s))
+    first, engine = askers.shared.seat(), askers.shared.engine
+    askers.ask(1, seat=first)
+    askers.ask(2)
+    engine.go.release()
+    askers.threads[0].join(WAIT_S)
+    if not patience_s:
+        assert engine.began.acquire(timeout=WAIT_S), "2 is served alone"
+    askers.ask(3, seat=first)
+    assert askers.finish() == calls
+
+
+@pytest.mark.parametrize("alone, waits", [(1, True), (2, False)])
+def test_a_stream_that_stalls_is_waited_for_twice_at_most(alone, waits):
+    engine = Gated()
+    engine.go = threading.Semaphore(100)
+    shared = SharedEngine(engine, patience_s=0.001)
+    going, stalled, feed = shared.seat(), shared.seat(), {"x": torch.ones(1, 2)}
+    stalled(feed)
+    for _ in range(alone):
+        going(feed)
+    shared.patience_s = 1e6
+    asking = threading.Thread(target=going, args=(feed,), daemon=True)
+    asking.start()
+    asking.join(0.2 if waits else WAIT_S)
+    assert asking.is_alive() == waits
+    if waits:  # control: until the other asks
+        stalled(feed)
+        asking.join(WAIT_S)
+        assert not asking.is_alive() and engine.fed[-1] == [1, 1]
+
+
 def test_rows_that_the_network_fails_at_fail_alone():
     askers = asked(rows=((1,), (2,), (-3,), (4,)))
     assert askers.finish() == [[1], [2, -3, 4], [2], [-3], [4]]
