@@ -132,6 +132,10 @@ def run(
     realtime: Annotated[
         bool | None, typer.Option("--realtime", help="Read a file at its own rate, as a camera: drop what is late.")
     ] = None,
+    on_fault: Annotated[
+        str | None,
+        typer.Option(metavar="hold|passthrough", help="A virtual camera without styled pictures: last one, or source."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What `warpfuse ctl` calls the run; after its source.")] = None,
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of the noise.")] = None,
     frames: Annotated[str | None, typer.Option(metavar="N", help="Stop after N frames.")] = None,
@@ -148,7 +152,7 @@ def run(
         "source": source, "sinks": sink, "bundle": bundle, "prompt": prompt, "negative": negative, "steps": steps,
         "strength": strength, "size": size, "fusion": fusion, "flow": flow, "backend": backend, "device": device,
         "workers": workers, "seed": seed, "frames": frames, "threads": threads, "loras": _loras(lora or []),
-        "fps": fps, "realtime": realtime, "name": name,
+        "fps": fps, "realtime": realtime, "name": name, "on_fault": on_fault,
     }  # fmt: skip
     config = _configure(graph, flags, settings)
     for written in (stats, trace):
@@ -320,9 +324,11 @@ def graph(
         return
     from warpfuse.graph import draw
     from warpfuse.graph.plan import plan_graph
+    from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 
     defaults = {"source": "SOURCE", "sinks": ["SINK"]}
-    plan = plan_graph(_configure(graph, {}, settings, defaults))
+    config = _configure(graph, {}, settings, defaults)
+    plan = plan_graph(config, live=config.realtime or scheme_of(config.source) in LIVE_SCHEMES)
     if svg is not None:
         _check_writable(svg)
         svg.write_text(draw.svg(plan), encoding="utf-8")

@@ -10,10 +10,11 @@ from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.graph.build import Materials, idle_steps, open_prompts, usable_cores
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.worker import Ends
-from warpfuse.stages.sinks import open_sink
+from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.stage import Source, VideoInfo
 
@@ -42,6 +43,12 @@ def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
 def prepare_source(config: GraphConfig, say: Callable[[str], None] = lambda line: None) -> tuple[VideoInfo, Materials]:
     """What is known of the configuration's source, and the materials of a run over it. Raises BadInput, StreamLost."""
     info = probe(config.source)
+    waiting = not (info.live or config.realtime)
+    if waiting and (bridged := next(filter(wants_raw, config.sinks), None)) is not None:
+        raise ConfigError(
+            f"{bridged}: on-fault passthrough needs a source that goes on without the networks, and a file waits for"
+            " them. Take a camera or a stream, give --realtime, or leave on-fault at hold"
+        )
     return info, prepare(config, (info.width, info.height), say)
 
 

@@ -61,6 +61,13 @@ class Connect(_Order, frozen=True):
     since_ns: int
 
 
+class OpenBypass(_Order, frozen=True):
+    """Open the ends of a bypass anew; number: how many times it has been, over all processes."""
+
+    link: Text
+    number: int
+
+
 class LetGo(_Order, frozen=True):
     """End the epoch; a call that lasts until the deadline is told."""
 
@@ -189,7 +196,7 @@ class Gone(_Order, frozen=True):
     spans: list[tuple[str, int, int, int]]
 
 
-Order = Assign | Connect | LetGo | Add | Begin | Pause | Stop | Snap | Ping | SetClock | Exit
+Order = Assign | Connect | OpenBypass | LetGo | Add | Begin | Pause | Stop | Snap | Ping | SetClock | Exit
 Word = Hello | Ready | Said | Refused | Beat | Quiet | Faulted | Begun | Picture | Pong | Gone
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -91,7 +91,9 @@ def place(plan: "GraphPlan", workers: str | dict[str, Place], at: Rendezvous, *,
     by_name = {node.name: node for node in nodes}
     ports: dict[str, int] = {}
     links = tuple(_placed(link, number, by_name, hosts, at, ports) for number, link in enumerate(plan.links))
-    return replace(plan, nodes=nodes, links=links)
+    behind = len(plan.links)  # numbers of bypasses follow those of links
+    past = tuple(_placed(link, behind + i, by_name, hosts, at, ports) for i, link in enumerate(plan.bypasses))
+    return replace(plan, nodes=nodes, links=links, bypasses=past)
 
 
 def workers_of(plan: "GraphPlan") -> list[str]:

@@ -173,6 +173,8 @@ class Running:
     def open(self) -> None:
         """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
         self.worker.open()
+        for link in self.plan.bypasses:
+            self.worker.open_bypass(link.name, 1)
         self._connect(Resume())
 
     def wait(

@@ -45,6 +45,7 @@ class SourceRunner(Runner):
     live     frames cannot wait: the newest is kept, and what nobody had time for is dropped and counted
     tap      looks at every frame that is sent
     paused   set it: a file waits, frames of a live source are dropped
+    passing  called with every frame of a live source, in each epoch and between them, by the thread that reads it
     since_ns  clock at the arrival of the run's first frame
     """
 
@@ -63,6 +64,7 @@ class SourceRunner(Runner):
     ) -> None:
         super().__init__(name, clock, faults)
         self.paused = False
+        self.passing: list[Callable[[RawFrame], None]] = []
         self.started_ns = 0
         self.passed_over = 0
         self.late = 0
@@ -71,7 +73,7 @@ class SourceRunner(Runner):
         self._book = book
         self._reopen = reopen
         self._tap = tap
-        self._capture = Capture(source, clock) if live else None
+        self._capture = Capture(source, clock, self._pass_by) if live else None
         self._arrivals = zmq.Poller()
         self._next = 0
         self._base = 0
@@ -196,6 +198,11 @@ class SourceRunner(Runner):
                 inlet.take()
                 inlet.done()
             self._send(RawFrame(stamp, raw.rgb))
+
+    def _pass_by(self, frame: RawFrame) -> None:
+        if not self.paused:  # a pause is no fault: the picture is to stand still
+            for entry in tuple(self.passing):
+                entry(frame)
 
     def _send(self, raw: RawFrame) -> None:
         seq = raw.stamp.seq

@@ -18,6 +18,7 @@ import zmq
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials
+from warpfuse.graph.bypassing import Bypassing
 from warpfuse.graph.clocks import Trip, offset
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.control import (
@@ -99,6 +100,7 @@ class Supervisor:
             undo.pop_all()
         self._epoch = 0
         self._streak = Streak()
+        self._bypassing = Bypassing(plan.bypasses)
         self._without: set[int] = set()
         self._lost: list[str] = []
         self._error: WarpfuseError | None = None
@@ -269,6 +271,7 @@ class Supervisor:
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
             self._tell_all(orders.Stop())
+        self._bypassing.tend(self._home_of, self._send)
         if all(member.state == "ready" for member in self.members):
             self._connect()
 

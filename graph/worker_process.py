@@ -133,6 +133,8 @@ class WorkerProcess:
             case orders.Connect():
                 self._epoch, self._told_end = order.epoch, False
                 worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns))
+            case orders.OpenBypass():
+                worker.open_bypass(order.link, order.number)
             case orders.LetGo():
                 stuck = worker.let_go(order.deadline_s)
                 self._send(orders.Quiet(worker.report(), stuck))
