@@ -229,7 +229,7 @@ def drive(
             sink.write(frame)
         sink.close(True)
         return camera, sink.notes
-    config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}"})
+    config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}", "workers": "one"})
     materials = prepare(config, size, lambda line: None)
     camera = Camera(materials.size, fps, seconds)
     ends = Ends(lambda: camera, lambda url: BurnIn(open_sink(url, camera.info, materials.size)), True, rewind=False)
@@ -266,6 +266,7 @@ def figures(camera: Camera, seen: Seen) -> dict[str, Any]:
         "arrived": len(good),
         "latency_ms": spread(latency),
         "age_ms": spread(np.array(ages)),
+        "trend_ms_a_minute": trend(np.array([taken[number] for _, number in good]), latency),
         "skipped": int(np.maximum(steps - 1, 0).sum()),
         "repeated": int((steps == 0).sum()),
         "bad_codes": len(counted) - len(good),
@@ -280,6 +281,13 @@ def spread(values: Any) -> dict[str, float]:
         return {}
     named = {name: float(np.percentile(values, share)) for name, share in (("p50", 50), ("p95", 95), ("p99", 99))}
     return {name: round(value, 1) for name, value in {**named, "max": float(values.max())}.items()}
+
+
+def trend(taken: Any, latency: Any) -> float | None:
+    """By how much the median latency of 5 s changes in a minute (least squares); none of less than 20 s."""
+    block = ((taken - taken[0]) // 5).astype(int) if len(taken) else np.zeros(0, int)
+    medians = [float(np.median(latency[block == number])) for number in np.unique(block)]
+    return round(12 * float(np.polyfit(np.unique(block), medians, 1)[0]), 2) if len(medians) >= 4 else None
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
