@@ -24,7 +24,8 @@ def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends
     live = info.live or config.realtime
 
     def source() -> Source:
-        opened = open_source(config.source, size=size, frames=config.frames)
+        # Frames of a live source are counted where they leave for the networks: those that are dropped are none of them.
+        opened = open_source(config.source, size=size, frames=None if live else config.frames)
         return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
 
     return Ends(

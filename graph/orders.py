@@ -59,6 +59,7 @@ class Connect(_Order, frozen=True):
     first: int
     without: list[int]
     since_ns: int
+    done: int
 
 
 class OpenBypass(_Order, frozen=True):

@@ -25,11 +25,13 @@ class Resume:
     first     number of the first frame; a file is read again from there, a live source numbers on from there
     without   frames not to be sent again: a stage failed at them
     since_ns  clock at which the run's first frame arrived; 0 in the first epoch. Times of a live source count from it
+    done      frames that every sink has
     """
 
     first: int = 0
     without: frozenset[int] = frozenset()
     since_ns: int = 0
+    done: int = 0
 
     @property
     def again(self) -> bool:
@@ -43,6 +45,7 @@ class SourceRunner(Runner):
     stopped  asked before each frame: True ends the stream
     reopen   the source from its beginning, for a file that is read again; none: it cannot be
     live     frames cannot wait: the newest is kept, and what nobody had time for is dropped and counted
+    limit    of a live source: so many frames come to the sinks, then it ends
     tap      looks at every frame that is sent
     paused   set it: a file waits, frames of a live source are dropped
     passing  called with every frame of a live source, in each epoch and between them, by the thread that reads it
@@ -59,6 +62,7 @@ class SourceRunner(Runner):
         stopped: Callable[[], bool],
         book: SettingsBook,
         live: bool = False,
+        limit: int | None = None,
         reopen: Callable[[], Source] | None = None,
         tap: Tap | None = None,
     ) -> None:
@@ -71,6 +75,7 @@ class SourceRunner(Runner):
         self._source = source
         self._stopped = stopped
         self._book = book
+        self._limit, self._left = limit, limit
         self._reopen = reopen
         self._tap = tap
         self._capture = Capture(source, clock, self._pass_by) if live else None
@@ -116,6 +121,7 @@ class SourceRunner(Runner):
         self._discontinuity = at.again
         self._without = at.without
         self.since_ns = at.since_ns
+        self._left = None if self._limit is None else max(0, self._limit - at.done)
         if self._capture is not None:
             if self._next == 0:
                 self._base = self._next = at.first
@@ -172,7 +178,7 @@ class SourceRunner(Runner):
         """The newest frame whenever one has left the graph and made room; older ones are dropped."""
         if not capture.read and not capture.ended:
             capture.start()
-        while not self._stopped():
+        while not self._stopped() and self._left != 0:
             self._check_neighbours()
             if not all(inlet.ready for inlet in self.inlets):
                 self._receive(self._any, _TICK_MS)  # the frame that will have room is one that has yet to come
@@ -198,6 +204,7 @@ class SourceRunner(Runner):
                 inlet.take()
                 inlet.done()
             self._send(RawFrame(stamp, raw.rgb))
+            self._left = None if self._left is None else self._left - 1
 
     def _pass_by(self, frame: RawFrame) -> None:
         if not self.paused:  # a pause is no fault: the picture is to stand still

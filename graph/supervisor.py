@@ -291,7 +291,7 @@ class Supervisor:
                 self._send(member, orders.Pause(True))
             if self._stopping:
                 self._send(member, orders.Stop())
-            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns))
+            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns, at.done))
 
     def _break_off(self) -> None:
         """End the epoch for all who are in it."""

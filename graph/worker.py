@@ -249,6 +249,7 @@ class Worker:
                 stopped=self.stopped,
                 book=self.book,
                 live=self.ends.live,
+                limit=config.frames if self.ends.live else None,
                 reopen=self.ends.source if self.ends.rewind else None,
                 tap=self.ends.taps.get("source"),
             )

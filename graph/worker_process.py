@@ -132,7 +132,7 @@ class WorkerProcess:
         match order:
             case orders.Connect():
                 self._epoch, self._told_end = order.epoch, False
-                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns))
+                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns, order.done))
             case orders.OpenBypass():
                 worker.open_bypass(order.link, order.number)
             case orders.LetGo():

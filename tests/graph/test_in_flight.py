@@ -87,3 +87,11 @@ def test_no_more_are_on_their_way_than_are_allowed(exact_bundle, keys, most):
     assert numbers == sorted(set(numbers)) and len(numbers) >= SHOWN
     assert stats.frames.into + stats.frames.repeated == stats.frames.out + stats.frames.dropped
     assert stats.drops["late"] == stats.frames.dropped > 0, "what the flood brought meanwhile"
+
+
+@pytest.mark.parametrize("keys", [{}, STREAM])
+def test_as_many_frames_come_to_the_sink_as_were_asked_for(exact_bundle, keys):
+    """Whatever the source has brought meanwhile: what is dropped is none of them."""
+    _, stats, numbers = most_on_their_way(exact_bundle, workers="one", frames=SHOWN - 7, **keys)
+    assert len(numbers) == stats.frames.out == SHOWN - 7 and not stats.interrupted
+    assert stats.frames.dropped > 0 and stats.frames.into > SHOWN - 7

@@ -101,6 +101,13 @@ def test_a_live_run_outlives_each_of_its_workers(go, worker, how):
     assert stats.frames.out > 10 and stats.interrupted
 
 
+def test_a_live_run_gives_as_many_frames_as_were_asked_for_after_a_crash_too(go):
+    kill = lambda s: s._shown() >= 5 and (os.kill(pid_of(s, "main"), signal.SIGKILL), True)[1]  # noqa: E731
+    stats, _ = go(kill, source="pattern:96x64@25,frames=100000", sinks=["null:"], realtime=True, frames=60)
+    assert (stats.restarts, stats.frames.out, stats.interrupted) == (1, 60, False)
+    assert stats.frames.dropped > 0, "what was lost is made up for"
+
+
 @pytest.mark.parametrize("worker", ["near", "middle", "show"])
 def test_a_file_is_whole_and_in_order_after_a_crash(go, tmp_path, worker):
     """Frames are read again from the first that a sink lacks; a sink that died begins its file anew."""
