@@ -24,13 +24,13 @@ def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends
     live = info.live or config.realtime
 
     def source() -> Source:
-        # Frames of a live source are counted where they leave for the networks: those that are dropped are none of them.
+        # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
         opened = open_source(config.source, size=size, frames=None if live else config.frames)
         return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
 
     return Ends(
         source,
-        lambda url: open_sink(url, _at_rate(info, config), size, sound_from=info.path),
+        lambda url: open_sink(url, replace(_at_rate(info, config), live=live), size, sound_from=info.path),
         live=live,
         rewind=not live,
     )

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from warpfuse.stages.sinks.target import Target
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import VideoInfo
 
-from .conftest import INFO, SIZE, frames, names
+from .conftest import INFO, SIZE, frames, names, noisy
 
 ENDINGS = sorted(FORMATS)
 
@@ -181,22 +179,6 @@ def test_a_link_is_followed(tmp_path: Path):
     assert len(read(tmp_path / "there" / "b.mp4")) == 3
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a file system of 64 kB cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
-def noisy(count: int) -> list[RawFrame]:
-    noise = np.random.default_rng(0).integers(0, 256, (count, SIZE[1], SIZE[0], 3), np.uint8)
-    return [RawFrame(Stamp(i, i * 40_000_000), noise[i]) for i in range(count)]
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_full_disk_is_told_and_leaves_nothing(small_disk: Path, ending: str):
     (small_disk / f"a{ending}").write_bytes(b"older")
@@ -212,8 +194,8 @@ def test_a_full_disk_is_told_without_a_disk(tmp_path: Path, monkeypatch: pytest.
         pytest.skip("this system has no /dev/full")
     kept = Target.__init__
 
-    def full(self: Target, path: Path) -> None:
-        kept(self, path)
+    def full(self: Target, path: Path, recording: bool = False) -> None:
+        kept(self, path, recording)
         self.part.symlink_to("/dev/full")
 
     monkeypatch.setattr(Target, "__init__", full)
