@@ -43,7 +43,9 @@ class Format:
 
 _FAST_START = MappingProxyType({"movflags": "+faststart"})  # the index first: a player starts before it has all
 # A fragment a second, each with its own index; at the end they become an ordinary file, without moving any picture.
-_FRAGMENTS = MappingProxyType({"movflags": "+hybrid_fragmented", "frag_duration": "1000000", "flush_packets": "1"})
+_FRAGMENTS = MappingProxyType(
+    {"movflags": "+hybrid_fragmented+delay_moov", "frag_duration": "1000000", "flush_packets": "1"}
+)
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         ".mp4": Format("mp4", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),

@@ -59,11 +59,12 @@ def test_what_is_written_reads_back(tmp_path: Path, ending: str):
     assert names(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("first", [0, 70])
-def test_uneven_times_and_the_first_are_kept(tmp_path: Path, ending: str, first: int):
+def test_uneven_times_and_the_first_are_kept(tmp_path: Path, ending: str, first: int, live: bool):
     told = [first + ms for ms in (0, 40, 93, 94, 360, 361, 960, 1660, 1671, 1710)]
-    info = VideoInfo(*SIZE, Fraction(10), Fraction(1, 1000))
+    info = VideoInfo(*SIZE, Fraction(10), Fraction(1, 1000), live=live)
     write(tmp_path / f"vfr{ending}", frames(10, [ms * 10**6 for ms in told]), info)
     assert times(tmp_path / f"vfr{ending}") == [Fraction(ms, 1000) for ms in told]
     assert told != [first + i * (told[-1] - first) // 9 for i in range(10)]  # guards the test: no constant rate does
