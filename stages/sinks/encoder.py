@@ -42,7 +42,8 @@ class Format:
 
 
 _FAST_START = MappingProxyType({"movflags": "+faststart"})  # the index first: a player starts before it has all
-# A fragment a second, each with its own index; at the end they become an ordinary file, without moving any picture.
+# A fragment a second, each with its own index; at the end they become an ordinary file, without moving any picture. The
+# first index waits for the first fragment: it has to know when the first picture is shown.
 _FRAGMENTS = MappingProxyType(
     {"movflags": "+hybrid_fragmented+delay_moov", "frag_duration": "1000000", "flush_packets": "1"}
 )

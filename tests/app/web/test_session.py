@@ -90,7 +90,7 @@ def test_a_pause_holds_the_picture(session):
 def test_what_is_on_its_way_does_not_count_as_dropped(session):
     session.start()
     told = []
-    until(lambda: told.append(session.stats()) or len(told) > 20 and told[-1]["frames"]["out"] > 20, "figures")
+    until(lambda: told.append(session.stats()) or (len(told) > 20 and told[-1]["frames"]["out"] > 20), "figures")
     assert all("restart" not in now.get("dropped", {}) for now in told)
     assert any(now.get("frames", {"in": 0, "out": 0})["in"] > now["frames"]["out"] for now in told if "frames" in now)
 
