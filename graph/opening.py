@@ -15,15 +15,30 @@ from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.sinks import open_sink, wants_raw
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sources import connects, open_source, probe
+from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
 
 
-def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends:
-    """How source and sinks of a configuration are opened; info: of the source."""
+def find_source(url: str) -> tuple[VideoInfo, LiveSource | None]:
+    """What is known of a source; and the connection, if it took one to know. Raises BadInput, StreamLost."""
+    if not connects(url):
+        return probe(url), None
+    connected = open_source(url)
+    assert isinstance(connected, LiveSource)
+    return replace(connected.info, frames=None), connected
+
+
+def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int], connected: LiveSource | None = None) -> Ends:
+    """How source and sinks of a configuration are opened. info: of the source; connected: what it is read from first"""
     live = info.live or config.realtime
 
     def source() -> Source:
+        nonlocal connected
+        if connected is not None:
+            first, connected = connected, None
+            first.fit(size, None if live else config.frames)
+            return first
         # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
         opened = open_source(config.source, size=size, frames=None if live else config.frames)
         return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
@@ -44,13 +59,18 @@ def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
 def prepare_source(config: GraphConfig, say: Callable[[str], None] = lambda line: None) -> tuple[VideoInfo, Materials]:
     """What is known of the configuration's source, and the materials of a run over it. Raises BadInput, StreamLost."""
     info = probe(config.source)
+    return info, prepare_for(config, info, say)
+
+
+def prepare_for(config: GraphConfig, info: VideoInfo, say: Callable[[str], None] = lambda line: None) -> Materials:
+    """The materials of a run over a source of which this is known. Raises BadInput."""
     waiting = not (info.live or config.realtime)
     if waiting and (bridged := next(filter(wants_raw, config.sinks), None)) is not None:
         raise ConfigError(
             f"{bridged}: on-fault passthrough needs a source that goes on without the networks, and a file waits for"
             " them. Take a camera or a stream, give --realtime, or leave on-fault at hold"
         )
-    return info, prepare(config, (info.width, info.height), say)
+    return prepare(config, (info.width, info.height), say)
 
 
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:

@@ -96,6 +96,14 @@ def place(plan: "GraphPlan", workers: str | dict[str, Place], at: Rendezvous, *,
     return replace(plan, nodes=nodes, links=links, bypasses=past)
 
 
+def reader_of(workers: str | dict[str, Place]) -> str | None:
+    """The worker of this host that reads a live source in a process of its own; none: the calling process, or far."""
+    if isinstance(workers, dict):
+        near = [name for name, place in workers.items() if "source" in place.stages and not place.host]
+        return near[0] if near and len(workers) > 1 else None
+    return {"auto": "capture", "live": "capture", "stages": "source"}.get(workers)
+
+
 def workers_of(plan: "GraphPlan") -> list[str]:
     """The workers of a placed plan, in the order a frame meets them."""
     return list(dict.fromkeys(node.worker for node in plan.nodes))

@@ -1,8 +1,10 @@
 """A session starts, changes, pauses, records and stops a real run."""
 
 import av
+import cv2
 import numpy as np
 import pytest
+from servers import Web
 from waiting import until
 
 from warpfuse.graph.errors import ConfigError, StageFailed
@@ -72,6 +74,18 @@ def test_a_restart_takes_what_a_change_could_not(session):
     with pytest.raises(ConfigError):
         session.restart({"seed": -1})
     assert session.state == "running", "what cannot be used leaves the run alone"
+
+
+def test_a_source_that_can_be_connected_once_is_connected_once(session, tmp_path):
+    web = Web(tmp_path)
+    web.pictures, web.once = [cv2.imencode(".jpg", np.full((64, 96, 3), 90, np.uint8))[1].tobytes()], True
+    try:
+        session.start({"source": f"{web.url}/video.mjpg"})
+        until(shown_since(session, 0), "a picture")
+        assert (web.asked, session.state) == (1, "running")
+        session.stop()
+    finally:
+        web.close()
 
 
 def test_a_pause_holds_the_picture(session):
