@@ -1,0 +1,111 @@
+"""What commands show and hear: lines and a bar on stderr, signals, files of figures."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from warpfuse.engine.redact import redact
+from warpfuse.graph.errors import ConfigError
+from warpfuse.stages.errors import StreamLost
+
+if TYPE_CHECKING:
+    from warpfuse.graph.meters import Stats
+
+INTERRUPTED = 130
+
+console = Console(stderr=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """A line for the user."""
+    console.print(redact(line), style="dim", markup=False)
+
+
+def complain(text: str) -> None:
+    """Why the command ends, in one line."""
+    print(f"warpfuse: {redact(' '.join(text.split()))}", file=sys.stderr)
+
+
+def tell_url(url: str) -> None:
+    """Where the page is. Shown as it is: the token in it is for who started the page, and is told nowhere else."""
+    print(f"control page: {url}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stopped_by_signals(
+    notice: str = "finishing what has been read; once more to stop at once",
+) -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handler(number: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+        say(notice)
+
+    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar, if somebody looks: it is told how many frames are done, of how many."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("frames", total=None, rate="")
+
+        def advance(frames: int, total: int | None) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=frames, total=total, rate=f"{speed:.1f} fps" if speed else "")
+
+        yield advance
+
+
+def check_writable(path: Path) -> None:
+    """Raise ConfigError if no file can be written there."""
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise ConfigError(f"{path} cannot be written: give a file in a folder that exists and is writable")
+
+
+@contextmanager
+def figures_if_lost(stats: Path | None) -> Iterator[None]:
+    """Write what a run came to until its source or sink was lost."""
+    try:
+        yield
+    except StreamLost as lost:
+        if stats is not None and lost.stats is not None:
+            _write_json(stats, lost.stats.to_dict())
+        raise
+
+
+def finish(report: "Stats", stats: Path | None) -> int:
+    """Write and show the figures of a run; the exit code."""
+    figures = report.to_dict()
+    if stats is not None:
+        _write_json(stats, figures)
+    latency = figures["latency_ms"]
+    console.print(
+        f"{figures['frames']['out']} frames of {report.size[0]}x{report.size[1]} in {report.seconds:.1f} s, "
+        f"{report.fps:.1f} fps; latency p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f}, p99 {latency['p99']:.0f}"
+    )
+    return INTERRUPTED if report.interrupted else 0
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
