@@ -36,19 +36,19 @@ class Flood:
 class Until:
     """A sink that ends the run after so many pictures."""
 
-    def __init__(self, stop):
-        self.notes, self.seen, self._stop = [], [], stop
+    def __init__(self, stop, shown):
+        self.notes, self.seen, self._stop, self._shown = [], [], stop, shown
 
     def write(self, frame):
         self.seen.append(frame.stamp.seq)
-        if len(self.seen) == SHOWN:
+        if len(self.seen) == self._shown:
             self._stop.set()
 
     def close(self, complete):
         pass
 
 
-def most_on_their_way(bundle, **keys):
+def most_on_their_way(bundle, shown=SHOWN, **keys):
     """The most frames that were between the source and the way out at once; and the run's figures and numbers."""
     config = validate({"source": "flood", "sinks": ["here"], "bundle": bundle, "size": "64x48", **keys})
     materials = prepare(config, (64, 48), say=lambda line: None)
@@ -63,7 +63,7 @@ def most_on_their_way(bundle, **keys):
         return tap
 
     stop = threading.Event()
-    sink = Until(stop)
+    sink = Until(stop, shown)
     ends = Ends(Flood, lambda url: sink, True, rewind=False, taps={"source": count(1), "download": count(-1)})
     running = Running(materials, ends, stop)
     try:
@@ -95,3 +95,9 @@ def test_as_many_frames_come_to_the_sink_as_were_asked_for(exact_bundle, keys):
     _, stats, numbers = most_on_their_way(exact_bundle, workers="one", frames=SHOWN - 7, **keys)
     assert len(numbers) == stats.frames.out == SHOWN - 7 and not stats.interrupted
     assert stats.frames.dropped > 0 and stats.frames.into > SHOWN - 7
+
+
+def test_nothing_piles_up_in_a_thousand_frames(exact_bundle):
+    """So latency is what two frames take, after a thousand as at first."""
+    seen, _, numbers = most_on_their_way(exact_bundle, shown=1000, workers="one", fusion=0)
+    assert seen == 2 and len(numbers) >= 1000
