@@ -86,7 +86,7 @@ class GraphConfig(StageSettings):
     keys      folder of the keys that links between hosts are encrypted with
     fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
-    in_flight  frames of a live source on their way at once: fewer are less delay, more keep more stages busy; none: 2,
+    in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
               and K - 1 more as a stream batch
     name      what `warpfuse ctl` calls the run; none: after its source
     stage_deadline_s  a call of a stage that lasts longer is a hang, and its worker is restarted

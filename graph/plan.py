@@ -91,8 +91,8 @@ def plan_graph(
         draft.add("flow", f"optical flow and trust ({config.flow})", {"frame": "upload"})
     shown = _alone(draft, config, k) if not temporal else (_stream if stream else _sequence)(draft, config, k)
     draft.add("download", "float to uint8, onto the host", {"frame": shown})
-    if live:
-        draft.bound(config.in_flight or IN_FLIGHT + (k - 1 if stream else 0))
+    if live or config.in_flight:
+        draft.bound(config.in_flight or usual_in_flight(config, k))
     for number, sink in enumerate(config.sinks, start=1):
         draft.add(f"sink_{number}", sink, {"frame": "download"}, kind="sink", role="sink")
     plan = GraphPlan(tuple(draft.nodes), tuple(draft.links), _bypasses(draft.nodes) if live else ())
@@ -100,6 +100,11 @@ def plan_graph(
     on_card = config.device.startswith("cuda") and cuda_ipc.missing(config.device) is None
     at = Rendezvous(folder, config.listen, config.device if on_card else "cpu")
     return place(plan, config.workers, at, live=live)
+
+
+def usual_in_flight(config: GraphConfig, calls: int) -> int:
+    """Frames of a live source that are on their way at once, if the configuration does not say."""
+    return IN_FLIGHT + (calls - 1 if config.stages.predict.stream else 0)
 
 
 def _bypasses(nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:

@@ -156,6 +156,10 @@ class SourceRunner(Runner):
                 self._wait(_TICK_MS)
                 self._check_neighbours()
                 continue
+            if not self._has_room:
+                self._receive(self._any, _TICK_MS)
+                self._check_neighbours()
+                continue
             with self._call(-1) as begun:
                 raw = self._source.read()
             if raw is None:
@@ -169,6 +173,7 @@ class SourceRunner(Runner):
             self.meter.record(self._clock() - begun)
             now = raw.stamp.arrived_ns or self._clock()
             self.since_ns = self.since_ns or now
+            self._take_room()
             self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
             while any(outlet.waiting for outlet in self.outlets):  # in `read` the credit for it would not be seen
                 self._wait()
@@ -180,7 +185,7 @@ class SourceRunner(Runner):
             capture.start()
         while not self._stopped() and self._left != 0:
             self._check_neighbours()
-            if not all(inlet.ready for inlet in self.inlets):
+            if not self._has_room:
                 self._receive(self._any, _TICK_MS)  # the frame that will have room is one that has yet to come
                 continue
             raw = capture.take()
@@ -200,11 +205,19 @@ class SourceRunner(Runner):
                 self.passed_over += 1
                 self._next = stamp.seq + 1
                 continue
-            for inlet in self.inlets:
-                inlet.take()
-                inlet.done()
+            self._take_room()
             self._send(RawFrame(stamp, raw.rgb))
             self._left = None if self._left is None else self._left - 1
+
+    @property
+    def _has_room(self) -> bool:
+        """Fewer frames are on their way than may be; always where that is not limited."""
+        return all(inlet.ready for inlet in self.inlets)
+
+    def _take_room(self) -> None:
+        for inlet in self.inlets:
+            inlet.take()
+            inlet.done()
 
     def _pass_by(self, frame: RawFrame) -> None:
         if not self.paused:  # a pause is no fault: the picture is to stand still

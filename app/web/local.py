@@ -12,6 +12,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.opening import ends_of, find_source, prepare_for
+from warpfuse.graph.plan import usual_in_flight
 from warpfuse.graph.run import Running, concluded
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check
@@ -35,7 +36,9 @@ class LocalRun:
             raise ConfigError("a run with a page is one process: leave workers out, or look at it by `warpfuse ctl`")
         for sink in config.sinks:
             check(sink, source=config.source)
-        shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one"})
+        # Few frames on their way, of a file too: what waits between the stages is late to show a change.
+        few = config.in_flight or usual_in_flight(config, config.steps)
+        shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one", "in_flight": few})
         self._stop = threading.Event()
         self._recent = Recent()
         with contextlib.ExitStack() as undo:

@@ -48,7 +48,7 @@ class Until:
         pass
 
 
-def most_on_their_way(bundle, shown=SHOWN, **keys):
+def most_on_their_way(bundle, shown=SHOWN, live=True, **keys):
     """The most frames that were between the source and the way out at once; and the run's figures and numbers."""
     config = validate({"source": "flood", "sinks": ["here"], "bundle": bundle, "size": "64x48", **keys})
     materials = prepare(config, (64, 48), say=lambda line: None)
@@ -64,7 +64,7 @@ def most_on_their_way(bundle, shown=SHOWN, **keys):
 
     stop = threading.Event()
     sink = Until(stop, shown)
-    ends = Ends(Flood, lambda url: sink, True, rewind=False, taps={"source": count(1), "download": count(-1)})
+    ends = Ends(Flood, lambda url: sink, live, rewind=False, taps={"source": count(1), "download": count(-1)})
     running = Running(materials, ends, stop)
     try:
         running.open()
@@ -101,3 +101,10 @@ def test_nothing_piles_up_in_a_thousand_frames(exact_bundle):
     """So latency is what two frames take, after a thousand as at first."""
     seen, _, numbers = most_on_their_way(exact_bundle, shown=1000, workers="one", fusion=0)
     assert seen == 2 and len(numbers) >= 1000
+
+
+@pytest.mark.parametrize("keys", [{"in_flight": 2}, {"in_flight": 2, "fusion": 0}, {}])
+def test_a_file_has_so_few_on_their_way_only_if_that_is_asked_for(exact_bundle, keys):
+    seen, stats, numbers = most_on_their_way(exact_bundle, live=False, workers="one", **keys)
+    assert seen == 2 if keys else seen > 2
+    assert numbers == list(range(stats.frames.into)) and stats.frames.dropped == 0, "and waits for them"
