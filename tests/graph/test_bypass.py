@@ -58,8 +58,9 @@ def screen(tmp_path, monkeypatch, short_folder):
     return tmp_path / "screen"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("on_fault", ["passthrough", "hold"])
+@pytest.mark.parametrize(
+    "on_fault, how", [("passthrough", signal.SIGKILL), ("passthrough", signal.SIGSTOP), ("hold", signal.SIGKILL)]
+)
 def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, monkeypatch, on_fault, how):
     """Main is killed or stopped, and started again after a while; what was shown is compared phase by phase."""
     wanted = {"passthrough": "r", "hold": "s"}[on_fault]

@@ -68,6 +68,13 @@ def test_a_reader_that_dies_before_it_has_its_part_is_started_again(web, exact_b
     assert (web.asked, stats.frames.out, stats.restarts) == (2, FRAMES, 1)
 
 
+def test_a_run_that_cannot_be_built_leaves_nothing_of_its_reader(web):
+    """That no process and no folder is left is looked at by `web`."""
+    with pytest.raises(BadInput, match="none-such"):
+        run(asking(web, "none-such"))
+    assert web.asked == 1
+
+
 def test_what_the_reader_refuses_is_told_in_one_line(web, exact_bundle):
     with pytest.raises(BadInput, match="an address needs a host") as refused:
         run(asking(web, exact_bundle, source="rtsp://"))
