@@ -13,10 +13,11 @@ from rich.table import Table
 from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
 from warpfuse.bundles import bundles
+from warpfuse.configuring import configure
 from warpfuse.controlling import ctl
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.engine.redact import guard_process
-from warpfuse.flags import GraphFile, Setting, configure, configured, takes_a_graph
+from warpfuse.flags import GraphFile, Setting, asked, takes_a_graph
 from warpfuse.graph.errors import StageFailed
 from warpfuse.serving import PageOptions, run_with_page
 from warpfuse.serving import serve as serve_page
@@ -96,7 +97,7 @@ def run(
     **flags: Any,
 ) -> int:
     """Restyle a video."""
-    config = configured(flags, name=name)
+    config = configure(*asked(flags, name=name))
     for written in (stats, trace):
         if written is not None:
             check_writable(written)
@@ -131,7 +132,7 @@ def serve(
     **flags: Any,
 ) -> None:
     """Serve a control page: start, watch and change runs from a browser."""
-    config = configured(flags)
+    config = configure(*asked(flags))
     keys = config.model_dump(mode="json", exclude_defaults=True)
     options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
     with stopped_by_signals("closing the page; once more to stop at once") as stop:

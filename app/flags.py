@@ -1,16 +1,13 @@
-"""The flags of every command that takes a graph, and the configuration that they and the graph file make."""
+"""The flags of every command that takes a graph, said once."""
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from warpfuse.graph.errors import ConfigError
-
-if TYPE_CHECKING:
-    from warpfuse.graph.config import GraphConfig
+from warpfuse.configuring import lora_scales
 
 GraphFile = Annotated[Path | None, typer.Argument(metavar="[GRAPH.yaml]", help="Graph file; flags override its keys.")]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set stages.fuse.weight=0.7")]
@@ -63,43 +60,8 @@ def takes_a_graph(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def configured(flags: dict[str, Any], **more: Any) -> "GraphConfig":
-    """The configuration of the flags of a graph; more: other keys of it. Raises ConfigError."""
+def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, Any], list[str] | None]:
+    """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`."""
     keys = {key: value for key, value in flags.items() if key not in ("graph", "settings", "sink", "lora")}
-    loras = _loras(flags["lora"] or [])
-    return configure(flags["graph"], {**keys, "sinks": flags["sink"], "loras": loras, **more}, flags["settings"])
-
-
-def configure(
-    graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
-) -> "GraphConfig":
-    """Keys of the file, over the defaults; of the flags over those; then `--set`. Raises ConfigError."""
-    from warpfuse.graph.config import read_graph_file, set_key, validate
-
-    raw = {**(defaults or {}), **(read_graph_file(graph) if graph is not None else {})}
-    if flags.get("fusion") is not None and isinstance(raw.get("stages"), dict):
-        fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
-        if isinstance(fuse, dict):
-            fuse.pop("weight", None)
-    in_file = raw.get("loras")
-    raw.update({key: value for key, value in flags.items() if value is not None})
-    if flags.get("loras") and isinstance(in_file, dict):
-        raw["loras"] = {**in_file, **flags["loras"]}  # one by one: a flag for one leaves the others as they are
-    for assignment in settings or []:
-        set_key(raw, assignment)
-        if assignment.partition("=")[0].strip() == "stages.fuse.weight":
-            raw.pop("fusion", None)
-    return validate(raw, where=str(graph) if graph is not None and not flags else "")
-
-
-def _loras(flags: list[str]) -> dict[str, str] | None:
-    """{name: scale}, the scale not yet read; None where no flag was given."""
-    scales = {}
-    for flag in flags:
-        name, equals, scale = flag.rpartition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"--lora {flag!r}: expected NAME=SCALE, as in ink=0.7")
-        if name.strip() in scales:
-            raise ConfigError(f"--lora {name.strip()} is given twice; give it once")
-        scales[name.strip()] = scale.strip()
-    return scales or None
+    loras = lora_scales(flags["lora"] or [])
+    return flags["graph"], {**keys, "sinks": flags["sink"], "loras": loras, **more}, flags["settings"]
