@@ -16,22 +16,38 @@ from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.streams import Streams, of_stream
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.prompts import Prompts
-from warpfuse.stages.sinks import open_sink
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.sinks import open_sink, wants_raw
+from warpfuse.stages.sources import connects, open_source, probe
+from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
 
 
-def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends:
-    """How source and sinks of a configuration are opened; info: of the source."""
+def find_source(url: str) -> tuple[VideoInfo, LiveSource | None]:
+    """What is known of a source; and the connection, if it took one to know. Raises BadInput, StreamLost."""
+    if not connects(url):
+        return probe(url), None
+    connected = open_source(url)
+    assert isinstance(connected, LiveSource)
+    return replace(connected.info, frames=None), connected
+
+
+def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int], connected: LiveSource | None = None) -> Ends:
+    """How source and sinks of a configuration are opened. info: of the source; connected: what it is read from first"""
     live = info.live or config.realtime
 
     def source() -> Source:
-        opened = open_source(config.source, size=size, frames=config.frames)
+        nonlocal connected
+        if connected is not None:
+            first, connected = connected, None
+            first.fit(size, None if live else config.frames)
+            return first
+        # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
+        opened = open_source(config.source, size=size, frames=None if live else config.frames)
         return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
 
     return Ends(
         source,
-        lambda url: open_sink(url, _at_rate(info, config), size, sound_from=info.path),
+        lambda url: open_sink(url, replace(_at_rate(info, config), live=live), size, sound_from=info.path),
         live=live,
         rewind=not live,
     )
@@ -45,7 +61,22 @@ def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
 def prepare_source(config: GraphConfig, say: Callable[[str], None] = lambda line: None) -> tuple[VideoInfo, Materials]:
     """What is known of the configuration's source, and the materials of a run over it. Raises BadInput, StreamLost."""
     info = probe(config.source)
-    return info, prepare(config, (info.width, info.height), say)
+    return info, prepare_for(config, info, say)
+
+
+def prepare_for(config: GraphConfig, info: VideoInfo, say: Callable[[str], None] = lambda line: None) -> Materials:
+    """The materials of a run over a source of which this is known. Raises BadInput."""
+    _check_passthrough(config, info)
+    return prepare(config, (info.width, info.height), say)
+
+
+def _check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
+    waiting = not (info.live or config.realtime)
+    if waiting and (bridged := next(filter(wants_raw, config.sinks), None)) is not None:
+        raise ConfigError(
+            f"{bridged}: on-fault passthrough needs a source that goes on without the networks, and a file waits for"
+            " them. Take a camera or a stream, give --realtime, or leave on-fault at hold"
+        )
 
 
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
@@ -67,15 +98,15 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
 
 
 def prepare_streams(
-    streams: Streams, shapes: Mapping[str, tuple[int, int]], say: Callable[[str], None]
+    streams: Streams, infos: Mapping[str, VideoInfo], say: Callable[[str], None]
 ) -> dict[str, Materials]:
-    """The materials of every stream, over pictures of these (width, height): one bundle, one set of networks.
+    """The materials of every stream, over sources of which this is known: one bundle, one set of networks.
 
     Raises BadInput, for streams of different sizes too.
     """
     common = next(iter(streams.configs.values()))
     bundle = load_bundle(common.bundle)
-    size = _one_size(streams, shapes, bundle, say)
+    size = _one_size(streams, infos, bundle, say)
     backend, why = choose_backend(common.backend, common.device)
     upgrade = upgrade_of(common.backend, backend, common.device)
     engines = SharedEngines(
@@ -87,6 +118,7 @@ def prepare_streams(
         undo.callback(engines.close)
         for name, config in streams.configs.items():
             with of_stream(name):
+                _check_passthrough(config, infos[name])
                 prompts = _prompts(config, bundle, engines)
             undo.callback(prompts.close)
             found[name] = Materials(config, bundle, size, engines, prompts)
@@ -117,9 +149,10 @@ def _networks(bundle: Bundle, engines: Engines, why: str) -> str:
 
 
 def _one_size(
-    streams: Streams, shapes: Mapping[str, tuple[int, int]], bundle: Bundle, say: Callable[[str], None]
+    streams: Streams, infos: Mapping[str, VideoInfo], bundle: Bundle, say: Callable[[str], None]
 ) -> tuple[int, int]:
     about = bundle.about
+    shapes = {name: (info.width, info.height) for name, info in infos.items()}
     chosen = {n: choose_size(c.size, shapes[n], about.sizes, about.size) for n, c in streams.configs.items()}
     sizes = {size for size, _ in chosen.values()}
     if len(sizes) > 1:

@@ -14,6 +14,7 @@ from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import FrameCounts, Meter, Stats
 from warpfuse.graph.opening import ends_of, prepare_streams
+from warpfuse.graph.origin import Origin, find
 from warpfuse.graph.prometheus import serving
 from warpfuse.graph.run import NOBODY, Running, Watch, concluded
 from warpfuse.graph.run_directory import RunDirectory, free_name
@@ -22,7 +23,6 @@ from warpfuse.graph.trace import Track, write_chrome
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sinks import check
-from warpfuse.stages.sources import probe
 from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.stages.stage import VideoInfo
 
@@ -102,16 +102,16 @@ def run_streams(
     of them broke off: the first of them, with the figures.
     """
     _check_ends(streams)
-    infos: dict[str, VideoInfo] = {}
-    for name, config in streams.configs.items():
-        with of_stream(name):
-            infos[name] = probe(config.source)
-    shapes = {name: (info.width, info.height) for name, info in infos.items()}
-    materials = prepare_streams(streams, shapes, say)
     with contextlib.ExitStack() as undo:
+        origins: dict[str, Origin] = {}
+        for name, config in streams.configs.items():
+            with of_stream(name):
+                origins[name] = find(config, undo)
+        infos = {name: origin.info for name, origin in origins.items()}
+        materials = prepare_streams(streams, infos, say)
         for its in materials.values():
             undo.callback(its.close)
-        runs = [_stream(its, infos[name], name, watch) for name, its in materials.items()]
+        runs = [_stream(its, origins[name], name, watch) for name, its in materials.items()]
         for run in runs:
             undo.callback(run.close)
             with of_stream(run.name):
@@ -175,9 +175,10 @@ def together(runs: Sequence[StreamRun]) -> Stats:
     )
 
 
-def _stream(materials: Materials, info: VideoInfo, name: str, watch: Watch) -> StreamRun:
+def _stream(materials: Materials, origin: Origin, name: str, watch: Watch) -> StreamRun:
     track = Track() if watch.trace is not None else None
-    return StreamRun(name, materials, ends_of(materials.config, info, materials.size), track)
+    ends = ends_of(materials.config, origin.info, materials.size, origin.connected)
+    return StreamRun(name, materials, ends, track)
 
 
 @contextlib.contextmanager

@@ -20,10 +20,12 @@ from typing import Any
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.live_settings import merge
-from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
 from warpfuse.graph.run_directory import name_after
 from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 
 COMMON = ("bundle", "backend", "device", "size", "threads")
 """Keys that decide how the networks are opened: the same for all streams."""
@@ -86,16 +88,25 @@ def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[s
 
 def plan_streams(streams: Streams) -> GraphPlan:
     """The graphs of all streams side by side, to be drawn: stages and links as `NAME.stage`."""
-    nodes, links = [], []
+    nodes, links, bypasses = list[NodePlan](), list[LinkPlan](), list[LinkPlan]()
     for name, config in streams.configs.items():
-        plan = plan_graph(config)
+        plan = plan_as_asked(config)
         for node in plan.nodes:
             about = f"{node.about}; shared UNet" if node.kind == "predict" else node.about
             nodes.append(replace(node, name=f"{name}.{node.name}", about=about))
-        for link in plan.links:
-            sender, receiver = f"{name}.{link.sender}", f"{name}.{link.receiver}"
-            links.append(replace(link, name=f"{name}.{link.name}", sender=sender, receiver=receiver))
-    return GraphPlan(tuple(nodes), tuple(links))
+        links += [_of(name, link) for link in plan.links]
+        bypasses += [_of(name, link) for link in plan.bypasses]
+    return GraphPlan(tuple(nodes), tuple(links), tuple(bypasses))
+
+
+def plan_as_asked(config: GraphConfig) -> GraphPlan:
+    """The graph of one configuration, as far as it can be told without opening the source."""
+    return plan_graph(config, live=config.realtime or scheme_of(config.source) in LIVE_SCHEMES)
+
+
+def _of(stream: str, link: LinkPlan) -> LinkPlan:
+    name, sender, receiver = (f"{stream}.{part}" for part in (link.name, link.sender, link.receiver))
+    return replace(link, name=name, sender=sender, receiver=receiver)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -18,6 +18,7 @@ import zmq
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials
+from warpfuse.graph.bypassing import Bypassing
 from warpfuse.graph.clocks import Trip, offset
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.control import (
@@ -35,14 +36,15 @@ from warpfuse.graph.control import (
 )
 from warpfuse.graph.control import Set as SetKeys
 from warpfuse.graph.curve import Keys, admission
-from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, WireError
+from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, raised_elsewhere
 from warpfuse.graph.far_hosts import keys_for, line_to
 from warpfuse.graph.faults import Streak
 from warpfuse.graph.launcher import ByHand, LocalProcesses
-from warpfuse.graph.line import Line
+from warpfuse.graph.line import Line, words
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.member import Member
 from warpfuse.graph.meters import Stats
+from warpfuse.graph.origin import Origin
 from warpfuse.graph.placement import Place, workers_of
 from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report, stats_of
@@ -51,7 +53,6 @@ from warpfuse.graph.shared_memory import sweep
 from warpfuse.graph.trace import Span
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sources.schemes import scheme_of
-from warpfuse.stages.stage import VideoInfo
 
 _LOG = logging.getLogger("warpfuse")
 _TICK_MS = 50
@@ -67,13 +68,14 @@ class Supervisor:
     folder   of the run, 0700: sockets lie there
     endpoint of the control socket; empty: nobody may ask
     trace    keep the calls of every stage
+    origin   of the run; a worker that is connected to it already is taken over
     """
 
     def __init__(
         self,
         materials: Materials,
         plan: GraphPlan,
-        info: VideoInfo,
+        origin: Origin,
         folder: Path,
         settings: LiveSettings,
         *,
@@ -83,11 +85,12 @@ class Supervisor:
         trace: bool = False,
     ) -> None:
         config = materials.config
-        self._materials, self._plan, self._info, self._folder = materials, plan, info, folder
+        self._materials, self._plan, self._info, self._folder = materials, plan, origin.info, folder
+        scout = origin.scout
         self._config, self._settings, self._version = config, settings, 0
         self._stop, self._say, self._trace = stop, say, trace
-        self._live = info.live or config.realtime
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._live = origin.info.live or config.realtime
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context() if scout is None else scout.context
         self._keys = Keys(Path(config.keys)) if config.keys else None
         with contextlib.ExitStack() as undo:
             undo.callback(self._context.destroy, 0)
@@ -95,10 +98,15 @@ class Supervisor:
             self._admission = contextlib.ExitStack()
             if config.listen:
                 self._admission.enter_context(admission(self._context, keys_for(config)))
-            self._processes = LocalProcesses(folder)
+            self._processes = LocalProcesses(folder) if scout is None else scout.processes
             undo.pop_all()
+        self._first_lines: dict[str, Line] = {}
+        if scout is not None:
+            self._first_lines[scout.worker] = scout.line
+            scout.let_go()
         self._epoch = 0
         self._streak = Streak()
+        self._bypassing = Bypassing(plan.bypasses)
         self._without: set[int] = set()
         self._lost: list[str] = []
         self._error: WarpfuseError | None = None
@@ -165,7 +173,7 @@ class Supervisor:
             if line is None:
                 continue
             line.watch(time.monotonic_ns())
-            for word in _words(member, line):
+            for word in words(line, member.name):
                 member.beat_s = time.monotonic()
                 self._heard(member, word)
         for name, code in self._processes.exited():
@@ -183,7 +191,7 @@ class Supervisor:
             case orders.Said():
                 self._say(word.line)
             case orders.Refused():
-                self._error = _error(word.kind, word.stage, word.text)
+                self._error = raised_elsewhere(word.kind, word.stage, word.text)
             case orders.Beat():
                 member.told(word.report)
             case orders.Quiet():
@@ -219,17 +227,16 @@ class Supervisor:
             member.trips.clear()
             for _ in range(8):
                 self._send(member, orders.Ping(time.monotonic_ns()))
-        info = self._info
-        about = orders.Info(
-            info.width, info.height, str(info.fps), str(info.time_base), info.frames, info.path, info.live
-        )
+        self._assign(member)
+
+    def _assign(self, member: Member) -> None:
         self._send(
             member,
             orders.Assign(
                 member.name,
                 _keys(self._settings.config),
                 self._version,
-                about,
+                orders.info_of(self._info),
                 self._materials.size,
                 self._materials.engines.backend,
                 str(self._folder),
@@ -245,7 +252,7 @@ class Supervisor:
         fatal = fault.kind != "failed" or fault.seq < 0
         if fatal or self._streak.ends_the_run(fault.stage, fault.seq, fault.passed):
             _LOG.error("stage %s ended the run:\n%s", fault.stage, fault.trace)
-            self._error = _error(fault.kind, fault.stage, fault.text)
+            self._error = raised_elsewhere(fault.kind, fault.stage, fault.text)
             return
         self._without.add(fault.seq)
         self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
@@ -269,6 +276,7 @@ class Supervisor:
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
             self._tell_all(orders.Stop())
+        self._bypassing.tend(self._home_of, self._send)
         if all(member.state == "ready" for member in self.members):
             self._connect()
 
@@ -288,7 +296,7 @@ class Supervisor:
                 self._send(member, orders.Pause(True))
             if self._stopping:
                 self._send(member, orders.Stop())
-            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns))
+            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns, at.done))
 
     def _break_off(self) -> None:
         """End the epoch for all who are in it."""
@@ -329,6 +337,10 @@ class Supervisor:
 
     def _start(self, member: Member) -> None:
         member.life += 1
+        if (line := self._first_lines.pop(member.name, None)) is not None:
+            member.line, member.state, member.due_s = line, "starting", time.monotonic() + _STARTUP_S
+            self._assign(member)
+            return
         if isinstance(member.launcher, ByHand):
             member.line = Line(self._context, line_to(self._config, member.name), self._keys)
             self._say(f"waiting for worker {member.name}; there: warpfuse worker GRAPH.yaml {member.name}")
@@ -355,7 +367,7 @@ class Supervisor:
         """As `_turn`, when nothing is started again."""
         for member in self.members:
             if member.line is not None:
-                for word in _words(member, member.line):
+                for word in words(member.line, member.name):
                     if isinstance(word, orders.Gone):
                         self._heard(member, word)
         for name, _ in self._processes.exited():
@@ -436,28 +448,5 @@ def _mute(member: Member) -> bool:
     return member.line is not None and member.line.peer is None
 
 
-def _words(member: Member, line: Line) -> Iterator[orders.Word]:
-    """What the worker has said. Who is not it, and what is not a word, is left out and logged."""
-    for peer, data in line.messages():
-        try:
-            word = orders.word(data)
-        except WireError as error:
-            _LOG.warning("line to worker %s: %s", member.name, error)
-            continue
-        if isinstance(word, orders.Hello) and word.worker == member.name:
-            line.adopt(peer)
-        if peer == line.peer:
-            yield word
-        else:
-            _LOG.warning("line to worker %s: a stranger said %s", member.name, type(word).__name__)
-
-
 def _keys(config: GraphConfig) -> dict[str, object]:
     return config.model_dump(mode="json")
-
-
-def _error(kind: str, stage: str, text: str) -> WarpfuseError:
-    """The error a worker told of, as it would have been raised here."""
-    if kind == "input":
-        return ConfigError(text)
-    return StreamLost(text) if kind == "lost" else StageFailed(stage, Elsewhere(text))

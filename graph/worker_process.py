@@ -6,7 +6,6 @@ import queue
 import time
 import traceback
 from collections.abc import Callable
-from fractions import Fraction
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -21,7 +20,7 @@ from warpfuse.graph.desk import snapshot
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.faults import Fault, Forwarded
 from warpfuse.graph.line import dial
-from warpfuse.graph.opening import ends_of
+from warpfuse.graph.opening import ends_of, find_source
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
@@ -29,7 +28,7 @@ from warpfuse.graph.trace import Track
 from warpfuse.graph.worker import Worker
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.prompts import WhenAsked
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.sources.live import LiveSource
 
 BEAT_S = 0.25
 FORSAKEN_S = 5.0
@@ -62,6 +61,7 @@ class WorkerProcess:
         self._bell_read, self._bell_write = os.pipe()
         os.set_blocking(self._bell_write, False)
         self._worker: Worker | None = None
+        self._connected: LiveSource | None = None
         self._epoch = 0
         self._offset_ns = 0
         self._stopped = False
@@ -120,6 +120,9 @@ class WorkerProcess:
         if isinstance(order, orders.Assign):
             self._open(order)
             return
+        if isinstance(order, orders.Seek):
+            self._seek(order.url)
+            return
         if isinstance(order, orders.Ping):
             self._send(orders.Pong(order.t0, came, self._clock()))
             return
@@ -132,7 +135,9 @@ class WorkerProcess:
         match order:
             case orders.Connect():
                 self._epoch, self._told_end = order.epoch, False
-                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns))
+                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns, order.done))
+            case orders.OpenBypass():
+                worker.open_bypass(order.link, order.number)
             case orders.LetGo():
                 stuck = worker.let_go(order.deadline_s)
                 self._send(orders.Quiet(worker.report(), stuck))
@@ -149,6 +154,14 @@ class WorkerProcess:
             case _:
                 raise AssertionError(order)
 
+    def _seek(self, url: str) -> None:
+        try:
+            info, self._connected = find_source(url)
+        except Exception as error:  # noqa: BLE001  (told, and raised by who asked)
+            self._send(orders.Refused(kind_of(error), self._name, text_of(error)))
+            return
+        self._send(orders.Found(orders.info_of(info)))
+
     def _open(self, part: orders.Assign) -> None:
         try:
             self._worker = self._opened(part)
@@ -161,7 +174,7 @@ class WorkerProcess:
         config = validate(part.config)
         if self._keys is not None:  # this host's own, wherever they lie
             config = config.model_copy(update={"keys": str(self._keys.folder)})
-        info = info_of(part.info)
+        info = orders.video_of(part.info)
         materials = self._materials(config, part)
         try:
             plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime, folder=part.folder)
@@ -169,7 +182,7 @@ class WorkerProcess:
                 part.worker,
                 plan,
                 materials,
-                ends_of(config, info, part.size),
+                ends_of(config, info, part.size, self._connected),
                 SettingsBook(config, part.version),
                 Forwarded(self._report),
                 lambda: self._stopped,
@@ -239,16 +252,3 @@ def text_of(error: BaseException) -> str:
     """One line: of a WarpfuseError its own, else the type too."""
     line = " ".join(str(error).split())[:4000]
     return line if isinstance(error, WarpfuseError) else f"{type(error).__name__}: {line}"
-
-
-def info_of(info: orders.Info) -> VideoInfo:
-    """What the supervisor knows of the source."""
-    return VideoInfo(
-        info.width,
-        info.height,
-        Fraction(info.fps),
-        Fraction(info.time_base),
-        info.frames,
-        info.path,
-        info.live,
-    )

@@ -47,8 +47,8 @@ def _at_once(
 ) -> tuple[float, float]:
     """(frames a second of all, rows in a call of the UNet); the times of frames go into `figure`."""
     names = [f"s{number}" for number in range(1, count + 1)]
-    height, width = pictures[0].rgb.shape[:2]
-    materials = prepare_streams(Streams(dict.fromkeys(names, config)), dict.fromkeys(names, (width, height)), _silent)
+    info = Memory(pictures, frames).info
+    materials = prepare_streams(Streams(dict.fromkeys(names, config)), dict.fromkeys(names, info), _silent)
     sinks = {name: Timing() for name in names}
     runs = [StreamRun(name, its, _ends(pictures, frames, sinks[name])) for name, its in materials.items()]
     power = PowerMeter(config.device)
