@@ -29,19 +29,22 @@ def believed(flow: Planes, back: Planes, cur: Planes, prev: Planes, settings: Tr
         mask &= consistent_squared(flow, back, settings.slope, settings.offset)
     elif settings.check == "norm":
         mask &= consistent_norm(flow, back, settings.slope, settings.offset)
-    return np.multiply(m, mask, out=m)
+    np.multiply(m, mask, out=m)
+    return m
 
 
 def photometric(cur: Planes, prev: Planes, threshold: float, softness: float) -> Planes:
     """As `trust.photometric`."""
-    gap = cv2.absdiff(cur[0], prev[0])
+    gap: Planes = cv2.absdiff(cur[0], prev[0])
     for ours, theirs in zip(cur[1:], prev[1:], strict=True):
         gap += cv2.absdiff(ours, theirs)
     if softness == 0:
-        return np.less_equal(gap, threshold * len(cur)).astype(np.float32)
+        hard: Planes = np.less_equal(gap, threshold * len(cur)).astype(np.float32)
+        return hard
     gap *= -1 / (softness * threshold * len(cur))
     gap += (1 + softness) / softness
-    return np.clip(gap, 0, 1, out=gap)
+    np.clip(gap, 0, 1, out=gap)
+    return gap
 
 
 def inside(flow: Planes) -> Mask:
