@@ -84,8 +84,9 @@ def to_planes(rgb: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def to_bytes(rgb: Tensor) -> npt.NDArray[np.uint8]:
-    """float32 [1, 3, h, w] in [0, 1] -> uint8 [h, w, 3], rounded to the nearest."""
-    planes = [cv2.convertScaleAbs(plane, alpha=255) for plane in _float32(rgb)[0]]
+    """float32 [1, 3, h, w] in [0, 1], what is beyond held there -> uint8 [h, w, 3], rounded to the nearest."""
+    above = (cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO)[1] for plane in _float32(rgb)[0])
+    planes = [cv2.convertScaleAbs(plane, alpha=255) for plane in above]  # holds what is too large by itself
     return np.asarray(cv2.merge(planes), np.uint8)
 
 
