@@ -1,9 +1,9 @@
 """A run for a long time, whose workers are killed and stopped at random: does it go on, and does memory stay flat?
 
-    python bench/soak.py --minutes 60 [--every 20] [--seed 0] [--bundle NAME]      a live source, blows at random
-    python bench/soak.py --frames 100000 --bundle tiny --workers stages            a file through tiny networks, no blows
+    python bench/soak.py --minutes 60 [--every 20] [--seed 0] [--bundle NAME]   a live source, blows
+    python bench/soak.py --frames 100000 --bundle tiny --workers stages      a file, no blows
 
-It ends after so many minutes or frames, whichever comes first. Every so many seconds one worker gets SIGKILL or SIGSTOP.
+It ends after so many minutes or frames, whichever comes first. Every so many seconds a worker gets SIGKILL or SIGSTOP.
 Memory is what this process and its workers hold, as medians of quarters of the run; `growth` is what the last quarter
 has more than the second, since the first fills caches. Last line: one JSON object.
 """

@@ -38,6 +38,7 @@ from warpfuse.graph.curve import Keys, admission
 from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, WireError
 from warpfuse.graph.far_hosts import keys_for, line_to
 from warpfuse.graph.faults import Streak
+from warpfuse.graph.foreign import ENDS_THE_RUN, error_of
 from warpfuse.graph.launcher import ByHand, LocalProcesses
 from warpfuse.graph.line import Line
 from warpfuse.graph.live_settings import LiveSettings
@@ -183,7 +184,7 @@ class Supervisor:
             case orders.Said():
                 self._say(word.line)
             case orders.Refused():
-                self._error = _error(word.kind, word.stage, word.text)
+                self._error = error_of(word.kind, word.stage, word.text)
             case orders.Beat():
                 member.told(word.report)
             case orders.Quiet():
@@ -242,13 +243,16 @@ class Supervisor:
         if fault.epoch != self._epoch:
             return
         _LOG.info("stage %s at frame %d:\n%s", fault.stage, fault.seq, fault.trace)
-        fatal = fault.kind != "failed" or fault.seq < 0
+        fatal = fault.kind in ENDS_THE_RUN or (fault.kind == "failed" and fault.seq < 0)
         if fatal or self._streak.ends_the_run(fault.stage, fault.seq, fault.passed):
             _LOG.error("stage %s ended the run:\n%s", fault.stage, fault.trace)
-            self._error = _error(fault.kind, fault.stage, fault.text)
+            self._error = error_of(fault.kind, fault.stage, fault.text)
             return
-        self._without.add(fault.seq)
-        self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
+        if fault.kind == "cut":  # what was on its way is sent again, or lost with the epoch
+            self._say(f"{fault.text}; it is opened again")
+        else:
+            self._without.add(fault.seq)
+            self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
         self._break_off()
 
     # What is done about it
@@ -454,10 +458,3 @@ def _words(member: Member, line: Line) -> Iterator[orders.Word]:
 
 def _keys(config: GraphConfig) -> dict[str, object]:
     return config.model_dump(mode="json")
-
-
-def _error(kind: str, stage: str, text: str) -> WarpfuseError:
-    """The error a worker told of, as it would have been raised here."""
-    if kind == "input":
-        return ConfigError(text)
-    return StreamLost(text) if kind == "lost" else StageFailed(stage, Elsewhere(text))
