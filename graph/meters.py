@@ -77,6 +77,7 @@ class FrameCounts:
 class Stats:
     """The figures of one run. `to_dict` is what `--stats FILE.json` holds.
 
+    hops   of each link: from the hand-over to the taking, waiting included. None for the room that a source waits for
     age    how old what was shown had become when something else took its place
     drops  why frames were dropped: late (nobody had time for them), failed (a stage raised), restart (on their way when
            a worker was lost)
@@ -91,6 +92,7 @@ class Stats:
     drops: dict[str, int]
     stages: dict[str, Meter]
     links: dict[str, dict[str, int]]
+    hops: dict[str, Meter]
     backend: str
     device: str
     bundle: str
@@ -110,6 +112,10 @@ class Stats:
     def stopped(self, early: bool) -> "Stats":
         """The same, of a run that was ended early or not."""
         return replace(self, interrupted=early)
+
+    def _hop(self, link: str) -> dict[str, float]:
+        hop = self.hops.get(link)
+        return {} if hop is None else {"ms_p50": hop.ms(50), "ms_p99": hop.ms(99)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
@@ -137,7 +143,7 @@ class Stats:
                 name: {"ms_p50": meter.ms(50), "ms_p95": meter.ms(95), "count": meter.count}
                 for name, meter in self.stages.items()
             },
-            "links": self.links,
+            "links": {name: {**link, **self._hop(name)} for name, link in self.links.items()},
             **({"source": self.source} if self.source else {}),
             "restarts": self.restarts,
             "backend": self.backend,

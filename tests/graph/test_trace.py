@@ -41,12 +41,13 @@ def test_figures_of_a_worker_go_on_in_its_next_life():
         meter = Meter()
         meter.record(1_000_000)
         links = {"a->b.x": LinkReport(4, frames, 2, 1)}
-        runner = RunnerReport("sink_1", frames, shown, False, 0, meter.encode(), links)
+        runner = RunnerReport("sink_1", frames, shown, False, 0, meter.encode(), links, {"a->b.x": meter.encode()})
         sink = SinkReport(frames, 0, shown, 0, 0, False, meter.encode(), meter.encode(), ["note"])
         return Report("show", [runner], {}, {"sink_1": sink})
 
     both = combined({"show": life(5, 4)}, life(3, 9))
     assert both.runners[0].frames == both.sinks["sink_1"].frames == 8
     assert both.runners[0].links["a->b.x"] == LinkReport(4, 8, 2, 2)
+    assert Meter.decode(both.runners[0].hops["a->b.x"]).count == 2
     assert both.sinks["sink_1"].shown == 9 and both.sinks["sink_1"].notes == ["note"]
     assert Meter.decode(both.sinks["sink_1"].latency).count == 2
