@@ -1,5 +1,6 @@
 """What is counted while a graph runs, and the report made of it."""
 
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ class Meter:
     """A histogram of durations: constant memory, percentiles to 0.1 %. One thread records."""
 
     def __init__(self) -> None:
-        self._histogram = HdrHistogram(1, _HIGHEST_US, _DIGITS)
+        self._histogram = _loose(HdrHistogram(1, _HIGHEST_US, _DIGITS))
         self._longest_ns = 0
 
     def record(self, duration_ns: int) -> None:
@@ -31,7 +32,7 @@ class Meter:
         longest, _, histogram = text.partition(":")
         meter = cls()
         meter._longest_ns = int(longest)
-        meter._histogram = HdrHistogram.decode(histogram)
+        meter._histogram = _loose(HdrHistogram.decode(histogram))
         return meter
 
     def add(self, other: "Meter") -> None:
@@ -54,6 +55,13 @@ class Meter:
     def max_ms(self) -> float:
         """The longest duration in milliseconds."""
         return round(self._longest_ns / 1e6, 3)
+
+
+def _loose(histogram: HdrHistogram) -> HdrHistogram:
+    """A histogram that goes when it is let go: it and its encoder hold one another, and with them some 80 KB of counts
+    until the garbage collector gets to it. A supervisor decodes hundreds in a minute, and seemed to leak."""
+    histogram.encoder.histogram = weakref.proxy(histogram)
+    return histogram
 
 
 @dataclass(frozen=True, slots=True)

@@ -432,8 +432,7 @@ class Supervisor:
         return [report for member in self.members if (report := member.report) is not None]
 
     def _shown(self) -> int:
-        report = self._home_of("sink_1").report
-        return report.sinks["sink_1"].frames if report is not None and "sink_1" in report.sinks else 0
+        return self._home_of("sink_1").written("sink_1")
 
 
 def _mute(member: Member) -> bool:
