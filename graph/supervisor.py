@@ -19,21 +19,7 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials
 from warpfuse.graph.clocks import Trip, offset
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.control import (
-    Applied,
-    Control,
-    Denied,
-    Done,
-    Figures,
-    GetStats,
-    Image,
-    Pause,
-    Request,
-    Resume,
-    Snapshot,
-)
-from warpfuse.graph.control import Set as SetKeys
+from warpfuse.graph.control import Control
 from warpfuse.graph.curve import Keys, admission
 from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, WireError
 from warpfuse.graph.far_hosts import keys_for, line_to
@@ -42,13 +28,14 @@ from warpfuse.graph.foreign import ENDS_THE_RUN, error_of
 from warpfuse.graph.launcher import ByHand, LocalProcesses
 from warpfuse.graph.line import Line
 from warpfuse.graph.live_settings import LiveSettings
-from warpfuse.graph.member import Member
+from warpfuse.graph.member import Member, home_of
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.placement import Place, workers_of
 from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report, stats_of
 from warpfuse.graph.resuming import resume_after
 from warpfuse.graph.shared_memory import sweep
+from warpfuse.graph.switchboard import Switchboard
 from warpfuse.graph.trace import Span
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sources.schemes import scheme_of
@@ -85,14 +72,14 @@ class Supervisor:
     ) -> None:
         config = materials.config
         self._materials, self._plan, self._info, self._folder = materials, plan, info, folder
-        self._config, self._settings, self._version = config, settings, 0
+        self._config = config
         self._stop, self._say, self._trace = stop, say, trace
         self._live = info.live or config.realtime
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._keys = Keys(Path(config.keys)) if config.keys else None
         with contextlib.ExitStack() as undo:
             undo.callback(self._context.destroy, 0)
-            self._control = Control(self._context, endpoint) if endpoint else None
+            control = Control(self._context, endpoint) if endpoint else None
             self._admission = contextlib.ExitStack()
             if config.listen:
                 self._admission.enter_context(admission(self._context, keys_for(config)))
@@ -104,10 +91,8 @@ class Supervisor:
         self._lost: list[str] = []
         self._error: WarpfuseError | None = None
         self._stopping = False
-        self._paused = False
-        self._begun_s = time.monotonic()
-        self._asked: list[tuple[list[bytes], type[orders.Word]]] = []
         self.members = [self._member(name) for name in workers_of(plan)]
+        self._switchboard = Switchboard(control, self.members, settings, stats=self.stats, stop=stop)
 
     def run(self, progress: Callable[[int], None] = lambda frames: None) -> Stats:
         """From the start of every worker to the end of the last."""
@@ -133,8 +118,7 @@ class Supervisor:
                 member.line = None
         self._processes.close()
         self._admission.close()
-        if self._control is not None:
-            self._control.close()
+        self._switchboard.close()
         self._context.term()
 
     def stats(self) -> Stats:
@@ -158,8 +142,8 @@ class Supervisor:
                 poller.register(member.line.socket, zmq.POLLIN)
                 poller.register(member.line.monitor, zmq.POLLIN)
         poller.register(self._processes.fd, zmq.POLLIN)
-        if self._control is not None:
-            poller.register(self._control.socket, zmq.POLLIN)
+        if self._switchboard.control is not None:
+            poller.register(self._switchboard.control.socket, zmq.POLLIN)
         poller.poll(_TICK_MS)
         for member in self.members:
             line = member.line
@@ -171,9 +155,7 @@ class Supervisor:
                 self._heard(member, word)
         for name, code in self._processes.exited():
             self._exited(next(member for member in self.members if member.name == name), code)
-        if self._control is not None:
-            for to, request in self._control.requests():
-                self._answer(to, request)
+        self._switchboard.serve()
 
     def _heard(self, member: Member, word: orders.Word) -> None:
         match word:
@@ -195,11 +177,8 @@ class Supervisor:
                     member.state = "ready"
             case orders.Faulted():
                 self._faulted(word)
-            case orders.Begun():
-                self._resolve(orders.Begun, Applied(word.version, word.seq))
-            case orders.Picture():
-                reply = Image(word.png) if word.png else Denied("no picture has been shown yet")
-                self._resolve(orders.Picture, reply)
+            case orders.Begun() | orders.Picture():
+                self._switchboard.heard(word)
             case orders.Pong():
                 member.trips.append(Trip(word.t0, word.t1, word.t2, time.monotonic_ns()))
                 if len(member.trips) == 8:
@@ -213,6 +192,10 @@ class Supervisor:
         if hello.version != orders.VERSION:
             text = f"worker {member.name} speaks version {hello.version}, this is {orders.VERSION}"
             self._error = ConfigError(f"{text}. Run the same warpfuse on every host")
+            return
+        again, member.pid = member.pid == hello.pid, hello.pid
+        if again and member.state in ("ready", "running", "quieting"):
+            self._reunite(member)
             return
         if member.state != "starting":  # somebody started it again by hand
             self._died(member, "was started again", started=True)
@@ -228,8 +211,8 @@ class Supervisor:
             member,
             orders.Assign(
                 member.name,
-                _keys(self._settings.config),
-                self._version,
+                self._switchboard.keys,
+                self._switchboard.version,
                 about,
                 self._materials.size,
                 self._materials.engines.backend,
@@ -238,6 +221,15 @@ class Supervisor:
                 self._trace,
             ),
         )
+
+    def _reunite(self, member: Member) -> None:
+        """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
+        self._say(f"worker {member.name} was out of reach for a moment")
+        if self._switchboard.version:
+            self._switchboard.publish_to(member)
+        member.state = "quieting"
+        self._send(member, orders.LetGo(_LET_GO_S))
+        self._break_off()
 
     def _faulted(self, fault: orders.Faulted) -> None:
         if fault.epoch != self._epoch:
@@ -288,7 +280,7 @@ class Supervisor:
         self._epoch += 1
         for member in self.members:
             member.state, member.beat_s = "running", time.monotonic()
-            if self._paused:
+            if self._switchboard.paused:
                 self._send(member, orders.Pause(True))
             if self._stopping:
                 self._send(member, orders.Stop())
@@ -367,48 +359,6 @@ class Supervisor:
             member.state = "gone" if member.state != "gone" else member.state
         time.sleep(0.005)
 
-    # Requests
-
-    def _answer(self, to: list[bytes], request: Request) -> None:
-        assert self._control is not None
-        match request:
-            case GetStats():
-                workers = {member.name: list(member.nodes) for member in self.members}
-                seconds = time.monotonic() - self._begun_s
-                self._control.reply(to, Figures(self.stats().to_dict(), seconds, workers))
-                return
-            case SetKeys():
-                try:
-                    self._publish(self._settings.changed(request.keys))
-                except WarpfuseError as error:
-                    self._control.reply(to, Denied(str(error)))
-                    return
-                self._asked.append((to, orders.Begun))
-                return
-            case Snapshot():
-                self._asked.append((to, orders.Picture))
-                self._send(self._home_of("sink_1"), orders.Snap())
-                return
-            case Pause() | Resume():
-                self._paused = isinstance(request, Pause)
-                self._tell_all(orders.Pause(self._paused))
-            case _:
-                self._stop.set()
-        self._control.reply(to, Done())
-
-    def _publish(self, config: GraphConfig) -> None:
-        """To every worker, then to the source. A worker that is down gets it with its part."""
-        self._version += 1
-        self._tell_all(orders.Add(self._version, _keys(config)))
-        self._send(self._home_of("source"), orders.Begin(self._version))
-
-    def _resolve(self, word: type[orders.Word], reply: Applied | Image | Denied) -> None:
-        for waiting in self._asked:
-            if waiting[1] is word and self._control is not None:
-                self._control.reply(waiting[0], reply)
-                self._asked.remove(waiting)
-                return
-
     # Small things
 
     def _member(self, name: str) -> Member:
@@ -418,11 +368,10 @@ class Supervisor:
         return Member(name, nodes, ByHand() if far else self._processes)
 
     def _home_of(self, node: str) -> Member:
-        return next(member for member in self.members if node in member.nodes)
+        return home_of(self.members, node)
 
     def _send(self, member: Member, order: orders.Order) -> None:
-        if member.line is not None:
-            member.line.send(orders.encode(order))
+        member.send(order)
 
     def _tell_all(self, order: orders.Order) -> None:
         for member in self.members:
@@ -453,7 +402,3 @@ def _words(member: Member, line: Line) -> Iterator[orders.Word]:
             yield word
         else:
             _LOG.warning("line to worker %s: a stranger said %s", member.name, type(word).__name__)
-
-
-def _keys(config: GraphConfig) -> dict[str, object]:
-    return config.model_dump(mode="json")

@@ -103,16 +103,16 @@ class WorkerProcess:
     def _forsaken(self) -> bool:
         """The supervisor of another host has been gone for half a minute. On one host the kernel tells.
 
-        Whoever comes back has given this life up, or is about to: the worker says HELLO again and gets its part anew.
+        To one that is back the worker is a stranger, as ZeroMQ counts, and may have been given up: it says HELLO again.
         """
-        while self._keys is not None and int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_DISCONNECTED:
                 self._alone_s = self._alone_s or time.monotonic()
             elif self._alone_s is not None:
                 self._alone_s = None
                 self._hello()
-        return self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
+        return self._keys is not None and self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
 
     def close(self) -> None:
         """Close the line."""
