@@ -14,7 +14,6 @@ WarpfuseError
 from typing import Any
 
 from warpfuse.engine.errors import BadInput, WarpfuseError
-from warpfuse.stages.errors import StreamLost
 
 
 class ConfigError(BadInput):
@@ -57,10 +56,3 @@ class StageFailed(WarpfuseError):
         kind = "" if isinstance(cause, Elsewhere) else f"{type(cause).__name__}: "
         super().__init__(f"stage {stage}: {kind}{' '.join(str(cause).split())}")
         self.stage = stage
-
-
-def raised_elsewhere(kind: str, stage: str, text: str) -> WarpfuseError:
-    """The error a worker told of, as it would have been raised here. kind: input, lost or failed."""
-    if kind == "input":
-        return ConfigError(text)
-    return StreamLost(text) if kind == "lost" else StageFailed(stage, Elsewhere(text))

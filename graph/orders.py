@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import msgspec
 
 from warpfuse.graph.errors import WireError
+from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
 from warpfuse.stages.stage import VideoInfo
 
-VERSION = 1
+VERSION = 3
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -151,9 +152,9 @@ class Said(_Order, frozen=True):
 
 
 class Refused(_Order, frozen=True):
-    """The stages cannot be opened. kind: input, lost or failed."""
+    """The stages cannot be opened."""
 
-    kind: str
+    kind: Kind
     stage: str
     text: Text
 
@@ -172,13 +173,13 @@ class Quiet(_Order, frozen=True):
 
 
 class Faulted(_Order, frozen=True):
-    """A stage raised. kind: input, lost or failed."""
+    """A stage raised."""
 
     epoch: int
     stage: str
     seq: int
     passed: int
-    kind: str
+    kind: Kind
     text: Text
     trace: Text
 

@@ -26,7 +26,10 @@ class LinkReport(_Part, frozen=True):
 
 
 class RunnerReport(_Part, frozen=True):
-    """Figures of one stage. meter: an encoded histogram; busy_ns: how long the call it is in has lasted, 0: in none."""
+    """Figures of one stage. busy_ns: how long the call it is in has lasted, 0: in none.
+
+    meter, hops  encoded histograms: of its calls, and by the name of each link into it
+    """
 
     name: str
     frames: int
@@ -35,6 +38,7 @@ class RunnerReport(_Part, frozen=True):
     busy_ns: int
     meter: str
     links: dict[str, LinkReport]
+    hops: dict[str, str] = {}
 
 
 class SourceReport(_Part, frozen=True):
@@ -109,6 +113,7 @@ def _runner(runner: Runner, now_ns: int) -> RunnerReport:
         max(0, now_ns - busy_since) if busy_since else 0,
         runner.meter.encode(),
         {name: LinkReport(f.slots, f.sent, f.peak, f.dropped) for name, f in runner.links.items()},
+        {name: meter.encode() for name, meter in runner.hops.items()},
     )
 
 
@@ -190,6 +195,7 @@ def stats_of(
         age=Meter.decode(first.age),
         stages={name: Meter.decode(runner.meter) for name, runner in runners.items()},
         links={name: {"sent": link.sent, "peak": link.peak, "slots": link.slots} for name, link in links.items()},
+        hops={name: Meter.decode(hop) for runner in runners.values() for name, hop in runner.hops.items()},
         restarts=restarts,
         backend=materials.engines.in_use,
         device=materials.config.device,
@@ -213,6 +219,7 @@ def _plus(a: RunnerReport, b: RunnerReport) -> RunnerReport:
         passed=max(a.passed, b.passed),
         meter=merged([a.meter, b.meter]).encode(),
         links=links,
+        hops={name: merged([a.hops[name], hop]).encode() if name in a.hops else hop for name, hop in b.hops.items()},
     )
 
 

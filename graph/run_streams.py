@@ -165,6 +165,7 @@ def together(runs: Sequence[StreamRun]) -> Stats:
         drops={why: sum(stats.drops[why] for stats in each.values()) for why in first.drops},
         stages={f"{name}.{stage}": meter for name, stats in each.items() for stage, meter in stats.stages.items()},
         links={f"{name}.{link}": figures for name, stats in each.items() for link, figures in stats.links.items()},
+        hops={f"{name}.{link}": hop for name, stats in each.items() for link, hop in stats.hops.items()},
         backend=first.backend,
         device=first.device,
         bundle=first.bundle,

@@ -10,7 +10,8 @@ from pathlib import Path
 import zmq
 
 from warpfuse.graph import orders
-from warpfuse.graph.errors import Elsewhere, StageFailed, raised_elsewhere
+from warpfuse.graph.errors import Elsewhere, StageFailed
+from warpfuse.graph.foreign import error_of
 from warpfuse.graph.launcher import LocalProcesses
 from warpfuse.graph.line import Line, words
 from warpfuse.stages.stage import VideoInfo
@@ -51,7 +52,7 @@ class Scout:
                     case orders.Found():
                         return orders.video_of(word.info)
                     case orders.Refused():
-                        raise raised_elsewhere(word.kind, word.stage, word.text)
+                        raise error_of(word.kind, word.stage, word.text)
             for worker, code in self.processes.exited():
                 raise StageFailed(worker, Elsewhere(f"its process ended with code {code} while it connected"))
 

@@ -81,7 +81,7 @@ class SinkRunner(Runner):
 
     def _work(self) -> None:
         while self._gather():
-            frame: RawFrame = self.inlets[0].take()
+            frame: RawFrame = self._take(self.inlets[0])
             if frame.stamp.seq > self.shown and not self._closed:
                 self._show(frame)
             self.inlets[0].done()

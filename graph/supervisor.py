@@ -20,29 +20,16 @@ from warpfuse.graph import orders
 from warpfuse.graph.build import Materials
 from warpfuse.graph.bypassing import Bypassing
 from warpfuse.graph.clocks import Trip, offset
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.control import (
-    Applied,
-    Control,
-    Denied,
-    Done,
-    Figures,
-    GetStats,
-    Image,
-    Pause,
-    Request,
-    Resume,
-    Snapshot,
-)
-from warpfuse.graph.control import Set as SetKeys
+from warpfuse.graph.control import Control
 from warpfuse.graph.curve import Keys, admission
-from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, raised_elsewhere
+from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
 from warpfuse.graph.far_hosts import keys_for, line_to
 from warpfuse.graph.faults import Streak
+from warpfuse.graph.foreign import ENDS_THE_RUN, error_of
 from warpfuse.graph.launcher import ByHand, LocalProcesses
 from warpfuse.graph.line import Line, words
 from warpfuse.graph.live_settings import LiveSettings
-from warpfuse.graph.member import Member
+from warpfuse.graph.member import Member, home_of
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.origin import Origin
 from warpfuse.graph.placement import Place, workers_of
@@ -50,6 +37,7 @@ from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report, stats_of
 from warpfuse.graph.resuming import resume_after
 from warpfuse.graph.shared_memory import sweep
+from warpfuse.graph.switchboard import Switchboard
 from warpfuse.graph.trace import Span
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sources.schemes import scheme_of
@@ -87,14 +75,14 @@ class Supervisor:
         config = materials.config
         self._materials, self._plan, self._info, self._folder = materials, plan, origin.info, folder
         scout = origin.scout
-        self._config, self._settings, self._version = config, settings, 0
+        self._config = config
         self._stop, self._say, self._trace = stop, say, trace
         self._live = origin.info.live or config.realtime
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context() if scout is None else scout.context
         self._keys = Keys(Path(config.keys)) if config.keys else None
         with contextlib.ExitStack() as undo:
             undo.callback(self._context.destroy, 0)
-            self._control = Control(self._context, endpoint) if endpoint else None
+            control = Control(self._context, endpoint) if endpoint else None
             self._admission = contextlib.ExitStack()
             if config.listen:
                 self._admission.enter_context(admission(self._context, keys_for(config)))
@@ -111,10 +99,8 @@ class Supervisor:
         self._lost: list[str] = []
         self._error: WarpfuseError | None = None
         self._stopping = False
-        self._paused = False
-        self._begun_s = time.monotonic()
-        self._asked: list[tuple[list[bytes], type[orders.Word]]] = []
         self.members = [self._member(name) for name in workers_of(plan)]
+        self._switchboard = Switchboard(control, self.members, settings, stats=self.stats, stop=stop)
 
     def run(self, progress: Callable[[int], None] = lambda frames: None) -> Stats:
         """From the start of every worker to the end of the last."""
@@ -140,8 +126,7 @@ class Supervisor:
                 member.line = None
         self._processes.close()
         self._admission.close()
-        if self._control is not None:
-            self._control.close()
+        self._switchboard.close()
         self._context.term()
 
     def stats(self) -> Stats:
@@ -165,8 +150,8 @@ class Supervisor:
                 poller.register(member.line.socket, zmq.POLLIN)
                 poller.register(member.line.monitor, zmq.POLLIN)
         poller.register(self._processes.fd, zmq.POLLIN)
-        if self._control is not None:
-            poller.register(self._control.socket, zmq.POLLIN)
+        if self._switchboard.control is not None:
+            poller.register(self._switchboard.control.socket, zmq.POLLIN)
         poller.poll(_TICK_MS)
         for member in self.members:
             line = member.line
@@ -178,9 +163,7 @@ class Supervisor:
                 self._heard(member, word)
         for name, code in self._processes.exited():
             self._exited(next(member for member in self.members if member.name == name), code)
-        if self._control is not None:
-            for to, request in self._control.requests():
-                self._answer(to, request)
+        self._switchboard.serve()
 
     def _heard(self, member: Member, word: orders.Word) -> None:
         match word:
@@ -191,7 +174,7 @@ class Supervisor:
             case orders.Said():
                 self._say(word.line)
             case orders.Refused():
-                self._error = raised_elsewhere(word.kind, word.stage, word.text)
+                self._error = error_of(word.kind, word.stage, word.text)
             case orders.Beat():
                 member.told(word.report)
             case orders.Quiet():
@@ -202,11 +185,8 @@ class Supervisor:
                     member.state = "ready"
             case orders.Faulted():
                 self._faulted(word)
-            case orders.Begun():
-                self._resolve(orders.Begun, Applied(word.version, word.seq))
-            case orders.Picture():
-                reply = Image(word.png) if word.png else Denied("no picture has been shown yet")
-                self._resolve(orders.Picture, reply)
+            case orders.Begun() | orders.Picture():
+                self._switchboard.heard(word)
             case orders.Pong():
                 member.trips.append(Trip(word.t0, word.t1, word.t2, time.monotonic_ns()))
                 if len(member.trips) == 8:
@@ -221,6 +201,10 @@ class Supervisor:
             text = f"worker {member.name} speaks version {hello.version}, this is {orders.VERSION}"
             self._error = ConfigError(f"{text}. Run the same warpfuse on every host")
             return
+        again, member.pid = member.pid == hello.pid, hello.pid
+        if again and member.state in ("ready", "running", "quieting"):
+            self._reunite(member)
+            return
         if member.state != "starting":  # somebody started it again by hand
             self._died(member, "was started again", started=True)
         if isinstance(member.launcher, ByHand):
@@ -234,8 +218,8 @@ class Supervisor:
             member,
             orders.Assign(
                 member.name,
-                _keys(self._settings.config),
-                self._version,
+                self._switchboard.keys,
+                self._switchboard.version,
                 orders.info_of(self._info),
                 self._materials.size,
                 self._materials.engines.backend,
@@ -245,17 +229,29 @@ class Supervisor:
             ),
         )
 
+    def _reunite(self, member: Member) -> None:
+        """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
+        self._say(f"worker {member.name} was out of reach for a moment")
+        if self._switchboard.version:
+            self._switchboard.publish_to(member)
+        member.state = "quieting"
+        self._send(member, orders.LetGo(_LET_GO_S))
+        self._break_off()
+
     def _faulted(self, fault: orders.Faulted) -> None:
         if fault.epoch != self._epoch:
             return
         _LOG.info("stage %s at frame %d:\n%s", fault.stage, fault.seq, fault.trace)
-        fatal = fault.kind != "failed" or fault.seq < 0
+        fatal = fault.kind in ENDS_THE_RUN or (fault.kind == "failed" and fault.seq < 0)
         if fatal or self._streak.ends_the_run(fault.stage, fault.seq, fault.passed):
             _LOG.error("stage %s ended the run:\n%s", fault.stage, fault.trace)
-            self._error = raised_elsewhere(fault.kind, fault.stage, fault.text)
+            self._error = error_of(fault.kind, fault.stage, fault.text)
             return
-        self._without.add(fault.seq)
-        self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
+        if fault.kind == "cut":  # what was on its way is sent again, or lost with the epoch
+            self._say(f"{fault.text}; it is opened again")
+        else:
+            self._without.add(fault.seq)
+            self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
         self._break_off()
 
     # What is done about it
@@ -292,7 +288,7 @@ class Supervisor:
         self._epoch += 1
         for member in self.members:
             member.state, member.beat_s = "running", time.monotonic()
-            if self._paused:
+            if self._switchboard.paused:
                 self._send(member, orders.Pause(True))
             if self._stopping:
                 self._send(member, orders.Stop())
@@ -375,48 +371,6 @@ class Supervisor:
             member.state = "gone" if member.state != "gone" else member.state
         time.sleep(0.005)
 
-    # Requests
-
-    def _answer(self, to: list[bytes], request: Request) -> None:
-        assert self._control is not None
-        match request:
-            case GetStats():
-                workers = {member.name: list(member.nodes) for member in self.members}
-                seconds = time.monotonic() - self._begun_s
-                self._control.reply(to, Figures(self.stats().to_dict(), seconds, workers))
-                return
-            case SetKeys():
-                try:
-                    self._publish(self._settings.changed(request.keys))
-                except WarpfuseError as error:
-                    self._control.reply(to, Denied(str(error)))
-                    return
-                self._asked.append((to, orders.Begun))
-                return
-            case Snapshot():
-                self._asked.append((to, orders.Picture))
-                self._send(self._home_of("sink_1"), orders.Snap())
-                return
-            case Pause() | Resume():
-                self._paused = isinstance(request, Pause)
-                self._tell_all(orders.Pause(self._paused))
-            case _:
-                self._stop.set()
-        self._control.reply(to, Done())
-
-    def _publish(self, config: GraphConfig) -> None:
-        """To every worker, then to the source. A worker that is down gets it with its part."""
-        self._version += 1
-        self._tell_all(orders.Add(self._version, _keys(config)))
-        self._send(self._home_of("source"), orders.Begin(self._version))
-
-    def _resolve(self, word: type[orders.Word], reply: Applied | Image | Denied) -> None:
-        for waiting in self._asked:
-            if waiting[1] is word and self._control is not None:
-                self._control.reply(waiting[0], reply)
-                self._asked.remove(waiting)
-                return
-
     # Small things
 
     def _member(self, name: str) -> Member:
@@ -426,11 +380,10 @@ class Supervisor:
         return Member(name, nodes, ByHand() if far else self._processes)
 
     def _home_of(self, node: str) -> Member:
-        return next(member for member in self.members if node in member.nodes)
+        return home_of(self.members, node)
 
     def _send(self, member: Member, order: orders.Order) -> None:
-        if member.line is not None:
-            member.line.send(orders.encode(order))
+        member.send(order)
 
     def _tell_all(self, order: orders.Order) -> None:
         for member in self.members:
@@ -440,13 +393,8 @@ class Supervisor:
         return [report for member in self.members if (report := member.report) is not None]
 
     def _shown(self) -> int:
-        report = self._home_of("sink_1").report
-        return report.sinks["sink_1"].frames if report is not None and "sink_1" in report.sinks else 0
+        return self._home_of("sink_1").written("sink_1")
 
 
 def _mute(member: Member) -> bool:
     return member.line is not None and member.line.peer is None
-
-
-def _keys(config: GraphConfig) -> dict[str, object]:
-    return config.model_dump(mode="json")

@@ -11,7 +11,6 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials, calls_of, open_prompts, usable_cores
 from warpfuse.graph.config import GraphConfig, validate
@@ -19,6 +18,7 @@ from warpfuse.graph.curve import Keys
 from warpfuse.graph.desk import snapshot
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.faults import Fault, Forwarded
+from warpfuse.graph.foreign import kind_of, text_of
 from warpfuse.graph.line import dial
 from warpfuse.graph.opening import ends_of, find_source
 from warpfuse.graph.plan import plan_graph
@@ -26,12 +26,11 @@ from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
 from warpfuse.graph.trace import Track
 from warpfuse.graph.worker import Worker
-from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.prompts import WhenAsked
 from warpfuse.stages.sources.live import LiveSource
 
 BEAT_S = 0.25
-FORSAKEN_S = 5.0
+FORSAKEN_S = 30.0
 FAILED = 4
 _TICK_MS = 60
 
@@ -70,7 +69,7 @@ class WorkerProcess:
 
     def serve(self) -> int:
         """Until EXIT."""
-        self._send(orders.Hello(orders.VERSION, self._name, os.getpid()))
+        self._hello()
         poller = zmq.Poller()
         poller.register(self._line, zmq.POLLIN)
         poller.register(self._bell_read, zmq.POLLIN)
@@ -102,11 +101,18 @@ class WorkerProcess:
                     self._send(orders.Beat(worker.report()))
 
     def _forsaken(self) -> bool:
-        """The supervisor of another host has been gone for some seconds. On one host the kernel tells."""
-        while self._keys is not None and int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+        """The supervisor of another host has been gone for half a minute. On one host the kernel tells.
+
+        To one that is back the worker is a stranger, as ZeroMQ counts, and may have been given up: it says HELLO again.
+        """
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)["event"]
-            self._alone_s = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
-        return self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
+            if event == zmq.EVENT_DISCONNECTED:
+                self._alone_s = self._alone_s or time.monotonic()
+            elif self._alone_s is not None:
+                self._alone_s = None
+                self._hello()
+        return self._keys is not None and self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
 
     def close(self) -> None:
         """Close the line."""
@@ -163,6 +169,7 @@ class WorkerProcess:
         self._send(orders.Found(orders.info_of(info)))
 
     def _open(self, part: orders.Assign) -> None:
+        self._drop()
         try:
             self._worker = self._opened(part)
         except Exception as error:  # noqa: BLE001  (told, and raised by the supervisor)
@@ -175,6 +182,7 @@ class WorkerProcess:
         if self._keys is not None:  # this host's own, wherever they lie
             config = config.model_copy(update={"keys": str(self._keys.folder)})
         info = orders.video_of(part.info)
+        connected, self._connected = self._connected, None
         materials = self._materials(config, part)
         try:
             plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime, folder=part.folder)
@@ -182,7 +190,7 @@ class WorkerProcess:
                 part.worker,
                 plan,
                 materials,
-                ends_of(config, info, part.size, self._connected),
+                ends_of(config, info, part.size, connected),
                 SettingsBook(config, part.version),
                 Forwarded(self._report),
                 lambda: self._stopped,
@@ -205,14 +213,20 @@ class WorkerProcess:
         return Materials(config, bundle, part.size, engines, prompts)
 
     def _leave(self) -> None:
-        if self._worker is None:
+        worker = self._drop()
+        if worker is None:
             return
-        worker = self._worker
-        worker.let_go(2.0)
-        worker.close()
-        worker.materials.close()
         spans = [] if worker.track is None else [tuple(span) for span in worker.track.spans()]
         self._send(orders.Gone(worker.report(), spans))  # type: ignore[arg-type]
+
+    def _drop(self) -> Worker | None:
+        """Close what was opened; sinks that are not complete discard. The worker it was."""
+        worker, self._worker, self._epoch = self._worker, None, 0
+        if worker is not None:
+            worker.let_go(2.0)
+            worker.close()
+            worker.materials.close()
+        return worker
 
     def _report(self, fault: Fault) -> None:
         trace = "".join(traceback.format_exception(fault.error))
@@ -234,21 +248,11 @@ class WorkerProcess:
         with contextlib.suppress(BlockingIOError):
             os.write(self._bell_write, b"!")
 
+    def _hello(self) -> None:
+        self._send(orders.Hello(orders.VERSION, self._name, os.getpid()))
+
     def _send(self, word: orders.Word) -> None:
         self._line.send(orders.encode(word))
 
     def _clock(self) -> int:
         return time.monotonic_ns() + self._offset_ns
-
-
-def kind_of(error: BaseException) -> str:
-    """What an error means for the run, whatever process it was raised in."""
-    if isinstance(error, BadInput):
-        return "input"
-    return "lost" if isinstance(error, StreamLost) else "failed"
-
-
-def text_of(error: BaseException) -> str:
-    """One line: of a WarpfuseError its own, else the type too."""
-    line = " ".join(str(error).split())[:4000]
-    return line if isinstance(error, WarpfuseError) else f"{type(error).__name__}: {line}"
