@@ -28,6 +28,15 @@ def detour(self, address):
     return connect(self, f"{{way}}:{{int(port) + {BEHIND}}}" if address.startswith("tcp:") else address)
 zmq.Socket.connect = detour
 """
+SLOWLY = """
+import time
+from warpfuse.stages.download import Download
+call = Download.__call__
+def slowly(self, *frames):
+    time.sleep(0.05)
+    return call(self, *frames)
+Download.__call__ = slowly
+"""  # the supervisor hears of a frame up to a quarter of a second later; a quick run would be over by then
 
 
 def graph_of(folder, bundle, near="tcp://127.0.0.1:{}", far="tcp://127.0.0.1:{}"):
@@ -81,7 +90,7 @@ def test_a_way_that_was_cut_and_healed_costs_no_frame(go, tmp_path, exact_bundle
         proxy.heal()
         return True
 
-    far = [sys.executable, "-c", DETOUR + COMMAND, "worker", str(path), "far"]
+    far = [sys.executable, "-c", DETOUR + SLOWLY + COMMAND, "worker", str(path), "far"]
     with contextlib.closing(proxy), process(*far) as worker:
         stats, said = go(cut_and_heal, **graph)
         assert worker.wait(30) == 0, "the process there is the one that was started there"
