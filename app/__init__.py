@@ -23,16 +23,20 @@ __all__ = ["Pipeline", "Stats", "WarpfuseError", "__version__", "run"]
 
 
 def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
-    """Run a graph to the end of its source: a YAML file, or the same keys as a mapping.
+    """Run a graph to the end of its source: a YAML file, or the same keys as a mapping; of all sources with `streams`.
 
     Raises WarpfuseError: BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
     from warpfuse.graph.config import read_graph_file, validate
     from warpfuse.graph.run import run as run_graph
 
-    if isinstance(graph, Mapping):
-        return run_graph(validate(dict(graph)))
-    return run_graph(validate(read_graph_file(Path(graph)), where=str(graph)))
+    raw, where = (dict(graph), "") if isinstance(graph, Mapping) else (read_graph_file(Path(graph)), str(graph))
+    if "streams" in raw:
+        from warpfuse.graph.run_streams import run_streams
+        from warpfuse.graph.streams import read_streams
+
+        return run_streams(read_streams(raw, where))
+    return run_graph(validate(raw, where))
 
 
 def __getattr__(name: str) -> Any:

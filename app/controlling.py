@@ -49,17 +49,18 @@ def ctl(
 
 
 def flows(name: str, seconds: float = 1.0) -> Table:
-    """What flows on each link of a run, measured over some seconds."""
+    """What flows on each link of a run, measured over some seconds, and how long frames are on their way."""
     before, after = _figures(name), None
     time.sleep(seconds)
     after = _figures(name)
     home = {stage: worker for worker, stages in after.workers.items() for stage in stages}
-    table = Table("link", "from", "to", "frames/s", "sent", "peak of slots", box=None)
+    table = Table("link", "from", "to", "frames/s", "sent", "peak of slots", "hop ms p50", "p99", box=None)
     for link, now in after.stats["links"].items():
         sender, _, receiver = link.partition("->")
         rate = (now["sent"] - before.stats["links"].get(link, now)["sent"]) / (after.seconds - before.seconds)
         ends = home.get(sender, "?"), home.get(receiver.rpartition(".")[0], "?")
-        table.add_row(link, *ends, f"{rate:.1f}", str(now["sent"]), f"{now['peak']} of {now['slots']}")
+        hop = [f"{now[key]:.2f}" if key in now else "" for key in ("ms_p50", "ms_p99")]
+        table.add_row(link, *ends, f"{rate:.1f}", str(now["sent"]), f"{now['peak']} of {now['slots']}", *hop)
     return table
 
 

@@ -8,51 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+
+from warpfuse.finding import Finding, Probe, guarded
+from warpfuse.video_probes import ffmpeg, video, virtual_cameras
 
 PYTHONS = (3, 11), (3, 13)
 """The oldest and newest Python that is supported, as `requires-python` of the package says."""
 
 SHM_ENOUGH = 256 << 20  # the slots of a whole 1080p graph; containers often have 64 MiB in all
 MEMORY_ENOUGH = 2 << 30
-_NO_MARKS = str.maketrans({"\x1b": "", "\n": " ", "\r": " "})
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the examination.
-
-    found   the machine has it, and it can be used
-    detail  version, place, or why not
-    remedy  the command that brings it; empty when found, or when only other hardware would help
-    needed  nothing runs without it
-    """
-
-    group: str
-    name: str
-    found: bool
-    detail: str
-    remedy: str = ""
-    needed: bool = False
-
-
-Probe = Callable[[], Iterator[Finding]]
-
-
-def guarded(group: str, name: str, probe: Probe, remedy: str = "") -> list[Finding]:
-    """The findings of a probe; if it breaks, those until then and one that gives the reason and `remedy`."""
-    findings: list[Finding] = []
-    try:
-        for finding in probe():
-            findings.append(finding)
-    except Exception as error:  # noqa: BLE001  (a doctor that falls ill tells why and goes on)
-        reason = f"cannot be examined: {type(error).__name__}: {error}".translate(_NO_MARKS)
-        findings.append(Finding(group, name, False, reason, remedy, needed=bool(remedy)))
-    return findings
 
 
 def _python() -> Iterator[Finding]:
@@ -157,52 +124,6 @@ def _plans() -> Iterator[Finding]:
     yield Finding("networks", "plan cache", True, f"{count} built, {size / 1e6:.1f} MB, {cache.folder}")
 
 
-def _video() -> Iterator[Finding]:
-    av = import_module("av")
-    ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
-    yield Finding("video", "PyAV", True, f"{av.__version__}, libavcodec {ffmpeg}", needed=True)
-    wanted = [("libx264", "w"), ("aac", "w"), ("h264", "r"), ("hevc", "r"), ("vp9", "r"), ("av1", "r"), ("aac", "r")]
-    for codec, mode in wanted:
-        try:
-            found, detail = True, av.Codec(codec, mode).long_name
-        except ValueError:
-            found, detail = False, "not in these FFmpeg libraries"
-        remedy = "" if found else "pip install --force-reinstall --only-binary av av"
-        does = "encoding" if mode == "w" else "decoding"
-        yield Finding("video", f"{codec} {does}", found, detail, remedy, needed=codec in ("libx264", "h264"))
-    for protocol in ("rtsp", "rtmp", "srt"):
-        # RTSP is a format to FFmpeg, the others are protocols; its format "srt" is SubRip's subtitles.
-        found = protocol in av.formats_available if protocol == "rtsp" else _speaks(av, protocol)
-        served = "" if _served("sources", protocol) else "; this version does not open such sources yet"
-        detail = ("in these FFmpeg libraries" if found else "not in these FFmpeg libraries") + served
-        remedy = "" if found else f"build PyAV on an FFmpeg that has {protocol}: pip install --no-binary av av"
-        if protocol == "srt" and not found:  # the wheels have none; the program takes its place
-            found = _program_speaks(protocol)
-            detail = "by the ffmpeg program" if found else "neither in these FFmpeg libraries nor in an ffmpeg program"
-            remedy = "" if found else "sudo apt-get install ffmpeg"
-        yield Finding("video", f"{protocol}://", found, detail, remedy)
-
-
-def _ffmpeg() -> Iterator[Finding]:
-    place = shutil.which("ffmpeg")
-    detail = place or "not installed; only srt:// needs it"
-    yield Finding("video", "ffmpeg program", place is not None, detail, "" if place else "sudo apt-get install ffmpeg")
-
-
-def _virtual_cameras() -> Iterator[Finding]:
-    devices = sorted(Path("/dev").glob("video*"))
-    listed = ", ".join(str(device) for device in devices)
-    yield Finding("cameras", "video devices", bool(devices), listed or "no /dev/video*: plug a camera in")
-    loaded = Path("/sys/module/v4l2loopback").is_dir()
-    made = [d for d in devices if Path(f"/sys/devices/virtual/video4linux/{d.name}").is_dir()]
-    detail = ", ".join(map(str, made)) if loaded and made else "module v4l2loopback has no device"
-    detail = detail if loaded else "module v4l2loopback is not loaded"
-    served = "" if _served("sinks", "virtualcam") else "; this version does not write to virtual cameras yet"
-    make = "sudo modprobe v4l2loopback exclusive_caps=1 card_label=warpfuse"
-    remedy = "" if loaded and made else f"sudo apt-get install v4l2loopback-dkms && {make}"
-    yield Finding("cameras", "virtual camera", loaded and bool(made), detail + served, remedy)
-
-
 def _shared_memory() -> Iterator[Finding]:
     usage = shutil.disk_usage("/dev/shm")
     enough = usage.free >= SHM_ENOUGH
@@ -249,9 +170,9 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
     ("gpu", "NVIDIA driver", _gpu, ""),
     ("networks", "backends", _backends, "pip install --force-reinstall 'warpfuse[cpu]'"),
     ("networks", "plans", _plans, ""),
-    ("video", "PyAV", _video, "pip install --force-reinstall av"),
-    ("video", "ffmpeg program", _ffmpeg, ""),
-    ("cameras", "virtual camera", _virtual_cameras, ""),
+    ("video", "PyAV", video, "pip install --force-reinstall av"),
+    ("video", "ffmpeg program", ffmpeg, ""),
+    ("cameras", "virtual camera", virtual_cameras, ""),
     ("machine", "shared memory", _shared_memory, ""),
     ("machine", "cores and memory", _machine, ""),
     ("bundles", "bundles", _bundles, ""),
@@ -265,34 +186,6 @@ def _version(*distributions: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
-    """Whether FFmpeg has a protocol. It looks it up before it asks the whitelist, which holds the connection off."""
-    errors = import_module("av.error")
-    try:
-        av.open(f"{protocol}://{place}", options={"protocol_whitelist": "none"})
-    except errors.ProtocolNotFoundError:
-        return False
-    except (errors.FFmpegError, ValueError, OSError):
-        pass
-    return True
-
-
-def _program_speaks(protocol: str) -> bool:
-    """Whether there is an ffmpeg program that has a protocol."""
-    place = shutil.which("ffmpeg")
-    if place is None:
-        return False
-    told = subprocess.run([place, "-hide_banner", "-protocols"], capture_output=True, text=True, timeout=5, check=False)
-    return protocol in told.stdout.split()
-
-
-def _served(kind: str, scheme: str) -> bool:
-    """Whether a module of stages/sources or stages/sinks takes this scheme."""
-    from warpfuse.stages.sources.schemes import modules
-
-    return any(scheme in module.SCHEMES for module in modules(import_module(f"warpfuse.stages.{kind}")))
 
 
 def _read(path: str | Path) -> str:

@@ -1,6 +1,5 @@
 """The command `warpfuse serve`, and what `warpfuse run --page` adds to a run: the control page."""
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -113,15 +112,3 @@ def _begin(session: "Session") -> None:
         session.start()
     except WarpfuseError:
         return  # the session has told why, on the page too
-
-
-def with_flags_of(run: Callable[..., Any], command: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
-    """`command`, whose `**flags` are told to the command line library as these parameters of `run`.
-
-    So a flag that both have is written once."""
-    theirs = inspect.signature(run, eval_str=True).parameters
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    shown = [p.replace(kind=p.KEYWORD_ONLY) for p in [*(theirs[n] for n in names), *own] if p.kind is not p.VAR_KEYWORD]
-    command.__signature__ = inspect.Signature(shown, return_annotation=None)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in shown}
-    return command

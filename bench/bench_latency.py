@@ -9,91 +9,48 @@ source.
 With `--style empty` the source feeds the sink; with `embedded` the whole graph lies between, and the number is burned
 in behind it. The first two seconds are not counted. RTSP needs gst-rtsp-server (Debian's python3), RTMP and SRT ffmpeg.
 
-    python bench/bench_latency.py [--sinks rtsp rtmp srt page] [--style empty embedded] [--seconds N] [--plot FILE.png]
+    python bench/bench_latency.py [--source camera|rtsp] [--sinks rtsp rtmp srt page] [--style empty embedded]
+                                   [--seconds N] [--plot FILE.png]
 """
 
 import argparse
-import http.client
+import functools
 import json
 import multiprocessing
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import av.error
 import cv2
 import numpy as np
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "stages"
 sys.path += [str(TESTS), str(TESTS / "sinks")]
 import burnt_code  # noqa: E402
-from peers import SYSTEM_PYTHON, free_port  # noqa: E402
+from far_ends import Camera, RtspCamera, Seen, end, rtsp_server, watch_listener, watch_page, watch_rtsp  # noqa: E402
+from peers import free_port  # noqa: E402
 
 from warpfuse.graph.config import validate  # noqa: E402
 from warpfuse.graph.opening import prepare  # noqa: E402
 from warpfuse.graph.run import Running  # noqa: E402
 from warpfuse.graph.worker import Ends  # noqa: E402
-from warpfuse.stages.frame import RawFrame, Stamp  # noqa: E402
+from warpfuse.stages.frame import RawFrame  # noqa: E402
 from warpfuse.stages.sinks import open_sink  # noqa: E402
-from warpfuse.stages.stage import VideoInfo  # noqa: E402
 
 WARM_UP_S = 2.0
 AGE_HZ = 240  # of a screen; the age of what it shows
 SINKS = ["rtsp", "rtmp", "srt", "page"]
-Seen = list[tuple[float, int | None]]
-
-
-class Camera:
-    """A live source: pictures at absolute deadlines; one that is asked too late gives the newest and counts the rest.
-
-    taken  monotonic seconds at which each picture was taken, by its number
-    """
-
-    def __init__(self, size: tuple[int, int], fps: int, seconds: float) -> None:
-        self.info = VideoInfo(*size, Fraction(fps), Fraction(1, fps), live=True)
-        self.warning: str | None = None
-        self.taken: list[float] = []
-        self.missed = 0
-        self._fps, self._last = fps, int(seconds * fps)
-        self._tick = -1
-        rng = np.random.default_rng(0)
-        self._scene = cv2.resize(rng.integers(40, 200, (6, 20, 3), np.uint8), (2 * size[0], size[1]))
-        self._begun = 0.0
-        self.watched = threading.Event()  # no picture before there is a viewer
-
-    def read(self) -> RawFrame | None:
-        """The next picture, with its number burned in."""
-        self.watched.wait()
-        self._begun = self._begun or time.monotonic()
-        tick = max(self._tick + 1, int((time.monotonic() - self._begun) * self._fps))
-        self.missed += tick - self._tick - 1
-        self._tick = tick
-        if tick >= self._last:
-            return None
-        at = self._begun + tick / self._fps
-        time.sleep(max(0.0, at - time.monotonic()))
-        number = len(self.taken)
-        left = 3 * number % self.info.width
-        rgb = np.ascontiguousarray(self._scene[:, left : left + self.info.width])
-        burnt_code.burn(rgb, number)
-        self.taken.append(at)
-        return RawFrame(Stamp(number, tick * 10**9 // self._fps), rgb)
-
-    def close(self) -> None:
-        """Nothing is held."""
+CAMERAS = {"camera": Camera, "rtsp": RtspCamera}
 
 
 class BurnIn:
     """A sink before which the number is burned in anew: a style leaves nothing of it."""
 
-    def __init__(self, sink: Any) -> None:
-        self._sink = sink
+    def __init__(self, sink: Any, number_of: Callable[[int], int | None]) -> None:
+        self._sink, self._number_of = sink, number_of
 
     @property
     def notes(self) -> list[str]:
@@ -104,7 +61,9 @@ class BurnIn:
     def write(self, frame: RawFrame) -> None:
         """Burn and pass on."""
         rgb = frame.rgb.copy()
-        burnt_code.burn(rgb, frame.stamp.seq)
+        number = self._number_of(frame.stamp.seq)
+        if number is not None:
+            burnt_code.burn(rgb, number)
         self._sink.write(RawFrame(frame.stamp, rgb))
 
     def close(self, complete: bool) -> None:
@@ -112,76 +71,14 @@ class BurnIn:
         self._sink.close(complete)
 
 
-def watch_rtsp(url: str, _: tuple[int, int], seconds: float, out: Any) -> None:
-    """A viewer behind the server: (monotonic seconds, number or None) of each picture, as soon as it is decoded."""
-    seen: Seen = []
-    end = time.monotonic() + seconds
-    low = {"fflags": "nobuffer", "flags": "low_delay", "probesize": "65536", "analyzeduration": "0"}
-    while not seen and time.monotonic() < end:
-        try:
-            with av.open(url, options={**low, "rtsp_transport": "tcp"}, timeout=(15, 3)) as opened:
-                stream = opened.streams.video[0]
-                stream.codec_context.thread_count = 1
-                for frame in opened.decode(stream):
-                    luma = frame.reformat(format="gray").to_ndarray()
-                    seen.append((time.monotonic(), burnt_code.read(luma)))
-                    if time.monotonic() > end:
-                        break
-        except (av.error.FFmpegError, OSError):
-            time.sleep(0.5)  # nothing is published yet
-    out.send(seen)
-
-
-def watch_listener(url: str, size: tuple[int, int], seconds: float, out: Any) -> None:
-    """ffmpeg as the server; it gives decoded luma."""
-    seen: Seen = []
-    listen = ["-listen", "1"] if url.startswith("rtmp") else []
-    low = ["-fflags", "nobuffer", "-flags", "low_delay", "-probesize", "32", "-analyzeduration", "0", "-threads", "1"]
-    out_options = ["-f", "rawvideo", "-pix_fmt", "gray", "-vsync", "passthrough", "-flush_packets", "1", "pipe:1"]
-    command = ["timeout", str(seconds + 2), "ffmpeg", "-loglevel", "error", *low, *listen, "-i", url, *out_options]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as ffmpeg:
-        assert ffmpeg.stdout is not None
-        while len(data := ffmpeg.stdout.read(size[0] * size[1])) == size[0] * size[1]:
-            luma = np.frombuffer(data, np.uint8).reshape(size[1], size[0])
-            seen.append((time.monotonic(), burnt_code.read(luma)))
-    out.send(seen)
-
-
-def watch_page(url: str, _: tuple[int, int], seconds: float, out: Any) -> None:
-    """A viewer of the page, as its script does it."""
-    seen: Seen = []
-    end = time.monotonic() + seconds
-    number = "0"
-    port = int(url.rpartition(":")[2])
-    while time.monotonic() < end:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            while time.monotonic() < end:
-                connection.request("GET", f"/frame.jpg?after={number}")
-                answer = connection.getresponse()
-                body = answer.read()
-                if answer.status == 200:
-                    number = answer.headers["X-Number"]
-                    luma = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_GRAYSCALE)
-                    seen.append((time.monotonic(), burnt_code.read(luma)))
-        except OSError:
-            if seen:
-                break
-            time.sleep(0.05)
-    out.send(seen)
-
-
-def measure(sink: str, style: str, size: tuple[int, int], fps: int, seconds: float) -> dict[str, Any]:
-    """One run through one kind of sink."""
+def measure(source: str, sink: str, style: str, size: tuple[int, int], fps: int, seconds: float) -> dict[str, Any]:
+    """One run from one kind of source through one kind of sink."""
     port = free_port()
     server = None
     watch = watch_rtsp
     match sink:
         case "rtsp":
-            command = [SYSTEM_PYTHON, str(TESTS / "sinks" / "rtsp_server.py"), str(port), "play"]
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            assert server.stdout is not None
-            assert "ready" in server.stdout.readline()
+            server = rtsp_server(port)
             url, far = f"rtsp://127.0.0.1:{port}/live#patience=60", f"rtsp://127.0.0.1:{port}/watch"
         case "rtmp":
             url = f"rtmp://127.0.0.1:{port}/live/key"
@@ -203,36 +100,39 @@ def measure(sink: str, style: str, size: tuple[int, int], fps: int, seconds: flo
             time.sleep(0.1)
 
     try:
-        camera, notes = drive(url, style, size, fps, seconds, watch_now)
+        opened = functools.partial(CAMERAS[source], fps=fps, seconds=seconds)
+        camera, notes = drive(url, style, size, opened, watch_now)
         seen: Seen = ours.recv() if ours.poll(30) else []
         viewer.join(10)
     finally:
         viewer.kill()
         if server is not None:
-            server.kill()
-            server.wait()
-            assert server.stdout is not None
-            server.stdout.close()
-    return {"sink": sink, "style": style, **figures(camera, seen), "notes": notes}
+            end(server)
+    return {"source": source, "sink": sink, "style": style, **figures(camera, seen), "notes": notes}
 
 
 def drive(
-    url: str, style: str, size: tuple[int, int], fps: int, seconds: float, watch: Callable[[], None]
-) -> tuple[Camera, list[str]]:
+    url: str, style: str, size: tuple[int, int], opened: Callable[..., Camera | RtspCamera], watch: Callable[[], None]
+) -> tuple[Camera | RtspCamera, list[str]]:
     """Send pictures for so long, through nothing or through the graph."""
     if style == "empty":
-        camera = Camera(size, fps, seconds)
+        camera = opened(size)
         sink = open_sink(url, camera.info, size)
         watch()
         camera.watched.set()
         while (frame := camera.read()) is not None:
             sink.write(frame)
         sink.close(True)
+        camera.close()
         return camera, sink.notes
-    config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}"})
+    config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}", "workers": "one"})
     materials = prepare(config, size, lambda line: None)
-    camera = Camera(materials.size, fps, seconds)
-    ends = Ends(lambda: camera, lambda url: BurnIn(open_sink(url, camera.info, materials.size)), True, rewind=False)
+    camera = opened(materials.size)
+
+    def sink_of(url: str) -> BurnIn:
+        return BurnIn(open_sink(url, camera.info, materials.size), camera.number_of)
+
+    ends = Ends(lambda: camera, sink_of, True, rewind=False)
     running = Running(materials, ends, threading.Event())
     try:
         running.open()
@@ -244,7 +144,7 @@ def drive(
         materials.close()
 
 
-def figures(camera: Camera, seen: Seen) -> dict[str, Any]:
+def figures(camera: Camera | RtspCamera, seen: Seen) -> dict[str, Any]:
     """What the viewer's list says, without its first two seconds."""
     if not seen:
         return {"arrived": 0}
@@ -266,6 +166,7 @@ def figures(camera: Camera, seen: Seen) -> dict[str, Any]:
         "arrived": len(good),
         "latency_ms": spread(latency),
         "age_ms": spread(np.array(ages)),
+        "trend_ms_a_minute": trend(np.array([taken[number] for _, number in good]), latency),
         "skipped": int(np.maximum(steps - 1, 0).sum()),
         "repeated": int((steps == 0).sum()),
         "bad_codes": len(counted) - len(good),
@@ -280,6 +181,13 @@ def spread(values: Any) -> dict[str, float]:
         return {}
     named = {name: float(np.percentile(values, share)) for name, share in (("p50", 50), ("p95", 95), ("p99", 99))}
     return {name: round(value, 1) for name, value in {**named, "max": float(values.max())}.items()}
+
+
+def trend(taken: Any, latency: Any) -> float | None:
+    """By how much the median latency of 5 s changes in a minute (least squares); none of less than 20 s."""
+    block = ((taken - taken[0]) // 5).astype(int) if len(taken) else np.zeros(0, int)
+    medians = [float(np.median(latency[block == number])) for number in np.unique(block)]
+    return round(12 * float(np.polyfit(np.unique(block), medians, 1)[0]), 2) if len(medians) >= 4 else None
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -307,6 +215,7 @@ def main() -> None:
     """Measure; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sinks", nargs="+", default=SINKS, choices=SINKS)
+    parser.add_argument("--source", default="camera", choices=CAMERAS, help="in this process, or behind an RTSP server")
     parser.add_argument("--style", nargs="+", default=["empty", "embedded"], choices=["empty", "embedded"])
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--size", default="640x360", help="of the empty style")
@@ -320,7 +229,7 @@ def main() -> None:
         text, fps = (options.size, options.fps) if style == "empty" else (options.styled_size, options.styled_fps)
         width, height = (int(side) for side in text.split("x"))
         for sink in options.sinks:
-            row = measure(sink, style, (width, height), fps, options.seconds)
+            row = measure(options.source, sink, style, (width, height), fps, options.seconds)
             shown = {key: value for key, value in row.items() if key != "samples"}
             print(json.dumps({**shown, "size": text, "fps": fps}), flush=True)
             rows.append(row)

@@ -42,10 +42,9 @@ def plain_loop(config: GraphConfig, out: Path) -> float:
 
 def graph(config: GraphConfig, out: Path) -> float:
     """Frames a second of the graph."""
+    config = config.model_copy(update={"sinks": (str(out),)})
     info, materials = prepare_source(config)
-    running = Running(
-        materials, ends_of(config.model_copy(update={"sinks": (str(out),)}), info, materials.size), threading.Event()
-    )
+    running = Running(materials, ends_of(config, info, materials.size), threading.Event())
     running.open()
     try:
         return running.wait().fps

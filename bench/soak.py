@@ -1,16 +1,22 @@
-"""A live run for a long time, whose workers are killed and stopped at random: does it go on, and does memory stay flat?
+"""A run for a long time, whose workers are killed and stopped at random: does it go on, and does memory stay flat?
 
-    python bench/soak.py --minutes 10 [--every 20] [--seed 0] [--bundle NAME]
+    python bench/soak.py --minutes 60 [--every 20] [--seed 0] [--bundle NAME]   a live source, blows
+    python bench/soak.py --frames 100000 --bundle tiny --workers stages      a file, no blows
 
-Every so many seconds one worker gets SIGKILL or SIGSTOP. Last line: one JSON object.
+It ends after so many minutes or frames, whichever comes first. Every so many seconds a worker gets SIGKILL or SIGSTOP.
+Memory is what this process and its workers hold, as medians of quarters of the run; `growth` is what the last quarter
+has more than the second, since the first fills caches. Last line: one JSON object.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import signal
 import statistics
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,10 +24,14 @@ from pathlib import Path
 import psutil
 
 from warpfuse.graph import control
-from warpfuse.graph.config import validate
+from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.meters import Stats
 from warpfuse.graph.run import Watch, run
 from warpfuse.graph.shared_memory import shared_root
+
+TICK_S = 2
+SAMPLE_S = 10
 
 
 def family() -> list[psutil.Process]:
@@ -52,58 +62,121 @@ def hurt(rng: random.Random) -> str:
     return how.name
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--every", type=float, default=20, help="seconds from one blow to the next; 0: none")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bundle", default="embedded")
-    parser.add_argument("--source", default="pattern:128x96@25,frames=1000000000")
-    options = parser.parse_args()
-    config = validate(
-        {
-            "source": options.source, "realtime": True, "sinks": ["null:"], "fusion": 0.8,
-            "bundle": options.bundle, "name": f"soak-{os.getpid()}",
-        }
-    )  # fmt: skip
-    rng, stop, ended = random.Random(options.seed), threading.Event(), []
-    said: list[str] = []
-    watch = Watch(control=True)
-    thread = threading.Thread(target=lambda: ended.append(run(config, stop=stop, say=said.append, watch=watch)))
-    thread.start()
-    until, blows, memory, shown = time.monotonic() + options.minutes * 60, [], [], []
-    next_blow = time.monotonic() + (options.every or float("inf"))
-    while time.monotonic() < until and thread.is_alive():
-        time.sleep(2)
-        if time.monotonic() >= next_blow:
-            blows.append(hurt(rng))
-            next_blow = time.monotonic() + options.every
-        memory.append(memory_mib())
+def tiny(folder: Path) -> str:
+    """The bundle of the tests whose networks only rearrange pixels: all of the graph and nothing of diffusion."""
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "graph"))
+    import exact
+
+    return exact.write(folder / "exact")
+
+
+def settings(options: argparse.Namespace, folder: Path) -> GraphConfig:
+    keys = {
+        "source": options.source, "sinks": ["null:"], "fusion": 0.8, "name": f"soak-{os.getpid()}",
+        "realtime": not options.frames, "bundle": tiny(folder) if options.bundle == "tiny" else options.bundle,
+    }  # fmt: skip
+    if options.workers:
+        keys["workers"] = options.workers
+    if options.bundle == "tiny":
+        keys["prompt"] = "noisy"
+    return validate(keys)
+
+
+class Watched:
+    """What is seen of a run from outside while it lasts."""
+
+    def __init__(self, options: argparse.Namespace, name: str) -> None:
+        self.options, self.name = options, name
+        self.blows: list[str] = []
+        self.memory: list[float] = []
+        self.unanswered = 0
+        self.shown = 0
+
+    def look(self, thread: threading.Thread) -> None:
+        """Until the time is over, the frames are shown, or the run has ended by itself."""
+        rng, every = random.Random(self.options.seed), self.options.every or float("inf")
+        begun = time.monotonic()
+        blow_at, sample_at, line_at = begun + every, begun, begun + 300
+        while time.monotonic() < begun + self.options.minutes * 60 and thread.is_alive():
+            thread.join(TICK_S)
+            now = time.monotonic()
+            if now >= blow_at:
+                self.blows.append(hurt(rng))
+                blow_at = now + every
+            if now >= sample_at:
+                self.memory.append(memory_mib())
+                self._ask()
+                sample_at = now + SAMPLE_S
+            if now >= line_at:
+                print(f"{(now - begun) / 60:.0f} min, {self.shown} frames, {self.memory[-1]:.0f} MiB", flush=True)
+                line_at = now + 300
+            if self.options.frames and self.shown >= self.options.frames:
+                return
+
+    def quarters(self) -> list[int]:
+        """Median memory of each quarter, MiB."""
+        n = len(self.memory)
+        return [round(statistics.median(self.memory[n * i // 4 : n * (i + 1) // 4] or [0])) for i in range(4)]
+
+    def _ask(self) -> None:
         try:
-            shown.append(control.ask(config.name, control.GetStats()).stats["frames"]["out"])
-        except ConfigError as error:
-            print(f"no answer: {error}")
-    stop.set()
-    thread.join(60)
-    assert ended, f"the run broke off: {said[-3:]}"
-    frames = ended[0].frames
-    assert frames.into + frames.repeated == frames.out + frames.dropped
-    half = len(memory) // 2
-    result = {
+            self.shown = control.ask(self.name, control.GetStats()).stats["frames"]["out"]
+        except ConfigError:
+            self.unanswered += 1
+
+
+def result(watched: Watched, stats: Stats, minutes: float) -> dict[str, object]:
+    frames, quarters = stats.frames, watched.quarters()
+    return {
         "bench": "soak",
-        "minutes": options.minutes,
-        "blows": len([blow for blow in blows if blow]),
-        "restarts": ended[0].restarts,
+        "minutes": round(minutes, 1),
+        "blows": len([blow for blow in watched.blows if blow]),
+        "restarts": stats.restarts,
+        "unanswered": watched.unanswered,
         "in": frames.into,
         "out": frames.out,
-        "drops": ended[0].drops,
-        "memory_mib": [round(statistics.median(memory[:half])), round(statistics.median(memory[half:]))],
+        "adds_up": frames.into + frames.repeated == frames.out + frames.dropped,
+        "drops": stats.drops,
+        "memory_mib": quarters,
+        "growth_mib": quarters[3] - quarters[1],
         "left_processes": len(family()),
-        "left_memory": len(list(Path(shared_root()).glob("soak*"))),
-        "p50_ms": ended[0].latency.ms(50),
-        "age_p99_ms": ended[0].age.ms(99),
+        "left_memory": len(list(Path(shared_root()).glob(f"soak_{os.getpid()}*"))),
+        "p50_ms": stats.latency.ms(50),
+        "age_p99_ms": stats.age.ms(99),
+        "age_max_ms": stats.age.max_ms,
+        "load": round(os.getloadavg()[2], 1),
     }
-    print(json.dumps(result))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--frames", type=int, help="end after so many; the source is then a file that waits")
+    parser.add_argument("--every", type=float, help="seconds from one blow to the next; 0: none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bundle", default="embedded", help="a bundle, or: tiny")
+    parser.add_argument("--workers", help="one or stages")
+    parser.add_argument("--source", default="pattern:128x96@25,frames=1000000000")
+    options = parser.parse_args()
+    if options.every is None:
+        options.every = 0 if options.frames else 20
+    stop, ended, said = threading.Event(), [], []
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
+        config = settings(options, Path(folder))
+        undo.callback(stop.set)
+        begun = time.monotonic()
+        arguments = {"stop": stop, "say": said.append, "watch": Watch(control=True)}
+        thread = threading.Thread(target=lambda: ended.append(run(config, **arguments)))
+        thread.start()
+        watched = Watched(options, config.name)
+        watched.look(thread)
+        stop.set()
+        thread.join(120)
+    assert ended, f"the run broke off: {said[-3:]}"
+    outcome = result(watched, ended[0], (time.monotonic() - begun) / 60)
+    print(json.dumps(outcome))
+    whole = outcome["adds_up"] and not outcome["left_processes"] and not outcome["left_memory"]
+    sys.exit(0 if whole else 1)
 
 
 if __name__ == "__main__":

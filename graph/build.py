@@ -38,13 +38,17 @@ DIS = "dis"  # the flow that needs no bundle
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What stages are built from: the configuration, the verified bundle, the size, and who opens its networks."""
+    """What stages are built from: the configuration, the verified bundle, the size, and who opens its networks.
+
+    rows  of a call of the UNet, where streams share it; none: those of this graph alone (`rows_of`)
+    """
 
     config: GraphConfig
     bundle: Bundle
     size: tuple[int, int]
     engines: Engines
     prompts: Prompts
+    rows: int | None = None
 
     def close(self) -> None:
         """Stop building, close what turns prompts into tensors. After the stages."""
@@ -231,5 +235,5 @@ _BUILDERS: dict[str, Callable[[Materials], Stage]] = {
 
 
 def _network(kind: Any, m: Materials) -> Engine:
-    shapes = shapes_of(m.bundle.about, kind, m.size, rows_of(m), m.config.device)
+    shapes = shapes_of(m.bundle.about, kind, m.size, m.rows or rows_of(m), m.config.device)
     return m.engines.open(m.bundle.network(kind), shapes)

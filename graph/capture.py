@@ -5,6 +5,7 @@ A thread that blocks in `read` would see a credit only with the next frame, one 
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from warpfuse.graph.runner import Clock
@@ -20,13 +21,14 @@ class Capture:
     ended    the source has ended, or raised `error`
     """
 
-    def __init__(self, source: Source, clock: Clock) -> None:
+    def __init__(self, source: Source, clock: Clock, also: Callable[[RawFrame], None] = lambda frame: None) -> None:
         self.dropped = 0
         self.read = 0
         self.ended = False
         self.error: BaseException | None = None
         self._source = source
         self._clock = clock
+        self._also = also
         self._lock = threading.Lock()
         self._newest: RawFrame | None = None
         self._closing = False
@@ -65,7 +67,9 @@ class Capture:
     def _run(self) -> None:
         try:
             while not self._closing and (raw := self._source.read()) is not None:
-                self._put(RawFrame(replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb))
+                frame = RawFrame(replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb)
+                self._put(frame)
+                self._also(frame)
         except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)
             self.error = error
         with self._lock:

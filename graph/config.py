@@ -17,6 +17,7 @@ from warpfuse.stages.flow import FlowSettings
 from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.predict import PredictOptions
 from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.sinks.virtualcam import with_on_fault
 from warpfuse.stages.warp import WarpSettings
 
 Size = tuple[int, int]
@@ -85,13 +86,15 @@ class GraphConfig(StageSettings):
     keys      folder of the keys that links between hosts are encrypted with
     fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
-    in_flight  frames of a live source on their way at once: fewer are less delay, more keep more stages busy; none: 2,
+    in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
               and K - 1 more as a stream batch
     name      what `warpfuse ctl` calls the run; none: after its source
     stage_deadline_s  a call of a stage that lasts longer is a hang, and its worker is restarted
     threads   cores the networks and the flow may use; none: all
     pace      which frames the networks are spared
     stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
+
+    `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
     """
 
     source: str = ""
@@ -150,6 +153,8 @@ class GraphConfig(StageSettings):
                 raise ValueError(f"fusion is {fusion} and stages.fuse.weight {fuse['weight']}; give one of them")
         if isinstance(raw.get("sinks"), str):
             raw["sinks"] = (raw["sinks"],)
+        if "on_fault" in raw:
+            raw["sinks"] = with_on_fault(raw.get("sinks"), raw.pop("on_fault"))
         return raw
 
 
@@ -241,5 +246,5 @@ def _keys_at(path: list[str]) -> list[str]:
         if field is None or not hasattr(field.annotation, "model_fields"):
             return []
         model = field.annotation
-    extra = ["fusion"] if model is GraphConfig else []
+    extra = ["fusion", "on_fault"] if model is GraphConfig else []
     return sorted([*model.model_fields, *extra])

@@ -30,6 +30,7 @@ font-size:11px}
 .box{fill:var(--box);stroke:var(--rim);stroke-width:1.25}.source,.sink{fill:var(--end-box);stroke:var(--end)}
 .name{fill:var(--ink);font-size:14px;font-weight:600;text-anchor:middle}.about{text-anchor:middle}
 .link{fill:none;stroke:var(--line);stroke-width:1.6}.head{fill:var(--line)}
+.bypass{stroke:var(--end)}
 .feedback{stroke:var(--back);stroke-width:2;stroke-dasharray:7 5}.head-back{fill:var(--back)}
 .slots{text-anchor:end}.delay{fill:var(--back);text-anchor:middle;font-weight:600}
 """
@@ -69,6 +70,8 @@ def svg(plan: GraphPlan) -> str:
     for link in plan.links:
         if not link.delay:
             body += _forward(link, layout)
+    for link in plan.bypasses:
+        body += _forward(link, layout, "link bypass")
     for number, link in enumerate(feedback):
         body += _feedback(link, layout, number)
     for node in plan.nodes:
@@ -86,6 +89,10 @@ def _lines(plan: GraphPlan, node: NodePlan) -> Iterator[Text]:
     for link in plan.links_into(node):
         mark, style = ("↺", "yellow") if link.delay else ("←", "")
         yield Text(f"    {mark} {_clean(link.sender)} as {_clean(link.port)}: {_figures(link)}", style)
+    for link in plan.bypasses:
+        if link.receiver == node.name:
+            figures = f"{_figures(link)}, past the networks"
+            yield Text(f"    ⇠ {_clean(link.sender)} as {_clean(link.port)}: {figures}", "green")
 
 
 def _figures(link: LinkPlan) -> str:
@@ -95,7 +102,7 @@ def _figures(link: LinkPlan) -> str:
     return f"{words}, delay {link.delay} (feedback)" if link.delay else words
 
 
-def _forward(link: LinkPlan, layout: Layout) -> list[str]:
+def _forward(link: LinkPlan, layout: Layout, kind: str = "link") -> list[str]:
     points = layout.paths[link.name]
     steps = [f"M{points[0][0]:g} {points[0][1]:g}"]
     for (x, y), (next_x, next_y) in pairwise(points):
@@ -106,7 +113,7 @@ def _forward(link: LinkPlan, layout: Layout) -> list[str]:
             steps.append(f"C{half:g} {y:g} {half:g} {next_y:g} {turned:g} {next_y:g}H{next_x:g}")
     x, y = points[-1]
     label = _text(x - LABEL_END, y - 5, "slots", f"slots {link.slots}")
-    return [_path("".join(steps), link, "link", "head"), label]
+    return [_path("".join(steps), link, kind, "head"), label]
 
 
 def _feedback(link: LinkPlan, layout: Layout, number: int) -> list[str]:

@@ -10,6 +10,7 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.engine.open import open_engine
 from warpfuse.engine.swap import SwappingEngine
+from warpfuse.graph.shared_engine import SharedEngine
 
 
 @dataclass
@@ -51,6 +52,40 @@ class Engines:
     def close(self) -> None:
         """Stop building."""
         self.builds.close()
+
+
+@dataclass
+class SharedEngines(Engines):
+    """Opens every network once for several streams, which call it in turns, and the UNet with their rows together.
+
+    unet   the network that takes rows of several streams at once: at the size of a picture, where encoder and decoder
+           work, more rows a call gain nothing
+    batch  rows of several streams in one call at most; none: as many as there are
+    patience_s  how long such a call may wait for streams that are about to ask
+    """
+
+    unet: Path = Path()
+    batch: int | None = None
+    patience_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._shared: dict[tuple[Path, str], SharedEngine] = {}
+
+    def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
+        """A seat at a network, which the first opens and the last closes. One thread opens."""
+        key = path, repr(sorted((shapes or {}).items()))
+        if key not in self._shared:
+            engine = super().open(path, shapes)
+            together = path == self.unet
+            self._shared[key] = (
+                SharedEngine(engine, self.batch, self.patience_s) if together else SharedEngine(engine, 1)
+            )
+        return self._shared[key].seat()
+
+    def calls(self) -> dict[str, dict[str, int]]:
+        """How often each network was called, and for how many rows."""
+        return {path.stem: {"calls": s.calls, "rows": s.rows} for (path, _), s in self._shared.items()}
 
 
 def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int, device: str) -> Shapes | None:

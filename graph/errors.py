@@ -11,6 +11,8 @@ WarpfuseError
 └── StageFailed               a stage raised: its name, and the error as __cause__
 """
 
+from typing import Any
+
 from warpfuse.engine.errors import BadInput, WarpfuseError
 
 
@@ -43,7 +45,12 @@ class Elsewhere(Exception):
 
 
 class StageFailed(WarpfuseError):
-    """A stage raised while the graph ran. `stage` is its name; the error itself is `__cause__`."""
+    """A stage raised while the graph ran. `stage` is its name; the error itself is `__cause__`.
+
+    stats  the figures of the run, if other streams of it came to their end
+    """
+
+    stats: Any = None
 
     def __init__(self, stage: str, cause: BaseException) -> None:
         kind = "" if isinstance(cause, Elsewhere) else f"{type(cause).__name__}: "

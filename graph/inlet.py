@@ -19,7 +19,8 @@ class Inlet(LinkEnd):
 
     access  where values lie; closed with the end
     keys    of a tcp endpoint
-    hops, clock, dropped  of the frame taken last: see `wire.FrameMessage`; dropped adds up over all frames
+    sent_ns  when the frame taken last was handed over, by the run's clock; 0: a primed delay, or not stamped
+    dropped  frames that were not sent, by reason
     torn    frames that were overwritten while they were read
     """
 
@@ -32,8 +33,7 @@ class Inlet(LinkEnd):
         self.failed: str | None = None
         self.received = 0
         self.torn = 0
-        self.hops: tuple[tuple[str, int], ...] = ()
-        self.clock = 0
+        self.sent_ns = 0
         self.dropped: dict[str, int] = {}
         self._access = access
         # Note: primed delays. They are not frames of the link: no slot is behind them and no credit is returned.
@@ -55,10 +55,10 @@ class Inlet(LinkEnd):
         """
         parcel = self._arrived.popleft()
         if parcel is None:
-            self._held = None
+            self._held, self.sent_ns = None, 0
             return None
         self._held = message = parcel.message
-        self.hops, self.clock = message.hops, message.clock
+        self.sent_ns = message.sent_ns
         try:
             return self._access.open(message, parcel.planes)
         except WireError as error:

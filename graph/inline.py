@@ -39,7 +39,7 @@ class InlineSlots:
         """Slots filled and not yet released."""
         return self._table.in_use
 
-    def fill(self, seq: int, value: Any) -> Parcel:
+    def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
         """Planes of a RawFrame or Frame; on the host copied only where they have holes, or to encode them."""
         packing = planes.pack(value)
         described, parts = [], []
@@ -49,7 +49,7 @@ class InlineSlots:
             parts.append(part)
         slot, generation = self._table.put(parts)
         content = msgspec.structs.replace(packing.content, planes=tuple(described))
-        return Parcel(wire.FrameMessage(seq, slot, generation, content=content), tuple(parts))
+        return Parcel(wire.FrameMessage(seq, slot, generation, content=content, sent_ns=sent_ns), tuple(parts))
 
     def free(self, message: wire.FrameMessage) -> None:
         """The credit for a frame has come: the reader has its planes."""

@@ -71,18 +71,20 @@ class Layout:
 def arrange(plan: GraphPlan) -> Layout:
     """Places for every stage and link; boxes do not overlap, and no arrow without delay crosses one."""
     depth = _depths(plan)
-    chains = {link.name: _chain(link, depth) for link in plan.links if not link.delay}
+    drawn = (*plan.links, *plan.bypasses)
+    chains = {link.name: _chain(link, depth) for link in drawn if not link.delay}
     edges = [edge for chain in chains.values() for edge in pairwise(chain)]
     layers: list[list[str]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
     for node in plan.nodes:
         layers[depth[node.name]].append(node.name)
-    for link in plan.links:
+    for link in drawn:
         for place in chains.get(link.name, [])[1:-1]:
             layers[depth[link.sender] + chains[link.name].index(place)].append(place)
     layers = _untangled(layers, edges)
     lowest = frozenset(layer[-1] for layer in layers if layer)
     entering = {
         node.name: [link for link in plan.links_into(node) if not (link.delay and node.name in lowest)]
+        + [link for link in plan.bypasses if link.receiver == node.name]
         for node in plan.nodes
     }
     heights = {name: max(BOX_H, _PORT * (len(links) + 1)) for name, links in entering.items()}

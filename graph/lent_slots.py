@@ -75,7 +75,7 @@ class LentSlots:
         """Their bytes."""
         return self._copied_bytes + sum(table.copied_bytes for table, _ in self._tables.values())
 
-    def fill(self, seq: int, value: Any) -> Parcel:
+    def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
         """Copy a RawFrame or Frame into a free slot. Raises SharedMemoryFull when a new table cannot be had."""
         packing = planes.pack(value)
         if self._number not in self._tables or packing.nbytes > self._tables[self._number][0].slot_bytes:
@@ -83,7 +83,7 @@ class LentSlots:
         table, slots = self._tables[self._number]
         slot, generation = slots.put(None)
         table.write(slot, generation, packing)
-        return Parcel(wire.FrameMessage(seq, slot, generation, self._number, packing.content))
+        return Parcel(wire.FrameMessage(seq, slot, generation, self._number, packing.content, (), sent_ns))
 
     def free(self, message: wire.FrameMessage) -> None:
         """The slot may be filled again; an old table goes with its last one."""

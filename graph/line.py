@@ -6,12 +6,17 @@ or lost its host is found after `HEARTBEAT_MS` + `SILENCE_MS` + the grace. Beats
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from warpfuse.graph import orders
 from warpfuse.graph.curve import Keys, as_client, as_server
+from warpfuse.graph.errors import WireError
+
+_LOG = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 300
 SILENCE_MS = 1000
@@ -70,6 +75,22 @@ class Line:
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(0)
+
+
+def words(line: Line, worker: str) -> Iterator[orders.Word]:
+    """What the worker has said. Who is not it, and what is not a word, is left out and logged."""
+    for peer, data in line.messages():
+        try:
+            word = orders.word(data)
+        except WireError as error:
+            _LOG.warning("line to worker %s: %s", worker, error)
+            continue
+        if isinstance(word, orders.Hello) and word.worker == worker:
+            line.adopt(peer)
+        if peer == line.peer:
+            yield word
+        else:
+            _LOG.warning("line to worker %s: a stranger said %s", worker, type(word).__name__)
 
 
 def dial(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> "zmq.Socket[bytes]":

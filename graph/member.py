@@ -1,11 +1,12 @@
 """What the supervisor knows of one worker."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
+from warpfuse.graph import orders
 from warpfuse.graph.clocks import Trip
 from warpfuse.graph.launcher import Launcher
 from warpfuse.graph.line import Line
@@ -22,6 +23,7 @@ class Member:
 
     nodes     the stages it runs
     due_s     when it is to be started, or by when it has to be ready
+    pid       of the life that said HELLO last
     beat_s    when Python of it was last heard; a stage that holds the interpreter makes this old
     """
 
@@ -33,6 +35,7 @@ class Member:
     due_s: float = 0.0
     beat_s: float = 0.0
     life: int = 0
+    pid: int = 0
     restarts: Restarts = field(default_factory=Restarts)
     trips: list[Trip] = field(default_factory=list)
     spans: list[tuple[str, int, int, int]] = field(default_factory=list)
@@ -46,10 +49,20 @@ class Member:
             return self._now or self._before
         return combined({self.name: self._before}, self._now)
 
+    def written(self, sink: str) -> int:
+        """Frames a sink of it has written, over all its lives. Cheap: no histogram is looked at."""
+        lives = [life for life in (self._before, self._now) if life is not None]
+        return sum(life.sinks[sink].frames for life in lives if sink in life.sinks)
+
     @property
     def ended(self) -> bool:
         """The end of the stream has come through all of its stages."""
         return self._now is not None and self._now.ended
+
+    def send(self, order: orders.Order) -> None:
+        """Tell it something; lost with one that dies, and with none."""
+        if self.line is not None:
+            self.line.send(orders.encode(order))
 
     def told(self, report: Report) -> None:
         """New figures of this life."""
@@ -72,3 +85,8 @@ class Member:
             if runner.busy_ns and runner.busy_ns / 1e9 + silent > deadline_s and runner.name != "source":
                 return runner.name
         return ", ".join(self.nodes) if silent > deadline_s else ""
+
+
+def home_of(members: Sequence[Member], node: str) -> Member:
+    """The worker that runs a stage."""
+    return next(member for member in members if node in member.nodes)

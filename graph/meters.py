@@ -1,5 +1,6 @@
 """What is counted while a graph runs, and the report made of it."""
 
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -7,13 +8,14 @@ from hdrh.histogram import HdrHistogram
 
 _HIGHEST_US = 3_600_000_000  # an hour
 _DIGITS = 3
+_OWN = ("frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "source", "restarts", "steps")
 
 
 class Meter:
     """A histogram of durations: constant memory, percentiles to 0.1 %. One thread records."""
 
     def __init__(self) -> None:
-        self._histogram = HdrHistogram(1, _HIGHEST_US, _DIGITS)
+        self._histogram = _loose(HdrHistogram(1, _HIGHEST_US, _DIGITS))
         self._longest_ns = 0
 
     def record(self, duration_ns: int) -> None:
@@ -31,7 +33,7 @@ class Meter:
         longest, _, histogram = text.partition(":")
         meter = cls()
         meter._longest_ns = int(longest)
-        meter._histogram = HdrHistogram.decode(histogram)
+        meter._histogram = _loose(HdrHistogram.decode(histogram))
         return meter
 
     def add(self, other: "Meter") -> None:
@@ -56,6 +58,13 @@ class Meter:
         return round(self._longest_ns / 1e6, 3)
 
 
+def _loose(histogram: HdrHistogram) -> HdrHistogram:
+    """A histogram that goes when it is let go: it and its encoder hold one another, and with them some 80 KB of counts
+    until the garbage collector gets to it. A supervisor decodes hundreds in a minute, and seemed to leak."""
+    histogram.encoder.histogram = weakref.proxy(histogram)
+    return histogram
+
+
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
     """Frames read from the source, written to the sinks, dropped and repeated on the way: in + repeated = out + dropped
@@ -77,11 +86,14 @@ class FrameCounts:
 class Stats:
     """The figures of one run. `to_dict` is what `--stats FILE.json` holds.
 
+    hops   of each link: from the hand-over to the taking, waiting included. None for the room that a source waits for
     age    how old what was shown had become when something else took its place
     drops  why frames were dropped: late (nobody had time for them), failed (a stage raised), restart (on their way when
            a worker was lost)
     source_lost  why the source is gone for good, if it is; what came before is whole
     source  of a source that may break: its states, reconnects, frames skipped and held; empty for a file
+    streams, networks  of a run of several streams, whose sums the rest is then: each one's own figures, and how often
+           each network was called and for how many rows
     """
 
     frames: FrameCounts
@@ -91,6 +103,7 @@ class Stats:
     drops: dict[str, int]
     stages: dict[str, Meter]
     links: dict[str, dict[str, int]]
+    hops: dict[str, Meter]
     backend: str
     device: str
     bundle: str
@@ -101,6 +114,8 @@ class Stats:
     interrupted: bool = False
     source: dict[str, Any] = field(default_factory=dict)
     source_lost: str | None = None
+    streams: dict[str, "Stats"] = field(default_factory=dict)
+    networks: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -110,6 +125,10 @@ class Stats:
     def stopped(self, early: bool) -> "Stats":
         """The same, of a run that was ended early or not."""
         return replace(self, interrupted=early)
+
+    def _hop(self, link: str) -> dict[str, float]:
+        hop = self.hops.get(link)
+        return {} if hop is None else {"ms_p50": hop.ms(50), "ms_p99": hop.ms(99)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
@@ -137,7 +156,7 @@ class Stats:
                 name: {"ms_p50": meter.ms(50), "ms_p95": meter.ms(95), "count": meter.count}
                 for name, meter in self.stages.items()
             },
-            "links": self.links,
+            "links": {name: {**link, **self._hop(name)} for name, link in self.links.items()},
             **({"source": self.source} if self.source else {}),
             "restarts": self.restarts,
             "backend": self.backend,
@@ -145,4 +164,10 @@ class Stats:
             "bundle": self.bundle,
             "size": list(self.size),
             "steps": self.steps,
+            **({"networks": self.networks, "streams": self._own_figures()} if self.streams else {}),
         }
+
+    def _own_figures(self) -> dict[str, dict[str, Any]]:
+        """Of each stream what is not told of all."""
+        told = {name: stats.to_dict() for name, stats in self.streams.items()}
+        return {name: {key: own[key] for key in _OWN if key in own} for name, own in told.items()}

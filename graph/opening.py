@@ -2,33 +2,52 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from warpfuse.engine.bundle import load_bundle
+from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
-from warpfuse.graph.build import Materials, idle_steps, open_prompts, usable_cores
+from warpfuse.graph.build import Materials, idle_steps, open_prompts, rows_of, usable_cores
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.engines import Engines
+from warpfuse.graph.engines import Engines, SharedEngines
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
+from warpfuse.graph.streams import Streams, of_stream
 from warpfuse.graph.worker import Ends
-from warpfuse.stages.sinks import open_sink
-from warpfuse.stages.sources import open_source, probe
+from warpfuse.stages.prompts import Prompts
+from warpfuse.stages.sinks import open_sink, wants_raw
+from warpfuse.stages.sources import connects, open_source, probe
+from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
 
 
-def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int]) -> Ends:
-    """How source and sinks of a configuration are opened; info: of the source."""
+def find_source(url: str) -> tuple[VideoInfo, LiveSource | None]:
+    """What is known of a source; and the connection, if it took one to know. Raises BadInput, StreamLost."""
+    if not connects(url):
+        return probe(url), None
+    connected = open_source(url)
+    assert isinstance(connected, LiveSource)
+    return replace(connected.info, frames=None), connected
+
+
+def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int], connected: LiveSource | None = None) -> Ends:
+    """How source and sinks of a configuration are opened. info: of the source; connected: what it is read from first"""
     live = info.live or config.realtime
 
     def source() -> Source:
-        opened = open_source(config.source, size=size, frames=config.frames)
+        nonlocal connected
+        if connected is not None:
+            first, connected = connected, None
+            first.fit(size, None if live else config.frames)
+            return first
+        # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
+        opened = open_source(config.source, size=size, frames=None if live else config.frames)
         return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
 
     return Ends(
         source,
-        lambda url: open_sink(url, _at_rate(info, config), size, sound_from=info.path),
+        lambda url: open_sink(url, replace(_at_rate(info, config), live=live), size, sound_from=info.path),
         live=live,
         rewind=not live,
     )
@@ -42,7 +61,22 @@ def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
 def prepare_source(config: GraphConfig, say: Callable[[str], None] = lambda line: None) -> tuple[VideoInfo, Materials]:
     """What is known of the configuration's source, and the materials of a run over it. Raises BadInput, StreamLost."""
     info = probe(config.source)
-    return info, prepare(config, (info.width, info.height), say)
+    return info, prepare_for(config, info, say)
+
+
+def prepare_for(config: GraphConfig, info: VideoInfo, say: Callable[[str], None] = lambda line: None) -> Materials:
+    """The materials of a run over a source of which this is known. Raises BadInput."""
+    _check_passthrough(config, info)
+    return prepare(config, (info.width, info.height), say)
+
+
+def _check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
+    waiting = not (info.live or config.realtime)
+    if waiting and (bridged := next(filter(wants_raw, config.sinks), None)) is not None:
+        raise ConfigError(
+            f"{bridged}: on-fault passthrough needs a source that goes on without the networks, and a file waits for"
+            " them. Take a camera or a stream, give --realtime, or leave on-fault at hold"
+        )
 
 
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
@@ -54,13 +88,76 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
-        prompts = open_prompts(config, bundle, engines)
-        undo.callback(prompts.close)
-        prompts(config.prompt, config.negative, config.loras)
+        prompts = _prompts(config, bundle, engines)
         undo.pop_all()
     for note in (line, idle_steps(config, bundle)):
         if note:
             say(note)
-    then = f"; {upgrade} is built meanwhile" if upgrade else ""
-    say(f"networks: {bundle.about.name}, on {config.device} by {backend} ({why}{then})")
+    say(_networks(bundle, engines, why))
     return Materials(config, bundle, size, engines, prompts)
+
+
+def prepare_streams(
+    streams: Streams, infos: Mapping[str, VideoInfo], say: Callable[[str], None]
+) -> dict[str, Materials]:
+    """The materials of every stream, over sources of which this is known: one bundle, one set of networks.
+
+    Raises BadInput, for streams of different sizes too.
+    """
+    common = next(iter(streams.configs.values()))
+    bundle = load_bundle(common.bundle)
+    size = _one_size(streams, infos, bundle, say)
+    backend, why = choose_backend(common.backend, common.device)
+    upgrade = upgrade_of(common.backend, backend, common.device)
+    engines = SharedEngines(
+        backend, common.device, common.threads or usable_cores(), upgrade, say,
+        unet=bundle.network("unet"), batch=streams.batch, patience_s=streams.gather_ms / 1000,
+    )  # fmt: skip
+    found: dict[str, Materials] = {}
+    with contextlib.ExitStack() as undo:
+        undo.callback(engines.close)
+        for name, config in streams.configs.items():
+            with of_stream(name):
+                _check_passthrough(config, infos[name])
+                prompts = _prompts(config, bundle, engines)
+            undo.callback(prompts.close)
+            found[name] = Materials(config, bundle, size, engines, prompts)
+            if note := idle_steps(config, bundle):
+                say(f"{name}: {note}")
+        rows = sum(rows_of(materials) for materials in found.values())
+        undo.pop_all()
+    say(_networks(bundle, engines, why))
+    most = bundle.about.batch or min(streams.batch or rows, rows)
+    say(f"{len(found)} streams share them, " + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns"))
+    return {name: replace(materials, rows=most) for name, materials in found.items()}
+
+
+def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
+    """Opened, and the first ones tried."""
+    prompts = open_prompts(config, bundle, engines)
+    try:
+        prompts(config.prompt, config.negative, config.loras)
+    except BaseException:
+        prompts.close()
+        raise
+    return prompts
+
+
+def _networks(bundle: Bundle, engines: Engines, why: str) -> str:
+    then = f"; {engines.upgrade} is built meanwhile" if engines.upgrade else ""
+    return f"networks: {bundle.about.name}, on {engines.device} by {engines.backend} ({why}{then})"
+
+
+def _one_size(
+    streams: Streams, infos: Mapping[str, VideoInfo], bundle: Bundle, say: Callable[[str], None]
+) -> tuple[int, int]:
+    about = bundle.about
+    shapes = {name: (info.width, info.height) for name, info in infos.items()}
+    chosen = {n: choose_size(c.size, shapes[n], about.sizes, about.size) for n, c in streams.configs.items()}
+    sizes = {size for size, _ in chosen.values()}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{name} {w}x{h}" for name, ((w, h), _) in chosen.items())
+        raise ConfigError(f"streams share networks of one size, these come to {listed}: give --size WxH")
+    for line in dict.fromkeys(line for _, line in chosen.values() if line):
+        say(line)
+    return sizes.pop()

@@ -4,14 +4,17 @@ A worker says HELLO, is told its part, opens its stages and is READY. Then, for 
 say that its stages get on; that the process lives at all is asked by ZeroMQ itself (`graph/line.py`).
 """
 
+from fractions import Fraction
 from typing import Annotated, Any
 
 import msgspec
 
 from warpfuse.graph.errors import WireError
+from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
+from warpfuse.stages.stage import VideoInfo
 
-VERSION = 1
+VERSION = 3
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -52,6 +55,12 @@ class Assign(_Order, frozen=True):
     trace: bool
 
 
+class Seek(_Order, frozen=True):
+    """Connect to the source, before there is a part: `Found` or `Refused` is the answer."""
+
+    url: Text
+
+
 class Connect(_Order, frozen=True):
     """Open the ends of links of this epoch and go; the rest as source_runner.Resume."""
 
@@ -59,6 +68,14 @@ class Connect(_Order, frozen=True):
     first: int
     without: list[int]
     since_ns: int
+    done: int
+
+
+class OpenBypass(_Order, frozen=True):
+    """Open the ends of a bypass anew; number: how many times it has been, over all processes."""
+
+    link: Text
+    number: int
 
 
 class LetGo(_Order, frozen=True):
@@ -118,6 +135,12 @@ class Hello(_Order, frozen=True):
     pid: int
 
 
+class Found(_Order, frozen=True):
+    """The source is connected, and this is known of it."""
+
+    info: Info
+
+
 class Ready(_Order, frozen=True):
     """Every stage is open."""
 
@@ -129,9 +152,9 @@ class Said(_Order, frozen=True):
 
 
 class Refused(_Order, frozen=True):
-    """The stages cannot be opened. kind: input, lost or failed."""
+    """The stages cannot be opened."""
 
-    kind: str
+    kind: Kind
     stage: str
     text: Text
 
@@ -150,13 +173,13 @@ class Quiet(_Order, frozen=True):
 
 
 class Faulted(_Order, frozen=True):
-    """A stage raised. kind: input, lost or failed."""
+    """A stage raised."""
 
     epoch: int
     stage: str
     seq: int
     passed: int
-    kind: str
+    kind: Kind
     text: Text
     trace: Text
 
@@ -189,8 +212,8 @@ class Gone(_Order, frozen=True):
     spans: list[tuple[str, int, int, int]]
 
 
-Order = Assign | Connect | LetGo | Add | Begin | Pause | Stop | Snap | Ping | SetClock | Exit
-Word = Hello | Ready | Said | Refused | Beat | Quiet | Faulted | Begun | Picture | Pong | Gone
+Order = Assign | Seek | Connect | OpenBypass | LetGo | Add | Begin | Pause | Stop | Snap | Ping | SetClock | Exit
+Word = Hello | Found | Ready | Said | Refused | Beat | Quiet | Faulted | Begun | Picture | Pong | Gone
 
 _ENCODER = msgspec.msgpack.Encoder()
 _ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
@@ -212,6 +235,18 @@ def word(data: bytes) -> Word:
     """What a worker sent. Raises WireError."""
     decoded: Word = _decoded(_WORDS, data)
     return decoded
+
+
+def info_of(video: VideoInfo) -> Info:
+    """As it travels."""
+    rates = str(video.fps), str(video.time_base)
+    return Info(video.width, video.height, *rates, video.frames, video.path, video.live)
+
+
+def video_of(info: Info) -> VideoInfo:
+    """As it was."""
+    rates = Fraction(info.fps), Fraction(info.time_base)
+    return VideoInfo(info.width, info.height, *rates, info.frames, info.path, info.live)
 
 
 def _decoded(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes) -> Any:

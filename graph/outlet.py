@@ -72,16 +72,14 @@ class Outlet(LinkEnd):
         """Frames the mailbox dropped, and those a `flush` did away with here."""
         return self._mailbox.dropped + self._flushed
 
-    def offer(self, seq: int, value: Any, hops: Sequence[tuple[str, int]] = (), clock: int = 0) -> None:
+    def offer(self, seq: int, value: Any, now_ns: int = 0) -> None:
         """Put a frame into a slot and send it as soon as there is a credit. To a reader that is gone: nothing.
 
-        hops  (stage, ns) as it passed, by the clock with this id
+        now_ns  by the run's clock; 0: its hop is not timed
         """
         if self.closed:
             return
-        parcel = self._store.fill(seq, value)
-        if hops:
-            parcel = Parcel(structs.replace(parcel.message, hops=tuple(hops), clock=clock), parcel.planes)
+        parcel = self._store.fill(seq, value, now_ns)
         self.peak = max(self.peak, self._store.in_use)
         dropped = self._mailbox.push(parcel)
         if dropped is not None:

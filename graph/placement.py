@@ -91,7 +91,17 @@ def place(plan: "GraphPlan", workers: str | dict[str, Place], at: Rendezvous, *,
     by_name = {node.name: node for node in nodes}
     ports: dict[str, int] = {}
     links = tuple(_placed(link, number, by_name, hosts, at, ports) for number, link in enumerate(plan.links))
-    return replace(plan, nodes=nodes, links=links)
+    behind = len(plan.links)  # numbers of bypasses follow those of links
+    past = tuple(_placed(link, behind + i, by_name, hosts, at, ports) for i, link in enumerate(plan.bypasses))
+    return replace(plan, nodes=nodes, links=links, bypasses=past)
+
+
+def reader_of(workers: str | dict[str, Place]) -> str | None:
+    """The worker of this host that reads a live source in a process of its own; none: the calling process, or far."""
+    if isinstance(workers, dict):
+        near = [name for name, place in workers.items() if "source" in place.stages and not place.host]
+        return near[0] if near and len(workers) > 1 else None
+    return {"auto": "capture", "live": "capture", "stages": "source"}.get(workers)
 
 
 def workers_of(plan: "GraphPlan") -> list[str]:

@@ -1,6 +1,6 @@
 """The dataflow graph as a plan: which stages, which links, how many slots. Nothing is opened, so it can be drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -8,6 +8,7 @@ from warpfuse.graph import cuda_ipc
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.placement import Rendezvous, place
+from warpfuse.stages.sinks import wants_raw
 
 IN_FLIGHT = 2
 """Frames of a live source on their way at once: while one is in the networks, the next is uploaded and encoded."""
@@ -30,10 +31,11 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class GraphPlan:
-    """Nodes in the order a frame meets them, and the links between them."""
+    """Nodes in the order a frame meets them, the links between them, and those that pass by the networks."""
 
     nodes: tuple[NodePlan, ...]
     links: tuple[LinkPlan, ...]
+    bypasses: tuple[LinkPlan, ...] = ()
 
     def links_into(self, node: NodePlan) -> list[LinkPlan]:
         """The links that feed a node, in the order of its inputs."""
@@ -89,15 +91,29 @@ def plan_graph(
         draft.add("flow", f"optical flow and trust ({config.flow})", {"frame": "upload"})
     shown = _alone(draft, config, k) if not temporal else (_stream if stream else _sequence)(draft, config, k)
     draft.add("download", "float to uint8, onto the host", {"frame": shown})
-    if live:
-        draft.bound(config.in_flight or IN_FLIGHT + (k - 1 if stream else 0))
+    if live or config.in_flight:
+        draft.bound(config.in_flight or usual_in_flight(config, k))
     for number, sink in enumerate(config.sinks, start=1):
         draft.add(f"sink_{number}", sink, {"frame": "download"}, kind="sink", role="sink")
-    plan = GraphPlan(tuple(draft.nodes), tuple(draft.links))
+    plan = GraphPlan(tuple(draft.nodes), tuple(draft.links), _bypasses(draft.nodes) if live else ())
     # Asked in every process of this host alike: the ends of a link must be of one kind.
     on_card = config.device.startswith("cuda") and cuda_ipc.missing(config.device) is None
     at = Rendezvous(folder, config.listen, config.device if on_card else "cpu")
     return place(plan, config.workers, at, live=live)
+
+
+def usual_in_flight(config: GraphConfig, calls: int) -> int:
+    """Frames of a live source that are on their way at once, if the configuration does not say."""
+    return IN_FLIGHT + (calls - 1 if config.stages.predict.stream else 0)
+
+
+def _bypasses(nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:
+    """The source's pictures, the newest first, to sinks that show them while no styled ones come."""
+    return tuple(
+        LinkPlan(f"source->{node.name}.raw", "source", node.name, "raw", policy="latest")
+        for node in nodes
+        if node.role == "sink" and wants_raw(node.about)
+    )
 
 
 @dataclass(frozen=True, slots=True)

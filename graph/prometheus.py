@@ -39,6 +39,7 @@ class RunCollector(Collector):
         for name, meter in stats.stages.items():
             calls.add_metric([name], meter.count)
         yield calls
+        yield _quantiles("warpfuse_hop_ms", "Hand-over to taking on a link, waiting included", stats.hops, "link")
         sent = CounterMetricFamily("warpfuse_link_sent", "Frames sent on a link", labels=["link"])
         peak = GaugeMetricFamily("warpfuse_link_peak_slots", "Most slots of a link in use at once", labels=["link"])
         for name, link in stats.links.items():

@@ -26,7 +26,10 @@ class LinkReport(_Part, frozen=True):
 
 
 class RunnerReport(_Part, frozen=True):
-    """Figures of one stage. meter: an encoded histogram; busy_ns: how long the call it is in has lasted, 0: in none."""
+    """Figures of one stage. busy_ns: how long the call it is in has lasted, 0: in none.
+
+    meter, hops  encoded histograms: of its calls, and by the name of each link into it
+    """
 
     name: str
     frames: int
@@ -35,6 +38,7 @@ class RunnerReport(_Part, frozen=True):
     busy_ns: int
     meter: str
     links: dict[str, LinkReport]
+    hops: dict[str, str] = {}
 
 
 class SourceReport(_Part, frozen=True):
@@ -109,6 +113,7 @@ def _runner(runner: Runner, now_ns: int) -> RunnerReport:
         max(0, now_ns - busy_since) if busy_since else 0,
         runner.meter.encode(),
         {name: LinkReport(f.slots, f.sent, f.peak, f.dropped) for name, f in runner.links.items()},
+        {name: meter.encode() for name, meter in runner.hops.items()},
     )
 
 
@@ -170,22 +175,27 @@ def stats_of(
     first = sinks.get("sink_1") or SinkReport(0, 0, -1, 0, 0, False, Meter().encode(), Meter().encode(), [])
     links = {name: link for runner in runners.values() for name, link in runner.links.items()}
     into = sum(source.reached for source in sources)
-    dropped = into + first.repeated - first.frames
+    # Those behind the newest that was shown are on their way yet, while there is a sink to show them.
+    under_way = 0 if first.complete else max(0, into - 1 - first.shown)
+    missing = into + first.repeated - first.frames
     paused = sum(source.paused for source in sources)
     late = sum(source.dropped for source in sources) - paused + sum(link.dropped for link in links.values())
     # Numbers of frames that a lost source had dropped are given again by the next: they are counted once.
-    late = max(0, min(late, dropped - failed - paused))
+    late = max(0, min(late, missing - failed - paused))
+    gone = max(0, missing - late - paused - failed)
+    restart = max(0, gone - under_way)
     started = min((source.started_ns for source in sources if source.started_ns), default=0)
     ended = max((sink.ended_ns for sink in sinks.values()), default=0)
     told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
     return Stats(
-        frames=FrameCounts(into, first.frames, dropped, first.repeated, first.held),
-        drops={"late": late, "paused": paused, "failed": failed, "restart": max(0, dropped - late - paused - failed)},
+        frames=FrameCounts(into, first.frames, missing - gone + restart, first.repeated, first.held),
+        drops={"late": late, "paused": paused, "failed": failed, "restart": restart},
         seconds=(ended - started) / 1e9 if ended > started > 0 else 0.0,
         latency=Meter.decode(first.latency),
         age=Meter.decode(first.age),
         stages={name: Meter.decode(runner.meter) for name, runner in runners.items()},
         links={name: {"sent": link.sent, "peak": link.peak, "slots": link.slots} for name, link in links.items()},
+        hops={name: Meter.decode(hop) for runner in runners.values() for name, hop in runner.hops.items()},
         restarts=restarts,
         backend=materials.engines.in_use,
         device=materials.config.device,
@@ -209,6 +219,7 @@ def _plus(a: RunnerReport, b: RunnerReport) -> RunnerReport:
         passed=max(a.passed, b.passed),
         meter=merged([a.meter, b.meter]).encode(),
         links=links,
+        hops={name: merged([a.hops[name], hop]).encode() if name in a.hops else hop for name, hop in b.hops.items()},
     )
 
 

@@ -25,8 +25,10 @@ def resume_after(
         return Resume()
     since = max((source.since_ns for r in reports for source in r.sources.values()), default=0)
     told = {name: sink for r in reports for name, sink in r.sinks.items()}
-    shown = [told[name].shown if name in told else -1 for name in sinks if name not in told or not told[name].complete]
+    open_ends = [name for name in sinks if name not in told or not told[name].complete]
+    shown = [told[name].shown if name in told else -1 for name in open_ends]
+    done = min((told[name].frames - told[name].repeated if name in told else 0 for name in open_ends), default=0)
     newest = max((report.newest for report in reports), default=-1)
     reached = max((source.reached for r in reports for source in r.sources.values()), default=0)
     start = min(shown, default=newest) + 1 if rewind else max(newest + 1, reached)
-    return Resume(start, without, since or 1)
+    return Resume(start, without, since or 1, done)

@@ -15,13 +15,13 @@ from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, prepare_source
+from warpfuse.graph.opening import ends_of, prepare_for
+from warpfuse.graph.origin import find, folder_for
 from warpfuse.graph.placement import workers_of
 from warpfuse.graph.plan import GraphPlan, plan_graph
 from warpfuse.graph.prometheus import serving
 from warpfuse.graph.report import stats_of
 from warpfuse.graph.resuming import resume_after
-from warpfuse.graph.run_directory import RunDirectory, free_name, name_after
 from warpfuse.graph.runner import Clock
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
@@ -70,48 +70,35 @@ def run(
 
     Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
-    if not config.source:
-        raise ConfigError("no source: give --source PATH, or source: in the graph file")
-    if not config.sinks:
-        raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
-    for sink in config.sinks:
-        check(sink, source=config.source)
-    info, materials = prepare_source(config, say)
+    _check_ends(config)
     stop = stop or threading.Event()
-    tell = _with_total(progress, info, config) or (lambda frames: None)
     with contextlib.ExitStack() as undo:
+        origin = find(config, undo)
+        info = origin.info
+        tell = _with_total(progress, info, config) or (lambda frames: None)
+        materials = prepare_for(config, info, say)
         undo.callback(materials.close)
         calls, live = calls_of(materials), info.live or config.realtime
         apart = len(workers_of(plan_graph(config, calls=calls, live=live))) > 1
         if apart and config.device.startswith("cuda"):
             best("cuda-ipc", device=config.device, say=say)
-        folder = ""
-        if apart or watch.control:
-            name = config.name or free_name(name_after(config.source))
-            folder = str(undo.enter_context(RunDirectory(name)).path)
+        folder = origin.folder or (folder_for(config, undo) if apart or watch.control else "")
         if watch.control:
             say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
         plan = plan_graph(config, calls=calls, live=live, folder=folder)
         settings = LiveSettings(config.model_dump(mode="json"), config, plan, calls, materials.prompts, live)
         endpoint = f"ipc://{folder}/control" if watch.control else ""
         if apart:
+            traced = watch.trace is not None
             supervisor = Supervisor(
-                materials,
-                plan,
-                info,
-                Path(folder),
-                settings,
-                stop=stop,
-                say=say,
-                endpoint=endpoint,
-                trace=watch.trace is not None,
+                materials, plan, origin, Path(folder), settings, stop=stop, say=say, endpoint=endpoint, trace=traced
             )
             with serving(supervisor.stats, watch.metrics):
                 stats = supervisor.run(tell)
             tracks = supervisor.tracks()
         else:
             track = Track() if watch.trace is not None else None
-            running = Running(materials, ends_of(config, info, materials.size), stop, track=track)
+            running = Running(materials, ends_of(config, info, materials.size, origin.connected), stop, track=track)
             undo.callback(running.close)
             running.open()
             if endpoint:
@@ -122,6 +109,15 @@ def run(
     if watch.trace is not None:
         write_chrome(watch.trace, tracks)
     return concluded(stats, say)
+
+
+def _check_ends(config: GraphConfig) -> None:
+    if not config.source:
+        raise ConfigError("no source: give --source PATH, or source: in the graph file")
+    if not config.sinks:
+        raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
+    for sink in config.sinks:
+        check(sink, source=config.source)
 
 
 def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
@@ -137,6 +133,8 @@ def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
 
 class Running:
     """A graph in one process: `open` starts every thread, `wait` ends with the figures, `close` frees the links.
+
+    `open` is `prepare` and `start` in one, for who has to open several before the first may begin.
 
     temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
     live      the source cannot wait
@@ -172,7 +170,17 @@ class Running:
 
     def open(self) -> None:
         """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
+        self.prepare()
+        self.start()
+
+    def prepare(self) -> None:
+        """Open every stage. Raises BadInput; then nothing is left."""
         self.worker.open()
+
+    def start(self) -> None:
+        """Start the thread of every stage."""
+        for link in self.plan.bypasses:
+            self.worker.open_bypass(link.name, 1)
         self._connect(Resume())
 
     def wait(

@@ -55,6 +55,7 @@ class Runner:
     """A stage, its links and its figures; a thread for each epoch. Subclasses say what happens to a frame.
 
     meter   time spent in the stage itself, without any waiting
+    hops    of each link into it: from the hand-over there to the taking here, waiting included
     frames  those handled
     passed  the newest frame that was handled, -1 before the first
     failed  once a thread has ended: the stage because of which it did, None at the end of the stream
@@ -65,6 +66,7 @@ class Runner:
     def __init__(self, name: str, clock: Clock, faults: Faults) -> None:
         self.stage_name = name
         self.meter = Meter()
+        self.hops: dict[str, Meter] = {}
         self.frames = 0
         self.passed = -1
         self.busy_since = 0
@@ -97,6 +99,8 @@ class Runner:
             self._any.register(end.socket, zmq.POLLIN)
         for inlet in self.inlets:
             self._frames_only.register(inlet.socket, zmq.POLLIN)
+            if not inlet.plan.bare:  # room waits for the source on purpose
+                self.hops.setdefault(inlet.plan.name, Meter())
 
     def disconnect(self) -> None:
         """Close the links and keep their figures. After the thread has ended."""
@@ -196,6 +200,13 @@ class Runner:
                 raise RuntimeError(f"{over[0].plan.name} ended a frame or more before the other inputs")
             self._wait()
 
+    def _take(self, inlet: Inlet) -> Any:
+        """The next frame of a link, its hop timed."""
+        value = inlet.take()
+        if inlet.sent_ns:
+            self.hops[inlet.plan.name].record(self._clock() - inlet.sent_ns)
+        return value
+
     def _deliver(self, seq: int, value: Any) -> None:
         """Offer a value to every outlet, waiting for the slow ones."""
         for outlet in self.outlets:
@@ -203,7 +214,10 @@ class Runner:
             while outlet.blocked:
                 self._wait()
                 self._check_neighbours()
-            outlet.offer(seq, Frame(value.stamp) if outlet.plan.bare else value)
+            if outlet.plan.bare:
+                outlet.offer(seq, Frame(value.stamp))
+            else:
+                outlet.offer(seq, value, self._clock())
         self._check_neighbours()
 
     def _check_neighbours(self) -> None:

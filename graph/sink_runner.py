@@ -12,7 +12,7 @@ from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.rate import AsTheyCome, Paced, Rate, Resampled
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.stage import Sink
+from warpfuse.stages.stage import Bridging, Sink
 
 
 class SinkRunner(Runner):
@@ -40,7 +40,8 @@ class SinkRunner(Runner):
     ) -> None:
         super().__init__(name, clock, faults)
         self._rate: Rate = AsTheyCome(self._hand_over)
-        if fps is not None:
+        self._bridge = sink if isinstance(sink, Bridging) and sink.raw_wanted else None
+        if fps is not None and self._bridge is None:  # that one keeps its rate itself, and must see what is missing
             self._rate = Paced(self._hand_over, fps, clock) if live else Resampled(self._hand_over, fps)
         self._sink = sink
         self._pacer = pacer
@@ -69,13 +70,18 @@ class SinkRunner(Runner):
         """The picture shown last, uint8 RGB [h, w, 3], a copy; None before the first."""
         return None if self._last is None else self._last.copy()
 
+    def show_raw(self, frame: RawFrame) -> None:
+        """A picture of the source, past the networks, from any one thread."""
+        if self._bridge is not None and not self._closed:
+            self._bridge.write_raw(frame)
+
     def close(self) -> None:
         """Discard what is not complete."""
         self._close_sink(complete=False)
 
     def _work(self) -> None:
         while self._gather():
-            frame: RawFrame = self.inlets[0].take()
+            frame: RawFrame = self._take(self.inlets[0])
             if frame.stamp.seq > self.shown and not self._closed:
                 self._show(frame)
             self.inlets[0].done()

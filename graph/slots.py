@@ -36,7 +36,7 @@ class Store(Protocol):
     def in_use(self) -> int:
         """Slots filled and not yet released."""
 
-    def fill(self, seq: int, value: Any) -> Parcel:
+    def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
         """Put a value into a free slot; there is one, by the count of slots."""
 
     def free(self, message: wire.FrameMessage) -> None:
@@ -109,10 +109,10 @@ class SlotTable:
         self._values[slot] = None
         self._free.append(slot)
 
-    def fill(self, seq: int, value: Any) -> Parcel:
+    def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
         """Put a value, as it is."""
         slot, generation = self.put(value)
-        return Parcel(wire.FrameMessage(seq, slot, generation))
+        return Parcel(wire.FrameMessage(seq, slot, generation, 0, None, (), sent_ns))
 
     def free(self, message: wire.FrameMessage) -> None:
         """Release the slot of a frame."""

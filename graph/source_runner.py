@@ -25,11 +25,13 @@ class Resume:
     first     number of the first frame; a file is read again from there, a live source numbers on from there
     without   frames not to be sent again: a stage failed at them
     since_ns  clock at which the run's first frame arrived; 0 in the first epoch. Times of a live source count from it
+    done      frames that every sink has
     """
 
     first: int = 0
     without: frozenset[int] = frozenset()
     since_ns: int = 0
+    done: int = 0
 
     @property
     def again(self) -> bool:
@@ -43,8 +45,10 @@ class SourceRunner(Runner):
     stopped  asked before each frame: True ends the stream
     reopen   the source from its beginning, for a file that is read again; none: it cannot be
     live     frames cannot wait: the newest is kept, and what nobody had time for is dropped and counted
+    limit    of a live source: so many frames come to the sinks, then it ends
     tap      looks at every frame that is sent
     paused   set it: a file waits, frames of a live source are dropped
+    passing  called with every frame of a live source, in each epoch and between them, by the thread that reads it
     since_ns  clock at the arrival of the run's first frame
     """
 
@@ -58,20 +62,23 @@ class SourceRunner(Runner):
         stopped: Callable[[], bool],
         book: SettingsBook,
         live: bool = False,
+        limit: int | None = None,
         reopen: Callable[[], Source] | None = None,
         tap: Tap | None = None,
     ) -> None:
         super().__init__(name, clock, faults)
         self.paused = False
+        self.passing: list[Callable[[RawFrame], None]] = []
         self.started_ns = 0
         self.passed_over = 0
         self.late = 0
         self._source = source
         self._stopped = stopped
         self._book = book
+        self._limit, self._left = limit, limit
         self._reopen = reopen
         self._tap = tap
-        self._capture = Capture(source, clock) if live else None
+        self._capture = Capture(source, clock, self._pass_by) if live else None
         self._arrivals = zmq.Poller()
         self._next = 0
         self._base = 0
@@ -114,6 +121,7 @@ class SourceRunner(Runner):
         self._discontinuity = at.again
         self._without = at.without
         self.since_ns = at.since_ns
+        self._left = None if self._limit is None else max(0, self._limit - at.done)
         if self._capture is not None:
             if self._next == 0:
                 self._base = self._next = at.first
@@ -148,6 +156,10 @@ class SourceRunner(Runner):
                 self._wait(_TICK_MS)
                 self._check_neighbours()
                 continue
+            if not self._has_room:
+                self._receive(self._any, _TICK_MS)
+                self._check_neighbours()
+                continue
             with self._call(-1) as begun:
                 raw = self._source.read()
             if raw is None:
@@ -161,6 +173,7 @@ class SourceRunner(Runner):
             self.meter.record(self._clock() - begun)
             now = raw.stamp.arrived_ns or self._clock()
             self.since_ns = self.since_ns or now
+            self._take_room()
             self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
             while any(outlet.waiting for outlet in self.outlets):  # in `read` the credit for it would not be seen
                 self._wait()
@@ -170,9 +183,9 @@ class SourceRunner(Runner):
         """The newest frame whenever one has left the graph and made room; older ones are dropped."""
         if not capture.read and not capture.ended:
             capture.start()
-        while not self._stopped():
+        while not self._stopped() and self._left != 0:
             self._check_neighbours()
-            if not all(inlet.ready for inlet in self.inlets):
+            if not self._has_room:
                 self._receive(self._any, _TICK_MS)  # the frame that will have room is one that has yet to come
                 continue
             raw = capture.take()
@@ -192,10 +205,24 @@ class SourceRunner(Runner):
                 self.passed_over += 1
                 self._next = stamp.seq + 1
                 continue
-            for inlet in self.inlets:
-                inlet.take()
-                inlet.done()
+            self._take_room()
             self._send(RawFrame(stamp, raw.rgb))
+            self._left = None if self._left is None else self._left - 1
+
+    @property
+    def _has_room(self) -> bool:
+        """Fewer frames are on their way than may be; always where that is not limited."""
+        return all(inlet.ready for inlet in self.inlets)
+
+    def _take_room(self) -> None:
+        for inlet in self.inlets:
+            inlet.take()
+            inlet.done()
+
+    def _pass_by(self, frame: RawFrame) -> None:
+        if not self.paused:  # a pause is no fault: the picture is to stand still
+            for entry in tuple(self.passing):
+                entry(frame)
 
     def _send(self, raw: RawFrame) -> None:
         seq = raw.stamp.seq

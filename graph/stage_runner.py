@@ -67,7 +67,7 @@ class StageRunner(Runner):
     def _call_for_every_frame(self) -> None:
         leading = next(i for i, inlet in enumerate(self.inlets) if not inlet.plan.delay)
         while self._gather():
-            frames = [self._read(inlet.take()) for inlet in self.inlets]
+            frames = [self._read(self._take(inlet)) for inlet in self.inlets]
             stamp = frames[leading].stamp
             if stamp.settings != self._version:
                 self._version = stamp.settings

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -18,40 +18,29 @@ import zmq
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials
+from warpfuse.graph.bypassing import Bypassing
 from warpfuse.graph.clocks import Trip, offset
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.control import (
-    Applied,
-    Control,
-    Denied,
-    Done,
-    Figures,
-    GetStats,
-    Image,
-    Pause,
-    Request,
-    Resume,
-    Snapshot,
-)
-from warpfuse.graph.control import Set as SetKeys
+from warpfuse.graph.control import Control
 from warpfuse.graph.curve import Keys, admission
-from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed, WireError
+from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
 from warpfuse.graph.far_hosts import keys_for, line_to
 from warpfuse.graph.faults import Streak
+from warpfuse.graph.foreign import ENDS_THE_RUN, error_of
 from warpfuse.graph.launcher import ByHand, LocalProcesses
-from warpfuse.graph.line import Line
+from warpfuse.graph.line import Line, words
 from warpfuse.graph.live_settings import LiveSettings
-from warpfuse.graph.member import Member
+from warpfuse.graph.member import Member, home_of
 from warpfuse.graph.meters import Stats
+from warpfuse.graph.origin import Origin
 from warpfuse.graph.placement import Place, workers_of
 from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report, stats_of
 from warpfuse.graph.resuming import resume_after
 from warpfuse.graph.shared_memory import sweep
+from warpfuse.graph.switchboard import Switchboard
 from warpfuse.graph.trace import Span
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sources.schemes import scheme_of
-from warpfuse.stages.stage import VideoInfo
 
 _LOG = logging.getLogger("warpfuse")
 _TICK_MS = 50
@@ -67,13 +56,14 @@ class Supervisor:
     folder   of the run, 0700: sockets lie there
     endpoint of the control socket; empty: nobody may ask
     trace    keep the calls of every stage
+    origin   of the run; a worker that is connected to it already is taken over
     """
 
     def __init__(
         self,
         materials: Materials,
         plan: GraphPlan,
-        info: VideoInfo,
+        origin: Origin,
         folder: Path,
         settings: LiveSettings,
         *,
@@ -83,30 +73,34 @@ class Supervisor:
         trace: bool = False,
     ) -> None:
         config = materials.config
-        self._materials, self._plan, self._info, self._folder = materials, plan, info, folder
-        self._config, self._settings, self._version = config, settings, 0
+        self._materials, self._plan, self._info, self._folder = materials, plan, origin.info, folder
+        scout = origin.scout
+        self._config = config
         self._stop, self._say, self._trace = stop, say, trace
-        self._live = info.live or config.realtime
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._live = origin.info.live or config.realtime
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context() if scout is None else scout.context
         self._keys = Keys(Path(config.keys)) if config.keys else None
         with contextlib.ExitStack() as undo:
             undo.callback(self._context.destroy, 0)
-            self._control = Control(self._context, endpoint) if endpoint else None
+            control = Control(self._context, endpoint) if endpoint else None
             self._admission = contextlib.ExitStack()
             if config.listen:
                 self._admission.enter_context(admission(self._context, keys_for(config)))
-            self._processes = LocalProcesses(folder)
+            self._processes = LocalProcesses(folder) if scout is None else scout.processes
             undo.pop_all()
+        self._first_lines: dict[str, Line] = {}
+        if scout is not None:
+            self._first_lines[scout.worker] = scout.line
+            scout.let_go()
         self._epoch = 0
         self._streak = Streak()
+        self._bypassing = Bypassing(plan.bypasses)
         self._without: set[int] = set()
         self._lost: list[str] = []
         self._error: WarpfuseError | None = None
         self._stopping = False
-        self._paused = False
-        self._begun_s = time.monotonic()
-        self._asked: list[tuple[list[bytes], type[orders.Word]]] = []
         self.members = [self._member(name) for name in workers_of(plan)]
+        self._switchboard = Switchboard(control, self.members, settings, stats=self.stats, stop=stop)
 
     def run(self, progress: Callable[[int], None] = lambda frames: None) -> Stats:
         """From the start of every worker to the end of the last."""
@@ -132,8 +126,7 @@ class Supervisor:
                 member.line = None
         self._processes.close()
         self._admission.close()
-        if self._control is not None:
-            self._control.close()
+        self._switchboard.close()
         self._context.term()
 
     def stats(self) -> Stats:
@@ -157,22 +150,20 @@ class Supervisor:
                 poller.register(member.line.socket, zmq.POLLIN)
                 poller.register(member.line.monitor, zmq.POLLIN)
         poller.register(self._processes.fd, zmq.POLLIN)
-        if self._control is not None:
-            poller.register(self._control.socket, zmq.POLLIN)
+        if self._switchboard.control is not None:
+            poller.register(self._switchboard.control.socket, zmq.POLLIN)
         poller.poll(_TICK_MS)
         for member in self.members:
             line = member.line
             if line is None:
                 continue
             line.watch(time.monotonic_ns())
-            for word in _words(member, line):
+            for word in words(line, member.name):
                 member.beat_s = time.monotonic()
                 self._heard(member, word)
         for name, code in self._processes.exited():
             self._exited(next(member for member in self.members if member.name == name), code)
-        if self._control is not None:
-            for to, request in self._control.requests():
-                self._answer(to, request)
+        self._switchboard.serve()
 
     def _heard(self, member: Member, word: orders.Word) -> None:
         match word:
@@ -183,7 +174,7 @@ class Supervisor:
             case orders.Said():
                 self._say(word.line)
             case orders.Refused():
-                self._error = _error(word.kind, word.stage, word.text)
+                self._error = error_of(word.kind, word.stage, word.text)
             case orders.Beat():
                 member.told(word.report)
             case orders.Quiet():
@@ -194,11 +185,8 @@ class Supervisor:
                     member.state = "ready"
             case orders.Faulted():
                 self._faulted(word)
-            case orders.Begun():
-                self._resolve(orders.Begun, Applied(word.version, word.seq))
-            case orders.Picture():
-                reply = Image(word.png) if word.png else Denied("no picture has been shown yet")
-                self._resolve(orders.Picture, reply)
+            case orders.Begun() | orders.Picture():
+                self._switchboard.heard(word)
             case orders.Pong():
                 member.trips.append(Trip(word.t0, word.t1, word.t2, time.monotonic_ns()))
                 if len(member.trips) == 8:
@@ -213,23 +201,26 @@ class Supervisor:
             text = f"worker {member.name} speaks version {hello.version}, this is {orders.VERSION}"
             self._error = ConfigError(f"{text}. Run the same warpfuse on every host")
             return
+        again, member.pid = member.pid == hello.pid, hello.pid
+        if again and member.state in ("ready", "running", "quieting"):
+            self._reunite(member)
+            return
         if member.state != "starting":  # somebody started it again by hand
             self._died(member, "was started again", started=True)
         if isinstance(member.launcher, ByHand):
             member.trips.clear()
             for _ in range(8):
                 self._send(member, orders.Ping(time.monotonic_ns()))
-        info = self._info
-        about = orders.Info(
-            info.width, info.height, str(info.fps), str(info.time_base), info.frames, info.path, info.live
-        )
+        self._assign(member)
+
+    def _assign(self, member: Member) -> None:
         self._send(
             member,
             orders.Assign(
                 member.name,
-                _keys(self._settings.config),
-                self._version,
-                about,
+                self._switchboard.keys,
+                self._switchboard.version,
+                orders.info_of(self._info),
                 self._materials.size,
                 self._materials.engines.backend,
                 str(self._folder),
@@ -238,17 +229,29 @@ class Supervisor:
             ),
         )
 
+    def _reunite(self, member: Member) -> None:
+        """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
+        self._say(f"worker {member.name} was out of reach for a moment")
+        if self._switchboard.version:
+            self._switchboard.publish_to(member)
+        member.state = "quieting"
+        self._send(member, orders.LetGo(_LET_GO_S))
+        self._break_off()
+
     def _faulted(self, fault: orders.Faulted) -> None:
         if fault.epoch != self._epoch:
             return
         _LOG.info("stage %s at frame %d:\n%s", fault.stage, fault.seq, fault.trace)
-        fatal = fault.kind != "failed" or fault.seq < 0
+        fatal = fault.kind in ENDS_THE_RUN or (fault.kind == "failed" and fault.seq < 0)
         if fatal or self._streak.ends_the_run(fault.stage, fault.seq, fault.passed):
             _LOG.error("stage %s ended the run:\n%s", fault.stage, fault.trace)
-            self._error = _error(fault.kind, fault.stage, fault.text)
+            self._error = error_of(fault.kind, fault.stage, fault.text)
             return
-        self._without.add(fault.seq)
-        self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
+        if fault.kind == "cut":  # what was on its way is sent again, or lost with the epoch
+            self._say(f"{fault.text}; it is opened again")
+        else:
+            self._without.add(fault.seq)
+            self._lost.append(f"frame {fault.seq} was dropped: stage {fault.stage}: {fault.text}")
         self._break_off()
 
     # What is done about it
@@ -269,6 +272,7 @@ class Supervisor:
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
             self._tell_all(orders.Stop())
+        self._bypassing.tend(self._home_of, self._send)
         if all(member.state == "ready" for member in self.members):
             self._connect()
 
@@ -284,11 +288,11 @@ class Supervisor:
         self._epoch += 1
         for member in self.members:
             member.state, member.beat_s = "running", time.monotonic()
-            if self._paused:
+            if self._switchboard.paused:
                 self._send(member, orders.Pause(True))
             if self._stopping:
                 self._send(member, orders.Stop())
-            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns))
+            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns, at.done))
 
     def _break_off(self) -> None:
         """End the epoch for all who are in it."""
@@ -329,6 +333,10 @@ class Supervisor:
 
     def _start(self, member: Member) -> None:
         member.life += 1
+        if (line := self._first_lines.pop(member.name, None)) is not None:
+            member.line, member.state, member.due_s = line, "starting", time.monotonic() + _STARTUP_S
+            self._assign(member)
+            return
         if isinstance(member.launcher, ByHand):
             member.line = Line(self._context, line_to(self._config, member.name), self._keys)
             self._say(f"waiting for worker {member.name}; there: warpfuse worker GRAPH.yaml {member.name}")
@@ -355,55 +363,13 @@ class Supervisor:
         """As `_turn`, when nothing is started again."""
         for member in self.members:
             if member.line is not None:
-                for word in _words(member, member.line):
+                for word in words(member.line, member.name):
                     if isinstance(word, orders.Gone):
                         self._heard(member, word)
         for name, _ in self._processes.exited():
             member = next(m for m in self.members if m.name == name)
             member.state = "gone" if member.state != "gone" else member.state
         time.sleep(0.005)
-
-    # Requests
-
-    def _answer(self, to: list[bytes], request: Request) -> None:
-        assert self._control is not None
-        match request:
-            case GetStats():
-                workers = {member.name: list(member.nodes) for member in self.members}
-                seconds = time.monotonic() - self._begun_s
-                self._control.reply(to, Figures(self.stats().to_dict(), seconds, workers))
-                return
-            case SetKeys():
-                try:
-                    self._publish(self._settings.changed(request.keys))
-                except WarpfuseError as error:
-                    self._control.reply(to, Denied(str(error)))
-                    return
-                self._asked.append((to, orders.Begun))
-                return
-            case Snapshot():
-                self._asked.append((to, orders.Picture))
-                self._send(self._home_of("sink_1"), orders.Snap())
-                return
-            case Pause() | Resume():
-                self._paused = isinstance(request, Pause)
-                self._tell_all(orders.Pause(self._paused))
-            case _:
-                self._stop.set()
-        self._control.reply(to, Done())
-
-    def _publish(self, config: GraphConfig) -> None:
-        """To every worker, then to the source. A worker that is down gets it with its part."""
-        self._version += 1
-        self._tell_all(orders.Add(self._version, _keys(config)))
-        self._send(self._home_of("source"), orders.Begin(self._version))
-
-    def _resolve(self, word: type[orders.Word], reply: Applied | Image | Denied) -> None:
-        for waiting in self._asked:
-            if waiting[1] is word and self._control is not None:
-                self._control.reply(waiting[0], reply)
-                self._asked.remove(waiting)
-                return
 
     # Small things
 
@@ -414,11 +380,10 @@ class Supervisor:
         return Member(name, nodes, ByHand() if far else self._processes)
 
     def _home_of(self, node: str) -> Member:
-        return next(member for member in self.members if node in member.nodes)
+        return home_of(self.members, node)
 
     def _send(self, member: Member, order: orders.Order) -> None:
-        if member.line is not None:
-            member.line.send(orders.encode(order))
+        member.send(order)
 
     def _tell_all(self, order: orders.Order) -> None:
         for member in self.members:
@@ -428,36 +393,8 @@ class Supervisor:
         return [report for member in self.members if (report := member.report) is not None]
 
     def _shown(self) -> int:
-        report = self._home_of("sink_1").report
-        return report.sinks["sink_1"].frames if report is not None and "sink_1" in report.sinks else 0
+        return self._home_of("sink_1").written("sink_1")
 
 
 def _mute(member: Member) -> bool:
     return member.line is not None and member.line.peer is None
-
-
-def _words(member: Member, line: Line) -> Iterator[orders.Word]:
-    """What the worker has said. Who is not it, and what is not a word, is left out and logged."""
-    for peer, data in line.messages():
-        try:
-            word = orders.word(data)
-        except WireError as error:
-            _LOG.warning("line to worker %s: %s", member.name, error)
-            continue
-        if isinstance(word, orders.Hello) and word.worker == member.name:
-            line.adopt(peer)
-        if peer == line.peer:
-            yield word
-        else:
-            _LOG.warning("line to worker %s: a stranger said %s", member.name, type(word).__name__)
-
-
-def _keys(config: GraphConfig) -> dict[str, object]:
-    return config.model_dump(mode="json")
-
-
-def _error(kind: str, stage: str, text: str) -> WarpfuseError:
-    """The error a worker told of, as it would have been raised here."""
-    if kind == "input":
-        return ConfigError(text)
-    return StreamLost(text) if kind == "lost" else StageFailed(stage, Elsewhere(text))

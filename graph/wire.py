@@ -20,7 +20,7 @@ import msgspec
 
 from warpfuse.graph.errors import WireError
 
-VERSION = 2
+VERSION = 3
 MAX_BODY = 4096
 
 _HEAD = struct.Struct("<2sBBII")
@@ -112,7 +112,7 @@ class FrameMessage(_Message, frozen=True):
 
     content  None inside a process, where the value itself crosses by reference
     dropped  frames not sent since the one before, by reason
-    hops     (stage, ns) as the frame passed, by the clock with this id; clocks of two ids are never compared
+    sent_ns  the run's clock when the sender handed it over, 0: not stamped. Its hop lasts until the reader takes it
     """
 
     seq: Seq
@@ -121,8 +121,7 @@ class FrameMessage(_Message, frozen=True):
     table: Count = 0
     content: Content | None = None
     dropped: Annotated[tuple[tuple[Name, Seq], ...], msgspec.Meta(max_length=8)] = ()
-    hops: Annotated[tuple[tuple[Name, Time], ...], msgspec.Meta(max_length=32)] = ()
-    clock: Seq = 0
+    sent_ns: Seq = 0
 
 
 class Credit(_Message, frozen=True):

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,11 +11,12 @@ import zmq
 
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
+from warpfuse.graph.bypass import BypassEntry, BypassExit
 from warpfuse.graph.curve import admission
 from warpfuse.graph.far_hosts import keys_for
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.halt import Halt
-from warpfuse.graph.link import Inlet, Outlet
+from warpfuse.graph.link import Inlet, LinkPlan, Outlet
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.plan import GraphPlan, NodePlan
 from warpfuse.graph.report import Report, report
@@ -78,6 +79,7 @@ class Worker:
         self._halt: Halt | None = None
         self._memory: SharedFolder | None = None
         self._admission = contextlib.ExitStack()
+        self._bypasses: dict[str, contextlib.ExitStack] = {}
 
     def open(self) -> None:
         """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
@@ -102,7 +104,7 @@ class Worker:
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 4096)
         self._halt = Halt()
-        inlets, outlets = self._open_links(self._context, epoch)
+        inlets, outlets = self._open_links(self._context, self.plan.links, epoch, self._admission)
         for node, runner in zip(self._nodes, self.runners, strict=True):
             runner.connect(
                 [inlets[link.name] for link in self.plan.links_into(node)],
@@ -138,6 +140,26 @@ class Worker:
         self._halt = self._context = None
         return []
 
+    def open_bypass(self, name: str, number: int) -> None:
+        """Open the ends of a bypass that are here, for the `number`th time; what was open of it is closed."""
+        if (opened := self._bypasses.pop(name, None)) is not None:
+            opened.close()
+        (link,) = (link for link in self.plan.bypasses if link.name == name)
+        with contextlib.ExitStack() as undo:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            undo.callback(context.term)
+            inlets, outlets = self._open_links(context, [link], number, undo)
+            for inlet in inlets.values():
+                show = next(sink.show_raw for sink in self.sinks if sink.stage_name == link.receiver)
+                undo.callback(BypassExit(inlet, show).close)
+            for outlet in outlets.values():
+                assert self.source is not None
+                entry = BypassEntry(outlet)
+                undo.callback(entry.close)
+                self.source.passing.append(entry)
+                undo.callback(self.source.passing.remove, entry)
+            self._bypasses[name] = undo.pop_all()
+
     def pause(self, paused: bool) -> None:
         """Hold the source, or let it go on."""
         for runner in self.runners:
@@ -156,6 +178,8 @@ class Worker:
     def close(self) -> None:
         """Close stages, source and sinks; a sink that is not complete discards. Frees the links."""
         self.let_go()
+        while self._bypasses:
+            self._bypasses.popitem()[1].close()
         for runner in self.runners:
             runner.close()
         if self._memory is not None:
@@ -186,17 +210,21 @@ class Worker:
         return report(self.name, self.runners, self.clock())
 
     def _open_links(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", epoch: int
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        links: Sequence[LinkPlan],
+        epoch: int,
+        admitted: contextlib.ExitStack,
     ) -> tuple[dict[str, Inlet], dict[str, Outlet]]:
-        """The ends that are here, by the link's name."""
+        """The ends that are here, by the link's name. admitted: where the admission of other hosts is kept."""
         config, mine = self.materials.config, {node.name for node in self._nodes}
         inlets: dict[str, Inlet] = {}
         outlets: dict[str, Outlet] = {}
-        far = [link for link in self.plan.links if link.transport == "inline"]
+        far = [link for link in links if link.transport == "inline"]
         keys = keys_for(config) if far else None
         if keys is not None and any(link.sender in mine for link in far):
-            self._admission.enter_context(admission(context, keys))
-        for link in self.plan.links:
+            admitted.enter_context(admission(context, keys))
+        for link in links:
             sends, reads = link.sender in mine, link.receiver in mine
             if sends and reads:
                 outlets[link.name], inlets[link.name] = open_local(context, link, epoch)
@@ -221,6 +249,7 @@ class Worker:
                 stopped=self.stopped,
                 book=self.book,
                 live=self.ends.live,
+                limit=config.frames if self.ends.live else None,
                 reopen=self.ends.source if self.ends.rewind else None,
                 tap=self.ends.taps.get("source"),
             )

@@ -6,13 +6,11 @@ import queue
 import time
 import traceback
 from collections.abc import Callable
-from fractions import Fraction
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph import orders
 from warpfuse.graph.build import Materials, calls_of, open_prompts, usable_cores
 from warpfuse.graph.config import GraphConfig, validate
@@ -20,19 +18,19 @@ from warpfuse.graph.curve import Keys
 from warpfuse.graph.desk import snapshot
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.faults import Fault, Forwarded
+from warpfuse.graph.foreign import kind_of, text_of
 from warpfuse.graph.line import dial
-from warpfuse.graph.opening import ends_of
+from warpfuse.graph.opening import ends_of, find_source
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
 from warpfuse.graph.trace import Track
 from warpfuse.graph.worker import Worker
-from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.prompts import WhenAsked
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.sources.live import LiveSource
 
 BEAT_S = 0.25
-FORSAKEN_S = 5.0
+FORSAKEN_S = 30.0
 FAILED = 4
 _TICK_MS = 60
 
@@ -62,6 +60,7 @@ class WorkerProcess:
         self._bell_read, self._bell_write = os.pipe()
         os.set_blocking(self._bell_write, False)
         self._worker: Worker | None = None
+        self._connected: LiveSource | None = None
         self._epoch = 0
         self._offset_ns = 0
         self._stopped = False
@@ -70,7 +69,7 @@ class WorkerProcess:
 
     def serve(self) -> int:
         """Until EXIT."""
-        self._send(orders.Hello(orders.VERSION, self._name, os.getpid()))
+        self._hello()
         poller = zmq.Poller()
         poller.register(self._line, zmq.POLLIN)
         poller.register(self._bell_read, zmq.POLLIN)
@@ -102,11 +101,18 @@ class WorkerProcess:
                     self._send(orders.Beat(worker.report()))
 
     def _forsaken(self) -> bool:
-        """The supervisor of another host has been gone for some seconds. On one host the kernel tells."""
-        while self._keys is not None and int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+        """The supervisor of another host has been gone for half a minute. On one host the kernel tells.
+
+        To one that is back the worker is a stranger, as ZeroMQ counts, and may have been given up: it says HELLO again.
+        """
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)["event"]
-            self._alone_s = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
-        return self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
+            if event == zmq.EVENT_DISCONNECTED:
+                self._alone_s = self._alone_s or time.monotonic()
+            elif self._alone_s is not None:
+                self._alone_s = None
+                self._hello()
+        return self._keys is not None and self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
 
     def close(self) -> None:
         """Close the line."""
@@ -120,6 +126,9 @@ class WorkerProcess:
         if isinstance(order, orders.Assign):
             self._open(order)
             return
+        if isinstance(order, orders.Seek):
+            self._seek(order.url)
+            return
         if isinstance(order, orders.Ping):
             self._send(orders.Pong(order.t0, came, self._clock()))
             return
@@ -132,7 +141,9 @@ class WorkerProcess:
         match order:
             case orders.Connect():
                 self._epoch, self._told_end = order.epoch, False
-                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns))
+                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns, order.done))
+            case orders.OpenBypass():
+                worker.open_bypass(order.link, order.number)
             case orders.LetGo():
                 stuck = worker.let_go(order.deadline_s)
                 self._send(orders.Quiet(worker.report(), stuck))
@@ -149,7 +160,16 @@ class WorkerProcess:
             case _:
                 raise AssertionError(order)
 
+    def _seek(self, url: str) -> None:
+        try:
+            info, self._connected = find_source(url)
+        except Exception as error:  # noqa: BLE001  (told, and raised by who asked)
+            self._send(orders.Refused(kind_of(error), self._name, text_of(error)))
+            return
+        self._send(orders.Found(orders.info_of(info)))
+
     def _open(self, part: orders.Assign) -> None:
+        self._drop()
         try:
             self._worker = self._opened(part)
         except Exception as error:  # noqa: BLE001  (told, and raised by the supervisor)
@@ -161,7 +181,8 @@ class WorkerProcess:
         config = validate(part.config)
         if self._keys is not None:  # this host's own, wherever they lie
             config = config.model_copy(update={"keys": str(self._keys.folder)})
-        info = info_of(part.info)
+        info = orders.video_of(part.info)
+        connected, self._connected = self._connected, None
         materials = self._materials(config, part)
         try:
             plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime, folder=part.folder)
@@ -169,7 +190,7 @@ class WorkerProcess:
                 part.worker,
                 plan,
                 materials,
-                ends_of(config, info, part.size),
+                ends_of(config, info, part.size, connected),
                 SettingsBook(config, part.version),
                 Forwarded(self._report),
                 lambda: self._stopped,
@@ -192,14 +213,20 @@ class WorkerProcess:
         return Materials(config, bundle, part.size, engines, prompts)
 
     def _leave(self) -> None:
-        if self._worker is None:
+        worker = self._drop()
+        if worker is None:
             return
-        worker = self._worker
-        worker.let_go(2.0)
-        worker.close()
-        worker.materials.close()
         spans = [] if worker.track is None else [tuple(span) for span in worker.track.spans()]
         self._send(orders.Gone(worker.report(), spans))  # type: ignore[arg-type]
+
+    def _drop(self) -> Worker | None:
+        """Close what was opened; sinks that are not complete discard. The worker it was."""
+        worker, self._worker, self._epoch = self._worker, None, 0
+        if worker is not None:
+            worker.let_go(2.0)
+            worker.close()
+            worker.materials.close()
+        return worker
 
     def _report(self, fault: Fault) -> None:
         trace = "".join(traceback.format_exception(fault.error))
@@ -221,34 +248,11 @@ class WorkerProcess:
         with contextlib.suppress(BlockingIOError):
             os.write(self._bell_write, b"!")
 
+    def _hello(self) -> None:
+        self._send(orders.Hello(orders.VERSION, self._name, os.getpid()))
+
     def _send(self, word: orders.Word) -> None:
         self._line.send(orders.encode(word))
 
     def _clock(self) -> int:
         return time.monotonic_ns() + self._offset_ns
-
-
-def kind_of(error: BaseException) -> str:
-    """What an error means for the run, whatever process it was raised in."""
-    if isinstance(error, BadInput):
-        return "input"
-    return "lost" if isinstance(error, StreamLost) else "failed"
-
-
-def text_of(error: BaseException) -> str:
-    """One line: of a WarpfuseError its own, else the type too."""
-    line = " ".join(str(error).split())[:4000]
-    return line if isinstance(error, WarpfuseError) else f"{type(error).__name__}: {line}"
-
-
-def info_of(info: orders.Info) -> VideoInfo:
-    """What the supervisor knows of the source."""
-    return VideoInfo(
-        info.width,
-        info.height,
-        Fraction(info.fps),
-        Fraction(info.time_base),
-        info.frames,
-        info.path,
-        info.live,
-    )

@@ -96,7 +96,9 @@ def _low(x: Tensor) -> Tensor:
 
 
 def _std(x: Tensor) -> Tensor:
-    return x.std(dim=(2, 3), keepdim=True)
+    # not `std`: its one pass of running means takes five times as long on a CPU
+    apart = x - x.mean(dim=(2, 3), keepdim=True)
+    return (apart.square_().sum((2, 3), keepdim=True) / (x[0, 0].numel() - 1)).sqrt_()
 
 
 def _seen(x: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:

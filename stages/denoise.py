@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.rows import fixed_batch, run_rows
 from warpfuse.stages.guidance import assumed, guided
 from warpfuse.stages.program import Sampling
 from warpfuse.stages.rows import Row
@@ -28,7 +29,7 @@ class Denoise:
         self._unet = unet
         self._sampling = sampling
         self._dtypes = {spec.name: getattr(torch, spec.dtype) for spec in unet.inputs}
-        self._batch = _fixed_batch(unet)
+        self._batch = fixed_batch(unet)
 
     def __call__(self, rows: Sequence[Row]) -> list[Pair]:
         """The guided pair (x0, n) of every row, [1, c, h, w] each; the engine's memory until its next-but-one call."""
@@ -59,18 +60,8 @@ class Denoise:
 
     def _run(self, feeds: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
         """What the network says of each feed, in their order."""
-        size = self._batch or len(feeds)
-        if len(feeds) <= size:
-            return self._portion(feeds, size)
-        portions = [feeds[start : start + size] for start in range(0, len(feeds), size)]
-        # two slots of the engine hold two portions; a third would write over the first
-        return [output.clone() for portion in portions for output in self._portion(portion, size)]
-
-    def _portion(self, feeds: Sequence[Mapping[str, Tensor]], size: int) -> list[Tensor]:
-        if size == 1:
-            return [self._unet(feeds[0])["output"]]
-        filled = [*feeds, *([feeds[0]] * (size - len(feeds)))]
-        output = self._unet({name: torch.cat([feed[name] for feed in filled]) for name in feeds[0]})["output"]
+        together = feeds[0] if len(feeds) == 1 else {n: torch.cat([feed[n] for feed in feeds]) for n in feeds[0]}
+        output = run_rows(self._unet, together, self._batch)["output"]
         return [output[i : i + 1] for i in range(len(feeds))]
 
 
@@ -89,8 +80,3 @@ def _guide(row: Row, conditional: Pair, unconditional: Pair | None) -> Pair:
                 row.assumed = unconditional[0].clone()  # kept for later calls; the engine's own is not
     assert row.assumed is not None
     return guided(conditional, assumed(row.x, row.assumed, level, guidance.delta), guidance.scale)
-
-
-def _fixed_batch(unet: Engine) -> int | None:
-    """Rows the network was built for, None for any number."""
-    return next(spec.shape[0] for spec in unet.inputs if spec.name == "x")

@@ -21,7 +21,7 @@ from warpfuse.stages.lent import kept
 from warpfuse.stages.planes import resize_bilinear
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
-from warpfuse.stages.warp import resize_flow, warp
+from warpfuse.stages.warp import resize_flow, warp_together
 
 Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 Gray = npt.NDArray[np.uint8]
@@ -96,9 +96,9 @@ class Memory(Generic[P]):
             nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
             return Frame(frame.stamp, nothing)
         flow, flow_prev_to_cur = both_ways(present, past)
-        pulled = warp(torch.cat((flow_prev_to_cur, past.rgb), dim=1), flow, "bilinear")
-        m, coverage = trust(flow, pulled[:, :2], present.rgb, pulled[:, 2:], settings)
-        m = m * same_shot(coverage, present.colours, past.colours, settings)
+        back_pulled, rgb_pulled = warp_together((flow_prev_to_cur, past.rgb), flow)
+        m, coverage = trust(flow, back_pulled, present.rgb, rgb_pulled, settings)
+        m.mul_(same_shot(coverage, present.colours, past.colours, settings))
         if m.shape[-2:] != size:
             m = resized(m, size)
         return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
@@ -206,6 +206,10 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def luma_of(rgb: Tensor) -> Tensor:
     """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device."""
+    if rgb.device.type == "cpu":
+        r, g, b = rgb[0].contiguous().numpy()
+        gray = cv2.addWeighted(r, 0.299, g, 0.587, 0)
+        return torch.from_numpy(cv2.convertScaleAbs(cv2.scaleAdd(b, 0.114, gray, gray), alpha=255))
     luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
     return (luma * 255).round_().clamp_(0, 255).to(torch.uint8)
 
@@ -221,4 +225,6 @@ def open_dis(preset: Preset) -> Any:
 
 def dis_flow(dis: Any, gray: Gray, gray_other: Gray) -> Tensor:
     """Where each pixel of gray is in gray_other: uint8 [h, w] both -> float32 [1, 2, h, w] pixels, on the host."""
-    return torch.from_numpy(dis.calc(gray, gray_other, None)).permute(2, 0, 1)[None].contiguous()
+    out = np.empty((1, 2, *gray.shape), np.float32)
+    cv2.split(dis.calc(gray, gray_other, None), list(out[0]))
+    return torch.from_numpy(out)

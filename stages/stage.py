@@ -113,3 +113,16 @@ class Sink(Protocol):
 
     def close(self, complete: bool) -> None:
         """Finish. With complete=False the run failed: leave nothing half-written under the final name."""
+
+
+@runtime_checkable
+class Bridging(Protocol):
+    """A sink that shows the source's own pictures while no styled ones come, at a constant rate of its own.
+
+    raw_wanted  it does so now
+    """
+
+    raw_wanted: bool
+
+    def write_raw(self, frame: RawFrame) -> None:
+        """Take a picture of the source, of any size, at any time; another thread than that of `write`."""

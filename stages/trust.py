@@ -5,6 +5,7 @@ Pure functions on one device, without a wait in them. They take the past already
 """
 
 import math
+from functools import cache
 from typing import Literal
 
 import cv2
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 
+from warpfuse.stages import host_trust
 from warpfuse.stages.planes import cell_mean, each_plane
 from warpfuse.stages.settings import StageSettings
 
@@ -57,10 +59,23 @@ def trust(
     trust     [b, 1, h, w] in [0, 1], grown and feathered
     coverage  [b] in [0, 1]: mean of the trust before that
     """
+    if cur.device.type == "cpu":
+        return _on_host(flow_cur_to_prev, back_pulled, cur, prev_pulled, settings)
     m = inside(flow_cur_to_prev) * photometric(cur, prev_pulled, settings.photometric, settings.softness)
     if settings.check != "off":
         m = m * consistent(flow_cur_to_prev, back_pulled, settings.check, settings.slope, settings.offset)
     return feather(dilate_distrust(m, settings.dilate_px), settings.feather_px), m.mean(dim=(1, 2, 3))
+
+
+def _on_host(
+    flow_cur_to_prev: Tensor, back_pulled: Tensor, cur: Tensor, prev_pulled: Tensor, settings: TrustSettings
+) -> tuple[Tensor, Tensor]:
+    """The same through `host_trust`."""
+    f, b, ours, theirs = (x.to(torch.float32).numpy() for x in (flow_cur_to_prev, back_pulled, cur, prev_pulled))
+    believed = [host_trust.believed(f[i], b[i], ours[i], theirs[i], settings) for i in range(len(f))]
+    m = torch.from_numpy(np.stack(believed)[:, None] if len(believed) > 1 else believed[0][None, None])
+    coverage = torch.tensor([cv2.mean(plane)[0] for plane in believed])
+    return feather(dilate_distrust(m, settings.dilate_px), settings.feather_px), coverage
 
 
 def consistent(
@@ -109,7 +124,7 @@ def dilate_distrust(trust: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     if trust.device.type == "cpu":
         square = np.ones((side, side), np.uint8)
-        return each_plane(trust, lambda plane: cv2.erode(plane, square))
+        return each_plane(trust, lambda plane, out: cv2.erode(plane, square, out))
     distrust = max_pool2d(1 - trust, (1, side), 1, (0, radius))
     return 1 - max_pool2d(distrust, (side, 1), 1, (radius, 0))
 
@@ -121,17 +136,25 @@ def feather(trust: Tensor, radius: int) -> Tensor:
     """
     if radius == 0:
         return trust
-    row = torch.ones(1, dtype=torch.float64)
-    for _ in range(2 * radius):
-        row = (pad(row, (0, 1)) + pad(row, (1, 0))) / 2
+    row = _binomial(radius)
     if trust.device.type == "cpu":
         taps = row.numpy()
-        blurred = each_plane(trust, lambda p: cv2.sepFilter2D(p, -1, taps, taps, borderType=cv2.BORDER_REPLICATE))
+        edge = cv2.BORDER_REPLICATE
+        blurred = each_plane(trust, lambda plane, out: cv2.sepFilter2D(plane, -1, taps, taps, out, borderType=edge))
         return blurred.clamp_(0, 1)
     kernel = row.to(trust.device, trust.dtype, non_blocking=True)
     out = conv2d(pad(trust, (radius, radius, 0, 0), "replicate"), kernel.view(1, 1, 1, -1))
     out = conv2d(pad(out, (0, 0, radius, radius), "replicate"), kernel.view(1, 1, -1, 1))
     return out.clamp(0, 1)
+
+
+@cache
+def _binomial(radius: int) -> Tensor:
+    """The kernel's taps, 2 radius + 1 of them, float64; read-only by agreement."""
+    row = torch.ones(1, dtype=torch.float64)
+    for _ in range(2 * radius):
+        row = (pad(row, (0, 1)) + pad(row, (1, 0))) / 2
+    return row
 
 
 def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tensor:
@@ -149,17 +172,17 @@ def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tens
         raise ValueError(f"trust of {w}x{h} cannot be reduced by {factor}: width and height must be multiples of it")
     if norm == math.inf:
         return -max_pool2d(-trust, factor)
-    powers = (1 - trust).pow(norm)
+    powers = (1 - trust).pow_(norm)
     means = cell_mean(powers, factor) if powers.device.type == "cpu" else avg_pool2d(powers, factor)
     return 1 - means.pow(1 / norm)
 
 
 def colour_histogram(rgb: Tensor) -> Tensor:
     """[1, 3, h, w] in [0, 1] -> [512], summing to 1: eight shades of each channel. float32."""
+    if rgb.device.type == "cpu":
+        return torch.from_numpy(host_trust.colour_histogram(rgb[0].contiguous().numpy()))
     shade = (rgb[0] * 8).clamp_(0, 7).to(torch.uint8).to(torch.int32)
     index = (shade[0] * 64 + shade[1] * 8 + shade[2]).flatten()
-    if rgb.device.type == "cpu":
-        return torch.bincount(index, minlength=512).to(torch.float32) / index.numel()
     ones = torch.ones_like(index, dtype=torch.float32)
     return torch.zeros(512, device=rgb.device).index_add_(0, index, ones) / index.numel()
 

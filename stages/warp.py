@@ -1,6 +1,7 @@
 """Pull the past onto the present: warping by a flow field, and the stage that warps the last styled picture."""
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.planes import resize_bilinear, sample
+from warpfuse.stages.planes import resize_bilinear, sample, sample_planes
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import reduce_to_latent
 
@@ -41,9 +42,7 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "bicubic") -> Tens
             f"bring the flow to the picture's size with resize_flow"
         )
     h, w = prev.shape[-2:]
-    flow = flow_cur_to_prev.to(torch.float32)
-    x = flow[:, 0] + torch.arange(w, dtype=torch.float32, device=prev.device)
-    y = flow[:, 1] + torch.arange(h, dtype=torch.float32, device=prev.device)[:, None]
+    x, y = _places(flow_cur_to_prev)
     if mode in _OPENCV and prev.device.type == "cpu" and _remap_is_exact():
         return sample(prev, x.numpy(), y.numpy(), _OPENCV[mode])
     # Pixel p is at (2 p + 1) / size - 1: align_corners=False, here and in the sampler. The other convention divides
@@ -51,6 +50,27 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "bicubic") -> Tens
     grid = torch.stack(((2 * x + 1) / w - 1, (2 * y + 1) / h - 1), dim=-1).expand(prev.shape[0], -1, -1, -1)
     out = grid_sample(prev.to(torch.float32), grid, mode, padding_mode="border", align_corners=False)
     return out.to(prev.dtype)
+
+
+def warp_together(fields: Sequence[Tensor], flow_cur_to_prev: Tensor) -> list[Tensor]:
+    """Each [1, c, h, w] as `warp` pulls it, bilinear; where to read from is worked out once for all of them."""
+    counts = [field.shape[1] for field in fields]
+    if flow_cur_to_prev.device.type != "cpu" or not _remap_is_exact():
+        return list(torch.split(warp(torch.cat(list(fields), dim=1), flow_cur_to_prev, "bilinear"), counts, dim=1))
+    x, y = _places(flow_cur_to_prev)
+    planes = [plane for field in fields for plane in field[0].to(torch.float32).contiguous().numpy()]
+    out = np.empty((1, len(planes), *x.shape[-2:]), np.float32)
+    sample_planes(planes, x[0].numpy(), y[0].numpy(), cv2.INTER_LINEAR, list(out[0]))
+    return list(torch.split(torch.from_numpy(out), counts, dim=1))
+
+
+def _places(flow_cur_to_prev: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns and rows to read from, [b, h, w] float32 each."""
+    h, w = flow_cur_to_prev.shape[-2:]
+    flow = flow_cur_to_prev.to(torch.float32)
+    columns = torch.arange(w, dtype=torch.float32, device=flow.device)
+    rows = torch.arange(h, dtype=torch.float32, device=flow.device)[:, None]
+    return flow[:, 0] + columns, flow[:, 1] + rows
 
 
 def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
@@ -63,7 +83,9 @@ def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
         flow = resize_bilinear(flow_px, size)
     else:  # antialias averages the vectors when going down; going up it is plain bilinear
         flow = interpolate(flow_px, size, mode="bilinear", align_corners=False, antialias=down)
-    return flow * flow.new_tensor([size[1] / w, size[0] / h])[:, None, None]
+    flow[:, 0].mul_(size[1] / w)
+    flow[:, 1].mul_(size[0] / h)
+    return flow
 
 
 class WarpSettings(StageSettings):

@@ -1,5 +1,6 @@
 """Where tests find one another's parts, data that is not part of the project, and the exact bundle."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,21 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "app/web")]
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """A thread left at real-time priority hands it on to every process it starts: two of those stop a machine of two
+    cores, this suite and its time limits with it. An encoder did so once."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    after = os.sched_getscheduler(0)
+    if after != before[0]:
+        os.sched_setscheduler(0, *before)
+        pytest.fail(f"the test left this thread with scheduling policy {after}, expected {before[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
 """One benchmark: a bundle at a size and a number of steps, on this machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from warpfuse.benchmark.calls import calls_of_a_frame, floor_of
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine
+from warpfuse.benchmark.several import several
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.opening import prepare_source
@@ -32,9 +33,18 @@ class Report:
 
 
 def bench(
-    config: GraphConfig, machine: Machine, seconds: float, say: Callable[[str], None] = lambda line: None
+    config: GraphConfig,
+    machine: Machine,
+    seconds: float,
+    say: Callable[[str], None] = lambda line: None,
+    streams: Sequence[int] = (),
 ) -> Report:
-    """Measure. config: with a source; seconds: about how long each of the four ways takes. Raises BadInput."""
+    """Measure. Raises BadInput.
+
+    config   with a source
+    seconds  about how long each of the four ways takes, and each number of streams
+    streams  numbers of streams that are to share the networks
+    """
     _, materials = prepare_source(config, say)
     try:
         calls = calls_of_a_frame(materials)
@@ -52,9 +62,12 @@ def bench(
     host = host_to_host(prepare_source(config)[1], pictures, floor_ms, frames)
     say("source to sink")
     whole = source_to_sink(config, floor_ms, frames)
+    if streams:
+        say(f"streams at once: {', '.join(map(str, streams))}")
+    at_once = several(config, pictures, floor_ms, frames, streams)
     return Report(
         machine, materials.bundle.about.name, backend, materials.size, config.steps, config.stages.predict.stream,
-        config.flow, tuple(alone), (device, host, whole),
+        config.flow, tuple(alone), (device, host, whole, *at_once),
     )  # fmt: skip
 
 

@@ -22,6 +22,9 @@ def bench(
     device: Annotated[str, typer.Option(help="cpu or cuda:0")] = "cpu",
     flow: Annotated[str, typer.Option(help="dis, or a flow bundle.")] = "dis",
     stream: Annotated[bool, typer.Option("--stream", help="The K calls of K frames as one batch.")] = False,
+    streams: Annotated[
+        list[int] | None, typer.Option(min=1, max=64, metavar="N", help="As many streams at once; may be repeated.")
+    ] = None,
     source: Annotated[str | None, typer.Option(help="The video; without it the clip in the package.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="About, for each of the four ways.")] = 8.0,
     fps: Annotated[float | None, typer.Option(min=1, help="A sweep: what holds this rate here?")] = None,
@@ -50,6 +53,8 @@ def bench(
         style="dim",
     )
     if fps is not None:
+        if streams:
+            raise BadInput("a sweep is for one stream: leave --streams out, or --fps")
         _sweep({**keys}, size or list(SIZES), steps or [1, 2, 4], fps, console, as_json)
         return
     if len(size or ()) > 1 or len(steps or ()) > 1:
@@ -59,7 +64,9 @@ def bench(
     from warpfuse.benchmark.report import table, to_json
 
     config = validate({**keys, "size": size[0] if size else None, "steps": steps[0] if steps else 1})
-    report = measure(config, machine, seconds, lambda line: console.print(line, style="dim", markup=False))
+    report = measure(
+        config, machine, seconds, lambda line: console.print(line, style="dim", markup=False), streams or ()
+    )
     Console().print(table(report))
     if as_json is not None:
         _write(as_json, to_json(report))

@@ -12,6 +12,7 @@ class Figure:
     ms        of every call or frame, warm
     fps       calls or frames a second
     floor_ms  under one of them, by the networks alone
+    rows      in a call of the UNet, on the mean, where streams share it; None elsewhere
     watts, gpu_mib, host_mib  while it ran; None where nobody tells
     """
 
@@ -20,6 +21,7 @@ class Figure:
     ms: list[float] = field(default_factory=list)
     fps: float = 0.0
     calls: float = 1.0
+    rows: float | None = None
     watts: float | None = None
     gpu_mib: float | None = None
     host_mib: float | None = None
@@ -43,6 +45,7 @@ class Figure:
             "floor_ms": round(self.floor_ms, 3),
             "ratio_to_floor": round(self.ratio, 2),
             "calls_a_frame": self.calls,
+            **({} if self.rows is None else {"rows_a_call": round(self.rows, 2)}),
             "watts": self.watts,
             "gpu_mib": self.gpu_mib,
             "host_peak_mib": self.host_mib,

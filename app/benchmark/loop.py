@@ -1,6 +1,7 @@
 """The stages of a graph called one after another in one thread, without links: what the graph is held against."""
 
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import cv2
@@ -10,19 +11,29 @@ from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage
 from warpfuse.graph.plan import plan_graph
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.stage import Stage
 
 
 class PlainLoop:
     """Every stage of the plan of `materials`, opened; a context manager, which closes them and the materials.
 
-    ms  of each stage, a value a call: on a CPU its time, on a card the time to launch it
+    ms       of each stage, a value a call: on a CPU its time, on a card the time to launch it
+    instead  stages to take in the place of those of the plan, by name
+    clock    seconds; what `ms` is told by
     """
 
-    def __init__(self, materials: Materials) -> None:
+    def __init__(
+        self,
+        materials: Materials,
+        instead: Mapping[str, Stage] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._clock = clock
         self.materials = materials
         self._plan = plan_graph(materials.config)
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
-        self._stages = {node.name: open_stage(node, materials) for node in self._nodes}
+        mine = instead or {}
+        self._stages = {node.name: mine.get(node.name) or open_stage(node, materials) for node in self._nodes}
         self._before: dict[str, object] = {}
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         torch.set_num_threads(1)  # as the graph does
@@ -55,8 +66,8 @@ class PlainLoop:
             if node.name == until:
                 break
             feeds = [(self._before if link.delay else values).get(link.sender) for link in self._plan.links_into(node)]
-            begun = time.perf_counter()
+            begun = self._clock()
             values[node.name] = self._stages[node.name](*feeds)
-            self.ms[node.name].append(1000 * (time.perf_counter() - begun))
+            self.ms[node.name].append(1000 * (self._clock() - begun))
         self._before = values
         return values

@@ -27,6 +27,7 @@ def table(report: Report) -> Table:
 
 def _row(figure: Figure) -> list[str]:
     calls = f"{figure.name} x{figure.calls:g}" if figure.calls != 1 else figure.name
+    calls += "" if figure.rows is None else f", {figure.rows:.1f} rows"
     memory = figure.host_mib if figure.gpu_mib is None else figure.gpu_mib
     known = [f"{figure.fps:.1f}", *(f"{figure.percentile(p):.2f}" for p in (0.5, 0.95, 0.99))]
     floor = [f"{figure.floor_ms:.2f}", f"{figure.ratio:.2f}" if figure.ratio else "-"]

@@ -95,7 +95,7 @@ def on_device(config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float
 
 def host_to_host(materials: Materials, pictures: Sequence[RawFrame], floor_ms: float, frames: int) -> Figure:
     """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the materials."""
-    return _through_the_graph("host to host", materials, _Memory(pictures, frames), _Timing(), floor_ms)
+    return _through_the_graph("host to host", materials, Memory(pictures, frames), Timing(), floor_ms)
 
 
 def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
@@ -104,12 +104,12 @@ def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
         info, materials = prepare_source(config)
         undo.callback(materials.close)
         source = open_source(config.source, size=materials.size, frames=frames)
-        sink = _Timing(open_sink(str(Path(folder) / "out.mp4"), info, materials.size))
+        sink = Timing(open_sink(str(Path(folder) / "out.mp4"), info, materials.size))
         undo.pop_all()
         return _through_the_graph("source to sink", materials, source, sink, floor_ms)
 
 
-def _through_the_graph(name: str, materials: Materials, source: Source, sink: "_Timing", floor_ms: float) -> Figure:
+def _through_the_graph(name: str, materials: Materials, source: Source, sink: "Timing", floor_ms: float) -> Figure:
     """Closes all that it is given."""
     device = materials.config.device
     running = Running(materials, Ends(lambda: source, lambda url: sink, rewind=False), threading.Event(), failures=1)
@@ -144,7 +144,7 @@ def _counting(frames: Sequence[Frame]) -> Iterator[Frame]:
         seq += 1
 
 
-class _Memory:
+class Memory:
     """A source that gives what is in memory, again and again."""
 
     warning = None
@@ -154,6 +154,7 @@ class _Memory:
         self.info = VideoInfo(*_shape(pictures[0]), Fraction(25), Fraction(1, 1_000_000_000))
 
     def read(self) -> RawFrame | None:
+        """The next picture."""
         if self._seq == self._frames:
             return None
         rgb = self._pictures[self._seq % len(self._pictures)].rgb
@@ -164,7 +165,7 @@ class _Memory:
         """Nothing is held."""
 
 
-class _Timing:
+class Timing:
     """A sink that keeps when each frame came, in front of another or of none."""
 
     def __init__(self, sink: Sink | None = None) -> None:
@@ -173,10 +174,12 @@ class _Timing:
         self._sink = sink
 
     def write(self, frame: RawFrame) -> None:
+        """Note the time."""
         if self._sink is not None:
             self._sink.write(frame)
         self.at.append(time.perf_counter())
 
     def close(self, complete: bool) -> None:
+        """Finish the one behind."""
         if self._sink is not None:
             self._sink.close(complete)

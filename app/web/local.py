@@ -11,7 +11,8 @@ from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, prepare_source
+from warpfuse.graph.opening import ends_of, find_source, prepare_for
+from warpfuse.graph.plan import usual_in_flight
 from warpfuse.graph.run import Running, concluded
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check
@@ -35,15 +36,20 @@ class LocalRun:
             raise ConfigError("a run with a page is one process: leave workers out, or look at it by `warpfuse ctl`")
         for sink in config.sinks:
             check(sink, source=config.source)
-        shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one"})
+        # Few frames on their way, of a file too: what waits between the stages is late to show a change.
+        few = config.in_flight or usual_in_flight(config, config.steps)
+        shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one", "in_flight": few})
         self._stop = threading.Event()
         self._recent = Recent()
         with contextlib.ExitStack() as undo:
-            info, self._materials = prepare_source(shown, say)
+            info, connected = find_source(shown.source)
+            if connected is not None:
+                undo.callback(connected.close)
+            self._materials = prepare_for(shown, info, say)
             undo.callback(self._materials.close)
             pictures.start_over()
             self._page = page = _PageSink(pictures, self._recent)
-            ends = ends_of(shown, info, self._materials.size)
+            ends = ends_of(shown, info, self._materials.size, connected)
 
             def sink_of(url: str) -> Sink:
                 return page if url == PAGE else ends.sink(url)

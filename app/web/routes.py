@@ -53,7 +53,17 @@ class Wanted(BaseModel):
 def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
     """Everything under one router. Handlers that may wait for the graph run in the server's threads."""
     api = APIRouter()
+    _add_settings(api, session)
+    _add_run(api, session)
+    _add_presets(api, session, presets)
+    _add_pictures(api, session)
+    _add_webrtc(api, peers)
+    for path, file in (("/", "page.html"), ("/view", "view.html"), ("/docs", "docs.html")):
+        _add_page(api, path, file)
+    return api
 
+
+def _add_settings(api: APIRouter, session: Session) -> None:
     @api.get("/api/settings")
     def get_settings() -> dict[str, Any]:
         """All keys as they are now."""
@@ -75,6 +85,14 @@ def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
         """The bundle in use, its styles, and the names of those that are known."""
         return session.bundle()
 
+    @api.websocket("/api/live")
+    async def live(socket: WebSocket) -> None:
+        """Stats five times a second, and the settings at first and whenever anybody changes them."""
+        await socket.accept()
+        await _Live(socket, session).serve()
+
+
+def _add_run(api: APIRouter, session: Session) -> None:
     @api.post("/api/start")
     def post_start(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
         """Start, with these keys laid over the settings. Answers when the graph runs."""
@@ -110,14 +128,8 @@ def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
         """Record what is shown into a new file, or end that."""
         return {"file": session.record(switch.on)}
 
-    @api.get("/api/snapshot.png", response_class=Response)
-    def get_snapshot(view: View = "styled", overlay: Overlay = "none") -> Response:
-        """The newest picture."""
-        png = session.pictures.png(Look(view, overlay))
-        if png is None:
-            return Response(status_code=204)
-        return Response(png, media_type="image/png")
 
+def _add_presets(api: APIRouter, session: Session, presets: Presets) -> None:
     @api.get("/api/presets")
     def get_presets() -> list[str]:
         """Names of the presets."""
@@ -157,6 +169,25 @@ def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
             session.change(keys)
         return {"settings": session.settings()}
 
+
+def _add_pictures(api: APIRouter, session: Session) -> None:
+    @api.get("/api/snapshot.png", response_class=Response)
+    def get_snapshot(view: View = "styled", overlay: Overlay = "none") -> Response:
+        """The newest picture."""
+        png = session.pictures.png(Look(view, overlay))
+        if png is None:
+            return Response(status_code=204)
+        return Response(png, media_type="image/png")
+
+    @api.get("/stream.mjpeg", response_class=StreamingResponse)
+    async def get_stream(view: View = "styled", overlay: Overlay = "none") -> Response:
+        """The live pictures as JPEGs without end."""
+        return StreamingResponse(
+            jpegs(session.pictures, Look(view, overlay)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+        )
+
+
+def _add_webrtc(api: APIRouter, peers: Peers) -> None:
     @api.post("/api/webrtc")
     async def post_webrtc(offer: Offer) -> dict[str, str]:
         """Look by WebRTC: an offer in, the answer out."""
@@ -174,23 +205,6 @@ def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
         """Look no more."""
         await peers.leave(number)
         return {}
-
-    @api.get("/stream.mjpeg", response_class=StreamingResponse)
-    async def get_stream(view: View = "styled", overlay: Overlay = "none") -> Response:
-        """The live pictures as JPEGs without end."""
-        return StreamingResponse(
-            jpegs(session.pictures, Look(view, overlay)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        )
-
-    @api.websocket("/api/live")
-    async def live(socket: WebSocket) -> None:
-        """Stats five times a second, and the settings at first and whenever anybody changes them."""
-        await socket.accept()
-        await _Live(socket, session).serve()
-
-    for path, file in (("/", "page.html"), ("/view", "view.html"), ("/docs", "docs.html")):
-        _add_page(api, path, file)
-    return api
 
 
 class _Live:

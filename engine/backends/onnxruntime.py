@@ -17,7 +17,11 @@ from warpfuse.engine.feed import Shapes, check_feed, narrow
 from warpfuse.engine.replay import SLOTS
 from warpfuse.engine.streams import cuda_stream
 
+KEPT = 16
+"""Shapes whose slots are kept: the rows of a call that several streams share are now few, now many."""
+
 _CUDA = "CUDAExecutionProvider"
+_Slot = tuple[Any, dict[str, Tensor]]
 _NO_MEMORY = re.compile(r"out of memory|failed to allocate|BFCArena", re.IGNORECASE)
 _DTYPES = {
     "tensor(float)": torch.float32,
@@ -91,20 +95,14 @@ class OnnxRuntimeEngine:
         self.device = device
         self.inputs = narrow(self.name, [_spec(node) for node in self._session.get_inputs()], shapes)
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
-        self._bindings = [self._session.io_binding() for _ in range(SLOTS)]
-        self._slots: list[dict[str, Tensor]] = []
-        self._shapes: tuple[torch.Size, ...] = ()
+        self._slots: dict[tuple[torch.Size, ...], list[_Slot]] = {}
         self._next = 0
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Run once; see `Engine`."""
         fed = check_feed(self.name, self.device, self.inputs, inputs)
-        shapes = tuple(tensor.shape for tensor in fed)
-        if shapes != self._shapes:
-            self._allocate(fed)
-            self._shapes = shapes
-        slot, self._next = self._next, (self._next + 1) % SLOTS
-        binding = self._bindings[slot]
+        slots = self._slots.get(tuple(tensor.shape for tensor in fed)) or self._allocate(fed)
+        (binding, outputs), self._next = slots[self._next], (self._next + 1) % SLOTS
         for spec, tensor in zip(self.inputs, fed, strict=True):
             self._bind(binding.bind_input, spec.name, tensor)
         try:
@@ -117,13 +115,12 @@ class OnnxRuntimeEngine:
                 current.wait_stream(self._stream)
         except Exception as error:  # as above: its own types
             raise EngineError(self._failed(fed, error)) from error
-        return self._slots[slot]
+        return outputs
 
     def close(self) -> None:
         """Drop the session and its slots, after what was launched is over."""
         if self._stream is not None:
             self._stream.synchronize()
-        self._bindings.clear()
         self._slots.clear()
         del self._session
 
@@ -136,21 +133,24 @@ class OnnxRuntimeEngine:
         free, total = (n >> 20 for n in torch.cuda.mem_get_info(self.device))
         return f"{words}. {free} of {total} MiB are free on {self.device}: lower --size or --steps"
 
-    def _allocate(self, fed: list[Tensor]) -> None:
-        """Learn the output shapes from one plain run, then bind both slots; done again only when a shape changes."""
+    def _allocate(self, fed: list[Tensor]) -> list[_Slot]:
+        """Learn the output shapes from one plain run, then bind both slots: once for each of the last `KEPT` shapes."""
         feed = {spec.name: tensor.cpu().numpy() for spec, tensor in zip(self.inputs, fed, strict=True)}
         try:
             shapes = [array.shape for array in self._session.run(None, feed)]
         except Exception as error:  # as above
             raise EngineError(self._failed(fed, error)) from error
-        self._slots = []
-        for binding in self._bindings:
-            binding.clear_binding_outputs()
-            slot = {}
+        slots = []
+        for _ in range(SLOTS):
+            binding, outputs = self._session.io_binding(), {}
             for spec, shape in zip(self.outputs, shapes, strict=True):
-                slot[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self.device)
-                self._bind(binding.bind_output, spec.name, slot[spec.name])
-            self._slots.append(slot)
+                outputs[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self.device)
+                self._bind(binding.bind_output, spec.name, outputs[spec.name])
+            slots.append((binding, outputs))
+        if len(self._slots) == KEPT:
+            del self._slots[next(iter(self._slots))]
+        self._slots[tuple(tensor.shape for tensor in fed)] = slots
+        return slots
 
     def _bind(self, bind: Any, name: str, tensor: Tensor) -> None:
         # onnxruntime wants numpy's element type, not a tensor

@@ -7,7 +7,7 @@ from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sources.schemes import module_for
 from warpfuse.stages.stage import Sink, VideoInfo
 
-__all__ = ["check", "open_sink"]
+__all__ = ["check", "open_sink", "wants_raw"]
 
 
 def check(url: str, source: str | None = None) -> None:
@@ -17,6 +17,12 @@ def check(url: str, source: str | None = None) -> None:
 
     Raises SinkError: unknown kind or container, folder missing or not writable, a folder, the source itself."""
     module_for(sys.modules[__name__], url, "sink", SinkError).check(url, source)
+
+
+def wants_raw(url: str) -> bool:
+    """The sink is one that is to get the source's pictures as well (`stage.Bridging`). Raises SinkError."""
+    asked = getattr(module_for(sys.modules[__name__], url, "sink", SinkError), "wants_raw", None)
+    return bool(asked is not None and asked(url))
 
 
 def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, **options: Any) -> Sink:

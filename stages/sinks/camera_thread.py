@@ -5,6 +5,7 @@ import time
 from fractions import Fraction
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -42,6 +43,7 @@ class CameraThread:
         self._name, self._output, self._fps, self._on_fault = name, output, fps, on_fault
         self.raw_wanted = on_fault == "passthrough"
         self.sent = self.repeated = self.skipped = self.bridged = 0
+        self._size = size
         self._playback = Playback(info)
         self._styled = Mailbox(size)
         self._raw = Mailbox(size) if self.raw_wanted else None
@@ -68,9 +70,12 @@ class CameraThread:
         self._styled.put(frame.rgb, due_ns)
 
     def write_raw(self, frame: RawFrame) -> None:
-        """Take a picture of the source, of the same size; shown while styled ones fail to come."""
+        """Take a picture of the source, of any size; shown while styled ones fail to come. Never waits."""
         if self._raw is not None:
-            self._raw.put(frame.rgb, 0)
+            width, height = self._size
+            same = frame.rgb.shape[:2] == (height, width)
+            rgb = frame.rgb if same else cv2.resize(frame.rgb, self._size, interpolation=cv2.INTER_AREA)
+            self._raw.put(np.asarray(rgb, np.uint8), 0)
 
     def close(self, complete: bool) -> None:
         """Let go of the camera. A second call does nothing."""

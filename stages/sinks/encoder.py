@@ -16,6 +16,7 @@ from warpfuse.stages.sinks.bt709 import CODE, LIMITED, ToBt709
 
 _FINEST = 1 << 31  # containers and encoders keep the denominator of a time base in 32 bits, signed
 
+_CLUSTERS = MappingProxyType({"cluster_time_limit": "1000", "flush_packets": "1"})  # milliseconds; of Matroska and WebM
 _X264 = MappingProxyType({"preset": "veryfast", "crf": "18"})
 _VP9 = MappingProxyType({"deadline": "realtime", "cpu-used": "7", "crf": "24", "b": "0", "row-mt": "0"})
 
@@ -27,6 +28,7 @@ class Format:
     muxer, codec, sound  FFmpeg's names; `sound` is what a track is transcoded to that cannot be copied
     options              of the video codec
     muxer_options        of the container
+    recording_options    in their place where what is written must be playable at any time
     negative_times       it can hold sound that starts before its picture (an edit list hides it)
     """
 
@@ -35,15 +37,21 @@ class Format:
     sound: str = "aac"
     options: Mapping[str, str] = field(default_factory=lambda: _X264)
     muxer_options: Mapping[str, str] = field(default_factory=dict)
+    recording_options: Mapping[str, str] = field(default_factory=lambda: _CLUSTERS)
     negative_times: bool = False
 
 
 _FAST_START = MappingProxyType({"movflags": "+faststart"})  # the index first: a player starts before it has all
+# A fragment a second, each with its own index; at the end they become an ordinary file, without moving any picture. The
+# first index waits for the first fragment: it has to know when the first picture is shown.
+_FRAGMENTS = MappingProxyType(
+    {"movflags": "+hybrid_fragmented+delay_moov", "frag_duration": "1000000", "flush_packets": "1"}
+)
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        ".mp4": Format("mp4", muxer_options=_FAST_START, negative_times=True),
-        ".m4v": Format("mp4", muxer_options=_FAST_START, negative_times=True),
-        ".mov": Format("mov", muxer_options=_FAST_START, negative_times=True),
+        ".mp4": Format("mp4", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),
+        ".m4v": Format("mp4", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),
+        ".mov": Format("mov", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),
         ".mkv": Format("matroska"),
         ".webm": Format("webm", codec="libvpx-vp9", sound="libopus", options=_VP9),
     }

@@ -1,5 +1,6 @@
 """A clip on disk as a sink: H.264 or VP9 in the container that the name's ending asks for, with the source's sound."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from warpfuse.stages.sources.schemes import path_of
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("file",)
+
+_LOG = logging.getLogger(__name__)
 
 
 def check(url: str, source: str | None = None) -> None:
@@ -46,6 +49,9 @@ def open(
 class FileSink:
     """Writes one clip. Under its name it appears when it is whole, an older file there stays until then.
 
+    A live source's cannot be had again: it is a recording (`Target`), playable up to the last second at any time, and
+    kept when the run fails, the disk is full or the process dies.
+
     Times are kept exactly in MP4 and MOV; Matroska and WebM know milliseconds and no finer. The sound ends with the
     last picture. One thread at a time; the same frames give the same bytes.
 
@@ -58,12 +64,16 @@ class FileSink:
         self.notes: list[str] = []
         self._size = size
         self._frames = 0
-        self._target = Target(path)
+        self._target = Target(path, recording=info.live)
+        self.notes += [
+            f"{path}: the process that recorded it died; what it had recorded is kept: {name}"
+            for name in self._target.left_behind()
+        ]
         self._sound: Sound | None = None
         fmt = _format(path)
         try:
             # Without bitexact the file names its writer's version, and Matroska draws a random identity.
-            options = {"fflags": "+bitexact", **fmt.muxer_options}
+            options = {"fflags": "+bitexact", **(fmt.recording_options if info.live else fmt.muxer_options)}
             out = av.open(str(self._target.part), "w", format=fmt.muxer, container_options=options)
             self._out: OutputContainer | None = out
             self._encoder = Encoder(out, fmt, size, info.fps, info.time_base, threads)
@@ -86,12 +96,14 @@ class FileSink:
             self._writing(self._sound.advance, self._encoder.end)
 
     def close(self, complete: bool) -> None:
-        """Finish the file and give it its name; with complete=False remove what was written. May be called twice.
+        """Finish the file and give it its name; with complete=False remove it, or keep a recording under another.
+
+        May be called twice.
 
         Raises SinkError when not one frame was written, SinkLost when the disk is full."""
         if self._out is None:
             return
-        if not complete or not self._frames:
+        if not self._frames or not (complete or self._target.recording):
             self._abandon()
             if complete:
                 raise SinkError(f"{self._target.path}: not written, no frame arrived. Is the source empty?")
@@ -102,7 +114,10 @@ class FileSink:
             self._writing(self._sound.finish, self._encoder.end)
         self._writing(self._out.close)
         self._release()
-        self._target.keep()
+        if complete:
+            self._target.keep()
+        else:
+            _LOG.warning("%s: the run failed; what was recorded is kept: %s", self._target.path, self._target.part.name)
 
     def _writing(self, action: Callable[..., Any], *values: Any) -> Any:
         try:
@@ -112,10 +127,13 @@ class FileSink:
             raise self._target.lost(error, self._frames) from None
 
     def _abandon(self) -> None:
-        """Close without a trace. The name goes first: nothing is then moved about for a file nobody will read."""
-        self._target.drop()
+        """Close without a trace, but for what was recorded. The error that led here is the one to tell.
+
+        The name goes first: nothing is then moved about for a file nobody will read."""
+        if not (self._target.recording and self._frames):
+            self._target.drop()
         if self._out is not None:
-            with suppress(av.error.FFmpegError, OSError):  # the error that led here is the one to tell
+            with suppress(av.error.FFmpegError, OSError):
                 self._out.close()
         self._release()
 

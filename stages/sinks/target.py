@@ -3,8 +3,10 @@
 import errno
 import itertools
 import os
+import re
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from av.error import FFmpegError
@@ -18,13 +20,24 @@ _TOLD_APART = itertools.count()
 class Target:
     """A file that appears under its name when it is whole, and not at all otherwise.
 
-    path  the final name, links resolved: what a link names is replaced, not the link
-    part  the name meanwhile, beside it: `.NAME.part-PID-N`
+    path       the final name, links resolved: what a link names is replaced, not the link
+    recording  it cannot be made again: whatever happens, what was written is kept, under the name of the part
+    part       the name meanwhile, beside it: `.NAME.part-PID-N`; of a recording `STEM.unfinished-PID-N.ENDING`
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, recording: bool = False) -> None:
         self.path = path.resolve()
-        self.part = self.path.with_name(f".{path.name[:200]}.part-{os.getpid()}-{next(_TOLD_APART)}")
+        self.recording = recording
+        mark = f"{os.getpid()}-{next(_TOLD_APART)}"
+        part = f"{self.path.stem[:200]}.unfinished-{mark}{self.path.suffix}"
+        self.part = self.path.with_name(part if recording else f".{self.path.name[:200]}.part-{mark}")
+
+    def left_behind(self) -> list[str]:
+        """Names of unfinished recordings of this file whose process is dead."""
+        stem, ending = re.escape(self.path.stem[:200]), re.escape(self.path.suffix)
+        part = re.compile(rf"{stem}\.unfinished-(\d+)-\d+{ending}")
+        found = ((path.name, part.fullmatch(path.name)) for path in sorted(self.path.parent.iterdir()))
+        return [name for name, match in found if match and not _lives(int(match[1]))]
 
     def keep(self) -> None:
         """Bring the part to disk and give it its name. Raises SinkLost."""
@@ -43,19 +56,32 @@ class Target:
         self.part.unlink(missing_ok=True)
 
     def lost(self, error: OSError | FFmpegError, frames: int | None = None) -> SinkLost:
-        """What to raise when writing failed. Removes the part: on a full disk that is the first remedy."""
+        """What to raise when writing failed. Removes the part, but a recording's: on a full disk, the first remedy."""
         after = "" if frames is None else f" after {frames} frames"
         try:
             usage = shutil.disk_usage(self.path.parent)
             room = f"{usage.free / 1e6:.1f} of {usage.total / 1e6:.1f} MB were free"
         except OSError:
             room = "the folder is gone"
-        self.drop()
-        where = f"{self.path.parent}. The unfinished file was removed."
+        if self.recording and self.part.exists():
+            left = f"What was recorded until then is kept: {self.part.name}."
+        else:
+            self.drop()
+            left = "The unfinished file was removed."
+        where = f"{self.path.parent}. {left}"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else f"writing failed ({error.strerror or error})"
         remedy = "Make room, or name a file on another disk." if full else "Check the disk."
         return SinkLost(f"{self.path}: {what}{after}; {room} in {where} {remedy}")
+
+
+def _lives(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
 def require_writable(path: Path, source: str | None) -> None:

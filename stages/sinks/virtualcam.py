@@ -1,5 +1,6 @@
 """A virtual camera: `virtualcam:` or `virtualcam:/dev/video10,fps=30,format=yuyv,on-fault=passthrough`."""
 
+import re
 import sys
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.cadence import OnFault
 from warpfuse.stages.sinks.camera_thread import CameraThread, Output
 from warpfuse.stages.sinks.v4l2_output import PixelFormat, V4l2Output, find_output, require_output
+from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("virtualcam",)
@@ -64,6 +66,25 @@ def _value(url: str, key: str, value: str) -> dict[str, Any]:
     if not 1 <= fps <= 240:
         raise SinkError(f"{url}: fps is {value}; it must be from 1 to 240.")
     return {key: fps}
+
+
+def wants_raw(url: str) -> bool:
+    """The camera shows the source's picture while no styled one comes."""
+    return CameraSettings.parse(url).on_fault == "passthrough"
+
+
+def with_on_fault(sinks: Any, on_fault: Any) -> tuple[Any, ...]:
+    """The sinks' URLs, the virtual cameras among them with this `on-fault`, but for those that say one themselves.
+
+    Raises ValueError: neither hold nor passthrough, or no virtual camera."""
+    if on_fault not in _CHOICES["on_fault"]:
+        raise ValueError(f"on_fault: expected hold or passthrough, got {on_fault!r}")
+    told = tuple(sinks) if isinstance(sinks, list | tuple) else ()
+    cameras = [sink for sink in told if isinstance(sink, str) and scheme_of(sink) in SCHEMES]
+    if not cameras:
+        raise ValueError("on_fault is for virtual cameras, and there is none: give --sink virtualcam:")
+    silent = [camera for camera in cameras if not re.search(r",\s*on[-_]fault\s*=", camera)]
+    return tuple(f"{sink},on-fault={on_fault}" if sink in silent else sink for sink in told)
 
 
 def check(url: str, source: str | None = None) -> None:

@@ -56,18 +56,24 @@ class LiveSource:
             first = self._receiver.take(None)
             if first is None:
                 raise self.lost or SourceLost(f"{self._receiver.shown}: it ended before its first picture.")
-            try:
-                self._display = Display(first.picture.frame, first.nature.pixel_aspect, size)
-            except SourceError as error:
-                raise SourceError(f"{self._receiver.shown}: {error}") from None
+            self._display = self._shown_at(first, size)
         except BaseException:
             self._receiver.close()
             raise
         self._first: Arrived | None = first
+        self._waited = False  # for what the frames are to be: the first picture is an old one by then
         self._finite = first.nature.finite
         self._times = LiveTimes(None) if self._finite else LiveTimes()
         width, height = self._display.natural
         self.info = VideoInfo(width, height, first.nature.rate, _TIME_BASE, frames, live=not self._finite)
+
+    def fit(self, size: tuple[int, int], frames: int | None) -> None:
+        """Give frames of this size, and so many, instead of what it was opened for. Before the first read.
+
+        Raises SourceError when the picture cannot be shown at the size."""
+        assert self._first is not None and self._count == 0, "it has been read"
+        self._limit, self._waited = frames, True
+        self._display = self._shown_at(self._first, size)
 
     def read(self) -> RawFrame | None:
         """The newest frame nobody read yet, waited for; the last one again, stale, while nothing comes.
@@ -80,7 +86,7 @@ class LiveSource:
                 return None
             state, quiet_ns = receiver.look()
             timeout_s = quiet_ns / 1e9 if state is State.LIVE else max(_HOLD_S, float(1 / self.info.fps))
-            arrived, self._first = self._first or receiver.take(timeout_s), None
+            arrived, self._first = self._earliest() or receiver.take(timeout_s), None
             if arrived is not None:
                 return self._fresh(arrived)
             if self._last is not None and receiver.look()[0] is not State.LIVE:
@@ -112,6 +118,18 @@ class LiveSource:
     def close(self) -> None:
         """End the stream and the connection. A second call does nothing."""
         self._receiver.close()
+
+    def _shown_at(self, arrived: Arrived, size: tuple[int, int] | None) -> Display:
+        try:
+            return Display(arrived.picture.frame, arrived.nature.pixel_aspect, size)
+        except SourceError as error:
+            raise SourceError(f"{self._receiver.shown}: {error}") from None
+
+    def _earliest(self) -> Arrived | None:
+        """The first picture, if nobody has had it; a newer one in its place if it is old, unless none may be lost."""
+        if self._first is None or self._finite or not self._waited:
+            return self._first
+        return self._receiver.take(0) or self._first
 
     def _fresh(self, arrived: Arrived) -> RawFrame:
         another = arrived.epoch != self._epoch

@@ -15,6 +15,9 @@ from warpfuse.stages.errors import SourceError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
+LIVE_SCHEMES = ("camera", "rtsp", "rtmp", "srt", "screen")
+"""Kinds of source that never wait for their reader, known before they are opened."""
+
 
 def scheme_of(url: str) -> str:
     """The lower-case scheme of `url`: "file" for a path, also of a file with a colon; "camera" for /dev/videoN."""

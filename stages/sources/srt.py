@@ -19,6 +19,7 @@ from warpfuse.stages.sources.stream import StreamSession, checked
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("srt",)
+CONNECTS = True
 _LEAVING_S = 2.0
 _SAID = 4096  # bytes of the child's complaint that are looked at
 

@@ -20,6 +20,7 @@ from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
+CONNECTS = True
 
 _NET = "rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,rtmp,rtmps,rtmpt"  # no file: an answer may name others
 _OPTIONS: dict[str, dict[str, str]] = {

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from warpfuse import doctor, probes
+from warpfuse import doctor, probes, video_probes
 from warpfuse.doctor import Finding, examine, table, to_json
 from warpfuse.engine.open import backend_names
-from warpfuse.probes import PYTHONS, guarded
+from warpfuse.finding import guarded
+from warpfuse.probes import PYTHONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,7 +75,8 @@ def test_a_broken_package_is_a_finding_and_hides_no_other(broken, monkeypatch):
             raise OSError(f"lib{broken}.so: cannot open shared object file")
         return real(name, *rest)
 
-    monkeypatch.setattr(probes, "import_module", breaks)
+    for module in (probes, video_probes):
+        monkeypatch.setattr(module, "import_module", breaks)
     monkeypatch.setitem(sys.modules, broken, None)  # a plain import raises ImportError
     findings = examine()
     assert {"software", "video", "machine", "bundles"} <= {finding.group for finding in findings}
@@ -128,8 +130,8 @@ def test_protocols_are_told_apart_without_a_connection():
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         place = f"127.0.0.1:{server.getsockname()[1]}"
-        assert probes._speaks(av, "rtmp", place)
-        assert not probes._speaks(av, "pigeon", place), "FFmpeg has no such protocol"
+        assert video_probes._speaks(av, "rtmp", place)
+        assert not video_probes._speaks(av, "pigeon", place), "FFmpeg has no such protocol"
         with pytest.raises(BlockingIOError):
             server.accept()
         with pytest.raises(av.error.FFmpegError):  # the control: without the whitelist it does connect
@@ -207,10 +209,10 @@ def test_importing_the_doctor_imports_nothing_that_may_be_broken():
 
 
 def test_srt_is_not_taken_for_the_subtitles_of_that_name(monkeypatch):
-    av = probes.import_module("av")
-    monkeypatch.setattr(probes, "_speaks", lambda av, protocol: False)
+    av = video_probes.import_module("av")
+    monkeypatch.setattr(video_probes, "_speaks", lambda av, protocol: False)
     for there in (True, False):
-        monkeypatch.setattr(probes, "_program_speaks", lambda protocol, there=there: there)
-        (finding,) = [finding for finding in probes._video() if finding.name == "srt://"]
+        monkeypatch.setattr(video_probes, "_program_speaks", lambda protocol, there=there: there)
+        (finding,) = [finding for finding in video_probes.video() if finding.name == "srt://"]
         assert "srt" in av.formats_available and finding.found is there
         assert finding.remedy == ("" if there else "sudo apt-get install ffmpeg")

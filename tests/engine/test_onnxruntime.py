@@ -7,6 +7,7 @@ from networks import affine
 from onnx import TensorProto, helper
 
 from warpfuse.engine import open_engine
+from warpfuse.engine.backends.onnxruntime import KEPT
 from warpfuse.engine.errors import BackendMissing, EngineError
 
 
@@ -46,6 +47,19 @@ def test_sizes_may_change(engine):
     for size in ((4, 4), (8, 6), (4, 4)):
         x = torch.randn(1, 3, *size)
         assert torch.equal(engine({"x": x})["y"], 2 * x)
+
+
+def test_shapes_that_come_in_turns_are_learned_once_each(engine, monkeypatch):
+    learned, allocate = [], engine._allocate
+    monkeypatch.setattr(engine, "_allocate", lambda fed: learned.append(len(fed[0])) or allocate(fed))
+    for rows in (1, 3, 1, 3, 2, 1, 3):
+        x = torch.randn(rows, 3, 4, 4)
+        assert torch.equal(engine({"x": x})["y"], 2 * x)
+    assert learned == [1, 3, 2]
+    for rows in range(4, 4 + KEPT):
+        engine({"x": torch.randn(rows, 3, 4, 4)})
+    engine({"x": torch.randn(1, 3, 4, 4)})
+    assert learned[-1] == 1, "control: the oldest has made room for others"
 
 
 @pytest.mark.parametrize(

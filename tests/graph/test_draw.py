@@ -48,6 +48,9 @@ PLANS = {
     "own workers": placed(plan(), lambda n: n.name),
     "mixed workers": placed(plan(), lambda n: str(len(n.name) % 2)),
     "tangle": tangle(),
+    "bypass": plan_graph(
+        validate({"source": "in.mp4", "sinks": ["a.mp4", "virtualcam:,on-fault=passthrough"]}), live=True
+    ),
 }
 
 
@@ -136,11 +139,12 @@ def test_every_link_is_drawn_once_with_its_slots_and_only_feedback_is_dashed(gra
         title = path.find(f"{SVG}title")
         if title is not None:
             drawn[title.text.partition(": ")[0]] = path.get("class")
-    assert drawn == {link.name: "link feedback" if link.delay else "link" for link in graph.links}
+    kinds = {link.name: "link feedback" if link.delay else "link" for link in graph.links}
+    assert drawn == kinds | {link.name: "link bypass" for link in graph.bypasses}
     feedback = [link for link in graph.links if link.delay]
     assert [t.text for t in texts(root, "delay")] == [f"slots {n.slots} · delay {n.delay}" for n in feedback]
     assert sorted(t.text for t in texts(root, "slots")) == sorted(
-        f"slots {n.slots}" for n in graph.links if not n.delay
+        f"slots {n.slots}" for n in (*graph.links, *graph.bypasses) if not n.delay
     )
     dashed = re.findall(r"\.(\S+)\{[^}]*dasharray", root.find(f"{SVG}style").text)
     assert dashed == ["feedback"]
@@ -188,11 +192,13 @@ def test_the_terminal_shows_stages_in_order_and_every_link(graph):
     for line, node in zip(heads, graph.nodes, strict=True):
         assert f"[{node.worker}]" in line
     rows = [line for line in lines if line.startswith(" ")]
-    expected = [link for node in graph.nodes for link in graph.links_into(node)]
+    past = graph.bypasses
+    expected = [x for n in graph.nodes for x in (*graph.links_into(n), *(b for b in past if b.receiver == n.name))]
     for row, link in zip(rows, expected, strict=True):
         assert f"{link.sender} as {link.port}: slots {link.slots}, {link.credits} credit" in row
         assert f"mailbox {link.mailbox} {link.policy}" in row
         assert ("↺" in row and f"delay {link.delay} (feedback)" in row) == bool(link.delay)
+        assert ("⇠" in row and "past the networks" in row) == (link in past)
 
 
 def shown(graph):

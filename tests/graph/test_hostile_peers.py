@@ -155,8 +155,8 @@ def test_a_frame_outside_of_what_was_agreed_is_not_touched(tmp_path, folder, fra
     pump(outlet, inlet)
     fill = outlet.store.fill
 
-    def lying(seq, value):
-        parcel = fill(seq, value)
+    def lying(seq, value, sent_ns):
+        parcel = fill(seq, value, sent_ns)
         fields = {name: getattr(parcel.message, name) for name in parcel.message.__struct_fields__}
         return type(parcel)(wire.FrameMessage(**{**fields, **frame}))
 

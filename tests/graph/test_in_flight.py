@@ -36,19 +36,19 @@ class Flood:
 class Until:
     """A sink that ends the run after so many pictures."""
 
-    def __init__(self, stop):
-        self.notes, self.seen, self._stop = [], [], stop
+    def __init__(self, stop, shown):
+        self.notes, self.seen, self._stop, self._shown = [], [], stop, shown
 
     def write(self, frame):
         self.seen.append(frame.stamp.seq)
-        if len(self.seen) == SHOWN:
+        if len(self.seen) == self._shown:
             self._stop.set()
 
     def close(self, complete):
         pass
 
 
-def most_on_their_way(bundle, **keys):
+def most_on_their_way(bundle, shown=SHOWN, live=True, **keys):
     """The most frames that were between the source and the way out at once; and the run's figures and numbers."""
     config = validate({"source": "flood", "sinks": ["here"], "bundle": bundle, "size": "64x48", **keys})
     materials = prepare(config, (64, 48), say=lambda line: None)
@@ -63,8 +63,8 @@ def most_on_their_way(bundle, **keys):
         return tap
 
     stop = threading.Event()
-    sink = Until(stop)
-    ends = Ends(Flood, lambda url: sink, True, rewind=False, taps={"source": count(1), "download": count(-1)})
+    sink = Until(stop, shown)
+    ends = Ends(Flood, lambda url: sink, live, rewind=False, taps={"source": count(1), "download": count(-1)})
     running = Running(materials, ends, stop)
     try:
         running.open()
@@ -87,3 +87,24 @@ def test_no_more_are_on_their_way_than_are_allowed(exact_bundle, keys, most):
     assert numbers == sorted(set(numbers)) and len(numbers) >= SHOWN
     assert stats.frames.into + stats.frames.repeated == stats.frames.out + stats.frames.dropped
     assert stats.drops["late"] == stats.frames.dropped > 0, "what the flood brought meanwhile"
+
+
+@pytest.mark.parametrize("keys", [{}, STREAM])
+def test_as_many_frames_come_to_the_sink_as_were_asked_for(exact_bundle, keys):
+    """Whatever the source has brought meanwhile: what is dropped is none of them."""
+    _, stats, numbers = most_on_their_way(exact_bundle, workers="one", frames=SHOWN - 7, **keys)
+    assert len(numbers) == stats.frames.out == SHOWN - 7 and not stats.interrupted
+    assert stats.frames.dropped > 0 and stats.frames.into > SHOWN - 7
+
+
+def test_nothing_piles_up_in_a_thousand_frames(exact_bundle):
+    """So latency is what two frames take, after a thousand as at first."""
+    seen, _, numbers = most_on_their_way(exact_bundle, shown=1000, workers="one", fusion=0)
+    assert seen == 2 and len(numbers) >= 1000
+
+
+@pytest.mark.parametrize("keys", [{"in_flight": 2}, {"in_flight": 2, "fusion": 0}, {}])
+def test_a_file_has_so_few_on_their_way_only_if_that_is_asked_for(exact_bundle, keys):
+    seen, stats, numbers = most_on_their_way(exact_bundle, live=False, workers="one", **keys)
+    assert seen == 2 if keys else seen > 2
+    assert numbers == list(range(stats.frames.into)) and stats.frames.dropped == 0, "and waits for them"

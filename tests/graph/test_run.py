@@ -78,7 +78,7 @@ def test_the_figures_have_the_agreed_form(go):
     assert figures["latency_ms"].keys() == {"p50", "p95", "p99", "max"}
     assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99"] <= figures["latency_ms"]["max"] * 1.001
     assert figures["stages"]["predict"].keys() == {"ms_p50", "ms_p95", "count"}
-    assert all(link.keys() == {"sent", "peak", "slots"} for link in figures["links"].values())
+    assert all(link.keys() == {"sent", "peak", "slots", "ms_p50", "ms_p99"} for link in figures["links"].values())
     assert (figures["backend"], figures["device"], figures["bundle"]) == ("onnxruntime", "cpu", "exact")
     assert (figures["size"], figures["steps"], figures["restarts"]) == ([96, 64], 2, 0)
 

@@ -122,6 +122,29 @@ def test_a_loop_sees_the_frame_before_and_first_nothing():
     assert sink.seen == list(range(50))
 
 
+def test_every_hop_is_timed_once_a_frame_and_a_primed_delay_is_none():
+    rig = Rig({"source": Counting(20), "a": Passing(), "b": Passing(), "sink": Keeping()}, LOOP).run()
+    counts = {link: meter.count for runner in rig.runners.values() for link, meter in runner.hops.items()}
+    assert counts == {"source->a.frame": 20, "b->a.past": 19, "a->b.frame": 20, "b->sink.frame": 20}
+
+
+def test_a_hop_lasts_from_the_hand_over_to_the_taking():
+    context = zmq.Context()
+    outlet, inlet = open_local(context, LinkPlan("a->b.x", "a", "b", "x"), 1)
+    reader = running.Runner("b", lambda: 8_000_000, Faults())
+    reader.connect([inlet], [])
+    outlet.receive()
+    for handed_over in (1_000_000, 0):  # 0: who sends has no clock
+        outlet.offer(outlet.sent, "value", handed_over)
+        inlet.receive()
+        assert reader._take(inlet) == "value"
+        inlet.done()
+    assert (reader.hops["a->b.x"].count, reader.hops["a->b.x"].max_ms) == (1, 7.0)
+    outlet.close()
+    reader.disconnect()
+    context.term()
+
+
 def test_no_link_ever_holds_more_than_its_slots():
     rig = Rig({"source": Counting(200), "a": Passing(), "b": Passing(), "sink": Keeping()}, LINE).run()
     for runner in rig.runners.values():

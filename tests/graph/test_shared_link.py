@@ -229,17 +229,17 @@ def test_what_waits_is_flushed_and_its_credits_come_back(connect):
     assert inlet.ended
 
 
-def test_hops_and_drops_travel_with_the_frame(connect):
+def test_the_time_of_sending_and_drops_travel_with_the_frame(connect):
     outlet, inlet = connect(policy="latest", credits=1)
     for seq in range(4):
-        outlet.offer(seq, frame(seq), hops=[("source", 10 + seq)], clock=77)
+        outlet.offer(seq, frame(seq), 10 + seq)
     pump(outlet, inlet)
     inlet.take()
-    assert (inlet.hops, inlet.clock, inlet.dropped) == ((("source", 10),), 77, {})
+    assert (inlet.sent_ns, inlet.dropped) == (10, {})
     inlet.done()
     pump(outlet, inlet)
     assert inlet.take().stamp.seq == 3
-    assert (inlet.hops, inlet.dropped) == ((("source", 13),), {"late": 2})
+    assert (inlet.sent_ns, inlet.dropped) == (13, {"late": 2})
 
 
 def test_a_link_inside_a_process_cannot_be_opened_from_one_side():

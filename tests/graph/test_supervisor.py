@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import psutil
 import pytest
 import yaml
@@ -101,11 +102,27 @@ def test_a_live_run_outlives_each_of_its_workers(go, worker, how):
     assert stats.frames.out > 10 and stats.interrupted
 
 
+def test_a_live_run_gives_as_many_frames_as_were_asked_for_after_a_crash_too(go):
+    kill = lambda s: s._shown() >= 5 and (os.kill(pid_of(s, "main"), signal.SIGKILL), True)[1]  # noqa: E731
+    stats, _ = go(kill, source="pattern:96x64@25,frames=100000", sinks=["null:"], realtime=True, frames=60)
+    assert (stats.restarts, stats.frames.out, stats.interrupted) == (1, 60, False)
+    assert stats.frames.dropped > 0, "what was lost is made up for"
+
+
+def test_what_a_killed_sink_had_recorded_is_kept_and_told(go, tmp_path):
+    # The encoder of a file keeps some 60 frames back, and a fragment has a second.
+    kill = lambda s: s._shown() >= 120 and (os.kill(pid_of(s, "sink_1"), signal.SIGKILL), True)[1]  # noqa: E731
+    stats, said = go(kill, source="pattern:96x64@50,frames=100000", realtime=True, frames=150)
+    (kept,) = tmp_path.glob("out.unfinished-*.mp4")
+    assert stats.restarts == 1 and any(f"is kept: {kept.name}" in line for line in said)
+    for path in (kept, tmp_path / "out.mp4"):
+        with av.open(str(path)) as container:
+            assert sum(1 for _ in container.decode(video=0)) > 0
+
+
 @pytest.mark.parametrize("worker", ["near", "middle", "show"])
 def test_a_file_is_whole_and_in_order_after_a_crash(go, tmp_path, worker):
     """Frames are read again from the first that a sink lacks; a sink that died begins its file anew."""
-    import av
-
     workers = {"near": ["source", "upload"], "middle": STAGES[1:], "show": ["sink_1"]}
     killed = lambda s: s._shown() >= 5 and (os.kill(pid_of(s, worker), signal.SIGKILL), True)[1]  # noqa: E731
     stats, _ = go(killed, source="pattern:96x64@25,frames=60", workers=workers)

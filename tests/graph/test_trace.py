@@ -1,7 +1,14 @@
 """The trace that Perfetto opens, and figures that cross processes."""
 
+import gc
 import json
+import weakref
 
+import pytest
+from hdrh.histogram import HdrHistogram
+
+from warpfuse.graph.launcher import ByHand
+from warpfuse.graph.member import Member
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.report import LinkReport, Report, RunnerReport, SinkReport, combined, merged
 from warpfuse.graph.trace import Span, Track, to_chrome, write_chrome
@@ -36,17 +43,38 @@ def test_histograms_of_several_workers_are_one():
     assert (whole.count, whole.max_ms) == (100, 100) and 49 <= whole.ms(50) <= 51
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Meter.decode(Meter().encode())._histogram, lambda: HdrHistogram(1, 1000, 3)],
+    ids=["ours", "control"],
+)
+def test_a_histogram_is_gone_when_nobody_holds_it(make, request):
+    """Without the garbage collector, which gets to it late in a process that holds much."""
+    gc.disable()
+    try:
+        seen = weakref.ref(make())
+        assert (seen() is None) == ("ours" in request.node.name)
+    finally:
+        gc.enable()
+
+
 def test_figures_of_a_worker_go_on_in_its_next_life():
     def life(frames, shown):
         meter = Meter()
         meter.record(1_000_000)
         links = {"a->b.x": LinkReport(4, frames, 2, 1)}
-        runner = RunnerReport("sink_1", frames, shown, False, 0, meter.encode(), links)
+        runner = RunnerReport("sink_1", frames, shown, False, 0, meter.encode(), links, {"a->b.x": meter.encode()})
         sink = SinkReport(frames, 0, shown, 0, 0, False, meter.encode(), meter.encode(), ["note"])
         return Report("show", [runner], {}, {"sink_1": sink})
 
-    both = combined({"show": life(5, 4)}, life(3, 9))
+    member = Member("show", ("sink_1",), ByHand())
+    member.told(life(5, 4))
+    member.begins_anew()
+    member.told(life(3, 9))
+    both = member.report
+    assert both == combined({"show": life(5, 4)}, life(3, 9)) and member.written("sink_1") == 8
     assert both.runners[0].frames == both.sinks["sink_1"].frames == 8
     assert both.runners[0].links["a->b.x"] == LinkReport(4, 8, 2, 2)
+    assert Meter.decode(both.runners[0].hops["a->b.x"]).count == 2
     assert both.sinks["sink_1"].shown == 9 and both.sinks["sink_1"].notes == ["note"]
     assert Meter.decode(both.sinks["sink_1"].latency).count == 2

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from warpfuse.stages.planes import box_mean, cell_mean, each_plane, resize_bilinear, sample, to_bytes, to_planes
+from warpfuse.stages.planes import (
+    box_mean,
+    cell_mean,
+    each_plane,
+    resize_bilinear,
+    sample,
+    sample_planes,
+    to_bytes,
+    to_planes,
+)
 
 SHAPES = [(1, 1, 24, 40), (2, 5, 17, 23), (1, 16, 8, 8)]
 
@@ -66,7 +75,7 @@ def test_each_picture_of_a_batch_has_its_own_places():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_type_stays(dtype):
-    assert each_plane(torch.rand(1, 2, 4, 4).to(dtype), lambda plane: plane).dtype == dtype
+    assert each_plane(torch.rand(1, 2, 4, 4).to(dtype), lambda plane, out: np.copyto(out, plane)).dtype == dtype
 
 
 def test_bytes_become_floats_and_bytes_again():
@@ -79,8 +88,22 @@ def test_bytes_become_floats_and_bytes_again():
     assert (to_bytes(half) == 101).all(), "to the nearest, not down"
 
 
+@pytest.mark.parametrize("kernel", [cv2.INTER_LINEAR, cv2.INTER_CUBIC])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 7])
+def test_planes_sampled_together_are_those_sampled_alone(count, kernel):
+    """Where planes are missing to a full group, others stand in for them and leave no trace."""
+    planes = list(np.random.default_rng(0).random((count, 20, 30), np.float32))
+    columns, rows = np.meshgrid(np.arange(30, dtype=np.float32) * 0.9, np.arange(20, dtype=np.float32) + 0.4)
+    out = np.full((count, 20, 30), np.nan, np.float32)
+    sample_planes(planes, columns, rows, kernel, list(out))
+    for plane, got in zip(planes, out, strict=True):
+        alone = cv2.remap(plane, columns, rows, kernel, None, cv2.BORDER_REPLICATE)
+        assert np.abs(got - alone).max() < 1e-5
+        assert np.abs(got - plane).max() > 0.1, "control: the plane as it was"
+
+
 def test_what_shares_memory_with_nobody_may_be_written():
     x = torch.rand(1, 1, 4, 4)
     before = x.clone()
-    each_plane(x, lambda plane: plane + 1)
-    assert torch.equal(x, before)
+    more = each_plane(x, lambda plane, out: np.add(plane, 1, out=out))
+    assert torch.equal(x, before) and torch.equal(more, before + 1)

@@ -6,7 +6,7 @@ from fields import constant_flow, frame_of, texture
 
 from warpfuse.stages import warp as module
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.warp import Warp, WarpSettings, resize_flow, warp
+from warpfuse.stages.warp import Warp, WarpSettings, resize_flow, warp, warp_together
 
 MODES = ["bicubic", "bilinear", "nearest"]
 
@@ -53,6 +53,14 @@ def test_both_ways_of_bicubic_agree(monkeypatch):
     one = warp(rgb, flow)
     monkeypatch.setattr(module, "_remap_is_exact", lambda: False)
     assert (warp(rgb, flow) - one).abs().max() < 1e-4
+
+
+def test_fields_pulled_together_are_those_pulled_alone(sampler):
+    flow = torch.randn(1, 2, 45, 77, generator=torch.Generator().manual_seed(1)) * 15
+    fields = torch.rand(1, 2, 45, 77), torch.rand(1, 3, 45, 77)
+    for field, pulled in zip(fields, warp_together(fields, flow), strict=True):
+        assert (pulled - warp(field, flow, "bilinear")).abs().max() < 1e-5
+        assert (pulled - warp(field, -flow, "bilinear")).abs().max() > 0.1, "the control: the other direction"
 
 
 def test_half_precision_pictures_come_back_as_such_and_read_at_full_precision():

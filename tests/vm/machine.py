@@ -10,14 +10,16 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
-import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+_BEGUN = "guest-begun"
 _INIT = """#!/bin/busybox sh
 B=/bin/busybox
 $B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs dev /dev
@@ -30,7 +32,7 @@ $B mkdir -p /root/dev/shm; $B mount -t tmpfs shm /root/dev/shm
 $B cp -r /modules.d /root/guest-modules
 $B ip link set lo up
 $B cp /script /root/guest-script
-echo "guest-begun"
+echo "{begun}"
 $B chroot /root /bin/bash /guest-script
 echo "guest-rc $?"
 $B poweroff -f
@@ -47,31 +49,53 @@ class Ended:
     output: str
 
 
-def run_in_guest(command: list[str], folder: Path, modules: Mapping[str, str], timeout_s: float = 240) -> Ended:
+def run_in_guest(
+    command: list[str], folder: Path, modules: Mapping[str, str | None], *, up_s: float = 90, timeout_s: float = 240
+) -> Ended:
     """Boot, load `modules` (name to parameters) in that order, run `command` as root, and power off.
 
-    `folder` takes the initial file system. Of the environment PATH, PYTHONPATH and HOME go with it. In the guest
-    `/guest-modules/NAME.ko` are the modules' files, for a test that takes one out and puts it in again. Skips the test
-    where the programs, the kernel or a module are absent, and where the kernel does not come up in time: emulated, on a
-    machine that has other work, it may not."""
+    A module without parameters (None) is not loaded. In the guest `/guest-modules/NAME.ko` are the files of all, for
+    what loads one itself. `folder` takes the initial file system. Of the environment PATH, PYTHONPATH and HOME go with
+    it. Skips where the programs, the kernel or a module are absent, and where the kernel does not come up within
+    `up_s`: emulated, on a machine that has other work, it may not."""
     kernel = _kernel()
     files = _module_files(kernel, modules)
     initial = _initial_file_system(folder, command, files, modules)
     qemu = [
-        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-no-reboot",
-        "-nic", "none", "-kernel", f"/boot/vmlinuz-{kernel}", "-initrd", str(initial),
+        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic",
+        "-no-reboot", "-nic", "none", "-kernel", f"/boot/vmlinuz-{kernel}", "-initrd", str(initial),
         "-append", "console=ttyS0 quiet panic=-1 no_timer_check",  # on a busy host the check fails and the kernel stops
         "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
     ]  # fmt: skip
     console = folder / "console"
-    with console.open("wb") as out, contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(qemu, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=timeout_s, check=False)
-    output = console.read_text(errors="replace").replace("\r", "")
+    _run(qemu, console, up_s, timeout_s)
+    output = _text(console)
     told = re.search(r"guest-rc (\d+)", output)
-    if told is None and "guest-begun" not in output:  # nothing of ours has run yet
-        pytest.skip(f"the virtual machine did not come up within {timeout_s:g} s: {output[-200:].strip()!r}")
-    assert told is not None, f"the guest did not come to its end:\n{output[-3000:]}"
+    if told is None and _BEGUN not in output:  # nothing of ours has run yet
+        pytest.skip(f"the virtual machine did not come up within {up_s:g} s: {output[-200:].strip()!r}")
+    assert told is not None, f"the guest did not come to its end within {timeout_s:g} s:\n{output[-3000:]}"
     return Ended(int(told[1]), output[: told.start()])
+
+
+def _run(qemu: list[str], console: Path, up_s: float, timeout_s: float) -> None:
+    """Until it powers off; killed, with its process group, if not begun by `up_s` or not ended by `timeout_s`."""
+    began_s = time.monotonic()
+    with console.open("wb") as out:
+        process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        for until_s, needed in ((up_s, True), (timeout_s, False)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, began_s + until_s - time.monotonic()))
+            if process.returncode is not None or (needed and _BEGUN not in _text(console)):
+                return
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _text(console: Path) -> str:
+    return console.read_text(errors="replace").replace("\r", "")
 
 
 def _kernel() -> str:
@@ -85,7 +109,7 @@ def _kernel() -> str:
     return kernels[-1]
 
 
-def _module_files(kernel: str, modules: Mapping[str, str]) -> list[Path]:
+def _module_files(kernel: str, modules: Mapping[str, str | None]) -> list[Path]:
     """The modules' files and those they depend on, in the order of loading."""
     files: dict[Path, None] = {}
     for name in (*_BUILTIN, *modules):
@@ -100,7 +124,9 @@ def _module_files(kernel: str, modules: Mapping[str, str]) -> list[Path]:
     return list(files)
 
 
-def _initial_file_system(folder: Path, command: list[str], files: list[Path], modules: Mapping[str, str]) -> Path:
+def _initial_file_system(
+    folder: Path, command: list[str], files: list[Path], modules: Mapping[str, str | None]
+) -> Path:
     root = folder / "initial"
     for name in ("bin", "modules.d", "proc", "sys", "dev", "host", "layer", "root"):
         (root / name).mkdir(parents=True)
@@ -108,12 +134,14 @@ def _initial_file_system(folder: Path, command: list[str], files: list[Path], mo
     lines = []
     for file in files:
         shutil.copy(file, root / "modules.d")
-        lines.append(f"/modules.d/{file.name} {modules.get(file.name.removesuffix('.ko'), '')}".rstrip())
+        parameters = modules.get(file.name.removesuffix(".ko"), "")
+        if parameters is not None:
+            lines.append(f"/modules.d/{file.name} {parameters}".rstrip())
     (root / "modules").write_text("\n".join(lines) + "\n")
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in kept.items())
     (root / "script").write_text(f"{exports}cd {shlex.quote(str(Path.cwd()))}\n{shlex.join(command)}\n")
-    (root / "init").write_text(_INIT)
+    (root / "init").write_text(_INIT.replace("{begun}", _BEGUN))
     (root / "init").chmod(0o755)
     names = "\n".join(str(p.relative_to(root)) for p in [root, *sorted(root.rglob("*"))])
     packed = subprocess.run(
@@ -122,8 +150,3 @@ def _initial_file_system(folder: Path, command: list[str], files: list[Path], mo
     initial = folder / "initial.gz"
     initial.write_bytes(gzip.compress(packed.stdout, 1))
     return initial
-
-
-def python_in_guest(script: Path, folder: Path, modules: Mapping[str, str], timeout_s: float = 240) -> Ended:
-    """`run_in_guest` of a Python script with this Python."""
-    return run_in_guest([sys.executable, "-B", str(script)], folder, modules, timeout_s)

@@ -1,27 +1,24 @@
-"""A real Video4Linux camera, the kernel's own virtual one, in a virtual machine that is booted once for all tests."""
+"""A real Video4Linux camera, the kernel's own virtual one, in a virtual machine."""
 
 import json
-from pathlib import Path
 
 import pytest
-from machine import python_in_guest
 
-VIVID = {"vivid": "n_devs=1 node_types=0x1 vid_cap_nr=0"}
 # vivid's first picture: 75 % colour bars.
 BARS = [(191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191), (0, 0, 0)]
 
 
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory):
+def facts(guest):
     """What the guest's script found, merged; those of a format under its name."""
-    ended = python_in_guest(Path(__file__).with_name("guest_camera.py"), tmp_path_factory.mktemp("vm"), VIVID)
+    rc, output = guest["guest_camera.py"]
     found = {}
-    for line in ended.output.splitlines():
+    for line in output.splitlines():
         _, mark, text = line.partition("fact {")  # the console's own codes may stand before it
         if mark:
             fact = json.loads("{" + text)
             found.update({fact["form"]: fact} if "form" in fact else fact)
-    assert ended.rc == 0, ended.output[-3000:]
+    assert rc == 0, output[-3000:]
     return found
 
 

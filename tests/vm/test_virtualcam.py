@@ -1,14 +1,9 @@
 """The virtual camera against the real v4l2loopback, as other programs see it."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-import machine
 
 COLOUR = np.array((200, 40, 90))
 
@@ -23,12 +18,10 @@ def yuv(rgb: np.ndarray) -> list[float]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("exclusive_caps", [0, 1])
-def test_three_runs_in_a_row_are_seen_as_a_camera(exclusive_caps: int, tmp_path: Path) -> None:
-    module = f"devices=1 video_nr=10 card_label=VCam exclusive_caps={exclusive_caps} max_buffers=4"
-    script = Path(__file__).with_name("guest_virtualcam.py")
-    ended = machine.python_in_guest(script, tmp_path, {"v4l2loopback": module})
-    assert ended.rc == 0, ended.output[-2000:]
-    seen = json.loads(ended.output.split("SEEN ", 1)[1].splitlines()[0])
+def test_three_runs_in_a_row_are_seen_as_a_camera(exclusive_caps: int, guest: dict[str, tuple[int, str]]) -> None:
+    rc, output = guest["guest_virtualcam.py"]
+    assert rc == 0, output[-2000:]
+    seen = json.loads(output.split("SEEN ", 1)[1].splitlines()[0])[str(exclusive_caps)]
     y, u, v = yuv(COLOUR)
     expected = {"nv12": [[y] * 4, [u, v, u, v]], "yuyv422": [[y, u, y, v]]}
     assert [run["format"] for run in seen["runs"]] == ["nv12", "yuyv422", "nv12"]
@@ -37,5 +30,5 @@ def test_three_runs_in_a_row_are_seen_as_a_camera(exclusive_caps: int, tmp_path:
         for plane, wanted in zip(run["planes"], expected[run["format"]], strict=True):
             np.testing.assert_allclose(plane, wanted, atol=1)
     assert seen["output"]  # still a device that takes pictures: exclusive_caps=1 takes that from one not streamed to
-    assert seen["card"] == "VCam"
+    assert seen["card"] == f"VCam{exclusive_caps}"
     assert seen["left"] == []

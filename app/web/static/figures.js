@@ -3,7 +3,7 @@ import { Chart } from "./chart.js";
 
 const $ = (id) => document.getElementById(id);
 const WHY = {
-  links: "between stages", late: "too late to be read", paused: "while paused", recording: "recorder was busy",
+  late: "newer one taken", paused: "while paused", failed: "a stage failed", restart: "lost in a restart",
 };
 
 export class Figures {
@@ -16,12 +16,17 @@ export class Figures {
     $("latency").value = shows ? Math.round(now.latency_ms.p50) : "–";
     $("late").value = shows ? Math.round(now.latency_ms.p95) : "–";
     $("fps").value = shows ? now.fps.toFixed(1) : "–";
-    $("counts").value = now.frames ? `${now.frames.out.toLocaleString("en")} shown` : "";
     if (shows) {
       const seconds = performance.now() / 1000;
       this.#latency.add(seconds, now.latency_ms.p50, now.latency_ms.p95);
       this.#rate.add(seconds, now.fps);
     }
+    if (now.frames || now.state === "starting") this.#totals(now);
+  }
+
+  /** What has come together since the start; it stays when the run is over. */
+  #totals(now) {
+    $("counts").value = now.frames ? `${now.frames.out.toLocaleString("en")} shown` : "";
     const drops = Object.entries(now.dropped ?? {}).map(([why, count]) => [WHY[why] ?? why, count.toLocaleString("en")]);
     rows($("drops"), drops.length ? drops : [["none", ""]]);
     bars($("stages"), Object.entries(now.stages ?? {}).map(([name, stage]) => [name, stage.ms_p50]));

@@ -97,6 +97,7 @@ function entered(next) {
   $("pause").setAttribute("aria-pressed", String(next === "paused"));
   $("pause").querySelector("span").textContent = next === "paused" ? "Resume" : "Pause";
   run.running(busy());
+  $("blank").textContent = busy() ? "Waiting for the first picture" : "No picture yet: press Start";
   // A button that goes takes the focus with it; the one in its place gets it.
   if (focused?.hidden) (busy() ? $("stop") : $("start")).focus();
   refreshLog();
@@ -177,6 +178,7 @@ function looked() {
     overlay: document.querySelector("[name=overlay]:checked").value,
   };
   preview.look(look);
+  $("legend").textContent = document.querySelector("[name=overlay]:checked").parentElement.title;
   $("names").hidden = look.view !== "side";
   $("snapshot").href = `/api/snapshot.png?${new URLSearchParams(look)}`;
 }

@@ -11,7 +11,8 @@ from warpfuse.benchmark.calls import calls_of_a_frame, floor_of
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine, describe
 from warpfuse.benchmark.report import table, to_json
-from warpfuse.benchmark.ways import pictures_of
+from warpfuse.benchmark.several import several
+from warpfuse.benchmark.ways import WARM_UP, pictures_of
 from warpfuse.cli import app
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.config import validate
@@ -85,6 +86,27 @@ def test_every_way_gives_figures(exact_bundle):
     assert json.loads(json.dumps(told))["figures"]["unet"]["calls_a_frame"] == 1
     assert (told["size"], told["backend"]) == ([64, 48], "onnxruntime")
     assert table(report).row_count == 6
+
+
+def test_streams_at_once_are_counted_together(exact_bundle):
+    told = config(exact_bundle)
+    one, four = several(told, pictures_of(told, (64, 48)), 0.0, 60, [1, 4])
+    assert (one.name, four.name) == ("1 stream", "4 streams")
+    assert one.rows == 1 and 1 <= four.rows <= 4
+    assert (len(one.ms), len(four.ms)) == (2 * (30 - WARM_UP - 1), 2 * 4 * (12 - WARM_UP - 1)), "of every stream, warm"
+    assert one.fps > 0 and four.fps > 0
+    assert four.to_dict()["rows_a_call"] >= 1 and "rows_a_call" not in Figure("alone", 0.0).to_dict()
+
+
+def test_the_command_measures_as_many_streams_as_asked(exact_bundle, tmp_path):
+    flags = ["bench", "--bundle", exact_bundle, "--source", SOURCE, "--size", "64x48", "--seconds", "0.1"]
+    ends = ["--streams", "1", "--streams", "2", "--json", str(tmp_path / "b.json")]
+    result = CliRunner().invoke(app, [*flags, *ends])
+    assert result.exit_code == 0, result.output
+    assert list(json.loads((tmp_path / "b.json").read_text())["figures"])[-2:] == ["1 stream", "2 streams"]
+    assert "2 streams, 1." in result.output
+    result = CliRunner().invoke(app, ["bench", "--streams", "2", "--fps", "25"])
+    assert isinstance(result.exception, BadInput) and "a sweep is for one stream" in str(result.exception)
 
 
 def test_pictures_are_of_the_networks_size(exact_bundle):

@@ -1,8 +1,10 @@
 """A session starts, changes, pauses, records and stops a real run."""
 
 import av
+import cv2
 import numpy as np
 import pytest
+from servers import Web
 from waiting import until
 
 from warpfuse.graph.errors import ConfigError, StageFailed
@@ -74,6 +76,18 @@ def test_a_restart_takes_what_a_change_could_not(session):
     assert session.state == "running", "what cannot be used leaves the run alone"
 
 
+def test_a_source_that_can_be_connected_once_is_connected_once(session, tmp_path):
+    web = Web(tmp_path)
+    web.pictures, web.once = [cv2.imencode(".jpg", np.full((64, 96, 3), 90, np.uint8))[1].tobytes()], True
+    try:
+        session.start({"source": f"{web.url}/video.mjpg"})
+        until(shown_since(session, 0), "a picture")
+        assert (web.asked, session.state) == (1, "running")
+        session.stop()
+    finally:
+        web.close()
+
+
 def test_a_pause_holds_the_picture(session):
     session.start()
     until(shown_since(session, 0), "a picture")
@@ -85,6 +99,14 @@ def test_a_pause_holds_the_picture(session):
     assert session.pictures.shown.number <= held + 8, "what was on its way has arrived, and no more"
     session.resume()
     until(shown_since(session, held + 8), "new pictures")
+
+
+def test_what_is_on_its_way_does_not_count_as_dropped(session):
+    session.start()
+    told = []
+    until(lambda: told.append(session.stats()) or (len(told) > 20 and told[-1]["frames"]["out"] > 20), "figures")
+    assert all("restart" not in now.get("dropped", {}) for now in told)
+    assert any(now.get("frames", {"in": 0, "out": 0})["in"] > now["frames"]["out"] for now in told if "frames" in now)
 
 
 def test_a_recording_can_be_begun_and_ended_while_the_run_goes_on(session):

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,22 @@ def frames(count: int, pts_ns: list[int] | None = None) -> list[RawFrame]:
     width, height = SIZE
     told = pts_ns or [i * 40_000_000 for i in range(count)]
     return [RawFrame(Stamp(i, told[i]), np.full((height, width, 3), i * 3 % 256, np.uint8)) for i in range(count)]
+
+
+def noisy(count: int) -> list[RawFrame]:
+    noise = np.random.default_rng(0).integers(0, 256, (count, SIZE[1], SIZE[0], 3), np.uint8)
+    return [RawFrame(Stamp(i, i * 40_000_000), noise[i]) for i in range(count)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a file system of 64 kB cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture

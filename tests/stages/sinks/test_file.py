@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from warpfuse.stages.sinks.target import Target
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import VideoInfo
 
-from .conftest import INFO, SIZE, frames, names
+from .conftest import INFO, SIZE, frames, names, noisy
 
 ENDINGS = sorted(FORMATS)
 
@@ -61,11 +59,12 @@ def test_what_is_written_reads_back(tmp_path: Path, ending: str):
     assert names(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("first", [0, 70])
-def test_uneven_times_and_the_first_are_kept(tmp_path: Path, ending: str, first: int):
+def test_uneven_times_and_the_first_are_kept(tmp_path: Path, ending: str, first: int, live: bool):
     told = [first + ms for ms in (0, 40, 93, 94, 360, 361, 960, 1660, 1671, 1710)]
-    info = VideoInfo(*SIZE, Fraction(10), Fraction(1, 1000))
+    info = VideoInfo(*SIZE, Fraction(10), Fraction(1, 1000), live=live)
     write(tmp_path / f"vfr{ending}", frames(10, [ms * 10**6 for ms in told]), info)
     assert times(tmp_path / f"vfr{ending}") == [Fraction(ms, 1000) for ms in told]
     assert told != [first + i * (told[-1] - first) // 9 for i in range(10)]  # guards the test: no constant rate does
@@ -181,22 +180,6 @@ def test_a_link_is_followed(tmp_path: Path):
     assert len(read(tmp_path / "there" / "b.mp4")) == 3
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("a file system of 64 kB cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
-def noisy(count: int) -> list[RawFrame]:
-    noise = np.random.default_rng(0).integers(0, 256, (count, SIZE[1], SIZE[0], 3), np.uint8)
-    return [RawFrame(Stamp(i, i * 40_000_000), noise[i]) for i in range(count)]
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_full_disk_is_told_and_leaves_nothing(small_disk: Path, ending: str):
     (small_disk / f"a{ending}").write_bytes(b"older")
@@ -212,8 +195,8 @@ def test_a_full_disk_is_told_without_a_disk(tmp_path: Path, monkeypatch: pytest.
         pytest.skip("this system has no /dev/full")
     kept = Target.__init__
 
-    def full(self: Target, path: Path) -> None:
-        kept(self, path)
+    def full(self: Target, path: Path, recording: bool = False) -> None:
+        kept(self, path, recording)
         self.part.symlink_to("/dev/full")
 
     monkeypatch.setattr(Target, "__init__", full)

@@ -101,11 +101,15 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 
 class Web:
-    """An HTTP server on a thread: `/video.mjpg` as cameras send it, and the files of a folder."""
+    """An HTTP server on a thread: `/video.mjpg` as cameras send it, and the files of a folder.
+
+    asked  how often the video was asked for; once: it is given the first time alone
+    """
 
     def __init__(self, folder: Path) -> None:
         self.pictures: list[bytes] = []
         self.token = ""
+        self.asked, self.once = 0, False
         web = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -116,6 +120,10 @@ class Web:
                 if web.token and f"token={web.token}" not in self.path:
                     self.send_error(401)
                 elif self.path.startswith("/video.mjpg"):
+                    web.asked += 1
+                    if web.once and web.asked > 1:
+                        self.send_error(503)
+                        return
                     self.send_response(200)
                     self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
                     self.end_headers()

@@ -233,6 +233,32 @@ def test_a_fault_of_ours_is_raised_where_frames_are_read():
         source.read()
 
 
+@pytest.mark.parametrize("fitted", [True, False])
+def test_what_was_opened_before_its_size_was_known_begins_with_what_is_new_then(fitted):
+    """The first picture tells what the source is, and is old when the networks are loaded. False is the control."""
+    three = threading.Event()
+
+    def script():
+        yield numbered(0)
+        while not seen.is_set():  # until the first has been taken as the one that tells
+            yield None
+        yield from map(numbered, (1, 2))
+        three.set()
+        over.wait(60)
+
+    seen, over = threading.Event(), threading.Event()
+    source = LiveSource("x", in_turn(Scripted(script())))
+    seen.set()
+    assert three.wait(30)
+    if fitted:
+        source.fit((32, 24), None)
+    frame = source.read()
+    assert (index_of(frame), frame.stamp.seq) == (2 if fitted else 0, 0)
+    assert frame.rgb.shape == ((24, 32, 3) if fitted else (source.info.height, source.info.width, 3))
+    over.set()
+    source.close()
+
+
 def test_a_picture_of_nonsensical_shape_is_bad_input():
     with pytest.raises(SourceError, match="aspect ratios"):
         LiveSource("rtsp://u:p@cam", in_turn(Scripted([numbered(0, 8192, 2)])), size=(64, 8192))

@@ -1,0 +1,124 @@
+"""The host's own work for a frame: every stage of a graph, with its networks and DIS set aside.
+
+Networks answer at once with what they said first, and the time inside DIS does not count. What is left is what the
+stages themselves do: conversion, warping, trust, fusion, sampling.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from warpfuse.benchmark.loop import PlainLoop
+from warpfuse.engine.contract import Engine
+from warpfuse.engine.feed import Shapes
+from warpfuse.graph.build import DIS, Materials
+from warpfuse.graph.engines import Engines
+from warpfuse.stages.flow import Flow, FlowSettings
+from warpfuse.stages.frame import RawFrame
+
+SETTLING = 3  # frames until a past is there and every buffer has its size
+
+
+class Played:
+    """An engine that says again what its network said first for inputs of the same shapes: a call is next to free."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.backend, self.device = engine.backend, engine.device
+        self.calls = 0
+        self._engine = engine
+        self._shapes: tuple[tuple[int, ...], ...] = ()
+        self._slots: list[dict[str, Tensor]] = []
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What was said, in two slots by turns; see `Engine`."""
+        self.calls += 1
+        shapes = tuple(tuple(inputs[spec.name].shape) for spec in self.inputs)
+        if shapes != self._shapes:
+            said, self._shapes = self._engine(inputs), shapes
+            self._slots = [{name: tensor.clone() for name, tensor in said.items()} for _ in range(2)]
+        return self._slots[self.calls % 2]
+
+    def close(self) -> None:
+        """Close the network."""
+        self._engine.close()
+
+
+@dataclass
+class PlayedEngines(Engines):
+    """Opens networks that are played. played: all of them, by the name of their file."""
+
+    played: dict[str, list[Played]] = field(default_factory=dict)
+
+    def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
+        """A network that is played."""
+        played = Played(super().open(path, shapes))
+        self.played.setdefault(path.stem, []).append(played)
+        return played
+
+
+class Aside:
+    """DIS, and how long it took. seconds: of the calling thread's processor time, over all calls."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, dis: Any) -> "Aside":
+        """The same for another DIS."""
+        self._dis = dis
+        return self
+
+    def calc(self, gray: Any, gray_other: Any, flow: Any) -> Any:
+        """As OpenCV's."""
+        begun = time.thread_time()
+        out = self._dis.calc(gray, gray_other, flow)
+        self.seconds += time.thread_time() - begun
+        return out
+
+
+class _FlowAside(Flow):
+    def __init__(self, settings: FlowSettings, aside: Aside) -> None:
+        self._aside = aside
+        super().__init__(settings)
+
+    def update(self, settings: FlowSettings) -> None:
+        super().update(settings)
+        self._dis = self._aside.around(self._dis)
+
+
+class HostWork(PlainLoop):
+    """The plain loop with networks and DIS set aside. `ms` is processor time of the calling thread.
+
+    materials  their `threads` are the loop's: with 1 no work is done elsewhere, so none is missed
+    """
+
+    def __init__(self, materials: Materials) -> None:
+        engines = materials.engines
+        self._engines = PlayedEngines(engines.backend, engines.device, engines.threads)
+        self._aside = Aside()
+        config = materials.config
+        mine = {"flow": _FlowAside(config.stages.flow, self._aside)} if config.flow == DIS else {}
+        super().__init__(replace(materials, engines=self._engines), mine, self._seconds)
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """Calls of each network so far."""
+        return {name: sum(one.calls for one in played) for name, played in self._engines.played.items()}
+
+    def _seconds(self) -> float:
+        return time.thread_time() - self._aside.seconds
+
+
+def host_work(
+    loop: HostWork, pictures: Sequence[RawFrame], frames: int, each: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Least milliseconds of each stage over so many frames, after those it settles in. each: called after a frame."""
+    for number in range(SETTLING + frames):
+        raw = pictures[number % len(pictures)]
+        loop.step(replace(raw, stamp=replace(raw.stamp, seq=number, discontinuity=False)))
+        each()
+    return {name: min(times[SETTLING:]) for name, times in loop.ms.items()}

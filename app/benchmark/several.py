@@ -1,0 +1,83 @@
+"""Several streams at once, from host to host over networks they share: what all of them come to."""
+
+import statistics
+import threading
+from collections.abc import Sequence
+from itertools import pairwise
+
+from warpfuse.benchmark.figure import Figure
+from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
+from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
+from warpfuse.engine.errors import BadInput
+from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.opening import prepare_streams
+from warpfuse.graph.run_streams import StreamRun, live, together
+from warpfuse.graph.streams import Streams
+from warpfuse.graph.worker import Ends
+from warpfuse.stages.frame import RawFrame
+
+_TURNS = 2
+
+
+def several(
+    config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, frames: int, counts: Sequence[int]
+) -> list[Figure]:
+    """A figure for each number of streams, measured in turns. frames: of all streams together. Raises BadInput.
+
+    fps is that of all streams, counted while all of them run; ms are between two frames of one stream.
+    """
+    figures = [Figure(f"{count} stream{'s' * (count > 1)}", floor_ms) for count in counts]
+    rates: list[list[float]] = [[] for _ in counts]
+    rows: list[list[float]] = [[] for _ in counts]
+    for _ in range(_TURNS):
+        for number, count in enumerate(counts):
+            each = max(WARM_UP + 9, frames // _TURNS // count)
+            rate, shared = _at_once(config, pictures, each, count, figures[number])
+            rates[number].append(rate)
+            rows[number].append(shared)
+    for number, figure in enumerate(figures):
+        figure.fps, figure.rows, figure.host_mib = (
+            statistics.mean(rates[number]), statistics.mean(rows[number]), host_peak_mib(),
+        )  # fmt: skip
+    return figures
+
+
+def _at_once(
+    config: GraphConfig, pictures: Sequence[RawFrame], frames: int, count: int, figure: Figure
+) -> tuple[float, float]:
+    """(frames a second of all, rows in a call of the UNet); the times of frames go into `figure`."""
+    names = [f"s{number}" for number in range(1, count + 1)]
+    info = Memory(pictures, frames).info
+    materials = prepare_streams(Streams(dict.fromkeys(names, config)), dict.fromkeys(names, info), _silent)
+    sinks = {name: Timing() for name in names}
+    runs = [StreamRun(name, its, _ends(pictures, frames, sinks[name])) for name, its in materials.items()]
+    power = PowerMeter(config.device)
+    try:
+        for run in runs:
+            run.running.prepare()
+        live(runs, _silent, threading.Event(), lambda frames: None)
+        figure.watts, figure.gpu_mib = power.watts(), gpu_mib(config.device)
+        unet = together(runs).networks["unet"]
+    finally:
+        for run in runs:
+            run.close()
+        for its in materials.values():
+            its.close()
+    for run in runs:
+        if run.error is not None:
+            raise run.error
+    warm = [sink.at[WARM_UP:] for sink in sinks.values()]
+    figure.ms += [1000 * (later - earlier) for at in warm for earlier, later in pairwise(at)]
+    begun, ended = max(at[0] for at in warm), min(at[-1] for at in warm)
+    shown = sum(begun < moment <= ended for at in warm for moment in at)
+    if not shown:
+        raise BadInput(f"{count} streams were never under way at once in {frames} frames: give more --seconds")
+    return shown / (ended - begun), unet["rows"] / unet["calls"]
+
+
+def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Ends:
+    return Ends(lambda: Memory(pictures, frames), lambda url: sink, rewind=False)
+
+
+def _silent(line: str) -> None:
+    """Nobody reads it here."""

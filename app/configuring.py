@@ -1,0 +1,81 @@
+"""From flags and a graph file to a configuration. Flags override the file, the file overrides the defaults."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warpfuse.graph.errors import ConfigError
+
+if TYPE_CHECKING:
+    from warpfuse.graph.config import GraphConfig
+    from warpfuse.graph.streams import Streams
+
+# Note: imports inside the functions, as in cli.py.
+
+
+def configure(
+    graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
+) -> "GraphConfig":
+    """The configuration of one stream. Raises ConfigError, for a file of several too."""
+    from warpfuse.graph.streams import Streams
+
+    config = configure_any(graph, flags, settings, defaults)
+    if isinstance(config, Streams):
+        raise ConfigError("several streams are for `warpfuse run` without --page: give this command one source")
+    return config
+
+
+def configure_any(
+    graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
+) -> "GraphConfig | Streams":
+    """The configuration of one stream, or of all that the file or several `--source` name. Raises ConfigError.
+
+    defaults  for keys that neither has
+    """
+    from warpfuse.graph.config import read_graph_file, set_key, validate
+    from warpfuse.graph.streams import from_flags, read_streams
+
+    raw = read_graph_file(graph) if graph is not None else {}
+    sources = flags.get("source") or []
+    if len(sources) > 1:
+        if "streams" in raw:
+            raise ConfigError(f"{graph} has streams of its own: leave --source out, or the file")
+        raw["streams"] = from_flags(sources, flags.get("sinks") or [])
+        raw = {key: value for key, value in raw.items() if key not in ("source", "sinks")}
+        flags = {**flags, "source": None, "sinks": None}
+    else:
+        flags = {**flags, "source": sources[0] if sources else None}
+    flags = {key: value for key, value in flags.items() if value is not None}
+    raw = _with_flags(raw, flags)
+    for assignment in settings or []:
+        set_key(raw, assignment)
+        if assignment.partition("=")[0].strip() == "stages.fuse.weight":
+            raw.pop("fusion", None)
+    where = str(graph) if graph is not None and not flags else ""
+    if "streams" in raw:
+        return read_streams(raw, where)
+    return validate({**(defaults or {}), **raw}, where)
+
+
+def lora_scales(flags: list[str]) -> dict[str, str] | None:
+    """{name: scale}, the scale not yet read; None where no flag was given. Raises ConfigError."""
+    scales = {}
+    for flag in flags:
+        name, equals, scale = flag.rpartition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--lora {flag!r}: expected NAME=SCALE, as in ink=0.7")
+        if name.strip() in scales:
+            raise ConfigError(f"--lora {name.strip()} is given twice; give it once")
+        scales[name.strip()] = scale.strip()
+    return scales or None
+
+
+def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    if flags.get("fusion") is not None and isinstance(raw.get("stages"), dict):
+        fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
+        if isinstance(fuse, dict):
+            fuse.pop("weight", None)
+    in_file = raw.get("loras")
+    raw.update(flags)
+    if flags.get("loras") and isinstance(in_file, dict):
+        raw["loras"] = {**in_file, **flags["loras"]}  # one by one: a flag for one leaves the others as they are
+    return raw

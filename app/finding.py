@@ -1,0 +1,39 @@
+"""What the doctor says of one thing, and a probe that breaks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_NO_MARKS = str.maketrans({"\x1b": "", "\n": " ", "\r": " "})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination.
+
+    found   the machine has it, and it can be used
+    detail  version, place, or why not
+    remedy  the command that brings it; empty when found, or when only other hardware would help
+    needed  nothing runs without it
+    """
+
+    group: str
+    name: str
+    found: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = False
+
+
+Probe = Callable[[], Iterator[Finding]]
+
+
+def guarded(group: str, name: str, probe: Probe, remedy: str = "") -> list[Finding]:
+    """The findings of a probe; if it breaks, those until then and one that gives the reason and `remedy`."""
+    findings: list[Finding] = []
+    try:
+        for finding in probe():
+            findings.append(finding)
+    except Exception as error:  # noqa: BLE001  (a doctor that falls ill tells why and goes on)
+        reason = f"cannot be examined: {type(error).__name__}: {error}".translate(_NO_MARKS)
+        findings.append(Finding(group, name, False, reason, remedy, needed=bool(remedy)))
+    return findings

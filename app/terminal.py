@@ -1,0 +1,112 @@
+"""What commands show and hear: lines and a bar on stderr, signals, files of figures."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from warpfuse.engine.redact import redact
+from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.stages.errors import StreamLost
+
+if TYPE_CHECKING:
+    from warpfuse.graph.meters import Stats
+
+INTERRUPTED = 130
+
+console = Console(stderr=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """A line for the user."""
+    console.print(redact(line), style="dim", markup=False)
+
+
+def complain(text: str) -> None:
+    """Why the command ends, in one line."""
+    print(f"warpfuse: {redact(' '.join(text.split()))}", file=sys.stderr)
+
+
+def tell_url(url: str) -> None:
+    """Where the page is. Shown as it is: the token in it is for who started the page, and is told nowhere else."""
+    print(f"control page: {url}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stopped_by_signals(
+    notice: str = "finishing what has been read; once more to stop at once",
+) -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handler(number: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+        say(notice)
+
+    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar, if somebody looks: it is told how many frames are done, of how many."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("frames", total=None, rate="")
+
+        def advance(frames: int, total: int | None) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=frames, total=total, rate=f"{speed:.1f} fps" if speed else "")
+
+        yield advance
+
+
+def check_writable(path: Path) -> None:
+    """Raise ConfigError if no file can be written there."""
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise ConfigError(f"{path} cannot be written: give a file in a folder that exists and is writable")
+
+
+@contextmanager
+def figures_if_lost(stats: Path | None) -> Iterator[None]:
+    """Write what a run came to until its source or sink was lost, or one of its streams broke off."""
+    try:
+        yield
+    except (StreamLost, StageFailed) as lost:
+        if stats is not None and lost.stats is not None:
+            _write_json(stats, lost.stats.to_dict())
+        raise
+
+
+def finish(report: "Stats", stats: Path | None) -> int:
+    """Write and show the figures of a run; the exit code."""
+    if stats is not None:
+        _write_json(stats, report.to_dict())
+    for name, figures in [*report.streams.items(), ("", report)]:
+        latency = figures.latency
+        console.print(
+            f"{f'{name}: ' if name else ''}{figures.frames.out} frames of {report.size[0]}x{report.size[1]} in "
+            f"{figures.seconds:.1f} s, {figures.fps:.1f} fps; latency p50 {latency.ms(50):.0f} ms, "
+            f"p95 {latency.ms(95):.0f}, p99 {latency.ms(99):.0f}"
+        )
+    return INTERRUPTED if report.interrupted else 0
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

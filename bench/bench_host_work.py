@@ -1,0 +1,41 @@
+"""What do the stages themselves cost a frame, apart from the networks, the codecs and DIS?
+
+Milliseconds of processor time of one thread, least and median of the frames: on a busy machine the least is the figure.
+
+    python bench/bench_host_work.py [CLIP] [--size WxH] [--frames N] [--bundle B]
+"""
+
+import argparse
+import json
+import statistics
+
+from warpfuse.benchmark.host_work import SETTLING, HostWork, host_work
+from warpfuse.benchmark.ways import pictures_of
+from warpfuse.demo import CLIP
+from warpfuse.graph.config import validate
+from warpfuse.graph.opening import prepare_source
+
+
+def main() -> None:
+    """Measure; the last line is JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", nargs="?", default=str(CLIP))
+    parser.add_argument("--size", default="512x512")
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--bundle", default="embedded")
+    options = parser.parse_args()
+    keys = {"source": options.clip, "sinks": ["null:"], "bundle": options.bundle, "size": options.size, "threads": 1}
+    config = validate(keys)
+    _, materials = prepare_source(config)
+    with HostWork(materials) as loop:
+        least = host_work(loop, pictures_of(config, materials.size), options.frames)
+        for name, ms in least.items():
+            print(f"{name:<12} {ms:7.3f} ms  median {statistics.median(loop.ms[name][SETTLING:]):7.3f}")
+    total = round(sum(least.values()), 3)
+    print(f"{'all':<12} {total:7.3f} ms")
+    figures = {name: round(ms, 3) for name, ms in least.items()}
+    print(json.dumps({"bench": "host_work", "size": options.size, "ms": total, "stages": figures}))
+
+
+if __name__ == "__main__":
+    main()
