@@ -42,8 +42,9 @@ def main() -> None:
     panels += [labelled(restyled(frames, options.bundle, name)[-1], name) for name in bundle.about.styles]
     cv2.imwrite(str(options.styles), sheet(panels)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(options.styles)
-    frames, style = pictures(options.clip, options.size, options.film_frames), options.film_style
-    runs = {name: restyled(frames, options.bundle, style, fusion=w) for name, w in {"alone": 0.0, "steady": 0.8}.items()}
+    frames = pictures(options.clip, options.size, options.film_frames)
+    style, weights = options.film_style or bundle.about.default_style, {"alone": 0.0, "steady": 0.8}
+    runs = {name: restyled(frames, options.bundle, style, fusion=weight) for name, weight in weights.items()}
     shown = [np.hstack([labelled(run[i], name) for name, run in runs.items()]) for i in range(len(frames))]
     write_film(options.film, shown, open_source(options.clip).info.fps, options.film_quality)
     print(options.film, options.film.stat().st_size)
@@ -58,7 +59,7 @@ def pictures(clip: str, size: tuple[int, int], count: int) -> list[Rgb]:
         source.close()
 
 
-def restyled(frames: list[Rgb], bundle: str, style: str | None, **keys: float) -> list[Rgb]:
+def restyled(frames: list[Rgb], bundle: str, style: str, **keys: float) -> list[Rgb]:
     """Every frame through a pipeline of its own."""
     h, w = frames[0].shape[:2]
     with warpfuse.Pipeline(bundle=bundle, prompt=style, size=(w, h), **keys) as pipeline:

@@ -116,7 +116,7 @@ def _losses(shown: Tensor, rgb: Tensor, lesson: Lesson, weight: Tensor) -> dict[
 def _lesson(
     plates: Sequence[Plate], encoder: Encoder, count: int, twins: int, rng: np.random.Generator, again: Lesson | None
 ) -> tuple[Lesson, Tensor]:
-    """(lesson, offset_px [twins,2]): new pairs without a past, the twins of the first of them after those; then `again`."""
+    """(lesson, offset_px [twins,2]): new pairs without a past, then the twins of the first of them, then `again`."""
     fresh = count - twins - (0 if again is None else again.source.shape[0])
     big_source, big_picture, style = pairs(plates, fresh, CROP + DOWNSCALE, rng)
     offset = torch.from_numpy(rng.integers(0, DOWNSCALE, (twins, 2)))

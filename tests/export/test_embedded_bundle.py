@@ -71,24 +71,25 @@ def test_its_hashes_match_and_a_changed_byte_is_seen(tmp_path):
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (200, 360), (72, 136)])
 def test_any_multiple_of_8_goes_through(networks, bundle, height, width):
     z = encode(networks, cloudy(height, width, 0))
-    assert z.shape == (1, 16, height // 8, width // 8)
+    assert z.shape == (1, bundle.about.latent.channels, height // 8, width // 8)
     x0 = stylise(networks, z, bundle.about.styles[bundle.about.default_style].vector)
     assert decode(networks, x0).shape == (1, 3, height, width)
 
 
 def test_latents_are_about_white(networks):
-    """Exactly white over photographs; these synthetic pictures come near."""
+    """Exactly white over photographs; these pictures, which have more detail, come near."""
     z = np.concatenate([encode(networks, cloudy(256, 256, i)) for i in range(4)])
-    assert np.abs(z.mean((0, 2, 3))).max() < 1.0
-    assert 0.5 < z.std() < 1.6
+    off = np.abs(z.mean((0, 2, 3)))
+    assert off.mean() < 0.5 and off.max() < 1.5
+    assert 0.5 < z.std() < 2.0
 
 
 def test_a_round_trip_keeps_the_picture_and_a_second_one_changes_little(networks):
     rgb = cloudy(256, 256, 5, slope=2.0)
     once = decode(networks, encode(networks, rgb))
     twice = decode(networks, encode(networks, once))
-    assert psnr(once, rgb) > 27
-    assert psnr(twice, once) > 32
+    assert psnr(once, rgb) > 31
+    assert psnr(twice, once) > 36
     assert psnr(rgb.mean((2, 3), keepdims=True), rgb) < 20  # the control: a flat picture
 
 
