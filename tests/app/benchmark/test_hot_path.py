@@ -28,13 +28,13 @@ LARGE = 1 << 14  # bytes from which on memory is counted
 
 FIGURES = {
     "upload": (20, 768, 193),
-    "encode": (10, 64, 1),
+    "encode": (10, 128, 1),
     "flow": (166, 512, 4422),
     "warp": (60, 768, 2307),
-    "encode_past": (10, 64, 1),
-    "predict": (233, 1216, 130),
-    "fuse": (42, 1024, 1),
-    "decode": (9, 832, 1),
+    "encode_past": (10, 128, 1),
+    "predict": (301, 2432, 258),
+    "fuse": (42, 2048, 1),
+    "decode": (9, 896, 1),
     "download": (24, 0, 641),
 }
 """stage: calls of functions, Python's and C's; KiB of large tensors made; KiB of arrays
