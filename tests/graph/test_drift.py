@@ -47,7 +47,7 @@ def test_nothing_has_moved_after_a_thousand_frames():
 
 def test_without_the_anchor_colours_and_contrast_move():
     """The control, with a memory long enough to show it within a few rounds."""
-    mean, deviation, _ = drift(110, weight=0.95)
+    mean, deviation, _ = drift(310, weight=0.95)
     assert mean < 0.03 and deviation < 0.03
-    mean, deviation, _ = drift(110, weight=0.95, anchor={"entry": False, "exit": 0})
+    mean, deviation, _ = drift(310, weight=0.95, anchor={"entry": False, "exit": 0})
     assert mean > 0.03 and deviation > 0.03
