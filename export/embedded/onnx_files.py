@@ -15,20 +15,20 @@ from .unet import UNet
 
 
 def encoder_onnx(encoder: Encoder) -> bytes:
-    """rgb [n,3,h,w] -> latent [n,16,h/8,w/8]."""
+    """rgb [n,3,h,w] -> latent [n,C,h/8,w/8]."""
     rgb = torch.zeros(1, 3, 8 * DOWNSCALE, 8 * DOWNSCALE)
     return _export(encoder, {"rgb": rgb}, "latent")
 
 
 def unet_onnx(unet: UNet, styles: int) -> bytes:
-    """x, source [n,16,h,w], level [n,2], style [n,S] -> output [n,16,h,w]."""
+    """x, source [n,C,h,w], level [n,2], style [n,S] -> output [n,C,h,w]."""
     latent = torch.zeros(1, LATENT_CHANNELS, 8, 8)
     about = {"level": torch.zeros(1, 2), "style": torch.zeros(1, styles)}
     return _export(unet, {"x": latent, "source": latent.clone(), **about}, "output")
 
 
 def decoder_onnx(decoder: Decoder) -> bytes:
-    """latent [n,16,h,w] -> rgb [n,3,8h,8w] in [0,1]."""
+    """latent [n,C,h,w] -> rgb [n,3,8h,8w] in [0,1]."""
     clamp, decoder.clamp = decoder.clamp, True
     try:
         return _export(decoder, {"latent": torch.zeros(1, LATENT_CHANNELS, 8, 8)}, "rgb")
