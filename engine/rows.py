@@ -1,6 +1,6 @@
 """Rows of any number through a network: one call, or as few as the batch it was built for allows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,11 @@ from warpfuse.engine.contract import Engine
 def fixed_batch(engine: Engine) -> int | None:
     """Rows a call of the network takes, no more and no fewer; None for any number. Rows are axis 0 of every input."""
     return engine.inputs[0].shape[0]
+
+
+def joined(feeds: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """The rows of several feeds as those of one, in their order; a lone feed as it is."""
+    return feeds[0] if len(feeds) == 1 else {name: torch.cat([feed[name] for feed in feeds]) for name in feeds[0]}
 
 
 def run_rows(engine: Engine, feed: Mapping[str, Tensor], batch: int | None) -> Mapping[str, Tensor]:

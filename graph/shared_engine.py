@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine, TensorSpec
-from warpfuse.engine.rows import fixed_batch, run_rows
+from warpfuse.engine.rows import fixed_batch, joined, run_rows
 from warpfuse.engine.streams import current_stream, reads, wrote
 
 Feed = Mapping[str, Tensor]
@@ -169,11 +169,9 @@ class SharedEngine:
         reads((), self._left, stream)  # the call before was launched on another stage's stream, into the same memory
         for request in group:
             reads(request.feed.values(), request.written, stream)
-        feeds = [request.feed for request in group]
-        together = feeds[0] if len(feeds) == 1 else {n: torch.cat([feed[n] for feed in feeds]) for n in feeds[0]}
         rows = sum(request.rows for request in group)
         batch = fixed_batch(self._engine)
-        given = run_rows(self._engine, together, batch)
+        given = run_rows(self._engine, joined([request.feed for request in group]), batch)
         self.calls, self.rows = self.calls + math.ceil(rows / (batch or rows)), self.rows + rows
         start, outputs = 0, []
         for request in group:  # copied: the engine's memory belongs to the next caller

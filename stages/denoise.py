@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine
-from warpfuse.engine.rows import fixed_batch, run_rows
+from warpfuse.engine.rows import fixed_batch, joined, run_rows
 from warpfuse.stages.guidance import assumed, guided
 from warpfuse.stages.program import Sampling
 from warpfuse.stages.rows import Row
@@ -60,8 +60,7 @@ class Denoise:
 
     def _run(self, feeds: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
         """What the network says of each feed, in their order."""
-        together = feeds[0] if len(feeds) == 1 else {n: torch.cat([feed[n] for feed in feeds]) for n in feeds[0]}
-        output = run_rows(self._unet, together, self._batch)["output"]
+        output = run_rows(self._unet, joined(feeds), self._batch)["output"]
         return [output[i : i + 1] for i in range(len(feeds))]
 
 
