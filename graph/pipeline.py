@@ -128,8 +128,7 @@ class Pipeline:
             materials.close()
             raise
         self._running = running
-        prompts = materials.prompts
-        self._settings = LiveSettings(self._keys, self._config, running.plan, running.calls, prompts)
+        self._settings = running.live_settings(self._keys, self._config)
         self._filling = running.calls - 1 if config.stages.predict.stream else 0
         return running
 

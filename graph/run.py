@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials, calls_of
@@ -183,6 +184,10 @@ class Running:
             self.worker.open_bypass(link.name, 1)
         self._connect(Resume())
 
+    def live_settings(self, keys: dict[str, Any], config: GraphConfig) -> LiveSettings:
+        """What may change of `config`, which came from `keys`, while this graph runs."""
+        return LiveSettings(keys, config, self.plan, self.calls, self.materials.prompts, self.worker.ends.live)
+
     def wait(
         self, progress: Callable[[int], None] | None = None, say: Callable[[str], None] = lambda line: None
     ) -> Stats:
@@ -250,5 +255,10 @@ def _with_total(
 ) -> Callable[[int], None] | None:
     if progress is None:
         return None
-    expected = min((n for n in (info.frames, config.frames) if n is not None), default=None)
+    expected = frames_expected(info, config)
     return lambda frames: progress(frames, expected)
+
+
+def frames_expected(info: VideoInfo, config: GraphConfig) -> int | None:
+    """How many frames a run will show, where that is known."""
+    return min((n for n in (info.frames, config.frames) if n is not None), default=None)

@@ -11,12 +11,11 @@ from warpfuse.graph.build import Materials
 from warpfuse.graph.desk import Desk
 from warpfuse.graph.engines import SharedEngines
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import FrameCounts, Meter, Stats
 from warpfuse.graph.opening import ends_of, prepare_streams
 from warpfuse.graph.origin import Origin, find
 from warpfuse.graph.prometheus import serving
-from warpfuse.graph.run import NOBODY, Running, Watch, concluded
+from warpfuse.graph.run import NOBODY, Running, Watch, concluded, frames_expected
 from warpfuse.graph.run_directory import RunDirectory, free_name
 from warpfuse.graph.streams import Streams, of_stream, under_name
 from warpfuse.graph.trace import Track, write_chrome
@@ -185,8 +184,7 @@ def _stream(materials: Materials, origin: Origin, name: str, watch: Watch) -> St
 @contextlib.contextmanager
 def _desk(run: StreamRun, say: Say) -> Iterator[None]:
     running, config = run.running, run.running.materials.config
-    keys, prompts = config.model_dump(mode="json"), running.materials.prompts
-    settings = LiveSettings(keys, config, running.plan, running.calls, prompts, running.worker.ends.live)
+    settings = running.live_settings(config.model_dump(mode="json"), config)
     with RunDirectory(free_name(run.name)) as folder:
         say(f"stream {run.name} is {folder.name}: warpfuse ctl {folder.name} stats")
         with Desk(f"ipc://{folder.path}/control", running.worker, settings, stats=run.stats, stop=run.stop):
@@ -215,6 +213,6 @@ def _with_total(
 ) -> Callable[[int], None]:
     if progress is None:
         return lambda frames: None
-    known = [min((n for n in (infos[s].frames, c.frames) if n), default=None) for s, c in streams.configs.items()]
+    known = [frames_expected(infos[name], config) for name, config in streams.configs.items()]
     total = sum(n for n in known if n is not None) if None not in known else None
     return lambda frames: progress(frames, total)

@@ -9,7 +9,6 @@ from typing import Any
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.opening import ends_of, find_source, prepare_for
 from warpfuse.graph.plan import usual_in_flight
@@ -59,8 +58,7 @@ class LocalRun:
                 self._materials, replace(ends, sink=sink_of, taps=taps), self._stop, temporal=True
             )
             undo.callback(running.close)
-            prompts = self._materials.prompts
-            self._live = LiveSettings(keys, config, running.plan, running.calls, prompts, ends.live)
+            self._live = running.live_settings(keys, config)
             running.open()
             self._undo = undo.pop_all()
         self.info = info
