@@ -86,6 +86,11 @@ _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _REPLIES: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
+def shown(png: bytes) -> Image | Denied:
+    """The answer to `Snapshot`. png: empty before the first picture."""
+    return Image(png) if png else Denied("no picture has been shown yet")
+
+
 class Control:
     """The run's end. One thread polls `socket` and answers every request it takes, now or later."""
 

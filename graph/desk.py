@@ -15,12 +15,12 @@ from warpfuse.graph.control import (
     Done,
     Figures,
     GetStats,
-    Image,
     Pause,
     Reply,
     Request,
     Resume,
     Snapshot,
+    shown,
 )
 from warpfuse.graph.control import Set as SetKeys
 from warpfuse.graph.live_settings import LiveSettings
@@ -89,8 +89,7 @@ class Desk:
                 worker.book.add(version, config)
                 return Applied(version, worker.book.begin(version))
             case Snapshot():
-                png = snapshot(worker)
-                return Image(png) if png else Denied("no picture has been shown yet")
+                return shown(snapshot(worker))
             case Pause() | Resume():
                 worker.pause(isinstance(request, Pause))
             case _:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph import orders
-from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.control import (
     Applied,
     Control,
@@ -14,11 +13,11 @@ from warpfuse.graph.control import (
     Done,
     Figures,
     GetStats,
-    Image,
     Pause,
     Request,
     Resume,
     Snapshot,
+    shown,
 )
 from warpfuse.graph.control import Set as SetKeys
 from warpfuse.graph.live_settings import LiveSettings
@@ -55,7 +54,7 @@ class Switchboard:
     @property
     def keys(self) -> dict[str, object]:
         """The newest settings, as a worker is told them."""
-        return _keys(self._settings.config)
+        return self._settings.config.model_dump(mode="json")
 
     def serve(self) -> None:
         """Take every request that has come."""
@@ -65,16 +64,18 @@ class Switchboard:
 
     def heard(self, word: orders.Begun | orders.Picture) -> None:
         """What a worker was asked for; the oldest who asked for it is answered."""
-        reply: Applied | Image | Denied
-        if isinstance(word, orders.Begun):
-            reply = Applied(word.version, word.seq)
-        else:
-            reply = Image(word.png) if word.png else Denied("no picture has been shown yet")
+        reply = Applied(word.version, word.seq) if isinstance(word, orders.Begun) else shown(word.png)
         for waiting in self._asked:
             if isinstance(word, waiting[1]) and self.control is not None:
                 self.control.reply(waiting[0], reply)
                 self._asked.remove(waiting)
                 return
+
+    def publish_to(self, member: Member) -> None:
+        """Tell a worker the newest settings again."""
+        member.send(orders.Add(self.version, self.keys))
+        if "source" in member.nodes:
+            member.send(orders.Begin(self.version))
 
     def close(self) -> None:
         """Answer nothing more."""
@@ -89,10 +90,11 @@ class Switchboard:
                 return
             case SetKeys():
                 try:
-                    self._publish(self._settings.changed(request.keys))
+                    self._settings.changed(request.keys)
                 except WarpfuseError as error:
                     control.reply(to, Denied(str(error)))
                     return
+                self._publish()
                 self._asked.append((to, orders.Begun))
                 return
             case Snapshot():
@@ -107,19 +109,10 @@ class Switchboard:
                 self._stop.set()
         control.reply(to, Done())
 
-    def _publish(self, config: GraphConfig) -> None:
-        """To every worker, then to the source. A worker that is down gets it with its part."""
+    def _publish(self) -> None:
+        """New settings, to every worker, then to the source. A worker that is down gets them with its part."""
         self.version += 1
+        new = orders.Add(self.version, self.keys)
         for member in self._members:
-            member.send(orders.Add(self.version, _keys(config)))
+            member.send(new)
         home_of(self._members, "source").send(orders.Begin(self.version))
-
-    def publish_to(self, member: Member) -> None:
-        """Tell a worker the newest settings again."""
-        member.send(orders.Add(self.version, self.keys))
-        if "source" in member.nodes:
-            member.send(orders.Begin(self.version))
-
-
-def _keys(config: GraphConfig) -> dict[str, object]:
-    return config.model_dump(mode="json")
