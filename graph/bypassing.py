@@ -16,8 +16,8 @@ class Bypassing:
     _opened: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _number: int = 0
 
-    def tend(self, home_of: Callable[[str], Member], send: Callable[[Member, orders.Order], None]) -> None:
-        """home_of: the worker of a stage; send: an order to it."""
+    def tend(self, home_of: Callable[[str], Member]) -> None:
+        """home_of: the worker of a stage."""
         for link in self.bypasses:
             ends = {member.name: member for member in (home_of(link.sender), home_of(link.receiver))}
             lives = tuple(member.life for member in ends.values())
@@ -26,4 +26,4 @@ class Bypassing:
                 self._opened[link.name] = lives
                 self._number += 1
                 for member in ends.values():
-                    send(member, orders.OpenBypass(link.name, self._number))
+                    member.send(orders.OpenBypass(link.name, self._number))

@@ -190,7 +190,7 @@ class Supervisor:
             case orders.Pong():
                 member.trips.append(Trip(word.t0, word.t1, word.t2, time.monotonic_ns()))
                 if len(member.trips) == 8:
-                    self._send(member, orders.SetClock(offset(member.trips)[0]))
+                    member.send(orders.SetClock(offset(member.trips)[0]))
             case orders.Gone():
                 member.told(word.report)
                 member.spans += word.spans
@@ -210,12 +210,11 @@ class Supervisor:
         if isinstance(member.launcher, ByHand):
             member.trips.clear()
             for _ in range(8):
-                self._send(member, orders.Ping(time.monotonic_ns()))
+                member.send(orders.Ping(time.monotonic_ns()))
         self._assign(member)
 
     def _assign(self, member: Member) -> None:
-        self._send(
-            member,
+        member.send(
             orders.Assign(
                 member.name,
                 self._switchboard.keys,
@@ -235,7 +234,7 @@ class Supervisor:
         if self._switchboard.version:
             self._switchboard.publish_to(member)
         member.state = "quieting"
-        self._send(member, orders.LetGo(_LET_GO_S))
+        member.send(orders.LetGo(_LET_GO_S))
         self._break_off()
 
     def _faulted(self, fault: orders.Faulted) -> None:
@@ -272,7 +271,7 @@ class Supervisor:
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
             self._tell_all(orders.Stop())
-        self._bypassing.tend(self._home_of, self._send)
+        self._bypassing.tend(self._home_of)
         if all(member.state == "ready" for member in self.members):
             self._connect()
 
@@ -289,17 +288,17 @@ class Supervisor:
         for member in self.members:
             member.state, member.beat_s = "running", time.monotonic()
             if self._switchboard.paused:
-                self._send(member, orders.Pause(True))
+                member.send(orders.Pause(True))
             if self._stopping:
-                self._send(member, orders.Stop())
-            self._send(member, orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns, at.done))
+                member.send(orders.Stop())
+            member.send(orders.Connect(self._epoch, at.first, sorted(at.without), at.since_ns, at.done))
 
     def _break_off(self) -> None:
         """End the epoch for all who are in it."""
         for member in self.members:
             if member.state == "running":
                 member.state = "quieting"
-                self._send(member, orders.LetGo(_LET_GO_S))
+                member.send(orders.LetGo(_LET_GO_S))
 
     def _died(self, member: Member, why: str, *, started: bool = False) -> None:
         """A worker is lost: end what is left of it, and start it again after a while."""
@@ -382,12 +381,9 @@ class Supervisor:
     def _home_of(self, node: str) -> Member:
         return home_of(self.members, node)
 
-    def _send(self, member: Member, order: orders.Order) -> None:
-        member.send(order)
-
     def _tell_all(self, order: orders.Order) -> None:
         for member in self.members:
-            self._send(member, order)
+            member.send(order)
 
     def _reports(self) -> list[Report]:
         return [report for member in self.members if (report := member.report) is not None]
