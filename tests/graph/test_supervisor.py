@@ -62,6 +62,32 @@ def pid_of(supervisor, worker):
     return supervisor._processes.pid(worker)
 
 
+def inside(tmp_path, monkeypatch, code):
+    """Run code in every worker process, before it does anything: Python imports `sitecustomize` by itself."""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
+WAITING = """
+import pathlib, time
+from warpfuse.stages.fuse import Fuse
+fuse = Fuse.__call__
+def waiting(self, *frames):
+    while frames[0].stamp.seq >= 20 and not pathlib.Path({sign!r}).exists():
+        time.sleep(0.01)
+    return fuse(self, *frames)
+Fuse.__call__ = waiting
+"""
+
+
+def waits(tmp_path, monkeypatch, during):
+    """A `during` that the run cannot outpace: frame 20 and those after it wait until it has returned True."""
+    sign = tmp_path / "go on"
+    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign)))
+    return lambda supervisor: during(supervisor) and (sign.touch(), True)[1]
+
+
 def test_the_same_file_and_seed_give_the_same_bytes_whatever_the_placement(go, tmp_path):
     digests = {}
     two = {"near": ["source", "upload", "encode", "flow", "warp", "sink_1"], "far": STAGES[4:]}
@@ -121,10 +147,11 @@ def test_what_a_killed_sink_had_recorded_is_kept_and_told(go, tmp_path):
 
 
 @pytest.mark.parametrize("worker", ["near", "middle", "show"])
-def test_a_file_is_whole_and_in_order_after_a_crash(go, tmp_path, worker):
+def test_a_file_is_whole_and_in_order_after_a_crash(go, tmp_path, monkeypatch, worker):
     """Frames are read again from the first that a sink lacks; a sink that died begins its file anew."""
     workers = {"near": ["source", "upload"], "middle": STAGES[1:], "show": ["sink_1"]}
     killed = lambda s: s._shown() >= 5 and (os.kill(pid_of(s, worker), signal.SIGKILL), True)[1]  # noqa: E731
+    killed = waits(tmp_path, monkeypatch, killed)
     stats, _ = go(killed, source="pattern:96x64@25,frames=60", workers=workers)
     with av.open(str(tmp_path / "out.mp4")) as container:
         times = [round(float(frame.pts * frame.time_base) * 25) for frame in container.decode(video=0)]
@@ -222,13 +249,6 @@ def test_hosts_without_keys_are_refused_in_one_line(go):
     assert "\n" not in str(refused.value)
 
 
-def inside(tmp_path, monkeypatch, code):
-    """Run code in every worker process, before it does anything: Python imports `sitecustomize` by itself."""
-    (tmp_path / "sitecustomize.py").write_text(code)
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    monkeypatch.setenv("PYTHONPATH", path)
-
-
 GREEDY = """
 import ctypes, time
 from warpfuse.stages.fuse import Fuse
@@ -287,7 +307,7 @@ def test_one_that_always_raises_ends_the_run_with_its_name_and_its_traceback_in_
     assert "in broken" in caplog.text and not list(tmp_path.glob("*.mp4"))
 
 
-def test_a_stranger_on_the_line_is_not_obeyed(go, short_folder):
+def test_a_stranger_on_the_line_is_not_obeyed(go, tmp_path, monkeypatch):
     """Garbage at the supervisor's end of a line."""
     sent = []
 
@@ -301,6 +321,7 @@ def test_a_stranger_on_the_line_is_not_obeyed(go, short_folder):
         sent.append(1)
         return True
 
+    shout = waits(tmp_path, monkeypatch, shout)
     stats, _ = go(shout, source="pattern:96x64@25,frames=40", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
     assert sent and (stats.frames.out, stats.restarts) == (40, 0)
 
