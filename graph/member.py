@@ -68,12 +68,18 @@ class Member:
         """New figures of this life."""
         self._now = report
 
-    def begins_anew(self, lost: Container[str] = ()) -> None:
-        """Its life is over: what it had told is kept, but for sinks whose frames are lost with it."""
+    def begins_anew(self, files: Container[str] = (), *, kept: bool = False) -> None:
+        """Its life is over: what it had told is kept.
+
+        files  sinks whose file was not finished, and is begun anew; kept: the part stays, and its frames count, else
+               they are lost with it
+        """
         report, self._now = self.report, None
         if report is not None:
-            kept = {name: sink for name, sink in report.sinks.items() if name not in lost}
-            report = msgspec.structs.replace(report, sinks=kept)
+            sinks = {name: sink for name, sink in report.sinks.items() if kept or name not in files}
+            for name in (name for name in sinks if name in files):
+                sinks[name] = msgspec.structs.replace(sinks[name], left=sinks[name].left + sinks[name].done)
+            report = msgspec.structs.replace(report, sinks=sinks)
         self._before = report
 
     def hanging(self, deadline_s: float, now_s: float) -> str:

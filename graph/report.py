@@ -59,7 +59,7 @@ class SourceReport(_Part, frozen=True):
 
 
 class SinkReport(_Part, frozen=True):
-    """Figures of a sink."""
+    """Figures of a sink. left: so many of its new pictures are in files that were not finished when it died."""
 
     frames: int
     held: int
@@ -70,6 +70,12 @@ class SinkReport(_Part, frozen=True):
     latency: str
     age: str
     notes: list[str]
+    left: int = 0
+
+    @property
+    def done(self) -> int:
+        """New pictures in what it writes now."""
+        return self.frames - self.repeated - self.left
 
 
 class Report(_Part, frozen=True):
@@ -247,6 +253,7 @@ def _plus_sink(a: SinkReport | None, b: SinkReport) -> SinkReport:
         held=a.held + b.held,
         shown=max(a.shown, b.shown),
         repeated=a.repeated + b.repeated,
+        left=a.left + b.left,
         latency=merged([a.latency, b.latency]).encode(),
         age=merged([a.age, b.age]).encode(),
         notes=list(dict.fromkeys([*a.notes, *b.notes])),

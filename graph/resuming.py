@@ -27,7 +27,7 @@ def resume_after(
     told = {name: sink for r in reports for name, sink in r.sinks.items()}
     open_ends = [name for name in sinks if name not in told or not told[name].complete]
     shown = [told[name].shown if name in told else -1 for name in open_ends]
-    done = min((told[name].frames - told[name].repeated if name in told else 0 for name in open_ends), default=0)
+    done = min((told[name].done if name in told else 0 for name in open_ends), default=0)
     newest = max((report.newest for report in reports), default=-1)
     reached = max((source.reached for r in reports for source in r.sources.values()), default=0)
     start = min(shown, default=newest) + 1 if rewind else max(newest + 1, reached)

@@ -1,6 +1,7 @@
 """Runs a sink: every frame once and in order, over all epochs."""
 
 import contextlib
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -24,6 +25,8 @@ class SinkRunner(Runner):
     age       how old the content shown was when another took its place: what latency hides when frames are dropped
     fps       hand over at this constant rate; none: as they come
     live      by the clock, not by the presentation times
+    limit     the sink is closed, and whole, with so many frames, whatever the others still need
+    stopped   the run was told to end: a sink that has no frame then has nothing to complete
     complete  the sink has been closed, and what it wrote is whole
     """
 
@@ -37,6 +40,8 @@ class SinkRunner(Runner):
         *,
         fps: Fraction | None = None,
         live: bool = False,
+        limit: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(name, clock, faults)
         self._rate: Rate = AsTheyCome(self._hand_over)
@@ -45,6 +50,7 @@ class SinkRunner(Runner):
             self._rate = Paced(self._hand_over, fps, clock) if live else Resampled(self._hand_over, fps)
         self._sink = sink
         self._pacer = pacer
+        self._left, self._stopped = limit, stopped
         self.latency = Meter()
         self.age = Meter()
         self.held = 0
@@ -93,6 +99,9 @@ class SinkRunner(Runner):
             self._pacer.left(frame.stamp, self._clock())
         self.held += bool(frame.stamp.hold)
         self.shown = self.passed = frame.stamp.seq
+        self._left = None if self._left is None else self._left - 1
+        if self._left == 0:
+            self._close_sink(complete=True)
 
     def _hand_over(self, frame: RawFrame) -> None:
         """Write a frame and say when; called by this thread or that of the rate."""
@@ -115,7 +124,7 @@ class SinkRunner(Runner):
         np.copyto(self._last, rgb)
 
     def _finish(self, complete: bool) -> None:
-        self._close_sink(complete)
+        self._close_sink(complete and not (self._stopped() and self.shown < 0))
 
     def _close_sink(self, complete: bool) -> None:
         if not self._closed:

@@ -311,9 +311,10 @@ class Supervisor:
             self._error = StreamLost(text) if outer else StageFailed(member.name, Elsewhere(text))
             return
         self._say(f"worker {member.name} {why}; it is started again")
-        # A file that was not finished is gone with its process, and is written again from its beginning.
+        # A file that was not finished is gone with its process, and is written again from its beginning; of a live
+        # source the part stays, and another file is begun.
         files = {node.name for node in self._plan.nodes if node.role == "sink" and scheme_of(node.about) == "file"}
-        member.begins_anew(lost=files if not self._live else ())
+        member.begins_anew(files, kept=self._live)
         if started:
             member.state, member.due_s = "starting", time.monotonic() + _STARTUP_S
         else:

@@ -256,7 +256,17 @@ class Worker:
         judge, leaves = self._pacing(node)
         if node.role == "sink":
             sink = self.ends.sink(node.about)
-            return SinkRunner(node.name, sink, self.clock, self.faults, judge, fps=config.fps, live=self.ends.live)
+            return SinkRunner(
+                node.name,
+                sink,
+                self.clock,
+                self.faults,
+                judge,
+                fps=config.fps,
+                live=self.ends.live,
+                limit=config.frames if self.ends.live else None,
+                stopped=self.stopped,
+            )
         stage = open_stage(node, self.materials)
         if node.kind in self.ends.taps:
             stage = Tapped(stage, self.ends.taps[node.kind])

@@ -15,7 +15,7 @@ from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.run import run
 from warpfuse.stages.decode import Decode
-from warpfuse.stages.errors import SinkLost
+from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.sinks.null import NullSink
 from warpfuse.stages.sources.pattern import PatternSource
 
@@ -65,6 +65,24 @@ def test_every_sink_gets_every_frame(go, tmp_path):
 def test_frames_limits_the_run(go, tmp_path):
     assert go(frames=7).frames.out == 7
     assert len(decoded(tmp_path / "out.mp4")) == 7
+
+
+@pytest.mark.parametrize("workers", ["one", "stages"])
+def test_a_stop_before_the_first_frame_is_an_interrupt_and_no_empty_file(
+    go, tmp_path, monkeypatch, short_folder, workers
+):
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    stop = threading.Event()
+    stop.set()
+    stats = go(stop=stop, workers=workers)
+    assert stats.interrupted and stats.frames.out == 0 and not list(tmp_path.iterdir())
+
+
+def test_a_source_without_a_frame_is_told(go, monkeypatch):
+    """The control: nobody stopped it."""
+    monkeypatch.setattr(PatternSource, "read", lambda self: None)
+    with pytest.raises(SinkError, match="no frame arrived"):
+        go()
 
 
 def test_the_figures_have_the_agreed_form(go):

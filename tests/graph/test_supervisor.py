@@ -72,19 +72,20 @@ def inside(tmp_path, monkeypatch, code):
 WAITING = """
 import pathlib, time
 from warpfuse.stages.fuse import Fuse
-fuse = Fuse.__call__
+fuse, calls = Fuse.__call__, []
 def waiting(self, *frames):
-    while frames[0].stamp.seq >= 20 and not pathlib.Path({sign!r}).exists():
+    calls.append(1)
+    while len(calls) > {most} and not pathlib.Path({sign!r}).exists():
         time.sleep(0.01)
     return fuse(self, *frames)
 Fuse.__call__ = waiting
 """
 
 
-def waits(tmp_path, monkeypatch, during):
-    """A `during` that the run cannot outpace: frame 20 and those after it wait until it has returned True."""
+def waits(tmp_path, monkeypatch, during, most=20):
+    """A `during` that the run cannot outpace: `most` frames are fused, the others wait until it has returned True."""
     sign = tmp_path / "go on"
-    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign)))
+    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign), most=most))
     return lambda supervisor: during(supervisor) and (sign.touch(), True)[1]
 
 
@@ -135,15 +136,24 @@ def test_a_live_run_gives_as_many_frames_as_were_asked_for_after_a_crash_too(go)
     assert stats.frames.dropped > 0, "what was lost is made up for"
 
 
-def test_what_a_killed_sink_had_recorded_is_kept_and_told(go, tmp_path):
+def frames_in(path):
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_what_a_killed_sink_had_recorded_is_kept_and_told_and_every_file_has_the_frames_asked_for(
+    go, tmp_path, monkeypatch
+):
     # The encoder of a file keeps some 60 frames back, and a fragment has a second.
     kill = lambda s: s._shown() >= 120 and (os.kill(pid_of(s, "sink_1"), signal.SIGKILL), True)[1]  # noqa: E731
-    stats, said = go(kill, source="pattern:96x64@50,frames=100000", realtime=True, frames=150)
-    (kept,) = tmp_path.glob("out.unfinished-*.mp4")
+    kill = waits(tmp_path, monkeypatch, kill, 125)
+    sinks = [str(tmp_path / name) for name in ("out.mp4", "other.mp4")]
+    stats, said = go(kill, source="pattern:96x64@50,frames=100000", sinks=sinks, realtime=True, frames=130)
+    (kept,) = tmp_path.glob("*.unfinished-*.mp4")
     assert stats.restarts == 1 and any(f"is kept: {kept.name}" in line for line in said)
-    for path in (kept, tmp_path / "out.mp4"):
-        with av.open(str(path)) as container:
-            assert sum(1 for _ in container.decode(video=0)) > 0
+    assert [frames_in(sink) for sink in sinks] == [130, 130], "begun anew, and never lost"
+    assert frames_in(kept) > 0
+    assert stats.frames.out > 130 and stats.frames.into == stats.frames.out + stats.frames.dropped
 
 
 @pytest.mark.parametrize("worker", ["near", "middle", "show"])
