@@ -21,7 +21,7 @@ from warpfuse.flags import GraphFile, Setting, asked, takes_a_graph
 from warpfuse.graph.errors import StageFailed
 from warpfuse.serving import PageOptions, run_with_page
 from warpfuse.serving import serve as serve_page
-from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.terminal import (
     INTERRUPTED,
     check_writable,
@@ -59,13 +59,13 @@ def main() -> None:
     guard_process()
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
+    except (KeyboardInterrupt, Stopped):
+        code = INTERRUPTED
     except WarpfuseError as error:
         complain(str(error))
         code = _exit_code(error)
         if isinstance(error, StageFailed) and os.environ.get("WARPFUSE_TRACEBACK"):
             raise
-    except KeyboardInterrupt:
-        code = INTERRUPTED
     except Exception as error:
         # Note: the command line library. Its exceptions moved between modules from version to version; what they
         # have in common is a message for the user.

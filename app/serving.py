@@ -53,8 +53,7 @@ def serve(
     Raises ConfigError: a port is taken, a package is missing, keys that cannot be used."""
     with _page(keys, options, say, tell_url) as session:
         if first:
-            # In a thread: opening a source may take its time, and a signal must be heard meanwhile.
-            threading.Thread(target=_begin, args=(session,), name="wf:start", daemon=True).start()
+            _started(session)
         while not stop.wait(_LOOK_UP_S):
             pass
 
@@ -66,8 +65,8 @@ def run_with_page(
 
     Raises what the run raises, and ConfigError for the page."""
     with _page(keys, options, say, tell_url) as session:
-        session.start()
-        while not session.over:
+        begun = _started(session)
+        while begun.is_alive() or not session.over:
             if stop.wait(_LOOK_UP_S):
                 session.stop()
         return session.wait()
@@ -105,6 +104,13 @@ def _osc(session: "Session", port: int, say: Say) -> Any:
     server = OscServer(session, port, say)
     say(f"OSC: settings are taken on 127.0.0.1 port {server.port}")
     return server
+
+
+def _started(session: "Session") -> threading.Thread:
+    """In a thread: opening a source may take its time, and a signal must be heard meanwhile."""
+    thread = threading.Thread(target=_begin, args=(session,), name="wf:start", daemon=True)
+    thread.start()
+    return thread
 
 
 def _begin(session: "Session") -> None:

@@ -101,6 +101,8 @@ class LocalProcesses:
     def close(self) -> None:
         """Close the line: the nursery ends its workers and itself."""
         self._line.close()
+        if not self._begun_s:  # it may be loading yet; what it is forking dies with it
+            self._process.kill()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -1,6 +1,7 @@
 """What a run is opened from: the materials of its stages, its source and its sinks."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,11 +23,13 @@ from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
 
 
-def find_source(url: str) -> tuple[VideoInfo, LiveSource | None]:
-    """What is known of a source; and the connection, if it took one to know. Raises BadInput, StreamLost."""
+def find_source(url: str, stop: threading.Event | None = None) -> tuple[VideoInfo, LiveSource | None]:
+    """What is known of a source; and the connection, if it took one to know.
+
+    Raises BadInput, StreamLost; Stopped if `stop` is set before there is a connection."""
     if not connects(url):
         return probe(url), None
-    connected = open_source(url)
+    connected = open_source(url, stop=stop)
     assert isinstance(connected, LiveSource)
     return replace(connected.info, frames=None), connected
 

@@ -1,6 +1,7 @@
 """A run's source, found before there is a plan: what is known of it, and who is connected to it."""
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,19 +30,21 @@ class Origin:
     folder: str = ""
 
 
-def find(config: GraphConfig, undo: contextlib.ExitStack) -> Origin:
-    """Find the source of a run; all that it took is freed with `undo`. Raises BadInput, StreamLost, StageFailed."""
+def find(config: GraphConfig, undo: contextlib.ExitStack, stop: threading.Event) -> Origin:
+    """Find the source of a run; all that it took is freed with `undo`.
+
+    Raises BadInput, StreamLost, StageFailed; Stopped if `stop` is set before it is found."""
     reader = reader_of(config.workers) if connects(config.source) else None
     if reader is not None:
         with contextlib.ExitStack() as own:
             folder = folder_for(config, own)
             scout = Scout(Path(folder), reader)
             own.callback(scout.close)
-            info = scout.find(config.source)
+            info = scout.find(config.source, stop)
             if info.live or config.workers != "auto":  # else it is a clip, which is read in this process
                 undo.push(own.pop_all())
                 return Origin(info, scout=scout, folder=folder)
-    info, connected = find_source(config.source)
+    info, connected = find_source(config.source, stop)
     if connected is not None:
         undo.callback(connected.close)
     return Origin(info, connected)

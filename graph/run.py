@@ -69,12 +69,13 @@ def run(
     stop      set it to end the run early; what was written until then is complete
     watch     who may look at the run, and ask things of it
 
-    Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off.
+    Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off, Stopped when `stop`
+    was set while the source was being connected.
     """
     _check_ends(config)
     stop = stop or threading.Event()
     with contextlib.ExitStack() as undo:
-        origin = find(config, undo)
+        origin = find(config, undo, stop)
         info = origin.info
         tell = _with_total(progress, info, config) or (lambda frames: None)
         materials = prepare_for(config, info, say)

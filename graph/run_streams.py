@@ -101,11 +101,12 @@ def run_streams(
     of them broke off: the first of them, with the figures.
     """
     _check_ends(streams)
+    stop = stop or threading.Event()
     with contextlib.ExitStack() as undo:
         origins: dict[str, Origin] = {}
         for name, config in streams.configs.items():
             with of_stream(name):
-                origins[name] = find(config, undo)
+                origins[name] = find(config, undo, stop)
         infos = {name: origin.info for name, origin in origins.items()}
         materials = prepare_streams(streams, infos, say)
         for its in materials.values():
@@ -119,8 +120,8 @@ def run_streams(
             for run in runs:
                 undo.enter_context(_desk(run, say))
         with serving(lambda: together(runs), watch.metrics):
-            live(runs, say, stop or threading.Event(), _with_total(progress, infos, streams))
-        stats = together(runs).stopped(stop is not None and stop.is_set())
+            live(runs, say, stop, _with_total(progress, infos, streams))
+        stats = together(runs).stopped(stop.is_set())
     if watch.trace is not None:
         write_chrome(watch.trace, {run.name: run.track.spans() for run in runs if run.track is not None})
     for failed in (run.error for run in runs if run.error is not None):

@@ -5,15 +5,18 @@ there is a plan, connects, and tells; its part it gets when everything else is k
 """
 
 import contextlib
+import threading
 from pathlib import Path
 
 import zmq
 
+from warpfuse.engine.redact import redact
 from warpfuse.graph import orders
 from warpfuse.graph.errors import Elsewhere, StageFailed
 from warpfuse.graph.foreign import error_of
 from warpfuse.graph.launcher import LocalProcesses
 from warpfuse.graph.line import Line, words
+from warpfuse.stages.errors import Stopped
 from warpfuse.stages.stage import VideoInfo
 
 _TICK_MS = 50
@@ -37,13 +40,17 @@ class Scout:
             undo.callback(self.processes.close)
             self._undo = undo.pop_all()
 
-    def find(self, url: str) -> VideoInfo:
-        """Have it connect; what it found. Raises BadInput, StreamLost, or StageFailed when the process dies of it."""
+    def find(self, url: str, stop: threading.Event) -> VideoInfo:
+        """Have it connect; what it found.
+
+        Raises BadInput, StreamLost, StageFailed when the process dies of it; Stopped once `stop` is set."""
         self.processes.start(self.worker, self.line.endpoint)
         poller = zmq.Poller()
         poller.register(self.line.socket, zmq.POLLIN)
         poller.register(self.processes.fd, zmq.POLLIN)
         while True:
+            if stop.is_set():
+                raise Stopped(f"{redact(url)}: stopped while it was being connected")
             poller.poll(_TICK_MS)
             for word in words(self.line, self.worker):
                 match word:

@@ -24,7 +24,7 @@ from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.live_settings import merge
 from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
 from warpfuse.graph.run_directory import name_after
-from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 
 COMMON = ("bundle", "backend", "device", "size", "threads")
@@ -121,6 +121,8 @@ def of_stream(name: str) -> Iterator[None]:
 def under_name(name: str, error: Exception) -> WarpfuseError:
     """The error, of the same kind, with the stream's name in it."""
     match error:
+        case Stopped():
+            return error
         case StageFailed():
             named: WarpfuseError = StageFailed(f"{name}.{error.stage}", error.__cause__ or error)
         case StreamLost():

@@ -7,9 +7,10 @@ WarpfuseError
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
 │   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have
-└── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
-    ├── SourceLost
-    └── SinkLost
+├── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
+│   ├── SourceLost
+│   └── SinkLost
+└── Stopped                   told to stop while a source was still being connected: there is nothing to finish
 """
 
 from typing import Any
@@ -45,3 +46,7 @@ class SourceLost(StreamLost):
 
 class SinkLost(StreamLost):
     """The sink stopped taking frames: disk full, peer gone."""
+
+
+class Stopped(WarpfuseError):
+    """Told to stop before there was anything to finish."""

@@ -1,5 +1,6 @@
 """What the page asks of a running graph, wherever that runs."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -46,5 +47,9 @@ class Controls(Protocol):
 class OpenRun(Protocol):
     """Starts a run whose pictures go to `pictures`; returns when its first frame can be read."""
 
-    def __call__(self, keys: dict[str, Any], config: GraphConfig, pictures: Pictures, say: Say) -> Controls:
-        """Raises BadInput or StreamLost; then nothing is left running."""
+    def __call__(
+        self, keys: dict[str, Any], config: GraphConfig, pictures: Pictures, say: Say, stop: threading.Event
+    ) -> Controls:
+        """stop: set, from any thread, it ends the start and the run.
+
+        Raises BadInput or StreamLost, Stopped; then nothing is left running."""

@@ -27,8 +27,10 @@ PAGE = "page:"  # the node of the page among the sinks
 class LocalRun:
     """`Controls` over the threads of this process."""
 
-    def __init__(self, keys: dict[str, Any], config: GraphConfig, pictures: Pictures, say: Say) -> None:
-        """Open the graph and start it. Raises BadInput or StreamLost; then nothing is left running."""
+    def __init__(
+        self, keys: dict[str, Any], config: GraphConfig, pictures: Pictures, say: Say, stop: threading.Event
+    ) -> None:
+        """Open the graph and start it. Raises BadInput or StreamLost, Stopped; then nothing is left running."""
         self._lock = threading.Lock()
         self._say = say
         if config.workers not in ("auto", "one"):
@@ -38,10 +40,10 @@ class LocalRun:
         # Few frames on their way, of a file too: what waits between the stages is late to show a change.
         few = config.in_flight or usual_in_flight(config, config.steps)
         shown = config.model_copy(update={"sinks": (*config.sinks, PAGE), "workers": "one", "in_flight": few})
-        self._stop = threading.Event()
+        self._stop = stop
         self._recent = Recent()
         with contextlib.ExitStack() as undo:
-            info, connected = find_source(shown.source)
+            info, connected = find_source(shown.source, stop)
             if connected is not None:
                 undo.callback(connected.close)
             self._materials = prepare_for(shown, info, say)

@@ -1,6 +1,7 @@
 """The interface of the page: REST under /api, a WebSocket at /api/live, the pictures, and the page itself."""
 
 import asyncio
+import contextlib
 import secrets
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response, Streami
 from pydantic import BaseModel, ConfigDict, Field
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import Look, Overlay, View
 from warpfuse.web.presets import Presets, dump
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
@@ -95,14 +97,16 @@ def _add_settings(api: APIRouter, session: Session) -> None:
 def _add_run(api: APIRouter, session: Session) -> None:
     @api.post("/api/start")
     def post_start(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
-        """Start, with these keys laid over the settings. Answers when the graph runs."""
-        session.start(keys)
+        """Start, with these keys laid over the settings. Answers when the graph runs, or was stopped before it did."""
+        with contextlib.suppress(Stopped):
+            session.start(keys)
         return session.stats()
 
     @api.post("/api/restart")
     def post_restart(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
         """Stop, and start with these keys laid over the settings."""
-        session.restart(keys or {})
+        with contextlib.suppress(Stopped):
+            session.restart(keys or {})
         return session.stats()
 
     @api.post("/api/stop")

@@ -13,6 +13,7 @@ from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import merge
 from warpfuse.graph.meters import Stats
+from warpfuse.stages.errors import Stopped
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import Bell
 from warpfuse.web.controls import Controls, OpenRun, Say
@@ -59,6 +60,7 @@ class Session:
         self._run: Controls | None = None
         self._thread: threading.Thread | None = None
         self._starting = self._paused = False
+        self._stopping = threading.Event()
         self._error: WarpfuseError | None = None
         self._stats: Stats | None = None
 
@@ -70,7 +72,7 @@ class Session:
         if self._run is not None:
             return "paused" if self._paused else "running"
         if self._error is not None:
-            return "failed"
+            return "stopped" if isinstance(self._error, Stopped) else "failed"
         return "ended" if self._stats is not None and not self._stats.interrupted else "stopped"
 
     def settings(self) -> dict[str, Any]:
@@ -94,7 +96,9 @@ class Session:
         return version
 
     def start(self, keys: dict[str, Any] | None = None) -> None:
-        """Start a run, with keys laid over the settings. Raises BadInput, StreamLost: what kept it from starting."""
+        """Start a run, with keys laid over the settings.
+
+        Raises BadInput, StreamLost: what kept it from starting; Stopped, if `stop` came first."""
         with self._lock:
             if self._run is not None:
                 raise ConfigError("it runs already; stop it first, or restart")
@@ -103,9 +107,10 @@ class Session:
                 raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
             self._join()
             self._starting, self._paused, self._error, self._stats = True, False, None, None
+            self._stopping = threading.Event()
             self.changed.ring()
             try:
-                self._run = self._open_run(self._keys, self._config, self.pictures, self._hear)
+                self._run = self._open_run(self._keys, self._config, self.pictures, self._hear, self._stopping)
             except WarpfuseError as error:
                 self._error = error
                 self._hear(str(error))
@@ -117,7 +122,8 @@ class Session:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the run and wait until it has: files are whole. Nothing happens without one."""
+        """End the run, or its start, and wait until it has: files are whole. Nothing happens without one."""
+        self._stopping.set()  # before the lock: who starts has it
         with self._lock:
             run = self._run
             if run is not None:
@@ -177,7 +183,7 @@ class Session:
         """State, and the run's figures while there is one."""
         run = self._run
         figures = run.stats() if run is not None else {}
-        error = redact(str(self._error)) if self._error is not None else None
+        error = redact(str(self._error)) if self.state == "failed" else None
         return {"state": self.state, "error": error, "viewers": self.pictures.viewers, **figures}
 
     def bundle(self) -> dict[str, Any]:

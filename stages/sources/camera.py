@@ -1,6 +1,7 @@
 """Cameras of this machine: `camera:0`, `camera:0,1280x720@30,mjpeg`, `/dev/video0`."""
 
 import re
+import threading
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
@@ -107,9 +108,10 @@ def open(
     size: tuple[int, int] | None,
     frames: int | None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
+    stop: threading.Event | None = None,
 ) -> LiveSource:
-    """Open the camera. Raises SourceError for what the address asks and it does not give, SourceLost."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience)
+    """Open the camera. Raises SourceError for what the address asks and it does not give, SourceLost, Stopped."""
+    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
 
 
 def _connecting(url: str, patience: Patience) -> Connect:

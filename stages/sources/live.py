@@ -5,6 +5,7 @@ skipped. While nothing comes, the last picture is given again, marked stale, so 
 """
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warpfuse.stages.errors import SourceError, SourceLost
+from warpfuse.stages.errors import SourceError, SourceLost, Stopped
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sources.connection import Patience, State
 from warpfuse.stages.sources.display import Display
@@ -25,6 +26,7 @@ from warpfuse.stages.stage import VideoInfo
 
 _TIME_BASE = Fraction(1, 90_000)
 _HOLD_S = 0.2  # between two stale pictures: enough to keep a picture on the air, and little work
+_LOOK_UP_S = 0.1  # how soon a stop is seen before the first picture
 _USUAL = Patience()
 
 
@@ -44,19 +46,21 @@ class LiveSource:
         patience: Patience = _USUAL,
         clock: Callable[[], int] = time.monotonic_ns,
         jitter: Callable[[], float] = random.random,
+        stop: threading.Event | None = None,
     ) -> None:
         """Connect, and wait for the first picture.
 
-        Raises SourceLost when none comes, SourceError when it cannot be shown at `size`."""
+        Raises SourceLost when none comes, SourceError when it cannot be shown at `size`, Stopped once `stop` is set."""
         self._clock = clock
         self._limit, self._count, self._held, self._epoch = frames, 0, 0, 0
         self._last: npt.NDArray[np.uint8] | None = None
         self._receiver = Receiver(url, connect, patience, clock, jitter)
         try:
-            first = self._receiver.take(None)
-            if first is None:
-                raise self.lost or SourceLost(f"{self._receiver.shown}: it ended before its first picture.")
+            first = self._await_first(stop)
             self._display = self._shown_at(first, size)
+        except Stopped:
+            self._receiver.interrupt()  # not waited for: it may sit in FFmpeg, and leaves when that times out
+            raise
         except BaseException:
             self._receiver.close()
             raise
@@ -118,6 +122,15 @@ class LiveSource:
     def close(self) -> None:
         """End the stream and the connection. A second call does nothing."""
         self._receiver.close()
+
+    def _await_first(self, stop: threading.Event | None) -> Arrived:
+        receiver = self._receiver
+        while (first := receiver.take(None if stop is None else _LOOK_UP_S)) is None and not receiver.over:
+            if stop is not None and stop.is_set():
+                raise Stopped(f"{receiver.shown}: stopped while it was being connected")
+        if first is None:
+            raise self.lost or SourceLost(f"{receiver.shown}: it ended before its first picture.")
+        return first
 
     def _shown_at(self, arrived: Arrived, size: tuple[int, int] | None) -> Display:
         try:

@@ -4,6 +4,8 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 
@@ -21,6 +23,11 @@ from warpfuse.stages.stage import VideoInfo
 SCHEMES: tuple[str, ...] = ("srt",)
 CONNECTS = True
 _LEAVING_S = 2.0
+# The child dies with the thread that started it, also where that is killed while nothing is in the pipe to break.
+_TIED = (
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execv(sys.argv[2], sys.argv[2:])"
+)
 _SAID = 4096  # bytes of the child's complaint that are looked at
 
 
@@ -34,9 +41,10 @@ def open(
     size: tuple[int, int] | None,
     frames: int | None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
+    stop: threading.Event | None = None,
 ) -> LiveSource:
-    """Connect to the stream. Raises SourceLost; SourceError, also when nothing on this machine speaks SRT."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience)
+    """Connect to the stream. Raises SourceLost; SourceError, also when nothing on this machine speaks SRT; Stopped."""
+    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
 
 
 def _connecting(url: str, patience: Patience) -> Connect:
@@ -60,6 +68,8 @@ class ChildSession:
         command += [timeout_us, "-probesize", "500000", "-i", url, "-map", "0:v:0", "-c", "copy", "-f", "nut"]
         # Each packet at once: nut's muxer and the pipe would keep some back.
         command += ["-flush_packets", "1", f"pipe:{writing}"]
+        if sys.platform.startswith("linux"):
+            command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
         try:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=[writing]

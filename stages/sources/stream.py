@@ -1,5 +1,6 @@
 """Streams that FFmpeg's libraries receive themselves: RTSP, RTMP, and HTTP (HLS, MJPEG, MPEG-TS, a clip)."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,9 +47,12 @@ def open(
     size: tuple[int, int] | None,
     frames: int | None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
+    stop: threading.Event | None = None,
 ) -> LiveSource:
-    """Connect to the stream. An RTSP address that ends in #udp is received over UDP. Raises SourceLost, SourceError."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience)
+    """Connect to the stream. An RTSP address that ends in #udp is received over UDP.
+
+    Raises SourceLost, SourceError; Stopped once `stop` is set."""
+    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
 
 
 def _connecting(url: str, patience: Patience) -> Connect:

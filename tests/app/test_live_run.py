@@ -1,11 +1,15 @@
 """The command on a real RTSP server: how a run on a live source goes and ends, and that it never shows a password."""
 
+import contextlib
 import json
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 
 import av
+import psutil
 import pytest
 import servers
 
@@ -97,3 +101,54 @@ def test_a_drawing_shows_no_password(command, exact_bundle):
     url = "rtsp://anna:Pa55-W0rd@cam/stream1"
     code, out, err = command("graph", "--set", f"source={url}", "--set", f"sinks=[{url.replace('rtsp', 'rtmp')}]")
     assert code == 0 and "cam/stream1" in out and "anna" not in out + err and "Pa55" not in out + err
+
+
+@contextlib.contextmanager
+def silent(scheme):
+    """(address of a server that takes a connection and never answers, a function that waits for one)."""
+    kind = socket.SOCK_DGRAM if scheme == "srt" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as server:
+        server.settimeout(60)
+        server.bind(("127.0.0.1", 0))
+        taken = []
+        if scheme == "srt":
+            wait = lambda: server.recv(2000)  # noqa: E731
+        else:
+            server.listen()
+            wait = lambda: taken.append(server.accept()[0])  # noqa: E731
+        try:
+            yield f"{scheme}://127.0.0.1:{server.getsockname()[1]}/live", wait
+        finally:
+            for connection in taken:
+                connection.close()
+
+
+@pytest.mark.parametrize(
+    "scheme, arguments",
+    [
+        ("rtsp", ["--sink", "null:"]),
+        ("rtsp", ["--sink", "null:", "--workers", "one"]),
+        ("http", ["--sink", "null:", "--source", "pattern:", "--sink", "null:"]),
+        ("rtsp", ["--page", "0"]),
+        ("srt", ["--sink", "null:"]),
+    ],
+    ids=["in processes", "in one", "of several streams", "with a page", "by a program"],
+)
+def test_an_interrupt_while_a_source_is_being_connected_ends_the_run_at_once(exact_bundle, scheme, arguments):
+    """The control is `test_live.py`'s: without it the source is lost, which is exit 3."""
+    if scheme == "srt" and not shutil.which("ffmpeg"):
+        pytest.skip("no ffmpeg program: apt-get install ffmpeg")
+    if "--page" in arguments:
+        pytest.importorskip("fastapi", reason="the control page needs the extra 'web'")
+    with silent(scheme) as (url, wait):
+        command = [sys.executable, "-c", "from warpfuse.cli import main; main()", "run", "--source", url]
+        with subprocess.Popen([*command, "--bundle", str(exact_bundle), *arguments], stderr=subprocess.PIPE) as process:
+            try:
+                wait()
+                family = psutil.Process(process.pid).children(recursive=True)
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert process.returncode == 130 and b"lost" not in err and b"reached" not in err, err
+        assert psutil.wait_procs(family, timeout=30)[1] == []

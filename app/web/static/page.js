@@ -92,7 +92,8 @@ function entered(next) {
   const focused = document.activeElement;
   $("start").hidden = busy();
   $("start").disabled = false;
-  for (const id of ["pause", "stop"]) $(id).hidden = !["running", "paused"].includes(next);
+  $("pause").hidden = !["running", "paused"].includes(next);
+  $("stop").hidden = !busy();
   $("record").disabled = !["running", "paused"].includes(next);
   $("pause").setAttribute("aria-pressed", String(next === "paused"));
   $("pause").querySelector("span").textContent = next === "paused" ? "Resume" : "Pause";

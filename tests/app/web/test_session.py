@@ -1,5 +1,8 @@
 """A session starts, changes, pauses, records and stops a real run."""
 
+import socket
+import threading
+
 import av
 import cv2
 import numpy as np
@@ -9,7 +12,7 @@ from waiting import until
 
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.live_settings import NeedsRestart
-from warpfuse.stages.errors import SinkError, SourceError, StyleError
+from warpfuse.stages.errors import SinkError, SourceError, Stopped, StyleError
 from warpfuse.web.pictures import Look
 from warpfuse.web.session import NotRunning, Session
 
@@ -86,6 +89,28 @@ def test_a_source_that_can_be_connected_once_is_connected_once(session, tmp_path
         session.stop()
     finally:
         web.close()
+
+
+def test_a_stop_is_heard_while_a_source_is_being_connected(session):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes the connection and never answers
+        ended = []
+
+        def start():
+            with pytest.raises(Stopped):
+                session.start({"source": f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"})
+            ended.append(session.state)
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        server.settimeout(40)
+        connection, _ = server.accept()
+        with connection:
+            assert session.state == "starting"
+            session.stop()
+            starting.join(40)
+    assert ended == ["stopped"] and session.stats()["error"] is None
+    session.start({"source": "pattern:96x64@25,live=1,frames=100000"})
+    assert session.state == "running", "the stop was for that start"
 
 
 def test_a_pause_holds_the_picture(session):

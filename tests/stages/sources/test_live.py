@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from warpfuse.stages.errors import SourceError, SourceLost
+from warpfuse.stages.errors import SourceError, SourceLost, Stopped
 from warpfuse.stages.sources import receiver
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
@@ -257,6 +257,30 @@ def test_what_was_opened_before_its_size_was_known_begins_with_what_is_new_then(
     assert frame.rgb.shape == ((24, 32, 3) if fitted else (source.info.height, source.info.width, 3))
     over.set()
     source.close()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_stop_ends_the_wait_for_a_connection_and_leaves_what_cannot_be_interrupted_behind(stopped):
+    """False is the control: a source that does not answer is lost when patience is out."""
+    stop, answer, given_back = threading.Event(), threading.Event(), threading.Event()
+
+    class Late(Scripted):
+        def close(self):
+            given_back.set()
+
+    def connect():
+        if stopped:
+            stop.set()
+            assert answer.wait(60)
+            return Late([numbered(0)])
+        raise OSError(111, "Connection refused")
+
+    patience = Patience(first=0.05, least=0.001, most=0.002)
+    with pytest.raises(Stopped if stopped else SourceLost):
+        LiveSource("x", connect, patience=patience, stop=stop)
+    assert not given_back.is_set()
+    answer.set()
+    assert not stopped or given_back.wait(60), "it is closed as soon as it is there"
 
 
 def test_a_picture_of_nonsensical_shape_is_bad_input():
