@@ -29,6 +29,41 @@ class Output(Protocol):
         """Give it back."""
 
 
+class _Source:
+    """The source's newest picture, of any size. One thread puts, one takes. It is fitted to `size` when it is shown:
+    as long as nothing fails it is not."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._mailbox: Mailbox | None = None
+        self._taken: npt.NDArray[np.uint8] | None = None
+        self._fitted: npt.NDArray[np.uint8] | None = None
+
+    def put(self, rgb: npt.NDArray[np.uint8]) -> None:
+        """Copy a picture in. Never waits."""
+        size = rgb.shape[1], rgb.shape[0]
+        if self._mailbox is None or self._mailbox.size != size:
+            self._mailbox = Mailbox(size)
+        self._mailbox.put(rgb, 0)
+
+    def take(self) -> bool:
+        """Take the newest picture; False when there is none since the last time."""
+        picture = None if self._mailbox is None else self._mailbox.take()
+        if picture is not None:
+            self._taken, self._fitted = picture.rgb, None
+        return picture is not None
+
+    def fitted(self) -> npt.NDArray[np.uint8]:
+        """The picture taken last, at `size`."""
+        assert self._taken is not None
+        if self._fitted is None:
+            width, height = self._size
+            same = self._taken.shape[:2] == (height, width)
+            shown = self._taken if same else cv2.resize(self._taken, self._size, interpolation=cv2.INTER_AREA)
+            self._fitted = np.asarray(shown, np.uint8)
+        return self._fitted
+
+
 class CameraThread:
     """The sink of a camera. From its opening to its closing the camera shows something at every tick: a dark picture
     first, then the newest, then whatever `on_fault` says. `write` never waits for the device.
@@ -43,10 +78,9 @@ class CameraThread:
         self._name, self._output, self._fps, self._on_fault = name, output, fps, on_fault
         self.raw_wanted = on_fault == "passthrough"
         self.sent = self.repeated = self.skipped = self.bridged = 0
-        self._size = size
         self._playback = Playback(info)
         self._styled = Mailbox(size)
-        self._raw = Mailbox(size) if self.raw_wanted else None
+        self._raw = _Source(size) if self.raw_wanted else None
         self._closing = threading.Event()
         self._error: OSError | None = None
         self._dark = np.full((size[1], size[0], 3), _BLACK, np.uint8)
@@ -72,10 +106,7 @@ class CameraThread:
     def write_raw(self, frame: RawFrame) -> None:
         """Take a picture of the source, of any size; shown while styled ones fail to come. Never waits."""
         if self._raw is not None:
-            width, height = self._size
-            same = frame.rgb.shape[:2] == (height, width)
-            rgb = frame.rgb if same else cv2.resize(frame.rgb, self._size, interpolation=cv2.INTER_AREA)
-            self._raw.put(np.asarray(rgb, np.uint8), 0)
+            self._raw.put(frame.rgb)
 
     def close(self, complete: bool) -> None:
         """Let go of the camera. A second call does nothing."""
@@ -95,7 +126,6 @@ class CameraThread:
         period_ns = round(10**9 / self._fps)
         cadence = Cadence(self._fps, time.monotonic_ns())
         styled: Picture | None = None
-        raw: Picture | None = None
         styled_ns = raw_ns = None
         while True:
             left_ns = cadence.next(time.monotonic_ns()) - time.monotonic_ns()
@@ -105,13 +135,12 @@ class CameraThread:
             fresh = self._styled.take()
             if fresh is not None:
                 styled, styled_ns = fresh, now
-            newest_raw = self._raw.take() if self._raw is not None else None
-            if newest_raw is not None:
-                raw, raw_ns = newest_raw, now
+            if self._raw is not None and self._raw.take():
+                raw_ns = now
             shown = choose(self._on_fault, period_ns, now, styled_ns, raw_ns)
             if shown == "raw":
-                assert raw is not None
-                self._output.send(raw.rgb)
+                assert self._raw is not None
+                self._output.send(self._raw.fitted())
                 self.bridged += 1
             else:
                 self._output.send(self._dark if styled is None else styled.rgb)

@@ -26,9 +26,12 @@ class Mailbox:
 
     Note: three buffers. One is being filled, one waits, one is with the taker; a picture is copied in, for the graph
     uses its memory again as soon as `put` returns. Thread-safe.
+
+    size  (width, height) of the pictures
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
         width, height = size
         self._buffers = [np.zeros((height, width, 3), np.uint8) for _ in range(3)]
         self._filling, self._waiting, self._taken = 0, 1, 2

@@ -11,7 +11,7 @@ import pytest
 
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.sinks import check, open_sink, virtualcam
+from warpfuse.stages.sinks import camera_thread, check, open_sink, virtualcam
 from warpfuse.stages.sinks.bt709 import ToBt709
 from warpfuse.stages.sinks.camera_thread import CameraThread
 from warpfuse.stages.sinks.v4l2_output import packed
@@ -89,6 +89,30 @@ def test_a_fault_is_bridged_as_asked(on_fault: str, level: int) -> None:
     screen.wait_for(120)
     sink.close(True)
     assert (sink.bridged > 0) == (on_fault == "passthrough")
+
+
+def test_a_picture_of_the_source_is_fitted_only_when_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[int] = []
+    resize = camera_thread.cv2.resize
+    monkeypatch.setattr(
+        camera_thread.cv2, "resize", lambda rgb, *args, **kw: (fitted.append(1), resize(rgb, *args, **kw))[1]
+    )
+    screen = Screen()
+    sink = camera(screen, "passthrough")
+    sink.write(frame(90))
+    screen.wait_for(90)
+    sizes = [(2 * SIZE[1], 2 * SIZE[0], 3), (SIZE[1], 3 * SIZE[0], 3)]  # it changes in mid stream
+    pictures = [RawFrame(Stamp(n, 0), np.full(shape, 30 + n, np.uint8)) for n, shape in enumerate(sizes)]
+    for n in range(100):
+        sink.write_raw(pictures[n % 2])
+        sink.write(frame(90))
+        screen.wait_more(1)
+    assert set(screen.levels[-50:]) == {90} and sink.bridged == len(fitted) == 0, "a resize for a picture nobody saw"
+    for n in range(400):  # control: without styled pictures it is shown, and fitted once for each that is
+        sink.write_raw(pictures[n // 300])
+        screen.wait_more(1)
+    sink.close(True)
+    assert screen.levels[-1] == 31 and 0 < len(fitted) <= sink.bridged
 
 
 def test_a_camera_that_is_gone_ends_the_run() -> None:
