@@ -16,6 +16,7 @@ from typing import Any
 HIDDEN = "***"
 WITHHELD = "(a line is withheld: it could not be searched for secrets)"
 
+_ANY_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{2,}")
 _ADDRESS = re.compile(r"(?<![A-Za-z0-9+.:/@-])[A-Za-z][A-Za-z0-9+.-]*:/{2,}")
 _QUOTED_ADDRESS = re.compile(r"\S*%3A%2F%2F\S*", re.IGNORECASE)  # an address inside an address, percent-encoded
 _LOCAL = ("file://", "pattern://")
@@ -41,7 +42,7 @@ def redact(text: str) -> str:
 
 
 def _line(line: str) -> str:
-    starts = [found.start() for found in _ADDRESS.finditer(line)]
+    starts = _starts(line)
     pieces = [line[: starts[0]] if starts else line]
     # Note: up to the next address. A password may hold blanks, '@', '/' and '?': what lies before the last '@' of the
     # stretch is hidden, whatever it is.
@@ -50,6 +51,17 @@ def _line(line: str) -> str:
     line = _QUOTED_ADDRESS.sub(HIDDEN, "".join(pieces))
     line = _HEADER.sub(rf"\1\2 {HIDDEN}", line)
     return _NAMED.sub(rf"\1{HIDDEN}", line)
+
+
+def _starts(line: str) -> list[int]:
+    """Where addresses begin. What looks like one inside another, a password that does, is a part of that; behind a
+    name, a colon or a file's address it is none: FFmpeg writes async:rtsp://."""
+    starts: list[int] = []
+    pattern, at = _ANY_ADDRESS, 0
+    while (found := pattern.search(line, at)) is not None:
+        starts.append(found.start())
+        pattern, at = (_ANY_ADDRESS if found[0].lower().startswith(_LOCAL) else _ADDRESS), found.end()
+    return starts
 
 
 def _address(stretch: str) -> str:

@@ -16,8 +16,21 @@ _inside = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "
 secrets = _inside.filter(lambda inner: "\n" not in inner and "://" not in inner).map(lambda inner: f"Ǽq{inner}Ǽz")
 tokens = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", min_size=16, max_size=48)
 schemes = st.sampled_from(["rtsp", "rtsps", "rtmp", "rtmps", "srt", "http", "https", "RTSP"])
+hosts = st.sampled_from(["cam.example:554", "cam", "10.0.0.7", "[::1]:8554", "[fe80::1]"])
 texts = st.sampled_from(
-    ["{}", "'{}'", "[Errno 5] I/O error: '{}'; last: {}", "cannot open {}: refused", "{}, then {}."]
+    [
+        "{}",
+        "'{}'",
+        "[Errno 5] I/O error: '{}'; last: {}",
+        "cannot open {}: refused",
+        "{}, then {}.",
+        "async:{}",
+        "-i /tmp/a.mp4:{}",
+        "7{}",
+        "/{}",
+        "file:///tmp/a.mp4:{}",
+        "pattern://x@{}",
+    ]
 )
 
 
@@ -25,12 +38,13 @@ def hides(text: str, secret: str) -> bool:
     return secret not in text and quote(secret, safe="") not in text
 
 
-@given(schemes, secrets, secrets, texts, st.booleans())
-def test_a_user_and_a_password_are_gone_whatever_they_hold(scheme, user, password, text, encoded):
+@given(schemes, secrets, secrets, texts, st.booleans(), hosts)
+def test_a_user_and_a_password_are_gone_whatever_they_hold(scheme, user, password, text, encoded, host):
     shown = (quote(user, safe=""), quote(password, safe="")) if encoded else (user, password)
-    out = redact(text.replace("{}", f"{scheme}://{shown[0]}:{shown[1]}@cam.example:554/live"))
-    assert hides(out, user) and hides(out, password) and "Ǽ" not in out
-    assert "cam.example:554/live" in out, "the address can still be told from others"
+    for who in (f"{shown[0]}:{shown[1]}", shown[0], f":{shown[1]}"):
+        out = redact(text.replace("{}", f"{scheme}://{who}@{host}/live"))
+        assert hides(out, user) and hides(out, password) and "Ǽ" not in out
+        assert f"{host}/live" in out, "the address can still be told from others"
 
 
 @given(schemes, tokens, st.sampled_from(["token", "streamid", "passphrase", "sig", "x", ""]), texts)
@@ -76,7 +90,8 @@ def test_twice_is_once(text):
 @pytest.mark.parametrize(
     "text",
     ["", "clip.mp4: no such file.", "file:///home/me/a-rather-long-name-of-a-clip.mp4", "rtsp://10.0.0.7:554/Streaming/1",
-     "rtsp://[::1]:8554/live", "http://cam/video.mjpg: no answer.", "stage fuse: ValueError: weight 0.7", "camera:0"],
+     "rtsp://[::1]:8554/live", "http://cam/video.mjpg: no answer.", "stage fuse: ValueError: weight 0.7", "camera:0",
+     "async:rtsp://cam/1", "file:///tmp/a@b.mp4"],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text):
     assert redact(text) == text
