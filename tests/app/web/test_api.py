@@ -2,6 +2,7 @@
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 from waiting import until
 
 from warpfuse.web.security import Access
@@ -121,6 +122,29 @@ def test_every_page_and_file_comes_from_here(client):
     for link in {part.split('"')[0] for page in pages for part in page.split('="/static/')[1:]}:
         assert client.get(f"/static/{link}").status_code == 200, link
     assert "/api/settings" in client.get("/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({"host": "evil.example"}, 421), ({"origin": "http://evil.example"}, 403), ({}, None)]
+)
+def test_no_route_is_open_to_a_foreign_host_or_changes_anything_for_a_foreign_origin(client, session, headers, status):
+    """{} is the control: to these very requests the application answers itself."""
+    paths = client.get("/openapi.json").json()["paths"]
+    asked = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    asked += [("GET", path) for path in ("/", "/view", "/docs", "/static/page.js", "/openapi.json")]
+    endless = "/stream.mjpeg", "/api/start", "/api/restart"
+    for method, path in asked:
+        if status == 403 and method == "GET":
+            continue  # a link from elsewhere
+        if status is None and path in endless:
+            continue  # pictures without end, and a run that goes on
+        answer = client.request(method, path.format(name="x", number="x"), headers=headers)
+        assert (answer.status_code == status) if status else (answer.status_code not in (403, 421)), (method, path)
+    assert len(asked) > 15 and {path for _, path in asked}.issuperset(endless)
+    assert session.state == "stopped"
+    if status:
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/live", headers=headers):
+            pass
 
 
 def test_an_offer_that_is_none_is_refused(client):

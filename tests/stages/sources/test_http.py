@@ -36,6 +36,24 @@ def test_mjpeg_shows_what_the_camera_sends(web):
     assert all(later.stamp.pts_ns > sooner.stamp.pts_ns for sooner, later in pairwise(frames))
 
 
+def test_a_camera_that_changes_its_size_in_mid_stream_keeps_the_size_of_its_frames(web):
+    def jpeg(width, height, colour):
+        return cv2.imencode(".jpg", np.full((height, width, 3), servers.COLOURS[colour][::-1], np.uint8))[1].tobytes()
+
+    web.pictures = [jpeg(64, 48, "blue")] * 3 + [jpeg(200, 40, "red")] * 3
+    source = open_source(f"{web.url}/video.mjpg")
+    seen, size = set(), (source.info.height, source.info.width, 3)
+    deadline = time.monotonic() + 60
+    while len(seen) < 2:
+        assert time.monotonic() < deadline
+        frame = source.read()
+        assert frame.rgb.shape == size and not frame.stamp.discontinuity, "another size is no other connection"
+        mean = frame.rgb.reshape(-1, 3).mean(0)
+        (name,) = (name for name, colour in servers.COLOURS.items() if np.abs(mean - colour).max() < 12)
+        seen.add(name)
+    source.close()
+
+
 def test_a_token_is_sent_and_never_shown_and_a_wrong_one_ends_it(web):
     web.token, web.pictures = "S3CRET-t0ken", [cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()]
     source = open_source(f"{web.url}/video.mjpg?token=S3CRET-t0ken")
