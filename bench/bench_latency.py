@@ -1,16 +1,17 @@
 """How old is the picture that a viewer sees? Software end to end: from a live source to the far end of a sink.
 
 A frame's number with a checksum is burned into its pixels and read back where a viewer would look: at an RTSP client
-behind a server, at an RTMP server, at an SRT listener, at a client of the page, each a process of its own on the same
-clock. Two figures: the latency of every frame that arrived, and the age of what is shown at each tick of a screen.
-The second counts what was dropped or repeated, which flatters the first. The floor of the age is half a period of the
-source.
+behind a server, at an RTMP server, at an SRT listener, at a client of the page, at a program that reads the virtual
+camera, each a process of its own on the same clock. Two figures: the latency of every frame that arrived, and the age
+of what is shown at each tick of a screen. The second counts what was dropped or repeated, which flatters the first.
+The floor of the age is half a period of the source.
 
 With `--style empty` the source feeds the sink; with `embedded` the whole graph lies between, and the number is burned
-in behind it. The first two seconds are not counted. RTSP needs gst-rtsp-server (Debian's python3), RTMP and SRT ffmpeg.
+in behind it. The first two seconds are not counted. RTSP needs gst-rtsp-server (Debian's python3), RTMP and SRT ffmpeg,
+virtualcam a v4l2loopback device that nobody else writes to.
 
-    python bench/bench_latency.py [--source camera|rtsp] [--sinks rtsp rtmp srt page] [--style empty embedded]
-                                   [--seconds N] [--plot FILE.png]
+    python bench/bench_latency.py [--source camera|rtsp] [--sinks rtsp rtmp srt page virtualcam] [--device /dev/videoN]
+                                   [--style empty embedded] [--seconds N] [--plot FILE.png]
 """
 
 import argparse
@@ -30,19 +31,30 @@ import numpy as np
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "stages"
 sys.path += [str(TESTS), str(TESTS / "sinks")]
 import burnt_code  # noqa: E402
-from far_ends import Camera, RtspCamera, Seen, end, rtsp_server, watch_listener, watch_page, watch_rtsp  # noqa: E402
+from far_ends import (  # noqa: E402
+    LONGER_S,
+    READY,
+    Camera,
+    RtspCamera,
+    Seen,
+    end,
+    rtsp_server,
+    watch_camera,
+    watch_listener,
+    watch_page,
+    watch_rtsp,
+)
 from peers import free_port  # noqa: E402
 
-from warpfuse.graph.config import validate  # noqa: E402
-from warpfuse.graph.opening import prepare  # noqa: E402
-from warpfuse.graph.run import Running  # noqa: E402
-from warpfuse.graph.worker import Ends  # noqa: E402
+from warpfuse.stages.errors import SinkError  # noqa: E402
 from warpfuse.stages.frame import RawFrame  # noqa: E402
-from warpfuse.stages.sinks import open_sink  # noqa: E402
+from warpfuse.stages.sinks import check, open_sink  # noqa: E402
+from warpfuse.stages.sinks.v4l2_output import find_output  # noqa: E402
 
 WARM_UP_S = 2.0
 AGE_HZ = 240  # of a screen; the age of what it shows
 SINKS = ["rtsp", "rtmp", "srt", "page"]
+READY_S = 120.0  # for a viewer to load its libraries and to open a camera: in an emulated machine they take a while
 CAMERAS = {"camera": Camera, "rtsp": RtspCamera}
 
 
@@ -71,8 +83,10 @@ class BurnIn:
         self._sink.close(complete)
 
 
-def measure(source: str, sink: str, style: str, size: tuple[int, int], fps: int, seconds: float) -> dict[str, Any]:
-    """One run from one kind of source through one kind of sink."""
+def measure(
+    source: str, sink: str, style: str, size: tuple[int, int], fps: int, seconds: float, device: str = ""
+) -> dict[str, Any]:
+    """One run from one kind of source through one kind of sink. device: of the virtual camera."""
     port = free_port()
     server = None
     watch = watch_rtsp
@@ -87,10 +101,12 @@ def measure(source: str, sink: str, style: str, size: tuple[int, int], fps: int,
         case "srt":
             url, far = f"srt://127.0.0.1:{port}#patience=60", f"srt://127.0.0.1:{port}?mode=listener"
             watch = watch_listener
+        case "virtualcam":
+            url, far, watch = f"virtualcam:{device},fps={fps}", device, watch_camera
         case _:
             url, far, watch = f"page:{port}", f"127.0.0.1:{port}", watch_page
     ours, theirs = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    arguments = (far, size, seconds + 6, theirs)
+    arguments = (far, size, seconds + LONGER_S, theirs)
     viewer = multiprocessing.get_context("spawn").Process(target=watch, args=arguments)
 
     def watch_now() -> None:
@@ -98,6 +114,8 @@ def measure(source: str, sink: str, style: str, size: tuple[int, int], fps: int,
         table = {"rtmp": "/proc/net/tcp", "srt": "/proc/net/udp"}.get(sink)
         while table and f":{port:04X} " not in Path(table).read_text():  # these have to be there first
             time.sleep(0.1)
+        if sink == "virtualcam":
+            assert ours.poll(READY_S) and ours.recv() == READY, "the camera's reader does not come up"
 
     try:
         opened = functools.partial(CAMERAS[source], fps=fps, seconds=seconds)
@@ -125,6 +143,12 @@ def drive(
         sink.close(True)
         camera.close()
         return camera, sink.notes
+    # Here, not above: the sinks alone need no torch, which takes minutes to load in an emulated machine.
+    from warpfuse.graph.config import validate
+    from warpfuse.graph.opening import prepare
+    from warpfuse.graph.run import Running
+    from warpfuse.graph.worker import Ends
+
     config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}", "workers": "one"})
     materials = prepare(config, size, lambda line: None)
     camera = opened(materials.size)
@@ -214,7 +238,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Measure; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sinks", nargs="+", default=SINKS, choices=SINKS)
+    parser.add_argument("--sinks", nargs="+", default=SINKS, choices=[*SINKS, "virtualcam"])
+    parser.add_argument("--device", default="", metavar="/dev/videoN", help="of virtualcam; else the first there is")
     parser.add_argument("--source", default="camera", choices=CAMERAS, help="in this process, or behind an RTSP server")
     parser.add_argument("--style", nargs="+", default=["empty", "embedded"], choices=["empty", "embedded"])
     parser.add_argument("--seconds", type=float, default=15)
@@ -224,12 +249,18 @@ def main() -> None:
     parser.add_argument("--styled-fps", type=int, default=5, help="what the machine can keep up with")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
+    if "virtualcam" in options.sinks:
+        try:
+            options.device = options.device or find_output()
+            check(f"virtualcam:{options.device}")
+        except SinkError as error:
+            raise SystemExit(str(error)) from None
     rows = []
     for style in options.style:
         text, fps = (options.size, options.fps) if style == "empty" else (options.styled_size, options.styled_fps)
         width, height = (int(side) for side in text.split("x"))
         for sink in options.sinks:
-            row = measure(options.source, sink, style, (width, height), fps, options.seconds)
+            row = measure(options.source, sink, style, (width, height), fps, options.seconds, options.device)
             shown = {key: value for key, value in row.items() if key != "samples"}
             print(json.dumps({**shown, "size": text, "fps": fps}), flush=True)
             rows.append(row)

@@ -22,7 +22,10 @@ from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import VideoInfo
 
+READY = "ready"  # said by a viewer that has to be there before the first picture
 Seen = list[tuple[float, int | None]]
+
+LONGER_S = 6.0  # a viewer is there for so much longer than the camera
 
 _SERVER = Path(__file__).resolve().parent.parent / "tests" / "stages" / "sinks" / "rtsp_server.py"
 
@@ -175,6 +178,20 @@ def watch_listener(url: str, size: tuple[int, int], seconds: float, out: Any) ->
         while len(data := ffmpeg.stdout.read(size[0] * size[1])) == size[0] * size[1]:
             luma = np.frombuffer(data, np.uint8).reshape(size[1], size[0])
             seen.append((time.monotonic(), burnt_code.read(luma)))
+    out.send(seen)
+
+
+def watch_camera(device: str, _: tuple[int, int], seconds: float, out: Any) -> None:
+    """A program that reads the virtual camera. It says READY, and leaves first: a read of a camera that left has no end."""
+    seen: Seen = []
+    with av.open(device, format="v4l2") as camera:
+        out.send(READY)
+        end = time.monotonic() + seconds - LONGER_S - 0.5
+        for frame in camera.decode(camera.streams.video[0]):
+            luma = frame.reformat(format="gray").to_ndarray()
+            seen.append((time.monotonic(), burnt_code.read(luma)))
+            if time.monotonic() > end:
+                break
     out.send(seen)
 
 
