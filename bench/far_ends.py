@@ -182,7 +182,7 @@ def watch_listener(url: str, size: tuple[int, int], seconds: float, out: Any) ->
 
 
 def watch_camera(device: str, _: tuple[int, int], seconds: float, out: Any) -> None:
-    """A program that reads the virtual camera. It says READY, and leaves first: a read of a camera that left has no end."""
+    """A program that reads the virtual camera. It says READY, and leaves first: a camera that left is read for ever."""
     seen: Seen = []
     with av.open(device, format="v4l2") as camera:
         out.send(READY)
