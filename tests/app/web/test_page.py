@@ -1,6 +1,7 @@
 """The page in a real browser: it shows what runs, does what is asked, by keyboard alone too, and can be read by all."""
 
 import shutil
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -237,6 +238,21 @@ def test_presets_are_saved_and_loaded(running, session, presets):
     with running.expect_download() as saved:
         running.get_by_role("link", name="Download preset Sunday paper").click()
     assert "prompt: same" in Path(saved.value.path()).read_text()
+
+
+def test_a_start_that_waits_for_its_source_can_be_stopped(session, page, visit, complaints):
+    with page(session) as address, socket.create_server(("127.0.0.1", 0)) as server:
+        shown = visit(address)
+        server.settimeout(PATIENCE_S)
+        shown.locator("#source").fill(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x")  # it never answers
+        shown.get_by_role("button", name="Start").click()
+        connection, _ = server.accept()
+        with connection:
+            playwright.expect(shown.locator("#state")).to_have_text("Starting", timeout=PATIENCE_S * 1000)
+            shown.get_by_role("button", name="Stop").click()
+            playwright.expect(shown.locator("#state")).to_have_text("Stopped", timeout=PATIENCE_S * 1000)
+        assert not shown.locator("#notice").is_visible() and not complaints
+        playwright.expect(shown.get_by_role("button", name="Start")).to_be_enabled()
 
 
 def test_strength_0_shows_the_source(session, page, visit):
