@@ -57,7 +57,7 @@ def test_a_reader_that_dies_before_it_has_its_part_is_started_again(web, exact_b
     scouts = []
     web.once = False
     find, prepare = Scout.find, running.prepare_for
-    monkeypatch.setattr(Scout, "find", lambda self, url: (scouts.append(self), find(self, url))[1])
+    monkeypatch.setattr(Scout, "find", lambda self, *told: (scouts.append(self), find(self, *told))[1])
 
     def preparing(*args):
         os.kill(scouts[0].processes.pid("capture"), signal.SIGKILL)
