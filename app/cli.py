@@ -59,8 +59,12 @@ def main() -> None:
     guard_process()
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
-    except (KeyboardInterrupt, Stopped):
+    except KeyboardInterrupt:
         code = INTERRUPTED
+    except Stopped:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # all is given back but a thread that may sit in FFmpeg: an orderly end is none with it
     except WarpfuseError as error:
         complain(str(error))
         code = _exit_code(error)
