@@ -3,10 +3,12 @@
 import statistics
 import threading
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
+from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.config import GraphConfig
@@ -15,8 +17,6 @@ from warpfuse.graph.run_streams import StreamRun, live, together
 from warpfuse.graph.streams import Streams
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame
-
-_TURNS = 2
 
 
 def several(
@@ -27,18 +27,18 @@ def several(
     fps is that of all streams, counted while all of them run; ms are between two frames of one stream.
     """
     figures = [Figure(f"{count} stream{'s' * (count > 1)}", floor_ms) for count in counts]
-    rates: list[list[float]] = [[] for _ in counts]
-    rows: list[list[float]] = [[] for _ in counts]
-    for _ in range(_TURNS):
-        for number, count in enumerate(counts):
-            each = max(WARM_UP + 9, frames // _TURNS // count)
-            rate, shared = _at_once(config, pictures, each, count, figures[number])
-            rates[number].append(rate)
-            rows[number].append(shared)
-    for number, figure in enumerate(figures):
-        figure.fps, figure.rows, figure.host_mib = (
-            statistics.mean(rates[number]), statistics.mean(rows[number]), host_peak_mib(),
-        )  # fmt: skip
+    rates: dict[int, list[float]] = {count: [] for count in counts}
+    rows: dict[int, list[float]] = {count: [] for count in counts}
+
+    def turn(count: int, figure: Figure) -> None:
+        rate, shared = _at_once(config, pictures, max(WARM_UP + 9, frames // TURNS // count), count, figure)
+        rates[count].append(rate)
+        rows[count].append(shared)
+
+    there_and_back([partial(turn, count, figure) for count, figure in zip(counts, figures, strict=True)])
+    for count, figure in zip(counts, figures, strict=True):
+        figure.fps, figure.rows = statistics.mean(rates[count]), statistics.mean(rows[count])
+        figure.host_mib = host_peak_mib()
     return figures
 
 

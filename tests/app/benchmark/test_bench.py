@@ -77,7 +77,9 @@ def test_every_way_gives_figures(exact_bundle):
     said = []
     report = bench(config(exact_bundle), MACHINE, seconds=0.2, say=said.append)
     assert [figure.name for figure in report.networks] == ["encoder", "unet", "decoder"]
-    assert [figure.name for figure in report.whole] == ["device to device", "host to host", "source to sink"]
+    whole = ["device to device", "host to host", "source to sink"]
+    assert [figure.name for figure in report.whole] == whole
+    assert [line for line in said if line in whole] == [*whole, *reversed(whole)], "in turns, there and back"
     for figure in report.figures:
         assert figure.fps > 0 and figure.ms and figure.host_mib > 0
         assert 0 < figure.percentile(0.5) <= figure.percentile(0.99)
