@@ -2,6 +2,7 @@
 
 import statistics
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -49,7 +50,8 @@ def _at_once(
     names = [f"s{number}" for number in range(1, count + 1)]
     info = Memory(pictures, frames).info
     materials = prepare_streams(Streams(dict.fromkeys(names, config)), dict.fromkeys(names, info), _silent)
-    sinks = {name: Timing() for name in names}
+    start = Start(count)
+    sinks = {name: Timing(start=start) for name in names}
     runs = [StreamRun(name, its, _ends(pictures, frames, sinks[name])) for name, its in materials.items()]
     power = PowerMeter(config.device)
     try:
@@ -73,6 +75,28 @@ def _at_once(
     if not shown:
         raise BadInput(f"{count} streams were never under way at once in {frames} frames: give more --seconds")
     return shown / (ended - begun), unet["rows"] / unet["calls"]
+
+
+class Start:
+    """The moment from which so many streams are under way: each waits for the others when it is warm. Thread-safe.
+
+    Else a short run of one could be over before the next has begun. One that never comes is not waited for long.
+    """
+
+    def __init__(self, streams: int, patience_s: float = 60.0) -> None:
+        self._barrier = threading.Barrier(streams, self._begin, patience_s)
+        self._at = 0.0
+
+    def __call__(self) -> float:
+        """Wait; the moment, the same for all."""
+        try:
+            self._barrier.wait()
+        except threading.BrokenBarrierError:
+            return time.perf_counter()
+        return self._at
+
+    def _begin(self) -> None:
+        self._at = time.perf_counter()
 
 
 def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Ends:

@@ -169,18 +169,22 @@ class Memory:
 
 
 class Timing:
-    """A sink that keeps when each frame came, in front of another or of none."""
+    """A sink that keeps when each frame came, in front of another or of none.
 
-    def __init__(self, sink: Sink | None = None) -> None:
+    start  gives the time of the first warm frame, and may hold it back until others are as far
+    """
+
+    def __init__(self, sink: Sink | None = None, start: Callable[[], float] = time.perf_counter) -> None:
         self.notes: list[str] = []
         self.at: list[float] = []
         self._sink = sink
+        self._start = start
 
     def write(self, frame: RawFrame) -> None:
         """Note the time."""
         if self._sink is not None:
             self._sink.write(frame)
-        self.at.append(time.perf_counter())
+        self.at.append(self._start() if len(self.at) == WARM_UP else time.perf_counter())
 
     def close(self, complete: bool) -> None:
         """Finish the one behind."""
