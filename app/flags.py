@@ -30,7 +30,7 @@ def graph_flags(
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
     fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,
-    flow: Annotated[str | None, typer.Option(help="Optical flow: dis, or a flow bundle.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Optical flow: dis, embedded, or a flow bundle.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
     workers: Annotated[

@@ -231,18 +231,22 @@ class BundleFile(Described):
 class FlowBundleFile(Described):
     """`bundle.json` of an optical flow network.
 
-    size        (width, height) of the pictures it takes, pixels
+    size        (width, height) of the pictures it takes, pixels, or
+    sizes       which sizes it takes, if it takes many
     iterations  of its refinement, unrolled in the network
     """
 
     kind: Literal["flow"]
-    size: PixelSize
+    size: PixelSize | None = None
+    sizes: Sizes | None = None
     iterations: int = Field(gt=0, le=100)
     networks: dict[Literal["flow"], str]
 
     @model_validator(mode="after")
     def _complete(self) -> "FlowBundleFile":
         self._check_networks(self.networks, {"flow"})
+        if (self.size is None) == (self.sizes is None):
+            raise ValueError("size, sizes: expected one of them, for one size or for many")
         return self
 
 

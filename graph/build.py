@@ -9,8 +9,9 @@ from typing import Any
 
 from warpfuse.engine.bundle import Bundle, load_flow_bundle
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.feed import Shapes
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.engines import Engines, shapes_of
+from warpfuse.graph.engines import Engines, flow_shapes, shapes_of
 from warpfuse.graph.plan import NodePlan
 from warpfuse.stages.compose_motion import ComposeMotion
 from warpfuse.stages.decode import Decode
@@ -34,6 +35,7 @@ from warpfuse.stages.upload import Upload
 from warpfuse.stages.warp import Warp
 
 DIS = "dis"  # the flow that needs no bundle
+_FLOWS = {"embedded": "embedded-flow"}  # what the bundles of the package are called behind --flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,13 @@ def _encode(m: Materials) -> Stage:
 def _flow(m: Materials) -> Stage:
     if m.config.flow == DIS:
         return Flow(m.config.stages.flow)
-    return FlowNetwork(m.engines.open(load_flow_bundle(m.config.flow).network()), m.config.stages.flow.trust)
+    return FlowNetwork(m.engines.open(*flow_network(m)), m.config.stages.flow.trust)
+
+
+def flow_network(m: Materials) -> tuple[Path, Shapes | None]:
+    """The network that gives the flow, and the shapes it is opened for. Raises BundleError."""
+    bundle = load_flow_bundle(_FLOWS.get(m.config.flow, m.config.flow))
+    return bundle.network(), flow_shapes(bundle.about, m.size, m.config.stages.flow.long_side)
 
 
 def _warp(m: Materials) -> Stage:

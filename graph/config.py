@@ -77,7 +77,7 @@ class GraphConfig(StageSettings):
     size      (width, height) the networks run at; none: the source's shape at the bundle's own size
     seed      of the noise
     frames    stop after so many; none: all
-    flow      "dis": OpenCV's, on the host; or name or folder of a flow bundle
+    flow      "dis": OpenCV's, on the host; "embedded": a network, on the device; or name or folder of a flow bundle
     backend   "auto", or a backend by name: that one or an error
     device    "cpu"
     workers   where stages run: auto (one process for a file; capture, main and each sink apart for a live source), one,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warpfuse.engine.background import Builds, Order
-from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.engine.open import open_engine
@@ -105,3 +105,15 @@ def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int,
     width_of_style = len(next(iter(about.styles.values())).vector)
     source = {"source": (rows, *latent)} if about.takes_source else {}
     return {"x": (rows, *latent), "level": (rows, 2), "style": (rows, width_of_style), **source}
+
+
+def flow_shapes(about: FlowBundleFile, size: tuple[int, int], long_side: int | None) -> Shapes | None:
+    """input -> shape of a flow network for frames of (width, height): their own size, the longer side brought down to
+    `long_side`, rounded to what the network takes. None for a bundle whose file has one size and says it itself.
+    """
+    if about.sizes is None:
+        return None
+    scale = min(1.0, (long_side or max(size)) / max(size))
+    step = about.sizes.multiple
+    width, height = (max(about.sizes.minimum, round(side * scale / step) * step) for side in size)
+    return dict.fromkeys(("cur", "prev"), (1, 3, height, width))

@@ -49,6 +49,11 @@ class Member:
             return self._now or self._before
         return combined({self.name: self._before}, self._now)
 
+    @property
+    def life_report(self) -> Report | None:
+        """Its figures in this life alone, as told last."""
+        return self._now
+
     def written(self, sink: str) -> int:
         """Frames a sink of it has written, over all its lives. Cheap: no histogram is looked at."""
         lives = [life for life in (self._before, self._now) if life is not None]

@@ -14,7 +14,7 @@ from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
 from warpfuse.stages.stage import VideoInfo
 
-VERSION = 3
+VERSION = 4
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]

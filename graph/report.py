@@ -17,18 +17,20 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LinkReport(_Part, frozen=True):
-    """Figures of one link, told by its sender."""
+    """Figures of one link, told by its sender. waiting: a frame is there that has no credit."""
 
     slots: int
     sent: int
     peak: int
     dropped: int
+    waiting: bool = False
 
 
 class RunnerReport(_Part, frozen=True):
     """Figures of one stage. busy_ns: how long the call it is in has lasted, 0: in none.
 
     meter, hops  encoded histograms: of its calls, and by the name of each link into it
+    starving     links into it that have no frame for it
     """
 
     name: str
@@ -39,6 +41,7 @@ class RunnerReport(_Part, frozen=True):
     meter: str
     links: dict[str, LinkReport]
     hops: dict[str, str] = {}
+    starving: list[str] = []
 
 
 class SourceReport(_Part, frozen=True):
@@ -112,8 +115,9 @@ def _runner(runner: Runner, now_ns: int) -> RunnerReport:
         runner.ended,
         max(0, now_ns - busy_since) if busy_since else 0,
         runner.meter.encode(),
-        {name: LinkReport(f.slots, f.sent, f.peak, f.dropped) for name, f in runner.links.items()},
+        {name: LinkReport(f.slots, f.sent, f.peak, f.dropped, f.waiting) for name, f in runner.links.items()},
         {name: meter.encode() for name, meter in runner.hops.items()},
+        runner.starving,
     )
 
 
@@ -212,7 +216,9 @@ def _plus(a: RunnerReport, b: RunnerReport) -> RunnerReport:
     links = dict(a.links)
     for name, link in b.links.items():
         old = links.get(name, LinkReport(link.slots, 0, 0, 0))
-        links[name] = LinkReport(link.slots, old.sent + link.sent, max(old.peak, link.peak), old.dropped + link.dropped)
+        links[name] = msgspec.structs.replace(
+            link, sent=old.sent + link.sent, peak=max(old.peak, link.peak), dropped=old.dropped + link.dropped
+        )
     return msgspec.structs.replace(
         b,
         frames=a.frames + b.frames,

@@ -43,12 +43,16 @@ class _Halted(Exception):
 
 @dataclass(slots=True)
 class LinkFigures:
-    """What a sender counted on one link, over all epochs. peak: the most slots in use at once."""
+    """What a sender counted on one link, over all epochs.
+
+    peak: the most slots in use at once; waiting: a frame has no credit just now
+    """
 
     slots: int
     sent: int = 0
     peak: int = 0
     dropped: int = 0
+    waiting: bool = False
 
 
 class Runner:
@@ -105,7 +109,8 @@ class Runner:
     def disconnect(self) -> None:
         """Close the links and keep their figures. After the thread has ended."""
         for outlet in self.outlets:
-            self._links[outlet.plan.name] = self._counted(outlet)
+            counted = self._links[outlet.plan.name] = self._counted(outlet)
+            counted.waiting = False
         for end in self._ends:
             end.close()
         self.inlets, self.outlets, self._thread = [], [], None
@@ -138,6 +143,11 @@ class Runner:
         return {**self._links, **{outlet.plan.name: self._counted(outlet) for outlet in self.outlets}}
 
     @property
+    def starving(self) -> list[str]:
+        """Links into this stage that have no frame for it just now. From any thread."""
+        return [inlet.plan.name for inlet in self.inlets if not inlet.ready]
+
+    @property
     def _ends(self) -> list[Inlet | Outlet]:
         return [*self.inlets, *self.outlets]
 
@@ -148,6 +158,7 @@ class Runner:
             before.sent + outlet.sent,
             max(before.peak, outlet.peak),
             before.dropped + outlet.dropped,
+            outlet.waiting > 0,
         )
 
     def _live(self) -> None:

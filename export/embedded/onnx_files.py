@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from warpfuse.export.onnx_writing import store_in_half, trace
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .flow_network import COARSEST, FlowNetwork
 from .unet import UNet
 
 
@@ -36,6 +37,13 @@ def decoder_onnx(decoder: Decoder) -> bytes:
         decoder.clamp = clamp
 
 
+def flow_onnx(network: FlowNetwork) -> bytes:
+    """cur, prev [n,3,h,w] -> flow, flow_back [n,2,h,w], h and w multiples of 16."""
+    rgb = torch.zeros(1, 3, 4 * COARSEST, 6 * COARSEST)
+    axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("cur", "prev", "flow", "flow_back")}
+    return _checked(trace(network, {"cur": rgb, "prev": rgb.clone()}, ["flow", "flow_back"], axes))
+
+
 def round_to_half(network: nn.Module) -> None:
     """Round the weights to what the files can hold, in place: then network and file compute the same."""
     with torch.no_grad():
@@ -50,7 +58,10 @@ def _export(network: nn.Module, inputs: Mapping[str, Tensor], output: str) -> by
     }
     if set(inputs) in ({"rgb"}, {"latent"}):
         axes[output] = {0: "n", 2: "out_h", 3: "out_w"}
-    model = trace(network, inputs, [output], axes)
+    return _checked(trace(network, inputs, [output], axes))
+
+
+def _checked(model: onnx.ModelProto) -> bytes:
     store_in_half(model.graph)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())

@@ -69,7 +69,7 @@ def jitter(picture: Picture, rng: np.random.Generator) -> Picture:
     x = np.arange(256, dtype=np.float64) / 255.0
     gamma = np.exp(rng.normal(0.0, 0.18))
     table = np.clip(255.0 * gain[None] * (x**gamma)[:, None] + 0.5, 0, 255).astype(np.uint8)
-    return np.stack([table[picture[:, :, c], c] for c in range(3)], 2)
+    return np.asarray(cv2.LUT(picture, table[None]))
 
 
 def crop(picture: Picture, side: int, rng: np.random.Generator, largest: float = 1.0) -> Picture:

@@ -273,6 +273,8 @@ def test_a_bundle_of_another_kind_is_one_clear_error(folder, flow_folder):
     [
         ({"size": [128]}, "size"),
         ({"size": [128, 0]}, "size.1"),
+        ({"size": None}, "size, sizes: expected one of them"),
+        ({"sizes": {"multiple": 16, "minimum": 64, "default_long_side": 384}}, "size, sizes: expected one of them"),
         ({"iterations": 0}, "iterations"),
         ({"networks": {}}, "lacks flow"),
         ({"networks": {"flow": "other.onnx"}}, "other.onnx has no sha256"),

@@ -8,8 +8,9 @@ import torch
 
 from warpfuse.engine import open as opening
 from warpfuse.engine.bundle import load_bundle
+from warpfuse.engine.bundle_file import FlowBundleFile
 from warpfuse.graph.config import validate
-from warpfuse.graph.engines import shapes_of
+from warpfuse.graph.engines import flow_shapes, shapes_of
 from warpfuse.graph.pipeline import Pipeline
 
 
@@ -81,6 +82,27 @@ def test_a_network_opens_for_those_shapes_and_refuses_others(exact_bundle, kind)
     engine = opening.open_engine(bundle.network(kind), "onnxruntime", "cpu", shapes=shapes)
     assert {spec.name: spec.shape for spec in engine.inputs} == shapes
     engine.close()
+
+
+@pytest.mark.parametrize(
+    "size, long_side, wanted",
+    [
+        ((512, 288), 384, (384, 224)),  # 216, rounded to a multiple
+        ((288, 512), 384, (224, 384)),
+        ((320, 192), 384, (320, 192)),  # never enlarged
+        ((1920, 1080), None, (1920, 1088)),
+        ((2000, 100), 384, (384, 64)),  # the least it takes
+    ],
+)
+def test_a_flow_network_of_many_sizes_is_opened_for_that_of_the_frames(size, long_side, wanted):
+    sizes = {"multiple": 16, "minimum": 64, "default_long_side": 384}
+    common = {"format": 1, "kind": "flow", "name": "f", "iterations": 1, "networks": {"flow": "flow.onnx"},
+              "licence": "none", "source": "a test", "files": {"flow.onnx": "0" * 64}}  # fmt: skip
+    about = FlowBundleFile.model_validate({**common, "sizes": sizes})
+    width, height = wanted
+    assert flow_shapes(about, size, long_side) == dict.fromkeys(("cur", "prev"), (1, 3, height, width))
+    fixed = FlowBundleFile.model_validate({**common, "size": (96, 64)})
+    assert flow_shapes(fixed, size, long_side) is None, "its file says it itself"
 
 
 def test_rows_are_those_of_the_batch():

@@ -1,0 +1,176 @@
+"""The flow network: where the pixels of each of two pictures are in the other, coarse to fine, both ways in one call.
+
+Features at a quarter, an eighth and a sixteenth of the size are shared by both ways. At a sixteenth every cell is
+compared with every other once, and the flow found by looking around it twice (as RAFT does, Teed and Deng 2020); at an
+eighth and a quarter the other picture's features are pulled along what is known and compared with their neighbours (as
+PWC-Net does, Sun et al. 2018), which costs little and finds what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate, leaky_relu, normalize, pad
+
+COARSEST = 16  # pixels of a cell; width and height of pictures are multiples of it
+WIDTHS = 16, 24, 48, 96  # channels at a half, a quarter, an eighth and a sixteenth of the size
+COMPARED = {4: 8, 8: 16, 16: 64}  # cell, pixels -> channels that are compared
+TOLD = {4: 12, 8: 24, 16: 64}  # and that are told of what was seen at the size before
+ROUNDS = 2  # at a sixteenth
+FAR, NEAR = 3, 2  # cells around the flow that are looked at: at a sixteenth, there at half of it too; at finer sizes
+
+Seen = Mapping[int, tuple[Tensor, Tensor]]
+
+
+class FlowNetwork(nn.Module):
+    """Where the pixels of each of two pictures are in the other.
+
+    Input:   cur, prev [b,3,h,w] float32 in [0,1], h and w multiples of 16.
+    Returns  flow       [b,2,h,w] float32 pixels, current to previous: prev(p + flow(p)) is what cur shows at p
+             flow_back  [b,2,h,w] float32 pixels, previous to current
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        half, quarter, eighth, sixteenth = WIDTHS
+        self.to_half = Bent(3, half, stride=2)
+        self.to_quarter = nn.ModuleList([Bent(half, quarter, stride=2), Bent(quarter, quarter)])
+        self.to_eighth = nn.ModuleList([Bent(quarter, eighth, stride=2), Bent(eighth, eighth)])
+        self.to_sixteenth = nn.ModuleList([Bent(eighth, sixteenth, stride=2), Bent(sixteenth, sixteenth)])
+        channels = {4: quarter, 8: eighth, 16: sixteenth}
+        self.compared = nn.ModuleDict({str(k): nn.Conv2d(channels[k], n, 1) for k, n in COMPARED.items()})
+        far, near = 2 * (2 * FAR + 1) ** 2, (2 * NEAR + 1) ** 2
+        self.at_sixteenth = Estimator(far + 2 + TOLD[16] + sixteenth, (96, 96, TOLD[16]))
+        self.at_eighth = Estimator(near + 2 + TOLD[8] + eighth, (80, 64))
+        self.at_quarter = Estimator(near + 2 + TOLD[4] + quarter, (40, 32))
+        self.tell_eighth = nn.Conv2d(TOLD[16], TOLD[8], 1)
+        self.tell_quarter = nn.Conv2d(64, TOLD[4], 1)
+
+    def forward(self, cur: Tensor, prev: Tensor) -> tuple[Tensor, Tensor]:
+        """(flow, flow_back). The two ways are rows of one batch."""
+        here = self.see(torch.cat((cur, prev)))
+        there = {cell: (features, torch.cat(keys.chunk(2)[::-1])) for cell, (features, keys) in here.items()}
+        flow, flow_back = enlarge(4 * self.estimate(here, there)[-1], 4).chunk(2)
+        return flow, flow_back
+
+    def see(self, rgb: Tensor) -> Seen:
+        """Cell size -> features, and those that are compared, of length 2. rgb: [n,3,h,w] in [0,1]."""
+        x = self.to_half((rgb - 0.5) * 4)
+        seen = {}
+        for cell, (halve, stay) in ((4, self.to_quarter), (8, self.to_eighth), (16, self.to_sixteenth)):
+            x = halve(x)
+            x = x + stay(x)
+            seen[cell] = (x, 2 * normalize(self.compared[str(cell)](x), dim=1))
+        return seen
+
+    def estimate(self, here: Seen, there: Seen) -> list[Tensor]:
+        """Flow in cells, each better than the one before: ROUNDS [n,2,h/16,w/16], then [n,2,h/8,w/8], [n,2,h/4,w/4]."""
+        found, told = self._search(here[16], there[16][1])
+        finer = ((8, self.tell_eighth, self.at_eighth), (4, self.tell_quarter, self.at_quarter))
+        for cell, tell, estimator in finer:
+            features, keys = here[cell]
+            flow, told = 2 * enlarge(found[-1], 2), enlarge(tell(told), 2)
+            alike = _around(keys, pull(there[cell][1], flow))
+            step, told = estimator(torch.cat((alike, flow, told, features), 1))
+            found.append(flow + step)
+        return found
+
+    def _search(self, here: tuple[Tensor, Tensor], keys_there: Tensor) -> tuple[list[Tensor], Tensor]:
+        """All cells against all others, and ROUNDS looks around what is found; and what to tell on."""
+        features, keys = here
+        n, _, h, w = keys.shape
+        alike = (keys.flatten(2).transpose(1, 2) @ keys_there.flatten(2)).reshape(n, h * w, h, w)
+        alike_coarse = avg_pool2d(alike, 2, ceil_mode=True, count_include_pad=False)
+        cells = _cells(keys)
+        flow, told = torch.zeros_like(keys[:, :2]), torch.zeros_like(keys[:, : TOLD[16]])
+        found = []
+        for _ in range(ROUNDS):
+            at = cells + flow
+            looked = _look_up(alike, at), _look_up(alike_coarse, (at - 0.5) / 2)
+            step, told = self.at_sixteenth(torch.cat((*looked, flow, told, features), 1))
+            flow = flow + step
+            found.append(flow)
+        return found, told
+
+
+class Estimator(nn.Module):
+    """What was compared, the flow, what was told and the picture's features [n,c,h,w] -> a step of the flow."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        steps = [channels, *widths]
+        self.layers = nn.ModuleList([Bent(a, b) for a, b in pairwise(steps)])
+        self.leave = nn.Conv2d(widths[-1], 2, 3, padding=1)
+        with torch.no_grad():
+            self.leave.weight.mul_(0.1)
+            assert self.leave.bias is not None
+            self.leave.bias.zero_()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(step [n,2,h,w] cells, what it was read from [n,widths[-1],h,w])."""
+        for layer in self.layers:
+            x = layer(x)
+        return self.leave(x), x
+
+
+class Bent(nn.Conv2d):
+    """A convolution of 3x3 and a leaky ReLU."""
+
+    def __init__(self, channels: int, width: int, stride: int = 1) -> None:
+        super().__init__(channels, width, 3, stride=stride, padding=1)
+        nn.init.kaiming_normal_(self.weight, a=0.1)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n,channels,h,w] -> [n,width,h/stride,w/stride]."""
+        return leaky_relu(super().forward(x), 0.1)
+
+
+def enlarge(x: Tensor, times: int) -> Tensor:
+    """Bilinear, the corners of the pictures on one another."""
+    return interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
+
+
+def pull(x: Tensor, flow: Tensor) -> Tensor:
+    """x [n,c,h,w] read at p + flow(p), flow [n,2,h,w] in cells of x; beyond the border the border."""
+    across, down = (2 * (_cells(x) + flow) + 1).unbind(1)
+    at = torch.stack((across / x.shape[3] - 1, down / x.shape[2] - 1), 3)  # divided by, sizes stay free in a trace
+    return grid_sample(x, at, padding_mode="border", align_corners=False)
+
+
+def _cells(x: Tensor) -> Tensor:
+    """[1,2,h,w]: (x, y) of every cell."""
+    h, w = x.shape[-2:]
+    down, across = torch.meshgrid(torch.arange(h, device=x.device), torch.arange(w, device=x.device), indexing="ij")
+    return torch.stack((across, down))[None].float()
+
+
+def _look_up(alike: Tensor, position: Tensor) -> Tensor:
+    """[n,cells,h',w'] read around position [n,2,h,w], bilinear, 0 outside -> [n,(2 FAR + 1)^2,h,w].
+
+    All samples of a window lie whole cells apart: two small matrix products read it, hat(y - j) A hat(x - i)^T with
+    hat(d) = max(0, 1 - |d|), where a gather of every sample would be slow.
+    """
+    n, _, h, w = alike.shape
+    at = position.flatten(2).transpose(1, 2).unsqueeze(-1)
+    offsets = torch.arange(-FAR, FAR + 1, device=alike.device)
+    rows, columns = _hat(at[:, :, 1] + offsets, h), _hat(at[:, :, 0] + offsets, w)
+    read = rows @ alike @ columns.transpose(2, 3)
+    return read.flatten(2).transpose(1, 2).reshape(n, -1, position.shape[2], position.shape[3])
+
+
+def _hat(at: Tensor, cells: int) -> Tensor:
+    """[n,hw,k] positions -> [n,hw,k,cells]: the share of each cell in a bilinear reading there."""
+    return (1 - (at.unsqueeze(-1) - torch.arange(cells, device=at.device)).abs()).relu()
+
+
+def _around(here: Tensor, there: Tensor) -> Tensor:
+    """[n,(2 NEAR + 1)^2,h,w]: the scalar product of each cell with each around it in `there`, 0 beyond the border."""
+    h, w = here.shape[-2:]
+    there = pad(there, [NEAR] * 4)
+    span = range(2 * NEAR + 1)
+    return torch.cat([(here * there[:, :, y : y + h, x : x + w]).sum(1, keepdim=True) for y in span for x in span], 1)
