@@ -33,7 +33,8 @@ def plain_loop(config: GraphConfig, out: Path) -> float:
         sink = open_sink(str(out), info, loop.materials.size)
         count, started = 0, time.perf_counter()
         while (frame := source.read()) is not None:
-            sink.write(loop.step(frame))
+            if (styled := loop.step(frame)) is not None:
+                sink.write(styled)
             count += 1
         sink.close(complete=True)
         source.close()

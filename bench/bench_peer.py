@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from peers.stream_batch import StreamBatchPeer
 
+from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.ways import WARM_UP, host_to_host, pictures_of
 from warpfuse.demo import CLIP
 from warpfuse.graph.build import usable_cores
@@ -59,7 +60,9 @@ def warpfuse_fps(keys: dict[str, Any], frames: int) -> float:
     """Frames a second of the graph."""
     config = validate(keys)
     _, materials = prepare_source(config)
-    return host_to_host(materials, pictures_of(config, materials.size), 0.0, frames + WARM_UP).fps
+    figure = Figure("host to host", 0.0)
+    host_to_host(materials, pictures_of(config, materials.size), figure, frames + WARM_UP)
+    return figure.fps
 
 
 def main() -> None:

@@ -125,6 +125,11 @@ class Runner:
         if self._thread is not None:
             self._thread.join(timeout)
 
+    @property
+    def thread_id(self) -> int | None:
+        """The system's own number of the thread of this epoch; None before it."""
+        return None if self._thread is None else self._thread.native_id
+
     def is_alive(self) -> bool:
         """The thread is at work."""
         return self._thread is not None and self._thread.is_alive()

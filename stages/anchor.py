@@ -15,6 +15,8 @@ low is a mean over 5 x 5 cells; all statistics are for each channel. Without the
 fifth and colours moved by a tenth within 600 frames; bench/bench_consistency.py and bench/bench_drift.py measure both.
 """
 
+import math
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -50,7 +52,7 @@ def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
     base, base_ref = _low(z), _low(z_ref)
     detail = z_ref - base_ref
     gain = _std(z - base) / _std(detail).clamp_min(_NOTHING)
-    return base + gain.clamp(max=1.0) * detail
+    return torch.addcmul(base, gain.clamp_(max=1.0), detail)
 
 
 class Anchor:
@@ -85,7 +87,7 @@ class Anchor:
         ratio = now / self._gain
         anew = (ratio > 1 + settings.drift) | (ratio < 1 / (1 + settings.drift)) | (trust.mean() < settings.coverage)
         self._gain = torch.where(anew, now, self._gain + settings.rate * (now - self._gain))
-        return x + trust * (settings.exit * (self._gain - 1)) * (x - mean)
+        return torch.addcmul(x, (x - mean).mul_(settings.exit * (self._gain - 1)), trust)
 
 
 def _low(x: Tensor) -> Tensor:
@@ -96,13 +98,19 @@ def _low(x: Tensor) -> Tensor:
 
 
 def _std(x: Tensor) -> Tensor:
-    # not `std`: its one pass of running means takes five times as long on a CPU
-    apart = x - x.mean(dim=(2, 3), keepdim=True)
-    return (apart.square_().sum((2, 3), keepdim=True) / (x[0, 0].numel() - 1)).sqrt_()
+    # not `std`: its one pass of running means takes ten times as long on a CPU
+    n = x[0, 0].numel()
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    apart = x - mean
+    norm: Tensor = torch.linalg.vector_norm(apart, dim=(2, 3), keepdim=True)
+    return norm.div_(math.sqrt(n - 1))
 
 
 def _seen(x: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel where trust is, [1, c, 1, 1]; 0 where there is none."""
     total = trust.sum().clamp_min(_NOTHING)
-    mean = (trust * x).sum((2, 3), keepdim=True) / total
-    return mean, ((trust * (x - mean).square()).sum((2, 3), keepdim=True) / total).sqrt()
+    each, share = x.flatten(2)[0], trust.flatten() / total  # a sum over cells is a product of matrices
+    mean = (each @ share)[:, None]
+    apart = each - mean
+    std = (apart.square_() @ share).sqrt_()
+    return mean[None, :, :, None], std[None, :, None, None]

@@ -31,6 +31,7 @@ _MOTION = FlowSettings(
         cut_coverage=0.2,
         cut_colour=0.2,
     ),
+    trust_cell=1,
 )
 _LEAST_TRUSTED = 0.05  # a pair of frames with less of the picture trusted is a cut, or as good as one
 

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
-from warpfuse.stages.planes import resize_bilinear
+from warpfuse.stages.planes import resize_area, resize_bilinear
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
 from warpfuse.stages.warp import resize_flow, warp_together
@@ -35,6 +35,8 @@ _PRESETS: dict[Preset, int] = {
 
 SMALLEST_PX = 12  # DIS refuses pictures of 8 pixels
 
+_THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colours by
+
 
 class FlowSettings(StageSettings):
     """Settings of `Flow`.
@@ -44,23 +46,32 @@ class FlowSettings(StageSettings):
     long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
                None computes it at the frame's own size
     trust      how trust is made, in pixels of the size the flow is computed at
+    trust_cell side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame, so
+               not every one has to be known. 1 judges every pixel
     """
 
     preset: Preset = "balanced"
     long_side: int | None = Field(384, ge=64)
     trust: TrustSettings = TrustSettings()
+    trust_cell: int = Field(2, ge=1, le=8)
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is remembered of a frame, at the size the flow is computed at.
+    """What is remembered of a frame.
 
-    rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device
+    rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device, at the size trust is judged at: that of the flow, or
+             less
     colours  its `colour_histogram`
     """
 
     rgb: Tensor
     colours: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) the flow is computed at."""
+        return self.rgb.shape[-2], self.rgb.shape[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,11 @@ class GrayPast(Past):
     """As DIS compares it. gray: uint8 [h, w], host."""
 
     gray: Gray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) the flow is computed at."""
+        return self.gray.shape[0], self.gray.shape[1]
 
 
 P = TypeVar("P", bound=Past)
@@ -83,8 +99,9 @@ class Memory(Generic[P]):
     def compare(self, frame: Frame, present: P, both_ways: BothWays[P], settings: TrustSettings) -> Frame:
         """Flow and trust of `frame`, whose "rgb" gives the size of both; `present` takes the place of the past.
 
-        both_ways  (present, past) -> (flow_cur_to_prev, flow_prev_to_cur), [1, 2, h, w] pixels of present.rgb each;
+        both_ways  (present, past) -> (flow_cur_to_prev, flow_prev_to_cur), [1, 2, h, w] pixels of present.size each;
                    they are read before this returns
+        settings   in pixels of present.size
 
         Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
         another size. At the first frame of another shot trust alone is.
@@ -92,12 +109,15 @@ class Memory(Generic[P]):
         rgb: Tensor = frame["rgb"]
         size = rgb.shape[-2], rgb.shape[-1]
         past, self._past = self._past, present
-        if past is None or frame.stamp.discontinuity or past.rgb.shape != present.rgb.shape:
+        if past is None or frame.stamp.discontinuity or past.size != present.size:
             nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
             return Frame(frame.stamp, nothing)
         flow, flow_prev_to_cur = both_ways(present, past)
-        back_pulled, rgb_pulled = warp_together((flow_prev_to_cur, past.rgb), flow)
-        m, coverage = trust(flow, back_pulled, present.rgb, rgb_pulled, settings)
+        judged = present.rgb.shape[-2], present.rgb.shape[-1]
+        settings = settings.at(judged[0] / present.size[0])
+        there, back = resize_flow(flow, judged), resize_flow(flow_prev_to_cur, judged)
+        back_pulled, rgb_pulled = warp_together((back, past.rgb), there)
+        m, coverage = trust(there, back_pulled, present.rgb, rgb_pulled, settings)
         m.mul_(same_shot(coverage, present.colours, past.colours, settings))
         if m.shape[-2:] != size:
             m = resized(m, size)
@@ -147,16 +167,19 @@ class Flow:
         self._host = Host()
 
     def _see(self, rgb: Tensor) -> GrayPast:
-        h, w = rgb.shape[-2:]
+        h, w = size = rgb.shape[-2], rgb.shape[-1]
         long_side = self._settings.long_side
         if long_side is not None and max(h, w) > long_side:
             scale = long_side / max(h, w)
             size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
-            rgb = resized(rgb, size)
-        if min(rgb.shape[-2:]) < SMALLEST_PX:
+        if min(size) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
-        rgb = kept(rgb)  # the next frame is compared with it
-        return GrayPast(rgb, colour_histogram(rgb), self._host.gray(luma_of(rgb)))
+        near = halved_towards(rgb, size)
+        cell = self._settings.trust_cell
+        small = kept(resized(near, (-(-size[0] // cell), -(-size[1] // cell))))  # the next frame is compared with it
+        every = max(1, max(small.shape[-2:]) // _THUMBNAIL_PX)
+        colours = colour_histogram(small[..., ::every, ::every])
+        return GrayPast(small, colours, self._host.gray(luma_of(near, size)))
 
     def _both_ways(self, present: GrayPast, past: GrayPast) -> tuple[Tensor, Tensor]:
         there = dis_flow(self._dis, present.gray, past.gray)
@@ -195,22 +218,36 @@ class Host:
         return on_device[:1], on_device[1:]
 
 
+def halved_towards(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[b, c, h, w] -> the mean over cells of 2 x 2, again and again while that leaves `size` or more."""
+    while x.shape[-2] >= 2 * size[0] and x.shape[-1] >= 2 * size[1]:
+        half = x.shape[-2] // 2, x.shape[-1] // 2
+        x = resize_area(x, half) if x.device.type == "cpu" else interpolate(x, half, mode="area")
+    return x
+
+
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[1, c, h, w] -> [1, c, *size], bilinear; below half the size by the mean over an area, or it would alias."""
-    if min(size[0] / x.shape[-2], size[1] / x.shape[-1]) < 0.5:
-        return interpolate(x, size, mode="area")
+    """[b, c, h, w] -> [b, c, *size], bilinear; what is to be half as large or less is halved first, else it aliases."""
+    x = halved_towards(x, size)
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
     if x.device.type == "cpu":
         return resize_bilinear(x, size)
     return interpolate(x, size, mode="bilinear", align_corners=False)
 
 
-def luma_of(rgb: Tensor) -> Tensor:
-    """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device."""
+def luma_of(rgb: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device; [*size] where it is given, bilinear."""
     if rgb.device.type == "cpu":
         r, g, b = rgb[0].contiguous().numpy()
         gray = cv2.addWeighted(r, 0.299, g, 0.587, 0)
-        return torch.from_numpy(cv2.convertScaleAbs(cv2.scaleAdd(b, 0.114, gray, gray), alpha=255))
+        cv2.scaleAdd(b, 0.114, gray, gray)
+        if size is not None and gray.shape != size:
+            gray = cv2.resize(gray, size[::-1], interpolation=cv2.INTER_LINEAR)
+        return torch.from_numpy(cv2.convertScaleAbs(gray, alpha=255))
     luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
+    if size is not None and luma.shape != size:
+        luma = interpolate(luma[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     return (luma * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 

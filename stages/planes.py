@@ -37,9 +37,14 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     return _resize(x, size, cv2.INTER_LINEAR)
 
 
+def resize_area(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[b, c, h, w] -> [b, c, *size], no larger either way: the mean over the area that becomes a pixel."""
+    return _resize(x, size, cv2.INTER_AREA)
+
+
 def cell_mean(x: Tensor, factor: int) -> Tensor:
     """[b, c, h, w] -> [b, c, h / factor, w / factor]: mean over each cell; h and w are multiples of factor."""
-    return _resize(x, (x.shape[-2] // factor, x.shape[-1] // factor), cv2.INTER_AREA)
+    return resize_area(x, (x.shape[-2] // factor, x.shape[-1] // factor))
 
 
 def box_mean(x: Tensor, radius: int) -> Tensor:
@@ -84,9 +89,8 @@ def to_planes(rgb: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def to_bytes(rgb: Tensor) -> npt.NDArray[np.uint8]:
-    """float32 [1, 3, h, w] in [0, 1], what is beyond held there -> uint8 [h, w, 3], rounded to the nearest."""
-    above = (cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO)[1] for plane in _float32(rgb)[0])
-    planes = [cv2.convertScaleAbs(plane, alpha=255) for plane in above]  # holds what is too large by itself
+    """float32 [1, 3, h, w] in [0, 1] -> uint8 [h, w, 3], rounded to the nearest. What is above 1 is held there."""
+    planes = [cv2.convertScaleAbs(plane, alpha=255) for plane in _float32(rgb)[0]]
     return np.asarray(cv2.merge(planes), np.uint8)
 
 

@@ -13,7 +13,7 @@ from warpfuse.stages.warp import Mode, resize_flow, warp
 class PullLatents:
     """Warp the latents themselves: cheap, and soft, since a cell of 8 x 8 pixels is not shift-equivariant."""
 
-    def __init__(self, mode: Mode = "bicubic") -> None:
+    def __init__(self, mode: Mode = "sharp") -> None:
         self._mode = mode
 
     def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame]) -> list[Tensor]:
@@ -29,7 +29,7 @@ class PullLatents:
 class PullPictures:
     """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines."""
 
-    def __init__(self, decoder: Engine, encoder: Engine, scale: float, mode: Mode = "bicubic") -> None:
+    def __init__(self, decoder: Engine, encoder: Engine, scale: float, mode: Mode = "sharp") -> None:
         self._decoder = decoder
         self._encoder = encoder
         self._scale = scale

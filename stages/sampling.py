@@ -147,10 +147,12 @@ def fuse(
         _need_weight(weight)
     wide = _wide(x0, n, x0_ref, n_ref)
     w = weight.to(wide) if isinstance(weight, Tensor) else weight
-    clean = w * x0_ref.to(wide) + (1 - w) * x0.to(wide)
+    clean = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
     if level_next.sigma == 0:
         return (level_next.alpha * clean).to(x0.dtype)
     own, other = _given(n, "n", level_next).to(wide), _given(n_ref, "n_ref", level_next).to(wide)
+    if own is other and rho == 1:  # w n + (1 - w) n
+        return compose(clean, own, level_next).to(x0.dtype)
     r = _softened(rescale(w, rho), w, inner_strength)
     return compose(clean, w * other + r * own, level_next).to(x0.dtype)
 

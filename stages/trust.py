@@ -46,6 +46,21 @@ class TrustSettings(StageSettings):
     cut_coverage: float = Field(0.2, ge=0, le=1)
     cut_colour: float = Field(0.2, ge=0, le=1)
 
+    def at(self, scale: float) -> "TrustSettings":
+        """The same for a flow in pixels of `scale` times the size: what is a length is so much of one there."""
+        return self if scale == 1 else _scaled(self, scale)
+
+
+@cache
+def _scaled(settings: TrustSettings, scale: float) -> TrustSettings:
+    feather_px = math.ceil(settings.feather_px * scale)
+    lengths = {
+        "offset": settings.offset * (scale if settings.check == "norm" else scale * scale),
+        "dilate_px": math.ceil(settings.dilate_px * scale),
+        "feather_px": max(0, feather_px - 1) if scale < 1 else feather_px,  # trust is brought up again, which blurs it
+    }
+    return settings.model_copy(update=lengths)
+
 
 def trust(
     flow_cur_to_prev: Tensor, back_pulled: Tensor, cur: Tensor, prev_pulled: Tensor, settings: TrustSettings
@@ -172,7 +187,8 @@ def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tens
         raise ValueError(f"trust of {w}x{h} cannot be reduced by {factor}: width and height must be multiples of it")
     if norm == math.inf:
         return -max_pool2d(-trust, factor)
-    powers = (1 - trust).pow_(norm)
+    powers = 1 - trust
+    powers = powers.square_() if norm == 2 else powers.pow_(norm)
     means = cell_mean(powers, factor) if powers.device.type == "cpu" else avg_pool2d(powers, factor)
     return 1 - means.pow(1 / norm)
 
@@ -193,5 +209,12 @@ def same_shot(coverage: Tensor, colours: Tensor, colours_prev: Tensor, settings:
     A cut is little coverage and other colours, both: fast motion and covered cameras have the first, a lamp or an
     exposure that changes has the second. Colours are of `colour_histogram`, their distance is half the L1 norm.
     """
-    distance = (colours - colours_prev).abs().sum() / 2
+    if coverage.device.type == "cpu":
+        cut = bool(coverage < settings.cut_coverage) and bool(_apart(colours, colours_prev) > settings.cut_colour)
+        return torch.tensor(0.0 if cut else 1.0)
+    distance = _apart(colours, colours_prev)
     return 1 - ((coverage < settings.cut_coverage) & (distance > settings.cut_colour)).to(torch.float32).reshape(())
+
+
+def _apart(colours: Tensor, colours_prev: Tensor) -> Tensor:
+    return (colours - colours_prev).abs().sum() / 2

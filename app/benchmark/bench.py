@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from warpfuse.benchmark.calls import calls_of_a_frame, floor_of
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.several import several
+from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.opening import prepare_source
+from warpfuse.stages.frame import RawFrame
+
+_FEWEST = 12  # frames of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +60,44 @@ def bench(
         materials.close()
     backend = materials.engines.in_use
     pictures = pictures_of(config, materials.size)
-    say("device to device")
-    device = on_device(config, pictures, floor_ms, seconds)
-    frames = max(12, round(seconds * device.fps))
-    say(f"host to host, {frames} frames")
-    host = host_to_host(prepare_source(config)[1], pictures, floor_ms, frames)
-    say("source to sink")
-    whole = source_to_sink(config, floor_ms, frames)
+    whole = _whole(config, pictures, floor_ms, seconds, say)
+    frames = max(_FEWEST, round(seconds * whole[0].fps))
     if streams:
         say(f"streams at once: {', '.join(map(str, streams))}")
     at_once = several(config, pictures, floor_ms, frames, streams)
     return Report(
         machine, materials.bundle.about.name, backend, materials.size, config.steps, config.stages.predict.stream,
-        config.flow, tuple(alone), (device, host, whole, *at_once),
+        config.flow, tuple(alone), (*whole, *at_once),
     )  # fmt: skip
+
+
+def _whole(
+    config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, seconds: float, say: Callable[[str], None]
+) -> list[Figure]:
+    """The whole frame from three pairs of ends, in turns."""
+    device, host, whole = (Figure(name, floor_ms) for name in ("device to device", "host to host", "source to sink"))
+
+    def frames() -> int:
+        """That fill a turn, by the rate of the loop, which came first."""
+        return max(_FEWEST, round(seconds / TURNS * device.fps))
+
+    ways: dict[str, Callable[[], None]] = {
+        device.name: lambda: on_device(config, pictures, device, seconds / TURNS),
+        host.name: lambda: host_to_host(prepare_source(config)[1], pictures, host, frames()),
+        whole.name: lambda: source_to_sink(config, whole, frames()),
+    }
+
+    def told(name: str) -> None:
+        say(name)
+        ways[name]()
+
+    there_and_back([partial(told, name) for name in ways])
+    return [device, host, whole]
 
 
 def sustained(config: GraphConfig, frames: int) -> float:
     """Frames a second from host to host, for a sweep: no more is measured. Raises BadInput."""
     _, materials = prepare_source(config)
-    return host_to_host(materials, pictures_of(config, materials.size), 0.0, frames).fps
+    figure = Figure("host to host", 0.0)
+    host_to_host(materials, pictures_of(config, materials.size), figure, frames)
+    return figure.fps

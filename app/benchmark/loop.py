@@ -1,6 +1,7 @@
 """The stages of a graph called one after another in one thread, without links: what the graph is held against."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -8,7 +9,7 @@ import cv2
 import torch
 
 from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials, open_stage
+from warpfuse.graph.build import Materials, calls_of, open_stage
 from warpfuse.graph.plan import plan_graph
 from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.stage import Stage
@@ -30,11 +31,11 @@ class PlainLoop:
     ) -> None:
         self._clock = clock
         self.materials = materials
-        self._plan = plan_graph(materials.config)
+        self._plan = plan_graph(materials.config, calls=calls_of(materials))
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
         mine = instead or {}
         self._stages = {node.name: mine.get(node.name) or open_stage(node, materials) for node in self._nodes}
-        self._before: dict[str, object] = {}
+        self._links = {link.name: deque[object]([None] * link.delay) for link in self._plan.links}
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         torch.set_num_threads(1)  # as the graph does
         cv2.setNumThreads(materials.engines.threads)
@@ -49,25 +50,36 @@ class PlainLoop:
             stage.close()
         self.materials.close()
 
-    def step(self, frame: RawFrame) -> RawFrame:
-        """One frame through every stage; delayed links give what the frame before left."""
-        out = self._through({"source": frame}, until="")["download"]
-        assert isinstance(out, RawFrame)
+    def step(self, frame: RawFrame) -> RawFrame | None:
+        """One frame through every stage; the one that leaves. None while a stream batch fills."""
+        out = self._through("source", frame).get("download")
+        assert out is None or isinstance(out, RawFrame)
         return out
 
     def step_on_device(self, picture: Frame) -> None:
         """One picture that is on the device through every stage but the way up and the way down."""
-        self._through({"upload": picture}, until="download")
+        self._through("upload", picture, leaving="download")
 
-    def _through(self, values: dict[str, object], until: str) -> dict[str, object]:
+    def _through(self, at: str, value: object, leaving: str = "") -> dict[str, object]:
+        """What each stage gave: those with a value on every link into them are called, in the order of the plan."""
+        given: dict[str, object] = {}
+        self._hand_on(at, value)
         for node in self._nodes:
-            if node.name in values:
+            links = [self._links[link.name] for link in self._plan.links_into(node)]
+            if not all(links):
                 continue
-            if node.name == until:
+            feeds = [link.popleft() for link in links]
+            if node.name == leaving:
                 break
-            feeds = [(self._before if link.delay else values).get(link.sender) for link in self._plan.links_into(node)]
             begun = self._clock()
-            values[node.name] = self._stages[node.name](*feeds)
+            out = self._stages[node.name](*feeds)
             self.ms[node.name].append(1000 * (self._clock() - begun))
-        self._before = values
-        return values
+            if out is not None:
+                given[node.name] = out
+                self._hand_on(node.name, out)
+        return given
+
+    def _hand_on(self, sender: str, value: object) -> None:
+        for link in self._plan.links:
+            if link.sender == sender and link.receiver in self._stages:
+                self._links[link.name].append(value)

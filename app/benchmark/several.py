@@ -2,11 +2,14 @@
 
 import statistics
 import threading
+import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
+from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.config import GraphConfig
@@ -15,8 +18,6 @@ from warpfuse.graph.run_streams import StreamRun, live, together
 from warpfuse.graph.streams import Streams
 from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame
-
-_TURNS = 2
 
 
 def several(
@@ -27,18 +28,18 @@ def several(
     fps is that of all streams, counted while all of them run; ms are between two frames of one stream.
     """
     figures = [Figure(f"{count} stream{'s' * (count > 1)}", floor_ms) for count in counts]
-    rates: list[list[float]] = [[] for _ in counts]
-    rows: list[list[float]] = [[] for _ in counts]
-    for _ in range(_TURNS):
-        for number, count in enumerate(counts):
-            each = max(WARM_UP + 9, frames // _TURNS // count)
-            rate, shared = _at_once(config, pictures, each, count, figures[number])
-            rates[number].append(rate)
-            rows[number].append(shared)
-    for number, figure in enumerate(figures):
-        figure.fps, figure.rows, figure.host_mib = (
-            statistics.mean(rates[number]), statistics.mean(rows[number]), host_peak_mib(),
-        )  # fmt: skip
+    rates: dict[int, list[float]] = {count: [] for count in counts}
+    rows: dict[int, list[float]] = {count: [] for count in counts}
+
+    def turn(count: int, figure: Figure) -> None:
+        rate, shared = _at_once(config, pictures, max(WARM_UP + 9, frames // TURNS // count), count, figure)
+        rates[count].append(rate)
+        rows[count].append(shared)
+
+    there_and_back([partial(turn, count, figure) for count, figure in zip(counts, figures, strict=True)])
+    for count, figure in zip(counts, figures, strict=True):
+        figure.fps, figure.rows = statistics.mean(rates[count]), statistics.mean(rows[count])
+        figure.host_mib = host_peak_mib()
     return figures
 
 
@@ -49,7 +50,8 @@ def _at_once(
     names = [f"s{number}" for number in range(1, count + 1)]
     info = Memory(pictures, frames).info
     materials = prepare_streams(Streams(dict.fromkeys(names, config)), dict.fromkeys(names, info), _silent)
-    sinks = {name: Timing() for name in names}
+    start = Start(count)
+    sinks = {name: Timing(start=start) for name in names}
     runs = [StreamRun(name, its, _ends(pictures, frames, sinks[name])) for name, its in materials.items()]
     power = PowerMeter(config.device)
     try:
@@ -73,6 +75,28 @@ def _at_once(
     if not shown:
         raise BadInput(f"{count} streams were never under way at once in {frames} frames: give more --seconds")
     return shown / (ended - begun), unet["rows"] / unet["calls"]
+
+
+class Start:
+    """The moment from which so many streams are under way: each waits for the others when it is warm. Thread-safe.
+
+    Else a short run of one could be over before the next has begun. One that never comes is not waited for long.
+    """
+
+    def __init__(self, streams: int, patience_s: float = 60.0) -> None:
+        self._barrier = threading.Barrier(streams, self._begin, patience_s)
+        self._at = 0.0
+
+    def __call__(self) -> float:
+        """Wait; the moment, the same for all."""
+        try:
+            self._barrier.wait()
+        except threading.BrokenBarrierError:
+            return time.perf_counter()
+        return self._at
+
+    def _begin(self) -> None:
+        self._at = time.perf_counter()
 
 
 def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Ends:

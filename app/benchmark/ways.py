@@ -1,6 +1,6 @@
 """Four ways to ask how fast it is: each network alone, and the whole from three pairs of ends.
 
-What is compared is measured in turns, so that a machine that slows down slows all of it.
+What is compared is measured in turns (`turns.there_and_back`), so that a machine that slows down slows all of it.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
+from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.engine.errors import BadInput
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials
@@ -40,19 +41,25 @@ _MOST = 32  # pictures kept in memory; longer runs go through them again
 
 def networks(materials: Materials, calls: Sequence[Call], machine: Machine, seconds: float) -> list[Figure]:
     """Each network alone, in turns."""
-    device = materials.config.device
     figures = [Figure(call.name, call.work.floor_ms(machine), calls=call.times) for call in calls]
-    for turn in range(2):
-        for call, figure in zip(calls, figures, strict=True):
-            engine = materials.engines.open(call.path, {name: tuple(x.shape) for name, x in call.feeds.items()})
-            power = PowerMeter(device)
-            figure.ms += list(_timed(partial(engine, call.feeds), seconds / 2 / len(calls), device))
-            if turn:
-                figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)
-            engine.close()
-    for figure in figures:
-        figure.fps, figure.host_mib = 1000 / statistics.mean(figure.ms), host_peak_mib()
+
+    def one(call: Call, figure: Figure) -> None:
+        engine = materials.engines.open(call.path, {name: tuple(x.shape) for name, x in call.feeds.items()})
+        with _watched(figure, materials.config.device):
+            figure.ms += list(_timed(partial(engine, call.feeds), seconds / TURNS / len(calls), engine.device))
+        engine.close()
+
+    there_and_back([partial(one, call, figure) for call, figure in zip(calls, figures, strict=True)])
     return figures
+
+
+@contextlib.contextmanager
+def _watched(figure: Figure, device: str) -> Iterator[None]:
+    """What the machine spends meanwhile goes into the figure, and at the end the rate that its times come to."""
+    power = PowerMeter(device)
+    yield
+    figure.watts, figure.gpu_mib, figure.host_mib = power.watts(), gpu_mib(device), host_peak_mib()
+    figure.fps = 1000 / statistics.mean(figure.ms)
 
 
 def _timed(work: Callable[[], object], seconds: float, device: str) -> Iterator[float]:
@@ -76,29 +83,28 @@ def pictures_of(config: GraphConfig, size: tuple[int, int]) -> list[RawFrame]:
         source.close()
 
 
-def on_device(config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, seconds: float) -> Figure:
-    """From a picture on the device to a picture on the device: the stages in a plain loop, one thread, no links."""
+def on_device(config: GraphConfig, pictures: Sequence[RawFrame], figure: Figure, seconds: float) -> None:
+    """From a picture on the device to a picture on the device: the stages in a plain loop, one thread, no links.
+
+    Adds to the figure, as every way does.
+    """
     device = config.device
-    figure = Figure("device to device", floor_ms)
     with PlainLoop(prepare(config, _shape(pictures[0]), lambda line: None)) as loop:
         frames = [
             Frame(raw.stamp, {"rgb": torch.from_numpy(raw.rgb).to(device).permute(2, 0, 1)[None].float() / 255})
             for raw in pictures
         ]
         turn = _counting(frames)
-        power = PowerMeter(device)
-        figure.ms = list(_timed(lambda: loop.step_on_device(next(turn)), seconds, device))
-        figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)
-    figure.fps, figure.host_mib = 1000 / statistics.mean(figure.ms), host_peak_mib()
-    return figure
+        with _watched(figure, device):
+            figure.ms += list(_timed(lambda: loop.step_on_device(next(turn)), seconds, device))
 
 
-def host_to_host(materials: Materials, pictures: Sequence[RawFrame], floor_ms: float, frames: int) -> Figure:
+def host_to_host(materials: Materials, pictures: Sequence[RawFrame], figure: Figure, frames: int) -> None:
     """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the materials."""
-    return _through_the_graph("host to host", materials, Memory(pictures, frames), Timing(), floor_ms)
+    _through_the_graph(figure, materials, Memory(pictures, frames), Timing())
 
 
-def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
+def source_to_sink(config: GraphConfig, figure: Figure, frames: int) -> None:
     """From a source to a file: decoding and encoding of video included."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
         info, materials = prepare_source(config)
@@ -106,29 +112,26 @@ def source_to_sink(config: GraphConfig, floor_ms: float, frames: int) -> Figure:
         source = open_source(config.source, size=materials.size, frames=frames)
         sink = Timing(open_sink(str(Path(folder) / "out.mp4"), info, materials.size))
         undo.pop_all()
-        return _through_the_graph("source to sink", materials, source, sink, floor_ms)
+        _through_the_graph(figure, materials, source, sink)
 
 
-def _through_the_graph(name: str, materials: Materials, source: Source, sink: "Timing", floor_ms: float) -> Figure:
+def _through_the_graph(figure: Figure, materials: Materials, source: Source, sink: "Timing") -> None:
     """Closes all that it is given."""
-    device = materials.config.device
     running = Running(materials, Ends(lambda: source, lambda url: sink, rewind=False), threading.Event(), failures=1)
-    power = PowerMeter(device)
     try:
-        running.open()
-        running.wait()
-        figure = Figure(name, floor_ms)
-        figure.watts, figure.gpu_mib = power.watts(), gpu_mib(device)
+        with _watched(figure, materials.config.device):
+            running.open()
+            running.wait()
+            warm = sink.at[WARM_UP:]
+            if len(warm) < 2:
+                raise BadInput(
+                    f"{materials.config.source} has {len(sink.at)} frames; {WARM_UP + 2} are needed to measure"
+                )
+            figure.ms += [1000 * (later - earlier) for earlier, later in pairwise(warm)]
     finally:
         running.close()
         materials.close()
         source.close()
-    warm = sink.at[WARM_UP:]
-    if len(warm) < 2:
-        raise BadInput(f"{materials.config.source} has {len(sink.at)} frames; {WARM_UP + 2} are needed to measure")
-    figure.ms = [1000 * (later - earlier) for earlier, later in pairwise(warm)]
-    figure.fps, figure.host_mib = (len(warm) - 1) / (warm[-1] - warm[0]), host_peak_mib()
-    return figure
 
 
 def _shape(raw: RawFrame) -> tuple[int, int]:
@@ -166,18 +169,22 @@ class Memory:
 
 
 class Timing:
-    """A sink that keeps when each frame came, in front of another or of none."""
+    """A sink that keeps when each frame came, in front of another or of none.
 
-    def __init__(self, sink: Sink | None = None) -> None:
+    start  gives the time of the first warm frame, and may hold it back until others are as far
+    """
+
+    def __init__(self, sink: Sink | None = None, start: Callable[[], float] = time.perf_counter) -> None:
         self.notes: list[str] = []
         self.at: list[float] = []
         self._sink = sink
+        self._start = start
 
     def write(self, frame: RawFrame) -> None:
         """Note the time."""
         if self._sink is not None:
             self._sink.write(frame)
-        self.at.append(time.perf_counter())
+        self.at.append(self._start() if len(self.at) == WARM_UP else time.perf_counter())
 
     def close(self, complete: bool) -> None:
         """Finish the one behind."""

@@ -42,9 +42,11 @@ def test_upload_brings_another_size_to_the_networks():
     assert torch.allclose(frame["rgb"], torch.tensor(200 / 255), atol=1e-6)
 
 
-def test_what_is_out_of_range_is_held_not_wrapped():
-    frame = Frame(Stamp(0, 0), {"rgb": torch.tensor([-0.1, 0.5, 1.1]).reshape(1, 3, 1, 1)})
-    assert Download()(frame).rgb.ravel().tolist() == [0, 128, 255]
+def test_what_a_decoder_overshoots_is_held_not_wrapped():
+    latent = Frame(Stamp(0, 0), {"latent": torch.linspace(-0.5, 1.5, 72).reshape(1, 3, 4, 6)})
+    shown = Download()(Decode(Borrowed("rgb", 1.0), 1.0)(latent)).rgb
+    expected = (latent["latent"][0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    assert np.array_equal(shown, expected.numpy()) and shown.min() == 0 and shown.max() == 255
 
 
 def test_latents_are_scaled_in_and_out_again():

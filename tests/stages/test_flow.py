@@ -73,6 +73,31 @@ def test_what_was_covered_is_not_trusted():
     assert m[:16].mean() > 0.95  # the ground
 
 
+def test_trust_judged_in_cells_is_about_that_of_every_pixel():
+    ground, thing = texture(160, 192, 1), texture(64, 64, 2)
+    frames = [ground.clone(), ground.clone()]
+    for rgb, x in zip(frames, (60, 70), strict=True):
+        rgb[..., 40:104, x : x + 64] = thing
+    found = {}
+    for cell in (1, 2, 3):
+        stage = Flow(FlowSettings(trust_cell=cell))
+        stage(frame_of(frames[0]))
+        found[cell] = stage(frame_of(frames[1], 1))
+    for cell in (2, 3):
+        assert torch.equal(found[cell]["flow"], found[1]["flow"]), "the flow itself knows every pixel"
+        gap = (found[cell]["trust"] - found[1]["trust"]).abs()
+        assert 0 < gap.mean() < 0.04 and found[cell]["trust"].shape == found[1]["trust"].shape
+    distrusted = 1 - found[1]["trust"]
+    assert distrusted.mean() > 0.04, "the control: more than the gap is there to be missed"
+
+
+def test_another_size_of_the_same_cells_is_another_size():
+    """61 and 62 pixels are 31 cells both; what is remembered still cannot be compared."""
+    stage = Flow(FlowSettings(preset="fast"))
+    stage(frame_of(texture(61, 64)))
+    assert stage(frame_of(texture(62, 64), 1))["trust"].max() == 0
+
+
 def test_without_a_past_nothing_is_trusted():
     a, b, c = pan(3, 48, 64)
     stage = Flow(FlowSettings())

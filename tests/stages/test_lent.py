@@ -57,7 +57,7 @@ def test_memory_taken_back_is_not_lent():
 
 def _motions(pictures, read):
     """What a stage gives for each picture, read through `read` and gone after the call."""
-    stage = Flow(FlowSettings(long_side=None))
+    stage = Flow(FlowSettings(long_side=None, trust_cell=1))
     out = [stage(Frame(Stamp(n, n), {"rgb": read(picture)})) for n, picture in enumerate(pictures)]
     stage.close()
     return out

@@ -1,6 +1,7 @@
 """`warpfuse bench`: what it counts and how it adds up. No figure of this machine is judged here."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from warpfuse.benchmark.calls import calls_of_a_frame, floor_of
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine, describe
 from warpfuse.benchmark.report import table, to_json
-from warpfuse.benchmark.several import several
+from warpfuse.benchmark.several import Start, several
 from warpfuse.benchmark.ways import WARM_UP, pictures_of
 from warpfuse.cli import app
 from warpfuse.engine.errors import BadInput
@@ -77,7 +78,9 @@ def test_every_way_gives_figures(exact_bundle):
     said = []
     report = bench(config(exact_bundle), MACHINE, seconds=0.2, say=said.append)
     assert [figure.name for figure in report.networks] == ["encoder", "unet", "decoder"]
-    assert [figure.name for figure in report.whole] == ["device to device", "host to host", "source to sink"]
+    whole = ["device to device", "host to host", "source to sink"]
+    assert [figure.name for figure in report.whole] == whole
+    assert [line for line in said if line in whole] == [*whole, *reversed(whole)], "in turns, there and back"
     for figure in report.figures:
         assert figure.fps > 0 and figure.ms and figure.host_mib > 0
         assert 0 < figure.percentile(0.5) <= figure.percentile(0.99)
@@ -96,6 +99,19 @@ def test_streams_at_once_are_counted_together(exact_bundle):
     assert (len(one.ms), len(four.ms)) == (2 * (30 - WARM_UP - 1), 2 * 4 * (12 - WARM_UP - 1)), "of every stream, warm"
     assert one.fps > 0 and four.fps > 0
     assert four.to_dict()["rows_a_call"] >= 1 and "rows_a_call" not in Figure("alone", 0.0).to_dict()
+
+
+def test_streams_begin_at_one_moment():
+    """However late one comes. The control: one that never comes is given up, and each has a moment of its own."""
+    start, found, begun = Start(2), [], threading.Event()
+    first = threading.Thread(target=lambda: (begun.set(), found.append(start())))
+    first.start()
+    assert begun.wait(30) and not found
+    found.append(start())
+    first.join()
+    assert len(found) == 2 and found[0] == found[1]
+    alone = Start(2, patience_s=0.01)
+    assert alone() < alone()
 
 
 def test_the_command_measures_as_many_streams_as_asked(exact_bundle, tmp_path):

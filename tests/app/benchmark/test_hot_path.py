@@ -29,13 +29,13 @@ LARGE = 1 << 14  # bytes from which on memory is counted
 FIGURES = {
     "upload": (20, 768, 193),
     "encode": (10, 128, 1),
-    "flow": (166, 512, 4422),
-    "warp": (60, 768, 2307),
+    "flow": (225, 128, 2375),
+    "warp": (81, 1024, 35),
     "encode_past": (10, 128, 1),
-    "predict": (301, 2432, 258),
-    "fuse": (42, 2048, 1),
+    "predict": (287, 1664, 258),
+    "fuse": (41, 768, 2),
     "decode": (9, 896, 1),
-    "download": (24, 0, 641),
+    "download": (17, 0, 384),
 }
 """stage: calls of functions, Python's and C's; KiB of large tensors made; KiB of arrays
 alive at once beyond those before."""

@@ -1,0 +1,54 @@
+"""Which core the stages of the loop work on.
+
+The stages between a picture and the next one that is made from it never work at once: each waits for the one before. On
+threads of their own they still go from core to core, and every time the next one is woken where another stage is at
+work, the whole loop waits for that one's turn to end. With two cores that happens at every second hop. So the loop
+keeps to one core, and what does not hang on it, flow, the source's own encoding, video, goes round it.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable
+
+from warpfuse.graph.plan import GraphPlan
+
+CORES = 2
+"""With so many it pays (bench/LOG.md). With more, one may be at rest for whoever wakes: that has not been measured."""
+
+_turns = itertools.count(os.getpid())
+
+
+def loop_of(plan: GraphPlan) -> frozenset[str]:
+    """The stages that take turns: all on the way from a picture to the next one, where a link is one frame late.
+
+    A link that is later than that leaves room for several frames on the way, and they overlap.
+    """
+    on_time = [(link.sender, link.receiver) for link in plan.links if not link.delay]
+    loop: set[str] = set()
+    for link in plan.links:
+        if link.delay == 1 and not link.bare:
+            after = _reached(link.receiver, on_time)
+            loop |= after & _reached(link.sender, [(receiver, sender) for sender, receiver in on_time])
+    return frozenset(loop)
+
+
+def _reached(start: str, steps: list[tuple[str, str]]) -> set[str]:
+    reached, new = {start}, {start}
+    while new:
+        new = {to for origin, to in steps if origin in new} - reached
+        reached |= new
+    return reached
+
+
+def next_core() -> int | None:
+    """The core for a loop; loops of one process, and of several, take them by turns. None where that is not done."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return cores[next(_turns) % CORES] if len(cores) == CORES else None
+
+
+def keep_to(core: int, threads: Iterable[int]) -> None:
+    """Let threads, by their native ids, run on this core alone. One that has ended already is passed over."""
+    for thread in threads:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, {core})
