@@ -10,7 +10,8 @@ from warpfuse.graph import orders
 from warpfuse.graph.clocks import Trip
 from warpfuse.graph.launcher import Launcher
 from warpfuse.graph.line import Line
-from warpfuse.graph.report import Report, combined
+from warpfuse.graph.lives import combined
+from warpfuse.graph.report import Report
 from warpfuse.graph.restarts import Restarts
 
 State = Literal["down", "starting", "ready", "running", "quieting", "gone"]

@@ -8,9 +8,10 @@ import pytest
 from hdrh.histogram import HdrHistogram
 
 from warpfuse.graph.launcher import ByHand
+from warpfuse.graph.lives import combined, merged
 from warpfuse.graph.member import Member
 from warpfuse.graph.meters import Meter
-from warpfuse.graph.report import LinkReport, Report, RunnerReport, SinkReport, combined, merged
+from warpfuse.graph.report import LinkReport, Report, RunnerReport, SinkReport
 from warpfuse.graph.trace import Span, Track, to_chrome, write_chrome
 
 
