@@ -27,7 +27,7 @@ class SinkRunner(Runner):
     live      by the clock, not by the presentation times
     limit     the sink is closed, and whole, with so many frames, whatever the others still need
     stopped   the run was told to end: a sink that has no frame then has nothing to complete
-    complete  the sink has been closed, and what it wrote is whole
+    complete  the sink has been closed, and what it wrote, if anything, is whole
     """
 
     def __init__(
@@ -125,6 +125,7 @@ class SinkRunner(Runner):
 
     def _finish(self, complete: bool) -> None:
         self._close_sink(complete and not (self._stopped() and self.shown < 0))
+        self.complete = self.complete or complete  # nothing more comes, whether or not there was anything to keep
 
     def _close_sink(self, complete: bool) -> None:
         if not self._closed:
