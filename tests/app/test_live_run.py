@@ -66,8 +66,10 @@ def finished(process, tmp_path):
 def test_a_number_of_frames_ends_the_run(begin, tmp_path):
     code, _, stats, frames = finished(begin("--frames", "8"), tmp_path)
     counts = stats["frames"]
-    assert (code, counts["in"], frames) == (0, 8, counts["out"])
-    assert counts["out"] + counts["dropped"] == 8 and counts["out"] > 0  # what nobody had time for is not waited for
+    assert (code, frames) == (0, counts["out"])
+    assert counts["out"] + counts["dropped"] == counts["in"] and counts["out"] > 0
+    # what nobody had time for is not waited for; what is lost with a process that a starved machine lost is made up for
+    assert counts["in"] == 8 or stats["restarts"] > 0
     assert stats["source"]["state"] == "live" and stats["source"]["entered"] == {"live": 1}
 
 
