@@ -108,7 +108,7 @@ def trained(tmp_path_factory, photos, teacher):
                 "--seed",
                 str(seed),
             ]
-            given = ["--photos", photos, "--teacher", teacher, "--out", out, *sizes, *steps]
+            given = ["--photos", photos, "--teacher", teacher, "--out", out, "--parts", "pictures", *sizes, *steps]
             assert main([str(value) for value in given]) == 0
             kept[seed, again] = out
         return kept[seed, again]
