@@ -163,6 +163,8 @@ class Supervisor:
             for word in words(line, member.name):
                 member.beat_s = time.monotonic()
                 self._heard(member, word)
+                if member.line is not line:
+                    break  # what it said cost it its life, and the line is closed
         for name, code in self._processes.exited():
             self._exited(next(member for member in self.members if member.name == name), code)
         self._switchboard.serve()

@@ -300,6 +300,36 @@ Decode.__call__ = broken
 """
 
 
+STUCK = """
+import pathlib, time
+from warpfuse.stages.decode import Decode
+from warpfuse.stages.flow import Flow
+hangs, flow, decode = pathlib.Path({sign!r}), Flow.__call__, Decode.__call__
+def hanging(self, *frames):
+    if frames[0].stamp.seq == 4 and not hangs.exists():
+        hangs.touch()
+        time.sleep(600)
+    return flow(self, *frames)
+def raising(self, *frames):
+    if frames[0].stamp.seq == 2:
+        while not hangs.exists():
+            time.sleep(0.01)
+        raise RuntimeError("out of paint")
+    return decode(self, *frames)
+Flow.__call__, Decode.__call__ = hanging, raising
+"""
+
+
+def test_a_stage_that_does_not_let_go_costs_its_worker_and_not_the_run(go, tmp_path, monkeypatch):
+    """One stage hangs while another, elsewhere, raises: the epoch is broken off, and the first does not return."""
+    inside(tmp_path, monkeypatch, STUCK.format(sign=str(tmp_path / "hangs")))
+    rest = [stage for stage in STAGES if stage != "flow"]
+    workers = {"near": ["source", *rest], "far": ["flow"], "show": ["sink_1"]}
+    stats, said = go(source="pattern:96x64@25,frames=20", workers=workers)
+    assert "worker far stage flow does not return; it is started again" in said, said
+    assert (stats.restarts, stats.frames.into, stats.frames.out, stats.frames.dropped) == (1, 20, 19, 1)
+
+
 def test_a_stage_that_raises_in_a_worker_costs_its_frame_alone(go, tmp_path, monkeypatch):
     inside(tmp_path, monkeypatch, BROKEN.format(at="in (4, 11)"))
     stats, said = go(source="pattern:96x64@25,frames=20", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
