@@ -27,20 +27,24 @@ def pyramids_both_ways(features: Tensor, features_other: Tensor) -> list[Tensor]
 def look_up(pyramid: Sequence[Tensor], position: Tensor) -> Tensor:
     """Read a window around `position` at every level: [b, h*w, h_l, w_l] and [b,2,h,w] cells -> [b, LEVELS*7*7, h, w].
 
-    Bilinear, 0 outside. All samples of a window lie a whole number of cells apart, so a window is
-    hat(y - j) C hat(x - i)^T with hat(d) = max(0, 1 - |d|), two small matrix products: no gather and no GridSample,
-    which runtimes do slowly or not alike, and no division by a size that may be 1. The offset in x is the slower index.
+    As `windows` reads; the offset in x is the slower index.
     """
     b, _, h, w = position.shape
-    x, y = position.flatten(2).transpose(1, 2).unsqueeze(-1).unbind(2)  # [b, hw, 1] each
-    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32, device=position.device)
-    windows = []
-    for level, correlation in enumerate(pyramid):
-        rows = _hat(y / 2**level + offsets, correlation.shape[2])
-        columns = _hat(x / 2**level + offsets, correlation.shape[3])
-        windows.append(rows @ correlation @ columns.transpose(2, 3))  # [b, hw, 7 of y, 7 of x]
-    read = torch.stack(windows, dim=2)
+    read = torch.stack([windows(c, position / 2**level, RADIUS) for level, c in enumerate(pyramid)], dim=2)
     return read.permute(0, 2, 4, 3, 1).reshape(b, -1, h, w)
+
+
+def windows(correlation: Tensor, position: Tensor, radius: int) -> Tensor:
+    """[b, h*w, h', w'] read around `position` [b,2,h,w] (x, y) -> [b, h*w, 2 radius + 1 of y, 2 radius + 1 of x].
+
+    Bilinear, 0 outside. All samples of a window lie a whole number of cells apart, so a window is
+    hat(y - j) C hat(x - i)^T with hat(d) = max(0, 1 - |d|), two small matrix products: no gather and no GridSample,
+    which runtimes do slowly or not alike, and no division by a size that may be 1.
+    """
+    x, y = position.flatten(2).transpose(1, 2).unsqueeze(-1).unbind(2)  # [b, hw, 1] each
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32, device=position.device)
+    rows, columns = _hat(y + offsets, correlation.shape[2]), _hat(x + offsets, correlation.shape[3])
+    return rows @ correlation @ columns.transpose(2, 3)
 
 
 def _hat(at: Tensor, cells: int) -> Tensor:

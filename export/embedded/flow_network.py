@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, leaky_relu, normalize, pad
 
+from warpfuse.export.raft_correlation import windows
+
 COARSEST = 16  # pixels of a cell; width and height of pictures are multiples of it
 WIDTHS = 16, 24, 48, 96  # channels at a half, a quarter, an eighth and a sixteenth of the size
 COMPARED = {4: 8, 8: 16, 16: 64}  # cell, pixels -> channels that are compared
@@ -150,22 +152,9 @@ def _cells(x: Tensor) -> Tensor:
 
 
 def _look_up(alike: Tensor, position: Tensor) -> Tensor:
-    """[n,cells,h',w'] read around position [n,2,h,w], bilinear, 0 outside -> [n,(2 FAR + 1)^2,h,w].
-
-    All samples of a window lie whole cells apart: two small matrix products read it, hat(y - j) A hat(x - i)^T with
-    hat(d) = max(0, 1 - |d|), where a gather of every sample would be slow.
-    """
-    n, _, h, w = alike.shape
-    at = position.flatten(2).transpose(1, 2).unsqueeze(-1)
-    offsets = torch.arange(-FAR, FAR + 1, device=alike.device)
-    rows, columns = _hat(at[:, :, 1] + offsets, h), _hat(at[:, :, 0] + offsets, w)
-    read = rows @ alike @ columns.transpose(2, 3)
-    return read.flatten(2).transpose(1, 2).reshape(n, -1, position.shape[2], position.shape[3])
-
-
-def _hat(at: Tensor, cells: int) -> Tensor:
-    """[n,hw,k] positions -> [n,hw,k,cells]: the share of each cell in a bilinear reading there."""
-    return (1 - (at.unsqueeze(-1) - torch.arange(cells, device=at.device)).abs()).relu()
+    """[n,cells,h',w'] read around position [n,2,h,w] -> [n,(2 FAR + 1)^2,h,w]; the offset in y is the slower index."""
+    n, _, h, w = position.shape
+    return windows(alike, position, FAR).flatten(2).transpose(1, 2).reshape(n, -1, h, w)
 
 
 def _around(here: Tensor, there: Tensor) -> Tensor:
