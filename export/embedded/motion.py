@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .batches import to_tensor
 from .photographs import Picture, jitter
 
 Plane = NDArray[np.float32]  # [h,w]
@@ -118,9 +119,8 @@ def thin_plate(height: int, width: int, points: NDArray[np.float64], values: NDA
 
 def batch(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:
     """(cur, prev, flow): float32 [n,3,h,w] in [0,1] twice, [n,2,h,w] pixels."""
-    cur, prev = (torch.from_numpy(np.stack(p)).permute(0, 3, 1, 2).float().div_(255.0)
-                 for p in ([p.cur for p in pairs], [p.prev for p in pairs]))  # fmt: skip
-    return cur, prev, torch.from_numpy(np.stack([p.flow for p in pairs])).permute(0, 3, 1, 2).contiguous()
+    flow = torch.from_numpy(np.stack([pair.flow for pair in pairs])).permute(0, 3, 1, 2).contiguous()
+    return to_tensor([pair.cur for pair in pairs]), to_tensor([pair.prev for pair in pairs]), flow
 
 
 def _bend(to: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
