@@ -5,13 +5,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from fields import constant_flow, end_point_error, pan
+from fields import as_bytes, constant_flow, end_point_error, pan, read_flo, read_picture
 from torch.nn.functional import interpolate
 
 from warpfuse.engine.bundle import load_flow_bundle, shipped_bundles
 from warpfuse.graph.config import validate
 from warpfuse.graph.engines import flow_shapes
 from warpfuse.graph.run import run
+from warpfuse.stages.flow import dis_flow, open_dis
 from warpfuse.stages.warp import resize_flow
 
 FOLDER = shipped_bundles() / "embedded-flow"
@@ -49,27 +50,23 @@ def test_a_pan_is_found_both_ways(both_ways, step):
 
 
 def pair(data, names):
+    """Both pictures [1, 3, h, w], and where the first is in the second."""
     first, second, truth = (data / "flow" / name for name in names)
-    raw = truth.read_bytes()
-    w, h = np.frombuffer(raw, np.int32, 2, 4)
-    flow = np.frombuffer(raw, np.float32, offset=12).reshape(h, w, 2)
-    pictures = [np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in (first, second)]
-    return pictures, flow
+    return [read_picture(first), read_picture(second)], read_flo(truth)
 
 
 def error(found, truth):
-    known = np.abs(truth).max(2) < 1e9
-    return float(np.linalg.norm(found - truth, axis=2)[known].mean())
+    known = truth.abs().amax(1) < 1e9
+    return float((found - truth).square().sum(1).sqrt()[known].mean())
 
 
 def network_error(both_ways, pictures, truth):
-    cur, prev = (torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in pictures)
-    return error(both_ways(cur, prev)[0][0].permute(1, 2, 0).numpy(), truth)
+    return error(both_ways(*pictures)[0], truth)
 
 
 def dis_error(pictures, truth):
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return error(dis.calc(*(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY) for p in pictures), None), truth)
+    grays = (cv2.cvtColor(as_bytes(rgb), cv2.COLOR_RGB2GRAY) for rgb in pictures)
+    return error(dis_flow(open_dis("medium"), *grays), truth)
 
 
 def test_on_chairs_it_is_nearer_than_dis_medium(data, both_ways):

@@ -3,12 +3,12 @@
 import copy
 import math
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from fields import read_flo, read_picture
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from warpfuse.engine.bundle import load_flow_bundle
@@ -121,16 +121,6 @@ def test_weights_that_are_none_are_refused(tmp_path, content):
     with pytest.raises(ExportError, match=r"raft-small\.pth are not those of RaftSmall") as caught:
         load_raft_small(path)
     assert "\n" not in str(caught.value)
-
-
-def read_flo(path):
-    raw = path.read_bytes()
-    w, h = np.frombuffer(raw, "<i4", 2, 4)
-    return torch.from_numpy(np.frombuffer(raw, "<f4", w * h * 2, 12).reshape(1, h, w, 2).copy()).permute(0, 3, 1, 2)
-
-
-def read_picture(path):
-    return torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Synthetic pictures and motion with exact flow, shared by the tests of the stages."""
+"""Pictures and motion with known flow, synthetic and from files, shared by the tests of stages and networks."""
 
+import cv2
 import numpy as np
 import torch
 
@@ -42,3 +43,16 @@ def as_bytes(rgb):
 def end_point_error(flow, truth, margin=0):
     gap = (flow - truth).square().sum(1).sqrt()
     return float(gap[..., margin : gap.shape[-2] - margin, margin : gap.shape[-1] - margin].mean())
+
+
+def read_flo(path):
+    """Flow [1, 2, h, w] in pixels; what is not known is beyond 1e9."""
+    raw = path.read_bytes()
+    assert raw[:4] == b"PIEH"
+    w, h = np.frombuffer(raw, "<i4", 2, 4)
+    return torch.from_numpy(np.frombuffer(raw, "<f4", w * h * 2, 12).reshape(1, h, w, 2).copy()).permute(0, 3, 1, 2)
+
+
+def read_picture(path):
+    """[1, 3, h, w] in [0, 1]."""
+    return torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255

@@ -1,8 +1,6 @@
-import cv2
-import numpy as np
 import pytest
 import torch
-from fields import constant_flow, end_point_error, frame_of, pan, texture
+from fields import constant_flow, end_point_error, frame_of, pan, read_flo, read_picture, texture
 from pydantic import ValidationError
 
 from warpfuse.stages.flow import Flow, FlowSettings
@@ -133,17 +131,6 @@ def test_what_cannot_be_done_is_refused():
         FlowSettings(preset="best")
     with pytest.raises(ValueError, match="12 pixels"):
         Flow(FlowSettings())(frame_of(torch.zeros(1, 3, 8, 64)))
-
-
-def read_flo(path):
-    raw = path.read_bytes()
-    assert raw[:4] == b"PIEH"
-    w, h = np.frombuffer(raw, "<i4", 2, 4)
-    return torch.from_numpy(np.frombuffer(raw, "<f4", w * h * 2, 12).reshape(1, h, w, 2).copy()).permute(0, 3, 1, 2)
-
-
-def read_picture(path):
-    return torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize(
