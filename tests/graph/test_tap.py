@@ -1,41 +1,18 @@
 """Law: a tap sees every frame of its kind of stage, and changes nothing."""
 
-import threading
-
 import numpy as np
 import pytest
+from in_process import shown_by
 
 from warpfuse.graph.config import validate
 from warpfuse.graph.opening import prepare
-from warpfuse.graph.run import Running
-from warpfuse.graph.worker import Ends
 from warpfuse.stages.sources import open_source
-
-
-class Kept:
-    def __init__(self):
-        self.notes, self.frames = [], []
-
-    def write(self, frame):
-        self.frames.append(frame)
-
-    def close(self, complete):
-        pass
 
 
 def pictures(bundle, taps):
     config = validate({"source": "pattern:64x48,frames=4", "sinks": ["here"], "bundle": str(bundle), "size": "64x48"})
     materials = prepare(config, (64, 48), say=lambda line: None)
-    kept = Kept()
-    ends = Ends(lambda: open_source(config.source, size=materials.size), lambda url: kept, taps=taps)
-    running = Running(materials, ends, threading.Event(), failures=1)
-    try:
-        running.open()
-        running.wait()
-    finally:
-        running.close()
-        materials.close()
-    return kept.frames
+    return shown_by(materials, lambda: open_source(config.source, size=materials.size), taps=taps)
 
 
 def test_a_tap_sees_the_flow_of_every_frame_and_the_pictures_stay_the_same(exact_bundle):
@@ -47,7 +24,7 @@ def test_a_tap_sees_the_flow_of_every_frame_and_the_pictures_stay_the_same(exact
     assert seen[0]["flow"].shape == (1, 2, 48, 64)
     assert [frame.stamp.seq for frame in sources] == [0, 1, 2, 3] and sources[0].rgb.shape == (48, 64, 3)
     for one, other in zip(tapped, alone, strict=True):
-        assert np.array_equal(one.rgb, other.rgb)
+        assert np.array_equal(one, other)
 
 
 def test_a_tap_that_fails_is_the_failure_of_its_stage(exact_bundle):

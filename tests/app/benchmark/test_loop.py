@@ -1,17 +1,14 @@
 """The plain loop does the graph's work: the same pictures, whatever is on its way in the sampler."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
+from in_process import shown_by
 
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import Memory, pictures_of
 from warpfuse.graph.config import validate
 from warpfuse.graph.opening import prepare
-from warpfuse.graph.run import Running
-from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import Frame, Stamp
 
 SIZE = (64, 48)
@@ -22,28 +19,9 @@ def config(bundle, steps, stream, **keys):
     return validate({**told, "steps": steps, "stages": {"predict": {"stream": stream}}, **keys})
 
 
-class Keeping:
-    def __init__(self):
-        self.notes, self.shown = [], []
-
-    def write(self, frame):
-        self.shown.append(frame.rgb.copy())
-
-    def close(self, complete):
-        pass
-
-
 def by_the_graph(told, pictures):
-    sink, materials = Keeping(), prepare(told, SIZE, lambda line: None)
-    ends = Ends(lambda: Memory(pictures, len(pictures)), lambda url: sink, rewind=False)
-    running = Running(materials, ends, threading.Event(), failures=1)
-    try:
-        running.open()
-        running.wait()
-    finally:
-        running.close()
-        materials.close()
-    return sink.shown
+    materials = prepare(told, SIZE, lambda line: None)
+    return shown_by(materials, lambda: Memory(pictures, len(pictures)), rewind=False)
 
 
 def by_the_loop(told, pictures):
