@@ -7,9 +7,10 @@ from pathlib import Path
 from warpfuse.engine.bundle import Bundle, FlowBundle, write_bundle, write_flow_bundle
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .checkpoint import channels_last
 from .flow_network import COARSEST, ROUNDS, FlowNetwork
 from .levels import BETA_END, BETA_START, TRAIN_TIMESTEPS
-from .onnx_files import decoder_onnx, encoder_onnx, flow_onnx, round_to_half, unet_onnx
+from .onnx_files import decoder_onnx, encoder_onnx, flow_onnx, read_weights, round_to_half, unet_onnx
 from .styles import DEFAULT_STYLE, STYLES, one_hot
 from .unet import UNet
 
@@ -35,6 +36,16 @@ def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
         networks={"flow": "flow.onnx"},
         licence="Apache-2.0",
         source=FLOW_SOURCE,
+    )
+
+
+def read(folder: Path) -> tuple[Encoder, Decoder, UNet]:
+    """The networks of a bundle written here, to be trained on. Raises ExportError when they are of another make."""
+    unet = UNet(len(STYLES))
+    return (
+        read_weights(Encoder(), folder / "encoder.onnx"),
+        read_weights(Decoder(), folder / "decoder.onnx"),
+        read_weights(channels_last(unet), folder / "unet.onnx"),
     )
 
 
