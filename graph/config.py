@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
-from warpfuse.engine.bundle_file import LORA_SCALE_LIMIT
+from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.pacer import PaceSettings
 from warpfuse.graph.placement import NAMED, TCP_OR_NONE, Workers
