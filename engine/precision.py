@@ -12,7 +12,7 @@ Precision = Literal["float", "int8"]
 
 AskedPrecision = Literal["auto", "float", "int8"]
 
-GAINING = ("amx_int8", "avx512_vnni", "avx_vnni")
+GAINING = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Flags of processors that multiply and add four 8-bit integers in the time of one float. Others lose by integers."""
 
 INTEGER_BACKEND = ("onnxruntime", "cpu")
