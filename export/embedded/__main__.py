@@ -55,14 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say: Callable[[str], None]) -> None:
     """Autoencoder and UNet: the bundle at --out."""
     paint = open_teacher(given.teacher, given.threads)
-    painted = plates(work / "plates", photos, paint, given.variants, (given.shortest, given.longest), given.seed)
-    say(f"{len(photos)} photographs, {len(painted)} plates")
-    length = Length(given.steps_autoencoder, given.minutes_autoencoder)
-    encoder, decoder = train_autoencoder.train(
-        photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
+    painted = plates(
+        work / "plates", photos, paint, given.variants, given.pages, (given.shortest, given.longest), given.seed
     )
-    length = Length(given.steps_styles, given.minutes_styles)
-    unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
+    say(f"{len(photos)} photographs, {len(painted)} plates")
+    if given.start is not None:
+        encoder, decoder, unet = bundle.read(given.start)
+    else:
+        length = Length(given.steps_autoencoder, given.minutes_autoencoder)
+        encoder, decoder = train_autoencoder.train(
+            photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
+        )
+        length = Length(given.steps_styles, given.minutes_styles)
+        unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
     length = Length(given.steps_unet, given.minutes_unet)
     unet = train_unet.train(unet, painted, encoder, decoder, length, given.seed, work / "unet.pt", say, given.batch)
     bundle.write(given.out, encoder, decoder, unet, photos, given.seed)
@@ -101,8 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=["pictures", "flow", "int8"],
         help="what to train; int8 trains nothing: the UNet of the bundle at --out is given in 8-bit integers again",
     )
+    parser.add_argument("--start", type=Path, help="bundle whose networks the last part of the pictures goes on from")
     parser.add_argument("--work", type=Path, help="folder for plates, checkpoints and the log")
     parser.add_argument("--variants", type=int, default=4, help="plates of every photograph")
+    parser.add_argument("--pages", type=int, default=16, help="plates of made-up pages with text")
     parser.add_argument("--shortest", type=int, default=288, help="least long side of a plate, pixels")
     parser.add_argument("--longest", type=int, default=672, help="greatest long side of a plate, pixels")
     parser.add_argument("--minutes-autoencoder", type=float, default=20.0)

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .photographs import Picture, crop, jitter
+from .likeness import under_light, with_features
+from .photographs import Picture, crop, jitter, to_tensor
 from .plates import Plate
 
-
-def to_tensor(pictures: Sequence[Picture]) -> Tensor:
-    """uint8 [h,w,3] each -> float32 [n,3,h,w] in [0,1], channels last."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+DIMMED = 0.3  # of all pairs
+DARKEST = 0.06  # gain of the deepest night
 
 
 def photograph_crops(photos: Sequence[Picture], count: int, side: int, rng: np.random.Generator) -> Tensor:
@@ -31,7 +30,8 @@ def stylised_crops(plates: Sequence[Plate], count: int, side: int, rng: np.rando
 def pairs(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """(source, stylised rgb [count,3,side,side], style vector [count,S]); one in four at a strength below one.
 
-    At strength u the vector is scaled by u and the target is the blend of the two pictures.
+    At strength u the vector is scaled by u and the target is the blend of the two pictures. Some sources are dimmed,
+    and every target has the light and the features of its source (`likeness`).
     """
     sources, targets, vectors = [], [], []
     for _ in range(count):
@@ -45,8 +45,18 @@ def pairs(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generat
         vectors.append(plate.vectors[k])
     strength = np.where(rng.random(count) < 0.25, rng.random(count), 1.0).astype(np.float32)
     u = torch.from_numpy(strength)
-    source, target = to_tensor(sources), to_tensor(targets)
+    source = dimmed(to_tensor(sources), rng)
+    target = with_features(under_light(to_tensor(targets), source), source)
     return source, torch.lerp(source, target, u[:, None, None, None]), torch.from_numpy(np.stack(vectors)) * u[:, None]
+
+
+def dimmed(rgb: Tensor, rng: np.random.Generator) -> Tensor:
+    """rgb [n,3,h,w] in [0,1], some of them as a camera sees them at night: a gain, and the noise of its sensor."""
+    each = (rgb.shape[0], 1, 1, 1)
+    gain = np.where(rng.random(each) < DIMMED, np.exp(rng.uniform(np.log(DARKEST), np.log(0.7), each)), 1.0)
+    noise = np.where(gain < 1.0, rng.uniform(0.0, 0.012, each), 0.0)
+    grain = noise * rng.standard_normal(rgb.shape, dtype=np.float32)
+    return (rgb * torch.from_numpy(gain).float() + torch.from_numpy(grain).float()).clamp(0.0, 1.0)
 
 
 def window(rgb: Tensor, offset_px: Tensor, side: int) -> Tensor:

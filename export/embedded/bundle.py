@@ -9,11 +9,12 @@ from warpfuse.engine.bundle import Bundle, FlowBundle, load_bundle
 from warpfuse.engine.bundle_writing import write_bundle, write_flow_bundle
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .checkpoint import channels_last
 from .flow_network import COARSEST, ROUNDS, FlowNetwork
 from .int8 import NAME as INT8
 from .int8 import unet_int8
 from .levels import BETA_END, BETA_START, TRAIN_TIMESTEPS
-from .onnx_files import decoder_onnx, encoder_onnx, flow_onnx, round_to_half, unet_onnx
+from .onnx_files import decoder_onnx, encoder_onnx, flow_onnx, read_weights, round_to_half, unet_onnx
 from .photographs import Picture
 from .styles import DEFAULT_STYLE, STYLES, one_hot
 from .unet import UNet
@@ -41,6 +42,16 @@ def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
         networks={"flow": "flow.onnx"},
         licence="Apache-2.0",
         source=FLOW_SOURCE,
+    )
+
+
+def read(folder: Path) -> tuple[Encoder, Decoder, UNet]:
+    """The networks of a bundle written here, to be trained on. Raises ExportError when they are of another make."""
+    unet = UNet(len(STYLES))
+    return (
+        read_weights(Encoder(), folder / "encoder.onnx"),
+        read_weights(Decoder(), folder / "decoder.onnx"),
+        read_weights(channels_last(unet), folder / "unet.onnx"),
     )
 
 

@@ -1,7 +1,7 @@
 """What the UNet is fed in use, made from photographs: the ranges of its activations are taken from this.
 
-Some photographs in every style: as many steps as the product takes, one to four, each at its own level; then once more
-with the picture that came out fused into the entry, as the next frame has it.
+Some photographs, pages of text and a night in every style: as many steps as the product takes, one to four, each at its
+own level; then once more with the picture that came out fused into the entry, as the next frame has it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .documents import page
 from .levels import alphas_and_sigmas
 from .photographs import Picture
 
@@ -21,7 +22,9 @@ Feed = dict[str, NDArray[np.float32]]
 
 STEPS = 4  # of a frame at most
 LONG_SIDES = (256, 384)  # pixels, by turns
-MOST = 10  # photographs
+PHOTOS, PAGES = 8, 2  # at most so many
+PAGE_SIZE = (384, 288)  # pixels, before it is scaled
+DARK = 8  # how much less light there is at night
 FUSED = np.float32(0.8)  # of the past: the default weight of fusion
 
 
@@ -72,8 +75,9 @@ def feeds(
     """
     table = np.asarray(alphas_and_sigmas(), np.float32)
     top, floor = timesteps
-    for i, photo in enumerate(photos[:: math.ceil(len(photos) / MOST)]):
-        z = networks.encode(as_input(photo, LONG_SIDES[i % len(LONG_SIDES)]))
+    pages = [page(photos, PAGE_SIZE, np.random.default_rng([seed, PHOTOS, i])) for i in range(PAGES)]
+    for i, picture in enumerate([*photos[:: math.ceil(len(photos) / PHOTOS)], *pages, photos[0] // DARK]):
+        z = networks.encode(as_input(picture, LONG_SIDES[i % len(LONG_SIDES)]))
         noise = np.random.default_rng([seed, i]).standard_normal(z.shape).astype(np.float32)
         for s, vector in enumerate(vectors):
             steps = 1 + (i + s) % STEPS

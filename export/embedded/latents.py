@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .autoencoder import Encoder
-from .batches import to_tensor
+from .photographs import to_tensor
 from .plates import Plate
 
 AT_ONCE = 4  # pictures

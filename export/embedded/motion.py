@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .batches import to_tensor
-from .photographs import Picture, jitter
+from .photographs import Picture, jitter, to_tensor
 
 Plane = NDArray[np.float32]  # [h,w]
 Field = NDArray[np.float32]  # [h,w,2], (x, y) pixels

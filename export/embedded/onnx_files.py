@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
-from warpfuse.export.onnx_writing import store_in_half, trace
+from warpfuse.export.onnx_writing import ExportError, store_in_half, trace
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
 from .flow_network import COARSEST, FlowNetwork
 from .unet import UNet
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def encoder_onnx(encoder: Encoder) -> bytes:
@@ -42,6 +48,23 @@ def flow_onnx(network: FlowNetwork) -> bytes:
     rgb = torch.zeros(1, 3, 4 * COARSEST, 6 * COARSEST)
     axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("cur", "prev", "flow", "flow_back")}
     return _checked(trace(network, {"cur": rgb, "prev": rgb.clone()}, ["flow", "flow_back"], axes))
+
+
+def read_weights(network: N, file: Path) -> N:
+    """Fill `network` with the weights of a file written here, for a training that goes on from them.
+
+    Raises ExportError: it is the file of another network.
+    """
+    stored = {
+        tensor.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+        for tensor in onnx.load_model(file).graph.initializer
+    }
+    wanted = network.state_dict()
+    try:
+        network.load_state_dict({name: stored[name] for name in wanted})
+    except (KeyError, RuntimeError) as error:
+        raise ExportError(f"{file} is not a {type(network).__name__} of this code: {error}") from None
+    return network
 
 
 def round_to_half(network: nn.Module) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Picture = NDArray[np.uint8]  # [h,w,3], RGB
 
@@ -61,10 +63,15 @@ def read(path: Path) -> Picture:
     return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
-def jitter(picture: Picture, rng: np.random.Generator) -> Picture:
-    """Mild gamma, gain and colour changes; one picture in five becomes a dark one, as webcams see rooms."""
+def to_tensor(pictures: Sequence[Picture]) -> Tensor:
+    """uint8 [h,w,c] each -> float32 [n,c,h,w] in [0,1], channels last."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def jitter(picture: Picture, rng: np.random.Generator, dark: float = 0.2) -> Picture:
+    """Mild gamma, gain and colour changes; a share `dark` of the pictures becomes dark, as webcams see rooms."""
     gain = np.exp(rng.normal(0.0, 0.05, 3) + rng.normal(0.0, 0.08))
-    if rng.random() < 0.2:
+    if rng.random() < dark:
         gain = gain * rng.uniform(0.3, 0.8)
     x = np.arange(256, dtype=np.float64) / 255.0
     gamma = np.exp(rng.normal(0.0, 0.18))

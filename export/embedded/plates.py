@@ -1,4 +1,4 @@
-"""Plates: a photograph at some scale and exposure, with what the teacher makes of it in every style.
+"""Plates: a photograph at some scale, or a page, with what the teacher makes of it in every style.
 
 The teacher sees whole pictures, not crops: it normalises over what it sees, so a crop would get other colours.
 Plates are kept on disk (uint8, memory-mapped), so that a training that is taken up again need not paint again.
@@ -6,14 +6,16 @@ Plates are kept on disk (uint8, memory-mapped), so that a training that is taken
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .documents import legible, page
 from .photographs import Picture, jitter
 from .styles import STYLES, one_hot
 from .teacher import Teacher
@@ -30,22 +32,46 @@ class Plate:
 
 
 def plates(
-    folder: Path, photos: Sequence[Picture], paint: Teacher, variants: int, sides: tuple[int, int], seed: int
+    folder: Path,
+    photos: Sequence[Picture],
+    paint: Teacher,
+    variants: int,
+    pages: int,
+    sides: tuple[int, int],
+    seed: int,
 ) -> list[Plate]:
-    """`variants` plates of every photograph, long side within `sides`; what lies in `folder` is not painted again."""
+    """`variants` plates of every photograph and some `pages`, long side within `sides`.
+
+    What lies in `folder` is not painted again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        _plate(folder / f"{variant:02d}_{i:04d}", photo, paint, sides, np.random.default_rng([seed, variant, i]))
-        for variant in range(variants)
-        for i, photo in enumerate(photos)
-    ]
+    made = []
+    for variant in range(variants):
+        for i, photo in enumerate(photos):
+            rng = np.random.default_rng([seed, variant, i])
+            # well exposed: what is dark, the teacher would stretch; `pairs` dims both
+            source = partial(_photograph, photo, _side(sides, rng), rng)
+            made.append(_plate(folder / f"{variant:02d}_{i:04d}", source, paint, rng))
+    for i in range(pages):
+        rng = np.random.default_rng([seed, i])
+        width = _side(sides, rng) // 8 * 8
+        source = partial(page, photos, (width, max(LEAST_SIDE, int(width * rng.uniform(0.5, 1.0)) // 8 * 8)), rng)
+        made.append(_plate(folder / f"page_{i:04d}", source, lambda s, v: legible(paint(s, v), s), rng))
+    return made
 
 
-def _plate(stem: Path, photo: Picture, paint: Teacher, sides: tuple[int, int], rng: np.random.Generator) -> Plate:
+def _photograph(photo: Picture, long_side: int, rng: np.random.Generator) -> Picture:
+    return jitter(_scaled(photo, long_side), rng, dark=0.0)
+
+
+def _side(sides: tuple[int, int], rng: np.random.Generator) -> int:
+    return int(np.exp(rng.uniform(*np.log(sides))))
+
+
+def _plate(stem: Path, draw: Callable[[], Picture], paint: Teacher, rng: np.random.Generator) -> Plate:
     vectors_at, pictures_at = stem.with_suffix(".vectors.npy"), stem.with_suffix(".pictures.npy")
     if not vectors_at.exists():
-        source = jitter(_scaled(photo, int(np.exp(rng.uniform(*np.log(sides))))), rng)
-        vectors = _vectors(rng)
+        source, vectors = draw(), _vectors(rng)
         np.save(pictures_at, np.stack([source, *[paint(source, v) for v in vectors]]))
         np.save(vectors_at, vectors)  # last: its presence says that the pictures are whole
     return Plate(np.load(pictures_at, mmap_mode="r"), np.load(vectors_at))

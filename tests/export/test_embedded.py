@@ -15,7 +15,7 @@ from torch import nn
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.bundle_writing import write_bundle
-from warpfuse.export.embedded import calibration
+from warpfuse.export.embedded import batches, calibration
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.autoencoder import (
     LATENT_CHANNELS,
@@ -25,14 +25,16 @@ from warpfuse.export.embedded.autoencoder import (
     whiten_exactly,
 )
 from warpfuse.export.embedded.batches import pairs, shifted, window
+from warpfuse.export.embedded.bundle import read as read_bundle
 from warpfuse.export.embedded.levels import alphas_and_sigmas
 from warpfuse.export.embedded.losses import grid_loss, unsteadiness
-from warpfuse.export.embedded.onnx_files import decoder_onnx, encoder_onnx, round_to_half, unet_onnx
+from warpfuse.export.embedded.onnx_files import decoder_onnx, encoder_onnx, read_weights, round_to_half, unet_onnx
 from warpfuse.export.embedded.photographs import training_set
 from warpfuse.export.embedded.plates import Plate
 from warpfuse.export.embedded.schedule import Length, learning_rate
 from warpfuse.export.embedded.styles import STYLES, one_hot
 from warpfuse.export.embedded.unet import UNet
+from warpfuse.export.onnx_writing import ExportError
 
 TOLERANCE = 2e-4  # torch against ONNX Runtime, both in single precision; latents are of deviation 1
 
@@ -107,7 +109,7 @@ def trained(tmp_path_factory, photos, teacher):
     def bundle(seed, again=False):
         if (seed, again) not in kept:
             out = tmp_path_factory.mktemp("trained") / "bundle"
-            sizes = ["--variants", "1", "--shortest", "136", "--longest", "137"]
+            sizes = ["--variants", "1", "--pages", "1", "--shortest", "136", "--longest", "137"]
             steps = [
                 "--steps-autoencoder",
                 "2",
@@ -276,12 +278,56 @@ def test_only_permissive_photographs_are_trained_on(tmp_path):
         training_set(tmp_path, held_out=("a.png", "d.png"))
 
 
-def test_a_target_at_part_strength_lies_between_source_and_style():
-    source, styled = np.zeros((140, 140, 3), np.uint8), np.full((140, 140, 3), 255, np.uint8)
+def test_a_target_at_part_strength_lies_between_source_and_style(monkeypatch):
+    monkeypatch.setattr(batches, "DIMMED", 0)
+    source, styled = np.full((140, 140, 3), 51, np.uint8), np.full((140, 140, 3), 102, np.uint8)
     plate = Plate(np.stack([source, styled]), np.float32([[1, 0]]))
     _, target, vector = pairs([plate], 64, 128, np.random.default_rng(0))
-    assert torch.allclose(target.mean((1, 2, 3)), vector.sum(1), atol=1e-5)
+    assert torch.allclose(target.mean((1, 2, 3)), 0.2 + 0.2 * vector.sum(1), atol=1e-5)
     assert ((vector.sum(1) < 1).float().mean() - 0.25).abs() < 0.2
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_pairs_are_dimmed_both_or_not_at_all(monkeypatch, share):
+    monkeypatch.setattr(batches, "DIMMED", share)
+    day = np.full((140, 140, 3), 204, np.uint8)
+    source, target, _ = pairs([Plate(np.stack([day, day]), np.float32([[1]]))], 32, 128, np.random.default_rng(0))
+    exposure, shown = source.mean((1, 2, 3)), target.mean((1, 2, 3))
+    if not share:
+        assert torch.allclose(exposure, torch.tensor(0.8)) and torch.allclose(shown, torch.tensor(0.8), atol=1e-5)
+    else:
+        assert (exposure < 0.57).all() and exposure.min() < 0.15
+        dark = exposure < 0.2
+        assert (shown[dark] < 0.65).all() and (shown >= exposure - 0.01).all()
+
+
+def test_a_training_goes_on_from_a_bundle(trained, photos, teacher, tmp_path):
+    begun = trained(1)
+    unet = read_bundle(begun)[2]
+    again = read_weights(UNet(len(STYLES)), begun / "unet.onnx")
+    for one, other in zip(unet.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ExportError, match="not a Decoder"):
+        read_weights(Decoder(), begun / "unet.onnx")
+    given = [
+        "--photos",
+        photos,
+        "--teacher",
+        teacher,
+        "--out",
+        tmp_path / "on",
+        "--parts",
+        "pictures",
+        "--start",
+        begun,
+    ]
+    given += ["--variants", 1, "--pages", 1, "--shortest", 136, "--longest", 137, "--steps-unet", 2, "--batch", 4]
+    assert main([str(value) for value in given]) == 0
+    files = [(folder / "encoder.onnx").read_bytes() for folder in (begun, tmp_path / "on")]
+    assert files[0] == files[1], "encoder and decoder stay as they are"
+    moved = read_bundle(tmp_path / "on")[2]
+    assert not torch.equal(moved.leave.weight, unet.leave.weight)
+    assert (moved.leave.weight - unet.leave.weight).abs().max() < 0.01, "it went on, not anew"
 
 
 def test_a_shift_by_whole_pixels_moves_the_picture():
