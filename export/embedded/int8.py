@@ -1,8 +1,7 @@
 """The UNet in 8-bit integers, beside the one in single precision: twice as fast where a processor has VNNI.
 
-Its first and last convolutions stay as they are. What they round goes straight into the latent, and costs 6 dB; they
-are a ninth of the work. Encoder and decoder stay too: a fused picture goes through them again and again, and what
-they round adds up.
+Its first two convolutions and the last stay as they are: a sixth of the work, and where rounding costs most. Encoder
+and decoder stay too: a fused picture goes through them again and again, and what they round adds up.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .calibration import Latent, Networks, as_input, feed_of, feeds
 from .levels import alphas_and_sigmas
 from .photographs import Picture
 
-KEPT = ("enter", "leave")
+KEPT = ("enter", "to_half", "leave")
 NAME = "unet.int8.onnx"
 LEAST_DB = 30.0
 

@@ -106,7 +106,7 @@ def test_every_style_is_near_to_what_it_is_in_float(bundle, fidelity, other):
     assert max(fewer.values()) < LEAST_DB, "control: 5 bits"
 
 
-def test_the_first_and_the_last_convolution_are_worth_keeping(fidelity, other):
+def test_the_convolutions_at_the_ends_are_worth_keeping(fidelity, other):
     kept, none = fidelity(other(KEPT, 8)), fidelity(other((), 8))
     assert all(kept[name] > none[name] + 2 for name in kept), (kept, none)
 
