@@ -5,13 +5,13 @@ from collections.abc import Callable
 from rich.console import Console
 
 from warpfuse.engine.bundle import (
-    BundleFile,
     find_bundles,
     load_autoencoder_bundle,
     load_bundle,
     load_flow_bundle,
     read_description,
 )
+from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.errors import BundleError
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {

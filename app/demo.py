@@ -127,7 +127,11 @@ def table(figures: DemoFigures) -> Group:
     """The figures for a reader: speed and latency of both runs, and how steady the clip and both results are."""
     first = next(iter(figures["runs"].values()))
     width, height = first["size"]
-    speed = Table(title=f"{width}x{height} on {first['device']}, {first['backend']}", title_justify="left", box=None)
+    speed = Table(
+        title=f"{width}x{height} on {first['device']}, {first['backend']}, {first['precision']}",
+        title_justify="left",
+        box=None,
+    )
     for heading in ("", "fps", "latency p50", "p95", "p99 ms"):
         speed.add_column(heading, justify="right" if heading else "left")
     for name, run_figures in figures["runs"].items():

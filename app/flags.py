@@ -32,6 +32,7 @@ def graph_flags(
     fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow: dis, embedded, or a flow bundle.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the UNet: auto, float or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
     workers: Annotated[
         str | None, typer.Option(help="one: all stages in one process; stages: each in its own; auto by default.")

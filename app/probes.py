@@ -111,6 +111,15 @@ def _backends() -> Iterator[Finding]:
         yield Finding("networks", "one onnxruntime", False, clash, remedy, needed=True)
 
 
+def _integers() -> Iterator[Finding]:
+    """Whether `--precision auto` takes 8-bit integers here."""
+    from warpfuse.engine.precision import GAINING, cpu_flags, gains_by
+
+    flag = gains_by(cpu_flags())
+    detail = f"faster by {flag}" if flag else f"slower: the processor has none of {', '.join(GAINING)}"
+    yield Finding("networks", "8-bit integers", flag is not None, detail)
+
+
 def _plans() -> Iterator[Finding]:
     """What is built here, and what was."""
     from warpfuse.engine.artifacts import ArtifactCache
@@ -144,7 +153,8 @@ def _machine() -> Iterator[Finding]:
 
 
 def _bundles() -> Iterator[Finding]:
-    from warpfuse.engine.bundle import BundleFile, find_bundles, read_description
+    from warpfuse.engine.bundle import find_bundles, read_description
+    from warpfuse.engine.bundle_file import BundleFile
 
     bundles = find_bundles()
     if "embedded" not in bundles:
@@ -169,6 +179,7 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
     ("software", "packages", _packages, ""),
     ("gpu", "NVIDIA driver", _gpu, ""),
     ("networks", "backends", _backends, "pip install --force-reinstall 'warpfuse[cpu]'"),
+    ("networks", "8-bit integers", _integers, ""),
     ("networks", "plans", _plans, ""),
     ("video", "PyAV", video, "pip install --force-reinstall av"),
     ("video", "ffmpeg program", ffmpeg, ""),

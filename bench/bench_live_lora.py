@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from warpfuse.engine.bundle_file import LORA_INPUT
+from warpfuse.engine.bundle_parts import LORA_INPUT
 from warpfuse.export.diffusion import published
 from warpfuse.export.diffusion.live_lora import LiveNetwork, Scales, add_branch
 from warpfuse.export.diffusion.lora import Change

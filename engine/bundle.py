@@ -7,29 +7,16 @@ every file is checked against its sha256 before a network is opened.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import platformdirs
 from pydantic import ValidationError
 
-from warpfuse.engine.bundle_file import (
-    ANY,
-    AutoencoderBundleFile,
-    Described,
-    FlowBundleFile,
-)
-from warpfuse.engine.bundle_file import BundleFile as BundleFile
-from warpfuse.engine.bundle_file import LatentSpace as LatentSpace
-from warpfuse.engine.bundle_file import Schedule as Schedule
-from warpfuse.engine.bundle_file import Sizes as Sizes
-from warpfuse.engine.bundle_file import Steps as Steps
-from warpfuse.engine.bundle_file import Style as Style
+from warpfuse.engine.bundle_file import ANY, AutoencoderBundleFile, BundleFile, Described, FlowBundleFile
 from warpfuse.engine.errors import BundleError
+from warpfuse.engine.precision import Precision
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
@@ -40,11 +27,18 @@ D = TypeVar("D", bound=Described)
 
 
 class Bundle:
-    """A verified diffusion bundle: its folder and what it says of itself."""
+    """A verified diffusion bundle: its folder, what it says of itself, and the precision its networks are taken in."""
 
-    def __init__(self, folder: Path, about: BundleFile) -> None:
+    def __init__(self, folder: Path, about: BundleFile, precision: Precision = "float") -> None:
         self.folder = folder
         self.about = about
+        self.precision = precision
+
+    def in_precision(self, precision: Precision) -> "Bundle":
+        """The same; in "int8" those of its networks that it has in integers are. Raises BundleError: it has none."""
+        if precision == "int8" and not self.about.int8:
+            raise BundleError(f"bundle {self.folder} has no network in 8-bit integers. Copy the whole bundle here")
+        return Bundle(self.folder, self.about, precision)
 
     def network(self, kind: Literal["encoder", "unet", "decoder", "text"]) -> Path:
         """Path of an exported network. Raises BundleError: it has no text network, it is prompted by styles."""
@@ -52,7 +46,10 @@ class Bundle:
             raise BundleError(
                 f"bundle {self.folder} has no network {kind!r}: it is prompted by the names of its styles"
             )
-        return self.folder / self.about.networks[kind]
+        file = self.about.networks[kind]
+        if self.precision == "int8" and kind == "unet":
+            file = self.about.int8.get(kind, file)
+        return self.folder / file
 
     def tokenizer(self, name: Literal["tokens", "tokens_2"] = "tokens") -> Path:
         """Path of the tokenizer of an input of the text network. Raises BundleError: there is no such input."""
@@ -126,49 +123,6 @@ def load_autoencoder_bundle(name: str) -> AutoencoderBundle:
     return AutoencoderBundle(*_load(name, AutoencoderBundleFile))
 
 
-def write_bundle(folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any) -> Bundle:
-    """Write a diffusion bundle whole or not at all: into a temporary folder beside `folder`, then renamed.
-
-    files  name in the bundle -> contents, or a file that is moved in: it is read in pieces for its sha256 alone, and
-           leaves its old place when the bundle is whole, not before
-    plans  a folder of plans (engine/brought_plans.py) that is moved in too; they are not among the bundle's `files`
-    about  the fields of `BundleFile` but `format` and `files`
-
-    Raises BundleError when the fields do not make a bundle, a file is missing, or `folder` holds something that is
-    not a bundle.
-    """
-    description = _describe(BundleFile, folder, files, about)
-    _write(folder, files, description, plans)
-    return Bundle(folder, description)
-
-
-def write_flow_bundle(
-    folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
-) -> FlowBundle:
-    """As `write_bundle`, of kind "flow"; about: the fields of `FlowBundleFile` but `format`, `kind` and `files`."""
-    description = _describe(FlowBundleFile, folder, files, {"kind": "flow", **about})
-    _write(folder, files, description, plans)
-    return FlowBundle(folder, description)
-
-
-def write_autoencoder_bundle(
-    folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
-) -> AutoencoderBundle:
-    """As `write_bundle`, of kind "autoencoder"; about: of `AutoencoderBundleFile` but `format`, `kind` and `files`."""
-    description = _describe(AutoencoderBundleFile, folder, files, {"kind": "autoencoder", **about})
-    _write(folder, files, description, plans)
-    return AutoencoderBundle(folder, description)
-
-
-def check_place(folder: Path) -> None:
-    """Nothing if a bundle may be written at `folder`: nothing, an empty folder or a bundle is there.
-
-    Every `write_...` asks; an exporter that works for minutes first asks before. Raises BundleError.
-    """
-    if folder.exists() and not (folder.is_dir() and ((folder / DESCRIPTION).is_file() or not any(folder.iterdir()))):
-        raise BundleError(f"{folder} exists and is not a bundle. Give another folder")
-
-
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as file:
@@ -202,7 +156,7 @@ def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderB
     try:
         return ANY.validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
-        raise BundleError(f"{path}: {_first(error)}") from None
+        raise BundleError(f"{path}: {first_fault(error)}") from None
 
 
 def _load(name: str, kind: type[D]) -> tuple[Path, D]:
@@ -239,52 +193,8 @@ def _verify(folder: Path, about: Described) -> None:
             )
 
 
-def _describe(kind: type[D], folder: Path, files: Mapping[str, bytes | Path], about: Mapping[str, Any]) -> D:
-    for name, given in files.items():
-        if isinstance(given, Path) and not given.is_file():
-            raise BundleError(f"bundle {folder}: {name} is to be moved in from {given}, which is not a file")
-    hashes = {
-        name: sha256_of(given) if isinstance(given, Path) else hashlib.sha256(given).hexdigest()
-        for name, given in files.items()
-    }
-    try:
-        return kind.model_validate({"format": FORMAT, "files": hashes, **about})
-    except ValidationError as error:
-        raise BundleError(f"bundle {folder}: {_first(error)}") from None
-
-
-def _write(folder: Path, files: Mapping[str, bytes | Path], description: Described, plans: Path | None) -> None:
-    check_place(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        fresh = Path(temporary) / "new"
-        fresh.mkdir()
-        for name, given in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(given, Path):
-                _link_or_copy(given, path)
-            else:
-                path.write_bytes(given)
-        (fresh / DESCRIPTION).write_text(json.dumps(description.model_dump(mode="json"), indent=1) + "\n")
-        if plans is not None:
-            shutil.move(plans, fresh / PLANS)
-        if folder.exists():
-            folder.rename(Path(temporary) / "old")
-        fresh.rename(folder)
-    for given in files.values():
-        if isinstance(given, Path) and not given.resolve().is_relative_to(folder.resolve()):
-            given.unlink()  # one that lay in the bundle that was replaced is gone, and its path may be the new file's
-
-
-def _link_or_copy(given: Path, path: Path) -> None:
-    try:
-        os.link(given.resolve(), path)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(given, path)
-
-
-def _first(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """The first of what does not fit, and where: one line."""
     detail = error.errors()[0]
     path = [str(part) for part in detail["loc"]]
     if path[:1] and path[0] in _KINDS:  # the union puts the kind before the key: noise to a reader

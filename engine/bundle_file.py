@@ -3,136 +3,30 @@
 What a file may say is checked here; that the files are there, whole and inside the folder, in `bundle.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
+
+from warpfuse.engine.bundle_parts import (
+    LatentSpace,
+    LiveLora,
+    Part,
+    PixelSize,
+    Schedule,
+    Sizes,
+    SolverChoice,
+    Steps,
+    Style,
+    TextPrompt,
+)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _MOST_CALLS = 8  # steps of a frame
-PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, le=16384)]]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Schedule(_Part):
-    """The noise levels the UNet was trained on: the betas of a variance-preserving process.
-
-    zero_terminal_snr  the last level has no signal (the betas are rescaled to it)
-    shift              of rectified-flow levels; they do not use the betas
-    """
-
-    schedule: Literal["scaled_linear", "linear", "cosine"]
-    beta_start: float = Field(gt=0, lt=1)
-    beta_end: float = Field(gt=0, lt=1)
-    train_timesteps: int = Field(gt=0, le=100_000)
-    zero_terminal_snr: bool = False
-    shift: float = Field(1.0, gt=0)
-
-
-class LatentSpace(_Part):
-    """channels, pixels a latent cell is wide, and the factor from the encoder's output to what the UNet takes."""
-
-    channels: int = Field(gt=0, le=1024)
-    downscale: int = Field(gt=0, le=64)
-    scale: float = Field(gt=0)
-
-
-class Sizes(_Part):
-    """Frame sizes in pixels the networks take: multiples of `multiple`, at least `minimum` each way."""
-
-    multiple: int = Field(gt=0, le=1024)
-    minimum: int = Field(gt=0)
-    default_long_side: int = Field(gt=0)
-
-
-class Style(_Part):
-    """A named style: the vector the UNet takes and a line that tells what it looks like."""
-
-    vector: tuple[float, ...]
-    about: str = ""
-
-
-class Steps(_Part):
-    """Which of its levels the UNet is asked at.
-
-    top, floor      timesteps where sampling starts at full strength, and next above which it ends: of spacing "even"
-    spacing         "even", or how the checkpoint's own sampler spaces its timesteps
-    offset          added to each timestep of "leading"
-    original_steps  of "lcm": how many timesteps latent consistency was distilled at
-    end             where the last step goes: to the clean latent, or to the lowest level of the table
-    """
-
-    top: float = Field(gt=0)
-    floor: float = Field(ge=0)
-    spacing: Literal["even", "leading", "trailing", "linspace", "lcm"] = "even"
-    offset: int = Field(0, ge=0, le=1000)
-    original_steps: int = Field(50, ge=1, le=100_000)
-    end: Literal["clean", "lowest"] = "clean"
-
-
-class SolverChoice(_Part):
-    """The solver the UNet is sampled with, by name, and that solver's own options.
-
-    karras  the levels of Karras et al. 2022, eq. 5, for a solver in sigma space
-    """
-
-    name: str = Field("turbo", pattern=r"^[a-z][a-z0-9_]*$", max_length=50)
-    options: dict[str, float] = Field(default_factory=dict)
-    karras: bool = False
-
-
-class TextInput(_Part):
-    """An input of the text network, tokens [1, length] int64, and the tokenizer it is had by.
-
-    tokenizer        file of the `tokenizers` library, among `files`
-    start, end, pad  a prompt is cut to length - 2 tokens, framed by start and end, and filled up with pad
-    """
-
-    tokenizer: str
-    length: int = Field(ge=2, le=4096)
-    start: int = Field(ge=0)
-    end: int = Field(ge=0)
-    pad: int = Field(ge=0)
-
-
-class TextPrompt(_Part):
-    """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
-
-    inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
-    zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
-    time_ids  a row of what the UNet takes by that name, where it does
-    """
-
-    inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
-    default_prompt: str = ""
-    zeros_for_none: bool = False
-    time_ids: tuple[float, float, float, float, float, float] | None = None
-
-
-LORA_SCALE_LIMIT = 4.0
-"""How strongly a live LoRA may be taken, either way. Styles are made for about 1."""
-
-LORA_INPUT = "lora_scale"
-"""Input of the networks with live LoRAs, float32 [rows, LoRAs]: how strongly a row takes each."""
-
-
-class LiveLora(_Part):
-    """A LoRA whose scale is an input of the networks.
-
-    default  its scale where none is asked for
-    text     whether it changes the text encoder
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
-    default: float = Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)
-    text: bool = False
-
-
-class Described(_Part):
+class Described(Part):
     """What `bundle.json` says of every kind of bundle. Unknown keys are errors."""
 
     format: Literal[1]
@@ -154,7 +48,10 @@ class Described(_Part):
         missing = needed - set(networks)
         if missing:
             raise ValueError(f"networks lacks {', '.join(sorted(missing))}")
-        unlisted = set(networks.values()) - set(self.files)
+        self._check_listed(networks.values())
+
+    def _check_listed(self, names: Iterable[str]) -> None:
+        unlisted = set(names) - set(self.files)
         if unlisted:
             raise ValueError(f"{', '.join(sorted(unlisted))} has no sha256 under files")
 
@@ -164,6 +61,7 @@ class BundleFile(Described):
 
     size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
     loras        live ones, in the order of their columns in the input of the networks
+    int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
     """
 
     kind: Literal["latent-diffusion"]
@@ -182,10 +80,12 @@ class BundleFile(Described):
     text: TextPrompt | None = None
     loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
     networks: dict[Literal["encoder", "unet", "decoder", "text"], str]
+    int8: dict[Literal["unet"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _complete(self) -> "BundleFile":
         self._check_networks(self.networks, {"encoder", "unet", "decoder"})
+        self._check_listed(self.int8.values())
         self._check_steps()
         if bool(self.styles) == (self.text is not None):
             raise ValueError("needed is either styles or text, one of them")
@@ -217,9 +117,7 @@ class BundleFile(Described):
     def _check_text(self, text: TextPrompt) -> None:
         if self.default_style or self.strength_scales_style:
             raise ValueError("default_style and strength_scales_style are of a bundle with styles, this one has text")
-        unlisted = {one.tokenizer for one in text.inputs.values()} - set(self.files)
-        if unlisted:
-            raise ValueError(f"{', '.join(sorted(unlisted))} has no sha256 under files")
+        self._check_listed(one.tokenizer for one in text.inputs.values())
 
     def _check_loras(self) -> None:
         names = [lora.name for lora in self.loras]

@@ -21,6 +21,11 @@ def missing(backend: str, device: str = "cpu") -> str | None:
     return reason
 
 
+def network_name(path: Path) -> str:
+    """What the network of a file is called: "unet" of unet.onnx, and of unet.int8.onnx too."""
+    return path.name.partition(".")[0]
+
+
 AUTO = {"cpu": ("onnxruntime",), "cuda": ("onnxruntime", "tensorrt", "tensorrt-rtx")}
 """What "auto" tries, by kind of device. ONNX Runtime opens any bundle at any size in a second. TensorRT is faster but
 builds for each size first, for minutes on some cards: it is built meanwhile and takes over (`upgrade_of`). torch needs

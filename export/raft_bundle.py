@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import interpolate
 
-from warpfuse.engine.bundle import PLANS, FlowBundle, check_place, write_flow_bundle
+from warpfuse.engine.bundle import PLANS, FlowBundle
+from warpfuse.engine.bundle_writing import check_place, write_flow_bundle
 
 from .disk import check_room, told_when_full
 from .network_files import conclude, write_plain

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from warpfuse.engine.bundle import PLANS, AutoencoderBundle, check_place, write_autoencoder_bundle
+from warpfuse.engine.bundle import PLANS, AutoencoderBundle
+from warpfuse.engine.bundle_writing import check_place, write_autoencoder_bundle
 
 from .disk import check_room, told_when_full
 from .network_files import conclude, write_plain

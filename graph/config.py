@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
-from warpfuse.engine.bundle_file import LORA_SCALE_LIMIT
+from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
+from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.pacer import PaceSettings
 from warpfuse.graph.placement import NAMED, TCP_OR_NONE, Workers
@@ -79,6 +80,7 @@ class GraphConfig(StageSettings):
     frames    stop after so many; none: all
     flow      "dis": OpenCV's, on the host; "embedded": a network, on the device; or name or folder of a flow bundle
     backend   "auto", or a backend by name: that one or an error
+    precision  of the UNet: "auto", "float" as exported, or "int8", which auto takes where the processor gains by it
     device    "cpu"
     workers   where stages run: auto (one process for a file; capture, main and each sink apart for a live source), one,
               stages (each in a process of its own), or a mapping of names to stages (`graph/placement.py`)
@@ -110,6 +112,7 @@ class GraphConfig(StageSettings):
     frames: int | None = Field(None, ge=1)
     flow: str = Field("dis", min_length=1)
     backend: str = "auto"
+    precision: AskedPrecision = "auto"
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     workers: Workers = "auto"
     listen: str = Field("", pattern=TCP_OR_NONE)
@@ -232,11 +235,7 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key!r}; {hint}"
     text = str(detail["msg"]).removeprefix("Value error, ")
     got = "" if detail["type"] == "value_error" else f", got {detail['input']!r}"
-    return f"{key}: {_lower(text)}{got}" if key else f"{text}{got}"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return f"{key}: {text[:1].lower() + text[1:]}{got}" if key else f"{text}{got}"
 
 
 def _keys_at(path: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from warpfuse.engine.background import Builds, Order
 from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
-from warpfuse.engine.open import open_engine
+from warpfuse.engine.open import network_name, open_engine
 from warpfuse.engine.swap import SwappingEngine
 from warpfuse.graph.shared_engine import SharedEngine
 
@@ -40,7 +40,7 @@ class Engines:
         engine = open_engine(path, self.backend, self.device, threads=self.threads, shapes=shapes)
         if self.upgrade is not None:
             coming = self.builds.order(Order(path, self.upgrade, self.device, shapes))
-            engine = SwappingEngine(engine, coming, lambda line: self.say(f"{path.stem}: {line}"))
+            engine = SwappingEngine(engine, coming, lambda line: self.say(f"{network_name(path)}: {line}"))
         self._opened.append(engine)
         return engine
 
@@ -85,7 +85,7 @@ class SharedEngines(Engines):
 
     def calls(self) -> dict[str, dict[str, int]]:
         """How often each network was called, and for how many rows."""
-        return {path.stem: {"calls": s.calls, "rows": s.rows} for (path, _), s in self._shared.items()}
+        return {network_name(path): {"calls": s.calls, "rows": s.rows} for (path, _), s in self._shared.items()}
 
 
 def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int, device: str) -> Shapes | None:

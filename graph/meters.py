@@ -105,6 +105,7 @@ class Stats:
     links: dict[str, dict[str, int]]
     hops: dict[str, Meter]
     backend: str
+    precision: str
     device: str
     bundle: str
     size: tuple[int, int]
@@ -160,6 +161,7 @@ class Stats:
             **({"source": self.source} if self.source else {}),
             "restarts": self.restarts,
             "backend": self.backend,
+            "precision": self.precision,
             "device": self.device,
             "bundle": self.bundle,
             "size": list(self.size),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
+from warpfuse.engine.precision import choose_precision, cpu_flags
 from warpfuse.graph.build import Materials, idle_steps, open_prompts, rows_of, usable_cores
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines, SharedEngines
@@ -84,9 +85,9 @@ def _check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
 
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
     """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
-    bundle = load_bundle(config.bundle)
-    size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     backend, why = choose_backend(config.backend, config.device)
+    bundle, why_precision = _open_bundle(config, backend)
+    size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     upgrade = upgrade_of(config.backend, backend, config.device)
     engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
     with contextlib.ExitStack() as undo:
@@ -96,7 +97,7 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     for note in (line, idle_steps(config, bundle)):
         if note:
             say(note)
-    say(_networks(bundle, engines, why))
+    say(_networks(bundle, engines, why, why_precision))
     return Materials(config, bundle, size, engines, prompts)
 
 
@@ -108,9 +109,9 @@ def prepare_streams(
     Raises BadInput, for streams of different sizes too.
     """
     common = next(iter(streams.configs.values()))
-    bundle = load_bundle(common.bundle)
-    size = _one_size(streams, infos, bundle, say)
     backend, why = choose_backend(common.backend, common.device)
+    bundle, why_precision = _open_bundle(common, backend)
+    size = _one_size(streams, infos, bundle, say)
     upgrade = upgrade_of(common.backend, backend, common.device)
     engines = SharedEngines(
         backend, common.device, common.threads or usable_cores(), upgrade, say,
@@ -129,7 +130,7 @@ def prepare_streams(
                 say(f"{name}: {note}")
         rows = sum(rows_of(materials) for materials in found.values())
         undo.pop_all()
-    say(_networks(bundle, engines, why))
+    say(_networks(bundle, engines, why, why_precision))
     most = bundle.about.batch or min(streams.batch or rows, rows)
     say(f"{len(found)} streams share them, " + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns"))
     return {name: replace(materials, rows=most) for name, materials in found.items()}
@@ -146,9 +147,19 @@ def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
     return prompts
 
 
-def _networks(bundle: Bundle, engines: Engines, why: str) -> str:
+def _open_bundle(config: GraphConfig, backend: str) -> tuple[Bundle, str]:
+    """The bundle in the precision this backend runs it in, and why in that. Raises BadInput."""
+    bundle = load_bundle(config.bundle)
+    precision, why = choose_precision(config.precision, bundle.about, backend, config.device, cpu_flags())
+    return bundle.in_precision(precision), why
+
+
+def _networks(bundle: Bundle, engines: Engines, why: str, why_precision: str) -> str:
     then = f"; {engines.upgrade} is built meanwhile" if engines.upgrade else ""
-    return f"networks: {bundle.about.name}, on {engines.device} by {engines.backend} ({why}{then})"
+    return (
+        f"networks: {bundle.about.name}, on {engines.device} by {engines.backend} ({why}{then}),"
+        f" UNet in {bundle.precision} ({why_precision})"
+    )
 
 
 def _one_size(

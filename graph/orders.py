@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from warpfuse.engine.precision import Precision
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
@@ -50,6 +51,7 @@ class Assign(_Order, frozen=True):
     info: Info
     size: tuple[int, int]
     backend: str
+    precision: Precision
     folder: str
     run: str
     trace: bool

@@ -186,6 +186,7 @@ def stats_of(
         hops={name: Meter.decode(hop) for runner in runners.values() for name, hop in runner.hops.items()},
         restarts=restarts,
         backend=materials.engines.in_use,
+        precision=materials.bundle.precision,
         device=materials.config.device,
         bundle=materials.bundle.about.name,
         size=materials.size,

@@ -167,6 +167,7 @@ def together(runs: Sequence[StreamRun]) -> Stats:
         links={f"{name}.{link}": figures for name, stats in each.items() for link, figures in stats.links.items()},
         hops={f"{name}.{link}": hop for name, stats in each.items() for link, hop in stats.hops.items()},
         backend=first.backend,
+        precision=first.precision,
         device=first.device,
         bundle=first.bundle,
         size=first.size,

@@ -2,7 +2,7 @@
 
 import math
 
-from warpfuse.engine.bundle import Sizes
+from warpfuse.engine.bundle_parts import Sizes
 from warpfuse.graph.errors import ConfigError
 
 

@@ -27,7 +27,7 @@ from warpfuse.graph.run_directory import name_after
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 
-COMMON = ("bundle", "backend", "device", "size", "threads")
+COMMON = ("bundle", "backend", "precision", "device", "size", "threads")
 """Keys that decide how the networks are opened: the same for all streams."""
 
 _PLACED = ("workers", "listen", "keys")

@@ -226,6 +226,7 @@ class Supervisor:
                 orders.info_of(self._info),
                 self._materials.size,
                 self._materials.engines.backend,
+                self._materials.bundle.precision,
                 str(self._folder),
                 self._folder.name,
                 self._trace,

@@ -205,7 +205,7 @@ class WorkerProcess:
         return worker
 
     def _materials(self, config: GraphConfig, part: orders.Assign) -> Materials:
-        bundle = load_bundle(config.bundle)
+        bundle = load_bundle(config.bundle).in_precision(part.precision)
         say: Callable[[str], None] = lambda line: self._tell(orders.Said(line))  # noqa: E731
         engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, say)
         # A worker without `predict` has no use for a text encoder.

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 
-from warpfuse.engine.bundle_file import LORA_INPUT, LORA_SCALE_LIMIT, LiveLora
+from warpfuse.engine.bundle_parts import LORA_INPUT, LORA_SCALE_LIMIT, LiveLora
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.errors import LoraError

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from warpfuse.engine.bundle_file import LORA_INPUT, LiveLora, Style, TextPrompt
+from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextPrompt
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.streams import settle
 from warpfuse.stages.loras import lora_scales

@@ -24,6 +24,7 @@ class Report:
     machine: Machine
     bundle: str
     backend: str
+    precision: str
     size: tuple[int, int]
     steps: int
     stream: bool
@@ -66,8 +67,8 @@ def bench(
         say(f"streams at once: {', '.join(map(str, streams))}")
     at_once = several(config, pictures, floor_ms, frames, streams)
     return Report(
-        machine, materials.bundle.about.name, backend, materials.size, config.steps, config.stages.predict.stream,
-        config.flow, tuple(alone), (*whole, *at_once),
+        machine, materials.bundle.about.name, backend, materials.bundle.precision, materials.size, config.steps,
+        config.stages.predict.stream, config.flow, tuple(alone), (*whole, *at_once),
     )  # fmt: skip
 
 

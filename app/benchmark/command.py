@@ -19,6 +19,7 @@ def bench(
     size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="May be repeated; a sweep tries these.")] = None,
     steps: Annotated[list[int] | None, typer.Option(metavar="K", help="UNet runs a frame; likewise.")] = None,
     backend: Annotated[str, typer.Option(help="auto, or one by name.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the UNet: auto, float or int8.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda:0")] = "cpu",
     flow: Annotated[str, typer.Option(help="dis, embedded, or a flow bundle.")] = "dis",
     stream: Annotated[bool, typer.Option("--stream", help="The K calls of K frames as one batch.")] = False,
@@ -41,8 +42,9 @@ def bench(
     from warpfuse.graph.config import validate
 
     keys: dict[str, Any] = {
-        "source": source or str(CLIP), "sinks": ["null:"], "bundle": bundle, "backend": backend, "device": device,
-        "flow": flow, "threads": threads, "stages": {"predict": {"stream": stream}},
+        "source": source or str(CLIP), "sinks": ["null:"], "bundle": bundle, "backend": backend,
+        "precision": precision, "device": device, "flow": flow, "threads": threads,
+        "stages": {"predict": {"stream": stream}},
     }  # fmt: skip
     console = Console(stderr=True, highlight=False)
     console.print("measuring the machine: a matrix product and a copy", style="dim")

@@ -15,6 +15,7 @@ from torch import Tensor
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
+from warpfuse.engine.open import network_name
 from warpfuse.graph.build import DIS, Materials
 from warpfuse.graph.engines import Engines
 from warpfuse.stages.flow import Flow, FlowSettings
@@ -50,14 +51,14 @@ class Played:
 
 @dataclass
 class PlayedEngines(Engines):
-    """Opens networks that are played. played: all of them, by the name of their file."""
+    """Opens networks that are played. played: all of them, by the network's name."""
 
     played: dict[str, list[Played]] = field(default_factory=dict)
 
     def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
         """A network that is played."""
         played = Played(super().open(path, shapes))
-        self.played.setdefault(path.stem, []).append(played)
+        self.played.setdefault(network_name(path), []).append(played)
         return played
 
 

@@ -41,6 +41,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "machine": asdict(report.machine),
         "bundle": report.bundle,
         "backend": report.backend,
+        "precision": report.precision,
         "size": list(report.size),
         "steps": report.steps,
         "stream": report.stream,
@@ -75,9 +76,8 @@ def plot(report: Report, path: Path) -> None:
     right.set_xlabel("frames a second")
     right.invert_yaxis()
     width, height = report.size
-    canvas.suptitle(
-        f"{report.bundle}, {width}x{height}, {report.steps} step(s), {report.backend}\n{report.machine.name}"
-    )
+    what = f"{report.bundle}, {width}x{height}, {report.steps} step(s), {report.backend}, {report.precision}"
+    canvas.suptitle(f"{what}\n{report.machine.name}")
     try:
         canvas.savefig(path, dpi=110)
     except (OSError, ValueError) as error:

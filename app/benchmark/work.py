@@ -1,7 +1,8 @@
 """How much a network has to do for one call: the floor under its time.
 
 Counted from the ONNX file: the multiplications and additions of convolutions and matrix products, twice each; and the
-bytes that must move whatever is kept in caches: the weights as stored, inputs and outputs once.
+bytes that must move whatever is kept in caches: the weights as stored, inputs and outputs once. Those of networks in
+8-bit integers are counted as if they were floats.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Controls(Protocol):
         Raises NeedsRestart for keys that were built in, BadInput for what cannot be used; then nothing changed."""
 
     def stats(self) -> dict[str, Any]:
-        """fps, latency_ms, frames, dropped (by reason), stages, backend, device, bundle, size, as they are now."""
+        """fps, latency_ms, frames, dropped (by reason), stages, backend, precision, device, bundle and size now."""
 
     def pause(self) -> None:
         """No frame is read until `resume`; of a live source those that come meanwhile are dropped and counted."""

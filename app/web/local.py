@@ -86,6 +86,7 @@ class LocalRun:
             "dropped": {reason: count for reason, count in so_far.drops.items() if count},
             "stages": {name: {"ms_p50": m.ms(50), "ms_p95": m.ms(95)} for name, m in so_far.stages.items()},
             "backend": self._materials.engines.in_use,
+            "precision": self._materials.bundle.precision,
             "device": self._materials.config.device,
             "bundle": self._materials.bundle.about.name,
             "size": list(self._materials.size),

@@ -14,6 +14,7 @@ from torch import Tensor
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BackendMissing, EngineError
 from warpfuse.engine.feed import Shapes, check_feed, narrow
+from warpfuse.engine.precision import cpu_flags, gains_by
 from warpfuse.engine.replay import SLOTS
 from warpfuse.engine.streams import cuda_stream
 
@@ -75,6 +76,9 @@ class OnnxRuntimeEngine:
         # Idle threads that spin take the cores away from the stages beside this one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        if gains_by(cpu_flags()) is None:
+            # Without VNNI products of 8-bit integers are added in pairs in 16 bits, where they saturate.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         self._index = torch.device(device).index or 0
         self._stream = cuda_stream(device) if device.startswith("cuda") else None
         self._run_options = onnxruntime.RunOptions()

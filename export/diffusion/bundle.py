@@ -11,8 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from warpfuse.engine.bundle import PLANS, Bundle, check_place, write_bundle
-from warpfuse.engine.bundle_file import LORA_INPUT
+from warpfuse.engine.bundle import PLANS, Bundle
+from warpfuse.engine.bundle_parts import LORA_INPUT
+from warpfuse.engine.bundle_writing import check_place, write_bundle
 
 from ..disk import check_room, told_when_full
 from ..network_files import Written, conclude

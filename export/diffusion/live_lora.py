@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from warpfuse.engine.bundle_file import LORA_SCALE_LIMIT, LiveLora
+from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT, LiveLora
 
 from ..onnx_writing import ExportError
 from .checkpoint import Checkpoint

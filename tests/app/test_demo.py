@@ -180,7 +180,7 @@ def test_the_clip_is_shipped_with_the_package():
 def test_the_table_shows_figures_that_could_not_be_measured():
     nothing = {"e_warp": float("nan"), "tof": float("nan"), "sharpness": 0.1}
     latency = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
-    run = {"size": [64, 36], "device": "cpu", "backend": "b", "fps": 1.0, "latency_ms": latency}
+    run = {"size": [64, 36], "device": "cpu", "backend": "b", "precision": "float", "fps": 1.0, "latency_ms": latency}
     screen = console()
     screen.print(table({"runs": {"steady": run}, "consistency": {"steady": nothing}}))
     assert "nan" in screen.file.getvalue()

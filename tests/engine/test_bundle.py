@@ -5,15 +5,8 @@ import json
 import pytest
 
 from warpfuse.engine import load_bundle
-from warpfuse.engine.bundle import (
-    find_bundles,
-    load_autoencoder_bundle,
-    load_flow_bundle,
-    read_description,
-    write_autoencoder_bundle,
-    write_bundle,
-    write_flow_bundle,
-)
+from warpfuse.engine.bundle import find_bundles, load_autoencoder_bundle, load_flow_bundle, read_description
+from warpfuse.engine.bundle_writing import write_autoencoder_bundle, write_bundle, write_flow_bundle
 from warpfuse.engine.errors import BundleError
 
 FILES = {"encoder.onnx": b"e" * 100, "unet.onnx": b"u" * 100, "decoder.onnx": b"d" * 100}

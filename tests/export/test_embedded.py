@@ -1,6 +1,8 @@
 """The embedded bundle's training at toy size: it ends in a bundle that loads, and a seed gives the same one again."""
 
+import contextlib
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -12,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.export.embedded import batches
+from warpfuse.engine.bundle_writing import write_bundle
+from warpfuse.export.embedded import batches, calibration
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.autoencoder import (
     LATENT_CHANNELS,
@@ -90,6 +93,14 @@ def teacher(tmp_path_factory):
     return path
 
 
+@contextlib.contextmanager
+def small_calibration():
+    """Pictures so small that the networks take no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "LONG_SIDES", (64, 72))
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, photos, teacher):
     """seed -> folder of a bundle after two steps; each seed is trained once, `again` once more."""
@@ -112,7 +123,8 @@ def trained(tmp_path_factory, photos, teacher):
                 str(seed),
             ]
             given = ["--photos", photos, "--teacher", teacher, "--out", out, "--parts", "pictures", *sizes, *steps]
-            assert main([str(value) for value in given]) == 0
+            with small_calibration():
+                assert main([str(value) for value in given]) == 0
             kept[seed, again] = out
         return kept[seed, again]
 
@@ -141,6 +153,33 @@ def test_a_seed_gives_the_same_weights_again(trained):
 
     assert hashes(trained(1)) == hashes(trained(1, again=True))
     assert set(hashes(trained(1)).values()).isdisjoint(hashes(trained(2)).values())  # the control
+
+
+def test_the_unet_in_integers_can_be_made_again(trained, photos, tmp_path, capsys):
+    """From the bundle alone, the same bytes as when it was trained; also where it had none."""
+    shutil.copytree(trained(1), tmp_path / "bundle")
+    files = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["files"]
+    bare = load_bundle(str(tmp_path / "bundle"))
+    kept = bare.about.model_dump(exclude={"format", "files", "int8"})
+    networks = {name: (bare.folder / name).read_bytes() for name in bare.about.networks.values()}
+    write_bundle(tmp_path / "bundle", networks, **kept)
+    given = ["--photos", photos, "--out", tmp_path / "bundle", "--parts", "int8"]
+
+    def made(seed):
+        with small_calibration():
+            code = main([*map(str, given), "--seed", str(seed)])
+        assert code == 0 and "unet.int8.onnx" in capsys.readouterr().out
+        return json.loads((tmp_path / "bundle" / "bundle.json").read_text())["files"]
+
+    assert made(1) == files
+    assert load_bundle(str(tmp_path / "bundle")).in_precision("int8").network("unet").is_file()
+    other = made(2)
+    assert {name for name in files if files[name] != other[name]} == {"unet.int8.onnx"}, "control: other noise"
+
+
+def test_integers_of_a_bundle_that_is_not_there_are_one_line(photos, tmp_path, capsys):
+    assert main(["--photos", str(photos), "--out", str(tmp_path / "none"), "--parts", "int8"]) == 2
+    assert "is not a bundle" in capsys.readouterr().err
 
 
 def test_work_that_lies_there_is_not_trained_over(trained, photos, teacher, capsys):

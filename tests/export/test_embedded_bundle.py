@@ -1,4 +1,4 @@
-"""The bundle in the package: small, whole, white, faithful, and its styles are told apart."""
+"""The bundle in the package: small, whole, white, faithful, and its styles are told apart, in either precision."""
 
 import itertools
 import shutil
@@ -10,6 +10,7 @@ import pytest
 
 from warpfuse.engine.bundle import load_bundle, shipped_bundles
 from warpfuse.engine.errors import BundleError
+from warpfuse.engine.precision import cpu_flags, gains_by
 
 FOLDER = shipped_bundles() / "embedded"
 TOP = np.float32([[0.0683, 0.9977]])  # alpha, sigma of timestep 999
@@ -26,14 +27,17 @@ def cloudy(height, width, seed, slope=1.0):
     return (0.5 + 0.2 * planes / planes.std()).clip(0, 1).astype(np.float32)[None]
 
 
-@pytest.fixture(scope="module")
-def bundle():
-    return load_bundle(str(FOLDER))
+@pytest.fixture(scope="module", params=["float", "int8"])
+def bundle(request):
+    return load_bundle(str(FOLDER)).in_precision(request.param)
 
 
 @pytest.fixture(scope="module")
 def networks(bundle):
-    return {kind: ort.InferenceSession(bundle.network(kind)) for kind in ("encoder", "unet", "decoder")}
+    options = ort.SessionOptions()
+    if gains_by(cpu_flags()) is None:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return {kind: ort.InferenceSession(bundle.network(kind), options) for kind in ("encoder", "unet", "decoder")}
 
 
 def encode(networks, rgb):

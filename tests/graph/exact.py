@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from warpfuse.engine.bundle import write_bundle
+from warpfuse.engine.bundle_writing import write_bundle
 
 CHANNELS = 192
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from warpfuse.engine.bundle import write_flow_bundle
+from warpfuse.engine.bundle_writing import write_flow_bundle
 
 
 def write(folder: Path, width: int, height: int) -> str:

@@ -29,10 +29,10 @@ def seen(picture):
     return [*flat.mean(0), *flat.std(0), cv2.Laplacian(gray, cv2.CV_32F).var()]
 
 
-def drift(frames, **fuse):
+def drift(frames, precision="float", **fuse):
     """Largest change of means, deviations and sharpness between two visits to the same frame of the loop."""
     loop = list(road())
-    with warpfuse.Pipeline(size=SIZE, stages={"fuse": fuse}) as pipeline:
+    with warpfuse.Pipeline(size=SIZE, precision=precision, stages={"fuse": fuse}) as pipeline:
         rows = [seen(pipeline.push(loop[i % LOOP])) for i in range(frames)]
     visits = np.array(rows[START::LOOP])
     moved = np.abs(visits / visits[0] - 1).max(axis=0)
@@ -40,8 +40,9 @@ def drift(frames, **fuse):
 
 
 @pytest.mark.timeout(240)
-def test_nothing_has_moved_after_a_thousand_frames():
-    mean, deviation, sharpness = drift(1000)
+@pytest.mark.parametrize("precision", ["float", "int8"])
+def test_nothing_has_moved_after_a_thousand_frames(precision):
+    mean, deviation, sharpness = drift(1000, precision)
     assert mean < 0.03 and deviation < 0.03 and sharpness < 0.05
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpfuse.engine.bundle import Sizes
+from warpfuse.engine.bundle_parts import Sizes
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.sizing import choose_size
 

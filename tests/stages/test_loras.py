@@ -2,7 +2,7 @@
 
 import pytest
 
-from warpfuse.engine.bundle_file import LiveLora
+from warpfuse.engine.bundle_parts import LiveLora
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.errors import LoraError

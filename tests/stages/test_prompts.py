@@ -4,7 +4,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from warpfuse.engine.bundle_file import LiveLora, Style, TextPrompt
+from warpfuse.engine.bundle_parts import LiveLora, Style, TextPrompt
 from warpfuse.stages.errors import StyleError
 from warpfuse.stages.prompts import StylePrompts, TextPrompts, WhenAsked
 

@@ -112,7 +112,7 @@ function shape([width, height]) {
 
 function facts(now) {
   if (!now.size) return [];
-  return [`${now.size[0]} × ${now.size[1]}`, `${now.backend} on ${now.device}`, now.bundle];
+  return [`${now.size[0]} × ${now.size[1]}`, `${now.backend} on ${now.device}`, `${now.bundle}, ${now.precision}`];
 }
 
 async function refreshLog() {

@@ -1,6 +1,7 @@
 """`warpfuse bench`: what it counts and how it adds up. No figure of this machine is judged here."""
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_the_command_measures_as_many_streams_as_asked(exact_bundle, tmp_path):
     result = CliRunner().invoke(app, [*flags, *ends])
     assert result.exit_code == 0, result.output
     assert list(json.loads((tmp_path / "b.json").read_text())["figures"])[-2:] == ["1 stream", "2 streams"]
-    assert "2 streams, 1." in result.output
+    assert re.search(r"2 streams, (1\.\d|2\.0)", result.output), "every call may have found both ready"
     result = CliRunner().invoke(app, ["bench", "--streams", "2", "--fps", "25"])
     assert isinstance(result.exception, BadInput) and "a sweep is for one stream" in str(result.exception)
 

@@ -1,0 +1,127 @@
+"""The parts of what `bundle.json` says of a diffusion model: its levels, latents, sizes, styles, text and LoRAs."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, le=16384)]]
+
+
+class Part(BaseModel):
+    """A part of a description: frozen, finite, without keys that are not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Schedule(Part):
+    """The noise levels the UNet was trained on: the betas of a variance-preserving process.
+
+    zero_terminal_snr  the last level has no signal (the betas are rescaled to it)
+    shift              of rectified-flow levels; they do not use the betas
+    """
+
+    schedule: Literal["scaled_linear", "linear", "cosine"]
+    beta_start: float = Field(gt=0, lt=1)
+    beta_end: float = Field(gt=0, lt=1)
+    train_timesteps: int = Field(gt=0, le=100_000)
+    zero_terminal_snr: bool = False
+    shift: float = Field(1.0, gt=0)
+
+
+class LatentSpace(Part):
+    """channels, pixels a latent cell is wide, and the factor from the encoder's output to what the UNet takes."""
+
+    channels: int = Field(gt=0, le=1024)
+    downscale: int = Field(gt=0, le=64)
+    scale: float = Field(gt=0)
+
+
+class Sizes(Part):
+    """Frame sizes in pixels the networks take: multiples of `multiple`, at least `minimum` each way."""
+
+    multiple: int = Field(gt=0, le=1024)
+    minimum: int = Field(gt=0)
+    default_long_side: int = Field(gt=0)
+
+
+class Style(Part):
+    """A named style: the vector the UNet takes and a line that tells what it looks like."""
+
+    vector: tuple[float, ...]
+    about: str = ""
+
+
+class Steps(Part):
+    """Which of its levels the UNet is asked at.
+
+    top, floor      timesteps where sampling starts at full strength, and next above which it ends: of spacing "even"
+    spacing         "even", or how the checkpoint's own sampler spaces its timesteps
+    offset          added to each timestep of "leading"
+    original_steps  of "lcm": how many timesteps latent consistency was distilled at
+    end             where the last step goes: to the clean latent, or to the lowest level of the table
+    """
+
+    top: float = Field(gt=0)
+    floor: float = Field(ge=0)
+    spacing: Literal["even", "leading", "trailing", "linspace", "lcm"] = "even"
+    offset: int = Field(0, ge=0, le=1000)
+    original_steps: int = Field(50, ge=1, le=100_000)
+    end: Literal["clean", "lowest"] = "clean"
+
+
+class SolverChoice(Part):
+    """The solver the UNet is sampled with, by name, and that solver's own options.
+
+    karras  the levels of Karras et al. 2022, eq. 5, for a solver in sigma space
+    """
+
+    name: str = Field("turbo", pattern=r"^[a-z][a-z0-9_]*$", max_length=50)
+    options: dict[str, float] = Field(default_factory=dict)
+    karras: bool = False
+
+
+class TextInput(Part):
+    """An input of the text network, tokens [1, length] int64, and the tokenizer it is had by.
+
+    tokenizer        file of the `tokenizers` library, among `files`
+    start, end, pad  a prompt is cut to length - 2 tokens, framed by start and end, and filled up with pad
+    """
+
+    tokenizer: str
+    length: int = Field(ge=2, le=4096)
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    pad: int = Field(ge=0)
+
+
+class TextPrompt(Part):
+    """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
+
+    inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
+    zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
+    time_ids  a row of what the UNet takes by that name, where it does
+    """
+
+    inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
+    default_prompt: str = ""
+    zeros_for_none: bool = False
+    time_ids: tuple[float, float, float, float, float, float] | None = None
+
+
+LORA_SCALE_LIMIT = 4.0
+"""How strongly a live LoRA may be taken, either way. Styles are made for about 1."""
+
+LORA_INPUT = "lora_scale"
+"""Input of the networks with live LoRAs, float32 [rows, LoRAs]: how strongly a row takes each."""
+
+
+class LiveLora(Part):
+    """A LoRA whose scale is an input of the networks.
+
+    default  its scale where none is asked for
+    text     whether it changes the text encoder
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+    default: float = Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)
+    text: bool = False

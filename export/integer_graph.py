@@ -1,0 +1,176 @@
+"""An ONNX graph with some of its convolutions in 8-bit integers.
+
+Such a convolution stands between QuantizeLinear and DequantizeLinear, its weights behind a DequantizeLinear: that is
+what ONNX Runtime computes in integers. Activations have one scale a tensor, from the range they were seen in, weights
+one a channel; biases have 32 bits, and sums are exact. Activations are unsigned and weights signed, which is what VNNI
+multiplies: with unsigned weights ONNX Runtime 1.32 takes five times as long. Without VNNI it has to be told to be exact
+(`engine/backends/onnxruntime.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from .onnx_writing import ExportError
+
+Feed = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The least and the greatest value a tensor had, 0 among them: padding has to be exact."""
+
+    least: float
+    most: float
+
+    def scale(self, levels: int) -> np.float32:
+        """What a step is worth, with so many of them."""
+        return np.float32(max(self.most - self.least, 1e-6) / levels)
+
+    def zero(self, levels: int) -> int:
+        """The step that stands for 0."""
+        return round(-self.least / float(self.scale(levels)))
+
+
+def convolutions(model: onnx.ModelProto, kept: Sequence[str] = ()) -> list[str]:
+    """Names of the weights of every convolution, in the order of the graph; `kept`: layers left out."""
+    weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+    unknown = set(kept) - {name.removesuffix(".weight") for name in weights}
+    if unknown:
+        raise ExportError(
+            f"to be kept in float are {', '.join(sorted(unknown))}, which the network has no convolution of"
+        )
+    return [name for name in weights if name.removesuffix(".weight") not in kept]
+
+
+def ranges(
+    model: onnx.ModelProto, weights: Sequence[str], feeds: Iterable[Feed], share: float = 0.97
+) -> dict[str, Range]:
+    """What goes into and comes out of the convolutions with these weights, by the tensors' names.
+
+    share  of the feeds whose least and greatest values are within: the few that are not are cut off, and all others
+           are rounded to finer steps
+    """
+    import onnxruntime
+
+    nodes = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    names = list(dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0])))
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    known = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    ends = np.array([[(x.min(), x.max()) for x in session.run(names, feed)] for feed in feeds], np.float64)
+    least, most = np.quantile(ends[..., 0], 1 - share, axis=0), np.quantile(ends[..., 1], share, axis=0)
+    return {name: Range(min(0.0, float(a)), max(0.0, float(b))) for name, a, b in zip(names, least, most, strict=True)}
+
+
+def in_integers(
+    model: onnx.ModelProto, weights: Sequence[str], seen: Mapping[str, Range], bits: int = 8
+) -> onnx.ModelProto:
+    """A copy of the model, its convolutions with these weights in integers.
+
+    weights  names of their weights, float32 or behind a Cast from float16
+    seen     ranges of what goes into them and comes out
+    bits     of weights and activations, 2 to 8: fewer than 8 are for comparison
+    """
+    levels = 2**bits - 1
+    given = onnx.ModelProto()
+    given.CopyFrom(model)
+    writer = _Writer(given.graph, levels)
+    for node in given.graph.node:
+        if node.op_type == "Cast" and node.output[0] in weights:
+            continue  # its weights are kept in integers now
+        if node.op_type == "Conv" and node.input[1] in weights:
+            writer.convolution(node, seen)
+        else:
+            writer.nodes.append(node)
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in writer.nodes]
+    needed = {name for node in nodes for name in node.input}
+    stored = [tensor for tensor in (*given.graph.initializer, *writer.stored) if tensor.name in needed]
+    stored = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in stored]
+    del given.graph.node[:], given.graph.initializer[:]
+    given.graph.node.extend(nodes)
+    given.graph.initializer.extend(stored)
+    onnx.checker.check_model(given, full_check=True)
+    return given
+
+
+class _Writer:
+    """Nodes and stored tensors of the new graph."""
+
+    def __init__(self, onnx_graph: onnx.GraphProto, levels: int) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.stored: list[TensorProto] = []
+        self._values = {tensor.name: tensor for tensor in onnx_graph.initializer}
+        for node in onnx_graph.node:
+            if node.op_type == "Cast" and node.input[0] in self._values:
+                self._values[node.output[0]] = self._values[node.input[0]]
+        self._levels = levels
+        self._rounded: set[str] = set()
+
+    def convolution(self, node: onnx.NodeProto, seen: Mapping[str, Range]) -> None:
+        """Write it, with all that stands around it."""
+        entry, weight, *bias = node.input
+        result = node.output[0]
+        step = self._activation(entry, entry, seen[entry])
+        steps = self._weight(weight) * step
+        if bias:
+            self._bias(f"{weight}.bias", bias[0], steps)
+        inputs = [f"{entry}.rounded", f"{weight}.rounded", *([f"{weight}.bias.rounded"] if bias else [])]
+        made = onnx.NodeProto()
+        made.CopyFrom(node)
+        del made.input[:], made.output[:]
+        made.input.extend(inputs)
+        made.output.append(f"{result}.sum")
+        self.nodes.append(made)
+        self._activation(result, f"{result}.sum", seen[result], result)
+
+    def _activation(self, name: str, value: str, range_: Range, rounded: str | None = None) -> np.float32:
+        """value -> 8 bits -> `rounded`; returns what a step is worth."""
+        rounded = rounded or f"{name}.rounded"
+        step, zero = range_.scale(self._levels), range_.zero(self._levels)
+        if rounded in self._rounded:
+            return step
+        self._rounded.add(rounded)
+        about = self._store(name, step, np.uint8(zero))
+        self.nodes.append(helper.make_node("QuantizeLinear", [value, *about], [f"{name}.steps"]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.steps", *about], [rounded]))
+        return step
+
+    def _weight(self, name: str) -> NDArray[np.float32]:
+        """Store [out, in, kh, kw] in steps, one size an output channel; returns them [out]."""
+        values = numpy_helper.to_array(self._values[name]).astype(np.float32)
+        half = self._levels // 2
+        steps = np.asarray(np.abs(values).reshape(len(values), -1).max(1).clip(1e-9) / half, np.float32)
+        counts = np.rint(values / steps[:, None, None, None]).clip(-half, half)
+        self._dequantised(name, counts.astype(np.int8), steps, np.zeros(len(steps), np.int8))
+        return steps
+
+    def _bias(self, name: str, of: str, steps: NDArray[np.float32]) -> None:
+        values = numpy_helper.to_array(self._values[of]).astype(np.float64)
+        counts = np.rint(values / steps).clip(-(2**31), 2**31 - 1).astype(np.int32)
+        self._dequantised(name, counts, steps, np.zeros(len(steps), np.int32))
+
+    def _dequantised(
+        self, name: str, counts: NDArray[np.generic], steps: NDArray[np.float32], zeros: NDArray[np.generic]
+    ) -> None:
+        self.stored.append(numpy_helper.from_array(counts, f"{name}.steps"))
+        about = self._store(name, steps, zeros)
+        node = helper.make_node("DequantizeLinear", [f"{name}.steps", *about], [f"{name}.rounded"], axis=0)
+        self.nodes.append(node)
+
+    def _store(
+        self, name: str, step: NDArray[np.float32] | np.float32, zero: NDArray[np.generic] | np.uint8
+    ) -> list[str]:
+        self.stored.append(numpy_helper.from_array(np.asarray(step), f"{name}.step"))
+        self.stored.append(numpy_helper.from_array(np.asarray(zero), f"{name}.zero"))
+        return [f"{name}.step", f"{name}.zero"]
