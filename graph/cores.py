@@ -9,7 +9,6 @@ keeps to one core, and what does not hang on it, flow, the source's own encoding
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable
 
 from warpfuse.graph.plan import GraphPlan
 
@@ -41,14 +40,18 @@ def _reached(start: str, steps: list[tuple[str, str]]) -> set[str]:
     return reached
 
 
-def next_core() -> int | None:
-    """The core for a loop; loops of one process, and of several, take them by turns. None where that is not done."""
+def next_core(device: str) -> int | None:
+    """The core for a loop; loops of one process, and of several, take them by turns. None where that is not done.
+
+    device  of the stages: those on a card wait for the card
+    """
+    if device != "cpu":
+        return None
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return cores[next(_turns) % CORES] if len(cores) == CORES else None
 
 
-def keep_to(core: int, threads: Iterable[int]) -> None:
-    """Let threads, by their native ids, run on this core alone. One that has ended already is passed over."""
-    for thread in threads:
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(thread, {core})
+def keep_to(core: int) -> None:
+    """Let the calling thread run on this core alone. Where the core was taken away since it was chosen: as before."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, {core})

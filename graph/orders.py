@@ -14,7 +14,7 @@ from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
 from warpfuse.stages.stage import VideoInfo
 
-VERSION = 4
+VERSION = 5
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -42,6 +42,7 @@ class Assign(_Order, frozen=True):
     config   keys of the configuration, whose newest settings have number `version`
     folder   of the ipc sockets of links; run: name of the run in shared memory
     trace    keep the calls of every stage
+    core     that the stages of the loop keep to, None: to none
     """
 
     worker: str
@@ -53,6 +54,7 @@ class Assign(_Order, frozen=True):
     folder: str
     run: str
     trace: bool
+    core: int | None
 
 
 class Seek(_Order, frozen=True):

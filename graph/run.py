@@ -11,7 +11,7 @@ from typing import Any
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials, calls_of
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.cores import keep_to, loop_of, next_core
+from warpfuse.graph.cores import next_core
 from warpfuse.graph.desk import Desk
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
@@ -165,11 +165,19 @@ class Running:
         self._news = threading.Event()
         self._faults = Faults(failures, self._news.set)
         self._epochs = 0
-        self._loop, self._core = loop_of(self.plan), None if config.device.startswith("cuda") else next_core()
         self._lost: list[Fault] = []
         (name,) = workers_of(self.plan)
         self.worker = Worker(
-            name, self.plan, materials, ends, self.book, self._faults, self._stopped, clock=clock, track=track
+            name,
+            self.plan,
+            materials,
+            ends,
+            self.book,
+            self._faults,
+            self._stopped,
+            clock=clock,
+            track=track,
+            core=next_core(config.device),
         )
 
     def open(self) -> None:
@@ -244,9 +252,6 @@ class Running:
     def _connect(self, resume: Resume) -> None:
         self._epochs += 1
         self.worker.connect(self._epochs, resume)
-        if self._core is not None:
-            threads = [runner.thread_id for runner in self.worker.runners if runner.stage_name in self._loop]
-            keep_to(self._core, [thread for thread in threads if thread is not None])
 
     def _stopped(self) -> bool:
         return self._closing or self.stop.is_set()

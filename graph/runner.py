@@ -19,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from warpfuse.graph.cores import keep_to
 from warpfuse.graph.faults import Fault, Faults
 from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
@@ -64,6 +65,7 @@ class Runner:
     passed  the newest frame that was handled, -1 before the first
     failed  once a thread has ended: the stage because of which it did, None at the end of the stream
     ended   the end of the stream has come through here, or a failure that ends the run
+    core    that the thread keeps to, None: to none
     busy_since  clock at which the call the stage is in began, 0 between calls: a thread that reads it sees a hang
     """
 
@@ -79,6 +81,7 @@ class Runner:
         self.inlets: list[Inlet] = []
         self.outlets: list[Outlet] = []
         self.track: Track | None = None
+        self.core: int | None = None
         self._links: dict[str, LinkFigures] = {}
         self._clock = clock
         self._faults = faults
@@ -125,11 +128,6 @@ class Runner:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    @property
-    def thread_id(self) -> int | None:
-        """The system's own number of the thread of this epoch; None before it."""
-        return None if self._thread is None else self._thread.native_id
-
     def is_alive(self) -> bool:
         """The thread is at work."""
         return self._thread is not None and self._thread.is_alive()
@@ -163,6 +161,8 @@ class Runner:
 
     def _live(self) -> None:
         """The thread: work, then end the links, unless the epoch was over or the failure is spared."""
+        if self.core is not None:
+            keep_to(self.core)
         try:
             self._work()
         except _Halted:

@@ -21,6 +21,7 @@ from warpfuse.graph.build import Materials
 from warpfuse.graph.bypassing import Bypassing
 from warpfuse.graph.clocks import Trip, offset
 from warpfuse.graph.control import Control
+from warpfuse.graph.cores import next_core
 from warpfuse.graph.curve import Keys, admission
 from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
 from warpfuse.graph.far_hosts import keys_for, line_to
@@ -78,6 +79,7 @@ class Supervisor:
         scout = origin.scout
         self._config = config
         self._stop, self._say, self._trace = stop, say, trace
+        self._core = next_core(config.device)
         self._live = origin.info.live or config.realtime
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context() if scout is None else scout.context
         self._keys = Keys(Path(config.keys)) if config.keys else None
@@ -229,6 +231,7 @@ class Supervisor:
                 str(self._folder),
                 self._folder.name,
                 self._trace,
+                None if isinstance(member.launcher, ByHand) else self._core,
             ),
         )
 

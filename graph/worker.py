@@ -12,6 +12,7 @@ import zmq
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
 from warpfuse.graph.bypass import BypassEntry, BypassExit
+from warpfuse.graph.cores import loop_of
 from warpfuse.graph.curve import admission
 from warpfuse.graph.far_hosts import keys_for
 from warpfuse.graph.faults import Faults
@@ -58,6 +59,7 @@ class Worker:
     stopped  asked by the source before each frame: True ends the stream
     faults   where stages that raise are reported
     run      name of the run in shared memory
+    core     that the threads of the loop keep to, None: to none
     """
 
     name: str
@@ -70,6 +72,7 @@ class Worker:
     clock: Clock = time.monotonic_ns
     track: Track | None = None
     run: str = "run"
+    core: int | None = None
     runners: list[Runner] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -93,8 +96,10 @@ class Worker:
                 undo.callback(runners[-1].close)
             undo.pop_all()
         settle(self.materials.config.device)
+        loop = loop_of(self.plan)
         for runner in runners:
             runner.track = self.track
+            runner.core = self.core if runner.stage_name in loop else None
         self.runners = runners
 
     def connect(self, epoch: int, resume: Resume) -> None:

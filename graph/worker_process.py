@@ -197,6 +197,7 @@ class WorkerProcess:
                 clock=self._clock,
                 track=Track() if part.trace else None,
                 run=part.run,
+                core=part.core,
             )
             worker.open()
         except BaseException:

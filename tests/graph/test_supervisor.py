@@ -82,10 +82,13 @@ Fuse.__call__ = waiting
 """
 
 
-def waits(tmp_path, monkeypatch, during, most=20):
-    """A `during` that the run cannot outpace: `most` frames are fused, the others wait until it has returned True."""
+def waits(tmp_path, monkeypatch, during, most=20, also=""):
+    """A `during` that the run cannot outpace: `most` frames are fused, the others wait until it has returned True.
+
+    also  code to be run in every worker besides
+    """
     sign = tmp_path / "go on"
-    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign), most=most))
+    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign), most=most) + also)
     return lambda supervisor: during(supervisor) and (sign.touch(), True)[1]
 
 
