@@ -145,9 +145,9 @@ def drive(
         return camera, sink.notes
     # Here, not above: the sinks alone need no torch, which takes minutes to load in an emulated machine.
     from warpfuse.graph.config import validate
+    from warpfuse.graph.ends import Ends
     from warpfuse.graph.opening import prepare
-    from warpfuse.graph.run import Running
-    from warpfuse.graph.worker import Ends
+    from warpfuse.graph.running import Running
 
     config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}", "workers": "one"})
     materials = prepare(config, size, lambda line: None)

@@ -10,12 +10,12 @@ from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.graph.build import Materials, idle_steps, open_prompts, rows_of, usable_cores
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.engines import Engines, SharedEngines
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.streams import Streams, of_stream
-from warpfuse.graph.worker import Ends
 from warpfuse.stages.prompts import Prompts
 from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe

@@ -8,7 +8,7 @@ import pytest
 from test_supervisor import STAGES, go, pid_of, waits  # noqa: F401  (one is a fixture)
 
 from warpfuse.graph import cores
-from warpfuse.graph import run as run_module
+from warpfuse.graph import running as running_module
 from warpfuse.graph import supervisor as supervisor_module
 from warpfuse.graph.config import validate
 from warpfuse.graph.plan import plan_graph
@@ -115,7 +115,7 @@ def test_a_run_keeps_its_loop_together(exact_bundle, monkeypatch, traces, core):
     code, read = traces
     monkeypatch.setattr(StageRunner, "_timed", StageRunner._timed)  # put back afterwards
     exec(code, {})
-    monkeypatch.setattr(run_module, "next_core", lambda device: core)
+    monkeypatch.setattr(running_module, "next_core", lambda device: core)
     keys = {"source": "pattern:64x48@25,frames=3", "sinks": ["null:"], "bundle": exact_bundle, "size": "64x48"}
     run(validate(keys))
     assert {stage: processes[os.getpid()] for stage, processes in read().items()} == places(core)
