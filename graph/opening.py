@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
@@ -21,6 +23,8 @@ from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe
 from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
+
+E = TypeVar("E", bound=Engines)
 
 
 def find_source(url: str, stop: threading.Event | None = None) -> tuple[VideoInfo, LiveSource | None]:
@@ -86,9 +90,7 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
     bundle = load_bundle(config.bundle)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
-    backend, why = choose_backend(config.backend, config.device)
-    upgrade = upgrade_of(config.backend, backend, config.device)
-    engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
+    engines, why = _engines(Engines, config, say)
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
         prompts = _prompts(config, bundle, engines)
@@ -110,12 +112,8 @@ def prepare_streams(
     common = next(iter(streams.configs.values()))
     bundle = load_bundle(common.bundle)
     size = _one_size(streams, infos, bundle, say)
-    backend, why = choose_backend(common.backend, common.device)
-    upgrade = upgrade_of(common.backend, backend, common.device)
-    engines = SharedEngines(
-        backend, common.device, common.threads or usable_cores(), upgrade, say,
-        unet=bundle.network("unet"), batch=streams.batch, patience_s=streams.gather_ms / 1000,
-    )  # fmt: skip
+    unet, patience_s = bundle.network("unet"), streams.gather_ms / 1000
+    engines, why = _engines(partial(SharedEngines, unet=unet, batch=streams.batch, patience_s=patience_s), common, say)
     found: dict[str, Materials] = {}
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
@@ -133,6 +131,13 @@ def prepare_streams(
     most = bundle.about.batch or min(streams.batch or rows, rows)
     say(f"{len(found)} streams share them, " + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns"))
     return {name: replace(materials, rows=most) for name, materials in found.items()}
+
+
+def _engines(make: Callable[..., E], config: GraphConfig, say: Callable[[str], None]) -> tuple[E, str]:
+    """Who opens the networks, and why by that backend."""
+    backend, why = choose_backend(config.backend, config.device)
+    upgrade = upgrade_of(config.backend, backend, config.device)
+    return make(backend, config.device, config.threads or usable_cores(), upgrade, say), why
 
 
 def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:

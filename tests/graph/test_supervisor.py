@@ -59,7 +59,7 @@ def digest(path):
 
 
 def pid_of(supervisor, worker):
-    return supervisor._processes.pid(worker)
+    return supervisor._roster.processes.pid(worker)
 
 
 def inside(tmp_path, monkeypatch, code):
@@ -120,7 +120,7 @@ def test_a_live_run_outlives_each_of_its_workers(go, worker, how):
 
         def checking():
             check()
-            if supervisor._epoch == 2 and supervisor._shown() > base + frames:
+            if supervisor._epochs.number == 2 and supervisor._shown() > base + frames:
                 supervisor._stop.set()
 
         supervisor._check = checking
@@ -355,7 +355,7 @@ def test_a_stranger_on_the_line_is_not_obeyed(go, tmp_path, monkeypatch):
     sent = []
 
     def shout(supervisor):
-        member = supervisor.members[0]
+        member = supervisor._roster.members[0]
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.setsockopt(zmq.LINGER, 200)
             socket.connect(member.line.endpoint)
