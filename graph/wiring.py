@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import zmq
 
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.cores import keep_messengers_to
 from warpfuse.graph.curve import admission
 from warpfuse.graph.far_hosts import keys_for
 from warpfuse.graph.link import Inlet, LinkPlan, Outlet
@@ -22,9 +23,11 @@ class Wiring:
 
     worker  its name in the plan
     run     name of the run in shared memory
+    core    that the messages of links keep to, None: to none
     """
 
-    def __init__(self, worker: str, plan: GraphPlan, config: GraphConfig, run: str) -> None:
+    def __init__(self, worker: str, plan: GraphPlan, config: GraphConfig, run: str, core: int | None = None) -> None:
+        self._core = core
         self._worker, self._plan, self._config, self._run = worker, plan, config, run
         self._here = {node.name for node in plan.nodes if node.worker == worker}
         self._memory: RunFolder | None = None
@@ -55,6 +58,8 @@ class Wiring:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         undo.callback(context.term)
         context.set(zmq.MAX_SOCKETS, 4096)
+        if self._core is not None:
+            keep_messengers_to(self._core, context)
         inlets: dict[str, Inlet] = {}
         outlets: dict[str, Outlet] = {}
         far = [link for link in links if link.transport == "inline"]

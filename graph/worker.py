@@ -11,7 +11,7 @@ import torch
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
 from warpfuse.graph.bypass import BypassEntry, BypassExit
-from warpfuse.graph.cores import loop_of
+from warpfuse.graph.cores import leaves, loop_of
 from warpfuse.graph.ends import Ends
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.halt import Halt
@@ -56,7 +56,8 @@ class Worker:
         self._nodes = [node for node in self.plan.nodes if node.worker == self.name]
         self._pacer = Pacer() if self.materials.config.pace.active else None
         self._halt: Halt | None = None
-        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run)
+        messengers = self.core if leaves(self.plan, self.name) else None
+        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run, messengers)
         self._bypasses: dict[str, contextlib.ExitStack] = {}
 
     def open(self) -> None:

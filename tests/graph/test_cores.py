@@ -5,12 +5,14 @@ import signal
 import threading
 
 import pytest
+import zmq
 from test_supervisor import STAGES, go, pid_of, waits  # noqa: F401  (one is a fixture)
 
 from warpfuse.graph import cores
 from warpfuse.graph import running as running_module
 from warpfuse.graph import supervisor as supervisor_module
 from warpfuse.graph.config import validate
+from warpfuse.graph.placement import workers_of
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import run
 from warpfuse.graph.stage_runner import StageRunner
@@ -62,6 +64,8 @@ def test_a_core_that_was_taken_away_is_passed_over():
         os.sched_setaffinity(0, {gone})
     cores.keep_to(gone)
     assert os.sched_getaffinity(0) == EVERYWHERE
+    with zmq.Context() as context, context.socket(zmq.PAIR):  # ZeroMQ itself would end the process
+        cores.keep_messengers_to(gone, context)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +78,40 @@ def test_loops_take_two_cores_by_turns(monkeypatch, usable, device, expected):
     assert set(taken) == expected and taken[:2] == taken[2:]
 
 
-# Every call of a stage leaves a file that says which stage it was, of which process, and on which cores it might run.
+# Every call of a stage leaves files that say which stage it was, of which process, and on which cores it might run, and
+# the threads of ZeroMQ beside it.
 TRACES = """
-import os, pathlib
+import contextlib, os, pathlib
 from warpfuse.graph.stage_runner import StageRunner
 timed = StageRunner._timed
+def leave(who, thread):
+    where = "+".join(str(core) for core in sorted(os.sched_getaffinity(thread)))
+    pathlib.Path({folder!r}, f"{{who}}.{{os.getpid()}}.{{where}}").touch()
 def traced(self, *args, **keys):
-    where = "+".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-    pathlib.Path({folder!r}, f"{{self.stage_name}}.{{os.getpid()}}.{{where}}").touch()
+    leave(self.stage_name, 0)
+    for task in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if "ZMQbg/IO" in (task / "comm").read_text():
+                leave(self.stage_name + " messages", int(task.name))
     return timed(self, *args, **keys)
 StageRunner._timed = traced
 """
+
+
+@pytest.mark.parametrize(
+    "workers, expected",
+    [
+        ("one", set()),
+        ("live", set()),
+        ("stages", LOOP),
+        ({"a": ["source", *STAGES[:6], "sink_1"], "b": STAGES[6:]}, {"a", "b"}),
+        ({"a": ["source", *STAGES], "b": ["sink_1"]}, set()),
+    ],
+)
+def test_a_worker_has_messages_of_the_loop_where_the_loop_goes_on_in_another(workers, expected):
+    keys = {"source": "in.mp4", "sinks": ["out.mp4"], "workers": "auto" if workers == "live" else workers}
+    plan = plan_graph(validate(keys), live=workers == "live", folder="/run/x")
+    assert {worker for worker in workers_of(plan) if cores.leaves(plan, worker)} == expected
 
 
 @pytest.fixture
@@ -103,10 +130,16 @@ def traces(tmp_path):
     return TRACES.format(folder=str(folder)), read
 
 
-def places(core):
-    """What each stage has to say when the loop keeps to this core; none: to no core."""
+def places(core, *, apart):
+    """What each stage has to say when the loop keeps to this core; none: to no core.
+
+    apart  each is in a process of its own, so the messages of the loop keep to it too; beside those of the line to the
+           supervisor, which do not
+    """
     everywhere = "+".join(str(each) for each in sorted(EVERYWHERE))
-    return {stage: {everywhere if core is None or stage not in LOOP else str(core)} for stage in STAGES}
+    kept = {stage: {str(core)} for stage in LOOP if core is not None}
+    stages = {stage: kept.get(stage, {everywhere}) for stage in STAGES}
+    return stages | {f"{s} messages": {everywhere, *(kept.get(s, set()) if apart else ())} for s in STAGES}
 
 
 @TWO_CORES
@@ -118,7 +151,7 @@ def test_a_run_keeps_its_loop_together(exact_bundle, monkeypatch, traces, core):
     monkeypatch.setattr(running_module, "next_core", lambda device: core)
     keys = {"source": "pattern:64x48@25,frames=3", "sinks": ["null:"], "bundle": exact_bundle, "size": "64x48"}
     run(validate(keys))
-    assert {stage: processes[os.getpid()] for stage, processes in read().items()} == places(core)
+    assert {stage: processes[os.getpid()] for stage, processes in read().items()} == places(core, apart=False)
 
 
 @TWO_CORES
@@ -131,5 +164,5 @@ def test_a_loop_over_processes_keeps_to_one_core_after_a_restart_too(go, tmp_pat
     stats, _ = go(kill, source="pattern:96x64@25,frames=40", workers="stages")
     told = read()
     assert stats.restarts == 1 and len(told["predict"]) == 2 and len({*told["fuse"], *told["predict"]}) == 3
-    for stage, where in places(core).items():
+    for stage, where in places(core, apart=True).items():
         assert all(seen == where for seen in told[stage].values()), (stage, told)
