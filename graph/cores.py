@@ -3,8 +3,8 @@
 The stages between a picture and the next one that is made from it never work at once: each waits for the one before. On
 threads of their own they still go from core to core, and every time the next one is woken where another stage is at
 work, the whole loop waits for that one's turn to end. With two cores that happens at every second hop. So the loop
-keeps to one core, and what does not hang on it, flow, the source's own encoding, video, goes round it. Between processes
-a message is handed on by two threads of ZeroMQ, one at either end, so these keep to that core too.
+keeps to one core, and what does not hang on it, flow, the source's own encoding, video, goes round it. Between
+processes a message is handed on by two threads of ZeroMQ, one at either end, so these keep to that core too.
 """
 
 import contextlib

@@ -14,7 +14,7 @@ and the runners are connected anew.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import zmq
@@ -23,6 +23,7 @@ from warpfuse.graph.cores import keep_to
 from warpfuse.graph.faults import Fault, Faults
 from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
+from warpfuse.graph.link_figures import LinkFigures
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.trace import Track
 from warpfuse.stages.frame import Frame
@@ -40,20 +41,6 @@ class _NeighbourGone(Exception):
 
 class _Halted(Exception):
     """The epoch is over."""
-
-
-@dataclass(slots=True)
-class LinkFigures:
-    """What a sender counted on one link, over all epochs.
-
-    peak: the most slots in use at once; waiting: a frame has no credit just now
-    """
-
-    slots: int
-    sent: int = 0
-    peak: int = 0
-    dropped: int = 0
-    waiting: bool = False
 
 
 class Runner:
@@ -112,8 +99,7 @@ class Runner:
     def disconnect(self) -> None:
         """Close the links and keep their figures. After the thread has ended."""
         for outlet in self.outlets:
-            counted = self._links[outlet.plan.name] = self._counted(outlet)
-            counted.waiting = False
+            self._links[outlet.plan.name] = replace(self._counted(outlet), waiting=False)
         for end in self._ends:
             end.close()
         self.inlets, self.outlets, self._thread = [], [], None
@@ -150,14 +136,7 @@ class Runner:
         return [*self.inlets, *self.outlets]
 
     def _counted(self, outlet: Outlet) -> LinkFigures:
-        before = self._links.get(outlet.plan.name, LinkFigures(outlet.plan.slots))
-        return LinkFigures(
-            outlet.plan.slots,
-            before.sent + outlet.sent,
-            max(before.peak, outlet.peak),
-            before.dropped + outlet.dropped,
-            outlet.waiting > 0,
-        )
+        return self._links.get(outlet.plan.name, LinkFigures(outlet.plan.slots)).plus(outlet)
 
     def _live(self) -> None:
         """The thread: work, then end the links, unless the epoch was over or the failure is spared."""

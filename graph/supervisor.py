@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import zmq
+from msgspec import structs
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph import orders
@@ -32,6 +33,7 @@ from warpfuse.graph.report import stats_of
 from warpfuse.graph.roster import STARTUP_S, Roster
 from warpfuse.graph.stalls import Stalls
 from warpfuse.graph.switchboard import Switchboard
+from warpfuse.graph.told_video import Info
 from warpfuse.graph.trace import Span
 
 _TICK_MS = 50
@@ -63,10 +65,10 @@ class Supervisor:
     ) -> None:
         config = materials.config
         live = origin.info.live or config.realtime
-        self._materials, self._info, self._folder, self._trace = materials, origin.info, folder, trace
-        self._stop, self._say = stop, say
+        self._materials, self._stop, self._say = materials, stop, say
         self._deadline_s = config.stage_deadline_s
-        self._core = next_core(config.device)
+        told, backend, core = Info.of(origin.info), materials.engines.backend, next_core(config.device)
+        self._part = orders.Assign("", {}, 0, told, materials.size, backend, str(folder), folder.name, trace, core)
         self._roster = Roster(plan, config, folder, origin.scout, live=live, say=say)
         with contextlib.ExitStack() as undo:
             undo.callback(self._roster.close)
@@ -104,18 +106,14 @@ class Supervisor:
 
     def stats(self) -> Stats:
         """The figures so far."""
+        lost, told = len(self._epochs.failed), tuple(self._epochs.told)
         restarts = sum(member.restarts.total for member in self._roster.members)
-        reports, epochs = self._roster.reports(), self._epochs
-        stats = stats_of(
-            reports, self._materials, failed=len(epochs.failed), restarts=restarts, warnings=tuple(epochs.told)
-        )
+        stats = stats_of(self._roster.reports(), self._materials, failed=lost, restarts=restarts, warnings=told)
         return stats.stopped(self._stop.is_set())
 
     def tracks(self) -> dict[str, list[Span]]:
         """The calls of every worker's stages, after the end."""
         return {member.name: [Span(*span) for span in member.spans] for member in self._roster.members}
-
-    # What arrives
 
     def _turn(self) -> None:
         poller = zmq.Poller()
@@ -176,19 +174,9 @@ class Supervisor:
         self._assign(member)
 
     def _assign(self, member: Member) -> None:
-        part = orders.Assign(
-            member.name,
-            self._switchboard.keys,
-            self._switchboard.version,
-            orders.info_of(self._info),
-            self._materials.size,
-            self._materials.engines.backend,
-            str(self._folder),
-            self._folder.name,
-            self._trace,
-            None if isinstance(member.launcher, ByHand) else self._core,
-        )
-        member.send(part)
+        part = structs.replace(self._part, worker=member.name, config=self._switchboard.keys)
+        core = None if isinstance(member.launcher, ByHand) else part.core
+        member.send(structs.replace(part, version=self._switchboard.version, core=core))
 
     def _reunite(self, member: Member) -> None:
         """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
@@ -198,8 +186,6 @@ class Supervisor:
         member.state = "quieting"
         member.send(orders.LetGo(LET_GO_S))
         self._epochs.break_off()
-
-    # What is done about it
 
     def _check(self) -> None:
         now, now_ns = time.monotonic(), time.monotonic_ns()
