@@ -20,7 +20,7 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.opening import ends_of, prepare_source
-from warpfuse.graph.run import Running
+from warpfuse.graph.running import Running
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
 

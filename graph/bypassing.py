@@ -21,7 +21,7 @@ class Bypassing:
         for link in self.bypasses:
             ends = {member.name: member for member in (home_of(link.sender), home_of(link.receiver))}
             lives = tuple(member.life for member in ends.values())
-            there = all(member.state in ("ready", "running", "quieting") for member in ends.values())
+            there = all(member.open for member in ends.values())
             if there and self._opened.get(link.name) != lives:
                 self._opened[link.name] = lives
                 self._number += 1

@@ -71,7 +71,7 @@ def _plus_sink(a: SinkReport | None, b: SinkReport) -> SinkReport:
         held=a.held + b.held,
         shown=max(a.shown, b.shown),
         repeated=a.repeated + b.repeated,
-        left=a.left + b.left,
+        abandoned=a.abandoned + b.abandoned,
         latency=merged([a.latency, b.latency]).encode(),
         age=merged([a.age, b.age]).encode(),
         notes=list(dict.fromkeys([*a.notes, *b.notes])),

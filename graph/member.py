@@ -1,5 +1,6 @@
 """What the supervisor knows of one worker."""
 
+import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from warpfuse.graph import orders
-from warpfuse.graph.clocks import Trip
+from warpfuse.graph.clocks import Trip, offset
 from warpfuse.graph.launcher import Launcher
 from warpfuse.graph.line import Line
 from warpfuse.graph.lives import combined
@@ -16,6 +17,8 @@ from warpfuse.graph.restarts import Restarts
 
 State = Literal["down", "starting", "ready", "running", "quieting", "gone"]
 """down: to be started at `due_s`; ready: stages open, no epoch; quieting: told to let go; gone: has said goodbye"""
+
+_TRIPS = 8  # there and back, to compare clocks
 
 
 @dataclass
@@ -61,6 +64,16 @@ class Member:
         return sum(life.sinks[sink].frames for life in lives if sink in life.sinks)
 
     @property
+    def open(self) -> bool:
+        """Its stages are open."""
+        return self.state in ("ready", "running", "quieting")
+
+    @property
+    def alive(self) -> bool:
+        """It has a process, or is about to have one."""
+        return self.open or self.state == "starting"
+
+    @property
     def ended(self) -> bool:
         """The end of the stream has come through all of its stages."""
         return self._now is not None and self._now.ended
@@ -84,11 +97,38 @@ class Member:
         if report is not None:
             sinks = {name: sink for name, sink in report.sinks.items() if kept or name not in files}
             for name in (name for name in sinks if name in files):
-                sinks[name] = msgspec.structs.replace(sinks[name], left=sinks[name].left + sinks[name].done)
+                sink = sinks[name]
+                sinks[name] = msgspec.structs.replace(sink, abandoned=sink.abandoned + sink.done)
             report = msgspec.structs.replace(report, sinks=sinks)
         self._before = report
 
-    def hanging(self, deadline_s: float, now_s: float) -> str:
+    def ask_its_clock(self) -> None:
+        """Have it say what its clock says, a few times."""
+        self.trips.clear()
+        for _ in range(_TRIPS):
+            self.send(orders.Ping(time.monotonic_ns()))
+
+    def clock_told(self, word: orders.Pong, now_ns: int) -> None:
+        """Its clock came; after the last time it is told how far that is from this one."""
+        self.trips.append(Trip(word.t0, word.t1, word.t2, now_ns))
+        if len(self.trips) == _TRIPS:
+            self.send(orders.SetClock(offset(self.trips)[0]))
+
+    def ailing(self, now_s: float, now_ns: int, *, stage_s: float, hello_s: float) -> str:
+        """Why it has to be given up, "" if it has not.
+
+        stage_s  how long a call of a stage may last; hello_s: a process, before its first word
+        """
+        if self.line is not None and self.line.dead(now_ns):
+            return "has stopped answering"
+        if self.state == "running" and (stage := self._hanging(stage_s, now_s)):
+            return f"stage {stage} has not returned for {stage_s:g} s"
+        mute = self.line is not None and self.line.peer is None
+        if self.state == "starting" and mute and self.launcher.age_s(self.name) > hello_s:
+            return f"has not said a word in {hello_s:g} s"
+        return ""
+
+    def _hanging(self, deadline_s: float, now_s: float) -> str:
         """The stage whose call has lasted longer than the deadline, or all of them; "" for none."""
         if self._now is None:
             return ""

@@ -5,23 +5,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.engine.precision import choose_precision, cpu_flags
 from warpfuse.graph.build import Materials, idle_steps, open_prompts, rows_of, usable_cores
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.engines import Engines, SharedEngines
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.streams import Streams, of_stream
-from warpfuse.graph.worker import Ends
 from warpfuse.stages.prompts import Prompts
 from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe
 from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
+
+E = TypeVar("E", bound=Engines)
 
 
 def find_source(url: str, stop: threading.Event | None = None) -> tuple[VideoInfo, LiveSource | None]:
@@ -88,8 +92,7 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     backend, why = choose_backend(config.backend, config.device)
     bundle, why_precision = _open_bundle(config, backend)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
-    upgrade = upgrade_of(config.backend, backend, config.device)
-    engines = Engines(backend, config.device, config.threads or usable_cores(), upgrade, say)
+    engines = _engines(Engines, backend, config, say)
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
         prompts = _prompts(config, bundle, engines)
@@ -112,11 +115,9 @@ def prepare_streams(
     backend, why = choose_backend(common.backend, common.device)
     bundle, why_precision = _open_bundle(common, backend)
     size = _one_size(streams, infos, bundle, say)
-    upgrade = upgrade_of(common.backend, backend, common.device)
-    engines = SharedEngines(
-        backend, common.device, common.threads or usable_cores(), upgrade, say,
-        unet=bundle.network("unet"), batch=streams.batch, patience_s=streams.gather_ms / 1000,
-    )  # fmt: skip
+    unet, patience_s = bundle.network("unet"), streams.gather_ms / 1000
+    shared = partial(SharedEngines, unet=unet, batch=streams.batch, patience_s=patience_s)
+    engines = _engines(shared, backend, common, say)
     found: dict[str, Materials] = {}
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
@@ -134,6 +135,12 @@ def prepare_streams(
     most = bundle.about.batch or min(streams.batch or rows, rows)
     say(f"{len(found)} streams share them, " + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns"))
     return {name: replace(materials, rows=most) for name, materials in found.items()}
+
+
+def _engines(make: Callable[..., E], backend: str, config: GraphConfig, say: Callable[[str], None]) -> E:
+    """Who opens the networks."""
+    upgrade = upgrade_of(config.backend, backend, config.device)
+    return make(backend, config.device, config.threads or usable_cores(), upgrade, say)
 
 
 def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:

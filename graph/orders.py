@@ -4,7 +4,6 @@ A worker says HELLO, is told its part, opens its stages and is READY. Then, for 
 say that its stages get on; that the process lives at all is asked by ZeroMQ itself (`graph/line.py`).
 """
 
-from fractions import Fraction
 from typing import Annotated, Any
 
 import msgspec
@@ -13,9 +12,9 @@ from warpfuse.engine.precision import Precision
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.graph.told_video import Info
 
-VERSION = 4
+VERSION = 5
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -25,24 +24,13 @@ class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
     pass
 
 
-class Info(_Order, frozen=True):
-    """stages.stage.VideoInfo; rates and units as text, exactly."""
-
-    width: int
-    height: int
-    fps: str
-    time_base: str
-    frames: int | None
-    path: str | None
-    live: bool
-
-
 class Assign(_Order, frozen=True):
     """The worker's part: which worker of which graph it is. Everything that was chosen is in it.
 
     config   keys of the configuration, whose newest settings have number `version`
     folder   of the ipc sockets of links; run: name of the run in shared memory
     trace    keep the calls of every stage
+    core     that the stages of the loop keep to, None: to none
     """
 
     worker: str
@@ -55,6 +43,7 @@ class Assign(_Order, frozen=True):
     folder: str
     run: str
     trace: bool
+    core: int | None
 
 
 class Seek(_Order, frozen=True):
@@ -237,18 +226,6 @@ def word(data: bytes) -> Word:
     """What a worker sent. Raises WireError."""
     decoded: Word = _decoded(_WORDS, data)
     return decoded
-
-
-def info_of(video: VideoInfo) -> Info:
-    """As it travels."""
-    rates = str(video.fps), str(video.time_base)
-    return Info(video.width, video.height, *rates, video.frames, video.path, video.live)
-
-
-def video_of(info: Info) -> VideoInfo:
-    """As it was."""
-    rates = Fraction(info.fps), Fraction(info.time_base)
-    return VideoInfo(info.width, info.height, *rates, info.frames, info.path, info.live)
 
 
 def _decoded(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes) -> Any:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.config import validate
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.live_settings import LiveSettings, check_live, merge
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.opening import prepare
-from warpfuse.graph.run import Running
-from warpfuse.graph.worker import Ends
+from warpfuse.graph.running import Running
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo

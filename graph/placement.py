@@ -104,6 +104,12 @@ def reader_of(workers: str | dict[str, Place]) -> str | None:
     return {"auto": "capture", "live": "capture", "stages": "source"}.get(workers)
 
 
+def several(workers: str | dict[str, Place], *, live: bool) -> bool:
+    """Whether stages run in processes of their own."""
+    chosen = _chosen(workers, live)
+    return len(chosen) > 1 if isinstance(chosen, dict) else chosen != "one"
+
+
 def workers_of(plan: "GraphPlan") -> list[str]:
     """The workers of a placed plan, in the order a frame meets them."""
     return list(dict.fromkeys(node.worker for node in plan.nodes))
@@ -111,8 +117,7 @@ def workers_of(plan: "GraphPlan") -> list[str]:
 
 def _assigned(plan: "GraphPlan", workers: str | dict[str, Place], live: bool) -> dict[str, str]:
     names = [node.name for node in plan.nodes]
-    if workers == "auto":
-        workers = "live" if live else "one"
+    workers = _chosen(workers, live)
     if workers == "one":
         return dict.fromkeys(names, "main")
     if workers == "stages":
@@ -123,6 +128,10 @@ def _assigned(plan: "GraphPlan", workers: str | dict[str, Place], live: bool) ->
         return {node.name: _apart(node) for node in plan.nodes}
     assert isinstance(workers, dict)
     return _named(names, workers)
+
+
+def _chosen(workers: str | dict[str, Place], live: bool) -> str | dict[str, Place]:
+    return ("live" if live else "one") if workers == "auto" else workers
 
 
 def _apart(node: "NodePlan") -> str:

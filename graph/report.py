@@ -62,7 +62,7 @@ class SourceReport(_Part, frozen=True):
 
 
 class SinkReport(_Part, frozen=True):
-    """Figures of a sink. left: so many of its new pictures are in files that were not finished when it died."""
+    """Figures of a sink. abandoned: so many of its new pictures are in files that were not finished when it died."""
 
     frames: int
     held: int
@@ -73,12 +73,12 @@ class SinkReport(_Part, frozen=True):
     latency: str
     age: str
     notes: list[str]
-    left: int = 0
+    abandoned: int = 0
 
     @property
     def done(self) -> int:
         """New pictures in what it writes now."""
-        return self.frames - self.repeated - self.left
+        return self.frames - self.repeated - self.abandoned
 
 
 class Report(_Part, frozen=True):

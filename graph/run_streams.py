@@ -9,17 +9,18 @@ from itertools import combinations
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials
 from warpfuse.graph.desk import Desk
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.engines import SharedEngines
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.meters import FrameCounts, Meter, Stats
 from warpfuse.graph.opening import ends_of, prepare_streams
 from warpfuse.graph.origin import Origin, find
 from warpfuse.graph.prometheus import serving
-from warpfuse.graph.run import NOBODY, Running, Watch, concluded, frames_expected
+from warpfuse.graph.run import NOBODY, Watch, concluded, frames_expected
 from warpfuse.graph.run_directory import RunDirectory, free_name
+from warpfuse.graph.running import Running
 from warpfuse.graph.streams import Streams, of_stream, under_name
 from warpfuse.graph.trace import Track, write_chrome
-from warpfuse.graph.worker import Ends
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sinks import check
 from warpfuse.stages.sources.schemes import path_of, scheme_of

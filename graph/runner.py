@@ -14,14 +14,16 @@ and the runners are connected anew.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import zmq
 
+from warpfuse.graph.cores import keep_to
 from warpfuse.graph.faults import Fault, Faults
 from warpfuse.graph.halt import Halt
 from warpfuse.graph.link import Inlet, Outlet
+from warpfuse.graph.link_figures import LinkFigures
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.trace import Track
 from warpfuse.stages.frame import Frame
@@ -41,20 +43,6 @@ class _Halted(Exception):
     """The epoch is over."""
 
 
-@dataclass(slots=True)
-class LinkFigures:
-    """What a sender counted on one link, over all epochs.
-
-    peak: the most slots in use at once; waiting: a frame has no credit just now
-    """
-
-    slots: int
-    sent: int = 0
-    peak: int = 0
-    dropped: int = 0
-    waiting: bool = False
-
-
 class Runner:
     """A stage, its links and its figures; a thread for each epoch. Subclasses say what happens to a frame.
 
@@ -64,6 +52,7 @@ class Runner:
     passed  the newest frame that was handled, -1 before the first
     failed  once a thread has ended: the stage because of which it did, None at the end of the stream
     ended   the end of the stream has come through here, or a failure that ends the run
+    core    that the thread keeps to, None: to none
     busy_since  clock at which the call the stage is in began, 0 between calls: a thread that reads it sees a hang
     """
 
@@ -79,6 +68,7 @@ class Runner:
         self.inlets: list[Inlet] = []
         self.outlets: list[Outlet] = []
         self.track: Track | None = None
+        self.core: int | None = None
         self._links: dict[str, LinkFigures] = {}
         self._clock = clock
         self._faults = faults
@@ -109,8 +99,7 @@ class Runner:
     def disconnect(self) -> None:
         """Close the links and keep their figures. After the thread has ended."""
         for outlet in self.outlets:
-            counted = self._links[outlet.plan.name] = self._counted(outlet)
-            counted.waiting = False
+            self._links[outlet.plan.name] = replace(self._counted(outlet), waiting=False)
         for end in self._ends:
             end.close()
         self.inlets, self.outlets, self._thread = [], [], None
@@ -124,11 +113,6 @@ class Runner:
         """Wait for the thread."""
         if self._thread is not None:
             self._thread.join(timeout)
-
-    @property
-    def thread_id(self) -> int | None:
-        """The system's own number of the thread of this epoch; None before it."""
-        return None if self._thread is None else self._thread.native_id
 
     def is_alive(self) -> bool:
         """The thread is at work."""
@@ -152,17 +136,12 @@ class Runner:
         return [*self.inlets, *self.outlets]
 
     def _counted(self, outlet: Outlet) -> LinkFigures:
-        before = self._links.get(outlet.plan.name, LinkFigures(outlet.plan.slots))
-        return LinkFigures(
-            outlet.plan.slots,
-            before.sent + outlet.sent,
-            max(before.peak, outlet.peak),
-            before.dropped + outlet.dropped,
-            outlet.waiting > 0,
-        )
+        return self._links.get(outlet.plan.name, LinkFigures(outlet.plan.slots)).plus(outlet)
 
     def _live(self) -> None:
         """The thread: work, then end the links, unless the epoch was over or the failure is spared."""
+        if self.core is not None:
+            keep_to(self.core)
         try:
             self._work()
         except _Halted:

@@ -57,7 +57,7 @@ class Scout:
                     case orders.Hello():
                         self.line.send(orders.encode(orders.Seek(url)))
                     case orders.Found():
-                        return orders.video_of(word.info)
+                        return word.info.video()
                     case orders.Refused():
                         raise error_of(word.kind, word.stage, word.text)
             for worker, code in self.processes.exited():

@@ -2,52 +2,30 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
 import torch
-import zmq
 
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
 from warpfuse.graph.bypass import BypassEntry, BypassExit
-from warpfuse.graph.curve import admission
-from warpfuse.graph.far_hosts import keys_for
+from warpfuse.graph.cores import leaves, loop_of
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.halt import Halt
-from warpfuse.graph.link import Inlet, LinkPlan, Outlet
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.plan import GraphPlan, NodePlan
 from warpfuse.graph.report import Report, report
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
-from warpfuse.graph.shared_memory import RunFolder as SharedFolder
 from warpfuse.graph.sink_runner import SinkRunner
 from warpfuse.graph.source_runner import Resume, SourceRunner
 from warpfuse.graph.stage_runner import StageRunner
-from warpfuse.graph.tap import Tap, Tapped
+from warpfuse.graph.tap import Tapped
 from warpfuse.graph.trace import Track
-from warpfuse.graph.transports import open_inlet, open_local, open_outlet
-from warpfuse.stages.stage import Sink, Source
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """How a worker opens the source and the sinks, if it runs them.
-
-    source  a source from its beginning
-    sink    the sink of a URL
-    live    the source cannot wait
-    rewind  the source can be opened again, to read what was lost
-    taps    kind of stage, or "source" -> who looks at what it gives
-    """
-
-    source: Callable[[], Source]
-    sink: Callable[[str], Sink]
-    live: bool = False
-    rewind: bool = True
-    taps: Mapping[str, Tap] = field(default_factory=dict)
+from warpfuse.graph.wiring import Wiring
 
 
 @dataclass
@@ -58,6 +36,7 @@ class Worker:
     stopped  asked by the source before each frame: True ends the stream
     faults   where stages that raise are reported
     run      name of the run in shared memory
+    core     that the threads of the loop keep to, None: to none
     """
 
     name: str
@@ -70,15 +49,15 @@ class Worker:
     clock: Clock = time.monotonic_ns
     track: Track | None = None
     run: str = "run"
+    core: int | None = None
     runners: list[Runner] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._nodes = [node for node in self.plan.nodes if node.worker == self.name]
         self._pacer = Pacer() if self.materials.config.pace.active else None
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._halt: Halt | None = None
-        self._memory: SharedFolder | None = None
-        self._admission = contextlib.ExitStack()
+        messengers = self.core if leaves(self.plan, self.name) else None
+        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run, messengers)
         self._bypasses: dict[str, contextlib.ExitStack] = {}
 
     def open(self) -> None:
@@ -93,18 +72,16 @@ class Worker:
                 undo.callback(runners[-1].close)
             undo.pop_all()
         settle(self.materials.config.device)
+        loop = loop_of(self.plan)
         for runner in runners:
             runner.track = self.track
+            runner.core = self.core if runner.stage_name in loop else None
         self.runners = runners
 
     def connect(self, epoch: int, resume: Resume) -> None:
         """Open the ends of links of an epoch and start every thread."""
-        # Note: a context for each epoch. Sockets are closed behind one's back; only the end of their context says that
-        # an endpoint is free, and a late close would take the next epoch's ipc socket with it.
-        self._context = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 4096)
         self._halt = Halt()
-        inlets, outlets = self._open_links(self._context, self.plan.links, epoch, self._admission)
+        inlets, outlets = self._wiring.open(epoch)
         for node, runner in zip(self._nodes, self.runners, strict=True):
             runner.connect(
                 [inlets[link.name] for link in self.plan.links_into(node)],
@@ -134,21 +111,16 @@ class Worker:
         for runner in self.runners:
             runner.disconnect()
         self._halt.close()
-        self._admission.close()
-        assert self._context is not None
-        self._context.term()
-        self._halt = self._context = None
+        self._wiring.let_go()
+        self._halt = None
         return []
 
     def open_bypass(self, name: str, number: int) -> None:
         """Open the ends of a bypass that are here, for the `number`th time; what was open of it is closed."""
         if (opened := self._bypasses.pop(name, None)) is not None:
             opened.close()
-        (link,) = (link for link in self.plan.bypasses if link.name == name)
         with contextlib.ExitStack() as undo:
-            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-            undo.callback(context.term)
-            inlets, outlets = self._open_links(context, [link], number, undo)
+            link, (inlets, outlets) = self._wiring.open_bypass(name, number, undo)
             for inlet in inlets.values():
                 show = next(sink.show_raw for sink in self.sinks if sink.stage_name == link.receiver)
                 undo.callback(BypassExit(inlet, show).close)
@@ -182,8 +154,7 @@ class Worker:
             self._bypasses.popitem()[1].close()
         for runner in self.runners:
             runner.close()
-        if self._memory is not None:
-            self._memory.close()
+        self._wiring.close()
 
     @property
     def ended(self) -> bool:
@@ -208,35 +179,6 @@ class Worker:
     def report(self) -> Report:
         """The figures so far."""
         return report(self.name, self.runners, self.clock())
-
-    def _open_links(
-        self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        links: Sequence[LinkPlan],
-        epoch: int,
-        admitted: contextlib.ExitStack,
-    ) -> tuple[dict[str, Inlet], dict[str, Outlet]]:
-        """The ends that are here, by the link's name. admitted: where the admission of other hosts is kept."""
-        config, mine = self.materials.config, {node.name for node in self._nodes}
-        inlets: dict[str, Inlet] = {}
-        outlets: dict[str, Outlet] = {}
-        far = [link for link in links if link.transport == "inline"]
-        keys = keys_for(config) if far else None
-        if keys is not None and any(link.sender in mine for link in far):
-            admitted.enter_context(admission(context, keys))
-        for link in links:
-            sends, reads = link.sender in mine, link.receiver in mine
-            if sends and reads:
-                outlets[link.name], inlets[link.name] = open_local(context, link, epoch)
-            elif sends:
-                if link.transport == "shm" and self._memory is None:
-                    self._memory = SharedFolder(f"{self.run}-{self.name}")
-                outlets[link.name] = open_outlet(
-                    context, link, epoch, folder=self._memory, device=config.device, keys=keys
-                )
-            elif reads:
-                inlets[link.name] = open_inlet(context, link, epoch, device=config.device, keys=keys)
-        return inlets, outlets
 
     def _runner(self, node: NodePlan) -> Runner:
         config = self.materials.config

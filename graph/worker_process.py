@@ -1,8 +1,6 @@
 """The life of a worker process: dial the supervisor, be told the part, obey until the end."""
 
-import contextlib
 import os
-import queue
 import time
 import traceback
 from collections.abc import Callable
@@ -21,9 +19,11 @@ from warpfuse.graph.faults import Fault, Forwarded
 from warpfuse.graph.foreign import kind_of, text_of
 from warpfuse.graph.line import dial
 from warpfuse.graph.opening import ends_of, find_source
+from warpfuse.graph.outbox import Outbox
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.source_runner import Resume
+from warpfuse.graph.told_video import Info
 from warpfuse.graph.trace import Track
 from warpfuse.graph.worker import Worker
 from warpfuse.stages.prompts import WhenAsked
@@ -56,9 +56,7 @@ class WorkerProcess:
         self._keys = keys
         self._line = dial(context, endpoint, keys)
         self._monitor = self._line.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self._outbox: queue.SimpleQueue[orders.Word] = queue.SimpleQueue()
-        self._bell_read, self._bell_write = os.pipe()
-        os.set_blocking(self._bell_write, False)
+        self._outbox = Outbox()
         self._worker: Worker | None = None
         self._connected: LiveSource | None = None
         self._epoch = 0
@@ -72,14 +70,12 @@ class WorkerProcess:
         self._hello()
         poller = zmq.Poller()
         poller.register(self._line, zmq.POLLIN)
-        poller.register(self._bell_read, zmq.POLLIN)
+        poller.register(self._outbox.fd, zmq.POLLIN)
         beat_at = 0.0
         while True:
-            ready = dict(poller.poll(_TICK_MS))
-            if self._bell_read in ready:
-                os.read(self._bell_read, 4096)
-            while not self._outbox.empty():
-                self._send(self._outbox.get())
+            poller.poll(_TICK_MS)
+            for word in self._outbox.taken():
+                self._send(word)
             while int(self._line.get(zmq.EVENTS)) & zmq.POLLIN:
                 came = self._clock()
                 order = orders.order(self._line.recv())
@@ -119,8 +115,7 @@ class WorkerProcess:
         self._line.disable_monitor()
         self._monitor.close(0)
         self._line.close()
-        os.close(self._bell_read)
-        os.close(self._bell_write)
+        self._outbox.close()
 
     def _obey(self, order: orders.Order, came: int) -> None:
         if isinstance(order, orders.Assign):
@@ -166,7 +161,7 @@ class WorkerProcess:
         except Exception as error:  # noqa: BLE001  (told, and raised by who asked)
             self._send(orders.Refused(kind_of(error), self._name, text_of(error)))
             return
-        self._send(orders.Found(orders.info_of(info)))
+        self._send(orders.Found(Info.of(info)))
 
     def _open(self, part: orders.Assign) -> None:
         self._drop()
@@ -181,7 +176,7 @@ class WorkerProcess:
         config = validate(part.config)
         if self._keys is not None:  # this host's own, wherever they lie
             config = config.model_copy(update={"keys": str(self._keys.folder)})
-        info = orders.video_of(part.info)
+        info = part.info.video()
         connected, self._connected = self._connected, None
         materials = self._materials(config, part)
         try:
@@ -197,6 +192,7 @@ class WorkerProcess:
                 clock=self._clock,
                 track=Track() if part.trace else None,
                 run=part.run,
+                core=part.core,
             )
             worker.open()
         except BaseException:
@@ -206,7 +202,7 @@ class WorkerProcess:
 
     def _materials(self, config: GraphConfig, part: orders.Assign) -> Materials:
         bundle = load_bundle(config.bundle).in_precision(part.precision)
-        say: Callable[[str], None] = lambda line: self._tell(orders.Said(line))  # noqa: E731
+        say: Callable[[str], None] = lambda line: self._outbox.put(orders.Said(line))  # noqa: E731
         engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, say)
         # A worker without `predict` has no use for a text encoder.
         prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
@@ -230,7 +226,7 @@ class WorkerProcess:
 
     def _report(self, fault: Fault) -> None:
         trace = "".join(traceback.format_exception(fault.error))
-        self._tell(
+        self._outbox.put(
             orders.Faulted(
                 self._epoch,
                 fault.stage,
@@ -241,12 +237,6 @@ class WorkerProcess:
                 trace[-20_000:],
             )
         )
-
-    def _tell(self, word: orders.Word) -> None:
-        """From any thread."""
-        self._outbox.put(word)
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._bell_write, b"!")
 
     def _hello(self) -> None:
         self._send(orders.Hello(orders.VERSION, self._name, os.getpid()))

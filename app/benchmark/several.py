@@ -13,10 +13,10 @@ from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.opening import prepare_streams
 from warpfuse.graph.run_streams import StreamRun, live, together
 from warpfuse.graph.streams import Streams
-from warpfuse.graph.worker import Ends
 from warpfuse.stages.frame import RawFrame
 
 

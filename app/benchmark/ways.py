@@ -27,9 +27,9 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.streams import settle
 from warpfuse.graph.build import Materials
 from warpfuse.graph.config import GraphConfig
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.opening import prepare, prepare_source
-from warpfuse.graph.run import Running
-from warpfuse.graph.worker import Ends
+from warpfuse.graph.running import Running
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source

@@ -12,7 +12,8 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.opening import ends_of, find_source, prepare_for
 from warpfuse.graph.plan import usual_in_flight
-from warpfuse.graph.run import Running, concluded
+from warpfuse.graph.run import concluded
+from warpfuse.graph.running import Running
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check
 from warpfuse.stages.stage import Sink

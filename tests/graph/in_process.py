@@ -2,8 +2,8 @@
 
 import threading
 
-from warpfuse.graph.run import Running
-from warpfuse.graph.worker import Ends
+from warpfuse.graph.ends import Ends
+from warpfuse.graph.running import Running
 
 
 class Kept:

@@ -70,16 +70,22 @@ def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, m
     def turning(self):
         turn(self)
         shown = screen.read_text() if screen.exists() else ""
-        main = next(member for member in self.members if member.name == "main")
+        main = next(member for member in self._roster.members if member.name == "main")
         if not phases["styled"] and "s" in shown:
             phases["styled"] = len(shown)
-            os.kill(self._processes.pid("main"), how)
+            os.kill(self._roster.processes.pid("main"), how)
         elif phases["styled"] and not phases["dead"]:
             # Held back until the camera has shown two seconds of it: a fault counts from one second on.
             main.due_s += 0.2 if main.state == "down" else 0.0
             if main.state == "down" and shown.count(wanted, phases["styled"]) >= 50:
                 phases["dead"], main.due_s = len(shown), 0.0
-        elif phases["dead"] and not phases["again"] and self._epoch == 2 and self._shown() and shown.endswith("sssss"):
+        elif (
+            phases["dead"]
+            and not phases["again"]
+            and self._epochs.number == 2
+            and self._shown()
+            and shown.endswith("sssss")
+        ):
             phases["again"] = len(shown)
             self._stop.set()
 

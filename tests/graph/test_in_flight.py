@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from warpfuse.graph.config import validate
+from warpfuse.graph.ends import Ends
 from warpfuse.graph.opening import prepare
-from warpfuse.graph.run import Running
-from warpfuse.graph.worker import Ends
+from warpfuse.graph.running import Running
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 

@@ -5,7 +5,7 @@ import pytest
 from warpfuse.graph import cuda_ipc
 from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.placement import workers_of
+from warpfuse.graph.placement import several, workers_of
 from warpfuse.graph.plan import plan_graph
 
 STAGES = ["upload", "encode", "flow", "warp", "encode_past", "predict", "fuse", "decode", "download"]
@@ -32,6 +32,14 @@ def transports(planned):
 )
 def test_a_scheme_gives_its_workers(workers, live, expected):
     assert workers_of(plan(live, workers=workers)) == expected
+    assert several(workers, live=live) == (len(expected) > 1)
+
+
+def test_workers_by_name_are_several_if_there_are_two():
+    everything = ["source", *STAGES, "sink_1", "sink_2"]
+    for workers in ({"all": everything}, {"a": everything[:4], "b": everything[4:]}):
+        config = validate({"source": "pattern:", "sinks": ["null:", "null:"], "workers": workers})
+        assert several(config.workers, live=False) == (len(workers_of(plan(workers=workers))) > 1)
 
 
 def test_links_inside_a_worker_are_local_and_between_workers_shared_memory():

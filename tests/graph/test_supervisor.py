@@ -59,7 +59,7 @@ def digest(path):
 
 
 def pid_of(supervisor, worker):
-    return supervisor._processes.pid(worker)
+    return supervisor._roster.processes.pid(worker)
 
 
 def inside(tmp_path, monkeypatch, code):
@@ -82,10 +82,13 @@ Fuse.__call__ = waiting
 """
 
 
-def waits(tmp_path, monkeypatch, during, most=20):
-    """A `during` that the run cannot outpace: `most` frames are fused, the others wait until it has returned True."""
+def waits(tmp_path, monkeypatch, during, most=20, also=""):
+    """A `during` that the run cannot outpace: `most` frames are fused, the others wait until it has returned True.
+
+    also  code to be run in every worker besides
+    """
     sign = tmp_path / "go on"
-    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign), most=most))
+    inside(tmp_path, monkeypatch, WAITING.format(sign=str(sign), most=most) + also)
     return lambda supervisor: during(supervisor) and (sign.touch(), True)[1]
 
 
@@ -117,7 +120,7 @@ def test_a_live_run_outlives_each_of_its_workers(go, worker, how):
 
         def checking():
             check()
-            if supervisor._epoch == 2 and supervisor._shown() > base + frames:
+            if supervisor._epochs.number == 2 and supervisor._shown() > base + frames:
                 supervisor._stop.set()
 
         supervisor._check = checking
@@ -352,7 +355,7 @@ def test_a_stranger_on_the_line_is_not_obeyed(go, tmp_path, monkeypatch):
     sent = []
 
     def shout(supervisor):
-        member = supervisor.members[0]
+        member = supervisor._roster.members[0]
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.setsockopt(zmq.LINGER, 200)
             socket.connect(member.line.endpoint)
