@@ -47,11 +47,10 @@ def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
 
 def read(folder: Path) -> tuple[Encoder, Decoder, UNet]:
     """The networks of a bundle written here, to be trained on. Raises ExportError when they are of another make."""
-    unet = UNet(len(STYLES))
     return (
-        read_weights(Encoder(), folder / "encoder.onnx"),
-        read_weights(Decoder(), folder / "decoder.onnx"),
-        read_weights(channels_last(unet), folder / "unet.onnx"),
+        read_weights(Encoder(), folder / NETWORKS["encoder"]),
+        read_weights(Decoder(), folder / NETWORKS["decoder"]),
+        read_weights(channels_last(UNet(len(STYLES))), folder / NETWORKS["unet"]),
     )
 
 

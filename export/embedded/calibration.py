@@ -36,9 +36,7 @@ class Networks:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = (
-            1  # on a machine that does something else a second one waits longer than it works
-        )
+        options.intra_op_num_threads = 1  # a second one waits longer than it works where others are at work
         self._sessions = {
             name: onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             for name, data in files.items()

@@ -3,28 +3,14 @@
 import json
 
 import pytest
+from small_bundle import ABOUT, FILES
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.bundle_writing import write_bundle
 from warpfuse.engine.errors import BundleError, EngineError
 from warpfuse.engine.precision import GAINING, choose_precision, cpu_flags, gains_by
 
-FILES = {"encoder.onnx": b"e" * 100, "unet.onnx": b"u" * 100, "decoder.onnx": b"d" * 100}
 INTEGERS = {"unet.int8.onnx": b"i" * 100}
-ABOUT = {
-    "name": "small",
-    "kind": "latent-diffusion",
-    "prediction": "sample",
-    "levels": {"schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "train_timesteps": 1000},
-    "latent": {"channels": 4, "downscale": 8, "scale": 1.0},
-    "takes_source": True,
-    "sizes": {"multiple": 8, "minimum": 64, "default_long_side": 512},
-    "default_style": "ink",
-    "styles": {"ink": {"vector": [1.0]}},
-    "networks": {"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx"},
-    "licence": "Apache-2.0",
-    "source": "made by a test",
-}
 PLAIN = frozenset({"fpu", "avx2", "avx512f", "avx512bw"})
 
 
