@@ -17,10 +17,13 @@ from torch.nn.functional import interpolate
 
 from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.host.glance import luma_and_half, luma_bytes
+from warpfuse.stages.host.pull import believed
+from warpfuse.stages.host.vectors import enlarged, in_cells
 from warpfuse.stages.lent import kept
 from warpfuse.stages.planes import resize_area, resize_bilinear
 from warpfuse.stages.settings import StageSettings
-from warpfuse.stages.trust import TrustSettings, colour_histogram, same_shot, trust
+from warpfuse.stages.trust import TrustSettings, colour_histogram, grown, same_shot, trust
 from warpfuse.stages.warp import resize_flow, warp_together
 
 Preset = Literal["ultrafast", "fast", "balanced", "medium"]
@@ -87,7 +90,7 @@ class GrayPast(Past):
 
 
 P = TypeVar("P", bound=Past)
-BothWays = Callable[[P, P], tuple[Tensor, Tensor]]
+BothWays = Callable[[P, P, tuple[int, int]], tuple[Tensor, Tensor, Tensor]]
 
 
 class Memory(Generic[P]):
@@ -99,8 +102,9 @@ class Memory(Generic[P]):
     def compare(self, frame: Frame, present: P, both_ways: BothWays[P], settings: TrustSettings) -> Frame:
         """Flow and trust of `frame`, whose "rgb" gives the size of both; `present` takes the place of the past.
 
-        both_ways  (present, past) -> (flow_cur_to_prev, flow_prev_to_cur), [1, 2, h, w] pixels of present.size each;
-                   they are read before this returns
+        both_ways  (present, past, size) -> flow_cur_to_prev [1, 2, *size] in pixels of it; then the same and
+                   flow_prev_to_cur at the size trust is judged at, of `present.rgb`; these two are read before this
+                   returns
         settings   in pixels of present.size
 
         Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
@@ -112,20 +116,26 @@ class Memory(Generic[P]):
         if past is None or frame.stamp.discontinuity or past.size != present.size:
             nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
             return Frame(frame.stamp, nothing)
-        flow, flow_prev_to_cur = both_ways(present, past)
-        judged = present.rgb.shape[-2], present.rgb.shape[-1]
-        settings = settings.at(judged[0] / present.size[0])
-        there, back = resize_flow(flow, judged), resize_flow(flow_prev_to_cur, judged)
-        back_pulled, rgb_pulled = warp_together((back, past.rgb), there)
-        m, coverage = trust(there, back_pulled, present.rgb, rgb_pulled, settings)
+        flow, there, back = both_ways(present, past, size)
+        settings = settings.at(present.rgb.shape[-2] / present.size[0])
+        m, coverage = _judged(there, back, present.rgb, past.rgb, settings)
         m.mul_(same_shot(coverage, present.colours, past.colours, settings))
         if m.shape[-2:] != size:
             m = resized(m, size)
-        return Frame(frame.stamp, {"flow": resize_flow(flow, size), "trust": m})
+        return Frame(frame.stamp, {"flow": flow, "trust": m})
 
     def forget(self) -> None:
         """The next frame has no past."""
         self._past = None
+
+
+def _judged(flow: Tensor, back: Tensor, cur: Tensor, prev: Tensor, settings: TrustSettings) -> tuple[Tensor, Tensor]:
+    """`trust`, of a backward flow and a previous picture that are still to be pulled."""
+    if cur.device.type != "cpu":
+        back_pulled, prev_pulled = warp_together((back, prev), flow)
+        return trust(flow, back_pulled, cur, prev_pulled, settings)
+    m, coverage = believed(flow, back, cur, prev, settings)
+    return grown(m, settings), coverage
 
 
 class Flow:
@@ -174,17 +184,20 @@ class Flow:
             size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
         if min(size) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
-        near = halved_towards(rgb, size)
-        cell = self._settings.trust_cell
-        small = kept(resized(near, (-(-size[0] // cell), -(-size[1] // cell))))  # the next frame is compared with it
-        every = max(1, max(small.shape[-2:]) // _THUMBNAIL_PX)
-        colours = colour_histogram(small[..., ::every, ::every])
-        return GrayPast(small, colours, self._host.gray(luma_of(near, size)))
+        gray, small = _seen(halved_towards(rgb, size), size, self._settings.trust_cell)
+        small = kept(small)  # the next frame is compared with it
+        colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
+        return GrayPast(small, colours, self._host.gray(gray))
 
-    def _both_ways(self, present: GrayPast, past: GrayPast) -> tuple[Tensor, Tensor]:
-        there = dis_flow(self._dis, present.gray, past.gray)
-        back = dis_flow(self._dis, past.gray, present.gray)
-        return self._host.flows(there, back, present.rgb.device)
+    def _both_ways(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        there = self._dis.calc(present.gray, past.gray, None)
+        back = self._dis.calc(past.gray, present.gray, None)
+        judged = present.rgb.shape[-2], present.rgb.shape[-1]
+        device = present.rgb.device
+        if device.type == "cpu":
+            return enlarged(there, size), in_cells(there, judged), in_cells(back, judged)
+        flow, flow_back = self._host.flows(planes_of(there), planes_of(back), device)
+        return resize_flow(flow, size), resize_flow(flow, judged), resize_flow(flow_back, judged)
 
 
 class Host:
@@ -208,8 +221,6 @@ class Host:
 
     def flows(self, there: Tensor, back: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """Both flows [1, 2, h, w] on the device, as tensors of their own."""
-        if device.type == "cpu":
-            return there, back
         both = torch.cat((there, back))
         shape = tuple(both.shape)
         if self._up is None or self._up[0] != shape:
@@ -236,18 +247,28 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(x, size, mode="bilinear", align_corners=False)
 
 
-def luma_of(rgb: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device; [*size] where it is given, bilinear."""
+def _seen(rgb: Tensor, size: tuple[int, int], cell: int) -> tuple[Tensor, Tensor]:
+    """Luma uint8 [*size], and the picture [1, 3, h', w'] at the size of cells of it; `rgb` is larger by less than 2."""
+    judged = -(-size[0] // cell), -(-size[1] // cell)
     if rgb.device.type == "cpu":
-        r, g, b = rgb[0].contiguous().numpy()
-        gray = cv2.addWeighted(r, 0.299, g, 0.587, 0)
-        cv2.scaleAdd(b, 0.114, gray, gray)
-        if size is not None and gray.shape != size:
-            gray = cv2.resize(gray, size[::-1], interpolation=cv2.INTER_LINEAR)
-        return torch.from_numpy(cv2.convertScaleAbs(gray, alpha=255))
-    luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
-    if size is not None and luma.shape != size:
+        if cell == 1:
+            gray, near = luma_bytes(rgb), rgb
+        else:
+            gray, near = luma_and_half(rgb)
+        if gray.shape != size:
+            gray = np.asarray(cv2.resize(gray, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+        return torch.from_numpy(gray), resized(near, judged)
+    luma = luma_of(rgb)
+    if luma.shape != size:
         luma = interpolate(luma[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    return luma, resized(rgb, judged)
+
+
+def luma_of(rgb: Tensor) -> Tensor:
+    """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device."""
+    if rgb.device.type == "cpu":
+        return torch.from_numpy(luma_bytes(rgb))
+    luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
     return (luma * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -262,6 +283,11 @@ def open_dis(preset: Preset) -> Any:
 
 def dis_flow(dis: Any, gray: Gray, gray_other: Gray) -> Tensor:
     """Where each pixel of gray is in gray_other: uint8 [h, w] both -> float32 [1, 2, h, w] pixels, on the host."""
-    out = np.empty((1, 2, *gray.shape), np.float32)
-    cv2.split(dis.calc(gray, gray_other, None), list(out[0]))
+    return planes_of(dis.calc(gray, gray_other, None))
+
+
+def planes_of(vectors: npt.NDArray[np.float32]) -> Tensor:
+    """OpenCV's flow, [h, w, 2] -> [1, 2, h, w]."""
+    out = np.empty((1, 2, *vectors.shape[:2]), np.float32)
+    cv2.split(vectors, list(out[0]))
     return torch.from_numpy(out)

@@ -10,6 +10,7 @@ from warpfuse.stages.flow import Memory, Past, resized
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
 from warpfuse.stages.trust import TrustSettings, colour_histogram
+from warpfuse.stages.warp import resize_flow
 
 
 class FlowNetwork:
@@ -60,10 +61,11 @@ class FlowNetwork:
         rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
-    def _both_ways(self, present: Past, past: Past) -> tuple[Tensor, Tensor]:
+    def _both_ways(self, present: Past, past: Past, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         flows = self._engine({"cur": present.rgb, "prev": past.rgb})
         # The one that goes on is copied: the engine's memory is written again while a reader may still hold it.
-        return flows["flow"].clone(), flows["flow_back"]
+        flow = flows["flow"].clone() if size == self._size else resize_flow(flows["flow"], size)
+        return flow, flows["flow"], flows["flow_back"]
 
 
 def _size_of(engine: Engine) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 
-from warpfuse.stages import host_trust
+from warpfuse.stages.host import glance
 from warpfuse.stages.planes import cell_mean, each_plane
 from warpfuse.stages.settings import StageSettings
 
@@ -74,23 +74,15 @@ def trust(
     trust     [b, 1, h, w] in [0, 1], grown and feathered
     coverage  [b] in [0, 1]: mean of the trust before that
     """
-    if cur.device.type == "cpu":
-        return _on_host(flow_cur_to_prev, back_pulled, cur, prev_pulled, settings)
     m = inside(flow_cur_to_prev) * photometric(cur, prev_pulled, settings.photometric, settings.softness)
     if settings.check != "off":
         m = m * consistent(flow_cur_to_prev, back_pulled, settings.check, settings.slope, settings.offset)
-    return feather(dilate_distrust(m, settings.dilate_px), settings.feather_px), m.mean(dim=(1, 2, 3))
+    return grown(m, settings), m.mean(dim=(1, 2, 3))
 
 
-def _on_host(
-    flow_cur_to_prev: Tensor, back_pulled: Tensor, cur: Tensor, prev_pulled: Tensor, settings: TrustSettings
-) -> tuple[Tensor, Tensor]:
-    """The same through `host_trust`."""
-    f, b, ours, theirs = (x.to(torch.float32).numpy() for x in (flow_cur_to_prev, back_pulled, cur, prev_pulled))
-    believed = [host_trust.believed(f[i], b[i], ours[i], theirs[i], settings) for i in range(len(f))]
-    m = torch.from_numpy(np.stack(believed)[:, None] if len(believed) > 1 else believed[0][None, None])
-    coverage = torch.tensor([cv2.mean(plane)[0] for plane in believed])
-    return feather(dilate_distrust(m, settings.dilate_px), settings.feather_px), coverage
+def grown(believed: Tensor, settings: TrustSettings) -> Tensor:
+    """What is believed, [b, 1, h, w], after distrust has grown and been feathered."""
+    return feather(dilate_distrust(believed, settings.dilate_px), settings.feather_px)
 
 
 def consistent(
@@ -193,11 +185,14 @@ def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tens
     return 1 - means.pow(1 / norm)
 
 
-def colour_histogram(rgb: Tensor) -> Tensor:
-    """[1, 3, h, w] in [0, 1] -> [512], summing to 1: eight shades of each channel. float32."""
+def colour_histogram(rgb: Tensor, every: int = 1) -> Tensor:
+    """[1, 3, h, w] in [0, 1] -> [512], summing to 1: eight shades of each channel. float32.
+
+    every  so manieth pixel each way is counted
+    """
     if rgb.device.type == "cpu":
-        return torch.from_numpy(host_trust.colour_histogram(rgb[0].contiguous().numpy()))
-    shade = (rgb[0] * 8).clamp_(0, 7).to(torch.uint8).to(torch.int32)
+        return glance.colour_histogram(rgb, every)
+    shade = (rgb[0, :, ::every, ::every] * 8).clamp_(0, 7).to(torch.uint8).to(torch.int32)
     index = (shade[0] * 64 + shade[1] * 8 + shade[2]).flatten()
     ones = torch.ones_like(index, dtype=torch.float32)
     return torch.zeros(512, device=rgb.device).index_add_(0, index, ones) / index.numel()

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.host_warp import pull_picture, sharpen
-from warpfuse.stages.planes import resize_area, resize_bilinear, sample, sample_planes
+from warpfuse.stages.host.pull import pull_picture
+from warpfuse.stages.planes import resize_area, resize_bilinear, sample
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.trust import reduce_to_latent
 
@@ -31,7 +31,7 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor
 
     prev              [b, c, h, w], floating point, any device
     flow_cur_to_prev  [b, 2, h, w] in pixels of prev, x before y: where the pixel was. b may be 1 for any batch
-    mode              sharp is bilinear with what that blurs given back (`host_warp.sharpen`): as sharp as bicubic, and
+    mode              sharp is bilinear with what that blurs given back (`sharpened`): as sharp as bicubic, and
                       cheaper on a CPU. bicubic has Keys' kernel with a = -0.75. Both overshoot: who holds a picture
                       clamps it
 
@@ -61,20 +61,33 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor
 
 
 def _sharp(prev: Tensor, flow_cur_to_prev: Tensor) -> Tensor:
-    """Mode sharp: picture by picture, what bilinear blurs given back."""
-    flows = flow_cur_to_prev.to(torch.float32).expand(len(prev), -1, -1, -1)
+    """Mode sharp: bilinear, with what that blurs given back."""
     blurred = warp(prev.to(torch.float32), flow_cur_to_prev, "bilinear")
-    out = blurred.clone()
-    inner = out[..., 1:-1, 1:-1]
-    if inner.numel():
-        for read, flow, written in zip(blurred, flows[..., 1:-1, 1:-1], inner, strict=True):
-            sharpen(read, flow, _GIVEN_BACK, written, flow.new_empty(4 + len(read), *flow.shape[1:]))
-    return out.to(prev.dtype)
+    return sharpened(blurred, flow_cur_to_prev.to(torch.float32), _GIVEN_BACK).to(prev.dtype)
+
+
+def sharpened(pulled: Tensor, flow_cur_to_prev: Tensor, given_back: float) -> Tensor:
+    """`pulled` [b, c, h, w], read bilinearly, with what was blurred given back; first and last rows and columns as is.
+
+        out = L + g_x d2L/dx2 + g_y d2L/dy2,      g = -given_back t (1 - t),      t the fraction of the flow
+
+    A cubic through four points is the line between the two inner ones less t (1 - t) / 2 of the second difference. That
+    is taken here where the picture has come to, not where it comes from, which is the same where neighbours move
+    together; where they do not, nothing is trusted. At whole pixels it is nothing.
+    """
+    t = flow_cur_to_prev[..., 1:-1, 1:-1].frac().abs_()  # -0.3 is 0.7 of the pixel before: t (1 - t) is the same
+    g = given_back * t * (1 - t)
+    own = pulled[..., 1:-1, 1:-1]
+    across = 2 * own - pulled[..., 1:-1, :-2] - pulled[..., 1:-1, 2:]
+    down = 2 * own - pulled[..., :-2, 1:-1] - pulled[..., 2:, 1:-1]
+    out = pulled.clone()
+    out[..., 1:-1, 1:-1] += g[:, :1] * across + g[:, 1:] * down
+    return out
 
 
 def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:
     """`warp` of one picture [1, 3, h, w] in [0, 1], held there. On a CPU sharp is exact to half a 255th, and faster."""
-    at_home = rgb_prev.device.type == "cpu" and rgb_prev.shape[:2] == (1, 3) and _remap_is_exact()
+    at_home = rgb_prev.device.type == "cpu" and rgb_prev.shape[:2] == (1, 3) and min(rgb_prev.shape[-2:]) > 1
     if mode == "sharp" and at_home and rgb_prev.shape[-2:] == flow_cur_to_prev.shape[-2:]:
         return pull_picture(rgb_prev, flow_cur_to_prev, _GIVEN_BACK)
     return warp(rgb_prev, flow_cur_to_prev, mode).clamp_(0, 1)
@@ -82,14 +95,8 @@ def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp
 
 def warp_together(fields: Sequence[Tensor], flow_cur_to_prev: Tensor) -> list[Tensor]:
     """Each [1, c, h, w] as `warp` pulls it, bilinear; where to read from is worked out once for all of them."""
-    counts = [field.shape[1] for field in fields]
-    if flow_cur_to_prev.device.type != "cpu" or not _remap_is_exact():
-        return list(torch.split(warp(torch.cat(list(fields), dim=1), flow_cur_to_prev, "bilinear"), counts, dim=1))
-    x, y = _places(flow_cur_to_prev)
-    planes = [plane for field in fields for plane in field[0].to(torch.float32).contiguous().numpy()]
-    out = np.empty((1, len(planes), *x.shape[-2:]), np.float32)
-    sample_planes(planes, x[0].numpy(), y[0].numpy(), cv2.INTER_LINEAR, list(out[0]))
-    return list(torch.split(torch.from_numpy(out), counts, dim=1))
+    pulled = warp(torch.cat(list(fields), dim=1), flow_cur_to_prev, "bilinear")
+    return list(torch.split(pulled, [field.shape[1] for field in fields], dim=1))
 
 
 def _places(flow_cur_to_prev: Tensor) -> tuple[Tensor, Tensor]:
