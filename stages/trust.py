@@ -198,15 +198,17 @@ def colour_histogram(rgb: Tensor, every: int = 1) -> Tensor:
     return torch.zeros(512, device=rgb.device).index_add_(0, index, ones) / index.numel()
 
 
+_SAME = torch.tensor(1.0)
+
+
 def same_shot(coverage: Tensor, colours: Tensor, colours_prev: Tensor, settings: TrustSettings) -> Tensor:
     """1.0 unless the frame is the first of another shot, then 0.0; a float32 scalar tensor to multiply trust with.
 
     A cut is little coverage and other colours, both: fast motion and covered cameras have the first, a lamp or an
     exposure that changes has the second. Colours are of `colour_histogram`, their distance is half the L1 norm.
     """
-    if coverage.device.type == "cpu":
-        cut = bool(coverage < settings.cut_coverage) and bool(_apart(colours, colours_prev) > settings.cut_colour)
-        return torch.tensor(0.0 if cut else 1.0)
+    if coverage.device.type == "cpu" and float(coverage) >= settings.cut_coverage:
+        return _SAME
     distance = _apart(colours, colours_prev)
     return 1 - ((coverage < settings.cut_coverage) & (distance > settings.cut_colour)).to(torch.float32).reshape(())
 
