@@ -47,13 +47,9 @@ def bench(
         "stages": {"predict": {"stream": stream}},
     }  # fmt: skip
     console = Console(stderr=True, highlight=False)
-    console.print("measuring the machine: a matrix product and a copy", style="dim")
+    console.print("measuring the machine: matrix products and a copy", style="dim")
     machine = describe(device, threads or usable_cores())
-    console.print(
-        f"{machine.name}: {machine.flops_per_s / 1e9:,.0f} GFLOP/s in {machine.precision}, "
-        f"{machine.bytes_per_s / 1e9:.1f} GB/s",
-        style="dim",
-    )
+    console.print(f"{machine.name}: {machine.rates}", style="dim")
     if fps is not None:
         if streams:
             raise BadInput("a sweep is for one stream: leave --streams out, or --fps")

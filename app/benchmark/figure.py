@@ -32,7 +32,7 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Time over floor, by the rate. 1 cannot be passed but by integers: the floor is that of single precision."""
+        """Time over floor, by the rate: 1 cannot be passed."""
         return 1000 / self.fps / self.floor_ms if self.fps and self.floor_ms else 0.0
 
     def to_dict(self) -> dict[str, float | None]:

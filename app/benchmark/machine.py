@@ -1,4 +1,4 @@
-"""The machine a figure belongs to: what it is, and the two rates no program on it can pass."""
+"""The machine a figure belongs to: what it is, and the rates no program on it can pass."""
 
 import platform
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -23,6 +24,7 @@ class Machine:
     """What is measured on.
 
     flops_per_s  of a large matrix product in the precision the networks compute in: the best of several
+    integer_ops_per_s  of one of 8-bit integers, by the runtime that has such networks; None where it is not measured
     bytes_per_s  read and written by a large copy: the best of several
     """
 
@@ -37,21 +39,29 @@ class Machine:
     precision: str
     flops_per_s: float
     bytes_per_s: float
+    integer_ops_per_s: float | None = None
 
     @property
     def name(self) -> str:
         """One line."""
         return f"{self.gpu} ({self.driver})" if self.gpu else f"{self.processor}, {self.cores} cores"
 
+    @property
+    def rates(self) -> str:
+        """What it can do at most, in one line."""
+        integers = f", {self.integer_ops_per_s / 1e9:,.0f} GOP/s in int8" if self.integer_ops_per_s else ""
+        return f"{self.flops_per_s / 1e9:,.0f} GFLOP/s in {self.precision}{integers}, {self.bytes_per_s / 1e9:.1f} GB/s"
+
 
 def describe(device: str, threads: int) -> Machine:
-    """This machine, its two rates measured with so many threads: some seconds."""
+    """This machine, its rates measured with so many threads: some seconds."""
     cuda = device.startswith("cuda")
     dtype = torch.float16 if cuda else torch.float32
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         flops, copied = matrix_rate(device, dtype), copy_rate(device)
+        integers = None if cuda else integer_rate(threads)
     finally:
         torch.set_num_threads(before)
     return Machine(
@@ -66,6 +76,7 @@ def describe(device: str, threads: int) -> Machine:
         precision=str(dtype).removeprefix("torch."),
         flops_per_s=flops,
         bytes_per_s=copied,
+        integer_ops_per_s=integers,
     )
 
 
@@ -75,6 +86,28 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty(side, side, dtype=dtype, device=device)
     return 2 * side**3 / _best_seconds(lambda: torch.mm(a, b, out=out), device)
+
+
+def integer_rate(threads: int) -> float | None:
+    """Multiplications and additions a second of a square product of bytes on the processor.
+
+    None without ONNX Runtime, and onnx to write the product down.
+    """
+    try:
+        import onnxruntime
+        from onnx import TensorProto, helper
+    except ImportError:
+        return None
+    kinds = {"a": TensorProto.UINT8, "b": TensorProto.INT8, "out": TensorProto.INT32}
+    a, _, out = (helper.make_tensor_value_info(name, kind, [_MATRIX, _MATRIX]) for name, kind in kinds.items())
+    second = helper.make_tensor("b", kinds["b"], [_MATRIX, _MATRIX], bytes(_MATRIX * _MATRIX), raw=True)
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "b"], ["out"])], "product", [a], [out], [second])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fed = {"a": np.zeros((_MATRIX, _MATRIX), np.uint8)}
+    return 2 * _MATRIX**3 / _best_seconds(lambda: session.run(None, fed), "cpu")
 
 
 def copy_rate(device: str) -> float:

@@ -65,7 +65,7 @@ def plot(report: Report, path: Path) -> None:
     left.bar(names, [figure.percentile(0.5) for figure in report.networks], color="#4c72b0", label="measured, median")
     left.bar(names, [figure.floor_ms for figure in report.networks], color="#dd8452", width=0.5, label="floor")
     left.set_ylabel("ms a call")
-    left.set_ylim(0, 1.3 * max(figure.percentile(0.5) for figure in report.networks))  # room for the legend
+    left.set_ylim(0, 1.3 * max(max(f.percentile(0.5), f.floor_ms) for f in report.networks))  # room for the legend
     left.legend(frameon=False, ncols=2)
     ways = report.figures[len(report.networks) :]
     right.barh([figure.name for figure in ways], [figure.fps for figure in ways], color="#55a868", height=0.6)

@@ -1,8 +1,8 @@
 """How much a network has to do for one call: the floor under its time.
 
 Counted from the ONNX file: the multiplications and additions of convolutions and matrix products, twice each; and the
-bytes that must move whatever is kept in caches: the weights as stored, inputs and outputs once. Those of networks in
-8-bit integers are counted as if they were floats.
+bytes that must move whatever is kept in caches: the weights as stored, inputs and outputs once. What is between two
+8-bit tensors is counted apart: it has another rate.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 16: 2}
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Of one call. flops: floating-point operations; bytes: least traffic to memory."""
+    """Of one call. flops: floating-point operations; bytes: least traffic to memory; integer_ops: of 8-bit integers."""
 
     flops: int
     bytes: int
+    integer_ops: int = 0
 
     def floor_ms(self, machine: Machine) -> float:
-        """No program does it faster on this machine: the larger of the two times, milliseconds."""
-        return 1000 * max(self.flops / machine.flops_per_s, self.bytes / machine.bytes_per_s)
+        """No program does it faster on this machine, milliseconds: the larger of the times to compute and to move."""
+        integers = self.integer_ops / (machine.integer_ops_per_s or machine.flops_per_s)
+        return 1000 * max(self.flops / machine.flops_per_s + integers, self.bytes / machine.bytes_per_s)
 
 
 def work_of(path: Path, shapes: Mapping[str, Sequence[int]]) -> Work:
@@ -57,15 +59,18 @@ def work_of(path: Path, shapes: Mapping[str, Sequence[int]]) -> Work:
     known: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in onnx_graph.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         known[value.name] = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
-    flops = sum(_flops(node, known, path.name) for node in onnx_graph.node)
+    from_bytes = {node.output[0] for node in onnx_graph.node if node.op_type == "DequantizeLinear"}
+    done = {False: 0, True: 0}  # of floats and of integers
+    for node in onnx_graph.node:
+        done[from_bytes.issuperset(node.input[:2])] += _operations(node, known, path.name)
     weights = {tensor.name: tensor for tensor in onnx_graph.initializer}
     stored = sum(math.prod(tensor.dims) * _BYTES[tensor.data_type] for tensor in weights.values())
     ends = [value for value in (*inferred.input, *inferred.output) if value.name not in weights]
     moved = sum(math.prod(known[value.name]) * _BYTES[value.type.tensor_type.elem_type] for value in ends)
-    return Work(flops, stored + moved)
+    return Work(done[False], stored + moved, done[True])
 
 
-def _flops(node: Any, known: Mapping[str, Shape], network: str) -> int:
+def _operations(node: Any, known: Mapping[str, Shape], network: str) -> int:
     if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
         return 0
     shapes = [known.get(name, ()) for name in (*node.input[:2], node.output[0])]

@@ -1,5 +1,8 @@
 """The floor of a network is what its convolutions and products have to do, counted by hand here."""
 
+from dataclasses import replace
+
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -70,6 +73,29 @@ def test_halves_count_as_two_bytes(tmp_path):
 def test_the_floor_is_the_slower_of_the_two_rates():
     assert Work(flops=2_000_000, bytes=100).floor_ms(MACHINE) == pytest.approx(2.0)
     assert Work(flops=100, bytes=300_000).floor_ms(MACHINE) == pytest.approx(3.0)
+
+
+def test_what_is_between_bytes_has_a_rate_of_its_own(tmp_path):
+    scale = numpy_helper.from_array(np.float32(0.1), "scale")
+    zero = numpy_helper.from_array(np.uint8(0), "zero")
+    inner = numpy_helper.from_array(np.ones((100, 100), np.int8), "w")
+    outer = numpy_helper.from_array(np.ones((100, 7), np.float32), "v")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 100])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 7])
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["bytes"]),
+        helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["a"]),
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["b"]),
+        helper.make_node("MatMul", ["a", "b"], ["c"]),
+        helper.make_node("MatMul", ["c", "v"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "bytes", [x], [y], [scale, zero, inner, outer])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "bytes.onnx")
+    work = work_of(tmp_path / "bytes.onnx", {"x": (1, 100)})
+    assert (work.flops, work.integer_ops) == (2 * 700, 2 * 10_000)
+    fast = replace(MACHINE, integer_ops_per_s=1e10, bytes_per_s=1e12)
+    assert work.floor_ms(fast) == pytest.approx(0.0014 + 0.002)
+    assert work.floor_ms(replace(fast, integer_ops_per_s=None)) == pytest.approx(0.0014 + 0.02), "control: as if floats"
 
 
 def test_a_shape_that_cannot_be_told_is_an_error_not_a_floor_of_nothing(tmp_path):
