@@ -5,7 +5,7 @@ from torch import Tensor
 
 from warpfuse.engine.streams import DownloadRing
 from warpfuse.stages.frame import Frame, RawFrame
-from warpfuse.stages.planes import to_bytes
+from warpfuse.stages.host.pictures import bytes_of
 
 
 class Download:
@@ -25,7 +25,7 @@ class Download:
         """Conversion runs on the device, only bytes cross the bus."""
         rgb = frame["rgb"]
         if not rgb.is_cuda:
-            return RawFrame(frame.stamp, to_bytes(rgb))
+            return RawFrame(frame.stamp, bytes_of(rgb))
         pixels = (rgb[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous()
         return RawFrame(frame.stamp, self._on_host(pixels))
 

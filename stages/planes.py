@@ -80,20 +80,6 @@ def sample_planes(planes: Sequence[Plane], columns: Plane, rows: Plane, kernel: 
         cv2.split(pulled, [*target, *(np.empty_like(columns) for _ in range(missing))])
 
 
-def to_planes(rgb: npt.NDArray[np.uint8]) -> Tensor:
-    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]."""
-    out = torch.empty((1, 3, *rgb.shape[:2]))
-    for target, plane in zip(out[0], cv2.split(rgb), strict=True):
-        target.copy_(torch.from_numpy(plane))
-    return out.mul_(1 / 255)
-
-
-def to_bytes(rgb: Tensor) -> npt.NDArray[np.uint8]:
-    """float32 [1, 3, h, w] in [0, 1] -> uint8 [h, w, 3], rounded to the nearest. What is above 1 is held there."""
-    planes = [cv2.convertScaleAbs(plane, alpha=255) for plane in _float32(rgb)[0]]
-    return np.asarray(cv2.merge(planes), np.uint8)
-
-
 def _resize(x: Tensor, size: tuple[int, int], kernel: int) -> Tensor:
     return each_plane(x, lambda plane, out: cv2.resize(plane, size[::-1], out, interpolation=kernel), size)
 

@@ -6,7 +6,7 @@ from torch.nn.functional import interpolate
 
 from warpfuse.engine.streams import UploadRing
 from warpfuse.stages.frame import Frame, RawFrame
-from warpfuse.stages.planes import to_planes
+from warpfuse.stages.host.pictures import planes_of
 
 
 class Upload:
@@ -27,7 +27,7 @@ class Upload:
     def __call__(self, raw: RawFrame) -> Frame:
         """Only bytes cross the bus; conversion and resizing run on the device."""
         if self._device.type == "cpu":
-            return Frame(raw.stamp, {"rgb": self._resized(to_planes(raw.rgb))})
+            return Frame(raw.stamp, {"rgb": self._resized(planes_of(raw.rgb))})
         pixels = self._on_device(torch.from_numpy(raw.rgb))
         rgb = torch.empty((1, 3, *pixels.shape[:2]), device=self._device)
         rgb.copy_(pixels.permute(2, 0, 1)[None]).mul_(1 / 255)

@@ -13,8 +13,6 @@ from warpfuse.stages.planes import (
     resize_bilinear,
     sample,
     sample_planes,
-    to_bytes,
-    to_planes,
 )
 
 SHAPES = [(1, 1, 24, 40), (2, 5, 17, 23), (1, 16, 8, 8)]
@@ -76,16 +74,6 @@ def test_each_picture_of_a_batch_has_its_own_places():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_type_stays(dtype):
     assert each_plane(torch.rand(1, 2, 4, 4).to(dtype), lambda plane, out: np.copyto(out, plane)).dtype == dtype
-
-
-def test_bytes_become_floats_and_bytes_again():
-    rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    planes = to_planes(rgb)
-    assert planes.shape == (1, 3, 16, 16) and planes.dtype == torch.float32
-    assert float(planes.min()) == 0 and float(planes.max()) == 1
-    assert np.array_equal(to_bytes(planes), rgb)
-    half = torch.full((1, 3, 2, 2), 100.6 / 255)
-    assert (to_bytes(half) == 101).all(), "to the nearest, not down"
 
 
 @pytest.mark.parametrize("kernel", [cv2.INTER_LINEAR, cv2.INTER_CUBIC])

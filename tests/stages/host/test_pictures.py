@@ -1,0 +1,38 @@
+"""Bytes become floats and bytes again, as a card makes them."""
+
+import numpy as np
+import pytest
+import torch
+
+from warpfuse.stages.host.pictures import bytes_of, planes_of
+
+
+def levels():
+    """All 256 in every channel, in different places: uint8 [16, 48, 3]."""
+    ramp = np.arange(256, dtype=np.uint8)
+    return np.stack([np.concatenate([np.roll(ramp, 37 * c)] * 3) for c in range(3)], axis=1).reshape(16, 48, 3)
+
+
+def test_every_level_comes_back():
+    rgb = levels()
+    planes = planes_of(rgb)
+    assert torch.equal(planes, torch.from_numpy(rgb).permute(2, 0, 1)[None].float() * (1 / 255))
+    assert float(planes.min()) == 0 and float(planes.max()) == 1
+    assert np.array_equal(bytes_of(planes), rgb)
+    assert not np.array_equal(bytes_of(planes.flip(1)), rgb), "the control: blue for red"
+
+
+def test_floats_are_rounded_to_the_nearest_and_held():
+    rgb = torch.randn(1, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+    wanted = (rgb[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(bytes_of(rgb), wanted)
+    down = (rgb[0] * 255).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert not np.array_equal(bytes_of(rgb), down), "the control: down"
+
+
+@pytest.mark.parametrize("part", ["crop", "mirror", "locked"])
+def test_pictures_that_lie_elsewhere_are_read_there(part):
+    rgb = levels()
+    lying = {"crop": rgb[2:9, 5:30], "mirror": rgb[:, ::-1], "locked": np.frombuffer(rgb.tobytes(), np.uint8)}[part]
+    lying = lying.reshape(rgb.shape) if part == "locked" else lying
+    assert np.array_equal(bytes_of(planes_of(lying)), lying)
