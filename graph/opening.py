@@ -19,6 +19,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.realtime import RealTime
 from warpfuse.graph.sizing import choose_size
 from warpfuse.graph.streams import Streams, of_stream
+from warpfuse.stages.host.kernel import compile_all
 from warpfuse.stages.prompts import Prompts
 from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe
@@ -90,6 +91,7 @@ def _check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
     """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
     backend, why = choose_backend(config.backend, config.device)
+    _compile(config.device, say)
     bundle, why_precision = _open_bundle(config, backend)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     engines = _engines(Engines, backend, config, say)
@@ -113,6 +115,7 @@ def prepare_streams(
     """
     common = next(iter(streams.configs.values()))
     backend, why = choose_backend(common.backend, common.device)
+    _compile(common.device, say)
     bundle, why_precision = _open_bundle(common, backend)
     size = _one_size(streams, infos, bundle, say)
     unet, patience_s = bundle.network("unet"), streams.gather_ms / 1000
@@ -135,6 +138,12 @@ def prepare_streams(
     most = bundle.about.batch or min(streams.batch or rows, rows)
     say(f"{len(found)} streams share them, " + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns"))
     return {name: replace(materials, rows=most) for name, materials in found.items()}
+
+
+def _compile(device: str, say: Callable[[str], None]) -> None:
+    """The stages' loops, where they run on the processor: before frames flow and other processes look for them."""
+    if device == "cpu":
+        compile_all(say)
 
 
 def _engines(make: Callable[..., E], backend: str, config: GraphConfig, say: Callable[[str], None]) -> E:

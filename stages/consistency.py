@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpfuse.stages.flow import Flow, FlowSettings, dis_flow, luma_of, open_dis
+from warpfuse.stages.flow import Flow, FlowSettings, dis_flow, open_dis
 from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.host.glance import luma_bytes
 from warpfuse.stages.trust import TrustSettings
 from warpfuse.stages.warp import warp
 
@@ -63,7 +64,7 @@ class _Pictures:
     """One frame, both ways: float32 [1, 3, h, w] in [0, 1]."""
 
     def __init__(self, source: Tensor, styled: Tensor) -> None:
-        self.source, self.styled, self.styled_gray = source, styled, luma_of(styled).numpy()
+        self.source, self.styled, self.styled_gray = source, styled, luma_bytes(styled)
 
     def both(self) -> Tensor:
         return torch.cat((self.source, self.styled), dim=1)

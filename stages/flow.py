@@ -13,16 +13,14 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.host.glance import luma_and_half, luma_bytes
 from warpfuse.stages.host.pull import believed
 from warpfuse.stages.host.vectors import enlarged, in_cells
 from warpfuse.stages.lent import kept
-from warpfuse.stages.planes import resize_area, resize_bilinear
 from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.sight import resized, seen
 from warpfuse.stages.trust import TrustSettings, colour_histogram, grown, same_shot, trust
 from warpfuse.stages.warp import resize_flow, warp_together
 
@@ -184,7 +182,7 @@ class Flow:
             size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
         if min(size) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
-        gray, small = _seen(halved_towards(rgb, size), size, self._settings.trust_cell)
+        gray, small = seen(rgb, size, self._settings.trust_cell)
         small = kept(small)  # the next frame is compared with it
         colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
         return GrayPast(small, colours, self._host.gray(gray))
@@ -227,49 +225,6 @@ class Host:
             self._up = shape, UploadRing(shape, both.dtype, str(device))
         on_device = self._up[1].upload(both).clone()
         return on_device[:1], on_device[1:]
-
-
-def halved_towards(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[b, c, h, w] -> the mean over cells of 2 x 2, again and again while that leaves `size` or more."""
-    while x.shape[-2] >= 2 * size[0] and x.shape[-1] >= 2 * size[1]:
-        half = x.shape[-2] // 2, x.shape[-1] // 2
-        x = resize_area(x, half) if x.device.type == "cpu" else interpolate(x, half, mode="area")
-    return x
-
-
-def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[b, c, h, w] -> [b, c, *size], bilinear; what is to be half as large or less is halved first, else it aliases."""
-    x = halved_towards(x, size)
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    if x.device.type == "cpu":
-        return resize_bilinear(x, size)
-    return interpolate(x, size, mode="bilinear", align_corners=False)
-
-
-def _seen(rgb: Tensor, size: tuple[int, int], cell: int) -> tuple[Tensor, Tensor]:
-    """Luma uint8 [*size], and the picture [1, 3, h', w'] at the size of cells of it; `rgb` is larger by less than 2."""
-    judged = -(-size[0] // cell), -(-size[1] // cell)
-    if rgb.device.type == "cpu":
-        if cell == 1:
-            gray, near = luma_bytes(rgb), rgb
-        else:
-            gray, near = luma_and_half(rgb)
-        if gray.shape != size:
-            gray = np.asarray(cv2.resize(gray, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
-        return torch.from_numpy(gray), resized(near, judged)
-    luma = luma_of(rgb)
-    if luma.shape != size:
-        luma = interpolate(luma[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    return luma, resized(rgb, judged)
-
-
-def luma_of(rgb: Tensor) -> Tensor:
-    """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma, on the same device."""
-    if rgb.device.type == "cpu":
-        return torch.from_numpy(luma_bytes(rgb))
-    luma = rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
-    return (luma * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def open_dis(preset: Preset) -> Any:

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
-from warpfuse.stages.flow import Memory, Past, resized
+from warpfuse.stages.flow import Memory, Past
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
+from warpfuse.stages.sight import resized
 from warpfuse.stages.trust import TrustSettings, colour_histogram
 from warpfuse.stages.warp import resize_flow
 
