@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 _RELAXED = {"contract", "nsz", "reassoc"}
 """What the compiler may do to sums: fused multiply-add, other orders. NaN stays NaN."""
-_jit: Any = partial(numba.njit, nogil=True, error_model="numpy", fastmath=_RELAXED)
+_jit: Any = partial(numba.njit, nogil=True, error_model="numpy")
 
 _kernels: list["Kernel[..., Any]"] = []
 
@@ -31,9 +31,10 @@ class Kernel(Generic[P, R]):
     checked, so a kernel that reads where its data say holds every index itself: a NaN becomes any integer.
     """
 
-    def __init__(self, function: Callable[P, R], signature: str) -> None:
+    def __init__(self, function: Callable[P, R], signature: str, exact: bool = False) -> None:
         self._function = function
         self._signature = signature
+        self._fastmath = set() if exact else _RELAXED
         self._compiled: Callable[P, R] | None = None
         self.__doc__, self.__name__ = function.__doc__, function.__name__
 
@@ -44,7 +45,7 @@ class Kernel(Generic[P, R]):
     def compile(self) -> Callable[P, R]:
         """Compile, or take what an earlier run compiled. Thread-safe. Raises KernelError where it cannot be kept."""
         try:
-            compiled = _jit(cache=True)(self._function)
+            compiled = _jit(cache=True, fastmath=self._fastmath)(self._function)
         except RuntimeError as error:  # numba's, and it says nothing of a remedy
             raise KernelError(
                 f"machine code of {self.__name__} has to be kept, and neither the folder of the source nor that of the "
@@ -56,14 +57,17 @@ class Kernel(Generic[P, R]):
         return self._compiled
 
 
-def kernel(signature: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:
-    """Decorator. signature: numba's, as in "void(float32[:, ::1], float32)".
+def kernel(signature: str, exact: bool = False) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+    """Decorator.
+
+    signature  numba's, as in "void(float32[:, ::1], float32)"
+    exact      every operation is rounded as it is written, so results are those of torch to the bit. Sums get slow
 
     What the function calls must be in its own file: a change elsewhere would not renew the machine code.
     """
 
     def made(function: Callable[P, R]) -> Kernel[P, R]:
-        _kernels.append(one := Kernel(function, signature))
+        _kernels.append(one := Kernel(function, signature, exact))
         return one
 
     return made
@@ -71,7 +75,13 @@ def kernel(signature: str) -> Callable[[Callable[P, R]], Kernel[P, R]]:
 
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator of a function that kernels of the same file call: compiled as a piece of them."""
-    compiled: Callable[P, R] = _jit()(function)
+    compiled: Callable[P, R] = _jit(fastmath=_RELAXED)(function)
+    return compiled
+
+
+def exact_part(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for kernels that are exact."""
+    compiled: Callable[P, R] = _jit(fastmath=set())(function)
     return compiled
 
 
