@@ -22,12 +22,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from warpfuse.stages.planes import box_mean
+from warpfuse.stages.host import contrast
+from warpfuse.stages.host.contrast import LARGEST, NOTHING, RADIUS, SMALLEST
+from warpfuse.stages.host.latents import takes_alike, takes_map
+from warpfuse.stages.sampling import CLEAN, Level, fuse
 from warpfuse.stages.settings import StageSettings
-
-_RADIUS = 2  # cells
-_SMALLEST, _LARGEST = 0.5, 2.0  # of the exit's gain: beyond them it is noise, not contrast
-_NOTHING = 1e-6
 
 
 class AnchorSettings(StageSettings):
@@ -49,10 +48,28 @@ class AnchorSettings(StageSettings):
 
 def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
     """The entry lock: detail of z_ref over the local mean of z, both [1, c, h, w]; no louder than z's own detail."""
+    if takes_alike(z, z_ref):
+        return contrast.locked_to_source(z_ref, z)
     base, base_ref = _low(z), _low(z_ref)
     detail = z_ref - base_ref
-    gain = _std(z - base) / _std(detail).clamp_min(_NOTHING)
+    gain = _std(z - base) / _std(detail).clamp_min(NOTHING)
     return torch.addcmul(base, gain.clamp_(max=1.0), detail)
+
+
+def fuse_locked(
+    z: Tensor,
+    n: Tensor,
+    z_ref: Tensor,
+    n_ref: Tensor,
+    weight: Tensor,
+    rho: float,
+    level: Level,
+    inner_strength: float = 1.0,
+) -> Tensor:
+    """The entry: `sampling.fuse` of z with z_ref locked to it."""
+    if n is n_ref and rho == 1 and takes_alike(z, n, z_ref) and takes_map(weight, z):
+        return contrast.fused_to_source(z_ref, z, n, weight, level.alpha, level.sigma)
+    return fuse(z, n, lock_to_source(z_ref, z), n_ref, weight, rho, level, inner_strength)
 
 
 class Anchor:
@@ -70,6 +87,21 @@ class Anchor:
         """Forget: the next frame starts anew."""
         self._gain = None
 
+    def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: float) -> Tensor:
+        """x0 fused with the reference by w = weight trust, with the contrast of the anchor; x0 to the bit where w is 0.
+
+        x0, x0_ref  [1, c, h, w]: this frame's prediction, and the reference
+        trust       [1, 1, h, w]
+        """
+        settings = self._settings
+        if settings.exit and takes_alike(x0, x0_ref) and takes_map(trust, x0):
+            known = self._gain is not None and self._gain.shape[1] == x0.shape[1]
+            if self._gain is None or not known:
+                self._gain = x0.new_empty(1, x0.shape[1], 1, 1)
+            lock = settings.exit, settings.rate, settings.coverage, settings.drift
+            return contrast.fused_to_anchor(x0, x0_ref, trust, weight, self._gain, known, lock)
+        return self.lock(fuse(x0, None, x0_ref, None, trust * weight, 0.0, CLEAN), x0, trust)
+
     def lock(self, x: Tensor, x0: Tensor, trust: Tensor) -> Tensor:
         """x with the contrast of the anchor; to the bit x itself where nothing is trusted.
 
@@ -81,20 +113,19 @@ class Anchor:
             return x
         mean, std_fused = _seen(x, trust)
         _, std = _seen(x0, trust)
-        now = ((std + _NOTHING) / (std_fused + _NOTHING)).clamp(_SMALLEST, _LARGEST)
+        now = ((std + NOTHING) / (std_fused + NOTHING)).clamp(SMALLEST, LARGEST)
         if self._gain is None or self._gain.shape != now.shape:
             self._gain = now
         ratio = now / self._gain
-        anew = (ratio > 1 + settings.drift) | (ratio < 1 / (1 + settings.drift)) | (trust.mean() < settings.coverage)
+        near = (ratio <= 1 + settings.drift) & (ratio >= 1 / (1 + settings.drift))
+        anew = ~near | (trust.mean() < settings.coverage)  # NaN is not near: it leaves with the frame that brought it
         self._gain = torch.where(anew, now, self._gain + settings.rate * (now - self._gain))
         return torch.addcmul(x, (x - mean).mul_(settings.exit * (self._gain - 1)), trust)
 
 
 def _low(x: Tensor) -> Tensor:
-    """Mean over a square of 2 _RADIUS + 1 cells; the edge goes on."""
-    if x.device.type == "cpu":
-        return box_mean(x, _RADIUS)
-    return avg_pool2d(pad(x, (_RADIUS,) * 4, "replicate"), 2 * _RADIUS + 1, 1)
+    """Mean over a square of 2 RADIUS + 1 cells; the edge goes on."""
+    return avg_pool2d(pad(x, (RADIUS,) * 4, "replicate"), 2 * RADIUS + 1, 1)
 
 
 def _std(x: Tensor) -> Tensor:
@@ -108,7 +139,7 @@ def _std(x: Tensor) -> Tensor:
 
 def _seen(x: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel where trust is, [1, c, 1, 1]; 0 where there is none."""
-    total = trust.sum().clamp_min(_NOTHING)
+    total = trust.sum().clamp_min(NOTHING)
     each, share = x.flatten(2)[0], trust.flatten() / total  # a sum over cells is a product of matrices
     mean = (each @ share)[:, None]
     apart = each - mean

@@ -10,7 +10,7 @@ from warpfuse.engine.rows import fixed_batch, joined, run_rows
 from warpfuse.stages.guidance import assumed, guided
 from warpfuse.stages.program import Sampling
 from warpfuse.stages.rows import Row
-from warpfuse.stages.solvers.network import network_input, split
+from warpfuse.stages.solvers.network import network_input, split, split_clean
 
 Pair = tuple[Tensor, Tensor]
 
@@ -56,7 +56,9 @@ class Denoise:
         return {name: offered[name].to(dtype) for name, dtype in self._dtypes.items()}
 
     def _split(self, row: Row, output: Tensor) -> Pair:
-        return split(row.x, output, row.program.plan[row.k].level, self._sampling.prediction)
+        call = row.program.plan[row.k]
+        way = split_clean if call.level_next.sigma == 0 else split
+        return way(row.x, output, call.level, self._sampling.prediction)
 
     def _run(self, feeds: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
         """What the network says of each feed, in their order."""

@@ -54,9 +54,14 @@ class FuseSettings(StageSettings):
         return window
 
 
-def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
-    """w = min(weight, W_MAX) * trust, [1, 1, h, w] in [0, W_MAX]."""
-    return trust * min(settings.weight, W_MAX)
+def largest_weight(settings: FuseSettings) -> float:
+    """min(weight, W_MAX): the weight where everything is trusted."""
+    return min(settings.weight, W_MAX)
+
+
+def fusion_weight(settings: FuseSettings, trust: Tensor, share: float = 1.0) -> Tensor:
+    """w = share * min(weight, W_MAX) * trust, [1, 1, h, w] in [0, W_MAX]. share: of entry or exit, 0..1."""
+    return trust * (largest_weight(settings) * share)
 
 
 class Fuse:
@@ -85,9 +90,8 @@ class Fuse:
         if "latent" not in reference.tensors or not settings.exit or not settings.weight:
             self._anchor.reset()
             return Frame(stamp, {"latent": x0})
-        w = fusion_weight(settings, reference["trust"]) * settings.exit
-        x = fuse(x0, None, reference["latent"], None, w, 0.0, CLEAN)
-        return Frame(stamp, {"latent": self._anchor.lock(x, x0, reference["trust"])})
+        weight = largest_weight(settings) * settings.exit
+        return Frame(stamp, {"latent": self._anchor.fuse(x0, reference["latent"], reference["trust"], weight)})
 
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""
@@ -114,5 +118,5 @@ class Blend(Fuse):
             return Frame(picture.stamp, {"rgb": past["rgb"]})
         if "rgb" not in past.tensors or not self._settings.exit:
             return picture
-        w = fusion_weight(self._settings, past["trust_pixels"]) * self._settings.exit
+        w = fusion_weight(self._settings, past["trust_pixels"], self._settings.exit)
         return Frame(picture.stamp, {"rgb": fuse(picture["rgb"], None, past["rgb"], None, w, 0.0, CLEAN)})

@@ -47,12 +47,6 @@ def cell_mean(x: Tensor, factor: int) -> Tensor:
     return resize_area(x, (x.shape[-2] // factor, x.shape[-1] // factor))
 
 
-def box_mean(x: Tensor, radius: int) -> Tensor:
-    """[b, c, h, w] -> the same size: mean over the square of side 2 radius + 1 around each pixel; the edge goes on."""
-    side = (2 * radius + 1, 2 * radius + 1)
-    return each_plane(x, lambda plane, out: cv2.blur(plane, side, out, borderType=cv2.BORDER_REPLICATE))
-
-
 def sample(x: Tensor, columns: Plane, rows: Plane, kernel: int) -> Tensor:
     """x [b, c, h, w] read at (columns, rows), each [b or 1, h', w'] pixels; kernel: of OpenCV. The edge goes on."""
     source = _float32(x)

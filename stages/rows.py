@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from warpfuse.stages.anchor import lock_to_source
+from warpfuse.stages.anchor import fuse_locked
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import fusion_weight
 from warpfuse.stages.noise import Noises, after_call, at_entry, in_window
@@ -72,9 +72,9 @@ def enter(row_of: Frame, program: Program, noises: Noises, reference: Frame | No
     row = Row(row_of.stamp, z, z, program, noises, reference)
     if settings.entry and reference is not None and "latent" in reference.tensors and in_window(settings.window, level):
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
-        w = fusion_weight(settings, reference["trust"]) * settings.entry
-        z_ref = lock_to_source(reference["latent"], z) if settings.anchor.entry else reference["latent"]
-        row.x = fuse(z, n, z_ref, n_ref, w, rho, level, settings.inner_strength)
+        w = fusion_weight(settings, reference["trust"], settings.entry)
+        fused = fuse_locked if settings.anchor.entry else fuse
+        row.x = fused(z, n, reference["latent"], n_ref, w, rho, level, settings.inner_strength)
     else:
         row.x = compose(z, n, level)
     return row

@@ -12,6 +12,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from warpfuse.stages.host import latents
+
 PREDICTIONS = ("epsilon", "v", "sample", "flow")
 
 
@@ -54,26 +56,46 @@ def clean_and_noise(x: Tensor, output: Tensor, level: Level, prediction: str) ->
     Both results have the dtype of x. Raises ValueError for an unknown prediction and for a level at
     which it defines no pair.
     """
+    as_x0, as_n = _reading(level, prediction)
+    return _read(x, output, as_x0), _read(x, output, as_n)
+
+
+def clean(x: Tensor, output: Tensor, level: Level, prediction: str) -> Tensor:
+    """x0 of `clean_and_noise` alone: after the last call of a frame nobody asks for n."""
+    return _read(x, output, _reading(level, prediction)[0])
+
+
+Weights = tuple[float, float, float]
+
+_SAID: Weights = (0.0, 1.0, 1.0)
+
+
+def _reading(level: Level, prediction: str) -> tuple[Weights, Weights]:
+    """(a, b, over) for x0 and for n: each is (a x + b output) / over. The table is that of `clean_and_noise`."""
     alpha, sigma = level.alpha, level.sigma
-    wide = torch.promote_types(torch.promote_types(x.dtype, output.dtype), torch.float32)
-    given, out = x.dtype, output.to(wide)
-    x = x.to(wide)
     match prediction:
         case "epsilon":
             _need(alpha > 0, prediction, level, "alpha > 0")
-            x0, n = (x - sigma * out) / alpha, out
+            return (1.0, -sigma, alpha), _SAID
         case "v":
             _need(abs(alpha**2 + sigma**2 - 1) < 1e-4, prediction, level, "alpha^2 + sigma^2 = 1")
-            x0, n = alpha * x - sigma * out, sigma * x + alpha * out
+            return (alpha, -sigma, 1.0), (sigma, alpha, 1.0)
         case "sample":
             _need(sigma > 0, prediction, level, "sigma > 0")
-            x0, n = out, (x - alpha * out) / sigma
+            return _SAID, (1.0, -alpha, sigma)
         case "flow":
             _need(abs(alpha + sigma - 1) < 1e-4, prediction, level, "alpha + sigma = 1")
-            x0, n = x - sigma * out, x + (1 - sigma) * out
+            return (1.0, -sigma, 1.0), (1.0, 1 - sigma, 1.0)
         case _:
             raise ValueError(f"unknown prediction {prediction!r}: one of {', '.join(PREDICTIONS)}")
-    return x0.to(given), n.to(given)
+
+
+def _read(x: Tensor, output: Tensor, weights: Weights) -> Tensor:
+    if weights is _SAID:
+        return output.to(x.dtype)
+    wide = _wide(x, output)
+    a, b, over = weights
+    return _line(a, x.to(wide), b, output.to(wide), over).to(x.dtype)
 
 
 @overload
@@ -93,8 +115,7 @@ def rescale(weight: Tensor | float, rho: float) -> Tensor | float:
     r(0, rho) = 1 exactly; r(1, rho) = 0 exactly for rho >= 0. For rho < 0 the root at w = 1 is 2 |rho|: noises that
     oppose each other leave room for both. Raises ValueError when a plain number is out of range.
     """
-    if not -1 <= rho <= 1:
-        raise ValueError(f"the correlation rho must be in [-1, 1], got {rho}")
+    _need_rho(rho)
     if isinstance(weight, Tensor):
         w = weight.to(torch.promote_types(weight.dtype, torch.float32))
         # 1 - w^2 + (w rho)^2 and not 1 - w^2 (1 - rho^2): at w = 1 this one is rho^2 to the last bit, so r is 0.
@@ -111,10 +132,9 @@ def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
     Raises ValueError when there is noise to add and none given.
     """
     wide = _wide(x0, n)
-    x = level.alpha * x0.to(wide)
-    if level.sigma > 0:
-        x = x + level.sigma * _given(n, "n", level).to(wide)
-    return x.to(x0.dtype)
+    if level.sigma == 0:
+        return (level.alpha * x0.to(wide)).to(x0.dtype)
+    return _line(level.alpha, x0.to(wide), level.sigma, _given(n, "n", level).to(wide)).to(x0.dtype)
 
 
 def fuse(
@@ -145,16 +165,27 @@ def fuse(
     """
     if not isinstance(weight, Tensor):
         _need_weight(weight)
+    noises: tuple[Tensor, ...] = ()
+    if level_next.sigma > 0:
+        noises = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
+        if noises[0] is noises[1] and rho == 1:  # w n + (1 - w) n
+            noises = noises[:1]
+        else:
+            _need_rho(rho)
+            _need_strength(inner_strength)
+    if isinstance(weight, Tensor) and latents.takes_alike(x0, x0_ref, *noises) and latents.takes_map(weight, x0):
+        gains = level_next.alpha, level_next.sigma
+        return latents.blend(x0, x0_ref, weight, gains, noises, rho, inner_strength)
     wide = _wide(x0, n, x0_ref, n_ref)
     w = weight.to(wide) if isinstance(weight, Tensor) else weight
-    clean = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
-    if level_next.sigma == 0:
-        return (level_next.alpha * clean).to(x0.dtype)
-    own, other = _given(n, "n", level_next).to(wide), _given(n_ref, "n_ref", level_next).to(wide)
-    if own is other and rho == 1:  # w n + (1 - w) n
-        return compose(clean, own, level_next).to(x0.dtype)
-    r = _softened(rescale(w, rho), w, inner_strength)
-    return compose(clean, w * other + r * own, level_next).to(x0.dtype)
+    blended = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
+    if not noises:
+        return (level_next.alpha * blended).to(x0.dtype)
+    noise = noises[0].to(wide)
+    if len(noises) == 2:
+        r = _softened(rescale(w, rho), w, inner_strength)
+        noise = w * noises[1].to(wide) + r * noise
+    return compose(blended, noise, level_next).to(x0.dtype)
 
 
 def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level) -> Tensor:
@@ -180,10 +211,16 @@ def fresh_share(eta: float, level: Level, level_next: Level) -> float:
     return min(1.0, eta / level.sigma * math.sqrt(1 - (level.alpha / level_next.alpha) ** 2))
 
 
+def _line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor:
+    """(a x + b y) / over."""
+    if latents.takes_alike(x, y):
+        return latents.line(a, x, b, y, over)
+    out = (x if a == 1 else a * x) + b * y
+    return out if over == 1 else out / over
+
+
 def _softened(r: Tensor | float, w: Tensor | float, inner_strength: float) -> Tensor | float:
     """max(1 - w, inner_strength r); r itself at 1, to the bit."""
-    if not 0 <= inner_strength <= 1:
-        raise ValueError(f"inner_strength must be in [0, 1], got {inner_strength}")
     if inner_strength == 1:
         return r
     if isinstance(w, Tensor):
@@ -208,6 +245,16 @@ def _need(holds: bool, prediction: str, level: Level, what: str) -> None:
 def _need_weight(weight: float) -> None:
     if not 0 <= weight <= 1:
         raise ValueError(f"the fusion weight must be in [0, 1], got {weight}")
+
+
+def _need_rho(rho: float) -> None:
+    if not -1 <= rho <= 1:
+        raise ValueError(f"the correlation rho must be in [-1, 1], got {rho}")
+
+
+def _need_strength(inner_strength: float) -> None:
+    if not 0 <= inner_strength <= 1:
+        raise ValueError(f"inner_strength must be in [0, 1], got {inner_strength}")
 
 
 def _given(noise: Tensor | None, name: str, level: Level) -> Tensor:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 
-from warpfuse.stages.host import glance
+from warpfuse.stages.host import glance, latents
 from warpfuse.stages.planes import cell_mean, each_plane
 from warpfuse.stages.settings import StageSettings
 
@@ -179,6 +179,8 @@ def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tens
         raise ValueError(f"trust of {w}x{h} cannot be reduced by {factor}: width and height must be multiples of it")
     if norm == math.inf:
         return -max_pool2d(-trust, factor)
+    if norm == 2 and latents.takes(trust):
+        return latents.cell_trust(trust, factor)
     powers = 1 - trust
     powers = powers.square_() if norm == 2 else powers.pow_(norm)
     means = cell_mean(powers, factor) if powers.device.type == "cpu" else avg_pool2d(powers, factor)
