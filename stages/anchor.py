@@ -61,15 +61,16 @@ def fuse_locked(
     n: Tensor,
     z_ref: Tensor,
     n_ref: Tensor,
-    weight: Tensor,
+    trust: Tensor,
+    weight: float,
     rho: float,
     level: Level,
     inner_strength: float = 1.0,
 ) -> Tensor:
-    """The entry: `sampling.fuse` of z with z_ref locked to it."""
-    if n is n_ref and rho == 1 and takes_alike(z, n, z_ref) and takes_map(weight, z):
-        return contrast.fused_to_source(z_ref, z, n, weight, level.alpha, level.sigma)
-    return fuse(z, n, lock_to_source(z_ref, z), n_ref, weight, rho, level, inner_strength)
+    """The entry: `sampling.fuse` of z, by weight trust, with z_ref locked to it."""
+    if n is n_ref and rho == 1 and takes_alike(z, n, z_ref) and takes_map(trust, z):
+        return contrast.fused_to_source(z_ref, z, n, trust, weight, level.alpha, level.sigma)
+    return fuse(z, n, lock_to_source(z_ref, z), n_ref, trust * weight, rho, level, inner_strength)
 
 
 class Anchor:

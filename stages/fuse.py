@@ -59,9 +59,9 @@ def largest_weight(settings: FuseSettings) -> float:
     return min(settings.weight, W_MAX)
 
 
-def fusion_weight(settings: FuseSettings, trust: Tensor, share: float = 1.0) -> Tensor:
-    """w = share * min(weight, W_MAX) * trust, [1, 1, h, w] in [0, W_MAX]. share: of entry or exit, 0..1."""
-    return trust * (largest_weight(settings) * share)
+def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
+    """w = min(weight, W_MAX) * trust, [1, 1, h, w] in [0, W_MAX]."""
+    return trust * largest_weight(settings)
 
 
 class Fuse:
@@ -118,5 +118,5 @@ class Blend(Fuse):
             return Frame(picture.stamp, {"rgb": past["rgb"]})
         if "rgb" not in past.tensors or not self._settings.exit:
             return picture
-        w = fusion_weight(self._settings, past["trust_pixels"], self._settings.exit)
+        w = fusion_weight(self._settings, past["trust_pixels"]) * self._settings.exit
         return Frame(picture.stamp, {"rgb": fuse(picture["rgb"], None, past["rgb"], None, w, 0.0, CLEAN)})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from warpfuse.stages.anchor import fuse_locked
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.fuse import fusion_weight
+from warpfuse.stages.fuse import fusion_weight, largest_weight
 from warpfuse.stages.noise import Noises, after_call, at_entry, in_window
 from warpfuse.stages.program import Program
 from warpfuse.stages.sampling import CLEAN, compose, fuse
@@ -72,9 +72,11 @@ def enter(row_of: Frame, program: Program, noises: Noises, reference: Frame | No
     row = Row(row_of.stamp, z, z, program, noises, reference)
     if settings.entry and reference is not None and "latent" in reference.tensors and in_window(settings.window, level):
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
-        w = fusion_weight(settings, reference["trust"], settings.entry)
-        fused = fuse_locked if settings.anchor.entry else fuse
-        row.x = fused(z, n, reference["latent"], n_ref, w, rho, level, settings.inner_strength)
+        z_ref, trust, weight = reference["latent"], reference["trust"], largest_weight(settings) * settings.entry
+        if settings.anchor.entry:
+            row.x = fuse_locked(z, n, z_ref, n_ref, trust, weight, rho, level, settings.inner_strength)
+        else:
+            row.x = fuse(z, n, z_ref, n_ref, trust * weight, rho, level, settings.inner_strength)
     else:
         row.x = compose(z, n, level)
     return row

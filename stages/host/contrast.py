@@ -35,10 +35,12 @@ def locked_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
     return out
 
 
-def fused_to_source(z_ref: Tensor, z: Tensor, n: Tensor, weight: Tensor, alpha: float, sigma: float) -> Tensor:
-    """`anchor.fuse_locked` where both have the noise n; all `latents.takes_alike`, weight `latents.takes_map`."""
+def fused_to_source(
+    z_ref: Tensor, z: Tensor, n: Tensor, trust: Tensor, weight: float, alpha: float, sigma: float
+) -> Tensor:
+    """`anchor.fuse_locked` where both have the noise n; all `latents.takes_alike`, trust `latents.takes_map`."""
     out = torch.empty_like(z)
-    _fused_to_source(z_ref.numpy(), z.numpy(), n.numpy(), weight.numpy(), alpha, sigma, out.numpy())
+    _fused_to_source(z_ref.numpy(), z.numpy(), n.numpy(), trust.numpy(), weight, alpha, sigma, out.numpy())
     return out
 
 
@@ -52,8 +54,7 @@ def fused_to_anchor(
     lock   exit, rate, coverage, drift
     """
     out = torch.empty_like(x0)
-    arrays = x0[0].numpy(), x0_ref[0].numpy(), trust.view(-1).numpy(), gain.view(-1).numpy(), out[0].numpy()
-    _fused_to_anchor(*arrays, weight, known, *lock)
+    _fused_to_anchor(x0.numpy(), x0_ref.numpy(), trust.numpy(), gain.numpy(), out.numpy(), weight, known, *lock)
     return out
 
 
@@ -130,19 +131,21 @@ def _locked_to_source(z_ref: Array, z: Array, out: Array) -> None:
                 target[k] = (own[k] - detail[k]) + gain * detail_ref[k]
 
 
-@kernel(f"void({_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, float32, float32, {_FOUR})")
-def _fused_to_source(z_ref: Array, z: Array, n: Array, weight: Array, alpha: float, sigma: float, out: Array) -> None:
+@kernel(f"void({_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, float32, float32, float32, {_FOUR})")
+def _fused_to_source(
+    z_ref: Array, z: Array, n: Array, trust: Array, weight: float, alpha: float, sigma: float, out: Array
+) -> None:
     b, c, h, w = z.shape
     sums = np.empty((h, w), np.float32)
     detail, detail_ref = np.empty(h * w, np.float32), np.empty(h * w, np.float32)
     for i in range(b):
-        share = weight[min(i, len(weight) - 1), 0].reshape(-1)
+        m = trust[min(i, len(trust) - 1), 0].reshape(-1)
         for j in range(c):
             gain = _gain(_parted(z[i, j], sums, detail), _parted(z_ref[i, j], sums, detail_ref))
             own, noise, target = z[i, j].reshape(-1), n[i, j].reshape(-1), out[i, j].reshape(-1)
             for k in range(h * w):
                 # what the locked reference has over z, so that z is left to the bit where the weight is 0
-                blended = own[k] + share[k] * (gain * detail_ref[k] - detail[k])
+                blended = own[k] + (weight * m[k]) * (gain * detail_ref[k] - detail[k])
                 target[k] = _composed(alpha, blended, sigma, noise[k])
 
 
@@ -198,8 +201,7 @@ def _squares(x: Array, mean: Any, trust: Array) -> Any:
 
 
 @kernel(
-    "void(float32[:, :, ::1], float32[:, :, ::1], float32[::1], float32[::1], float32[:, :, ::1], float32, boolean, "
-    "float64, float64, float64, float64)"
+    f"void({_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, float32, boolean, float64, float64, float64, float64)",
 )
 def _fused_to_anchor(
     x0: Array,
@@ -214,26 +216,26 @@ def _fused_to_anchor(
     coverage: float,
     drift: float,
 ) -> None:
-    n, trusted = len(trust), 0.0
+    n, trusted, seen = trust.size, 0.0, trust.reshape(-1)
     for start in range(0, n, _CHUNK):
         s = _NONE
-        for m in trust[start : start + _CHUNK]:
+        for m in seen[start : start + _CHUNK]:
             s += m
         trusted += s
     total = NOTHING if trusted < NOTHING else trusted
-    for j in range(len(x0)):
-        own, x = x0[j].reshape(-1), out[j].reshape(-1)
-        mean = np.float32(_blended(own, x0_ref[j].reshape(-1), trust, weight, x) / total)
-        mean_0 = np.float32(_sum(own, trust) / total)
-        loud = np.sqrt(_squares(x, mean, trust) / total)
-        loud_0 = np.sqrt(_squares(own, mean_0, trust) / total)
+    for j in range(x0.shape[1]):
+        own, x = x0[0, j].reshape(-1), out[0, j].reshape(-1)
+        mean = np.float32(_blended(own, x0_ref[0, j].reshape(-1), seen, weight, x) / total)
+        mean_0 = np.float32(_sum(own, seen) / total)
+        loud = np.sqrt(_squares(x, mean, seen) / total)
+        loud_0 = np.sqrt(_squares(own, mean_0, seen) / total)
         wide = (loud_0 + NOTHING) / (loud + NOTHING)
         now = SMALLEST if wide < SMALLEST else (LARGEST if wide > LARGEST else wide)
-        before = gains[j] if known else now
+        before = gains[0, j, 0, 0] if known else now
         ratio = now / before
         near = ratio <= 1 + drift and ratio >= 1 / (1 + drift)  # NaN is not: it leaves with the frame that brought it
         gain = before + rate * (now - before) if near and trusted / n >= coverage else now
-        gains[j] = gain
+        gains[0, j, 0, 0] = gain
         share = np.float32(exit * (gain - 1))
         for k in range(n):
-            x[k] += share * (x[k] - mean) * trust[k]
+            x[k] += share * (x[k] - mean) * seen[k]

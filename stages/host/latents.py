@@ -46,7 +46,7 @@ def takes_map(weight: Tensor, x: Tensor) -> bool:
 def line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor:
     """(a x + b y) / over, of two latents that `takes_alike`; with a or over 1 as if they were not there."""
     out = torch.empty_like(x)
-    _line(a, x.view(-1).numpy(), b, y.view(-1).numpy(), over, out.view(-1).numpy())
+    _line(a, x.numpy().ravel(), b, y.numpy().ravel(), over, out.numpy().ravel())
     return out
 
 
@@ -80,7 +80,7 @@ def cell_trust(trust: Tensor, factor: int) -> Tensor:
     """`trust.reduce_to_latent` with norm 2, of [b, 1, h, w] that `takes`; h and w are multiples of factor."""
     b, _, h, w = trust.shape
     out = torch.empty(b, 1, h // factor, w // factor)
-    _cell_trust(trust.view(b, h, w).numpy(), out[:, 0].numpy())
+    _cell_trust(trust.numpy(), out.numpy())
     return out
 
 
@@ -160,21 +160,21 @@ def _blend_both(
                 target[k] = alpha * _between(own[k], other[k], part_of[k]) + sigma * mixed
 
 
-@kernel("void(float32[:, :, ::1], float32[:, :, ::1])")
+@kernel(f"void({_FOUR}, {_FOUR})")
 def _cell_trust(trust: Latents, out: Latents) -> None:
-    b, h, w = out.shape
-    factor = trust.shape[2] // w
+    b, _, h, w = out.shape
+    factor = trust.shape[3] // w
     share = _ONE / np.float32(factor * factor)
     sums = np.empty(w * factor, np.float32)
     for i in range(b):
         for y in range(h):
             sums[:] = _ZERO
             for dy in range(factor):
-                row = trust[i, y * factor + dy]
+                row = trust[i, 0, y * factor + dy]
                 for x in range(w * factor):
                     sums[x] += (_ONE - row[x]) * (_ONE - row[x])
             for x in range(w):
                 total = _ZERO
                 for dx in range(factor):
                     total += sums[x * factor + dx]
-                out[i, y, x] = _ONE - np.sqrt(total * share)
+                out[i, 0, y, x] = _ONE - np.sqrt(total * share)

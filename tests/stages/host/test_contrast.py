@@ -41,17 +41,17 @@ def test_the_entry_lock_is_that_of_torch(shape, gain, monkeypatch):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_locked_and_fused_at_once_is_the_one_after_the_other(shape, monkeypatch):
-    z, n, z_ref, weight = latent(shape, 0, offset=2.0), latent(shape, 1), latent(shape, 2, 3.0, -3.0), map_of(shape)
-    got = fuse_locked(z, n, z_ref, n, weight, 1.0, VP)
-    assert near(got, fuse(z, n, lock_to_source(z_ref, z), n, weight, 1.0, VP).double())
+    z, n, z_ref, trust = latent(shape, 0, offset=2.0), latent(shape, 1), latent(shape, 2, 3.0, -3.0), map_of(shape)
+    got = fuse_locked(z, n, z_ref, n, trust, 0.8, 1.0, VP)
+    assert near(got, fuse(z, n, lock_to_source(z_ref, z), n, 0.8 * trust, 1.0, VP).double())
     wide = [x.double() for x in (z, n, z_ref)]
-    assert near(got, fuse_locked(*wide, wide[1], weight.double(), 1.0, VP))
-    assert not near(got, fuse_locked(*wide, wide[1], 0.999 * weight.double(), 1.0, VP)), "control: the weight"
+    assert near(got, fuse_locked(*wide, wide[1], trust.double(), 0.8, 1.0, VP))
+    assert not near(got, fuse_locked(*wide, wide[1], trust.double(), 0.799, 1.0, VP)), "control: the weight"
     assert torch.equal(got[..., 0], compose(z, n, VP)[..., 0]), "to the bit where the weight is 0"
     fresh = latent(shape, 3)
     assert near(
-        fuse_locked(z, n, z_ref, fresh, weight, 0.0, VP),
-        fuse_locked(*wide, fresh.double(), weight.double(), 0.0, VP),
+        fuse_locked(z, n, z_ref, fresh, trust, 0.8, 0.0, VP),
+        fuse_locked(*wide, fresh.double(), trust.double(), 0.8, 0.0, VP),
     )
 
 
@@ -112,7 +112,7 @@ def test_what_is_no_number_leaves_with_its_frame(wide):
     broken = x0.clone()
     broken[0, 1, 12, 12] = math.nan
     for z in (broken, x0_ref):
-        locked = fuse_locked(x0, x0, z, x0, trust, 1.0, VP)
+        locked = fuse_locked(x0, x0, z, x0, trust, 0.8, 1.0, VP)
         assert bool(locked[:, ::2].isfinite().all())
     anchor.fuse(x0, x0_ref, trust, 0.8)
     assert bool(anchor.fuse(broken, x0_ref, trust, 0.8)[:, 1].isnan().any())
