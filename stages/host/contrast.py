@@ -16,7 +16,7 @@ from warpfuse.stages.host.kernel import exact_part, kernel, part
 
 Array = npt.NDArray[np.float32]
 
-RADIUS = 2  # cells, of the local mean: `_sums_along` and `_apart` write out its five rows and columns
+RADIUS = 2  # cells, of the local mean: `_sums_along` and `_parted` write out its five rows and columns
 SMALLEST, LARGEST = 0.5, 2.0  # of the exit's gain: beyond them it is noise, not contrast
 NOTHING = 1e-6
 
@@ -60,9 +60,12 @@ def fused_to_anchor(
 
 @part
 def _sums_along(plane: Array, sums: Array) -> None:
-    """Sum of five cells in a row around each cell, [h, w]; the edge goes on."""
+    """Sum of five cells in a row around each cell of plane [h, w]; its edge goes on, two rows above and below as well.
+
+    sums  [h + 4, w], written
+    """
     h, w = plane.shape
-    first, inner = plane.reshape(-1), sums.reshape(-1)[2:]
+    first, inner = plane.reshape(-1), sums.reshape(-1)[2 * w + 2 :]
     second, third, fourth, fifth = first[1:], first[2:], first[3:], first[4:]
     for k in range(h * w - 4):
         inner[k] = (first[k] + second[k]) + (fourth[k] + fifth[k]) + third[k]
@@ -71,57 +74,45 @@ def _sums_along(plane: Array, sums: Array) -> None:
         if w < 4:
             for x in range(w):
                 near = plane[y, max(x - 2, 0)] + plane[y, max(x - 1, 0)] + plane[y, min(x + 1, a)]
-                sums[y, x] = near + plane[y, x] + plane[y, min(x + 2, a)]
+                sums[y + 2, x] = near + plane[y, x] + plane[y, min(x + 2, a)]
         else:
-            sums[y, 0] = _THREE * plane[y, 0] + plane[y, 1] + plane[y, 2]
-            sums[y, 1] = _TWO * plane[y, 0] + plane[y, 1] + plane[y, 2] + plane[y, 3]
-            sums[y, b] = _TWO * plane[y, a] + plane[y, b] + plane[y, c] + plane[y, d]
-            sums[y, a] = _THREE * plane[y, a] + plane[y, b] + plane[y, c]
-
-
-@part
-def _apart(
-    row: Array, first: Array, second: Array, third: Array, fourth: Array, fifth: Array, detail: Array
-) -> tuple[Any, Any]:
-    """detail = row less the mean of the cells whose sums are given; its sum and that of its squares. [n] each."""
-    s, s2 = _NONE, _NONE
-    for k in range(len(detail)):
-        value = row[k] - _SHARE * ((first[k] + second[k]) + (fourth[k] + fifth[k]) + third[k])
-        detail[k] = value
-        s += value
-        s2 += value * value
-    return s, s2
+            sums[y + 2, 0] = _THREE * plane[y, 0] + plane[y, 1] + plane[y, 2]
+            sums[y + 2, 1] = _TWO * plane[y, 0] + plane[y, 1] + plane[y, 2] + plane[y, 3]
+            sums[y + 2, b] = _TWO * plane[y, a] + plane[y, b] + plane[y, c] + plane[y, d]
+            sums[y + 2, a] = _THREE * plane[y, a] + plane[y, b] + plane[y, c]
+    for x in range(w):
+        sums[0, x] = sums[1, x] = sums[2, x]
+        sums[h + 2, x] = sums[h + 3, x] = sums[h + 1, x]
 
 
 @part
 def _parted(plane: Array, sums: Array, detail: Array) -> Any:
     """detail [h * w] = plane [h, w] less the mean over 5 x 5 cells around each cell, the edge goes on; its deviation.
 
-    sums  [h, w], written over
+    sums  [h + 4, w], written over
     """
-    h, w = plane.shape
+    n, w = plane.size, plane.shape[1]
     _sums_along(plane, sums)
     flat, every = plane.reshape(-1), sums.reshape(-1)
     total, squares = 0.0, 0.0
-    rows = max(1, _CHUNK // w)
-    start = 0
-    while start < h:
-        # rows that have two on either side lie apart by one step, and go together
-        end = min(start + rows, h - RADIUS) if RADIUS <= start < h - RADIUS else start + 1
-        above, over = every[max(start - 2, 0) * w :], every[max(start - 1, 0) * w :]
-        under, below = every[min(start + 1, h - 1) * w :], every[min(start + 2, h - 1) * w :]
-        row, out = flat[start * w : end * w], detail[start * w : end * w]
-        s, s2 = _apart(row, above, over, every[start * w :], under, below, out)
+    for start in range(0, n, _CHUNK):
+        row, out, first = flat[start : start + _CHUNK], detail[start : start + _CHUNK], every[start:]
+        second, third, fourth, fifth = first[w:], first[2 * w :], first[3 * w :], first[4 * w :]
+        s, s2 = _NONE, _NONE
+        for k in range(len(out)):
+            value = row[k] - _SHARE * ((first[k] + second[k]) + (fourth[k] + fifth[k]) + third[k])
+            out[k] = value
+            s += value
+            s2 += value * value
         total, squares = total + s, squares + s2
-        start = end
-    variance = (squares - total * total / (h * w)) / (h * w - 1)  # the mean of such a detail is next to nothing
+    variance = (squares - total * total / n) / (n - 1)  # the mean of such a detail is next to nothing
     return np.sqrt(0.0 if variance < 0 else variance)
 
 
 @kernel(f"void({_FOUR}, {_FOUR}, {_FOUR})")
 def _locked_to_source(z_ref: Array, z: Array, out: Array) -> None:
     b, c, h, w = z.shape
-    sums = np.empty((h, w), np.float32)
+    sums = np.empty((h + 4, w), np.float32)
     detail, detail_ref = np.empty(h * w, np.float32), np.empty(h * w, np.float32)
     for i in range(b):
         for j in range(c):
@@ -136,7 +127,7 @@ def _fused_to_source(
     z_ref: Array, z: Array, n: Array, trust: Array, weight: float, alpha: float, sigma: float, out: Array
 ) -> None:
     b, c, h, w = z.shape
-    sums = np.empty((h, w), np.float32)
+    sums = np.empty((h + 4, w), np.float32)
     detail, detail_ref = np.empty(h * w, np.float32), np.empty(h * w, np.float32)
     for i in range(b):
         m = trust[min(i, len(trust) - 1), 0].reshape(-1)
