@@ -27,15 +27,15 @@ SIZE = (256, 256)
 LARGE = 1 << 14  # bytes from which on memory is counted
 
 FIGURES = {
-    "upload": (20, 768, 193),
+    "upload": (12, 768, 1),
     "encode": (10, 128, 1),
-    "flow": (225, 128, 2375),
-    "warp": (66, 768, 35),
+    "flow": (139, 1024, 1098),
+    "warp": (34, 768, 18),
     "encode_past": (10, 128, 1),
-    "predict": (112, 256, 14),
-    "fuse": (28, 128, 2),
+    "predict": (111, 256, 14),
+    "fuse": (26, 128, 2),
     "decode": (9, 896, 1),
-    "download": (17, 0, 384),
+    "download": (13, 0, 193),
 }
 """stage: calls of functions, Python's and C's; KiB of large tensors made; KiB of arrays
 alive at once beyond those before."""
