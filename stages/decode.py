@@ -24,7 +24,8 @@ class Decode:
         """One run of the decoder; none for a held frame that comes without a latent."""
         if frame.stamp.hold and "latent" not in frame.tensors:
             return Frame(frame.stamp, {} if past is None else {"rgb": past["rgb"]})
-        rgb = self._decoder({"latent": frame["latent"] / self._scale})["rgb"]
+        latent = frame["latent"] if self._scale == 1 else frame["latent"] / self._scale
+        rgb = self._decoder({"latent": latent})["rgb"]
         return Frame(frame.stamp, {"rgb": rgb.clamp(0, 1)})  # a new tensor: theirs is theirs
 
     def update(self, settings: object) -> None:
