@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,6 +30,9 @@ def enlarged(vectors: Vectors, size: tuple[int, int]) -> Tensor:
     """[h, w, 2] px -> [1, 2, *size] in pixels of `size`, bilinear between pixel centres."""
     h, w, _ = vectors.shape
     out = torch.empty(1, 2, *size)
+    if (h, w) == size:
+        cv2.split(vectors, list(out[0].numpy()))
+        return out
     gains = np.array([size[1] / w, size[0] / h], np.float32)
     _enlarge(vectors.reshape(h, 2 * w), gains, *_along(w, size[1]), *_along(h, size[0]), out[0].numpy())
     return out
