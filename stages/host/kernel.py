@@ -25,7 +25,7 @@ _kernels: list["Kernel[..., Any]"] = []
 
 
 class Kernel(Generic[P, R]):
-    """A function over numpy arrays, compiled for one signature when it is first called, or by `compile_all`.
+    """A function over numpy arrays, compiled for one signature when it is first called, or by `ready`.
 
     It does not hold Python's lock while it runs. Arrays of other types or layouts raise TypeError; indices are not
     checked, so a kernel that reads where its data say holds every index itself: a NaN becomes any integer.
@@ -40,10 +40,12 @@ class Kernel(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it."""
-        return (self._compiled or self.compile())(*args, **kwargs)
+        return (self._compiled or self.ready())(*args, **kwargs)
 
-    def compile(self) -> Callable[P, R]:
+    def ready(self) -> Callable[P, R]:
         """Compile, or take what an earlier run compiled. Thread-safe. Raises KernelError where it cannot be kept."""
+        if self._compiled is not None:
+            return self._compiled
         try:
             compiled = _jit(cache=True, fastmath=self._fastmath)(self._function)
         except RuntimeError as error:  # numba's, and it says nothing of a remedy
@@ -89,7 +91,7 @@ def compile_all(say: Callable[[str], None] = lambda line: None) -> None:
     """Compile every kernel that has been imported. say: told before, once, where that was never done."""
     with event.install_listener("numba:compile", _Once(say)):
         for one in _kernels:
-            one.compile()
+            one.ready()
 
 
 class _Once(event.Listener):
