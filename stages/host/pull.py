@@ -37,15 +37,16 @@ def pull_picture(rgb: Tensor, flow_cur_to_prev: Tensor, given_back: float) -> Te
     if packed is None or packed.shape != planes.shape[1:]:
         packed = _own.packed = np.empty(planes.shape[1:], np.uint64)
     out = torch.empty(1, *planes.shape)
-    _pull(planes, flow, _f32(given_back), packed, packed.reshape(-1), out[0].numpy())
+    _pull(planes, flow, _f32(given_back), packed, out[0].numpy())
     return out
 
 
-@kernel("void(float32[:, :, ::1], float32[:, :, ::1], float32, uint64[:, ::1], uint64[::1], float32[:, :, ::1])")
-def _pull(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, words: Words, out: Planes) -> None:
-    """planes, out [3, h, w]; flow [2, h, w]; packed [h, w] is written, words is the same memory."""
+@kernel("void(float32[:, :, ::1], float32[:, :, ::1], float32, uint64[:, ::1], float32[:, :, ::1])")
+def _pull(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, out: Planes) -> None:
+    """planes, out [3, h, w]; flow [2, h, w]; packed [h, w] is memory to work in."""
     h, w = packed.shape
     _pack(planes, packed)
+    words = packed.reshape(-1)
     band = np.empty((3, 3, w), np.float32)  # the row before, the row, the row after, by turns
     upper, lower, at = np.empty(w, np.uint64), np.empty(w, np.uint64), np.empty(w, np.int32)
     between = np.empty((2, w), np.float32)
@@ -79,8 +80,7 @@ def believed(
     flow, back, ours, theirs = (
         x[0].to(torch.float32).contiguous().numpy() for x in (flow_cur_to_prev, flow_prev_to_cur, cur, prev)
     )
-    channels = len(ours)  # differences are summed over them
-    limit = settings.photometric * channels
+    limit = 3 * settings.photometric  # differences are summed over the channels
     limits = np.array([settings.slope, settings.offset, limit, settings.softness * limit], np.float32)
     out = torch.empty(1, 1, *flow.shape[1:])
     packed = np.empty(flow.shape[1:], np.uint64)
@@ -95,6 +95,7 @@ def believed(
 def _believe(
     flow: Planes, back: Planes, cur: Planes, prev: Planes, check: int, limits: Planes, packed: Words, out: Planes
 ) -> np.float64:
+    """limits: slope and offset of the check; the sum up to which a pixel is believed, and how much more till not."""
     h, w = out.shape
     _pack(prev, packed)
     words = packed.reshape(-1)
