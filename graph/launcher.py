@@ -39,7 +39,13 @@ class Launcher(Protocol):
 
 
 class LocalProcesses:
-    """Workers of this host, forked from a nursery (`graph/nursery.py`)."""
+    """Workers of this host, forked from a nursery (`graph/nursery.py`).
+
+    loops  whether they are forked with the machine code of the stages' loops, which is then in memory once; set it when
+           that is on disk
+    """
+
+    loops = False
 
     def __init__(self, folder: Path) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -57,7 +63,7 @@ class LocalProcesses:
     def start(self, worker: str, endpoint: str) -> None:
         """Fork it."""
         self._doomed.discard(worker)
-        self._tell({"start": worker, "endpoint": endpoint})
+        self._tell({"start": worker, "endpoint": endpoint, "loops": self.loops})
 
     def exited(self) -> Iterator[tuple[str, int]]:
         """What the nursery tells."""

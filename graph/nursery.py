@@ -30,9 +30,9 @@ _MESSAGE = 65536
 def main(fd: int, folder: str) -> None:
     """Serve the supervisor at the other end of a SEQPACKET socket.
 
-        {"start": NAME, "endpoint": E}  ->  {"started": NAME, "pid": P}
+        {"start": NAME, "endpoint": E, "loops": L}  ->  {"started": NAME, "pid": P}     L: load the stages' loops before
         {"kill": P}
-                                            {"exited": P, "code": C}    C < 0: by signal -C
+                                                        {"exited": P, "code": C}        C < 0: by signal -C
 
     folder  of the run, removed when the supervisor is gone without having done it
 
@@ -41,10 +41,11 @@ def main(fd: int, folder: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides how a run ends
     from warpfuse.graph import worker_process  # the slow part
+    from warpfuse.stages.host.kernel import compile_all
 
     preload()
     gc.freeze()  # pages of what is loaded stay shared: the collector does not write into them
-    Nursery(socket.socket(fileno=fd), worker_process.main, Path(folder)).serve()
+    Nursery(socket.socket(fileno=fd), worker_process.main, Path(folder), compile_all).serve()
 
 
 def preload() -> None:
@@ -57,9 +58,12 @@ def preload() -> None:
 class Nursery:
     """Forks, waits and kills. One thread."""
 
-    def __init__(self, line: socket.socket, work: Callable[[str, str], int], folder: Path) -> None:
+    def __init__(
+        self, line: socket.socket, work: Callable[[str, str], int], folder: Path, load: Callable[[], None]
+    ) -> None:
         self._line = line
         self._work = work
+        self._load = load
         self._folder = folder
         self._alive: set[int] = set()
         self._wake_read, self._wake_write = os.pipe()
@@ -92,6 +96,8 @@ class Nursery:
                 os.kill(pid, signal.SIGKILL)
             return
         name, endpoint = str(order["start"]), str(order["endpoint"])
+        if order["loops"]:
+            self._load()
         here = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter(

@@ -57,6 +57,7 @@ class Roster:
             if config.listen:
                 self._admission.enter_context(admission(self.context, keys_for(config)))
             self.processes = LocalProcesses(folder) if scout is None else scout.processes
+            self.processes.loops = config.device == "cpu"
             undo.pop_all()
         self._first_lines: dict[str, Line] = {}
         if scout is not None:
