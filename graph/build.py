@@ -21,7 +21,6 @@ from warpfuse.stages.encode import Encode
 from warpfuse.stages.flow import Flow
 from warpfuse.stages.flow_network import FlowNetwork
 from warpfuse.stages.fuse import Blend, Fuse
-from warpfuse.stages.host.kernel import compile_all
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
 from warpfuse.stages.loras import check_input
 from warpfuse.stages.predict import Predict
@@ -99,9 +98,7 @@ def settings_of(kind: str, prompts: Prompts) -> Callable[[GraphConfig], Any] | N
 
 
 def open_stage(node: NodePlan, materials: Materials) -> Stage:
-    """Build the stage of a node; those with a network open it, and loops are compiled. Raises BadInput."""
-    if materials.config.device == "cpu":
-        compile_all()  # in every process of its own; where one has done it, the others find it on disk
+    """Build the stage of a node; those with a network open it. Raises BadInput."""
     if node.kind == "predict":
         return _predict(materials, node.inputs)
     return _BUILDERS[node.kind](materials)

@@ -91,7 +91,7 @@ def _check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
 def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
     """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
     backend, why = choose_backend(config.backend, config.device)
-    _compile(config.device, say)
+    compile_loops(config, say)
     bundle, why_precision = _open_bundle(config, backend)
     size, line = choose_size(config.size, shape, bundle.about.sizes, bundle.about.size)
     engines = _engines(Engines, backend, config, say)
@@ -115,7 +115,7 @@ def prepare_streams(
     """
     common = next(iter(streams.configs.values()))
     backend, why = choose_backend(common.backend, common.device)
-    _compile(common.device, say)
+    compile_loops(common, say)
     bundle, why_precision = _open_bundle(common, backend)
     size = _one_size(streams, infos, bundle, say)
     unet, patience_s = bundle.network("unet"), streams.gather_ms / 1000
@@ -140,9 +140,9 @@ def prepare_streams(
     return {name: replace(materials, rows=most) for name, materials in found.items()}
 
 
-def _compile(device: str, say: Callable[[str], None]) -> None:
-    """The stages' loops, where they run on the processor: before frames flow and other processes look for them."""
-    if device == "cpu":
+def compile_loops(config: GraphConfig, say: Callable[[str], None]) -> None:
+    """Have the machine code of the stages' loops at hand, so that none is made while frames flow. Raises BadInput."""
+    if config.device == "cpu":
         compile_all(say)
 
 

@@ -3,7 +3,6 @@
 import os
 import time
 import traceback
-from collections.abc import Callable
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -18,7 +17,7 @@ from warpfuse.graph.engines import Engines
 from warpfuse.graph.faults import Fault, Forwarded
 from warpfuse.graph.foreign import kind_of, text_of
 from warpfuse.graph.line import dial
-from warpfuse.graph.opening import ends_of, find_source
+from warpfuse.graph.opening import compile_loops, ends_of, find_source
 from warpfuse.graph.outbox import Outbox
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.settings import SettingsBook
@@ -194,6 +193,8 @@ class WorkerProcess:
                 run=part.run,
                 core=part.core,
             )
+            if any(node.worker == part.worker and node.role == "stage" for node in plan.nodes):
+                compile_loops(config, self._tell)  # done by the run on this host, on no other
             worker.open()
         except BaseException:
             materials.close()
@@ -202,8 +203,7 @@ class WorkerProcess:
 
     def _materials(self, config: GraphConfig, part: orders.Assign) -> Materials:
         bundle = load_bundle(config.bundle).in_precision(part.precision)
-        say: Callable[[str], None] = lambda line: self._outbox.put(orders.Said(line))  # noqa: E731
-        engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, say)
+        engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, self._tell)
         # A worker without `predict` has no use for a text encoder.
         prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
         return Materials(config, bundle, part.size, engines, prompts)
@@ -223,6 +223,9 @@ class WorkerProcess:
             worker.close()
             worker.materials.close()
         return worker
+
+    def _tell(self, line: str) -> None:
+        self._outbox.put(orders.Said(line))
 
     def _report(self, fault: Fault) -> None:
         trace = "".join(traceback.format_exception(fault.error))

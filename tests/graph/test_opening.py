@@ -1,35 +1,57 @@
-"""What is done before frames flow."""
+"""Loops of the stages are compiled where a run is prepared, which is told, and never while frames flow."""
 
+import os
 import subprocess
 import sys
 
+_RUN = """
+import pkgutil, sys
+from numba.core import event
+from warpfuse.benchmark.loop import PlainLoop
+from warpfuse.benchmark.ways import pictures_of
 from warpfuse.graph import opening
 from warpfuse.graph.config import validate
-
-_IMPORTED = """
-import importlib, pkgutil
-import warpfuse.graph.opening
+from warpfuse.graph.streams import Streams
 from warpfuse.stages import host
-from warpfuse.stages.host import kernel
-names = [one.__name__ for one in kernel._kernels]
-for module in pkgutil.iter_modules(host.__path__):
-    importlib.import_module(f"{host.__name__}.{module.name}")
-print(len(names), [one.__name__ for one in kernel._kernels[len(names):]])
+from warpfuse.stages.sources import probe
+
+print("not imported", [m.name for m in pkgutil.iter_modules(host.__path__, "warpfuse.stages.host.")
+                       if m.name not in sys.modules])
+lines, compiled = [], []
+
+class Compiling(event.Listener):
+    def on_start(self, happened): compiled.append(happened)
+    def on_end(self, happened): pass
+
+config = validate({"source": "pattern:64x64@25,frames=4", "sinks": ["null:"], "size": "64x64", "threads": 1})
+if sys.argv[1] == "control":
+    opening.compile_all = lambda say: None
+if sys.argv[1] == "streams":
+    found = opening.prepare_streams(Streams({"a": config}), {"a": probe(config.source)}, lines.append)
+    materials = found["a"]
+else:
+    materials = opening.prepare(config, (64, 64), lines.append)
+print("told", sum("compiling" in line for line in lines))
+with event.install_listener("numba:compile", Compiling()), PlainLoop(materials) as loop:
+    for raw in pictures_of(config, (64, 64)):
+        loop.step(raw)
+print("meanwhile", len(compiled) > 0)
 """
 
 
-def test_loops_are_compiled_when_a_run_is_prepared(monkeypatch):
-    told, lines = [], []
-    monkeypatch.setattr(opening, "compile_all", told.append)
-    config = validate({"source": "pattern:64x64@25,frames=2", "sinks": ["null:"], "size": "64x64"})
-    opening.prepare(config, (64, 64), lines.append).close()
-    assert len(told) == 1
-    told[0]("a line")
-    assert lines[-1] == "a line", "what is told reaches the user"
+def run(folder, how):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, how], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
 
 
-def test_none_is_left_for_when_frames_flow():
-    """A loop that is imported later would be compiled by its first frame."""
-    out = subprocess.run([sys.executable, "-c", _IMPORTED], capture_output=True, text=True, check=True).stdout
-    count, _, late = out.strip().partition(" ")
-    assert late == "[]" and int(count) > 5
+def test_loops_are_compiled_before_frames_flow_and_once(tmp_path):
+    assert run(tmp_path, "run") == ["not imported []", "told 1", "meanwhile False"]
+    assert run(tmp_path, "streams") == ["not imported []", "told 0", "meanwhile False"]
+
+
+def test_a_loop_compiled_while_frames_flow_is_noticed(tmp_path):
+    """The control."""
+    assert run(tmp_path, "control") == ["not imported []", "told 0", "meanwhile True"]
