@@ -22,7 +22,10 @@ def planes_of(rgb: Picture) -> Tensor:
 
 
 def bytes_of(rgb: Tensor) -> Picture:
-    """float32 [1, 3, h, w] -> uint8 [h, w, 3]: [0, 1] is 0 to 255, rounded to the nearest; what is beyond is held."""
+    """float32 [1, 3, h, w] -> uint8 [h, w, 3]: [0, 1] is 0 to 255, rounded to the nearest, halves to the even level.
+
+    What is beyond is held, up to 8e6 either way. As a card makes it, to the bit.
+    """
     planes: Planes = rgb[0].to(torch.float32).contiguous().numpy()
     _, h, w = planes.shape
     out = np.empty((h, w, 3), np.uint8)
@@ -47,5 +50,6 @@ def _gather(planes: Planes, lines: Picture) -> None:
     for y in range(h):
         for x in range(w):
             for c in range(3):
-                level = planes[c, y, x] * _f32(255) + _f32(0.5)
-                lines[y, 3 * x + c] = np.uint8(np.int32(min(max(level, _f32(0)), _f32(255))))
+                # Rounding and conversion are one instruction, and so are holding an integer and making it a byte.
+                level = np.int32(np.rint(planes[c, y, x] * _f32(255)))
+                lines[y, 3 * x + c] = np.uint8(min(max(level, np.int32(0)), np.int32(255)))

@@ -30,6 +30,19 @@ def test_floats_are_rounded_to_the_nearest_and_held():
     assert not np.array_equal(bytes_of(rgb), down), "the control: down"
 
 
+def test_bytes_are_those_of_a_card_to_the_bit():
+    eighths = (torch.arange(0, 255.5, 0.125) / 255).expand(1, 3, 1, -1).contiguous()
+    wanted = (eighths[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(bytes_of(eighths), wanted)
+    up = (eighths[0] * 255 + 0.5).clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+    assert not np.array_equal(up, wanted), "the control: halves go up"
+
+
+@pytest.mark.parametrize("value", [-8e6, -1.0, -1e-3, 1.001, 2.0, 8e6])
+def test_what_is_beyond_a_byte_is_held_not_wrapped(value):
+    assert (bytes_of(torch.full((1, 3, 5, 40), value)) == (0 if value < 0 else 255)).all()
+
+
 @pytest.mark.parametrize("part", ["crop", "mirror", "locked"])
 def test_pictures_that_lie_elsewhere_are_read_there(part):
     rgb = levels()
