@@ -103,7 +103,7 @@ class _Once(event.Listener):
     def on_start(self, happened: object) -> None:
         """A function is about to be compiled."""
         if self._say is not None:
-            self._say("compiling the picture loops for this processor: some seconds, once")
+            self._say("compiling the picture loops for this processor: about ten seconds, once")
             self._say = None
 
     def on_end(self, happened: object) -> None:
