@@ -20,6 +20,7 @@ Picture = npt.NDArray[np.uint8]
 # Fixed, whatever the stages' defaults become: figures of different versions are to be compared.
 _MOTION = FlowSettings(
     preset="medium",
+    way_back="always",
     long_side=None,
     trust=TrustSettings(
         check="squared",

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from warpfuse.engine.streams import DownloadRing, UploadRing
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.host.claims import undisputed
 from warpfuse.stages.host.pull import believed
 from warpfuse.stages.host.vectors import enlarged, in_cells
 from warpfuse.stages.lent import kept
@@ -38,12 +39,20 @@ SMALLEST_PX = 12  # DIS refuses pictures of 8 pixels
 
 _THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colours by
 
+_DOUBTFUL = 0.7
+"""Share believed by claims alone below which the flow back is asked as well. The first frame of another shot is at
+0.41 at most, one within a shot at 0.78 or more (bench/LOG.md)."""
+
 
 class FlowSettings(StageSettings):
     """Settings of `Flow`.
 
     preset     of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
                3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
+    way_back   when the flow from the past to the present is computed too, which is as much work as the flow itself and
+               only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be believed
+               without it. Elsewhere trust is told by claims: of two places of the present that were at one place of
+               the past, the one that fits it less came into view (`host.claims`)
     long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
                None computes it at the frame's own size
     trust      how trust is made, in pixels of the size the flow is computed at
@@ -52,6 +61,7 @@ class FlowSettings(StageSettings):
     """
 
     preset: Preset = "balanced"
+    way_back: Literal["always", "doubtful"] = "doubtful"
     long_side: int | None = Field(384, ge=64)
     trust: TrustSettings = TrustSettings()
     trust_cell: int = Field(2, ge=1, le=8)
@@ -87,8 +97,23 @@ class GrayPast(Past):
         return self.gray.shape[0], self.gray.shape[1]
 
 
+class Motion(NamedTuple):
+    """From a frame to the one before it.
+
+    flow        flow_cur_to_prev [1, 2, h, w], at the size asked for and in pixels of it
+    judged      the same at the size trust is judged at, that of `Past.rgb`
+    back        flow_prev_to_cur there; None where it was not computed: it is not checked then
+    undisputed  [1, 1, h, w] there: 0 where nothing is to be believed, else 1; None is 1 everywhere
+    """
+
+    flow: Tensor
+    judged: Tensor
+    back: Tensor | None
+    undisputed: Tensor | None = None
+
+
 P = TypeVar("P", bound=Past)
-BothWays = Callable[[P, P, tuple[int, int]], tuple[Tensor, Tensor, Tensor]]
+Compared = Callable[[P, P, tuple[int, int]], Motion]
 
 
 class Memory(Generic[P]):
@@ -97,13 +122,11 @@ class Memory(Generic[P]):
     def __init__(self) -> None:
         self._past: P | None = None
 
-    def compare(self, frame: Frame, present: P, both_ways: BothWays[P], settings: TrustSettings) -> Frame:
+    def compare(self, frame: Frame, present: P, compared: Compared[P], settings: TrustSettings) -> Frame:
         """Flow and trust of `frame`, whose "rgb" gives the size of both; `present` takes the place of the past.
 
-        both_ways  (present, past, size) -> flow_cur_to_prev [1, 2, *size] in pixels of it; then the same and
-                   flow_prev_to_cur at the size trust is judged at, of `present.rgb`; these two are read before this
-                   returns
-        settings   in pixels of present.size
+        compared  (present, past, size) -> the motion at `size`; what trust is judged by is read before this returns
+        settings  in pixels of present.size
 
         Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
         another size. At the first frame of another shot trust alone is.
@@ -114,26 +137,29 @@ class Memory(Generic[P]):
         if past is None or frame.stamp.discontinuity or past.size != present.size:
             nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
             return Frame(frame.stamp, nothing)
-        flow, there, back = both_ways(present, past, size)
+        motion = compared(present, past, size)
         settings = settings.at(present.rgb.shape[-2] / present.size[0])
-        m, coverage = _judged(there, back, present.rgb, past.rgb, settings)
+        m, coverage = _judged(motion, present.rgb, past.rgb, settings)
         m.mul_(same_shot(coverage, present.colours, past.colours, settings))
         if m.shape[-2:] != size:
             m = resized(m, size)
-        return Frame(frame.stamp, {"flow": flow, "trust": m})
+        return Frame(frame.stamp, {"flow": motion.flow, "trust": m})
 
     def forget(self) -> None:
         """The next frame has no past."""
         self._past = None
 
 
-def _judged(flow: Tensor, back: Tensor, cur: Tensor, prev: Tensor, settings: TrustSettings) -> tuple[Tensor, Tensor]:
+def _judged(motion: Motion, cur: Tensor, prev: Tensor, settings: TrustSettings) -> tuple[Tensor, Tensor]:
     """`trust`, of a backward flow and a previous picture that are still to be pulled."""
+    flow, back = motion.judged, motion.back
+    if back is None:
+        back, settings = flow, settings.unchecked()  # not read
     if cur.device.type != "cpu":
         back_pulled, prev_pulled = warp_together((back, prev), flow)
-        return trust(flow, back_pulled, cur, prev_pulled, settings)
+        return trust(flow, back_pulled, cur, prev_pulled, settings, motion.undisputed)
     m, coverage = believed(flow, back, cur, prev, settings)
-    return grown(m, settings), coverage
+    return grown(m if motion.undisputed is None else m.mul_(motion.undisputed), settings), coverage
 
 
 class Flow:
@@ -162,7 +188,7 @@ class Flow:
         (frame,) = frames
         if frame.stamp.hold == "repeat":
             return Frame(frame.stamp)  # what is remembered stays that of the picture shown
-        return self._memory.compare(frame, self._see(frame["rgb"]), self._both_ways, self._settings.trust)
+        return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings.trust)
 
     def update(self, settings: FlowSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""
@@ -187,15 +213,28 @@ class Flow:
         colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
         return GrayPast(small, colours, self._host.gray(gray))
 
-    def _both_ways(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _compared(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> Motion:
         there = self._dis.calc(present.gray, past.gray, None)
-        back = self._dis.calc(past.gray, present.gray, None)
         judged = present.rgb.shape[-2], present.rgb.shape[-1]
+        there_judged = in_cells(there, judged)
+        claims = self._undoubted(present, past, there_judged)
+        back = self._dis.calc(past.gray, present.gray, None) if claims is None else None
         device = present.rgb.device
         if device.type == "cpu":
-            return enlarged(there, size), in_cells(there, judged), in_cells(back, judged)
-        flow, flow_back = self._host.flows(planes_of(there), planes_of(back), device)
-        return resize_flow(flow, size), resize_flow(flow, judged), resize_flow(flow_back, judged)
+            back_judged = None if back is None else in_cells(back, judged)
+            return Motion(enlarged(there, size), there_judged, back_judged, claims)
+        flow, flow_back = self._host.flows(planes_of(there), planes_of(there if back is None else back), device)
+        back_judged = None if back is None else resize_flow(flow_back, judged)
+        on_device = None if claims is None else claims.to(device)
+        return Motion(resize_flow(flow, size), resize_flow(flow, judged), back_judged, on_device)
+
+    def _undoubted(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
+        """`Motion.undisputed`, or None where the flow back is to be asked. flow: at the size trust is judged at."""
+        settings = self._settings.trust
+        if self._settings.way_back == "always" or settings.check == "off":
+            return None
+        claims, share = undisputed(flow, present.gray, past.gray, settings.at(flow.shape[-2] / present.size[0]))
+        return claims if share >= _DOUBTFUL else None
 
 
 class Host:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
-from warpfuse.stages.flow import Memory, Past
+from warpfuse.stages.flow import Memory, Motion, Past
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
 from warpfuse.stages.sight import resized
@@ -45,7 +45,7 @@ class FlowNetwork:
         (frame,) = frames
         if frame.stamp.hold == "repeat":
             return Frame(frame.stamp)  # what is remembered stays that of the picture shown
-        return self._memory.compare(frame, self._see(frame["rgb"]), self._both_ways, self._settings)
+        return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings)
 
     def update(self, settings: TrustSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays."""
@@ -62,11 +62,11 @@ class FlowNetwork:
         rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
-    def _both_ways(self, present: Past, past: Past, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Motion:
         flows = self._engine({"cur": present.rgb, "prev": past.rgb})
         # The one that goes on is copied: the engine's memory is written again while a reader may still hold it.
         flow = flows["flow"].clone() if size == self._size else resize_flow(flows["flow"], size)
-        return flow, flows["flow"], flows["flow_back"]
+        return Motion(flow, flows["flow"], flows["flow_back"])
 
 
 def _size_of(engine: Engine) -> tuple[int, int]:

@@ -50,6 +50,15 @@ class TrustSettings(StageSettings):
         """The same for a flow in pixels of `scale` times the size: what is a length is so much of one there."""
         return self if scale == 1 else _scaled(self, scale)
 
+    def unchecked(self) -> "TrustSettings":
+        """The same without a forward-backward check."""
+        return _unchecked(self)
+
+
+@cache
+def _unchecked(settings: TrustSettings) -> TrustSettings:
+    return settings.model_copy(update={"check": "off"})
+
 
 @cache
 def _scaled(settings: TrustSettings, scale: float) -> TrustSettings:
@@ -63,21 +72,27 @@ def _scaled(settings: TrustSettings, scale: float) -> TrustSettings:
 
 
 def trust(
-    flow_cur_to_prev: Tensor, back_pulled: Tensor, cur: Tensor, prev_pulled: Tensor, settings: TrustSettings
+    flow_cur_to_prev: Tensor,
+    back_pulled: Tensor,
+    cur: Tensor,
+    prev_pulled: Tensor,
+    settings: TrustSettings,
+    undisputed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All of it: (trust, coverage).
 
     flow_cur_to_prev  f [b, 2, h, w] px
     back_pulled       b(p) = flow_prev_to_cur(p + f(p)), [b, 2, h, w] px: minus f where the two agree
     cur, prev_pulled  [b, c, h, w] in [0, 1]; the previous picture at p + f(p)
+    undisputed        [b, 1, h, w], 0 where nothing is to be believed, else 1; None is 1 everywhere
 
     trust     [b, 1, h, w] in [0, 1], grown and feathered
-    coverage  [b] in [0, 1]: mean of the trust before that
+    coverage  [b] in [0, 1]: mean of the trust before that, and of what is disputed too
     """
     m = inside(flow_cur_to_prev) * photometric(cur, prev_pulled, settings.photometric, settings.softness)
     if settings.check != "off":
         m = m * consistent(flow_cur_to_prev, back_pulled, settings.check, settings.slope, settings.offset)
-    return grown(m, settings), m.mean(dim=(1, 2, 3))
+    return grown(m if undisputed is None else m * undisputed, settings), m.mean(dim=(1, 2, 3))
 
 
 def grown(believed: Tensor, settings: TrustSettings) -> Tensor:

@@ -4,6 +4,7 @@ from fields import constant_flow, end_point_error, frame_of, pan, read_flo, read
 from pydantic import ValidationError
 
 from warpfuse.stages.flow import Flow, FlowSettings
+from warpfuse.stages.trust import TrustSettings
 from warpfuse.stages.warp import warp
 
 CLIPS = {
@@ -71,22 +72,75 @@ def test_what_was_covered_is_not_trusted():
     assert m[:16].mean() > 0.95  # the ground
 
 
-def test_trust_judged_in_cells_is_about_that_of_every_pixel():
+@pytest.mark.parametrize("way_back, furthest", [("always", 0.04), ("doubtful", 0.05)])
+def test_trust_judged_in_cells_is_about_that_of_every_pixel(way_back, furthest):
     ground, thing = texture(160, 192, 1), texture(64, 64, 2)
     frames = [ground.clone(), ground.clone()]
     for rgb, x in zip(frames, (60, 70), strict=True):
         rgb[..., 40:104, x : x + 64] = thing
     found = {}
     for cell in (1, 2, 3):
-        stage = Flow(FlowSettings(trust_cell=cell))
+        stage = Flow(FlowSettings(trust_cell=cell, way_back=way_back))
         stage(frame_of(frames[0]))
         found[cell] = stage(frame_of(frames[1], 1))
     for cell in (2, 3):
         assert torch.equal(found[cell]["flow"], found[1]["flow"]), "the flow itself knows every pixel"
         gap = (found[cell]["trust"] - found[1]["trust"]).abs()
-        assert 0 < gap.mean() < 0.04 and found[cell]["trust"].shape == found[1]["trust"].shape
+        assert 0 < gap.mean() < furthest and found[cell]["trust"].shape == found[1]["trust"].shape
     distrusted = 1 - found[1]["trust"]
-    assert distrusted.mean() > 0.04, "the control: more than the gap is there to be missed"
+    assert distrusted.mean() > furthest, "the control: more than the gap is there to be missed"
+
+
+class Counted:
+    """DIS, and how often it was asked."""
+
+    def __init__(self, dis):
+        self.dis, self.calls = dis, 0
+
+    def calc(self, *pictures):
+        self.calls += 1
+        return self.dis.calc(*pictures)
+
+
+@pytest.mark.parametrize("way_back, check, asked", [("doubtful", "squared", 1), ("always", "squared", 2)])
+def test_the_way_back_is_asked_only_where_the_flow_leaves_doubt(way_back, check, asked):
+    stage = Flow(FlowSettings(way_back=way_back, trust=TrustSettings(check=check)))
+    stage._dis = dis = Counted(stage._dis)
+    a, b = pan(2, 96, 128)
+    other = texture(96, 128, 7)
+    calls = []
+    for i, rgb in enumerate((a, b, other)):
+        stage(frame_of(rgb, i))
+        calls.append(dis.calls)
+    assert calls == [0, asked, asked + 2], "nothing to compare with; a pan; another scene"
+
+
+def test_where_there_is_doubt_trust_is_that_of_both_ways():
+    ground, other = texture(96, 128, 1), texture(96, 128, 7)
+    other[..., :40] = ground[..., :40]  # a third of the picture is what it was
+    found = {}
+    for way_back in ("doubtful", "always"):
+        stage = Flow(FlowSettings(way_back=way_back))
+        stage(frame_of(ground))
+        found[way_back] = stage(frame_of(other, 1))["trust"]
+    assert torch.equal(found["doubtful"], found["always"]) and found["always"].mean() > 0.1
+
+
+@pytest.mark.parametrize("check", ["squared", "norm"])
+def test_claims_tell_what_was_covered_where_colours_do_not(check):
+    """Ground and thing are of one texture: no colour says what came into view."""
+    ground, thing = texture(160, 192, 1) * 0.1 + 0.45, texture(64, 64, 2) * 0.1 + 0.45
+    frames = [ground.clone(), ground.clone()]
+    for rgb, x in zip(frames, (60, 70), strict=True):
+        rgb[..., 48:112, x : x + 64] = thing
+    found = {}
+    for name, settings in {"claims": TrustSettings(check=check), "off": TrustSettings(check="off")}.items():
+        stage = Flow(FlowSettings(trust=settings))
+        stage(frame_of(frames[0]))
+        found[name] = stage(frame_of(frames[1], 1))["trust"][0, 0]
+    uncovered, shown = (slice(52, 108), slice(61, 69)), (slice(56, 104), slice(84, 128))
+    assert found["claims"][uncovered].mean() < 0.5 < 0.9 < found["off"][uncovered].mean()
+    assert found["claims"][shown].mean() > 0.9 and found["claims"][:32].mean() > 0.95
 
 
 def test_another_size_of_the_same_cells_is_another_size():
