@@ -41,7 +41,7 @@ _THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colo
 
 _DOUBTFUL = 0.7
 """Share believed by claims alone below which the flow back is asked as well. The first frame of another shot is at
-0.41 at most, one within a shot at 0.78 or more (bench/LOG.md)."""
+0.55 at most, frames within shots at 0.87 or more but for a few in a thousand (bench/LOG.md)."""
 
 
 class FlowSettings(StageSettings):

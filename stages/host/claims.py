@@ -24,7 +24,7 @@ Places = npt.NDArray[np.int32]
 
 _f32, _i32 = np.float32, np.int32
 
-_TOLERANCE = 2.5
+_TOLERANCE = 2.25
 """Of the check's offset, in px^2: claims a pixel apart may differ more than a flow and its inverse (bench/LOG.md)."""
 
 
@@ -34,7 +34,7 @@ def undisputed(
     """1 where nothing else claims the same place of the past with more right, else 0: [1, 1, h, w]; and a share.
 
     A pixel is outdone by one whose claim lies within a pixel of its own, fits as well or better (mean difference of
-    luma over 3 x 3 pixels), and moves otherwise: more so than `settings` allow a flow and its inverse, with 2.5 times
+    luma over 3 x 3 pixels), and moves otherwise: more so than `settings` allow a flow and its inverse, with 2.25 times
     the offset (in px^2).
 
     flow_cur_to_prev  [1, 2, h, w] pixels, on the host

@@ -45,9 +45,9 @@ def spelled_out(flow, gray, gray_prev, settings):
             own, other = f[:, y, x], f[(slice(None), *claims[at])]
             f2, o2, gap2 = own @ own, other @ other, (own - other) @ (own - other)
             if settings.check == "norm":
-                apart = gap2**0.5 > settings.slope * (f2**0.5 + o2**0.5) + settings.offset * 2.5**0.5
+                apart = gap2**0.5 > settings.slope * (f2**0.5 + o2**0.5) + settings.offset * 1.5
             else:
-                apart = gap2 > settings.slope * (f2 + o2) + settings.offset * 2.5
+                apart = gap2 > settings.slope * (f2 + o2) + settings.offset * 2.25
             if apart and misfit[claims[at]] <= misfit[y, x]:
                 out[y, x] = 0
     on = (places[0] >= 0) & (places[0] < w) & (places[1] >= 0) & (places[1] < h)
