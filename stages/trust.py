@@ -87,7 +87,7 @@ def trust(
     undisputed        [b, 1, h, w], 0 where nothing is to be believed, else 1; None is 1 everywhere
 
     trust     [b, 1, h, w] in [0, 1], grown and feathered
-    coverage  [b] in [0, 1]: mean of the trust before that, and of what is disputed too
+    coverage  [b] in [0, 1]: mean of the trust before that, of what is disputed too
     """
     m = inside(flow_cur_to_prev) * photometric(cur, prev_pulled, settings.photometric, settings.softness)
     if settings.check != "off":

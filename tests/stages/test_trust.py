@@ -150,3 +150,11 @@ def test_settings_for_a_smaller_flow_judge_it_alike():
         assert 0.05 < seen.mean() < 0.95
         assert not torch.equal(consistent(f / 2, (-f + b / 6) / 2, check, large.slope, large.offset), seen), "control"
     assert large.at(1) is large
+
+
+def test_what_is_disputed_is_not_believed_and_grows():
+    rgb, flow, undisputed = texture(32, 32), constant_flow(32, 32, 0, 0), holed()
+    settings = TrustSettings()
+    m, coverage = trust(flow, -flow, rgb, rgb, settings, undisputed)
+    assert torch.equal(m, feather(dilate_distrust(undisputed, settings.dilate_px), settings.feather_px))
+    assert trust(flow, -flow, rgb, rgb, settings)[0].eq(1).all() and coverage == 1, "the control: nothing disputed"
