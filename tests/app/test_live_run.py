@@ -68,8 +68,8 @@ def test_a_number_of_frames_ends_the_run(begin, tmp_path):
     counts = stats["frames"]
     assert (code, frames) == (0, counts["out"])
     assert counts["out"] + counts["dropped"] == counts["in"] and counts["out"] > 0
-    # what nobody had time for is not waited for; what is lost with a process that a starved machine lost is made up for
-    assert counts["in"] == 8 or stats["restarts"] > 0
+    # eight leave the source, and those nobody had time for besides; what is lost with a process is made up for
+    assert counts["in"] - stats["drops"]["late"] <= 8 <= counts["in"] or stats["restarts"] > 0
     assert stats["source"]["state"] == "live" and stats["source"]["entered"] == {"live": 1}
 
 
