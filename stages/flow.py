@@ -218,7 +218,8 @@ class Flow:
         judged = present.rgb.shape[-2], present.rgb.shape[-1]
         there_judged = in_cells(there, judged)
         claims = self._undoubted(present, past, there_judged)
-        back = self._dis.calc(past.gray, present.gray, None) if claims is None else None
+        unasked = claims is not None or self._settings.trust.check == "off"
+        back = None if unasked else self._dis.calc(past.gray, present.gray, None)
         device = present.rgb.device
         if device.type == "cpu":
             back_judged = None if back is None else in_cells(back, judged)

@@ -50,11 +50,10 @@ def _pull(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, o
     band = np.empty((3, 3, w), np.float32)  # the row before, the row, the row after, by turns
     upper, lower, at = np.empty(w, np.uint64), np.empty(w, np.uint64), np.empty(w, np.int32)
     between = np.empty((2, w), np.float32)
-    _read_row(words, flow[0, 0], flow[1, 0], 0, h, at, between, upper, lower, band[0])
+    _read_row(words, flow, 0, at, between, upper, lower, band[0])
     for y in range(h):
         if y + 1 < h:
-            below = band[(y + 1) % 3]
-            _read_row(words, flow[0, y + 1], flow[1, y + 1], y + 1, h, at, between, upper, lower, below)
+            _read_row(words, flow, y + 1, at, between, upper, lower, band[(y + 1) % 3])
         own = band[y % 3]
         if 0 < y < h - 1:
             _sharpen_row(band[(y + 2) % 3], own, band[(y + 1) % 3], flow, given_back, out, y)
@@ -100,17 +99,17 @@ def _believe(
     _pack(prev, packed)
     words = packed.reshape(-1)
     pairs = np.empty(2 * h * w, np.float32)
-    for y in range(h):
+    for y in range(h if check else 0):
         for x in range(w):
             pairs[2 * (y * w + x)], pairs[2 * (y * w + x) + 1] = back[0, y, x], back[1, y, x]
     vectors = pairs.view(np.uint64)
     past, between = np.empty((3, w), np.float32), np.empty((2, w), np.float32)
     upper, lower, at = np.empty(w, np.uint64), np.empty(w, np.uint64), np.empty(w, np.int32)
-    corners = np.empty((4, w), np.uint64)
+    corners = np.zeros((4, w), np.uint64)
     total = np.float64(0)
     for y in range(h):
-        _read_row(words, flow[0, y], flow[1, y], y, h, at, between, upper, lower, past)
-        for x in range(w):
+        _read_row(words, flow, y, at, between, upper, lower, past)
+        for x in range(w if check else 0):  # the backward flow is read where it is checked
             i = _u64(at[x])
             j = i + _u64(w)
             corners[0, x], corners[1, x] = vectors[i], vectors[i + _u64(1)]
@@ -191,18 +190,17 @@ def _level(value: np.float32) -> np.int32:
 @part
 def _read_row(
     words: Words,
-    flow_x: Planes,
-    flow_y: Planes,
+    flow: Planes,
     y: int,
-    h: int,
     at: npt.NDArray[np.int32],
     between: Planes,
     upper: Words,
     lower: Words,
     out: Planes,
 ) -> None:
-    """A row of the picture pulled bilinearly into out [3, w], in [0, 1]; the rest is memory to work in."""
-    w = len(flow_x)
+    """Row y of the picture pulled bilinearly into out [3, w], in [0, 1]; the rest is memory to work in."""
+    _, h, w = flow.shape
+    flow_x, flow_y = flow[0, y], flow[1, y]
     w_i, last_x, last_y = _i32(w), _i32(w - 2), _i32(h - 2)
     right, bottom, row = _f32(w - 1), _f32(h - 1), _f32(y)
     for x in range(w):
