@@ -82,6 +82,7 @@ def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
         steps=config.steps,
         fuse=config.stages.fuse,
         guidance=config.stages.predict.as_guidance(),
+        warp=config.stages.warp,
     )
 
 
@@ -205,10 +206,9 @@ def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
 def _pull(m: Materials) -> PullLatents | PullPictures | None:
     match m.config.stages.fuse.between:
         case "latent":
-            return PullLatents(m.config.stages.warp.mode)
+            return PullLatents()
         case "picture":
-            scale, mode = m.bundle.about.latent.scale, m.config.stages.warp.mode
-            return PullPictures(_network("decoder", m), _network("encoder", m), scale, mode)
+            return PullPictures(_network("decoder", m), _network("encoder", m), m.bundle.about.latent.scale)
         case _:
             return None
 

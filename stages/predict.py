@@ -15,9 +15,7 @@ from warpfuse.stages.pull import PullLatents, PullPictures
 from warpfuse.stages.rows import Row, enter
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.stream_batch import StreamBatch, advance
-from warpfuse.stages.trust import reduce_to_latent
-
-_CELL_NORM = 2.0  # as WarpSettings.cell_norm is unless told otherwise
+from warpfuse.stages.warp import latent_trust
 
 
 class PredictOptions(StageSettings):
@@ -128,7 +126,7 @@ class Predict:
             self._last = None
             return
         factor = motion["trust"].shape[-1] // row.source.shape[-1]
-        trust_latent = reduce_to_latent(motion["trust"], factor, _CELL_NORM)
+        trust_latent = latent_trust(motion["trust"], factor, row.program.warp)
         row.motion = Frame(motion.stamp, {"flow": motion["flow"], "trust_latent": trust_latent})
         row.before, self._last = self._last, row
 

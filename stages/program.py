@@ -13,6 +13,7 @@ from warpfuse.stages.prompts import Conditioning
 from warpfuse.stages.sampling import CLEAN, Level
 from warpfuse.stages.solvers import Call, Solver, SolverError
 from warpfuse.stages.spacing import Spacing
+from warpfuse.stages.warp import WarpSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class PredictSettings:
     steps         of the sampler, 1..4
     fuse          fusion at entry and between steps
     guidance      how strongly the prompt pulls
+    warp          how x0 of the frame before is pulled and trusted between steps
     """
 
     conditioning: Conditioning
@@ -82,6 +84,7 @@ class PredictSettings:
     steps: int
     fuse: FuseSettings
     guidance: Guidance = field(default_factory=Guidance)
+    warp: WarpSettings = field(default_factory=WarpSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Program:
     start: Level
     fuse: FuseSettings
     guidance: Guidance
+    warp: WarpSettings
     told: tuple[Mapping[str, Tensor], ...] = field(repr=False)
     conditioning: Mapping[str, Tensor] = field(repr=False)
     unconditional: Mapping[str, Tensor] = field(repr=False)
@@ -121,6 +125,7 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
         start=start,
         fuse=settings.fuse,
         guidance=settings.guidance,
+        warp=settings.warp,
         told=tuple(_told(call.seen, device) for call in plan),
         conditioning=given if scale == 1 else {name: tensor * scale for name, tensor in given.items()},
         unconditional=settings.conditioning.unconditional,

@@ -13,14 +13,11 @@ from warpfuse.stages.warp import Mode, resize_flow, warp
 class PullLatents:
     """Warp the latents themselves: cheap, and soft, since a cell of 8 x 8 pixels is not shift-equivariant."""
 
-    def __init__(self, mode: Mode = "sharp") -> None:
-        self._mode = mode
-
-    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame]) -> list[Tensor]:
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame], mode: Mode) -> list[Tensor]:
         """One warp over all rows; x0 [1, c, h, w] each, motions with "flow" [1, 2, H, W] in pixels of the frame."""
         size = (x0[0].shape[-2], x0[0].shape[-1])
         flow = torch.cat([resize_flow(motion["flow"], size) for motion in motions])
-        return _rows(warp(torch.cat(list(x0)), flow, self._mode))
+        return _rows(warp(torch.cat(list(x0)), flow, mode))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -29,16 +26,15 @@ class PullLatents:
 class PullPictures:
     """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines."""
 
-    def __init__(self, decoder: Engine, encoder: Engine, scale: float, mode: Mode = "sharp") -> None:
+    def __init__(self, decoder: Engine, encoder: Engine, scale: float) -> None:
         self._decoder = decoder
         self._encoder = encoder
         self._scale = scale
-        self._mode = mode
 
-    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame]) -> list[Tensor]:
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame], mode: Mode) -> list[Tensor]:
         """All rows as one batch; as `PullLatents`."""
         rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
-        moved = warp(rgb, torch.cat([motion["flow"] for motion in motions]), self._mode).clamp_(0, 1)
+        moved = warp(rgb, torch.cat([motion["flow"] for motion in motions]), mode).clamp_(0, 1)
         return _rows(_run(self._encoder, "rgb", moved.contiguous(), "latent") * self._scale)
 
     def close(self) -> None:

@@ -17,9 +17,11 @@ from warpfuse.stages.noise import Noises, after_call, at_entry, in_window
 from warpfuse.stages.program import Program
 from warpfuse.stages.sampling import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
+from warpfuse.stages.warp import Mode
 
-Pull = Callable[[Sequence[Tensor], Sequence[Frame]], Sequence[Tensor]]
-"""(x0 of frames before, motion of these) -> each x0 pulled onto its frame, all [1, c, h, w]."""
+Pull = Callable[[Sequence[Tensor], Sequence[Frame], Mode], Sequence[Tensor]]
+"""(x0 of frames before, motion of these, how to read between pixels) -> each x0 pulled onto its frame, all
+[1, c, h, w]."""
 
 
 @dataclass(slots=True, eq=False)

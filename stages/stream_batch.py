@@ -16,6 +16,8 @@ else of a row is ever read: streams share the call and no picture.
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.rows import Pull, Row, move, past_of, wants_between
 
@@ -29,11 +31,12 @@ def advance(rows: Sequence[Row], denoise: Denoise, pull: Pull | None) -> None:
     pairs = denoise(rows)
     pasts = [(row, past_of(row)) for row in rows if wants_between(row) and row.program.fuse.between != "reference"]
     found = [(row, past, row.motion) for row, past in pasts if past is not None and row.motion is not None]
-    pulled = {}
-    if found:
+    pulled: dict[int, Tensor] = {}
+    for mode in dict.fromkeys(row.program.warp.mode for row, _, _ in found):  # one, but while a change passes through
         assert pull is not None, "rows fuse the frame before, but nothing was built to pull it"
-        onto = pull([past for _, past, _ in found], [motion for _, _, motion in found])
-        pulled = {id(row): x0 for (row, _, _), x0 in zip(found, onto, strict=True)}
+        alike = [one for one in found if one[0].program.warp.mode == mode]
+        onto = pull([past for _, past, _ in alike], [motion for _, _, motion in alike], mode)
+        pulled |= {id(row): x0 for (row, _, _), x0 in zip(alike, onto, strict=True)}
     for row, pair in zip(rows, pairs, strict=True):
         move(row, pair, pulled.get(id(row)))
 

@@ -135,6 +135,14 @@ class WarpSettings(StageSettings):
     cell_norm: Annotated[float, Field(ge=1)] | None = 2.0
 
 
+def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -> Tensor:
+    """[1, 1, h, w] -> [1, 1, h / downscale, w / downscale] in [0, 1]: the trust of each latent cell.
+
+    Raises ValueError when h or w is no multiple of downscale.
+    """
+    return reduce_to_latent(trust_pixels, downscale, settings.cell_norm or math.inf)
+
+
 class Warp:
     """The stage that pulls what was made of the last frame onto this one.
 
@@ -166,7 +174,7 @@ class Warp:
         if motion.stamp.hold == "repeat":
             return Frame(motion.stamp, styled.tensors)
         flow, trust_pixels = motion["flow"], motion["trust"]
-        trust = reduce_to_latent(trust_pixels, self._downscale, self._settings.cell_norm or math.inf)
+        trust = latent_trust(trust_pixels, self._downscale, self._settings)
         trusts = {"trust": trust, "trust_pixels": trust_pixels}
         if "latent" in styled.tensors:
             z = styled["latent"]

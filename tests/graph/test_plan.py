@@ -3,7 +3,8 @@
 import pytest
 
 from warpfuse.engine import load_bundle
-from warpfuse.graph.build import Materials, open_stage
+from warpfuse.engine.bundle_parts import Style
+from warpfuse.graph.build import Materials, open_stage, predict_settings
 from warpfuse.graph.config import validate
 from warpfuse.graph.engines import Engines
 from warpfuse.graph.plan import plan_graph
@@ -65,3 +66,9 @@ def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
             stage = open_stage(node, materials)
             assert node.inputs == stage.inputs[: len(node.inputs)]
             stage.close()
+
+
+def test_the_settings_of_the_warp_reach_the_stage_that_samples():
+    prompts = StylePrompts({"ink": Style(vector=(1.0,))}, "ink", "cpu")
+    config = validate({"stages": {"warp": {"cell_norm": 3, "mode": "nearest"}}})
+    assert predict_settings(config, prompts).warp == config.stages.warp != validate({}).stages.warp

@@ -21,6 +21,7 @@ from warpfuse.stages.rows import enter
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.spacing import Spacing
 from warpfuse.stages.stream_batch import StreamBatch
+from warpfuse.stages.warp import WarpSettings
 
 FRAMES = 9
 TABLE = levels()
@@ -159,6 +160,42 @@ def test_changes_reach_frames_in_order():
     plain = predicted(frames, stream=True)[2:]
     agree = [torch.equal(a["latent"], b["latent"]) for a, b in zip(streamed, plain, strict=True)]
     assert agree == [True] * 3 + [False] * 6
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("warp", [{"cell_norm": 3}, {"cell_norm": None}, {"mode": "nearest"}])
+def test_the_settings_of_the_warp_hold_between_steps_and_change_with_a_frame(warp, stream):
+    frames = [fed(seq) for seq in range(FRAMES)]
+    for _, _, moved in frames:
+        moved["trust"][..., :3] = 0.5  # cells that are trusted in part: norms differ there
+    given = WarpSettings(**warp)
+    options = {"stream": stream, "between": "latent"}
+    plain = predicted(frames, **options)
+    told = predicted(frames, **options, warp=given)
+    live = predicted(frames, **options, changes={4: settings(between="latent", warp=given)})
+    plain, told, live = ([frame for frame in out if frame is not None] for out in (plain, told, live))
+    assert not torch.equal(told[4]["latent"], plain[4]["latent"])
+    assert same(live[:4], plain[:4]) and not torch.equal(live[4]["latent"], plain[4]["latent"])
+
+
+@pytest.mark.parametrize("norm, power", [(2.0, 1 / 2), (3, 1 / 3), (1, 1), (None, 0)])
+def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
+    """Of a cell of 8 columns 3 are trusted by half: what is distrusted has the norm 0.5 (3 / 8)^(1 / norm)."""
+
+    class Recording(PullLatents):
+        def __call__(self, x0, motions, mode):
+            seen.extend(motion["trust_latent"][0, 0, 0, 0].item() for motion in motions)
+            return super().__call__(x0, motions, mode)
+
+    seen, unet = [], Denoise(Polynomial(), sampling())
+    told = settings(between="latent", warp=WarpSettings(cell_norm=norm))
+    inputs = ("source", "reference", "motion")
+    stage = Predict(unet, sampling(), told, 3, "cpu", inputs=inputs, pull=Recording())
+    for seq in range(2):
+        source, reference, moved = fed(seq)
+        moved["trust"][..., :3] = 0.5
+        stage(source, reference, moved)
+    assert seen == [pytest.approx(1 - 0.5 * (3 / 8) ** power)] * 2, "after two of three calls"
 
 
 def test_streams_share_the_call_and_no_picture():
