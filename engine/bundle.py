@@ -40,12 +40,11 @@ class Bundle:
             raise BundleError(f"bundle {self.folder} has no network in 8-bit integers. Copy the whole bundle here")
         return Bundle(self.folder, self.about, precision)
 
-    def network(self, kind: Literal["encoder", "unet", "decoder", "text"]) -> Path:
-        """Path of an exported network. Raises BundleError: it has no text network, it is prompted by styles."""
+    def network(self, kind: Literal["encoder", "unet", "decoder", "text", "lines"]) -> Path:
+        """Path of an exported network. Raises BundleError: it has none of that kind."""
         if kind not in self.about.networks:
-            raise BundleError(
-                f"bundle {self.folder} has no network {kind!r}: it is prompted by the names of its styles"
-            )
+            why = "it is prompted by the names of its styles" if kind == "text" else "it draws no lines"
+            raise BundleError(f"bundle {self.folder} has no network {kind!r}: {why}")
         file = self.about.networks[kind]
         if self.precision == "int8" and kind == "unet":
             file = self.about.int8.get(kind, file)
@@ -141,6 +140,11 @@ def _locate(name: str) -> Path:
     if (Path(name) / DESCRIPTION).is_file():
         return Path(name)
     raise BundleError(f"no bundle called {name!r}. Known: {', '.join(known) or 'none'}; or give a folder")
+
+
+def describe_bundle(name: str) -> BundleFile | FlowBundleFile | AutoencoderBundleFile:
+    """What a bundle, by name or folder, says of itself, of any kind. Its files are not read. Raises BundleError."""
+    return read_description(_locate(name))
 
 
 def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderBundleFile:

@@ -61,6 +61,8 @@ class BundleFile(Described):
 
     size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
     loras        live ones, in the order of their columns in the input of the networks
+    networks     "text" of a bundle with text; "lines", of one with styles, gives the cover of the lines that are laid
+                 over the decoder's picture: rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1]
     int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
     """
 
@@ -79,7 +81,7 @@ class BundleFile(Described):
     styles: dict[str, Style] = Field(default_factory=dict)
     text: TextPrompt | None = None
     loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
-    networks: dict[Literal["encoder", "unet", "decoder", "text"], str]
+    networks: dict[Literal["encoder", "unet", "decoder", "text", "lines"], str]
     int8: dict[Literal["unet"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -91,6 +93,8 @@ class BundleFile(Described):
             raise ValueError("needed is either styles or text, one of them")
         if ("text" in self.networks) != (self.text is not None):
             raise ValueError("text and networks.text belong together, one of them is missing")
+        if "lines" in self.networks and not self.styles:
+            raise ValueError("networks.lines is of a bundle with styles, this one has text")
         if self.text is not None:
             self._check_text(self.text)
             self._check_loras()
@@ -102,6 +106,11 @@ class BundleFile(Described):
         if len({len(style.vector) for style in self.styles.values()}) != 1:
             raise ValueError("style vectors differ in length")
         return self
+
+    @property
+    def printed(self) -> bool:
+        """Whether the decoder gives paint, over which lines are laid, and which is printed in inks."""
+        return "lines" in self.networks
 
     def _check_steps(self) -> None:
         steps, trained = self.steps, self.levels.train_timesteps

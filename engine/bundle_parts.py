@@ -44,11 +44,37 @@ class Sizes(Part):
     default_long_side: int = Field(gt=0)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Colour = tuple[Share, Share, Share]
+"""Red, green, blue in [0, 1], as shown."""
+
+
+class Inks(Part):
+    """The few colours that a style's paint is printed in (`stages/palette.py` has the formula).
+
+    colours      two or more
+    temperature  squared distance in Lab at which an ink has lost a factor e: small for crisp borders
+    shade        share of the paint's own lightness that is kept on the ink
+    """
+
+    colours: tuple[Colour, ...] = Field(min_length=2, max_length=64)
+    temperature: float = Field(60.0, gt=0, le=1e4)
+    shade: Share = 0.2
+
+
 class Style(Part):
-    """A named style: the vector the UNet takes and a line that tells what it looks like."""
+    """A named style: the vector the UNet takes and a line that tells what it looks like.
+
+    ink    colour of its lines, where the bundle draws lines (network "lines")
+    lines  how much of them is laid over the paint; 0: none, and the network is not asked
+    inks   what the paint is printed in; none: the paint as it is
+    """
 
     vector: tuple[float, ...]
     about: str = ""
+    ink: Colour = (0.0, 0.0, 0.0)
+    lines: Share = 1.0
+    inks: Inks | None = None
 
 
 class Steps(Part):

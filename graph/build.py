@@ -14,6 +14,7 @@ from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines, flow_shapes, shapes_of
 from warpfuse.graph.plan import NodePlan
 from warpfuse.stages.compose_motion import ComposeMotion
+from warpfuse.stages.composite import Composite, CompositeSettings
 from warpfuse.stages.decode import Decode
 from warpfuse.stages.denoise import Denoise
 from warpfuse.stages.download import Download
@@ -86,9 +87,17 @@ def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
     )
 
 
+def composite_settings(config: GraphConfig, prompts: Prompts) -> CompositeSettings:
+    """The part of the configuration that the composite takes. Raises StyleError for an unknown name."""
+    asked = prompts(config.prompt, config.negative, config.loras)
+    assert asked.palette is not None, "a bundle that draws lines has styles"
+    return CompositeSettings(asked.given["style"], asked.palette, config.strength, config.stages.fuse)
+
+
 def settings_of(kind: str, prompts: Prompts) -> Callable[[GraphConfig], Any] | None:
     """How a stage of this kind finds its own settings in a configuration; None if it has none."""
     pickers: dict[str, Callable[[GraphConfig], Any]] = {
+        "composite": partial(composite_settings, prompts=prompts),
         "flow": lambda config: config.stages.flow if config.flow == DIS else config.stages.flow.trust,
         "warp": lambda config: config.stages.warp,
         "fuse": lambda config: config.stages.fuse,
@@ -225,6 +234,10 @@ def _decode(m: Materials) -> Stage:
     return Decode(_network("decoder", m), m.bundle.about.latent.scale)
 
 
+def _composite(m: Materials) -> Stage:
+    return Composite(_network("lines", m), composite_settings(m.config, m.prompts))
+
+
 def _download(_: Materials) -> Stage:
     return Download()
 
@@ -238,6 +251,7 @@ _BUILDERS: dict[str, Callable[[Materials], Stage]] = {
     "fuse": _fuse,
     "blend": _blend,
     "decode": _decode,
+    "composite": _composite,
     "download": _download,
 }
 

@@ -103,6 +103,8 @@ def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int,
     if network == "decoder":
         return {"latent": (1, *latent)}
     width_of_style = len(next(iter(about.styles.values())).vector)
+    if network == "lines":
+        return {"rgb": (1, 3, height, width), "latent": (1, *latent), "style": (1, width_of_style)}
     source = {"source": (rows, *latent)} if about.takes_source else {}
     return {"x": (rows, *latent), "level": (rows, 2), "style": (rows, width_of_style), **source}
 

@@ -48,7 +48,10 @@ class LiveSettings:
         """Raise NeedsRestart for what decides which stages there are, or what they were built with."""
         temporal = any(node.name == "flow" for node in self.plan.nodes)
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
-        plan = plan_graph(config.model_copy(update=ends), temporal=temporal, calls=self.calls, live=self.live)
+        printed = any(node.name == "composite" for node in self.plan.nodes)
+        plan = plan_graph(
+            config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, live=self.live
+        )
         inner = [(node.name, node.inputs) for node in plan.nodes if node.role == "stage"]
         now = [(node.name, node.inputs) for node in self.plan.nodes if node.role == "stage"]
         was, wants = self.config.stages, config.stages

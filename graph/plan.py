@@ -56,7 +56,13 @@ class _Feed:
 
 
 def plan_graph(
-    config: GraphConfig, *, temporal: bool | None = None, calls: int | None = None, live: bool = False, folder: str = ""
+    config: GraphConfig,
+    *,
+    temporal: bool | None = None,
+    calls: int | None = None,
+    printed: bool = False,
+    live: bool = False,
+    folder: str = "",
 ) -> GraphPlan:
     """The graph of a configuration.
 
@@ -73,9 +79,13 @@ def plan_graph(
 
         flow -> compose_motion -> warp_entry -> encode_entry -> predict;    warp_entry takes the last picture, delay K
 
+    A bundle that draws lines has a stage `composite` behind the decoder, whose picture is shown and whose paint and
+    cover come back in the place of the last picture.
+
     temporal  build the branches of the past; none: only if the weight of the fusion is above 0 or frames may be held.
               Without them every frame is styled on its own, and nothing waits for the picture before.
     calls     network calls of a frame, K; none: as many as steps
+    printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
     live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
     folder    of the sockets between workers; needed to open the graph, not to draw it
     """
@@ -89,7 +99,8 @@ def plan_graph(
     draft.add("encode", "picture to latent", {"frame": "upload"})
     if temporal:
         draft.add("flow", f"optical flow and trust ({config.flow})", {"frame": "upload"})
-    shown = _alone(draft, config, k) if not temporal else (_stream if stream else _sequence)(draft, config, k)
+    build = _alone if not temporal else _stream if stream else _sequence
+    shown = build(draft, config, k, printed)
     draft.add("download", "float to uint8, onto the host", {"frame": shown})
     if live or config.in_flight:
         draft.bound(config.in_flight or usual_in_flight(config, k))
@@ -145,14 +156,27 @@ def _sampling(config: GraphConfig, calls: int) -> str:
     return f"sampling, {calls} rows of as many frames" if stream else f"sampling, {config.steps} step(s)"
 
 
-def _alone(draft: _Draft, config: GraphConfig, calls: int) -> str:
+def _alone(draft: _Draft, config: GraphConfig, calls: int, printed: bool) -> str:
     """Every frame on its own."""
     draft.add("predict", _sampling(config, calls), {"source": "encode"})
     draft.add("decode", "latent to picture", {"latent": "predict"})
-    return "decode"
+    return _finish(draft, printed, "decode", "predict")
 
 
-def _sequence(draft: _Draft, config: GraphConfig, calls: int) -> str:
+def _finish(draft: _Draft, printed: bool, paint: str, latent: str, past: str = "", ahead: int = 0) -> str:
+    """What is shown: the picture of stage `paint`; of a bundle that is printed, with inks and lines.
+
+    latent  the stage whose latent was decoded; past: that with the cover of the frame before; ahead: frames that the
+            source's picture waits for its latent
+    """
+    if not printed:
+        return paint
+    feeds: dict[str, str | _Feed] = {"paint": paint, "latent": latent, "source": _Feed("upload", ahead=ahead)}
+    draft.add("composite", "inks and lines", {**feeds, "past": past} if past else feeds)
+    return "composite"
+
+
+def _sequence(draft: _Draft, config: GraphConfig, calls: int, printed: bool) -> str:
     """One frame after the other: one warp of the last picture serves entry and exit. Returns what is shown."""
     fusion, about = config.stages.fuse, _sampling(config, calls)
     motion: Feeds = {"motion": "flow"} if fusion.between in ("latent", "picture") else {}
@@ -160,21 +184,22 @@ def _sequence(draft: _Draft, config: GraphConfig, calls: int) -> str:
     fusing = f"fusion, weight {fusion.weight:g}"
     match fusion.reference:
         case "picture":
-            past = _Feed("decode", delay=1)
+            past = _Feed("composite" if printed else "decode", delay=1)
             draft.add("warp", "last picture onto this frame", {"motion": "flow", "styled": past})
             draft.add("encode_past", "warped picture to latent", {"frame": "warp"}, kind="encode")
             draft.add("predict", about, {"source": "encode", "reference": "encode_past", **motion})
             draft.add("fuse", fusing, {"prediction": "predict", "reference": "encode_past"})
             draft.add("decode", "latent to picture", {"latent": "fuse", **held})
-            return "decode"
+            return _finish(draft, printed, "decode", "fuse", "warp")
         case "latent":
             draft.add("warp", "last x0 onto this frame", {"motion": "flow", "styled": _Feed("fuse", delay=1)})
             draft.add("predict", about, {"source": "encode", "reference": "warp", **motion})
             draft.add("fuse", fusing, {"prediction": "predict", "reference": "warp"})
             draft.add("decode", "latent to picture", {"latent": "fuse"})
-            return "decode"
+            return _finish(draft, printed, "decode", "fuse")
         case "output":
-            draft.add("warp", "last picture onto this frame", {"motion": "flow", "styled": _Feed("blend", delay=1)})
+            past = _Feed("composite" if printed else "blend", delay=1)
+            draft.add("warp", "last picture onto this frame", {"motion": "flow", "styled": past})
             entry: Feeds = {}
             if fusion.entry:
                 draft.add("encode_past", "warped picture to latent", {"frame": "warp"}, kind="encode")
@@ -182,16 +207,16 @@ def _sequence(draft: _Draft, config: GraphConfig, calls: int) -> str:
             draft.add("predict", about, {"source": "encode", **entry, **motion})
             draft.add("decode", "latent to picture", {"latent": "predict"})
             draft.add("blend", fusing, {"picture": "decode", "past": "warp"})
-            return "blend"
+            return _finish(draft, printed, "blend", "predict", "warp")
 
 
-def _stream(draft: _Draft, config: GraphConfig, calls: int) -> str:
+def _stream(draft: _Draft, config: GraphConfig, calls: int, printed: bool) -> str:
     """A stream batch: entry and exit belong to frames K - 1 apart, each has its own warp. Returns what is shown."""
     fusion = config.stages.fuse
     latent, output = fusion.reference == "latent", fusion.reference == "output"
     last_latent = "fuse" if fusion.exit and not output else "predict"
     last_picture = "blend" if fusion.exit and output else "decode"
-    last, what = (last_latent, "x0") if latent else (last_picture, "picture")
+    last, what = (last_latent, "x0") if latent else ("composite" if printed else last_picture, "picture")
     rows: dict[str, str | _Feed] = {"source": "encode"}
     if fusion.entry:
         draft.add("compose_motion", f"flow over {calls} frames", {"motion": "flow"})
@@ -218,4 +243,5 @@ def _stream(draft: _Draft, config: GraphConfig, calls: int) -> str:
     draft.add("decode", "latent to picture", {"latent": last_latent})
     if last_picture == "blend":
         draft.add("blend", fusing, {"picture": "decode", "past": reference})
-    return last_picture
+    past = "warp" if fusion.exit and not latent else ""
+    return _finish(draft, printed, last_picture, last_latent, past, ahead=calls - 1)

@@ -80,7 +80,8 @@ def run(
         keys = config.model_dump(mode="json")
         if apart:
             calls, traced = calls_of(materials), watch.trace is not None
-            plan = plan_graph(config, calls=calls, live=live, folder=folder)
+            printed = materials.bundle.about.printed
+            plan = plan_graph(config, calls=calls, printed=printed, live=live, folder=folder)
             settings = LiveSettings(keys, config, plan, calls, materials.prompts, live)
             supervisor = Supervisor(
                 materials, plan, origin, Path(folder), settings, stop=stop, say=say, endpoint=endpoint, trace=traced

@@ -53,7 +53,9 @@ class Running:
         self.stop = stop
         self.book = SettingsBook(config)
         self.calls = calls_of(materials)
-        self.plan: GraphPlan = plan_graph(config, temporal=temporal, calls=self.calls, live=ends.live)
+        self.plan: GraphPlan = plan_graph(
+            config, temporal=temporal, calls=self.calls, printed=materials.bundle.about.printed, live=ends.live
+        )
         self._closing = False
         self._news = threading.Event()
         self._faults = Faults(failures, self._news.set)

@@ -17,7 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.engine.bundle import describe_bundle
+from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.link import LinkPlan
@@ -101,7 +103,17 @@ def plan_streams(streams: Streams) -> GraphPlan:
 
 def plan_as_asked(config: GraphConfig) -> GraphPlan:
     """The graph of one configuration, as far as it can be told without opening the source."""
-    return plan_graph(config, live=config.realtime or scheme_of(config.source) in LIVE_SCHEMES)
+    live = config.realtime or scheme_of(config.source) in LIVE_SCHEMES
+    return plan_graph(config, printed=_printed(config.bundle), live=live)
+
+
+def _printed(bundle: str) -> bool:
+    """Whether a bundle draws lines. Of one that cannot be read nothing is known; opening it will say why."""
+    try:
+        about = describe_bundle(bundle)
+    except BundleError:
+        return False
+    return isinstance(about, BundleFile) and about.printed
 
 
 def _of(stream: str, link: LinkPlan) -> LinkPlan:

@@ -179,7 +179,13 @@ class WorkerProcess:
         connected, self._connected = self._connected, None
         materials = self._materials(config, part)
         try:
-            plan = plan_graph(config, calls=calls_of(materials), live=info.live or config.realtime, folder=part.folder)
+            plan = plan_graph(
+                config,
+                calls=calls_of(materials),
+                printed=materials.bundle.about.printed,
+                live=info.live or config.realtime,
+                folder=part.folder,
+            )
             worker = Worker(
                 part.worker,
                 plan,

@@ -30,6 +30,7 @@ class FuseSettings(StageSettings):
                     latent     x0 of the frame before after the same step, warped as a latent
                     picture    the same, decoded, warped and encoded: a decoder and an encoder run for every such step
     exit            0..1: share of the weight in what is shown; keeps strokes still. 0: none
+    lines           0..1: share of the weight in the cover of the lines, where the bundle draws them. 0: none
     window          timesteps low, high: levels the network is asked at where entry and between may fuse
     noise           model, slot or fresh: the noise a reference comes with (`stages/noise.py`)
     anchor          what keeps a picture that is fed back from drifting (`stages/anchor.py`)
@@ -41,6 +42,7 @@ class FuseSettings(StageSettings):
     entry: float = Field(1.0, ge=0, le=1)
     between: Literal["off", "reference", "latent", "picture"] = "off"
     exit: float = Field(1.0, ge=0, le=1)
+    lines: float = Field(0.6, ge=0, le=1)
     window: tuple[float, float] = (0.0, 1000.0)
     noise: NoisePolicy = "model"
     anchor: AnchorSettings = AnchorSettings()

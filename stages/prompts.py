@@ -15,7 +15,8 @@ from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextPrompt
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.streams import settle
 from warpfuse.stages.loras import lora_scales
-from warpfuse.stages.styles import style_vector
+from warpfuse.stages.palette import Palette, palette_of
+from warpfuse.stages.styles import style_vector, style_weights
 
 _NONE: Mapping[str, float] = MappingProxyType({})
 Scales = tuple[float, ...]
@@ -25,10 +26,14 @@ _REMEMBERED = 16  # prompts, so that going back and forth between a few costs no
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditioning:
-    """Name -> tensor [1, ...] the network takes, for the prompt and for none (guidance asks for the second)."""
+    """Name -> tensor [1, ...] the network takes, for the prompt and for none (guidance asks for the second).
+
+    palette  of a prompt of styles: what their paint is printed in, and their lines
+    """
 
     given: Mapping[str, Tensor] = field(repr=False)
     unconditional: Mapping[str, Tensor] = field(repr=False)
+    palette: Palette | None = field(default=None, repr=False)
 
 
 class Prompts(Protocol):
@@ -69,6 +74,7 @@ class StylePrompts:
     """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector."""
 
     def __init__(self, styles: Mapping[str, Style], default: str, device: str) -> None:
+        self._styles = styles
         self._vectors: dict[str, Sequence[float]] = {name: style.vector for name, style in styles.items()}
         self._default = default
         self._device = device
@@ -77,7 +83,9 @@ class StylePrompts:
         """The weighted mean of the styles' vectors."""
         lora_scales(loras, ())
         style = self._style(prompt)
-        return Conditioning({"style": style}, {"style": self._style(negative) if negative else torch.zeros_like(style)})
+        negated = self._style(negative) if negative else torch.zeros_like(style)
+        palette = palette_of(self._styles, style_weights(prompt, self._styles, self._default))
+        return Conditioning({"style": style}, {"style": negated}, palette)
 
     def close(self) -> None:
         """Nothing is held."""

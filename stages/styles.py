@@ -1,13 +1,13 @@
 """A prompt of named styles, as a vector: "ink", or "ink:2, mosaic" for a blend of two to one."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from warpfuse.stages.errors import StyleError
 
 
-def style_vector(prompt: str, styles: Mapping[str, Sequence[float]], default: str) -> tuple[float, ...]:
-    """The vector of a prompt: the weighted mean of its styles' vectors; of `default` when the prompt is empty.
+def style_weights(prompt: str, styles: Collection[str], default: str) -> dict[str, float]:
+    """Style -> its share of a prompt, in [0, 1], adding up to 1; `default` alone when the prompt is empty.
 
     prompt  "name", or "name:weight, name:weight, ..." with weights >= 0, not all 0; a weight left out is 1
 
@@ -18,11 +18,20 @@ def style_vector(prompt: str, styles: Mapping[str, Sequence[float]], default: st
     total = sum(weight for _, weight in weighted)
     if not total > 0:
         raise StyleError(f"prompt {prompt!r}: the weights add up to {total:g}, expected more than 0")
+    shares = dict.fromkeys((name for name, _ in weighted), 0.0)
+    for name, weight in weighted:
+        shares[name] += weight / total
+    return shares
+
+
+def style_vector(prompt: str, styles: Mapping[str, Sequence[float]], default: str) -> tuple[float, ...]:
+    """The vector of a prompt (`style_weights`): the weighted mean of its styles' vectors. Raises StyleError."""
+    shares = style_weights(prompt, styles, default)
     length = len(next(iter(styles.values())))
-    return tuple(sum(styles[name][i] * weight for name, weight in weighted) / total for i in range(length))
+    return tuple(sum(styles[name][i] * share for name, share in shares.items()) for i in range(length))
 
 
-def _weighted(part: str, styles: Mapping[str, Sequence[float]]) -> tuple[str, float]:
+def _weighted(part: str, styles: Collection[str]) -> tuple[str, float]:
     name, colon, number = part.partition(":")
     name = name.strip().lower()
     if name not in styles:

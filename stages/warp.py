@@ -1,7 +1,7 @@
 """Pull the past onto the present: warping by a flow field, and the stage that warps the last styled picture."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -149,10 +149,12 @@ class Warp:
     Inputs of a call:
         motion  Frame with "flow" [1, 2, h, w] in pixels (current to previous) and "trust" [1, 1, h, w] in [0, 1]
         styled  Frame with "rgb" [1, 3, h, w] in [0, 1], the last styled picture, or with "latent" [1, c, h', w'], its
-                latent; None as long as there is none
+                latent; None as long as there is none. Of a picture that was printed (`composite.py`) "paint" is taken
+                in the place of "rgb", and its "cover" [1, 1, h, w] beside
     Returns a Frame with the stamp of motion and
         rgb           [1, 3, h, w] in [0, 1], the styled picture where its things are now; or
         latent        [1, c, h', w'], the latent where they are; h' = h / downscale, w' likewise
+        cover         [1, 1, h, w] in [0, 1], where there was one
         trust         [1, 1, h', w'] in [0, 1], of each latent cell
         trust_pixels  [1, 1, h, w] in [0, 1], as motion has it
     or with no tensors where there is nothing to refer to: nothing styled yet, or a discontinuity. A frame that is held
@@ -172,7 +174,7 @@ class Warp:
         if styled is None or motion.stamp.discontinuity:
             return Frame(motion.stamp, {})
         if motion.stamp.hold == "repeat":
-            return Frame(motion.stamp, styled.tensors)
+            return Frame(motion.stamp, _memory(styled))
         flow, trust_pixels = motion["flow"], motion["trust"]
         trust = latent_trust(trust_pixels, self._downscale, self._settings)
         trusts = {"trust": trust, "trust_pixels": trust_pixels}
@@ -180,8 +182,10 @@ class Warp:
             z = styled["latent"]
             pulled = warp(z, resize_flow(flow, (z.shape[-2], z.shape[-1])), self._settings.mode)
             return Frame(motion.stamp, {"latent": pulled, **trusts})
-        rgb = warp_picture(styled["rgb"], flow, self._settings.mode)
-        return Frame(motion.stamp, {"rgb": rgb, **trusts})
+        memory = _memory(styled)
+        rgb = warp_picture(memory["rgb"], flow, self._settings.mode)
+        cover = {"cover": warp(memory["cover"], flow, "bicubic").clamp_(0, 1)} if "cover" in memory else {}
+        return Frame(motion.stamp, {"rgb": rgb, **cover, **trusts})
 
     def update(self, settings: WarpSettings) -> None:
         """Take new settings, from the next frame on."""
@@ -189,6 +193,13 @@ class Warp:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _memory(styled: Frame) -> Mapping[str, Tensor]:
+    """What the next frame is made from: the paint of a printed picture and its cover, or the picture itself."""
+    if "paint" not in styled.tensors:
+        return styled.tensors
+    return {"rgb" if name == "paint" else name: x for name, x in styled.tensors.items() if name != "rgb"}
 
 
 @cache

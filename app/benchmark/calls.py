@@ -32,6 +32,8 @@ def calls_of_a_frame(materials: Materials) -> list[Call]:
     stream = config.stages.predict.stream
     encodes = 1 + (fuses and config.stages.fuse.reference == "picture") * (2 if stream else 1)
     times = {"encoder": encodes, "unet": 1 if stream else calls_of(materials), "decoder": 1}
+    if about.printed:
+        times["lines"] = 1
     calls = []
     for name, count in times.items():
         path = materials.bundle.network(name)  # type: ignore[arg-type]

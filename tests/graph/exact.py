@@ -3,6 +3,9 @@
 The latent is the picture itself, rearranged: space to depth, 8 x 8 x 3 = 192 channels. The UNet "predicts"
 `style[0] * source + style[1] * (1 - source) + style[2] * x`: the styles are the picture, its negative, and the noisy
 latent it was given.
+
+With lines, their cover is half the mean of the source's channels, in the ink of the style, and the negative is printed
+in inks.
 """
 
 from pathlib import Path
@@ -15,7 +18,14 @@ from warpfuse.engine.bundle_writing import write_bundle
 CHANNELS = 192
 
 
-def write(folder: Path) -> str:
+PRINTING = {
+    "same": {"ink": [1.0, 0.0, 0.0], "lines": 0.5},
+    "negative": {"inks": {"colours": [[0.9, 0.8, 0.6], [0.1, 0.1, 0.2], [0.7, 0.2, 0.1]]}},
+    "noisy": {"lines": 0.0},
+}
+
+
+def write(folder: Path, lines: bool = False) -> str:
     """Write the bundle and return its folder as a string, as `--bundle` takes it."""
     picture, latent = ["n", 3, "h", "w"], ["n", CHANNELS, "h", "w"]
     files = {
@@ -27,7 +37,12 @@ def write(folder: Path) -> str:
         ),
         "unet.onnx": _unet(latent),
     }
+    networks = ["encoder", "unet", "decoder"]
+    if lines:
+        files["lines.onnx"] = _lines(picture, latent)
+        networks.append("lines")
     names = ("same", "negative", "noisy")
+    printing = PRINTING if lines else {name: {} for name in names}
     write_bundle(
         folder,
         files,
@@ -41,8 +56,8 @@ def write(folder: Path) -> str:
         sizes={"multiple": 8, "minimum": 16, "default_long_side": 128},
         steps={"top": 600.0, "floor": 100.0},
         default_style="negative",
-        styles={name: {"vector": [float(i == k) for i in range(3)]} for k, name in enumerate(names)},
-        networks={kind: f"{kind}.onnx" for kind in ("encoder", "unet", "decoder")},
+        styles={name: {"vector": [float(i == k) for i in range(3)], **printing[name]} for k, name in enumerate(names)},
+        networks={kind: f"{kind}.onnx" for kind in networks},
         licence="Apache-2.0",
         source="made by a test",
     )
@@ -68,6 +83,24 @@ def _unet(latent: list) -> bytes:
     ]
     inputs = {"x": latent, "source": latent, "level": ["n", 2], "style": ["n", 3]}
     return _model(inputs, ("output", latent), nodes, constants)
+
+
+def _lines(picture: list, latent: list) -> bytes:
+    nodes = [
+        helper.make_node("ReduceMean", ["rgb"], ["mean"], axes=[1]),
+        helper.make_node("Mul", ["mean", "half"], ["halved"]),
+        helper.make_node("ReduceSum", ["style"], ["share"], keepdims=0),
+        helper.make_node("Mul", ["halved", "share"], ["drawn"]),
+        helper.make_node("ReduceSum", ["latent"], ["unused"], keepdims=0),
+        helper.make_node("Mul", ["unused", "zero"], ["nothing"]),
+        helper.make_node("Add", ["drawn", "nothing"], ["cover"]),
+    ]
+    constants = [
+        helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+    ]
+    inputs = {"rgb": picture, "latent": latent, "style": ["n", 3]}
+    return _model(inputs, ("cover", ["n", 1, "h", "w"]), nodes, constants)
 
 
 def _model(inputs: dict, output: tuple, nodes: list, constants: list | None = None) -> bytes:
