@@ -23,6 +23,7 @@ _LOCAL = ("file://", "pattern://")
 _END = re.compile(r"[\s'\"<>`|]")
 _PUNCTUATION = ".,:;!)]}"
 _AUTHORITY = re.compile(r"[^/?#]*")
+_HOST = re.compile(r"(?:\[[^\]\s]*\]|[\w.*-]+)(?::\d+)?(?![\w:-])")
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]{0,15}|\*\*\*")  # a folder or a short name; what is longer may be a token
 _NAMED = re.compile(
     r"\b([a-z_-]*(?:pass(?:word|wd|phrase)|pwd|token|secret|api_?key|stream_?key|stream_?id|signature|credentials?"
@@ -54,14 +55,21 @@ def _line(line: str) -> str:
 
 
 def _starts(line: str) -> list[int]:
-    """Where addresses begin. What looks like one inside another, a password that does, is a part of that; behind a
-    name, a colon or a file's address it is none: FFmpeg writes async:rtsp://."""
+    """Where addresses begin. What looks like one inside another, a password that does, is a part of that: behind what
+    cannot be a host, or behind a name or a colon, unless a file's address is before it: FFmpeg writes async:rtsp://."""
     starts: list[int] = []
     pattern, at = _ANY_ADDRESS, 0
     while (found := pattern.search(line, at)) is not None:
-        starts.append(found.start())
+        if not (starts and _unfinished(line[starts[-1] : found.start()]) and "@" in line[found.end() :]):
+            starts.append(found.start())
         pattern, at = (_ANY_ADDRESS if found[0].lower().startswith(_LOCAL) else _ADDRESS), found.end()
     return starts
+
+
+def _unfinished(stretch: str) -> bool:
+    """The address ends before its host: what stands there is user and password."""
+    scheme, _, rest = stretch.partition("://")
+    return f"{scheme.lower()}://" not in _LOCAL and not _HOST.match(rest.lstrip("/").rpartition("@")[2])
 
 
 def _address(stretch: str) -> str:

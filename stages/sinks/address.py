@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError
 
@@ -39,7 +40,7 @@ _CHOICES = {"codec": CODECS, "preset": PRESETS}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The URL the peer is given, without the settings, and the settings."""
+    """The URL as FFmpeg takes it, without the settings, and the settings."""
 
     url: str
     settings: StreamSettings
@@ -47,7 +48,10 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> "Address":
         """Raises SinkError for a URL without a host and for settings that are not understood."""
-        url, _, text = url.partition("#")
+        try:
+            url, _, text = for_ffmpeg(url).partition("#")
+        except ValueError as error:
+            raise SinkError(f"{redact(url)}: {error}") from None
         try:
             parts = urlsplit(url)
             host, _port = parts.hostname, parts.port

@@ -1,5 +1,8 @@
 """A stream published at a server or listener: `rtsp://`, `rtmp://` or `srt://`, H.264 without delay."""
 
+import contextlib
+
+from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame
@@ -20,10 +23,16 @@ _FINISH_S = 5.0
 def check(url: str, source: str | None = None) -> None:
     """Raise SinkError for an address or setting that is not understood, a missing encoder or program, the source."""
     address = Address.parse(url)
-    if source is not None and source.partition("#")[0] == address.url:
+    if source is not None and _address(source) == address.url:
         raise SinkError(f"{redact(url)} is the source as well: publish under another path.")
     program_for(address.url)
     codec_for(address.settings.codec)
+
+
+def _address(source: str) -> str:
+    with contextlib.suppress(ValueError):
+        source = for_ffmpeg(source)
+    return source.partition("#")[0]
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "StreamSink":

@@ -24,9 +24,16 @@ def scheme_of(url: str) -> str:
     if url.startswith("/dev/video"):
         return "camera"
     found = _SCHEME.match(url)
-    if found is None or Path(url).exists():
+    if found is None or _is_there(url):
         return "file"
     return found[1].lower()
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # longer than any file's name, as addresses with a token in them are
+        return False
 
 
 def parse_rate(url: str, text: str, most: int) -> Fraction:
@@ -42,7 +49,7 @@ def parse_rate(url: str, text: str, most: int) -> Fraction:
 
 def path_of(url: str) -> Path:
     """The file a path or `file://` URL names; `~` is the home folder."""
-    if url.lower().startswith("file:") and not Path(url).exists():
+    if url.lower().startswith("file:") and not _is_there(url):
         url = unquote(urlsplit(url).path)
     return Path(url).expanduser()
 

@@ -48,15 +48,15 @@ def open(
 
 
 def _connecting(url: str, patience: Patience) -> Connect:
-    checked(url)
+    address = checked(url)
     timeout_us = str(round(patience.silence * 1e6))
     if _libraries_have_srt():
-        return lambda: StreamSession(url, {"timeout": timeout_us, "rw_timeout": timeout_us})
+        return lambda: StreamSession(address, {"timeout": timeout_us, "rw_timeout": timeout_us})
     program = shutil.which("ffmpeg")
     if program is None or not _speaks_srt(program):
         lack = "there is no ffmpeg program" if program is None else f"{program} has no SRT"
         raise SourceError(f"{redact(url)}: PyAV's FFmpeg has no SRT, and {lack}. Try: sudo apt-get install ffmpeg")
-    return lambda: ChildSession(program, url, timeout_us)
+    return lambda: ChildSession(program, address, timeout_us)
 
 
 class ChildSession:

@@ -11,6 +11,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
@@ -68,7 +69,11 @@ def _connecting(url: str, patience: Patience) -> Connect:
 
 
 def checked(url: str) -> str:
-    """The address, if it names a host. Raises SourceError."""
+    """The address as FFmpeg takes it, if it names a host. Raises SourceError."""
+    try:
+        url = for_ffmpeg(url)
+    except ValueError as error:
+        raise SourceError(f"{redact(url)}: {error}") from None
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and (parts.port is None or parts.port > 0)

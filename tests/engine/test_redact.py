@@ -47,6 +47,16 @@ def test_a_user_and_a_password_are_gone_whatever_they_hold(scheme, user, passwor
         assert f"{host}/live" in out, "the address can still be told from others"
 
 
+@pytest.mark.parametrize("password", ["x a://b", "x#a://b", "x'a://b", "x, rtsp://y", "x?a://b/c"])
+@pytest.mark.parametrize(
+    "text", ["{}", "cannot open {}: refused", "rtsp://cam:554/1, then {}", "{} http://cam/2?token=T0K"]
+)
+def test_a_password_that_looks_like_another_address_is_one(password, text):
+    out = redact(text.replace("{}", f"rtsp://anna:{password}@host/live"))
+    assert "anna" not in out and "x" not in out and "b" not in out and "T0K" not in out and "@host/live" in out
+    assert ("cam:554" in text) == ("rtsp://cam:554/1" in out)
+
+
 @given(schemes, tokens, st.sampled_from(["token", "streamid", "passphrase", "sig", "x", ""]), texts)
 def test_the_values_of_a_query_are_gone(scheme, token, name, text):
     out = redact(text.replace("{}", f"{scheme}://host/live.m3u8?{name}={token}&b=2#{token}"))

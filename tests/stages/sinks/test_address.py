@@ -1,4 +1,4 @@
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.address import Address
+from warpfuse.stages.sinks.stream import check as check_stream
 
 SECRET = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@/?&:#= %._-", min_size=6, max_size=20)
 
@@ -17,11 +18,25 @@ def test_settings_follow_the_number_sign_and_never_leave() -> None:
     assert (settings.kbps, settings.gop, settings.preset, settings.codec) == (4000, 2.5, "fast", "auto")
 
 
+@pytest.mark.parametrize("password", ["a#b", "a/b?c", "x[y", "p@ss:w/rd", "100%", "kbps=9#gop=2"])
+def test_a_password_is_no_setting(password: str) -> None:
+    address = Address.parse(f"rtsp://anna:{password}@192.168.1.20:8554/live#kbps=4000,gop=2.5")
+    parts = urlsplit(address.url)
+    assert (unquote(parts.password or ""), parts.hostname, parts.port) == (password, "192.168.1.20", 8554)
+    assert (address.settings.kbps, address.settings.gop) == (4000, 2.5)
+
+
+def test_the_source_is_known_however_its_password_is_written() -> None:
+    with pytest.raises(SinkError, match="is the source as well"):
+        check_stream("rtsp://u:a%23b@host/live#kbps=4000", "rtsp://u:a#b@host/live#udp")
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
         ("rtsp:///live", "no host"),
         ("rtsp://host:99999/live", "no host"),
+        ("rtmp://u:a#b@host/app/key", "takes no '/'"),
         ("rtsp://host/live#kpbs=1", "Did you mean 'kbps'"),
         ("rtsp://host/live#kbps=fast", "kbps is a number, not 'fast'"),
         ("rtsp://host/live#gop=60", "gop is 60; it must be from 0.1 to 10"),

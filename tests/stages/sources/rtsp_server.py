@@ -29,7 +29,7 @@ factory.set_launch(
 )
 factory.set_shared(True)
 if account:
-    user, password = account[0].split(":")
+    user, _, password = account[0].partition(":")
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "user")
     auth = GstRtspServer.RTSPAuth()

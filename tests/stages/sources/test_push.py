@@ -86,3 +86,8 @@ def test_without_any_srt_the_error_says_what_to_install(monkeypatch):
 def test_an_address_without_a_host_is_bad_input(url):
     with pytest.raises(SourceError, match="needs a host"):
         open_source(url)
+
+
+def test_a_password_that_ffmpegs_rtmp_cannot_be_given_is_bad_input():
+    with pytest.raises(SourceError, match=r"rtmp://\*\*\*@host/app/\*\*\*: FFmpeg takes no '/'"):
+        open_source("rtmp://anna:S3C/RET@host/app/key")

@@ -127,6 +127,20 @@ def test_a_wrong_password_is_tried_once_and_never_shown():
         server.kill()
 
 
+def test_a_password_with_any_character_in_it_is_accepted_as_it_is_typed():
+    password = "Wr0ng#a/b?c[d]e:f@g%h &i"
+    server = servers.RtspServer(account=f"anna:{password}")
+    server.start()
+    try:
+        source = open_source(server.url.replace("//", f"//anna:{password}@"))
+        assert shows(source.read(), "red")
+        shown = " ".join([*source.news(), str(source.report())])
+        source.close()
+        assert "anna" not in shown and "Wr0ng" not in shown and "h &i" not in shown
+    finally:
+        server.kill()
+
+
 def test_a_path_that_is_not_there_is_given_up_after_a_few_tries(server):
     server.start()
     with pytest.raises(SourceLost, match=r"there is no such stream. Check the path"):

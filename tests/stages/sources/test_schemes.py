@@ -44,5 +44,6 @@ def test_paths_are_told_from_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert scheme_of("clip.mp4") == scheme_of("/tmp/a.mp4") == scheme_of("C:clip") == "file"
     assert scheme_of("/dev/video0") == "camera"
     assert scheme_of("RTSP://host/x") == "rtsp"
+    assert scheme_of("https://host/" + "a" * 300) == "https"  # longer than any file's name
     assert path_of("file:///tmp/a%20b.mp4") == Path("/tmp/a b.mp4")
     assert path_of("odd:name.mp4") == Path("odd:name.mp4")
