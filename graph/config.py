@@ -19,6 +19,7 @@ from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.predict import PredictOptions
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.sinks.virtualcam import with_on_fault
+from warpfuse.stages.sources.pictures import with_rate
 from warpfuse.stages.warp import WarpSettings
 
 Size = tuple[int, int]
@@ -86,7 +87,8 @@ class GraphConfig(StageSettings):
               stages (each in a process of its own), or a mapping of names to stages (`graph/placement.py`)
     listen    "tcp://ADDRESS:PORT": where workers on other hosts reach this one; its links take the ports that follow
     keys      folder of the keys that links between hosts are encrypted with
-    fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come
+    fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come. Of pictures in a
+              row, which have no rate of their own, the source's as well
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
     in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
               and K - 1 more as a stream batch
@@ -158,6 +160,8 @@ class GraphConfig(StageSettings):
             raw["sinks"] = (raw["sinks"],)
         if "on_fault" in raw:
             raw["sinks"] = with_on_fault(raw.get("sinks"), raw.pop("on_fault"))
+        if isinstance(raw.get("source"), str):
+            raw["source"] = with_rate(raw["source"], raw.get("fps"))
         return raw
 
 

@@ -63,14 +63,21 @@ def modules(package: ModuleType) -> Iterator[ModuleType]:
 
 
 def module_for(package: ModuleType, url: str, noun: str, error: type[BadInput]) -> ModuleType:
-    """The module of `package` that serves `url`. Raises `error`, listing the known schemes, when there is none."""
+    """The module of `package` that serves `url`: of several with its scheme the one whose `serves(url)` says so, else
+    the one that has no such function. Raises `error`, listing the known schemes, when there is none."""
     scheme = scheme_of(url)
     known: list[str] = []
+    usual: ModuleType | None = None
     for module in modules(package):
-        if scheme in module.SCHEMES:
-            return module
         known.extend(module.SCHEMES)
+        if scheme in module.SCHEMES:
+            serves = getattr(module, "serves", None)
+            if serves is not None and serves(url):
+                return module
+            usual = usual if serves is not None else module
+    if usual is not None:
+        return usual
     near = get_close_matches(scheme, known, 1)
     meant = f" Did you mean '{near[0]}:'?" if near else ""
-    listed = ", ".join(f"{name}:" for name in sorted(known) if name != "file")
+    listed = ", ".join(f"{name}:" for name in sorted({*known}) if name != "file")
     raise error(f"{url}: no {noun} of the kind '{scheme}:' is known. Known are a path and {listed}.{meant}")

@@ -1,0 +1,156 @@
+"""Pictures in a row as a sink: `out/%04d.png`, also .jpg, .webp, .tif and .bmp."""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import cv2
+
+from warpfuse.stages.errors import SinkError
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.target import Target, require_writable
+from warpfuse.stages.sources.numbered import Numbered
+from warpfuse.stages.sources.pictures import holds
+from warpfuse.stages.sources.schemes import path_of
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("file",)
+
+_LOG = logging.getLogger(__name__)
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_RANGES = {"start": (0, 10**9), "quality": (1, 100)}
+
+
+def serves(url: str) -> bool:
+    """The name has the ending of a picture."""
+    return path_of(url.partition("#")[0]).suffix.lower() in _ENDINGS
+
+
+def check(url: str, source: str | None = None) -> None:
+    """Raise SinkError for a name without a number, a setting not understood, a folder that cannot be written, pictures
+    of that name that are there already, and a row that the source would take for its own."""
+    row = Row.parse(url)
+    folder = row.names.folder
+    if source is not None and holds(source, row.names.path(row.start)):
+        raise SinkError(f"{url}: its pictures would be part of the source, {source}. Choose another folder.")
+    try:
+        there = list(row.names.existing().values()) if folder.is_dir() else []
+    except OSError as error:
+        raise SinkError(f"{url}: the folder {folder} cannot be read ({error.strerror}). Choose another.") from None
+    if there:
+        told = f"{len(there)} pictures, {there[0].name} to {there[-1].name}," if len(there) > 1 else there[0].name
+        verb = "are" if len(there) > 1 else "is"
+        raise SinkError(
+            f"{url}: {told} {verb} there already, and old pictures must not mix with new ones."
+            " Choose another folder or name, or remove them."
+        )
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    require_writable(folder / row.names.path(row.start).name, None)
+
+
+def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "PicturesSink":
+    """Open the row; the folder is made if it is missing.
+
+    Pictures that are there are those of this run, whose process was started again, for `check` comes before a run: of
+    a file they are made again, of a live source the row goes on behind them. Raises SinkError."""
+    row = Row.parse(url)
+    try:
+        row.names.folder.mkdir(parents=True, exist_ok=True)
+        there = max(row.names.existing(), default=row.start - 1) if info.live else row.start - 1
+    except OSError as error:
+        raise SinkError(f"{url}: no writing to the folder {row.names.folder} ({error.strerror}).") from None
+    return PicturesSink(replace(row, start=max(row.start, there + 1)), size)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the address says.
+
+    names    of the pictures
+    start    number of the first
+    quality  of JPEG and WebP, 1 to 100
+    """
+
+    names: Numbered
+    start: int = 0
+    quality: int = 95
+
+    @classmethod
+    def parse(cls, url: str) -> "Row":
+        """Read `folder/%04d.png#start=1,quality=90`. Raises SinkError."""
+        base, _, told = url.partition("#")
+        path = path_of(base)
+        names = Numbered.parse(path)
+        if names is None:
+            example = path.with_name(f"{path.stem}_%04d{path.suffix}")
+            raise SinkError(f"{url}: pictures in a row have a number in their names. Try: {example}")
+        row = cls(names)
+        for part in filter(None, told.split(",")):
+            row = row._with(url, *part.partition("=")[::2])
+        return row
+
+    def _with(self, url: str, key: str, value: str) -> "Row":
+        known = [field.name for field in fields(self) if field.name in _RANGES]
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known are {' and '.join(known)}."
+            raise SinkError(f"{url}: '{key}' is not understood. {hint} Write, for example, out/%04d.png#start=1.")
+        least, most = _RANGES[key]
+        if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+            raise SinkError(f"{url}: {key} is a whole number from {least} to {most}, not '{value}'.")
+        return replace(self, start=int(value)) if key == "start" else replace(self, quality=int(value))
+
+
+class PicturesSink:
+    """Writes each frame as one picture, numbered without gaps in the order they come. Times are not kept.
+
+    A picture appears under its name when it is whole. Those of a run that fails stay: each is of use by itself.
+    """
+
+    def __init__(self, row: Row, size: tuple[int, int]) -> None:
+        self.notes: list[str] = []
+        self._row, self._size = row, size
+        self._frames = 0
+        self._closed = False
+
+    def write(self, frame: RawFrame) -> None:
+        """Write one picture, uint8 RGB of the size agreed on. Raises SinkLost when the disk is full."""
+        width, height = self._size
+        path = self._row.names.path(self._row.start + self._frames)
+        if frame.rgb.shape != (height, width, 3):
+            raise ValueError(f"{path}: frames of {height}x{width}x3 were agreed on, got {frame.rgb.shape}")
+        _, coded = cv2.imencode(path.suffix, frame.rgb[:, :, ::-1], _options(path, self._row.quality))
+        target = Target(path)
+        try:
+            target.part.write_bytes(coded.tobytes())
+            target.part.replace(target.path)
+        except OSError as error:
+            raise target.lost(error, self._frames) from None
+        self._frames += 1
+
+    def close(self, complete: bool) -> None:
+        """Nothing is left to be done. May be called twice. Raises SinkError when not one frame was written."""
+        if self._closed:
+            return
+        self._closed = True
+        folder = self._row.names.folder
+        if not self._frames:
+            with suppress(OSError):
+                folder.rmdir()  # if it is empty
+            if complete:
+                raise SinkError(f"{folder}: no picture written, no frame arrived. Is the source empty?")
+        elif not complete:
+            _LOG.warning("%s: the run failed; the %d pictures it made are kept", folder, self._frames)
+
+
+def _options(path: Path, quality: int) -> list[int]:
+    """What OpenCV is told. JPEG keeps the colour of every pixel."""
+    if path.suffix.lower() == ".webp":
+        return [cv2.IMWRITE_WEBP_QUALITY, quality]
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+        return [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    return []

@@ -1,0 +1,75 @@
+"""Single pictures, each with a time, as the frames of a source."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+from av.video.frame import VideoFrame
+
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.sources.display import Display, Orientation
+from warpfuse.stages.stage import VideoInfo
+
+Still = tuple[Fraction, VideoFrame, Fraction]
+"""Seconds from the start, the picture as it was decoded, and its pixel aspect."""
+
+
+class StillsSource:
+    """Frames made of single pictures; size, format and orientation may change from one to the next.
+
+    One decoded picture is held. One thread at a time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stills: Iterator[Still],
+        told: Callable[[], str | None],
+        timing: tuple[Fraction, Fraction, int],
+        size: tuple[int, int] | None,
+        frames: int | None,
+    ) -> None:
+        """name: of the source, for errors; told: its warning at the end; timing: rate, time base, number of pictures.
+
+        Raises SourceError when there is no picture, or it cannot be shown at `size`."""
+        self._name, self._stills, self._told = name, stills, told
+        self._limit, self._count = frames, 0
+        self._next: Still | None = next(stills, None)
+        if self._next is None:
+            raise SourceError(f"{name}: not one of its pictures could be decoded. {told() or ''}".rstrip())
+        _, first, aspect = self._next
+        self._turn = Orientation.of(first)
+        self._display = self._shown_at(first, aspect, size)
+        fps, time_base, count = timing
+        width, height = self._display.natural
+        self.info = VideoInfo(width, height, fps, time_base, count if frames is None else min(count, frames))
+
+    def read(self) -> RawFrame | None:
+        """The next frame, None at the end. Raises SourceError for a picture that cannot be cropped to the size."""
+        if self._count == self._limit:
+            return None
+        still, self._next = self._next or next(self._stills, None), None
+        if still is None:
+            return None
+        seconds, picture, aspect = still
+        if (turn := Orientation.of(picture)) != self._turn:
+            self._turn, self._display = turn, self._shown_at(picture, aspect, self._display.size)
+        stamp = Stamp(self._count, round(seconds * 10**9))
+        self._count += 1
+        return RawFrame(stamp, self._display(picture))
+
+    @property
+    def warning(self) -> str | None:
+        """One line if pictures are missing or could not be read, else None."""
+        return self._told()
+
+    def close(self) -> None:
+        """Let go of the pictures. May be called twice."""
+        self._next = None
+        self._limit = self._count
+
+    def _shown_at(self, picture: VideoFrame, aspect: Fraction, size: tuple[int, int] | None) -> Display:
+        try:
+            return Display(picture, aspect, size)
+        except SourceError as error:
+            raise SourceError(f"{self._name}: {error}") from None
