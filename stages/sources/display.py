@@ -22,7 +22,7 @@ _ENLARGE = int(Interpolation.BICUBIC) | EXACT
 # FFmpeg numbers a matrix one way in frames (AVCOL_SPC_*) and another way for swscale (SWS_CS_*).
 _MATRIX_OF_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _BT709, _BT601 = 1, 5
-_HD_LINES = 720
+_SD_WIDTH, _SD_LINES = 1280, 576  # untagged video from this width on, or of more lines, is HD; so mpv takes it
 _MOST_PIXELS = 1 << 26  # of a scaled picture before its crop; beyond it the aspect ratio is nonsense
 
 _WIDEN = ((np.arange(256) - 16) * (255 / 219)).round().clip(0, 255).astype(np.uint8)
@@ -129,11 +129,13 @@ def _plausible(aspect: Fraction) -> Fraction:
 def _colour(frame: VideoFrame) -> dict[str, int]:
     """What swscale is to know of the frame's colour. Of RGB nothing: told of a matrix it would change the values.
 
-    Untagged video is BT.709 from 720 lines on, else BT.601; untagged YUV is limited, but for the yuvj formats.
+    Untagged video is BT.709 if it is HD by its width or its lines, else BT.601; untagged YUV is limited, but for the
+    yuvj formats.
     """
     if frame.format.is_rgb:
         return {}
-    matrix = _MATRIX_OF_TAG.get(frame.colorspace, _BT709 if frame.height >= _HD_LINES else _BT601)
+    hd = frame.width >= _SD_WIDTH or frame.height > _SD_LINES
+    matrix = _MATRIX_OF_TAG.get(frame.colorspace, _BT709 if hd else _BT601)
     tagged = int(frame.color_range)
     if frame.format.name.startswith("yuvj"):
         tagged = int(ColorRange.JPEG)

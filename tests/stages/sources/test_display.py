@@ -63,11 +63,22 @@ def test_colour_tags_are_obeyed(make_clip: Callable[..., Path], pix_fmt: str, ma
     assert np.abs(shown - PATCHES).max() <= 3
 
 
-@pytest.mark.parametrize(("lines", "matrix", "wrong"), [(480, "bt601", "bt709"), (720, "bt709", "bt601")])
-def test_untagged_video_is_bt709_from_720_lines_on(make_clip: Callable[..., Path], lines: int, matrix: str, wrong: str):
+@pytest.mark.parametrize(
+    ("width", "lines", "matrix", "wrong"),
+    [
+        (128, 480, "bt601", "bt709"),
+        (720, 576, "bt601", "bt709"),
+        (128, 720, "bt709", "bt601"),
+        (1280, 534, "bt709", "bt601"),  # a cinema crop
+        (1024, 600, "bt709", "bt601"),
+    ],
+)
+def test_untagged_video_is_bt709_if_it_is_hd_by_width_or_lines(
+    make_clip: Callable[..., Path], width: int, lines: int, matrix: str, wrong: str
+):
     clips = {}
     for name in (matrix, wrong):
-        frame = frame_of(patches(128, lines), name, False, "yuv420p")
+        frame = frame_of(patches(width, lines), name, False, "yuv420p")
         clips[name] = make_clip(f"{name}.mkv", [frame], "ffv1", "yuv420p")
     off = {n: np.abs(middles(open_source(str(c)).read().rgb) - PATCHES).max() for n, c in clips.items()}  # type: ignore[union-attr]
     assert off[matrix] <= 3
