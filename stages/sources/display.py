@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from warpfuse.stages.errors import SourceError
+from warpfuse.stages.sources.colour import Colour, ColourConversion
 
 # swscale.h's ACCURATE_RND, FULL_CHR_H_INT, FULL_CHR_H_INP: without them colours are off by up to 8 levels. PyAV names
 # them from 18 on only.
@@ -66,6 +67,8 @@ class Display:
     """Turns decoded pictures of one stream, even of changing size, into RGB of one size.
 
     It holds the one swscale context of the source: each costs FFmpeg 8 about 15 MB.
+
+    notes  what was done to show the pictures, in words, each once
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: Fraction | None, size: tuple[int, int] | None) -> None:
@@ -76,6 +79,9 @@ class Display:
         self.size = size or self.natural
         self._cover(first)  # raises before a run starts, not in it
         self._reformatter = VideoReformatter()
+        self.notes: list[str] = []
+        self._colour: Colour | None = None
+        self._conversion: ColourConversion | None = None
 
     def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
         """The frame as uint8 RGB [h, w, 3], C-contiguous: cropped centrally to the aspect of `size`, and scaled."""
@@ -83,21 +89,35 @@ class Display:
         cover_w, cover_h = self._cover(frame)
         stored_w, stored_h = (cover_h, cover_w) if self._turn.transposed else (cover_w, cover_h)
         shrinks = stored_w * stored_h < frame.width * frame.height
+        conversion = self._conversion_of(frame)
         scaled = self._reformatter.reformat(
             frame,
             width=stored_w,
             height=stored_h,
-            format="rgb24",
+            format="rgb24" if conversion is None else conversion.format,
             **_colour(frame),
             interpolation=_SHRINK if shrinks else _ENLARGE,
             **ONE_THREAD,
         )
-        rgb = np.asarray(scaled.to_ndarray(), np.uint8)
+        held: Any = scaled.to_ndarray()
+        rgb = np.asarray(held, np.uint8) if conversion is None else conversion(held)
         if frame.color_range == int(ColorRange.MPEG) and frame.format.name.startswith("gray"):
             rgb = _WIDEN[rgb]  # swscale takes grey for full range whatever its tag
         turned = self._turn.apply(rgb)
         left, top = (cover_w - width) // 2, (cover_h - height) // 2
         return np.ascontiguousarray(turned[top : top + height, left : left + width])
+
+    def _conversion_of(self, frame: VideoFrame) -> ColourConversion | None:
+        """What makes BT.709 of the frame's colours, None if they are that."""
+        colour = Colour.of(frame)
+        if colour != self._colour:
+            self._colour, self._conversion = colour, ColourConversion(colour) if colour is not None else None
+            self._note(colour.note if colour is not None else None)
+        return self._conversion
+
+    def _note(self, line: str | None) -> None:
+        if line is not None and line not in self.notes:
+            self.notes.append(line)
 
     def _shown(self, frame: VideoFrame) -> tuple[Fraction, Fraction]:
         """Width and height as displayed, px."""

@@ -36,7 +36,6 @@ class FileSource:
 
     Damaged packets are skipped and counted. A few decoded frames are held, never the clip. One thread at a time.
 
-    warning  after the last frame: one line if frames were lost or times mended, else None
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class FileSource:
             self._damaged = 0
             self._count = 0
             self._limit = frames
-            self.warning: str | None = None
+            self._lost: list[str] = []
             self._decoded = self._decode()
             self._next = next(self._decoded, None)
             if self._next is None:
@@ -78,12 +77,18 @@ class FileSource:
             return None
         frame = frame or next(self._decoded, None)
         if frame is None:
-            self.warning = self._losses()  # now: the container's figures die with it
+            self._lost = self._losses()  # now: the container's figures die with it
             return None
         self._damaged += frame.is_corrupt
         stamp = Stamp(seq=self._count, pts_ns=self._times(frame.pts))
         self._count += 1
         return RawFrame(stamp, self._display(frame))
+
+    @property
+    def warning(self) -> str | None:
+        """One line: frames lost and times mended, after the last frame; and what was done to show the pictures."""
+        lines = [*self._lost, *self._display.notes]
+        return f"{self._path}: {'; '.join(lines)}." if lines else None
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -92,14 +97,14 @@ class FileSource:
         self._decoded.close()
         self._container.close()
 
-    def _losses(self) -> str | None:
+    def _losses(self) -> list[str]:
         lines = []
         missing = self._missing()
         if missing is not None:
             lines.append(f"{self._count} frames decoded, {missing}: the file is cut short or broken")
         if self._times.mended:
             lines.append(f"{self._times.mended} of {self._count} frames had no time of their own or a wrong one")
-        return f"{self._path}: {'; '.join(lines)}." if lines else None
+        return lines
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         for packet in self._demuxer:

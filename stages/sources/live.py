@@ -99,8 +99,8 @@ class LiveSource:
 
     @property
     def warning(self) -> str | None:
-        """Nothing that the states do not say already."""
-        return None
+        """One line: what was done to show the pictures. All else the states say already."""
+        return f"{self._receiver.shown}: {'; '.join(self._display.notes)}." if self._display.notes else None
 
     @property
     def lost(self) -> SourceLost | None:
