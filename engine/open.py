@@ -1,18 +1,17 @@
 """Open a network by backend name: the one asked for is used or it is an error. There is no silent fallback."""
 
-import importlib
-import pkgutil
 from pathlib import Path
 from typing import Any
 
 from warpfuse.engine import backends
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import BackendMissing, EngineError
+from warpfuse.engine.registry import load_module, module_names
 
 
 def backend_names() -> list[str]:
     """Every backend this version has a file for, installed or not."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(backends.__path__))
+    return sorted(name.replace("_", "-") for name in module_names(backends))
 
 
 def missing(backend: str, device: str = "cpu") -> str | None:
@@ -85,4 +84,4 @@ def open_engine(path: str | Path, backend: str = "auto", device: str = "cpu", **
 def _module(backend: str) -> Any:
     if backend not in backend_names():
         raise EngineError(f"no backend called {backend!r}. Known: auto, {', '.join(backend_names())}")
-    return importlib.import_module(f"{backends.__name__}.{backend.replace('-', '_')}")
+    return load_module(backends, backend.replace("-", "_"))

@@ -1,4 +1,8 @@
-"""Where frames go. A module of this folder that declares SCHEMES, `check` and `open` is a kind of sink."""
+"""Where frames go.
+
+A module of this folder, or behind an entry point of `warpfuse.sinks`, that declares SCHEMES, `check` and `open` is a
+kind of sink.
+"""
 
 import sys
 from typing import Any

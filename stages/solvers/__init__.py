@@ -1,6 +1,7 @@
 """Which noise goes on: solvers that take a predicted pair (x0, n) to the next level. One file a solver.
 
-A module of this folder that declares `open(**options) -> Solver` is a solver; its file name is the solver's name.
+A module of this folder, or behind an entry point of `warpfuse.solvers`, that declares `open(**options) -> Solver` is a
+solver; its name is the solver's name.
 What a solver is, and why its network calls are planned instead of called back, is told in `solver.py`.
 
 | solver            | levels               | order | n' on the next level                      | x0'                   |
@@ -18,10 +19,9 @@ import inspect
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from importlib import import_module
-from pkgutil import iter_modules
 from types import ModuleType
 
+from warpfuse.engine.registry import load_module, module_names
 from warpfuse.stages.solvers.solver import Call, Solver, SolverError
 
 __all__ = ["Call", "Solver", "SolverError", "open_solver", "solver_names"]
@@ -55,5 +55,5 @@ def open_solver(name: str, **options: float) -> Solver:
 
 def _modules() -> list[tuple[str, ModuleType]]:
     package = sys.modules[__name__]
-    found = ((entry.name, import_module(f"{__name__}.{entry.name}")) for entry in iter_modules(package.__path__))
+    found = ((name, load_module(package, name)) for name in module_names(package))
     return [(name, module) for name, module in found if hasattr(module, "open")]

@@ -1,4 +1,8 @@
-"""Where frames come from. A module of this folder that declares SCHEMES, `probe` and `open` is a kind of source."""
+"""Where frames come from.
+
+A module of this folder, or behind an entry point of `warpfuse.sources`, that declares SCHEMES, `probe` and `open` is a
+kind of source.
+"""
 
 import sys
 from typing import Any

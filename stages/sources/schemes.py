@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from fractions import Fraction
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.engine.registry import load_module, module_names
 from warpfuse.stages.errors import SourceError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -55,9 +54,9 @@ def path_of(url: str) -> Path:
 
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
-    """The modules of `package` that declare SCHEMES, by name. The file is the registration."""
-    for entry in sorted(iter_modules(package.__path__), key=lambda entry: entry.name):
-        module = import_module(f"{package.__name__}.{entry.name}")
+    """The modules of a kind that declare SCHEMES, by name. The file, or the entry point, is the registration."""
+    for name in module_names(package):
+        module = load_module(package, name)
         if hasattr(module, "SCHEMES"):
             yield module
 
