@@ -36,6 +36,7 @@ def to_dict(found: list[Camera]) -> list[dict[str, Any]]:
             "path": str(camera.device.path),
             "card": camera.device.card,
             "bus": camera.device.bus,
+            "links": [str(link) for link in v4l2.links(camera.device.path)],
             "driver": camera.device.driver,
             "usual": _url(camera.device.path, camera.usual) if camera.usual is not None else None,
             "modes": [_url(camera.device.path, mode) for mode in camera.modes],
@@ -53,6 +54,7 @@ def table(found: list[Camera]) -> RenderableType:
     for camera in found:
         device = camera.device
         parts.append(Text.assemble((f"{device.path}  {device.card}", "bold"), f"  {device.driver}, {device.bus}"))
+        parts.extend(Text(f"  {link}") for link in v4l2.links(device.path))
         grid = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
         for (form, width, height), rates in _by_size(camera.modes).items():
             usual = camera.usual is not None and (form, width, height) == (

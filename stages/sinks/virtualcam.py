@@ -1,17 +1,21 @@
 """A virtual camera: `virtualcam:` or `virtualcam:/dev/video10,fps=30,format=yuyv,on-fault=passthrough`."""
 
+import contextlib
 import re
 import sys
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from warpfuse.stages.errors import SinkError
+from warpfuse.stages.errors import SinkError, SourceError
 from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.cadence import OnFault
 from warpfuse.stages.sinks.camera_thread import CameraThread, Output
 from warpfuse.stages.sinks.v4l2_output import PixelFormat, V4l2Output, find_output, require_output
+from warpfuse.stages.sources import v4l2
+from warpfuse.stages.sources.camera import Wish, locate
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.stages.stage import VideoInfo
 
@@ -95,8 +99,17 @@ def check(url: str, source: str | None = None) -> None:
         return
     device = settings.device or find_output()
     require_output(device)
-    if source is not None and source.partition(",")[0] in (device, f"camera:{device.removeprefix('/dev/video')}"):
+    if source is not None and _is_source(device, source):
         raise SinkError(f"{device} is the source as well. Name another device.")
+
+
+def _is_source(device: str, source: str) -> bool:
+    if scheme_of(source) != "camera":
+        return False
+    with contextlib.suppress(SourceError):  # who opens the source says what is wrong with it
+        camera = locate(source, Wish.parse(source).camera, v4l2.devices())
+        return camera.resolve() == Path(device).resolve()
+    return False
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> CameraThread:

@@ -1,4 +1,4 @@
-"""Cameras of this machine: `camera:0`, `camera:0,1280x720@30,mjpeg`, `/dev/video0`."""
+"""Cameras of this machine: `camera:0`, `camera:C920,1280x720@30,mjpeg`, `/dev/video0`, `/dev/v4l/by-id/...`."""
 
 import re
 import threading
@@ -20,6 +20,7 @@ from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("camera",)
 FORMATS = {"mjpeg": "MJPG", "mjpg": "MJPG", **{name.lower(): name for name in CODECS}}
+_PREFIX = re.compile(r"^camera:", re.IGNORECASE)
 _SHAPE = re.compile(r"(?:(\d+)x(\d+))?(?:@([\d.]+(?:/\d+)?))?")
 _EXAMPLE = "camera:0,1280x720@30,mjpeg"
 _ENOUGH_FPS, _FASTEST = 24, 1000
@@ -29,20 +30,24 @@ _USUAL = (1280, 720)  # without a wish: as large as this at most, for the networ
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the address asks for. None: whatever is best."""
+    """What the address asks for. None: whatever is best.
 
-    path: Path
+    camera  its device file, or a part of its name
+    """
+
+    camera: Path | str
     size: tuple[int, int] | None = None
     fps: Fraction | None = None
     format: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> "Wish":
-        """Read `camera:N[,WxH][@FPS][,FORMAT]` or the same behind `/dev/videoN`. Raises SourceError."""
-        named, *parts = url.removeprefix("camera:").split(",")
-        if not (named.isdigit() or named.startswith("/dev/")):
+        """Read `camera:CAMERA[,WxH][@FPS][,FORMAT]` or the same behind `/dev/videoN`. CAMERA is a number, a device
+        file or a part of a name. Raises SourceError."""
+        named, *parts = (part.strip() for part in _PREFIX.sub("", url, count=1).split(","))
+        if not named:
             raise SourceError(
-                f"{url}: a camera has a number. Write {_EXAMPLE}; `warpfuse doctor --cameras` lists them."
+                f"{url}: a camera has a number or a name. Write {_EXAMPLE}; `warpfuse doctor --cameras` lists them."
             )
         size, fps, form = None, None, None
         for part in parts:
@@ -56,7 +61,9 @@ class Wish:
                 near = get_close_matches(part.lower(), FORMATS, 1)
                 hint = f"Did you mean '{near[0]}'?" if near else f"Write {_EXAMPLE}."
                 raise SourceError(f"{url}: '{part}' is neither a size, a rate nor a format. {hint}")
-        return cls(Path(f"/dev/video{int(named)}" if named.isdigit() else named), size, fps, form)
+        if named.isdecimal():
+            named = f"/dev/video{int(named)}"
+        return cls(Path(named) if named.startswith("/") else named, size, fps, form)
 
 
 def choose(wish: Wish, modes: list[Mode]) -> Mode:
@@ -73,7 +80,7 @@ def choose(wish: Wish, modes: list[Mode]) -> Mode:
     if not fitting:
         near = sorted(usable, key=lambda mode: _distance(wish, mode))[:_SHOWN]
         offered = ", ".join(dict.fromkeys(map(str, near))) or "nothing that can be decoded"
-        what = f"{wish.path}: the camera does not give what was asked for. Nearest are: {offered}."
+        what = f"{wish.camera}: the camera does not give what was asked for. Nearest are: {offered}."
         raise SourceError(f"{what} All of them: warpfuse doctor --cameras")
 
     def worth(mode: Mode) -> tuple[bool, bool, int, bool, Fraction]:
@@ -89,6 +96,29 @@ def _distance(wish: Wish, mode: Mode) -> tuple[bool, int, Fraction]:
     width, height = wish.size or _USUAL
     rate = abs(mode.fps - wish.fps) if wish.fps is not None else -mode.fps
     return wish.format not in (None, mode.format), abs(mode.width - width) + abs(mode.height - height), rate
+
+
+def locate(url: str, camera: Path | str, devices: list[Device]) -> Path:
+    """The device file of the camera an address names. Raises SourceError when no camera's name or several hold it."""
+    if isinstance(camera, Path):
+        return camera
+    # A camera may have a device for each format: the first is the one it is known by.
+    each = {(d.card, d.bus): d for d in reversed(devices) if d.captures}
+    cameras = [*reversed(each.values())]
+    exact = [d for d in cameras if d.card.lower() == camera.lower()]
+    named = exact or [d for d in cameras if camera.lower() in d.card.lower()]
+    if len(named) == 1:
+        return named[0].path
+    listed = ", ".join(f"{d.path} '{d.card}' ({d.bus})" for d in named or cameras) or "none"
+    if not named:
+        raise SourceError(
+            f"{url}: no camera has a name with '{camera}' in it. Cameras: {listed}. Write {_EXAMPLE}; "
+            "`warpfuse doctor --cameras` lists what they give."
+        )
+    raise SourceError(
+        f"{url}: the names of {len(named)} cameras have '{camera}' in them: {listed}. Write more of the name, the "
+        "device, or its link in /dev/v4l/by-id or, for equal ones, /dev/v4l/by-path."
+    )
 
 
 def find(device: Device, devices: list[Device]) -> Path | None:
@@ -116,18 +146,19 @@ def open(
 
 def _connecting(url: str, patience: Patience) -> Connect:
     wish = Wish.parse(url)
+    path = locate(url, wish.camera, v4l2.devices())
     try:
-        device = v4l2.query(wish.path)
-        mode = choose(wish, v4l2.modes(wish.path)) if device.captures else None
+        device = v4l2.query(path.resolve())  # a link may go with the plug, and come back for another camera
+        mode = choose(wish, v4l2.modes(path)) if device.captures else None
     except FileNotFoundError:
         there = ", ".join(str(d.path) for d in v4l2.devices() if d.captures) or "none"
-        raise SourceError(f"{url}: there is no {wish.path}. Cameras: {there}. Plug one in, or try pattern:") from None
+        raise SourceError(f"{url}: there is no {path}. Cameras: {there}. Plug one in, or try pattern:") from None
     except PermissionError:
-        raise SourceError(f"{wish.path}: no permission. Try: sudo usermod -aG video $USER, and log in anew.") from None
+        raise SourceError(f"{path}: no permission. Try: sudo usermod -aG video $USER, and log in anew.") from None
     except OSError as error:
-        raise SourceError(f"{wish.path}: is no camera that answers ({error.strerror}).") from None
+        raise SourceError(f"{path}: is no camera that answers ({error.strerror}).") from None
     if mode is None:
-        raise SourceError(f"{wish.path}: '{device.card}' is a video device but gives no pictures. Take another number.")
+        raise SourceError(f"{path}: '{device.card}' is a video device but gives no pictures. Take another number.")
 
     def connect() -> CaptureSession:
         path = find(device, v4l2.devices())

@@ -1,6 +1,8 @@
 """Which module serves a URL: `pattern:...` the one whose SCHEMES holds "pattern", a path the one with "file"."""
 
+import os
 import re
+import stat
 from collections.abc import Iterator
 from difflib import get_close_matches
 from fractions import Fraction
@@ -14,13 +16,16 @@ from warpfuse.stages.errors import SourceError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
+_VIDEO4LINUX = 81  # the kernel's number of such devices
+
 LIVE_SCHEMES = ("camera", "rtsp", "rtmp", "srt", "screen")
 """Kinds of source that never wait for their reader, known before they are opened."""
 
 
 def scheme_of(url: str) -> str:
-    """The lower-case scheme of `url`: "file" for a path, also of a file with a colon; "camera" for /dev/videoN."""
-    if url.startswith("/dev/video"):
+    """The lower-case scheme of `url`: "file" for a path, also of a file with a colon; "camera" for a video device, by
+    whatever name in /dev it goes."""
+    if url.startswith(("/dev/video", "/dev/v4l/")) or _is_video_device(url.partition(",")[0]):
         return "camera"
     found = _SCHEME.match(url)
     if found is None or _is_there(url):
@@ -33,6 +38,17 @@ def _is_there(name: str) -> bool:
         return Path(name).exists()
     except OSError:  # longer than any file's name, as addresses with a token in them are
         return False
+
+
+def _is_video_device(path: str) -> bool:
+    """Names of one's own in /dev are links that udev makes."""
+    if not path.startswith("/dev/"):
+        return False
+    try:
+        about = Path(path).stat()
+    except OSError:
+        return False
+    return stat.S_ISCHR(about.st_mode) and os.major(about.st_rdev) == _VIDEO4LINUX
 
 
 def parse_rate(url: str, text: str, most: int) -> Fraction:

@@ -63,6 +63,11 @@ def devices(root: Path = Path("/sys/class/video4linux"), dev: Path = Path("/dev"
     return found
 
 
+def links(path: Path, root: Path = Path("/dev/v4l")) -> list[Path]:
+    """The names of a device that stay when it is plugged in again: by what it is, and by the plug."""
+    return [link for kind in ("by-id", "by-path") for link in sorted((root / kind).glob("*")) if link.resolve() == path]
+
+
 def query(path: Path) -> Device:
     """What the device says of itself. Raises OSError."""
     with opened(path) as fd:

@@ -27,12 +27,15 @@ def plugged(monkeypatch):
 
     monkeypatch.setattr(cameras.v4l2, "devices", lambda: [good, bad, output])
     monkeypatch.setattr(cameras.v4l2, "modes", modes)
+    links = {good.path: [Path("/dev/v4l/by-id/usb-C920-video-index0")]}
+    monkeypatch.setattr(cameras.v4l2, "links", lambda path: links.get(path, []))
 
 
 def test_each_camera_is_listed_with_what_source_takes(command, plugged):
     code, out, _ = command("doctor", "--cameras", "--json")
     first, second = json.loads(out)["cameras"]
     assert code == 0 and first["usual"] == "/dev/video0,1280x720@30,mjpg" in first["modes"]
+    assert first["links"] == ["/dev/v4l/by-id/usb-C920-video-index0"] and second["links"] == []
     assert second["usual"] is None and "Input/output error" in second["problem"]
 
 
@@ -40,6 +43,7 @@ def test_the_table_shows_modes_and_the_command(command, plugged):
     code, out, _ = command("doctor", "--cameras")
     text = " ".join(out.split())
     assert code == 0 and "warpfuse run --source /dev/video0,1280x720@30,mjpg" in text
+    assert "/dev/v4l/by-id/usb-C920-video-index0" in text
     assert "640x480" in text and "cannot be decoded here" in text and "Input/output error" in text
 
 

@@ -49,6 +49,15 @@ try:
 except SourceError as error:
     told(refused=str(error))
 
+link = Path("/dev/v4l/by-id/usb-vivid-video-index0")  # udev's work: there is none in here
+link.parent.mkdir(parents=True)
+link.symlink_to("/dev/video0")
+for address in (f"{link},320x180@30,yuyv", "camera:VIV,320x180@30,yuyv"):
+    source = open_source(address, frames=1, patience=PATIENT)
+    told(**{address.partition(",")[0]: list(source.read().rgb.shape)})
+    source.close()
+told(links=[str(found) for found in v4l2.links(Path("/dev/video0"))])
+
 (yuyv,) = [m for m in camera.modes if str(m) == "320x180@30,yuyv"]
 session = CaptureSession(Path("/dev/video0"), yuyv, 5.0)
 busy = None

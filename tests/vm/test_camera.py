@@ -44,6 +44,12 @@ def test_what_the_camera_does_not_give_and_a_second_reader_are_refused(facts):
 
 
 @pytest.mark.timeout(300)
+def test_the_camera_goes_by_its_link_and_by_a_part_of_its_name(facts):
+    link = "/dev/v4l/by-id/usb-vivid-video-index0"
+    assert facts[link] == facts["camera:VIV"] == [180, 320, 3] and facts["links"] == [link]
+
+
+@pytest.mark.timeout(300)
 def test_unplugged_and_plugged_in_again_it_comes_back(facts):
     assert facts["unplugged"] == "network" and facts["held"] and facts["back"]
     assert facts["shape"] == [90, 160, 3] and facts["reconnects"] == 1

@@ -7,7 +7,7 @@ import pytest
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources import open_source, v4l2
-from warpfuse.stages.sources.camera import Wish, choose, find
+from warpfuse.stages.sources.camera import Wish, choose, find, locate
 from warpfuse.stages.sources.v4l2 import Device, Mode, ioctl_number
 
 
@@ -27,6 +27,21 @@ WEBCAM = modes(
 )  # fmt: skip
 
 
+PLUGGED = [
+    Device(Path(f"/dev/video{number}"), "uvcvideo", card, bus, card != "Printer")
+    for number, card, bus in (
+        (0, "Integrated Camera", "usb-1"),
+        (1, "Integrated IR Camera", "usb-1"),
+        (2, "HD Pro Webcam C920", "usb-2"),
+        (3, "HD Pro Webcam C920", "usb-2"),  # the same one: a second device of it
+        (5, "Printer", "usb-6"),
+        (6, "Logitech Webcam C930e", "usb-5"),
+        (7, "Logitech BRIO", "usb-3"),
+        (8, "Logitech BRIO", "usb-4"),
+    )
+]
+
+
 @pytest.mark.parametrize(
     ("url", "wish"),
     [
@@ -34,6 +49,17 @@ WEBCAM = modes(
         ("camera:2,640x480", Wish(Path("/dev/video2"), (640, 480))),
         ("camera:0,1280x720@30,mjpeg", Wish(Path("/dev/video0"), (1280, 720), Fraction(30), "MJPG")),
         ("/dev/video3,@29.97,yuyv", Wish(Path("/dev/video3"), None, Fraction("29.97"), "YUYV")),
+        (
+            "/dev/v4l/by-id/usb-046d_C920-video-index0,1280x720",
+            Wish(Path("/dev/v4l/by-id/usb-046d_C920-video-index0"), (1280, 720)),
+        ),
+        (
+            "/dev/v4l/by-path/pci-0000:00:14.0-usb-0:1:1.0-video-index0",
+            Wish(Path("/dev/v4l/by-path/pci-0000:00:14.0-usb-0:1:1.0-video-index0")),
+        ),
+        ("CAMERA:/dev/v4l/by-id/x, mjpeg", Wish(Path("/dev/v4l/by-id/x"), format="MJPG")),
+        ("camera:HD Pro Webcam C920,640x480", Wish("HD Pro Webcam C920", (640, 480))),
+        ("camera:Integrated Camera: Integrated C", Wish("Integrated Camera: Integrated C")),
         ("camera:0,nv12,@30000/1001", Wish(Path("/dev/video0"), None, Fraction(30000, 1001), "NV12")),
     ],
 )
@@ -43,7 +69,7 @@ def test_an_address_says_what_is_asked_for(url, wish):
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("camera:", "has a number"), ("camera:front", "doctor --cameras"), ("camera:0,mjpgg", "Did you mean 'mjpg'"),
+    [("camera:", "has a number or a name"), ("camera:0,mjpgg", "Did you mean 'mjpg'"),
      ("camera:0,1280", "neither a size"), ("camera:0,@0", "must be above 0"),
      ("camera:0,@30/0", "must be above 0"), ("camera:0,@1.2.3", "must be above 0")],
 )  # fmt: skip
@@ -87,6 +113,53 @@ def test_a_camera_is_found_where_it_was_then_by_its_plug_then_by_its_name():
     assert find(lost, [*others, device(0, "usb-2"), device(4, "usb-1")]) == Path("/dev/video4")
     assert find(lost, [*others, device(5, "usb-2")]) == Path("/dev/video5")
     assert find(lost, others) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("C920", 2), ("hd pro", 2), ("integrated camera", 0), ("Integrated IR", 1), ("c930", 6), ("integrated c", 0)],
+)
+def test_a_camera_goes_by_a_part_of_its_name(name, number):
+    assert locate(f"camera:{name}", name, PLUGGED) == Path(f"/dev/video{number}")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Integrated", ["2 cameras", "/dev/video0 'Integrated Camera'", "/dev/video1 'Integrated IR Camera'", "by-id"]),
+        ("BRIO", ["2 cameras", "/dev/video7", "usb-3", "/dev/video8", "usb-4", "by-path"]),
+        ("Kiyo", ["no camera has a name with 'Kiyo'", "/dev/video2 'HD Pro Webcam C920'", "doctor --cameras"]),
+        ("Printer", ["no camera has a name"]),  # it only writes
+    ],
+)
+def test_a_name_that_is_nobodys_or_several_ones_is_bad_input_that_lists_them(name, words):
+    with pytest.raises(SourceError) as refused:
+        locate(f"camera:{name}", name, PLUGGED)
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_a_machine_without_cameras_says_so_whatever_the_name():
+    with pytest.raises(SourceError, match=r"'front' in it. Cameras: none"):
+        locate("camera:front", "front", [])
+
+
+def test_the_names_that_udev_gives_a_device_are_found(tmp_path):
+    device = tmp_path / "video0"
+    device.touch()
+    for folder, name, target in (
+        ("by-id", "b-index0", "video0"),
+        ("by-id", "b-index1", "video1"),
+        ("by-path", "a", "video0"),
+    ):
+        (tmp_path / "v4l" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v4l" / folder / name).symlink_to(tmp_path / target)
+    found = [str(link.relative_to(tmp_path)) for link in v4l2.links(device, tmp_path / "v4l")]
+    assert found == ["v4l/by-id/b-index0", "v4l/by-path/a"]
+
+
+def test_a_link_to_nothing_is_bad_input():
+    with pytest.raises(SourceError, match=r"there is no /dev/v4l/by-id/usb-gone. Cameras: "):
+        open_source("/dev/v4l/by-id/usb-gone,640x480")
 
 
 def test_requests_are_those_of_the_kernels_header():

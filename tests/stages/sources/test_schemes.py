@@ -42,7 +42,8 @@ def test_paths_are_told_from_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     Path("odd:name.mp4").touch()
     assert scheme_of("odd:name.mp4") == "file"
     assert scheme_of("clip.mp4") == scheme_of("/tmp/a.mp4") == scheme_of("C:clip") == "file"
-    assert scheme_of("/dev/video0") == "camera"
+    assert scheme_of("/dev/video0") == scheme_of("/dev/v4l/by-id/usb-C920-video-index0,640x480") == "camera"
+    assert scheme_of("/dev/null") == "file", "a device, but none of video"
     assert scheme_of("RTSP://host/x") == "rtsp"
     assert scheme_of("https://host/" + "a" * 300) == "https"  # longer than any file's name
     assert path_of("file:///tmp/a%20b.mp4") == Path("/tmp/a b.mp4")
