@@ -47,6 +47,7 @@ class Receiver:
         self._session: Session | None = None
         self._crash: BaseException | None = None
         self._told_live = False
+        self._noted: dict[str, bool] = {}  # what connections had to say, and whether it was told
         self._thread = threading.Thread(target=self._run, name=f"wf:receive {self.shown}", daemon=True)
         self._thread.start()
 
@@ -95,11 +96,12 @@ class Receiver:
             return SourceLost(f"{self.shown}: {what}: {connection.reason}. {connection.remedy}".rstrip())
 
     def news(self) -> list[str]:
-        """One line for each state change since the last call; not of LOST, which is raised."""
+        """One line for each state change since the last call, not of LOST, which is raised; and each note once."""
         with self._lock:
             changes = [*self._connection.changes]
             self._connection.changes.clear()
-        lines = []
+            lines = [f"{self.shown}: {note}" for note, told in self._noted.items() if not told]
+            self._noted = dict.fromkeys(self._noted, True)
         for _, state, reason in changes:
             again = " again" if state is State.LIVE and self._told_live else ""
             self._told_live |= state is State.LIVE
@@ -172,6 +174,9 @@ class Receiver:
 
     def _receive(self, session: Session, epoch: int) -> bool:
         nature, pace = session.nature, Pace()
+        if nature.note:
+            with self._lock:
+                self._noted.setdefault(nature.note, False)
         seen_ns = self._clock()
         seen = False
         for picture in session.pictures():

@@ -19,12 +19,14 @@ class Nature:
     pixel_aspect  of the stream, None for square or unknown
     bursts        pictures come many at a time and are to be shown at their own spacing
     finite        a clip: it has an end, and none of its frames may be lost
+    note          what was chosen for the user, in one line without secrets; empty: nothing to say
     """
 
     rate: Fraction
     pixel_aspect: Fraction | None = None
     bursts: bool = False
     finite: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

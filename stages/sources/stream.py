@@ -1,7 +1,9 @@
 """Streams that FFmpeg's libraries receive themselves: RTSP, RTMP, and HTTP (HLS, MJPEG, MPEG-TS, a clip)."""
 
+import errno
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.container import exact, picture_stream
-from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.faults import Broken, Fault, broken
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
 from warpfuse.stages.stage import VideoInfo
@@ -60,12 +62,56 @@ def _connecting(url: str, patience: Patience) -> Connect:
     address, _, transport = checked(url).partition("#")
     scheme = address.partition(":")[0].lower().removesuffix("s")
     options = {"protocol_whitelist": _NET, **_OPTIONS[scheme]}
-    if scheme == "rtsp" and transport:
-        if transport not in _TRANSPORTS:
-            raise SourceError(f"{redact(url)}: it ends in neither #tcp nor #udp. RTSP travels over one of them.")
-        options["rtsp_transport"] = transport
     options[_TIMEOUT[scheme]] = str(round(patience.silence * 1e6))
+    if scheme == "rtsp":
+        if transport not in ("", *_TRANSPORTS):
+            raise SourceError(f"{redact(url)}: it ends in neither #tcp nor #udp. RTSP travels over one of them.")
+        return _Rtsp(address, options, transport)
     return lambda: StreamSession(address, options, clips=scheme == "http")
+
+
+class _Rtsp:
+    """Connects over TCP, which loses nothing; over UDP, from then on, where the camera takes nothing else."""
+
+    def __init__(self, address: str, options: dict[str, str], asked: str) -> None:
+        """asked: the transport the address names, if any"""
+        self._address, self._options, self._asked = address, options, asked
+        self._transport = asked or "tcp"
+
+    def __call__(self) -> "StreamSession":
+        try:
+            return self._over(self._transport)
+        except (av.error.FFmpegError, OSError) as error:
+            if self._asked or self._transport == "udp" or not _refuses_transport(error):
+                if error.errno == errno.EPROTONOSUPPORT:
+                    other = next(name for name in _TRANSPORTS if name != self._transport)
+                    why = f"it does not send over {self._transport.upper()}"
+                    raise Broken(Fault.UNABLE, why, f"Let the address end in #{other}, or in neither.") from None
+                raise
+            return self._over_udp(error)
+
+    def _over_udp(self, refusal: Exception) -> "StreamSession":
+        try:
+            session = self._over("udp")
+        except (av.error.FFmpegError, OSError, Broken) as error:
+            if not _refuses_transport(error):
+                refused = broken(error)
+                why = f"it does not send over TCP, and over UDP: {refused}"
+                raise Broken(refused.fault, why, "Check that a firewall lets UDP in.") from None
+            raise refusal from None
+        self._transport = "udp"
+        session.nature = replace(session.nature, note="the camera refuses RTSP over TCP: received over UDP")
+        return session
+
+    def _over(self, transport: str) -> "StreamSession":
+        return StreamSession(self._address, {**self._options, "rtsp_transport": transport})
+
+
+def _refuses_transport(error: Exception) -> bool:
+    """461, which FFmpeg tells as a protocol that is not supported; 406 and what else cameras answer instead; or an
+    answer of the other transport, which FFmpeg does not understand."""
+    foreign = (av.error.HTTPOtherClientError, av.error.HTTPBadRequestError, av.error.InvalidDataError)
+    return isinstance(error, foreign) or getattr(error, "errno", None) == errno.EPROTONOSUPPORT
 
 
 def checked(url: str) -> str:

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A real RTSP server for the tests, run by the system's Python, which has GStreamer.
 
-Arguments: PORT WIDTHxHEIGHT ARGB [USER:PASS].
+Arguments: PORT WIDTHxHEIGHT ARGB TRANSPORT [USER:PASS]. TRANSPORT is udp or tcp, the only one it takes, or any.
 /live is a picture of one colour as live H.264; asked for port 0 it takes a free one. The port is the line it prints.
 """
 
@@ -14,7 +14,7 @@ gi.require_version("GstRtspServer", "1.0")
 gi.require_version("GstRtsp", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
-port, shape, colour, account = sys.argv[1], sys.argv[2].split("x"), sys.argv[3], sys.argv[4:]
+port, shape, colour, transport, account = sys.argv[1], sys.argv[2].split("x"), sys.argv[3], sys.argv[4], sys.argv[5:]
 Gst.init(None)
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
@@ -28,6 +28,8 @@ factory.set_launch(
     "! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 factory.set_shared(True)
+if transport != "any":
+    factory.set_protocols({"udp": GstRtsp.RTSPLowerTrans.UDP, "tcp": GstRtsp.RTSPLowerTrans.TCP}[transport])
 if account:
     user, _, password = account[0].partition(":")
     token = GstRtspServer.RTSPToken()

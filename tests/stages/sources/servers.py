@@ -6,6 +6,7 @@ import itertools
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import threading
 from pathlib import Path
@@ -20,8 +21,8 @@ COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 class RtspServer:
     """gst-rtsp-server with a picture of one colour at /live. `start` after `kill` takes the same port again."""
 
-    def __init__(self, account: str = "") -> None:
-        self.account = account
+    def __init__(self, account: str = "", transport: str = "any") -> None:
+        self.account, self.transport = account, transport
         self._port = "0"
         self._process: subprocess.Popen[str] | None = None
 
@@ -36,7 +37,8 @@ class RtspServer:
     def start(self, size: str = "128x96", colour: str = "red") -> None:
         red, green, blue = COLOURS[colour]
         argb = str(0xFF << 24 | red << 16 | green << 8 | blue)
-        command = [_SYSTEM_PYTHON, str(_RTSP), self._port, size, argb, *filter(None, [self.account])]
+        command = [_SYSTEM_PYTHON, str(_RTSP), self._port, size, argb, self.transport]
+        command += filter(None, [self.account])
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._port = self._process.stdout.readline().strip()
@@ -53,6 +55,50 @@ class RtspServer:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+
+class Refuser:
+    """An RTSP server on a thread that describes an H.264 stream and answers each SETUP with `answer`.
+
+    asked  the transport of each SETUP, up to its parameters
+    """
+
+    def __init__(self, answer: str) -> None:
+        self.asked: list[str] = []
+        refuser = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                for line in self.rfile:
+                    method, heads = line.decode().partition(" ")[0], {}
+                    for head in iter(self.rfile.readline, b"\r\n"):
+                        name, _, value = head.decode().partition(":")
+                        heads[name.lower()] = value.strip()
+                    status, body = "200 OK", b""
+                    if method == "DESCRIBE":
+                        body = (
+                            b"v=0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:a\r\n"
+                        )
+                    elif method == "SETUP":
+                        transport = heads["transport"].partition(";")[0]
+                        refuser.asked.append(transport.removesuffix("/UDP"))
+                        status = answer
+                    told = f"RTSP/1.0 {status}\r\nCSeq: {heads['cseq']}\r\nContent-Type: application/sdp\r\n"
+                    self.wfile.write(f"{told}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.url = f"rtsp://127.0.0.1:{self._server.server_address[1]}/live"
+
+    def __enter__(self) -> "Refuser":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 def need_gstreamer() -> None:

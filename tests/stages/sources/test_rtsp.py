@@ -1,5 +1,6 @@
 """A real RTSP server that is killed, frozen, restarted with another picture, and locked."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -145,6 +146,48 @@ def test_a_path_that_is_not_there_is_given_up_after_a_few_tries(server):
     server.start()
     with pytest.raises(SourceLost, match=r"there is no such stream. Check the path"):
         open_source(server.url.replace("/live", "/other"), patience=HASTY)
+
+
+def test_a_camera_that_sends_over_udp_alone_is_received_so_and_it_is_said_once():
+    server = servers.RtspServer(transport="udp")
+    server.start()
+    try:
+        source = open_source(server.url, patience=HASTY)
+        assert shows(source.read(), "red")
+        server.kill()
+        read_until(source, lambda frame: frame.stamp.stale)
+        server.start(colour="blue")
+        assert shows(read_until(source, lambda frame: not frame.stamp.stale)[-1], "blue")
+        news = source.news()
+        source.close()
+        assert [line for line in news if "UDP" in line] == [
+            f"{server.url}: the camera refuses RTSP over TCP: received over UDP"
+        ]
+        with pytest.raises(SourceLost, match=r"does not send over TCP. Let the address end in #udp"):
+            open_source(f"{server.url}#tcp", patience=HASTY)
+    finally:
+        server.kill()
+
+
+def test_a_camera_that_sends_over_tcp_is_not_asked_for_udp():
+    server = servers.RtspServer(transport="tcp")
+    server.start()
+    try:
+        source = open_source(server.url, patience=HASTY)
+        assert shows(source.read(), "red") and not [line for line in source.news() if "UDP" in line]
+        source.close()
+        with pytest.raises(SourceLost, match=r"does not send over UDP. Let the address end in #tcp"):
+            open_source(f"{server.url}#udp", patience=HASTY)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("answer", ["461 Unsupported Transport", "406 Not Acceptable", "400 Bad Request"])
+def test_whatever_a_camera_refuses_tcp_with_it_is_asked_for_udp(answer):
+    with servers.Refuser(answer) as camera:
+        with pytest.raises(SourceLost):
+            open_source(camera.url, patience=replace(HASTY, first=0.5))
+        assert [*camera.asked][:2] == ["RTP/AVP/TCP", "RTP/AVP"]
 
 
 def test_nobody_there_is_said_with_the_remedy(server):
