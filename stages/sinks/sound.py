@@ -13,11 +13,13 @@ from av.packet import Packet
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sinks.encoder import Format
-from warpfuse.stages.sources.container import Demuxer, exact, open_clip, picture_stream, start_of
+from warpfuse.stages.sources.container import Demuxer, exact, met, net, open_clip, picture_origin
 from warpfuse.stages.sources.schemes import path_of
 
 _LEAD = Fraction(1, 10)  # seconds of sound before the picture that are kept where hidden: decoders need a run-up
 _RATES = {"libopus": (48000,), "aac": (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)}
+
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EPIPE, errno.EBADF)
 
 
 class Track:
@@ -29,13 +31,14 @@ class Track:
         self.copied = _holds(fmt, stream)
         self.done = self.damaged = False
         self._last_dts: int | None = None
+        self._over = Fraction(-(1 << 62))  # ticks at which what was encoded ends
         if self.copied:
             self._out: Any = out.add_stream_from_template(stream)
         else:
             rates = _RATES[fmt.sound]
             rate = stream.codec_context.sample_rate
+            channels = stream.codec_context.layout.nb_channels  # first: it may raise, and what is added stays
             self._out = out.add_stream(fmt.sound, rate=rate if rate in rates else rates[0])
-            channels = stream.codec_context.layout.nb_channels
             self._out.codec_context.layout = "mono" if channels == 1 else "stereo"
             self._out.codec_context.bit_rate = 96_000 * min(channels, 2)
         self._out.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
@@ -44,12 +47,13 @@ class Track:
     def packets(self, packet: Any, origin: Fraction) -> "list[Packet[Any]]":
         """What to mux for a packet of the file, its times now counted from `origin` seconds."""
         shift = round(origin / _base(packet))
+        if packet.dts is not None:
+            if self._last_dts is not None and packet.dts <= self._last_dts:
+                return []  # joined parts overlap, or it is damaged; muxers refuse time that runs backwards
+            self._last_dts = packet.dts
         if not self.copied:
             return [made for frame in self._in.decode(packet) for made in self._encode(frame, shift)]
         if packet.dts is not None:
-            if self._last_dts is not None and packet.dts <= self._last_dts:
-                return []  # a damaged file; muxers refuse time that runs backwards
-            self._last_dts = packet.dts
             packet.dts -= shift
         if packet.pts is not None:
             packet.pts -= shift
@@ -62,7 +66,12 @@ class Track:
 
     def _encode(self, frame: Any, shift: int) -> "list[Packet[Any]]":
         if frame.pts is not None:
-            frame.pts -= shift
+            tick = exact(frame.time_base) or Fraction(1)
+            length = Fraction(frame.samples, frame.sample_rate) / tick
+            start = max(Fraction(frame.pts - shift), self._over)  # encoders refuse time that runs backwards
+            if start - (frame.pts - shift) > length / 2:
+                return []  # it lies under what was there before
+            frame.pts, self._over = round(start), start + length
         return list(self._out.encode(frame))
 
 
@@ -80,13 +89,14 @@ class Sound:
         self._waiting: Any = None
         path = path_of(url)
         try:
-            self._container = open_clip(path)
+            with net(str(path)):
+                self._container = open_clip(path)
+                origin = picture_origin(self._container, path)
+                self._pictured = origin is not None
+                self._origin = (self._container.start_time or 0) / Fraction(10**6) if origin is None else origin
         except SourceError as error:
             notes.append(f"no sound: {error}")
             return
-        picture = picture_stream(self._container)
-        start = (self._container.start_time or 0) / Fraction(10**6)
-        self._origin = start if picture is None else start_of(picture)
         self._can_lead = fmt.negative_times  # if not, sound before the picture would move the picture
         streams: list[Any] = []
         held: Any = self._container.streams.audio
@@ -96,8 +106,8 @@ class Sound:
                 continue
             try:
                 track = Track(stream, out, fmt)
-            except (av.error.FFmpegError, ValueError) as error:
-                notes.append(f"a sound track of {stream.codec_context.name} was left out ({error})")
+            except Exception as error:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: sources/container.py)
+                notes.append(f"a sound track of {stream.codec_context.name} was left out ({met(error)})")
                 continue
             if not track.copied:
                 notes.append(f"sound was transcoded from {track.name} to {fmt.sound}: {fmt.muxer} cannot hold it")
@@ -144,6 +154,8 @@ class Sound:
                 yield packet
         if self._demuxer.errors:
             self._notes.append("the sound is damaged: what could be read of it was copied")
+        if self._demuxer.mended and not self._pictured:  # else the source tells
+            self._notes.append(f"the sound: {self._demuxer.mended}")
 
     def _start(self, packet: Any) -> Fraction:
         stamp = packet.dts if packet.pts is None else packet.pts
@@ -157,7 +169,7 @@ class Sound:
             return  # before the picture
         try:
             made = track.packets(packet, self._origin)
-        except (av.error.FFmpegError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  (what lies in the sound must not end the picture)
             self._lost(track, start, error)
         else:
             self._put(track, made, start)
@@ -166,13 +178,13 @@ class Sound:
         try:
             self._out.mux(made)
         except av.error.FFmpegError as error:
-            if error.errno != errno.EINVAL:  # the disk, not the sound
+            if error.errno in _OF_DISKS:
                 raise
             self._lost(track, start, error)
 
     def _lost(self, track: Track, start: Fraction, error: Exception) -> None:
         if not track.damaged:
-            self._notes.append(f"{track.name} sound is damaged from {max(0.0, float(start)):.1f} s on ({error})")
+            self._notes.append(f"{track.name} sound is damaged from {max(0.0, float(start)):.1f} s on ({met(error)})")
         track.damaged = True
 
     def _finish_tracks(self) -> None:
@@ -181,8 +193,8 @@ class Sound:
                 track.done = True
                 try:
                     made = track.flush()
-                except (av.error.FFmpegError, ValueError):
-                    continue  # nothing had been encoded
+                except Exception:  # noqa: BLE001, S112  (nothing had been encoded)
+                    continue
                 self._put(track, made, Fraction(0))
 
 
@@ -196,6 +208,6 @@ def _holds(fmt: Format, stream: Any) -> bool:
         with av.open(io.BytesIO(), "w", format=fmt.muxer) as trial:
             trial.add_stream_from_template(stream)
             trial.start_encoding()
-    except (av.error.FFmpegError, ValueError):
+    except Exception:  # noqa: BLE001  (whatever it does not like)
         return False
     return True

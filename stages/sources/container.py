@@ -1,8 +1,14 @@
-"""Open a clip with FFmpeg's libraries, find its picture, and say in one line why it cannot be had."""
+"""Open a clip with FFmpeg's libraries, find its picture, and say in one line why it cannot be had.
+
+What lies in a file must not end in a traceback, and FFmpeg's bindings raise more than FFmpeg's errors: ValueError of
+a number they do not know, UnicodeDecodeError, OverflowError, MemoryError. So all that reads goes through here: `net`
+around opening, `Demuxer` for packets, `Decoder` for frames.
+"""
 
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,12 +21,21 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from warpfuse.engine.errors import WarpfuseError
 from warpfuse.stages.errors import SourceError
+from warpfuse.stages.sources.times import PacketTimes, told
 
 av.logging.set_level(None)  # FFmpeg's own lines would run into the progress bar; what matters is raised or counted
 
 _TEXT = {"tty", "ansi"}  # FFmpeg draws any text file as an old terminal would: never what is meant
+_TS_DISCONT = 0x200  # AVFMT_TS_DISCONT
 _STUBBORN = 8  # read errors in a row after which a file counts as ended
+_PARSED = 2  # packets that a parser cuts from the last piece of a part: its mark is on the first of them
+_MOST_PIXELS = 1 << 28  # a damaged header may claim pictures that no memory holds
+_USUAL_RATE = Fraction(25)  # of pictures that tell none
+
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"}
+"""For av.open: tags in another alphabet are no reason not to read a file."""
 
 
 def open_clip(path: Path) -> InputContainer:
@@ -39,13 +54,14 @@ def open_clip(path: Path) -> InputContainer:
         # "file:" keeps a colon in the name from being read as a protocol, "none" a percent sign from being read as
         # the number of a picture; a playlist must not reach the network.
         options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none"}
-        container = av.open(f"file:{path}", container_options=options)
+        container: InputContainer = av.open(f"file:{path}", container_options=options, **LENIENT)
     except PermissionError:
         raise SourceError(f"{path}: no permission to read it. Try: chmod u+r '{path}'") from None
-    except (av.error.FFmpegError, ValueError, OSError):
+    except Exception as error:  # noqa: BLE001  (see the head of the file)
         size = path.stat().st_size
+        said = "" if isinstance(error, av.error.FFmpegError | OSError) else f" ({met(error)})"
         raise SourceError(
-            f"{path}: a video file is expected, FFmpeg finds none in these {size} bytes. "
+            f"{path}: a video file is expected, FFmpeg finds none in these {size} bytes{said}. "
             "The file is of another kind, or was cut before its index was written."
         ) from None
     if container.format.name in _TEXT:
@@ -82,33 +98,142 @@ def exact(value: Any) -> Fraction | None:
     return Fraction(value.numerator, value.denominator)
 
 
-def start_of(stream: Stream) -> Fraction:
-    """Seconds at which the stream starts on the file's clock. Pictures and copied sound count from here alike."""
-    return (stream.start_time or 0) * (exact(stream.time_base) or Fraction(1))
+def met(error: BaseException) -> str:
+    """What was met, for a line of text: without the address that PyAV's errors hold, and never longer than a line."""
+    said = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+    kind = type(error).__name__
+    return said if isinstance(error, av.error.FFmpegError) and said else f"{kind}: {said}" if said else kind
+
+
+@contextmanager
+def net(name: str) -> Iterator[None]:
+    """Whatever is raised from what lies in the input `name` becomes a SourceError of one line."""
+    try:
+        yield
+    except WarpfuseError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{name}: cannot be read ({met(error)}). It is damaged, or of a kind that this FFmpeg reads only in part; "
+            "what a player still shows can be saved anew: ffmpeg -i FILE NEW.mp4"
+        ) from error
+
+
+class Decoder:
+    """Frames of one stream, past what cannot be decoded.
+
+    damaged  packets that could not be decoded so far
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.damaged = 0
+        self._stream = stream
+        context = stream.codec_context
+        if stream.type == "video":
+            context.options = {**context.options, "max_pixels": str(_MOST_PIXELS)}
+
+    def __call__(self, packet: "Packet[Any] | None") -> list[Any]:
+        """The frames that are ready after this packet; None: those the decoder still holds back, at the end."""
+        try:
+            return list(self._stream.decode(packet))
+        except Exception:  # noqa: BLE001  (see the head of the file)
+            self.damaged += 1
+            return []
 
 
 class Demuxer:
-    """The packets of some streams of one file, past what cannot be read.
+    """The packets of some streams of one file, past what cannot be read, with the jumps of its clock taken out.
+
+    Whoever reads a file twice, for its picture and for its sound, gets times that fit: they depend on the file alone.
 
     errors  stretches that could not be read so far, and packets the container knows to be damaged
     """
 
-    def __init__(self, container: InputContainer, streams: list[Stream]) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        streams: "list[Any]",
+        passes_over: tuple[type[Exception], ...] = (Exception,),
+    ) -> None:
+        """`passes_over`: errors of reading behind which the rest may be whole; others are raised."""
         self.errors = 0
         self._container = container
-        self._streams = streams
+        self._passes_over = passes_over
+        self._wanted = {stream.index for stream in streams}
+        starts_anew = _starts_anew(container)
+        self._read = list(streams)
+        if starts_anew:  # one clock for all: a jump shows in whichever stream comes first
+            picture = picture_stream(container)
+            clocked = [*container.streams.audio, *([picture] if picture is not None else [])]
+            self._read += [stream for stream in clocked if stream.index not in self._wanted]
+        self._times = PacketTimes({stream.index: _clock(stream) for stream in self._read}, starts_anew)
+        self._torn: dict[int, int] = {}  # streams marked as damaged a few packets ago, and how many
 
     def __iter__(self) -> "Iterator[Packet[Any]]":
         """Each packet once, in the file's order; not FFmpeg's empty ones that flush a decoder."""
         in_a_row = 0
         while in_a_row < _STUBBORN:
             try:
-                for packet in self._container.demux(*self._streams):
+                for packet in self._container.demux(*self._read):
                     in_a_row = 0
                     if packet.size:
-                        self.errors += packet.is_corrupt
-                        yield packet
+                        self._mend(packet)
+                        if packet.stream_index in self._wanted:
+                            yield packet
                 return
-            except (av.error.FFmpegError, OSError):  # a fresh demux() goes on behind the damage
+            except self._passes_over:  # a fresh demux() goes on behind the damage
                 in_a_row += 1
                 self.errors += in_a_row == 1
+
+    def start_of(self, stream: Stream) -> Fraction:
+        """Seconds at which the stream starts, on the clock of the packets. Pictures and sound count from here alike.
+
+        Sure once a packet of the stream came."""
+        return (stream.start_time or 0) * _clock(stream)[0] + self._times.shift(stream.index)
+
+    @property
+    def mended(self) -> str | None:
+        """One line of where the times were mended so far, None if they were not."""
+        return told(self._times.jumps)
+
+    def _mend(self, packet: "Packet[Any]") -> None:
+        index, leaps = packet.stream_index, self._times.leaps
+        packet.pts, packet.dts = self._times(index, packet.pts, packet.dts, packet.duration)
+        if self._times.leaps > leaps:
+            self.errors -= len(self._torn)  # not damage: the end of a part that another was joined to
+            self._torn.clear()
+        if packet.is_corrupt and index in self._wanted:
+            self._torn[index] = 0
+            self.errors += 1
+        elif index in self._torn:
+            self._torn[index] += 1
+            if self._torn[index] > _PARSED:
+                del self._torn[index]
+
+
+def picture_origin(container: InputContainer, path: Path) -> Fraction | None:
+    """Seconds at which the picture of a file starts, on the clock of a `Demuxer`'s packets; None without a picture.
+
+    Where only its first packet tells, the file is opened once more and read as far as that. Raises SourceError."""
+    picture = picture_stream(container)
+    if picture is None:
+        return None
+    if picture.start_time is not None and not _starts_anew(container):
+        return picture.start_time * _clock(picture)[0]
+    with open_clip(path) as again:
+        picture = require_picture(again, path)
+        demuxer = Demuxer(again, [picture])
+        next(iter(demuxer), None)
+        return demuxer.start_of(picture)
+
+
+def _starts_anew(container: InputContainer) -> bool:
+    """The clock of this format may start anew in mid-file."""
+    return bool(container.format.flags & _TS_DISCONT)
+
+
+def _clock(stream: Any) -> tuple[Fraction, int]:
+    """Seconds a tick of the stream, and the ticks of a packet that tells no length."""
+    time_base = exact(stream.time_base) or Fraction(1)
+    rate = exact(getattr(stream, "average_rate", None)) or _USUAL_RATE
+    return time_base, max(1, round(1 / (rate * time_base)))

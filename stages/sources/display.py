@@ -28,6 +28,16 @@ _MOST_PIXELS = 1 << 26  # of a scaled picture before its crop; beyond it the asp
 
 _WIDEN = ((np.arange(256) - 16) * (255 / 219)).round().clip(0, 255).astype(np.uint8)
 
+
+def _unnamed(kinds: type[Type], value: int) -> Type:
+    """A kind of side data for a number that FFmpeg knows and PyAV has no name for, as EXIF's."""
+    kind: Any = object.__new__(kinds)
+    kind._name_, kind._value_ = f"UNNAMED_{value}", value
+    return kind  # type: ignore[no-any-return]
+
+
+Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]  # else one such makes all unreadable
+
 ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}  # 16 has no choice
 
 

@@ -4,12 +4,11 @@ from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
-import av.error
 from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.sources.container import Demuxer, exact, open_clip, require_picture, start_of
+from warpfuse.stages.sources.container import Decoder, Demuxer, exact, met, net, open_clip, require_picture
 from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.schemes import path_of
 from warpfuse.stages.sources.times import Times
@@ -35,7 +34,6 @@ class FileSource:
     """The frames of a clip in presentation order, each once, with the container's own times.
 
     Damaged packets are skipped and counted. A few decoded frames are held, never the clip. One thread at a time.
-
     """
 
     def __init__(
@@ -44,45 +42,58 @@ class FileSource:
         self._path = path
         self._container = open_clip(path)
         try:
-            self._stream = require_picture(self._container, path)
-            self._stream.thread_type = "AUTO"  # the delay of frame threads does no harm to a file
-            self._stream.codec_context.thread_count = threads
-            self._demuxer = Demuxer(self._container, [self._stream])
-            self._damaged = 0
-            self._count = 0
-            self._limit = frames
-            self._lost: list[str] = []
-            self._decoded = self._decode()
-            self._next = next(self._decoded, None)
-            if self._next is None:
-                raise SourceError(
-                    f"{path}: not one frame of its {self._stream.codec_context.name} video could be decoded. "
-                    "The file is damaged or was cut short."
-                )
-            pixel_aspect = exact(self._stream.sample_aspect_ratio)
-            try:
-                self._display = Display(self._next, pixel_aspect, size)
-            except SourceError as error:
-                raise SourceError(f"{path}: {error}") from None
-            self.info = self._info()
-            self._times = Times(self.info.time_base, self._stream.start_time or 0, self.info.fps)
+            with net(str(path)):
+                self._begin(size, frames, threads)
         except BaseException:
             self._container.close()
             raise
 
+    def _begin(self, size: tuple[int, int] | None, frames: int | None, threads: int) -> None:
+        path = self._path
+        self._stream = require_picture(self._container, path)
+        self._stream.thread_type = "AUTO"  # the delay of frame threads does no harm to a file
+        self._stream.codec_context.thread_count = threads
+        self._demuxer = Demuxer(self._container, [self._stream])
+        self._decoder = Decoder(self._stream)
+        self._undisplayed: dict[str, int] = {}
+        self._damaged = 0
+        self._count = 0
+        self._limit = frames
+        self._lost: list[str] = []
+        self._decoded = self._decode()
+        self._next = next(self._decoded, None)
+        if self._next is None:
+            raise SourceError(
+                f"{path}: not one frame of its {self._stream.codec_context.name} video could be decoded. "
+                "The file is damaged or was cut short."
+            )
+        pixel_aspect = exact(self._stream.sample_aspect_ratio)
+        try:
+            self._display = Display(self._next, pixel_aspect, size)
+        except SourceError as error:
+            raise SourceError(f"{path}: {error}") from None
+        self.info = self._info()
+        start = round(self._demuxer.start_of(self._stream) / self.info.time_base)
+        self._times = Times(self.info.time_base, start, self.info.fps)
+
     def read(self) -> RawFrame | None:
         """The next frame, None at the end."""
-        frame, self._next = self._next, None
-        if self._count == self._limit:
-            return None
-        frame = frame or next(self._decoded, None)
-        if frame is None:
-            self._lost = self._losses()  # now: the container's figures die with it
-            return None
-        self._damaged += frame.is_corrupt
-        stamp = Stamp(seq=self._count, pts_ns=self._times(frame.pts))
-        self._count += 1
-        return RawFrame(stamp, self._display(frame))
+        while self._count != self._limit:
+            frame, self._next = self._next or next(self._decoded, None), None
+            if frame is None:
+                self._lost = self._losses()  # now: the container's figures die with it
+                return None
+            pts_ns = self._times(frame.pts, frame.dts)
+            try:
+                rgb = self._display(frame)
+            except Exception as error:  # noqa: BLE001  (whatever the file makes FFmpeg's bindings raise)
+                self._undisplayed[met(error)] = self._undisplayed.get(met(error), 0) + 1
+                continue
+            self._damaged += frame.is_corrupt
+            stamp = Stamp(seq=self._count, pts_ns=pts_ns)
+            self._count += 1
+            return RawFrame(stamp, rgb)
+        return None
 
     @property
     def warning(self) -> str | None:
@@ -102,20 +113,17 @@ class FileSource:
         missing = self._missing()
         if missing is not None:
             lines.append(f"{self._count} frames decoded, {missing}: the file is cut short or broken")
+        lines += [f"{count} frames cannot be shown: {why}" for why, count in list(self._undisplayed.items())[:1]]
+        if self._demuxer.mended:
+            lines.append(self._demuxer.mended)
         if self._times.mended:
             lines.append(f"{self._times.mended} of {self._count} frames had no time of their own or a wrong one")
         return lines
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         for packet in self._demuxer:
-            try:
-                yield from self._stream.decode(packet)
-            except av.error.FFmpegError:
-                self._damaged += 1
-        try:
-            yield from self._stream.decode(None)  # what the decoder still held back for its order
-        except av.error.FFmpegError:
-            self._damaged += 1
+            yield from self._decoder(packet)
+        yield from self._decoder(None)  # what it still held back for its order
 
     def _info(self) -> VideoInfo:
         stream = self._stream
@@ -137,13 +145,15 @@ class FileSource:
         """
         duration = self._duration()
         short = duration - Fraction(self._times.last_ns, 10**9) - 1 / self.info.fps if duration else Fraction(0)
+        if self._demuxer.mended:  # the container's length is of the clock before it was mended
+            short = Fraction(0)
         promised = self._stream.frames
         if promised > self._count and short * self.info.fps > Fraction(1, 2):
             return f"the container promised {promised}"
         if not promised and duration and short > max(Fraction(1), 3 / self.info.fps):
             return f"the container promised {float(duration):.1f} s, about {round(duration * self.info.fps)}"
-        if self._damaged or self._demuxer.errors:
-            lost = self._damaged + self._demuxer.errors
+        lost = self._damaged + self._decoder.damaged + self._demuxer.errors
+        if lost:
             return f"{lost} pieces of the file were damaged"
         return None
 
@@ -152,5 +162,5 @@ class FileSource:
         if self._stream.duration:
             return self._stream.duration * self.info.time_base
         if len(self._container.streams) == 1 and self._container.duration:
-            return Fraction(self._container.duration, 10**6) - start_of(self._stream)
+            return Fraction(self._container.duration, 10**6) - self._demuxer.start_of(self._stream)
         return None

@@ -1,12 +1,128 @@
-"""Presentation times from what a container says of them."""
+"""Presentation times from what a container says of them.
 
+`PacketTimes` takes the jumps out of the packets of a file, of all its streams alike; `Times` gives each frame decoded
+from them its own time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 _NS = 1_000_000_000
+_LEAP = 10  # seconds: a gap in the picture is shorter, the clock of another recording farther away
+_BACK = Fraction(1, 10)  # seconds that decoding times may run backwards
+_ABSURD = 30 * 3600  # seconds; where times do not start anew, one so far from its place is damage
+_DEEPEST = 20  # packets by which decoding is ahead of showing, at the most
+_MOST = 1 << 62  # ticks; FFmpeg counts in 64 bits
+_ONE_PLACE = 2  # seconds within which the streams of a file pass the same joint
+_LISTED = 3  # jumps that are told one by one
+
+
+@dataclass(slots=True)
+class _Line:
+    """Where one stream is, in its own ticks after mending; and what is far, in the same."""
+
+    time_base: Fraction
+    usual: int
+    dts: int | None = None
+    next: int | None = None
+    shift: Fraction = Fraction(0)
+    leap: int = field(init=False)
+    back: int = field(init=False)
+    absurd: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.leap, self.back, self.absurd = (round(s / self.time_base) for s in (_LEAP, _BACK, _ABSURD))
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A place where the clock of a file jumps: seconds from its first packet, and by how many seconds."""
+
+    at: Fraction
+    by: Fraction
+
+
+class PacketTimes:
+    """Times of packets with the jumps taken out, by the rules of the program ffmpeg.
+
+    Formats whose clock may start anew (MPEG-TS and PS, Ogg, HLS) are one clock for all their streams: where decoding
+    times leap by more than ten seconds, or run back by more than a tenth, all that follows is moved so that the stream
+    goes on where it was. Other formats mean what they say, but for times that are 30 hours off: those are dropped.
+
+    streams      of each stream, by its index: seconds a tick, and the usual length of a packet in ticks
+    starts_anew  the format's clock may start anew
+    leaps        how often a stream's times were moved so far; at one joint each stream may be
+    """
+
+    def __init__(self, streams: Mapping[int, tuple[Fraction, int]], starts_anew: bool) -> None:
+        self._lines = {index: _Line(time_base, usual) for index, (time_base, usual) in streams.items()}
+        self.leaps = 0
+        self._starts_anew = starts_anew
+        self._offset = Fraction(0)
+        self._zero = Fraction(0)
+        self._last: tuple[int, Fraction] | None = None
+        self._jumps: list[Jump] = []
+
+    def __call__(
+        self, index: int, pts: int | None, dts: int | None, duration: int | None
+    ) -> tuple[int | None, int | None]:
+        """(pts, dts) of the next packet in the file's order, mended; ticks of its stream, None where there is none."""
+        line = self._lines[index]
+        first = line.next is None
+        by = round(self._offset / line.time_base) if self._offset else 0
+        pts, dts = _kept(pts, by), _kept(dts, by)
+        if dts is not None:
+            if self._starts_anew:
+                pts, dts = self._joined(line, pts, dts)
+            elif line.next is not None:
+                pts, dts = _plausible(line, pts, dts)
+        if first:
+            line.shift = self._offset
+            line.next = pts if dts is None else dts
+        if dts is not None:
+            line.next = dts
+        line.dts = line.next
+        if line.next is not None:
+            line.next += duration or line.usual
+        return pts, dts
+
+    def shift(self, index: int) -> Fraction:
+        """Seconds that were added to the first packet of a stream; 0 before it came."""
+        return self._lines[index].shift if index in self._lines else Fraction(0)
+
+    @property
+    def jumps(self) -> list[Jump]:
+        """Where the clock jumped so far. What the streams of a file make of one joint is one jump."""
+        places: list[Jump] = []
+        for jump in self._jumps:
+            if places and jump.at - places[-1].at < _ONE_PLACE:
+                places[-1] = Jump(places[-1].at, places[-1].by + jump.by)
+            else:
+                places.append(jump)
+        return [jump for jump in places if abs(jump.by) > _BACK / 2]
+
+    def _joined(self, line: _Line, pts: int | None, dts: int) -> tuple[int | None, int | None]:
+        """The times of a packet, moved to where its stream was if they jump; all later ones will be."""
+        meant = line.next
+        if meant is None and self._last is not None:  # the first of a stream is measured by the others
+            last, time_base = self._last
+            meant = round(last * time_base / line.time_base)
+        if meant is None:
+            self._zero = dts * line.time_base
+        elif abs(dts - meant) > line.leap or (line.dts is not None and dts + line.back < line.dts):
+            leap, dts, pts = dts - meant, meant, _kept(pts, meant - dts)
+            self._offset -= leap * line.time_base
+            self.leaps += 1
+            self._jumps.append(Jump(dts * line.time_base - self._zero, leap * line.time_base))
+        self._last = dts, line.time_base
+        if pts is not None and abs(pts - dts) > max(line.leap, _DEEPEST * line.usual):
+            pts = None  # no decoder holds a picture back so long
+        return pts, dts
 
 
 class Times:
-    """Strictly increasing times from a stream's own, which may be missing, doubled or run backwards.
+    """Strictly increasing times of frames from a stream's own, which may be missing, doubled or run backwards.
 
     time_base  seconds a tick
     start      tick that is time zero
@@ -21,9 +137,11 @@ class Times:
         self._start = start
         self._period = max(1, round(1 / (rate * time_base)))
         self._last: int | None = None
+        self._guess = BestEffort()
 
-    def __call__(self, pts: int | None) -> int:
+    def __call__(self, pts: int | None, dts: int | None = None) -> int:
         """The time of the next frame, nanoseconds from the start of the stream, rounded from the exact value."""
+        pts = self._guess(pts, dts)
         if pts is None:
             tick = self._start if self._last is None else self._last + self._period
             self.mended += 1
@@ -35,3 +153,48 @@ class Times:
         self._last = tick
         self.last_ns = round((tick - self._start) * self._time_base * _NS)
         return self.last_ns
+
+
+class BestEffort:
+    """A frame's time by its presentation time or the decoding time of its packet: whichever ran backwards less often.
+
+    Containers without presentation times (AVI) have the second alone.
+    """
+
+    def __init__(self) -> None:
+        self._pts = self._dts = -_MOST
+        self._bad_pts = self._bad_dts = 0
+
+    def __call__(self, pts: int | None, dts: int | None) -> int | None:
+        """The more believable of the two, None if there is neither."""
+        if dts is not None:
+            self._bad_dts += dts <= self._dts
+            self._dts = dts
+        elif pts is not None:
+            self._dts = pts
+        if pts is not None:
+            self._bad_pts += pts <= self._pts
+            self._pts = pts
+        elif dts is not None:
+            self._pts = dts
+        return pts if pts is not None and (dts is None or self._bad_pts <= self._bad_dts) else dts
+
+
+def told(jumps: list[Jump]) -> str | None:
+    """One line of where times were mended, None if they were not."""
+    if not jumps:
+        return None
+    listed = ", ".join(f"by {float(jump.by):+.1f} s at {float(jump.at):.1f} s" for jump in jumps[:_LISTED])
+    more = f" and at {len(jumps) - _LISTED} more places" if len(jumps) > _LISTED else ""
+    return f"its clock jumps {listed}{more}; the times go on evenly there"
+
+
+def _kept(tick: int | None, by: int) -> int | None:
+    return tick + by if tick is not None and abs(tick + by) < _MOST else None
+
+
+def _plausible(line: _Line, pts: int | None, dts: int) -> tuple[int | None, int | None]:
+    """The times without those that are absurdly far from where the stream is."""
+    assert line.next is not None
+    near_pts = pts if pts is not None and abs(pts - line.next) <= line.absurd else None
+    return near_pts, dts if abs(dts - line.next) <= line.absurd else None

@@ -189,3 +189,22 @@ def test_silence_in_the_source_is_no_trouble(make_sounding: Callable[..., Path],
     clip = make_sounding("mute.mp4", tracks=0)
     sink = restyle(clip, tmp_path / "out.mp4")
     assert sink.notes == []
+
+
+@pytest.mark.parametrize(("gap_s", "codec"), [(0, "aac"), (3600, "aac"), (0, "mp2")])
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
+def test_sound_stays_with_the_picture_across_a_joint(
+    make_sounding: Callable[..., Path], tmp_path: Path, gap_s: int, codec: str, ending: str
+):
+    first = make_sounding("first.ts", codec)
+    second = make_sounding("second.ts", codec, picture_at=gap_s, sound_at=gap_s)
+    joined = first.with_name("joined.ts")
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    out = tmp_path / f"out{ending}"
+    sink = restyle(joined, out)
+    assert not [note for note in sink.notes if "transcoded" not in note]
+    with av.open(str(out)) as opened:
+        assert sum(1 for _ in opened.decode(video=0)) == 200
+    found = [at - picture_start(out) for at in clicks(out)]
+    start = clicks(first)[0] - picture_start(first)
+    assert found == pytest.approx([start + second for second in range(8)], abs=0.04)  # a frame

@@ -5,12 +5,14 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame
@@ -157,6 +159,82 @@ def test_a_change_of_size_within_a_stream_keeps_one_size(make_clip: Callable[...
     assert numbers(frames) == list(range(10))
     times = [frame.stamp.pts_ns for frame in frames]
     assert times == sorted(set(times))  # the second part's clock starts over
+
+
+@pytest.mark.parametrize("gap_s", [0, 3600, -1])
+def test_parts_that_were_joined_go_on_evenly_and_one_line_says_so(make_clip: Callable[..., Path], gap_s: int):
+    options = {"bf": "2", "g": "10"}
+    first = make_clip("first.ts", [counted(i) for i in range(25)], options=options)
+    pts = [25 * gap_s + i for i in range(25)] if gap_s >= 0 else [125 + i for i in range(25)]
+    second = make_clip("second.ts", [counted(25 + i) for i in range(25)], pts=pts, options=options)
+    joined = first.with_name("joined.ts")
+    parts = [first, second] if gap_s >= 0 else [second, first]
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with av.open(str(joined)) as opened:
+        told = [packet.dts for packet in opened.demux(video=0) if packet.size]
+    assert max(abs(b - a) for a, b in pairwise(told)) > 80_000  # guards the test: the file's clock does jump
+    frames, source = read_all(joined)
+    assert sorted(numbers(frames)) == list(range(50))
+    assert [frame.stamp.pts_ns for frame in frames] == [40_000_000 * i for i in range(50)]
+    assert "jumps by" in source.warning and "at 1.0 s" in source.warning
+    assert "damaged" not in source.warning and "\n" not in source.warning
+
+
+def exif(orientation: int, little: bool = True) -> bytes:
+    """An APP1 segment of JPEG that holds an orientation and the name of a camera's maker."""
+    order = "<" if little else ">"
+    tags = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack(
+        order + "HHI4s", 0x010F, 2, 4, b"Cam"
+    )
+    head = b"II*\0" if little else b"MM\0*"
+    body = b"Exif\0\0" + head + struct.pack(order + "IH", 8, 2) + tags + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.avi"])
+def test_a_picture_is_shown_the_way_its_exif_says(make_clip: Callable[..., Path], name: str, orientation: int):
+    picture = np.zeros((96, 128, 3), np.uint8)
+    picture[:48, :64, 0] = picture[:48, 64:, 1] = picture[48:, :64, 2] = 255
+    plain = make_clip("p.dat", [picture], "mjpeg", "yuvj420p", format="image2", muxer_options={"update": "1"})
+    jpeg = plain.read_bytes()
+    tagged = plain.with_name("turned.jpg")
+    tagged.write_bytes(jpeg[:2] + exif(orientation, little=orientation % 2 == 0) + jpeg[2:])
+    with Image.open(tagged) as opened:
+        right = np.asarray(ImageOps.exif_transpose(opened).convert("RGB")).astype(int)
+    if name.endswith("avi"):
+        tagged = _remuxed(tagged, tagged.with_name(name))
+    (frame,), source = read_all(tagged)
+    assert frame.rgb.shape == right.shape == ((128, 96, 3) if orientation > 4 else (96, 128, 3))
+    assert np.abs(frame.rgb.astype(int) - right).mean() < 4
+    assert source.warning is None
+
+
+def _remuxed(path: Path, into: Path) -> Path:
+    with av.open(str(path)) as held, av.open(str(into), "w") as out:
+        stream: Any = out.add_stream_from_template(held.streams.video[0])
+        for packet in held.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return into
+
+
+@pytest.mark.parametrize("name", ["tags.avi", "tags.mp4", "tags.mkv"])
+def test_tags_in_another_alphabet_are_no_reason_not_to_read(make_clip: Callable[..., Path], name: str):
+    clip = make_clip("plain." + name[-3:], [counted(i) for i in range(3)], "mpeg4")
+    tagged = clip.with_name(name)
+    with av.open(str(clip)) as held, av.open(str(tagged), "w", metadata_errors="surrogateescape") as out:
+        out.metadata["title"] = b"M\xfcller".decode(errors="surrogateescape")
+        stream: Any = out.add_stream_from_template(held.streams.video[0])
+        for packet in held.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    assert b"M\xfcller" in tagged.read_bytes()
+    with pytest.raises(UnicodeDecodeError):  # guards the test
+        av.open(str(tagged))
+    assert numbers(read_all(tagged)[0]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["still.png", "still.jpg", "with:colon.png", "100%d.png"])
