@@ -111,7 +111,7 @@ def checkpoint(
     targets = parse(to, gpu, dtype)
     from warpfuse.export.diffusion.bundle import Request, export_checkpoint
     from warpfuse.export.diffusion.checkpoint import open_checkpoint
-    from warpfuse.export.diffusion.lora import parse_lora
+    from warpfuse.export.diffusion.lora.merging import parse_lora
 
     request = Request(
         size=(width, height),

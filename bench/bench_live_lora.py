@@ -22,8 +22,8 @@ from torch import nn
 
 from warpfuse.engine.bundle_parts import LORA_INPUT
 from warpfuse.export.diffusion import published
-from warpfuse.export.diffusion.live_lora import LiveNetwork, Scales, add_branch
-from warpfuse.export.diffusion.lora import Change
+from warpfuse.export.diffusion.lora.forms import LowRank
+from warpfuse.export.diffusion.lora.live import LiveNetwork, Scales, add_branch
 from warpfuse.export.diffusion.networks import UNet
 from warpfuse.export.diffusion.written import write_network
 
@@ -78,8 +78,8 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def _change(layer: nn.Linear, rank: int) -> Change:
-    return Change(layer, False, torch.randn(rank, layer.in_features), 0.01 * torch.randn(layer.out_features, rank))
+def _change(layer: nn.Linear, rank: int) -> LowRank:
+    return LowRank(layer, False, torch.randn(rank, layer.in_features), 0.01 * torch.randn(layer.out_features, rank))
 
 
 def _alternately(networks: list[tuple[Path, dict[str, torch.Tensor]]], calls: int) -> list[list[float]]:

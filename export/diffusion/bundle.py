@@ -21,8 +21,8 @@ from ..onnx_writing import ExportError
 from ..targets import ONNX_ALONE, Targets
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
-from .live_lora import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
-from .lora import Lora, merge_lora
+from .lora.live import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
+from .lora.merging import Lora, merge_lora
 from .networks import Decoder, Encoder, UNet, text_network, time_ids
 from .schedule import sampler_of
 from .written import Precision, write_network
@@ -84,7 +84,7 @@ def export_checkpoint(
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
-        say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora)} layers at {lora.scale:g}")
+        say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora, say)} layers at {lora.scale:g}")
     check_room(folder, _weights(checkpoint, vae, request), request.targets)
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

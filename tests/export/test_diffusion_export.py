@@ -16,7 +16,7 @@ from warpfuse.export.diffusion import bundle as exporting
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
-from warpfuse.export.diffusion.lora import Lora
+from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.diffusion.networks import LCM_GUIDANCE, time_ids
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError

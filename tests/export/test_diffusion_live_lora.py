@@ -13,8 +13,9 @@ from warpfuse.engine.artifacts import network_hash
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.export.diffusion import written
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
-from warpfuse.export.diffusion.live_lora import Branch, Scales, attach_loras, live_names
-from warpfuse.export.diffusion.lora import Change, Lora
+from warpfuse.export.diffusion.lora.forms import LowRank
+from warpfuse.export.diffusion.lora.live import Branch, Scales, attach_loras, live_names
+from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.onnx_writing import ExportError
 from warpfuse.export.targets import Targets
 from warpfuse.export.torch_program import run_program
@@ -126,7 +127,7 @@ def test_halves_of_any_size_stay_in_what_half_precision_holds(size):
     generator = torch.Generator().manual_seed(0)
     layer = torch.nn.Linear(64, 32)
     down, up = size * torch.randn(4, 64, generator=generator), torch.randn(32, 4, generator=generator) / size
-    branch = Branch(layer, [(0, Change(layer, False, down, up))], Scales())
+    branch = Branch(layer, [(0, LowRank(layer, False, down, up))], Scales())
     assert torch.equal(branch.up @ branch.down, up @ down)
     x = torch.randn(5, 64, generator=generator)
     inner = 4 * torch.nn.functional.linear(x, branch.down)

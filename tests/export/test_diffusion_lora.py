@@ -1,4 +1,4 @@
-"""A merged LoRA is W + scale (alpha / rank) up down, by every spelling; one that does not fit changes nothing."""
+"""A merged LoRA is W + scale (alpha / rank) up down, by every spelling. `test_lora_forms` has its relatives."""
 
 import json
 
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
-from warpfuse.export.diffusion.lora import Lora, merge_lora, parse_lora
+from warpfuse.export.diffusion.lora.merging import Lora, merge_lora, parse_lora
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 
@@ -132,42 +132,6 @@ def test_the_second_text_encoder_and_the_names_of_the_original_are_found(folders
     assert merge_lora(checkpoint, Lora(tmp_path / "lora.safetensors")) == len(named)
     for stem, layer in named.items():
         torch.testing.assert_close(layer.weight.data, wanted[stem])
-
-
-def wrong_width(kohya, down, up):
-    return {f"{kohya}.lora_down.weight": torch.randn(RANK, 768), f"{kohya}.lora_up.weight": up}
-
-
-def wrong_rank(kohya, down, up):
-    return {f"{kohya}.lora_down.weight": down, f"{kohya}.lora_up.weight": up[:, :-1].contiguous()}
-
-
-def unknown_layer(kohya, down, up):
-    return {"lora_unet_nowhere.lora_down.weight": down, "lora_unet_nowhere.lora_up.weight": up}
-
-
-@pytest.mark.parametrize(
-    "make, says",
-    [
-        (wrong_width, r"\[3, 768\], the layer is \[32, 32\].*another architecture"),
-        (wrong_rank, "made for another architecture"),
-        (unknown_layer, r"has no layer lora_unet_nowhere"),
-        (lambda kohya, down, up: {f"{kohya}.lora_down.weight": down}, "has no up half"),
-        (lambda kohya, down, up: {f"{kohya}.hada_w1_a": down}, "of a LoHa, not of a LoRA"),
-        (lambda kohya, down, up: {f"{kohya}.dora_scale": down}, "of a DoRA"),
-        (lambda kohya, down, up: {"emb_params": down}, "no tensor of a LoRA"),
-    ],
-)
-def test_one_that_does_not_fit_is_one_line_and_changes_nothing(checkpoint, tmp_path, make, says):
-    (good, good_stem, _), (layer, stem, _) = layers(checkpoint)[2], layers(checkpoint)[0]
-    down, up = halves(good)
-    fitting = {f"{good_stem}.lora_down.weight": down, f"{good_stem}.lora_up.weight": up}
-    save_file({**fitting, **make(stem, *halves(layer))}, tmp_path / "lora.safetensors")
-    before = [layer.weight.clone() for layer, *_ in layers(checkpoint)]
-    with pytest.raises(ExportError, match=says) as caught:
-        merge_lora(checkpoint, Lora(tmp_path / "lora.safetensors"))
-    assert "\n" not in str(caught.value)
-    assert all(torch.equal(layer.weight, old) for (layer, *_), old in zip(layers(checkpoint), before, strict=True))
 
 
 def test_a_pickled_or_torn_file_is_refused(checkpoint, tmp_path):

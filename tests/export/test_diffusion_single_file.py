@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
-from warpfuse.export.diffusion.lora_names import Layers
+from warpfuse.export.diffusion.lora.names import Layers
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.diffusion.single_file import family_in, read_single_file
 from warpfuse.export.onnx_writing import ExportError

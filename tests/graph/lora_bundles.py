@@ -9,7 +9,7 @@ from torch import nn
 
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
-from warpfuse.export.diffusion.lora import Lora
+from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 
 SIZE, ROWS = (64, 64), 2

@@ -19,9 +19,10 @@ from torch.nn import functional
 
 from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT, LiveLora
 
-from ..onnx_writing import ExportError
-from .checkpoint import Checkpoint
-from .lora import Change, Lora, read_lora
+from ...onnx_writing import ExportError
+from ..checkpoint import Checkpoint
+from .forms import LowRank
+from .merging import LeftOut, Lora, read_lora
 
 MOST = 16  # LoRAs of a bundle
 
@@ -48,7 +49,7 @@ class Scales:
 class Branch(nn.Module):
     """Every live LoRA of one layer: x [rows, ...] -> what they add to the layer's output."""
 
-    def __init__(self, layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Scales) -> None:
+    def __init__(self, layer: nn.Module, parts: Sequence[tuple[int, LowRank]], scales: Scales) -> None:
         super().__init__()
         halves = [_balanced(change) for _, change in parts]
         self.down = nn.Parameter(torch.cat([down for down, _ in halves]), requires_grad=False)
@@ -113,11 +114,11 @@ def attach_loras(
     Raises ExportError: as `live_names` and `read_lora`, and then nothing is changed.
     """
     names = live_names(loras)
-    parts: dict[nn.Module, list[tuple[int, Change]]] = {}
+    parts: dict[nn.Module, list[tuple[int, LowRank]]] = {}
     of_text: set[nn.Module] = set()
     about = []
     for column, (name, lora) in enumerate(zip(names, loras, strict=True)):
-        changes = read_lora(checkpoint, lora)
+        changes = _low_rank(checkpoint, lora, say)
         for change in changes:
             parts.setdefault(change.layer, []).append((column, change))
         of_text.update(change.layer for change in changes if change.text)
@@ -129,7 +130,7 @@ def attach_loras(
     return LiveLoras(tuple(about), unet if parts.keys() - of_text else None, text if of_text else None)
 
 
-def add_branch(layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Scales) -> None:
+def add_branch(layer: nn.Module, parts: Sequence[tuple[int, LowRank]], scales: Scales) -> None:
     """Make a layer give what it gives and its branch beside it; once a layer.
 
     parts  (column of the scales, what its LoRA changes), one for each LoRA of the layer
@@ -139,6 +140,25 @@ def add_branch(layer: nn.Module, parts: Sequence[tuple[int, Change]], scales: Sc
     branch = Branch(layer, parts, scales)
     layer.add_module("lora", branch)
     layer.register_forward_hook(lambda _, args, output: output + branch(args[0]))
+
+
+def _low_rank(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None]) -> list[LowRank]:
+    """What of a LoRA is the product of two halves and nothing beside; the rest is told and left out."""
+    left_out, found = LeftOut(), []
+    for change in read_lora(checkpoint, lora, say):
+        low_rank = change.low_rank()
+        if low_rank is None:
+            left_out.add(change.stem, f"{change.form} is merged or not taken at all: its scale cannot stay changeable")
+        else:
+            found.append(low_rank)
+    if not found:
+        raise ExportError(
+            f"--lora {lora.path.name}: nothing of it can stay live: {'; '.join(left_out.lines())}. Export without "
+            "--lora-live to merge it"
+        )
+    for line in left_out.lines():
+        say(f"{lora.path.name}: {line}. Without --lora-live it is merged")
+    return found
 
 
 def live_names(loras: Sequence[Lora]) -> list[str]:
@@ -166,7 +186,7 @@ def live_names(loras: Sequence[Lora]) -> list[str]:
     return list(names)
 
 
-def _balanced(change: Change) -> tuple[Tensor, Tensor]:
+def _balanced(change: LowRank) -> tuple[Tensor, Tensor]:
     """(down, up) with the same product, to the bit, fit for half precision.
 
     Files have all of a LoRA's size in one of its halves, or 128 times too much of it for alpha to take away again: what
