@@ -1,11 +1,13 @@
 """How a picture is encoded for each container, and RGB to tagged BT.709 on the way there."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 from av.container import OutputContainer
@@ -30,6 +32,8 @@ class Format:
     muxer_options        of the container
     recording_options    in their place where what is written must be playable at any time
     negative_times       it can hold sound that starts before its picture (an edit list hides it)
+    subtitles            FFmpeg's name of what text is converted to that cannot be copied
+    covers, attachments  it can hold a picture that stands for the file, and files
     """
 
     muxer: str
@@ -39,6 +43,9 @@ class Format:
     muxer_options: Mapping[str, str] = field(default_factory=dict)
     recording_options: Mapping[str, str] = field(default_factory=lambda: _CLUSTERS)
     negative_times: bool = False
+    subtitles: str = "mov_text"
+    covers: bool = True
+    attachments: bool = False
 
 
 _FAST_START = MappingProxyType({"movflags": "+faststart"})  # the index first: a player starts before it has all
@@ -51,9 +58,11 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         ".mp4": Format("mp4", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),
         ".m4v": Format("mp4", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),
-        ".mov": Format("mov", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True),
-        ".mkv": Format("matroska"),
-        ".webm": Format("webm", codec="libvpx-vp9", sound="libopus", options=_VP9),
+        ".mov": Format(
+            "mov", muxer_options=_FAST_START, recording_options=_FRAGMENTS, negative_times=True, covers=False
+        ),
+        ".mkv": Format("matroska", subtitles="subrip", covers=False, attachments=True),
+        ".webm": Format("webm", "libvpx-vp9", "libopus", _VP9, subtitles="webvtt", covers=False),
     }
 )
 
@@ -106,6 +115,17 @@ class Encoder:
         for packet in timed:
             packet.duration = packet.duration or self._period  # else the last picture has no length in the container
         return timed
+
+
+def holds(fmt: Format, stream: Any) -> bool:
+    """Whether the container takes the stream as it is. Only its muxer knows: it is asked, with memory for a file."""
+    try:
+        with av.open(io.BytesIO(), "w", format=fmt.muxer) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except Exception:  # noqa: BLE001  (whatever it does not like)
+        return False
+    return True
 
 
 def _reproducible(fmt: Format, width: int) -> dict[str, str]:

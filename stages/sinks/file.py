@@ -80,7 +80,7 @@ class FileSink:
         except (av.error.FFmpegError, ValueError) as error:
             raise SinkError(f"{path}: this FFmpeg cannot write {fmt.codec} into {fmt.muxer} ({error}).") from None
         if sound_from is not None:
-            self._sound = Sound(sound_from, out, fmt, self.notes)
+            self._sound = Sound(sound_from, out, fmt, self.notes, info.frames / info.fps if info.frames else None)
 
     def write(self, frame: RawFrame) -> None:
         """Encode one frame, uint8 RGB of the size agreed on. Raises SinkLost when the disk is full."""
@@ -113,6 +113,8 @@ class FileSink:
         if self._sound is not None:
             self._writing(self._sound.finish, self._encoder.end)
         self._writing(self._out.close)
+        if self._sound is not None and (line := self._sound.left_out(self._target.part)) is not None:
+            self.notes.append(f"{self._target.path.name}: {line}")
         self._release()
         if complete:
             self._target.keep()

@@ -1,9 +1,9 @@
-"""The sound of a clip, copied packet by packet beside a picture that is being written."""
+"""Sound and subtitles of a clip, copied packet by packet beside a picture that is being written."""
 
 import errno
-import io
 from collections.abc import Generator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,8 +12,10 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from warpfuse.stages.errors import SourceError
-from warpfuse.stages.sinks.encoder import Format
-from warpfuse.stages.sources.container import Demuxer, exact, met, net, open_clip, picture_origin
+from warpfuse.stages.sinks.beside import carry
+from warpfuse.stages.sinks.encoder import Format, holds
+from warpfuse.stages.sinks.subtitles import SubtitleTrack
+from warpfuse.stages.sources.container import Demuxer, exact, met, net, open_clip, picture_origin, picture_stream
 from warpfuse.stages.sources.schemes import path_of
 
 _LEAD = Fraction(1, 10)  # seconds of sound before the picture that are kept where hidden: decoders need a run-up
@@ -23,25 +25,27 @@ _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, er
 
 
 class Track:
-    """One stream of sound on its way from one container to another. Copied if the container can hold it."""
+    """One stream of sound on its way from one container to another. Copied if the container can hold it.
+
+    made  the stream of the container that is written
+    """
 
     def __init__(self, stream: Any, out: OutputContainer, fmt: Format) -> None:
         self.index: int = stream.index
         self.name: str = stream.codec_context.name
-        self.copied = _holds(fmt, stream)
+        self.copied = holds(fmt, stream)
         self.done = self.damaged = False
         self._last_dts: int | None = None
         self._over = Fraction(-(1 << 62))  # ticks at which what was encoded ends
         if self.copied:
-            self._out: Any = out.add_stream_from_template(stream)
+            self.made: Any = out.add_stream_from_template(stream)
         else:
             rates = _RATES[fmt.sound]
             rate = stream.codec_context.sample_rate
             channels = stream.codec_context.layout.nb_channels  # first: it may raise, and what is added stays
-            self._out = out.add_stream(fmt.sound, rate=rate if rate in rates else rates[0])
-            self._out.codec_context.layout = "mono" if channels == 1 else "stereo"
-            self._out.codec_context.bit_rate = 96_000 * min(channels, 2)
-        self._out.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
+            self.made = out.add_stream(fmt.sound, rate=rate if rate in rates else rates[0])
+            self.made.codec_context.layout = "mono" if channels == 1 else "stereo"
+            self.made.codec_context.bit_rate = 96_000 * min(channels, 2)
         self._in = stream
 
     def packets(self, packet: Any, origin: Fraction) -> "list[Packet[Any]]":
@@ -57,12 +61,12 @@ class Track:
             packet.dts -= shift
         if packet.pts is not None:
             packet.pts -= shift
-        packet.stream = self._out
+        packet.stream = self.made
         return [packet]
 
     def flush(self) -> "list[Packet[Any]]":
         """What an encoder still holds."""
-        return [] if self.copied else list(self._out.encode(None))
+        return [] if self.copied else list(self.made.encode(None))
 
     def _encode(self, frame: Any, shift: int) -> "list[Packet[Any]]":
         if frame.pts is not None:
@@ -72,19 +76,24 @@ class Track:
             if start - (frame.pts - shift) > length / 2:
                 return []  # it lies under what was there before
             frame.pts, self._over = round(start), start + length
-        return list(self._out.encode(frame))
+        return list(self.made.encode(frame))
 
 
 class Sound:
-    """The tracks of one file, read only as far as the picture has come.
+    """The tracks of one file, of sound and of subtitles, read only as far as the picture has come.
 
-    Errors of reading end the sound, not the picture: they go to `notes`. Errors of writing are the caller's.
+    What else lies in the file beside its picture is put into `out` at once. Errors of reading end the sound, not the
+    picture: they go to `notes`. Errors of writing are the caller's.
     """
 
-    def __init__(self, url: str, out: OutputContainer, fmt: Format, notes: list[str]) -> None:
+    def __init__(
+        self, url: str, out: OutputContainer, fmt: Format, notes: list[str], end: Fraction | None = None
+    ) -> None:
+        """end: seconds of picture that will be written, where that is known."""
         self._notes = notes
         self._out = out
-        self._tracks: dict[int, Track] = {}
+        self._tracks: dict[int, Track | SubtitleTrack] = {}
+        self._sounding: set[int] = set()
         self._container: InputContainer | None = None
         self._waiting: Any = None
         path = path_of(url)
@@ -98,6 +107,7 @@ class Sound:
             notes.append(f"no sound: {error}")
             return
         self._can_lead = fmt.negative_times  # if not, sound before the picture would move the picture
+        self._beside = carry(self._container, out, fmt, self._origin, end)
         streams: list[Any] = []
         held: Any = self._container.streams.audio
         for stream in held:
@@ -110,14 +120,45 @@ class Sound:
                 notes.append(f"a sound track of {stream.codec_context.name} was left out ({met(error)})")
                 continue
             if not track.copied:
-                notes.append(f"sound was transcoded from {track.name} to {fmt.sound}: {fmt.muxer} cannot hold it")
+                self._note(f"sound was transcoded from {track.name} to {fmt.sound}: {fmt.muxer} cannot hold it")
             self._tracks[track.index] = track
+            self._sounding.add(track.index)
+            self._beside.tell(track.made, stream, fmt)
             streams.append(stream)
+        streams += self._subtitles(out, fmt)
+        if streams and not self._sounding and (picture := picture_stream(self._container)) is not None:
+            streams.append(picture)  # how far subtitles have come is seen by it alone: they have long gaps
         self._demuxer = Demuxer(self._container, streams)
         self._packets = self._read()
 
+    def _subtitles(self, out: OutputContainer, fmt: Format) -> list[Any]:
+        """The streams of subtitles that `out` can hold, as they are or converted."""
+        assert self._container is not None
+        streams: list[Any] = []
+        held: Any = self._container.streams.subtitles
+        for stream in held:
+            try:
+                track = SubtitleTrack(stream, out, fmt)
+            except Exception:  # noqa: BLE001  (of no kind that is known, or pictures where text is wanted)
+                self._beside.leave_out(stream)
+                continue
+            if not track.copied:
+                self._note(f"subtitles were converted from {track.name} to {fmt.subtitles}: {fmt.muxer} cannot hold it")
+            self._tracks[track.index] = track
+            self._beside.tell(track.made, stream, fmt)
+            streams.append(stream)
+        return streams
+
+    def _note(self, line: str) -> None:
+        if line not in self._notes:  # one line, whatever the number of tracks
+            self._notes.append(line)
+
     def advance(self, until: Fraction) -> None:
         """Mux what starts before `until`, in seconds of the picture's clock. Raises what mux() raises."""
+        if self._container is None:
+            return
+        while self._beside.covers:
+            self._out.mux(self._beside.covers.pop(0))
         while self._tracks and not all(track.done for track in self._tracks.values()):
             packet = self._waiting or next(self._packets, None)
             self._waiting = None
@@ -131,7 +172,7 @@ class Sound:
 
     def finish(self, end: Fraction) -> None:
         """Mux what starts before `end`, the end of the last picture, and nothing behind it."""
-        live = {index for index, track in self._tracks.items() if not track.done}
+        live = {index for index in self._sounding or self._tracks if not self._tracks[index].done}
         while live:
             packet = self._waiting or next(self._packets, None)
             self._waiting = None
@@ -139,9 +180,16 @@ class Sound:
                 break
             if self._start(packet) >= end:
                 live.discard(packet.stream_index)  # another track may still lag behind in the file
-            elif packet.stream_index in live:
+                if packet.stream_index not in self._tracks:
+                    break
+            elif packet.stream_index in live or packet.stream_index not in self._sounding:
                 self._mux(packet)
         self._finish_tracks()
+
+    def left_out(self, path: Path) -> str | None:
+        """One line if the finished file at `path` lacks something that lies in the one that was read."""
+        missing = [] if self._container is None else self._beside.missing(path)
+        return f"left out, this kind of file cannot hold it: {'; '.join(missing)}" if missing else None
 
     def close(self) -> None:
         """Close the file that was read."""
@@ -150,7 +198,7 @@ class Sound:
 
     def _read(self) -> "Generator[Packet[Any], None, None]":
         for packet in self._demuxer:
-            if packet.stream_index in self._tracks and (packet.pts is not None or packet.dts is not None):
+            if packet.pts is not None or packet.dts is not None:
                 yield packet
         if self._demuxer.errors:
             self._notes.append("the sound is damaged: what could be read of it was copied")
@@ -162,10 +210,15 @@ class Sound:
         return Fraction(stamp) * _base(packet) - self._origin
 
     def _mux(self, packet: Any) -> None:
-        track = self._tracks[packet.stream_index]
+        track = self._tracks.get(packet.stream_index)
+        if track is None:
+            return  # the picture's own
         start = self._start(packet)
-        length = (packet.duration or 0) * _base(packet)
-        if start + length < -_LEAD if self._can_lead else start < 0:
+        over = start + (packet.duration or 0) * _base(packet)
+        if isinstance(track, SubtitleTrack):
+            if over <= 0:
+                return  # they are over before the picture
+        elif over < -_LEAD if self._can_lead else start < 0:
             return  # before the picture
         try:
             made = track.packets(packet, self._origin)
@@ -174,7 +227,7 @@ class Sound:
         else:
             self._put(track, made, start)
 
-    def _put(self, track: Track, made: "list[Packet[Any]]", start: Fraction) -> None:
+    def _put(self, track: Track | SubtitleTrack, made: "list[Packet[Any]]", start: Fraction) -> None:
         try:
             self._out.mux(made)
         except av.error.FFmpegError as error:
@@ -182,9 +235,10 @@ class Sound:
                 raise
             self._lost(track, start, error)
 
-    def _lost(self, track: Track, start: Fraction, error: Exception) -> None:
+    def _lost(self, track: Track | SubtitleTrack, start: Fraction, error: Exception) -> None:
         if not track.damaged:
-            self._notes.append(f"{track.name} sound is damaged from {max(0.0, float(start)):.1f} s on ({met(error)})")
+            kind = "sound is" if isinstance(track, Track) else "subtitles are"
+            self._notes.append(f"{track.name} {kind} damaged from {max(0.0, float(start)):.1f} s on ({met(error)})")
         track.damaged = True
 
     def _finish_tracks(self) -> None:
@@ -200,14 +254,3 @@ class Sound:
 
 def _base(packet: Any) -> Fraction:
     return exact(packet.time_base) or Fraction(1)
-
-
-def _holds(fmt: Format, stream: Any) -> bool:
-    """Whether the container takes the stream as it is. Only its muxer knows: it is asked, with memory for a file."""
-    try:
-        with av.open(io.BytesIO(), "w", format=fmt.muxer) as trial:
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()
-    except Exception:  # noqa: BLE001  (whatever it does not like)
-        return False
-    return True

@@ -119,6 +119,19 @@ def test_another_size_is_cropped_and_scaled_to_the_first(make_row):
     assert [frame.rgb.shape for frame in frames] == [(24, 32, 3)] * 3 and shown(frames)[:2] == [0, 1]
 
 
+def test_every_picture_is_turned_as_its_own_exif_says(tmp_path):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32] = 255  # the corner tells the orientations apart
+    for number, orientation in enumerate((1, 3, 6, 8, 1)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(picture).save(tmp_path / f"{number}.jpg", exif=exif, quality=95)
+    _, frames = read(tmp_path / "%d.jpg", size=(48, 48))
+    corners = [(f.rgb[6, 6].mean() > 128, f.rgb[6, 41].mean() > 128, f.rgb[41, 41].mean() > 128) for f in frames]
+    upright, half, right, left = (True, False, False), (False, False, True), (False, True, False), (False, False, False)
+    assert corners == [upright, half, right, left, upright]
+
+
 def test_sixteen_bits_are_shown_as_eight(tmp_path):
     levels = np.linspace(0, 65535, 256).round().astype(np.uint16)
     Image.fromarray(np.broadcast_to(levels, (48, 256)).copy()).save(tmp_path / "a.png")
