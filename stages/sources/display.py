@@ -122,10 +122,11 @@ class Display:
         colour = Colour.of(frame)
         if colour != self._colour:
             self._colour, self._conversion = colour, ColourConversion(colour) if colour is not None else None
-            self._note(colour.note if colour is not None else None)
+            self.tell(colour.note if colour is not None else None)
         return self._conversion
 
-    def _note(self, line: str | None) -> None:
+    def tell(self, line: str | None) -> None:
+        """Have a line among the notes, if there is one."""
         if line is not None and line not in self.notes:
             self.notes.append(line)
 

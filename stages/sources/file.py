@@ -10,6 +10,7 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sources.container import Decoder, Demuxer, exact, met, net, open_clip, require_picture
 from warpfuse.stages.sources.display import Display
+from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.schemes import path_of
 from warpfuse.stages.sources.times import Times
 from warpfuse.stages.stage import VideoInfo
@@ -60,7 +61,8 @@ class FileSource:
         self._count = 0
         self._limit = frames
         self._lost: list[str] = []
-        self._decoded = self._decode()
+        self._fields = Deinterlacer(self._stream.codec_context)
+        self._decoded = self._fields.all_of(self._decode())
         self._next = next(self._decoded, None)
         if self._next is None:
             raise SourceError(
@@ -98,7 +100,7 @@ class FileSource:
     @property
     def warning(self) -> str | None:
         """One line: frames lost and times mended, after the last frame; and what was done to show the pictures."""
-        lines = [*self._lost, *self._display.notes]
+        lines = [*self._lost, *filter(None, [self._fields.note]), *self._display.notes]
         return f"{self._path}: {'; '.join(lines)}." if lines else None
 
     def close(self) -> None:

@@ -151,6 +151,7 @@ class LiveSource:
             self._epoch = arrived.epoch
         try:
             self._last = self._display(arrived.picture.frame)
+            self._display.tell(arrived.picture.note)
         except SourceError as error:
             raise SourceLost(f"{self._receiver.shown}: the picture changed: {error}") from None
         pts_ns = self._times(arrived.picture.sent_ns, arrived.at_ns)

@@ -31,10 +31,14 @@ class Nature:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One decoded picture and the sender's time for it, nanoseconds on a clock of its own; None if it gives none."""
+    """One decoded picture and the sender's time for it, nanoseconds on a clock of its own; None if it gives none.
+
+    note  what was done to it, in words
+    """
 
     frame: VideoFrame
     sent_ns: int | None = None
+    note: str | None = None
 
 
 class Session(Protocol):

@@ -19,6 +19,7 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.container import exact, picture_stream
 from warpfuse.stages.sources.faults import Broken, Fault, broken
+from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
 from warpfuse.stages.stage import VideoInfo
@@ -147,6 +148,7 @@ class StreamSession:
             stream.thread_type = "SLICE"
             stream.codec_context.thread_count = 2
             self._stream = stream
+            self._fields = Deinterlacer(stream.codec_context)
             made_up = self._container.format.name.startswith(_NO_CLOCK)
             self._time_base = None if made_up else exact(stream.time_base)
             self.nature = self._nature(stream, clips)
@@ -157,9 +159,11 @@ class StreamSession:
     def pictures(self) -> Iterator[Picture | None]:
         """Pictures in the order they are shown."""
         for packet in self._container.demux(self._stream):
-            frames = self._decoded(packet)
+            frames = [done for frame in self._decoded(packet) for done in self._fields(frame)]
+            if not packet.size and self.nature.finite:
+                frames += self._fields(None)
             for frame in frames:
-                yield Picture(frame, self._sent_ns(frame))
+                yield Picture(frame, self._sent_ns(frame), self._fields.note)
             if not frames:
                 yield None
 
