@@ -98,6 +98,7 @@ def checkpoint(
     dtype: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="What the networks compute in.")] = "fp16",
     solver: Annotated[str | None, typer.Option(help="In the place of the family's own; lcm with an LCM LoRA.")] = None,
     prompt: Annotated[str, typer.Option(help="The bundle's default.")] = "",
+    prompt_chunks: Annotated[int, typer.Option(metavar="N", help="Prompts of up to N times 75 tokens.")] = 1,
     family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
     check: Check = False,
@@ -122,6 +123,7 @@ def checkpoint(
         dtype=cast(Literal["fp16", "bf16", "fp32"], dtype),
         solver=solver,
         prompt=prompt,
+        chunks=prompt_chunks,
         check=check,
         targets=targets,
     )

@@ -106,11 +106,17 @@ class SolverChoice(Part):
     karras: bool = False
 
 
+MOST_CHUNKS = 8
+"""How many chunks of tokens a prompt may have at most."""
+
+
 class TextInput(Part):
     """An input of the text network, tokens [1, length] int64, and the tokenizer it is had by.
 
     tokenizer        file of the `tokenizers` library, among `files`
-    start, end, pad  a prompt is cut to length - 2 tokens, framed by start and end, and filled up with pad
+    start, end, pad  a chunk of a prompt is length - 2 tokens, framed by start and end, and filled up with pad
+    width            numbers of a token in the output `context` that are of this input; none: all of them
+    embeddings       of textual inversion: name -> the tokens a prompt that names it has there, one for each vector
     """
 
     tokenizer: str
@@ -118,17 +124,21 @@ class TextInput(Part):
     start: int = Field(ge=0)
     end: int = Field(ge=0)
     pad: int = Field(ge=0)
+    width: int | None = Field(None, gt=0)
+    embeddings: dict[str, tuple[Annotated[int, Field(ge=0)], ...]] = Field(default_factory=dict)
 
 
 class TextPrompt(Part):
     """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
 
     inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
+    chunks    of tokens in a row of `context`, as the UNet takes it: the text network is called for each
     zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
     time_ids  a row of what the UNet takes by that name, where it does
     """
 
     inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
+    chunks: int = Field(1, ge=1, le=MOST_CHUNKS)
     default_prompt: str = ""
     zeros_for_none: bool = False
     time_ids: tuple[float, float, float, float, float, float] | None = None

@@ -64,15 +64,20 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
-    """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened."""
+def open_prompts(
+    config: GraphConfig, bundle: Bundle, engines: Engines, say: Callable[[str], None] = lambda line: None
+) -> Prompts:
+    """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened.
+
+    say  is told what of a prompt is left out or taken otherwise than it may be meant
+    """
     about = bundle.about
     if about.text is None:
         return StylePrompts(about.styles, about.default_style, config.device)
     engine = engines.open(bundle.network("text"))
     check_input("text", engine.inputs, about.loras)
     tokenizers: dict[str, Path] = {name: bundle.tokenizer(name) for name in about.text.inputs}
-    return TextPrompts(engine, about.text, tokenizers, about.loras)
+    return TextPrompts(engine, about.text, tokenizers, about.loras, say)
 
 
 def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:

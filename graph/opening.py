@@ -88,8 +88,16 @@ def _check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
         )
 
 
-def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], None]) -> Materials:
-    """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput."""
+def prepare(
+    config: GraphConfig,
+    shape: tuple[int, int],
+    say: Callable[[str], None],
+    warn: Callable[[str], None] | None = None,
+) -> Materials:
+    """Bundle, size and backend of a run over pictures of this (width, height). Raises BadInput.
+
+    warn  is told what of a prompt is left out, as long as the run lasts; `say` where it is not given
+    """
     backend, why = choose_backend(config.backend, config.device)
     compile_loops(config, say)
     bundle, why_precision = _open_bundle(config, backend)
@@ -97,7 +105,7 @@ def prepare(config: GraphConfig, shape: tuple[int, int], say: Callable[[str], No
     engines = _engines(Engines, backend, config, say)
     with contextlib.ExitStack() as undo:
         undo.callback(engines.close)
-        prompts = _prompts(config, bundle, engines)
+        prompts = _prompts(config, bundle, engines, warn or say)
         undo.pop_all()
     for note in (line, idle_steps(config, bundle)):
         if note:
@@ -127,7 +135,7 @@ def prepare_streams(
         for name, config in streams.configs.items():
             with of_stream(name):
                 _check_passthrough(config, infos[name])
-                prompts = _prompts(config, bundle, engines)
+                prompts = _prompts(config, bundle, engines, partial(_say_of, name, say))
             undo.callback(prompts.close)
             found[name] = Materials(config, bundle, size, engines, prompts)
             if note := idle_steps(config, bundle):
@@ -152,15 +160,19 @@ def _engines(make: Callable[..., E], backend: str, config: GraphConfig, say: Cal
     return make(backend, config.device, config.threads or usable_cores(), upgrade, say)
 
 
-def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines) -> Prompts:
+def _prompts(config: GraphConfig, bundle: Bundle, engines: Engines, say: Callable[[str], None]) -> Prompts:
     """Opened, and the first ones tried."""
-    prompts = open_prompts(config, bundle, engines)
+    prompts = open_prompts(config, bundle, engines, say)
     try:
         prompts(config.prompt, config.negative, config.loras)
     except BaseException:
         prompts.close()
         raise
     return prompts
+
+
+def _say_of(stream: str, say: Callable[[str], None], line: str) -> None:
+    say(f"{stream}: {line}")
 
 
 def _open_bundle(config: GraphConfig, backend: str) -> tuple[Bundle, str]:

@@ -116,7 +116,7 @@ class Pipeline:
             running.materials.close()
 
     def _open(self, shape: tuple[int, int]) -> Running:
-        materials = prepare(self._config, shape, say=_LOG.info)
+        materials = prepare(self._config, shape, say=_LOG.info, warn=_LOG.warning)
         config = self._config.model_copy(update=_ENDS)
         ends = Ends(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
         # One failure ends it: every push waits for its picture.

@@ -1,6 +1,7 @@
 """Live LoRAs: the scales that settings ask for, as the networks of a bundle take them."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 
 from warpfuse.engine.bundle_parts import LORA_INPUT, LORA_SCALE_LIMIT, LiveLora
@@ -29,6 +30,46 @@ def lora_scales(asked: Mapping[str, float], known: Sequence[LiveLora]) -> tuple[
             limit = f"{LORA_SCALE_LIMIT:g}"
             raise LoraError(f"loras.{name}: expected a scale from -{limit} to {limit}, got {scale:g}")
     return tuple(float(asked.get(lora.name, lora.default)) for lora in known)
+
+
+def tagged_scales(
+    tags: Sequence[tuple[str, float]], asked: Mapping[str, float], known: Sequence[LiveLora]
+) -> tuple[dict[str, float], list[str]]:
+    """The scales that the tags of a prompt set, by name, and a line for each tag or scale that is left out.
+
+    tags   (name, scale) as they stand in the prompt: names as of the LoRA's file. Scales of one LoRA add up
+    asked  scales of the settings; those of a prompt stand in their place
+    """
+    names = {_called(lora.name): lora.name for lora in known}
+    found: dict[str, float] = {}
+    notes = []
+    for tag, scale in tags:
+        name = names.get(_called(tag))
+        if name is None:
+            having = f"It has: {', '.join(names.values())}" if known else "It has no live LoRAs"
+            notes.append(
+                f"{_tag(tag, scale)} is left out: this bundle has no live LoRA of that name. {having};"
+                " export it again with --lora FILE --lora-live"
+            )
+            continue
+        found[name] = found.get(name, 0.0) + scale
+    for name, scale in list(found.items()):
+        if not abs(scale) <= LORA_SCALE_LIMIT:
+            limit = f"{LORA_SCALE_LIMIT:g}"
+            notes.append(f"{_tag(name, scale)} is left out: expected a scale from -{limit} to {limit}")
+            del found[name]
+        elif name in asked and asked[name] != scale:
+            notes.append(f"{_tag(name, scale)} stands in the place of loras.{name} = {asked[name]:g}")
+    return found, notes
+
+
+def _tag(name: str, scale: float) -> str:
+    return repr(f"<lora:{name}:{scale:g}>")
+
+
+def _called(name: str) -> str:
+    """As a live LoRA is called by its file's name, whatever the case."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-_").casefold()
 
 
 def check_input(network: str, inputs: Sequence[TensorSpec], loras: Sequence[LiveLora]) -> None:

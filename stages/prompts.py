@@ -4,24 +4,29 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextPrompt
+from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextInput, TextPrompt
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.errors import BundleError
 from warpfuse.engine.streams import settle
-from warpfuse.stages.loras import lora_scales
+from warpfuse.stages.loras import lora_scales, tagged_scales
 from warpfuse.stages.palette import Palette, palette_of
+from warpfuse.stages.prompt_chunks import Chunk, Layout
+from warpfuse.stages.prompt_grammar import Part, parse
 from warpfuse.stages.styles import style_vector, style_weights
 
 _NONE: Mapping[str, float] = MappingProxyType({})
 Scales = tuple[float, ...]
 
 _REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
+_REMEMBERED_LINES = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,77 +102,158 @@ class StylePrompts:
 class TextPrompts:
     """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
 
+    Prompts are those of `prompt_grammar`, in chunks of as many tokens as the encoder takes, one call for each:
+
+        context = z_empty + w (z - z_empty)      of every token; w its weight, z_empty the empty prompt's at its place
+
+    The contexts of the chunks follow one another; the other outputs are the first chunk's. Where the bundle takes more
+    chunks than a prompt has, they are repeated, which is the same to attention; or, if that does not come out even,
+    followed by those of the empty prompt.
+
     Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
     which are the picture's). Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it takes
     them. Owns the engine and closes it.
 
     tokenizers  input of the encoder -> file of its tokenizer
     loras       live ones of the bundle
+    say         is told, once, what of a prompt is left out or taken otherwise than it may be meant
     """
 
     def __init__(
-        self, engine: Engine, about: TextPrompt, tokenizers: Mapping[str, Path], loras: Sequence[LiveLora] = ()
+        self,
+        engine: Engine,
+        about: TextPrompt,
+        tokenizers: Mapping[str, Path],
+        loras: Sequence[LiveLora] = (),
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        from tokenizers import Tokenizer
-
         self._engine = engine
         self._about = about
+        self._inputs: Mapping[str, TextInput] = {str(name): one for name, one in about.inputs.items()}
+        self._layout = Layout(self._inputs, tokenizers, about.chunks)
+        self._embeddings = tuple(dict.fromkeys(name for one in self._inputs.values() for name in one.embeddings))
         self._loras = loras
         self._takes_loras = any(lora.text for lora in loras)
-        self._tokenizers: dict[str, Any] = {}
-        for name, path in tokenizers.items():
-            self._tokenizers[name] = Tokenizer.from_file(str(path))
-            self._tokenizers[name].no_padding()
-            self._tokenizers[name].no_truncation()
+        self._say = say
+        self._said: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
         self._zeros: Mapping[str, Tensor] | None = None
-        self._known: OrderedDict[tuple[str, Scales], Mapping[str, Tensor]] = OrderedDict()
+        self._encoded = lru_cache(_REMEMBERED)(self._encode)
+        self._outputs = lru_cache(_REMEMBERED)(self._run)
 
     def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
         """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
-        scales = lora_scales(loras, self._loras)
+        lora_scales(loras, self._loras)
+        wanted = parse(prompt or self._about.default_prompt, self._embeddings)
+        unwanted = parse(negative, self._embeddings)
+        tagged, notes = tagged_scales(wanted.loras, loras, self._loras)
+        scales = lora_scales({**loras, **tagged}, self._loras)
         told = {LORA_INPUT: torch.tensor([scales], device=self._engine.device)} if scales else {}
         # one that leaves the encoder alone does not make it run again
         of_text = tuple(s if one.text else 0.0 for s, one in zip(scales, self._loras, strict=True))
-        given = self._encoded(prompt or self._about.default_prompt, of_text)
-        zeros = self._about.zeros_for_none and not negative
-        unconditional = self._nothing(given) if zeros else self._encoded(negative, of_text)
+        nothing: Sequence[str] = ()
+        with self._lock:
+            given, cut = self._encoded(wanted.parts, of_text)
+            if self._about.zeros_for_none and unwanted.parts == (Part(),):
+                unconditional, cut_unwanted = self._nothing(given), nothing
+            else:
+                unconditional, cut_unwanted = self._encoded(unwanted.parts, of_text)
+        self._tell("prompt", [*wanted.notes, *notes, *cut])
+        self._tell("negative", [*unwanted.notes, *map(_of_the_prompt, unwanted.loras), *cut_unwanted])
         return Conditioning({**given, **told}, {**unconditional, **told})
 
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
 
+    def _tell(self, kind: str, notes: Sequence[str]) -> None:
+        for line in (f"{kind}: {note}" for note in notes):
+            with self._lock:
+                known = line in self._said
+                self._said[line] = None
+                if len(self._said) > _REMEMBERED_LINES:
+                    self._said.popitem(last=False)
+            if not known:
+                self._say(line)
+
     def _nothing(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Zeros in the shapes of `given`, which are the same for every prompt."""
-        with self._lock:
-            if self._zeros is None:
-                self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
-                settle(self._engine.device)
-            return self._zeros
+        if self._zeros is None:
+            self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
+            settle(self._engine.device)
+        return self._zeros
 
-    def _encoded(self, prompt: str, scales: Scales) -> Mapping[str, Tensor]:
-        key = prompt, scales
-        with self._lock:
-            if key not in self._known:
-                feed: dict[str, Tensor] = {name: self._tokens(name, prompt) for name in self._about.inputs}
-                if self._takes_loras:
-                    feed[LORA_INPUT] = torch.tensor([scales], device=self._engine.device)
-                outputs = self._engine(feed)
-                encoded = {name: tensor.clone() for name, tensor in outputs.items()}  # the engine's own is lent
-                if self._about.time_ids is not None:
-                    device = next(iter(encoded.values())).device
-                    encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
-                settle(self._engine.device)  # whoever takes it from here works on another stream
-                self._known[key] = encoded
-            self._known.move_to_end(key)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-            return self._known[key]
+    def _encode(self, parts: tuple[Part, ...], scales: Scales) -> tuple[Mapping[str, Tensor], Sequence[str]]:
+        """The outputs for a prompt, and a line for each thing that is left out of it."""
+        laid_out = [self._layout(part) for part in parts]
+        found = [self._of_chunks(chunks, scales) for chunks, _ in laid_out]
+        encoded = found[0] if len(found) == 1 else _mean(found, [part.weight for part in parts])
+        if self._about.time_ids is not None:
+            device = next(iter(encoded.values())).device
+            encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
+        settle(self._engine.device)  # whoever takes it from here works on another stream
+        return encoded, tuple(note for _, notes in laid_out for note in notes)
 
-    def _tokens(self, name: str, prompt: str) -> Tensor:
-        """[1, length] int64: start, the prompt cut to fit, end, padding."""
-        one = self._about.inputs[name]  # type: ignore[index]
-        ids = self._tokenizers[name].encode(prompt, add_special_tokens=False).ids[: one.length - 2]
-        row = [one.start, *ids, one.end]
+    def _of_chunks(self, chunks: Sequence[Chunk], scales: Scales) -> dict[str, Tensor]:
+        """The outputs for one to `chunks` chunks, filled up."""
+        contexts, room = [self._weighted(chunk, scales) for chunk in chunks], self._about.chunks
+        if room % len(contexts) == 0:
+            contexts *= room // len(contexts)
+        else:
+            contexts += [self._of({}, scales)["context"]] * (room - len(contexts))
+        return {**self._of(chunks[0], scales), "context": torch.cat(contexts, dim=1)}
+
+    def _weighted(self, chunk: Chunk, scales: Scales) -> Tensor:
+        """The context of a chunk, [1, l, d]; where all weights are 1 as the encoder gives it."""
+        z = self._of(chunk, scales)["context"]
+        if all(token.weight == 1 for tokens in chunk.values() for token in tokens):
+            return z
+        w, z_empty = self._weights(chunk, z.shape[-1]).to(z.device), self._of({}, scales)["context"]
+        return torch.where(w == 1, z, (z - z_empty) * w + z_empty)
+
+    def _weights(self, chunk: Chunk, width: int) -> Tensor:
+        """[l, d], or [l, 1] for all d: the weight of every token; 1 of start, end and what fills up."""
+        columns, widths = [], []
+        for name, one in self._inputs.items():
+            inner = [token.weight for token in chunk[name]]
+            columns.append(torch.tensor([1.0, *inner, *[1.0] * (one.length - 1 - len(inner))])[:, None])
+            widths.append(one.width or 0)
+        if not all(widths):  # of one encoder, or of two of one vocabulary
+            return columns[0]
+        if sum(widths) != width:
+            raise BundleError(
+                f"text.inputs: widths of {' + '.join(map(str, widths))}, but the text network gives {width} numbers a"
+                " token. Export the bundle again"
+            )
+        return torch.cat([column.expand(-1, n) for column, n in zip(columns, widths, strict=True)], dim=1)
+
+    def _of(self, chunk: Chunk, scales: Scales) -> Mapping[str, Tensor]:
+        """The outputs for a chunk whatever its weights; for an empty one those of the empty prompt."""
+        numbers = tuple(tuple(token.number for token in chunk.get(name, ())) for name in self._inputs)
+        return self._outputs(numbers, scales)
+
+    def _run(self, numbers: tuple[tuple[int, ...], ...], scales: Scales) -> Mapping[str, Tensor]:
+        feed = {
+            name: self._framed(one, inner) for (name, one), inner in zip(self._inputs.items(), numbers, strict=True)
+        }
+        if self._takes_loras:
+            feed[LORA_INPUT] = torch.tensor([scales], device=self._engine.device)
+        return {name: tensor.clone() for name, tensor in self._engine(feed).items()}  # the engine's own is lent
+
+    def _framed(self, one: TextInput, numbers: Sequence[int]) -> Tensor:
+        """[1, length] int64: start, the tokens, end, padding."""
+        row = [one.start, *numbers, one.end]
         return torch.tensor([row + [one.pad] * (one.length - len(row))], device=self._engine.device)
+
+
+def _mean(found: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of the outputs, by name."""
+    shares = torch.tensor(weights) / sum(weights)
+    return {
+        name: torch.stack([one[name] * share for one, share in zip(found, shares.tolist(), strict=True)]).sum(0)
+        for name in found[0]
+    }
+
+
+def _of_the_prompt(tag: tuple[str, float]) -> str:
+    return f"{f'<lora:{tag[0]}:{tag[1]:g}>'!r} is left out: LoRAs are set by the prompt"

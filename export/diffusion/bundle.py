@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from warpfuse.engine.bundle import PLANS, Bundle
-from warpfuse.engine.bundle_parts import LORA_INPUT
+from warpfuse.engine.bundle_parts import LORA_INPUT, MOST_CHUNKS
 from warpfuse.engine.bundle_writing import check_place, write_bundle
 
 from ..disk import check_room, told_when_full
@@ -39,6 +39,7 @@ class Request:
     live    the scales of the LoRAs stay inputs of the networks; else they are merged
     vae     "full", "taesd", or a path
     solver  in the place of the family's own
+    chunks  of 77 tokens that the UNet takes of a prompt
     check   measure every network, keep going to the end, say the table, then refuse
 
     Raises ExportError for LoRAs that cannot be live together.
@@ -52,6 +53,7 @@ class Request:
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     solver: str | None = None
     prompt: str = ""
+    chunks: int = 1
     check: bool = False
     targets: Targets = ONNX_ALONE
 
@@ -81,6 +83,8 @@ def export_checkpoint(
         )
     if not 1 <= request.steps <= MOST_STEPS:
         raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
+    if not 1 <= request.chunks <= MOST_CHUNKS:
+        raise ExportError(f"--prompt-chunks {request.chunks}: expected 1 to {MOST_CHUNKS}, each of 75 tokens")
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
@@ -114,6 +118,7 @@ def export_checkpoint(
                 solver=sampler.solver,
                 text={
                     "inputs": tokenizers,
+                    "chunks": request.chunks,
                     "default_prompt": request.prompt,
                     "zeros_for_none": checkpoint.zeros_for_none,
                     "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
@@ -167,7 +172,7 @@ def _write_all(
     inputs = {
         "x": torch.randn(rows, *latent.shape[1:], generator=torch.Generator().manual_seed(0)),
         "timestep": torch.linspace(999.0, 249.75, rows),
-        "context": context.repeat(rows, 1, 1),
+        "context": context.repeat(rows, request.chunks, 1),
     }
     if pooled is not None:
         ids = torch.tensor([time_ids(width, height)])
@@ -208,6 +213,7 @@ def _of_unet(checkpoint: Checkpoint) -> Precision:
 
 def _tokenizers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     """input of the text network -> its tokenizer, as `bundle.json` has it."""
+    texts: Sequence[Any] = checkpoint.text
     return {
         name: {
             "tokenizer": "tokenizer.json" if name == "tokens" else "tokenizer_2.json",
@@ -215,8 +221,9 @@ def _tokenizers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
             "start": one.start,
             "end": one.end,
             "pad": one.pad,
+            "width": encoder.config.hidden_size,
         }
-        for name, one in zip(_TOKENS, checkpoint.tokenizers, strict=False)
+        for name, one, encoder in zip(_TOKENS, checkpoint.tokenizers, texts, strict=False)
     }
 
 

@@ -17,7 +17,7 @@ class UNet(nn.Module):
 
     Input    x        [K,4,h,w]   alpha x0 + sigma n
              timestep [K]         float32, fractions allowed
-             context  [K,77,d]    the prompt, of `Text`
+             context  [K,77 n,d]  the prompt, of n calls of `Text`
              pooled   [K,d2], time_ids [K,6]: of SDXL alone
     Returns  output   [K,4,h,w]   what `prediction` of the bundle says
     """

@@ -1,10 +1,13 @@
-"""Prompts: what the network is given for them, framed and cut as its text encoder was trained."""
+"""Prompts: what the network is given for them, framed and in chunks as its text encoder was trained."""
+
+from itertools import permutations
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from warpfuse.engine.bundle_parts import LiveLora, Style, TextPrompt
+from warpfuse.engine.errors import BundleError
 from warpfuse.stages.errors import StyleError
 from warpfuse.stages.prompts import StylePrompts, TextPrompts, WhenAsked
 
@@ -37,10 +40,11 @@ def text(tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     one = {"tokenizer": "tokenizer.json", "length": LENGTH, "start": START, "end": END, "pad": PAD}
 
-    def made(loras=(), **keys):
+    def made(loras=(), say=lambda line: None, embeddings=None, **keys):
         engine = Echo()
-        about = TextPrompt.model_validate({"inputs": {"tokens": one}, "default_prompt": "ink", **keys})
-        return TextPrompts(engine, about, {"tokens": tmp_path / "tokenizer.json"}, loras), engine
+        inputs = {"tokens": {**one, "embeddings": embeddings or {}}}
+        about = TextPrompt.model_validate({"inputs": inputs, "default_prompt": "ink", **keys})
+        return TextPrompts(engine, about, {"tokens": tmp_path / "tokenizer.json"}, loras, say), engine
 
     return made
 
@@ -56,9 +60,146 @@ def test_a_prompt_is_framed_and_filled_up(text):
     assert ids(found.unconditional) == [START, END, PAD, PAD, PAD, PAD]
 
 
-def test_a_long_prompt_is_cut_before_the_end_token(text):
-    prompts, _ = text()
-    assert ids(prompts("an old ink drawing of rain").given) == [START, 0, 1, 2, 3, END]
+@pytest.mark.parametrize("chunks, remedy", [(1, "--prompt-chunks 2"), (2, None)])
+def test_what_does_not_fit_is_named_once_and_a_bundle_of_more_chunks_takes_it(text, chunks, remedy):
+    said = []
+    prompts, _ = text(say=said.append, chunks=chunks)
+    for _ in range(3):
+        found = ids(prompts("an old ink drawing of rain").given)
+    whole = [START, 0, 1, 2, 3, END, START, WORDS["of"], WORDS["rain"], END, PAD, PAD]
+    assert found == whole[: chunks * LENGTH]
+    line = "prompt: 6 tokens, of which 4 fit into this bundle: 'of rain' is left out. Export it again with " + str(
+        remedy
+    )
+    assert said == ([line] if remedy else [])
+
+
+def test_a_prompt_that_no_bundle_takes_is_to_be_made_shorter(text):
+    said = []
+    text(say=said.append)[0]("", "ink " * 40)
+    assert len(said) == 1 and said[0].startswith("negative: 40 tokens, of which 4 fit") and "Make it shorter" in said[0]
+
+
+@pytest.mark.parametrize(
+    "prompt, chunks, wanted",
+    [
+        ("old", 3, [["old"], ["old"], ["old"]]),
+        ("old BREAK ink", 2, [["old"], ["ink"]]),
+        ("old BREAK ink", 4, [["old"], ["ink"], ["old"], ["ink"]]),
+        ("old BREAK ink", 3, [["old"], ["ink"], []]),
+        ("an old ink drawing of BREAK rain", 3, [["an", "old", "ink", "drawing"], ["of"], ["rain"]]),
+    ],
+)
+def test_chunks_are_repeated_or_filled_up_to_those_the_bundle_takes(text, prompt, chunks, wanted):
+    said = []
+    found = ids(text(say=said.append, chunks=chunks)[0](prompt).given)
+    rows = [[START, *(WORDS[word] for word in chunk), END] for chunk in wanted]
+    assert found == [n for row in rows for n in row + [PAD] * (LENGTH - len(row))] and said == []
+
+
+def test_break_that_does_not_fit_is_left_out_before_any_word(text):
+    said = []
+    prompts, _ = text(say=said.append)
+    assert ids(prompts("old BREAK ink").given) == ids(prompts("old ink").given)
+    assert len(said) == 1 and "BREAK is left out, its words stay" in said[0] and "--prompt-chunks 2" in said[0]
+
+
+def test_weights_move_tokens_away_from_those_of_the_empty_prompt(text):
+    """Its token at the same place: END at 1, PAD behind."""
+    prompts, engine = text()
+    found = ids(prompts("(old:3) (ink:0.5) rain").given)
+    assert found == [START, END + 3 * (1 - END), PAD + 0.5 * (2 - PAD), WORDS["rain"], END, PAD]
+    asked = len(engine.asked)
+    assert ids(prompts("old ink rain").given)[1:3] == [1, 2] and len(engine.asked) == asked, "the same tokens"
+
+
+def test_control_a_prompt_without_weights_asks_for_no_empty_one(text):
+    prompts, engine = text(zeros_for_none=True)
+    prompts("old ink")
+    assert len(engine.asked) == 1
+    prompts("old (ink:2)")
+    assert len(engine.asked) == 2
+
+
+def test_parts_are_averaged_by_their_shares(text):
+    found = ids(text()[0]("an old :3 AND ink").given)
+    an, ink = [START, 0, 1, END, PAD, PAD], [START, 2, END, PAD, PAD, PAD]
+    assert found == pytest.approx([0.75 * a + 0.25 * b for a, b in zip(an, ink, strict=True)])
+
+
+def test_each_of_two_encoders_has_the_weights_of_its_own_tokens(tmp_path):
+    """Two tokenizers of which one has a word more; the features of a token are side by side."""
+    ones = {}
+    for name, words, width in (("tokens", ["ink", "!", "?"], 2), ("tokens_2", ["ink", "?"], 1)):
+        tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="?"))
+        split = pre_tokenizers.Whitespace() if name == "tokens" else pre_tokenizers.WhitespaceSplit()
+        tokenizer.pre_tokenizer = split
+        tokenizer.save(str(tmp_path / f"{name}.json"))
+        one = {"tokenizer": f"{name}.json", "length": LENGTH, "start": START, "end": END, "pad": PAD}
+        ones[name] = {**one, "width": width}
+
+    class Both(Echo):
+        def __call__(self, inputs):
+            first, second = (inputs[name].float().view(1, LENGTH, 1) for name in ones)
+            return {"context": torch.cat((first, first, second), dim=2), "pooled": second[:, 1]}
+
+    about = TextPrompt.model_validate({"inputs": ones})
+    found = TextPrompts(Both(), about, {name: tmp_path / f"{name}.json" for name in ones})("ink! (ink:2)").given
+    first, _, second = found["context"][0].T.tolist()
+    assert first == [START, 0, 1, PAD + 2 * (0 - PAD), END, PAD], "two tokens stand before it"
+    assert second == [START, 1, PAD + 2 * (0 - PAD), END, PAD, PAD], "one does"
+    assert found["pooled"].item() == 1
+    ones["tokens"]["width"] = 5
+    wrong = TextPrompt.model_validate({"inputs": ones})
+    with pytest.raises(BundleError, match=r"widths of 5 \+ 1, but the text network gives 3 numbers"):
+        TextPrompts(Both(), wrong, {name: tmp_path / f"{name}.json" for name in ones})("(ink:2)")
+
+
+def test_an_embedding_is_the_tokens_of_its_vectors(text):
+    said = []
+    prompts, _ = text(say=said.append, embeddings={"Rainy": (70, 71)})
+    assert ids(prompts("old embedding:rainy ink").given) == [START, 1, 70, 71, 2, END]
+    assert ids(prompts("ink, Rainy").given)[3:5] == [70, 71] and said == []
+    assert ids(prompts("ink embedding:windy").given) == [START, 2, END, PAD, PAD, PAD]
+    assert said == [
+        "prompt: 'embedding:windy' is left out: this bundle has no embedding of that name; did you mean 'Rainy'?"
+        " It has: Rainy"
+    ]
+
+
+def test_a_prompt_sets_live_loras_for_itself(text):
+    said = []
+    loras = (LiveLora(name="ink-wash", default=0.5, text=True), LiveLora(name="rain", default=1.0))
+    prompts, engine = text(loras, say=said.append)
+    found = prompts("old <lora:Ink wash:0.8>", "ink")
+    assert found.given["lora_scale"].tolist() == found.unconditional["lora_scale"].tolist() == [[pytest.approx(0.8), 1]]
+    assert engine.scales == [[pytest.approx(0.8), 0.0]]
+    assert ids(found.given) == [START, WORDS["old"], END, PAD, PAD, PAD]
+    assert prompts("old", "ink").given["lora_scale"].tolist() == [[0.5, 1]] and said == []
+
+
+@pytest.mark.parametrize(
+    "prompt, negative, loras, says",
+    [
+        ("old <lora:snow:1>", "", {}, "prompt: '<lora:snow:1>' is left out: this bundle has no live LoRA of that name"),
+        ("old <lora:rain:5>", "", {}, "prompt: '<lora:rain:5>' is left out: expected a scale from -4 to 4"),
+        ("old <lora:rain:2>", "", {"rain": 1.0}, "prompt: '<lora:rain:2>' stands in the place of loras.rain = 1"),
+        ("old", "ink <lora:rain:2>", {}, "negative: '<lora:rain:2>' is left out: LoRAs are set by the prompt"),
+        ("an [old]", "", {}, "prompt: '[old]' is taken as text"),
+        ("old", "(ink", {}, "negative: a '(' without its other half is taken as text"),
+    ],
+)
+def test_what_is_left_out_is_told_once(text, prompt, negative, loras, says):
+    said = []
+    prompts, _ = text((LiveLora(name="rain", default=1.0),), say=said.append)
+    for _ in range(3):
+        prompts(prompt, negative, loras)
+        prompts("ink")
+    assert len(said) == 1 and said[0].startswith(says)
+
+
+def test_a_negative_prompt_that_says_nothing_is_none(text):
+    assert ids(text(zeros_for_none=True)[0]("ink", " <lora:x:1>").unconditional) == [0] * LENGTH
 
 
 def test_no_prompt_is_the_default_one(text):
@@ -73,9 +214,10 @@ def test_what_was_asked_is_remembered_and_is_not_the_engines_memory(text):
     asked = len(engine.asked)
     assert ids(prompts("ink").given) == ids(first.given) and len(engine.asked) == asked
     assert ids(first.given)[1] == WORDS["ink"]
-    for number in range(30):
-        prompts("ink " * number + "rain")
-    assert len(prompts._known) <= 16, "and memory is bounded"
+    for words in permutations(WORDS, 2):
+        prompts(" ".join(words))
+    asked = len(engine.asked)
+    assert ids(prompts("ink").given) == ids(first.given) and len(engine.asked) > asked, "and memory is bounded"
 
 
 def test_time_ids_are_told_where_the_network_takes_them(text):
