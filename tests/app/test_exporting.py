@@ -108,6 +108,7 @@ def test_the_help_lists_every_source(command):
         ({"--solver": "magic"}, "no solver is called 'magic'"),
         ({"--family": "sd15"}, "for a single .safetensors file"),
         ({"--vae": "none"}, "expected taesd, full, a folder"),
+        ({"--prompt-chunks": "9"}, "--prompt-chunks 9: expected 1 to 8"),
     ],
 )
 def test_a_checkpoint_asked_for_wrongly_is_one_line(command, checkpoint, tmp_path, changes, says):
@@ -127,6 +128,12 @@ def test_loras_are_kept_live_where_that_is_asked_for(command, checkpoint, tmp_pa
     assert (code, err) == (0, "") and "ink.safetensors: live as 'ink' in 1 layers, at 0.5 unless told otherwise" in out
     (lora,) = load_bundle(str(tmp_path / "out")).about.loras
     assert (lora.name, lora.default, lora.text) == ("ink", 0.5, False)
+
+
+def test_prompts_may_be_as_long_as_is_asked_for(command, checkpoint, tmp_path):
+    options = ("--size", "64x64", "--steps", "1", "--dtype", "fp32", "-o", tmp_path / "out", "--prompt-chunks", "2")
+    assert command("export", checkpoint, *options)[0] == 0
+    assert load_bundle(str(tmp_path / "out")).about.text.chunks == 2
 
 
 def test_a_check_that_fails_is_not_zero(command, checkpoint, tmp_path, monkeypatch):
