@@ -31,6 +31,7 @@ _TEXT = {"tty", "ansi"}  # FFmpeg draws any text file as an old terminal would: 
 _TS_DISCONT = 0x200  # AVFMT_TS_DISCONT
 _STUBBORN = 8  # read errors in a row after which a file counts as ended
 _PARSED = 2  # packets that a parser cuts from the last piece of a part: its mark is on the first of them
+_SETTLED = 30  # packets after which all streams are past a joint
 _MOST_PIXELS = 1 << 28  # a damaged header may claim pictures that no memory holds
 _USUAL_RATE = Fraction(25)  # of pictures that tell none
 
@@ -167,6 +168,7 @@ class Demuxer:
             clocked = [*container.streams.audio, *([picture] if picture is not None else [])]
             self._read += [stream for stream in clocked if stream.index not in self._wanted]
         self._times = PacketTimes({stream.index: _clock(stream) for stream in self._read}, starts_anew)
+        self._since_leap: int | None = None  # packets since the last leap; None: told, or none yet
         self._torn: dict[int, int] = {}  # streams marked as damaged a few packets ago, and how many
 
     def __iter__(self) -> "Iterator[Packet[Any]]":
@@ -196,12 +198,23 @@ class Demuxer:
         """One line of where the times were mended so far, None if they were not."""
         return told(self._times.jumps)
 
+    def news(self) -> str | None:
+        """One line of where the times were mended since the last call, once the joint lies behind; else None."""
+        if self._since_leap is None or self._since_leap < _SETTLED:
+            return None
+        line, self._since_leap = self.mended, None
+        self._times.forget()
+        return line
+
     def _mend(self, packet: "Packet[Any]") -> None:
         index, leaps = packet.stream_index, self._times.leaps
         packet.pts, packet.dts = self._times(index, packet.pts, packet.dts, packet.duration)
         if self._times.leaps > leaps:
             self.errors -= len(self._torn)  # not damage: the end of a part that another was joined to
             self._torn.clear()
+            self._since_leap = 0
+        elif self._since_leap is not None:
+            self._since_leap += 1
         if packet.is_corrupt and index in self._wanted:
             self._torn[index] = 0
             self.errors += 1

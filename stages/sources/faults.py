@@ -1,10 +1,13 @@
 """Why a live source has no picture, in the classes that decide whether it is worth trying again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import av.error
 
 from warpfuse.engine.redact import redact
+from warpfuse.stages.sources.container import met
 
 
 class Fault(Enum):
@@ -40,6 +43,21 @@ class Broken(Exception):
         super().__init__(redact(reason))
         self.fault = fault
         self.remedy = _REMEDIES.get(fault, "") if remedy is None else remedy
+
+
+EXPECTED = (Broken, av.error.FFmpegError, OSError, EOFError)
+"""What a connection raises when it cannot be made or breaks."""
+
+
+@contextmanager
+def foreign() -> Iterator[None]:
+    """The net around a connection: what FFmpeg's bindings raise of what lies in a stream (container.py) is `Broken`."""
+    try:
+        yield
+    except EXPECTED:
+        raise
+    except Exception as error:
+        raise Broken(Fault.FOREIGN, f"what it sends cannot be read: {met(error)}") from error
 
 
 _DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)

@@ -81,12 +81,12 @@ class FileSource:
     def read(self) -> RawFrame | None:
         """The next frame, None at the end."""
         while self._count != self._limit:
-            frame, self._next = self._next or next(self._decoded, None), None
-            if frame is None:
-                self._lost = self._losses()  # now: the container's figures die with it
-                return None
-            pts_ns = self._times(frame.pts, frame.dts)
             try:
+                frame, self._next = self._next or next(self._decoded, None), None
+                if frame is None:
+                    self._lost = self._losses()  # now: the container's figures die with it
+                    return None
+                pts_ns = self._times(frame.pts, frame.dts)
                 rgb = self._display(frame)
             except Exception as error:  # noqa: BLE001  (whatever the file makes FFmpeg's bindings raise)
                 self._undisplayed[met(error)] = self._undisplayed.get(met(error), 0) + 1

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from warpfuse.stages.errors import SourceError, SourceLost, Stopped
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sources.connection import Patience, State
+from warpfuse.stages.sources.container import met, net
 from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.live_times import LiveTimes
 from warpfuse.stages.sources.receiver import Arrived, Receiver
@@ -25,6 +26,7 @@ from warpfuse.stages.sources.session import Connect
 from warpfuse.stages.stage import VideoInfo
 
 _TIME_BASE = Fraction(1, 90_000)
+_UNSHOWN = 100  # pictures in a row that could not be shown, after which the source counts as lost
 _HOLD_S = 0.2  # between two stale pictures: enough to keep a picture on the air, and little work
 _LOOK_UP_S = 0.1  # how soon a stop is seen before the first picture
 _USUAL = Patience()
@@ -53,6 +55,7 @@ class LiveSource:
         Raises SourceLost when none comes, SourceError when it cannot be shown at `size`, Stopped once `stop` is set."""
         self._clock = clock
         self._limit, self._count, self._held, self._epoch = frames, 0, 0, 0
+        self._unshown = 0
         self._last: npt.NDArray[np.uint8] | None = None
         self._receiver = Receiver(url, connect, patience, clock, jitter)
         try:
@@ -92,15 +95,19 @@ class LiveSource:
             timeout_s = quiet_ns / 1e9 if state is State.LIVE else max(_HOLD_S, float(1 / self.info.fps))
             arrived, self._first = self._earliest() or receiver.take(timeout_s), None
             if arrived is not None:
-                return self._fresh(arrived)
+                fresh = self._fresh(arrived)
+                if fresh is not None:
+                    return fresh
             if self._last is not None and receiver.look()[0] is not State.LIVE:
                 return self._stale()
         return None
 
     @property
     def warning(self) -> str | None:
-        """One line: what was done to show the pictures. All else the states say already."""
-        return f"{self._receiver.shown}: {'; '.join(self._display.notes)}." if self._display.notes else None
+        """One line: what was done to show the pictures, and of a clip what was mended or missing. All else the states
+        say already."""
+        lines = [*self._receiver.remarks, *self._display.notes]
+        return f"{self._receiver.shown}: {'; '.join(lines)}." if lines else None
 
     @property
     def lost(self) -> SourceLost | None:
@@ -134,7 +141,8 @@ class LiveSource:
 
     def _shown_at(self, arrived: Arrived, size: tuple[int, int] | None) -> Display:
         try:
-            return Display(arrived.picture.frame, arrived.nature.pixel_aspect, size)
+            with net(self._receiver.shown):
+                return Display(arrived.picture.frame, arrived.nature.pixel_aspect, size)
         except SourceError as error:
             raise SourceError(f"{self._receiver.shown}: {error}") from None
 
@@ -144,7 +152,8 @@ class LiveSource:
             return self._first
         return self._receiver.take(0) or self._first
 
-    def _fresh(self, arrived: Arrived) -> RawFrame:
+    def _fresh(self, arrived: Arrived) -> RawFrame | None:
+        """The picture as a frame, None if it cannot be shown. Raises SourceLost when none can be any more."""
         another = arrived.epoch != self._epoch
         if another:
             self._times.restart()
@@ -154,6 +163,12 @@ class LiveSource:
             self._display.tell(arrived.picture.note)
         except SourceError as error:
             raise SourceLost(f"{self._receiver.shown}: the picture changed: {error}") from None
+        except Exception as error:
+            self._unshown += 1
+            if self._unshown < _UNSHOWN:
+                return None
+            raise SourceLost(f"{self._receiver.shown}: no picture can be shown any more: {met(error)}.") from error
+        self._unshown = 0
         pts_ns = self._times(arrived.picture.sent_ns, arrived.at_ns)
         # A clip waits for its reader: when it was decoded says nothing about latency.
         return self._numbered(pts_ns, 0 if self._finite else arrived.at_ns, discontinuity=another)

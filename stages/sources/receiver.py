@@ -1,22 +1,21 @@
 """The side of a live source that drains: a thread that connects, takes every picture, and mends what breaks."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import av.error
-
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources.connection import Connection, Patience, State
-from warpfuse.stages.sources.faults import Broken, Fault, broken
+from warpfuse.stages.sources.faults import EXPECTED, Broken, Fault, broken
 from warpfuse.stages.sources.live_times import Pace
 from warpfuse.stages.sources.newest import Newest
 from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
 
 _LEAVING_S = 1.0  # how long `close` waits for a thread that may sit in FFmpeg until its timeout
-_EXPECTED = (Broken, av.error.FFmpegError, OSError, EOFError)
+_KEPT = 100  # remarks that nobody fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,8 @@ class Arrived:
 class Receiver:
     """Keeps the newest picture of a connection that may break. Thread-safe, but for `take`: one thread calls that.
 
-    url  what the source is called in texts; its secrets are taken out
+    url      what the source is called in texts; its secrets are taken out
+    remarks  what was mended or missing in a clip, once it is over
     """
 
     def __init__(
@@ -47,6 +47,8 @@ class Receiver:
         self._session: Session | None = None
         self._crash: BaseException | None = None
         self._told_live = False
+        self.remarks: list[str] = []
+        self._said: deque[str] = deque(maxlen=_KEPT)
         self._noted: dict[str, bool] = {}  # what connections had to say, and whether it was told
         self._thread = threading.Thread(target=self._run, name=f"wf:receive {self.shown}", daemon=True)
         self._thread.start()
@@ -102,6 +104,8 @@ class Receiver:
             self._connection.changes.clear()
             lines = [f"{self.shown}: {note}" for note, told in self._noted.items() if not told]
             self._noted = dict.fromkeys(self._noted, True)
+            lines += [f"{self.shown}: {remark}" for remark in self._said]
+            self._said.clear()
         for _, state, reason in changes:
             again = " again" if state is State.LIVE and self._told_live else ""
             self._told_live |= state is State.LIVE
@@ -164,7 +168,7 @@ class Receiver:
             finally:
                 self._session = None
                 session.close()
-        except _EXPECTED as error:
+        except EXPECTED as error:
             with self._lock:
                 if finite:  # another connection would begin it anew
                     self._connection.lose(self._clock(), broken(error))
@@ -182,6 +186,10 @@ class Receiver:
         for picture in session.pictures():
             if self._closing.is_set():
                 return True
+            if isinstance(picture, str):
+                with self._lock:
+                    (self.remarks if nature.finite else self._said).append(picture)
+                continue
             if picture is None:
                 if self._clock() - seen_ns > self._patience.silence * 1e9:
                     raise Broken(Fault.FOREIGN, "it sends, but no picture that can be decoded")

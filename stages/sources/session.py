@@ -46,8 +46,10 @@ class Session(Protocol):
 
     nature: Nature
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[Picture | str | None]:
         """Pictures as they come; None when something came that made no picture. Ends with a clip.
+
+        Between them a line for the user now and then: what was mended or missing.
 
         Raises `Broken`, or what FFmpeg or the system raises, when the connection breaks or is silent too long."""
 

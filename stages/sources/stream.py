@@ -4,12 +4,10 @@ import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 import av
 import av.error
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -17,11 +15,12 @@ from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
-from warpfuse.stages.sources.container import exact, picture_stream
-from warpfuse.stages.sources.faults import Broken, Fault, broken
+from warpfuse.stages.sources.container import LENIENT, Decoder, Demuxer, exact, picture_stream
+from warpfuse.stages.sources.faults import Broken, Fault, broken, foreign
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
+from warpfuse.stages.sources.times import BestEffort, Times
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
@@ -139,33 +138,47 @@ class StreamSession:
         # Not FFmpeg's "nobuffer": it throws away what was read to tell what the stream is, and with it the first key
         # picture. What is kept makes nothing late, for the reader catches up.
         common = {"probesize": "1000000", "analyzeduration": "1000000"}
-        self._container = av.open(url, format=format, options={**common, **options})
+        with foreign():
+            self._container = av.open(url, format=format, options={**common, **options}, **LENIENT)
         try:
-            stream = picture_stream(self._container)
-            if stream is None:
-                raise Broken(Fault.FOREIGN, "it holds no video stream that can be decoded")
-            # Frame threads would hold back as many frames as there are threads: 103 ms instead of 36 were measured.
-            stream.thread_type = "SLICE"
-            stream.codec_context.thread_count = 2
-            self._stream = stream
-            self._fields = Deinterlacer(stream.codec_context)
-            made_up = self._container.format.name.startswith(_NO_CLOCK)
-            self._time_base = None if made_up else exact(stream.time_base)
-            self.nature = self._nature(stream, clips)
+            with foreign():
+                self._begin(clips)
         except BaseException:
             self._container.close()
             raise
 
-    def pictures(self) -> Iterator[Picture | None]:
-        """Pictures in the order they are shown."""
-        for packet in self._container.demux(self._stream):
-            frames = [done for frame in self._decoded(packet) for done in self._fields(frame)]
-            if not packet.size and self.nature.finite:
-                frames += self._fields(None)
-            for frame in frames:
-                yield Picture(frame, self._sent_ns(frame), self._fields.note)
-            if not frames:
-                yield None
+    def _begin(self, clips: bool) -> None:
+        stream = picture_stream(self._container)
+        if stream is None:
+            raise Broken(Fault.FOREIGN, "it holds no video stream that can be decoded")
+        # Frame threads would hold back as many frames as there are threads: 103 ms instead of 36 were measured.
+        stream.thread_type = "SLICE"
+        stream.codec_context.thread_count = 2
+        self._stream = stream
+        self._fields = Deinterlacer(stream.codec_context)
+        made_up = self._container.format.name.startswith(_NO_CLOCK)
+        self._time_base = None if made_up else exact(stream.time_base)
+        self._times: Times | None = None
+        self._best = BestEffort()
+        self.nature = self._nature(stream, clips)
+        # A clip is read past its damage; of a connection that breaks nobody knows what it would have sent.
+        self._demuxer = Demuxer(self._container, [stream], (av.error.InvalidDataError,) if self.nature.finite else ())
+        self._decoder = Decoder(stream)
+
+    def pictures(self) -> Iterator[Picture | str | None]:
+        """Pictures in the order they are shown; a line where the sender's clock jumped, at last what a clip lacks."""
+        with foreign():
+            for packet in self._demuxer:
+                frames = [done for frame in self._decoder(packet) for done in self._fields(frame)]
+                yield from map(self._picture, frames)
+                if not frames:
+                    yield None
+                if not self.nature.finite and (line := self._demuxer.news()):
+                    yield line
+            if self.nature.finite:  # what decoder and filters kept back
+                kept = [*self._decoder(None), None]
+                yield from map(self._picture, [done for frame in kept for done in self._fields(frame)])
+                yield from self._remarks()
 
     def interrupt(self) -> None:
         """PyAV lets nobody end a read from outside; FFmpeg's timeout does."""
@@ -174,19 +187,26 @@ class StreamSession:
         """Close the connection."""
         self._container.close()
 
-    def _decoded(self, packet: "Packet[Any]") -> list[VideoFrame]:
-        """Pictures of a packet; an empty packet, which comes at the end, gets those the decoder kept back."""
-        if not packet.size and not self.nature.finite:
-            return []
-        try:
-            return list(self._stream.decode(packet))
-        except av.error.InvalidDataError:  # a damaged picture: the next may be whole
-            return []
+    def _picture(self, frame: VideoFrame) -> Picture:
+        return Picture(frame, self._sent_ns(frame), self._fields.note)
+
+    def _remarks(self) -> Iterator[str]:
+        lost = self._decoder.damaged + self._demuxer.errors
+        if lost:
+            yield f"{lost} pieces of it were damaged"
+        if self._demuxer.mended:
+            yield self._demuxer.mended
 
     def _sent_ns(self, frame: VideoFrame) -> int | None:
-        if frame.pts is None or self._time_base is None:
+        if self._time_base is None:
             return None
-        return round(frame.pts * self._time_base * 10**9)
+        if not self.nature.finite:
+            tick = self._best(frame.pts, frame.dts)
+            return None if tick is None else round(tick * self._time_base * 10**9)
+        if self._times is None:  # nobody lays the times of a clip on another clock: they have to be whole
+            start = round(self._demuxer.start_of(self._stream) / self._time_base)
+            self._times = Times(self._time_base, start, self.nature.rate)
+        return self._times(frame.pts, frame.dts)
 
     def _nature(self, stream: VideoStream, clips: bool) -> Nature:
         names = self._container.format.name.split(",")

@@ -91,6 +91,10 @@ class PacketTimes:
         """Seconds that were added to the first packet of a stream; 0 before it came."""
         return self._lines[index].shift if index in self._lines else Fraction(0)
 
+    def forget(self) -> None:
+        """Drop the jumps so far: a live source would gather them without end."""
+        self._jumps.clear()
+
     @property
     def jumps(self) -> list[Jump]:
         """Where the clock jumped so far. What the streams of a file make of one joint is one jump."""

@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,17 @@ def number_in(picture: Picture) -> int:
     width = picture.shape[1]
     middles = [picture[:, (2 * bit + 1) * width // 16].mean() for bit in range(8)]
     return sum(1 << bit for bit, level in enumerate(middles) if level > 128)
+
+
+def exif(orientation: int, little: bool = True) -> bytes:
+    """An APP1 segment of JPEG that holds an orientation and the name of a camera's maker."""
+    order = "<" if little else ">"
+    tags = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack(
+        order + "HHI4s", 0x010F, 2, 4, b"Cam"
+    )
+    head = b"II*\0" if little else b"MM\0*"
+    body = b"Exif\0\0" + head + struct.pack(order + "IH", 8, 2) + tags + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
 
 
 def fill(frame: VideoFrame, planes: Iterable[npt.NDArray[Any]]) -> VideoFrame:

@@ -19,7 +19,7 @@ from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.sources.container import Demuxer
 
-from .conftest import counted, number_in
+from .conftest import counted, exif, number_in
 
 CLIPS = Path(__file__).parents[4] / "shared" / "data" / "clips"
 
@@ -178,17 +178,6 @@ def test_parts_that_were_joined_go_on_evenly_and_one_line_says_so(make_clip: Cal
     assert [frame.stamp.pts_ns for frame in frames] == [40_000_000 * i for i in range(50)]
     assert "jumps by" in source.warning and "at 1.0 s" in source.warning
     assert "damaged" not in source.warning and "\n" not in source.warning
-
-
-def exif(orientation: int, little: bool = True) -> bytes:
-    """An APP1 segment of JPEG that holds an orientation and the name of a camera's maker."""
-    order = "<" if little else ">"
-    tags = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack(
-        order + "HHI4s", 0x010F, 2, 4, b"Cam"
-    )
-    head = b"II*\0" if little else b"MM\0*"
-    body = b"Exif\0\0" + head + struct.pack(order + "IH", 8, 2) + tags + bytes(4)
-    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -12,7 +12,7 @@ from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.sources.connection import Patience
 
-from .conftest import counted, number_in
+from .conftest import counted, exif, number_in
 
 HASTY = Patience(first=5.0, stall=0.5, silence=2.0, least=0.02, most=0.05, total=60.0)
 
@@ -91,6 +91,33 @@ def test_hls_is_shown_at_its_own_pace_not_a_segment_at_a_time(web, tmp_path):
     assert source.info.live and report["skipped"] < 10, "of two segments at once nearly all would be skipped"
     fresh = [frame for frame in frames if not frame.stamp.stale]
     assert all(np.abs(f.rgb.reshape(-1, 3).mean(0) - servers.COLOURS["red"]).max() < 12 for f in fresh)
+
+
+@pytest.mark.parametrize("gap_s", [0, 3600])
+def test_a_discontinuity_of_hls_keeps_the_spacing_of_the_pictures(web, tmp_path, make_clip, gap_s):
+    make_clip("s0.ts", [counted(k) for k in range(25)])
+    make_clip("s1.ts", [counted(25 + k) for k in range(25)], pts=[25 * gap_s + k for k in range(25)])
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n"
+    rest = "#EXTINF:1.0,\ns0.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:1.0,\ns1.ts\n#EXT-X-ENDLIST\n"
+    (tmp_path / "disc.m3u8").write_text(head + rest)
+    source = open_source(f"{web.url}/disc.m3u8")
+    frames = list(iter(source.read, None))
+    source.close()
+    assert [number_in(frame.rgb) for frame in frames] == list(range(50))
+    assert [frame.stamp.pts_ns for frame in frames] == [k * 40_000_000 for k in range(50)]
+    assert source.warning.count("jumps") == 1 and "\n" not in source.warning
+
+
+def test_a_camera_that_sends_exif_is_turned_as_it_says(web):
+    colour = np.zeros((48, 64, 3), np.uint8)
+    colour[:24] = servers.COLOURS["blue"]  # the upper half, which orientation 6 turns to the right
+    jpeg = cv2.imencode(".jpg", colour[..., ::-1])[1].tobytes()
+    web.pictures = [jpeg[:2] + exif(6) + jpeg[2:]]
+    source = open_source(f"{web.url}/video.mjpg")
+    frame = source.read()
+    source.close()
+    assert frame.rgb.shape == (64, 48, 3)
+    assert frame.rgb[:, 30:, 2].mean() > 150 and frame.rgb[:, :18, 2].mean() < 30
 
 
 def test_an_answer_that_is_no_video_is_given_up(web, tmp_path):

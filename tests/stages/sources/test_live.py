@@ -12,7 +12,8 @@ from av.video.frame import VideoFrame
 from warpfuse.stages.errors import SourceError, SourceLost, Stopped
 from warpfuse.stages.sources import receiver
 from warpfuse.stages.sources.connection import Patience
-from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.display import Display
+from warpfuse.stages.sources.faults import Broken, Fault, foreign
 from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.sources.newest import Newest
 from warpfuse.stages.sources.session import Nature, Picture
@@ -294,3 +295,51 @@ def test_texts_hold_no_secrets():
     source.close()
     assert "rtsp://***@cam/1?***: live" in text
     assert not any(secret in text for secret in ("anna", "Pa55", "S3CRET"))
+
+
+def test_what_is_said_of_a_clip_is_its_warning_and_of_a_live_source_its_news():
+    def script(end):
+        yield numbered(0)
+        yield "its clock jumps"
+        yield numbered(1)
+        yield from end
+
+    clip = LiveSource("test:", in_turn(Scripted(script([]), Nature(Fraction(25), finite=True))))
+    assert [index_of(frame) for frame in iter(clip.read, None)] == [0, 1]
+    assert clip.warning == "test:: its clock jumps."
+    clip.close()
+    live = LiveSource("test:", in_turn(Scripted(script([numbered(2)])), Broken(Fault.DENIED, "no")), patience=QUICK)
+    while live.read() is not None:
+        pass
+    assert "test:: its clock jumps" in live.news() and live.warning is None
+    live.close()
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_picture_that_cannot_be_shown_is_passed_over_and_lasting_ones_end_the_source(monkeypatch, lasting):
+    plain = Display.__call__
+
+    def failing(self, frame):
+        if frame.width == 34:
+            raise ValueError("99 is not a valid Kind")
+        return plain(self, frame)
+
+    monkeypatch.setattr(Display, "__call__", failing)
+    bad = [numbered(1, width=34)] * (200 if lasting else 3)
+    session = Scripted(iter([numbered(0), *bad, numbered(2)]), Nature(Fraction(25), finite=True))
+    source = LiveSource("test:", in_turn(session))
+    assert index_of(source.read()) == 0
+    if lasting:
+        with pytest.raises(SourceLost, match="no picture can be shown any more: ValueError: 99 is not a valid Kind"):
+            source.read()
+    else:
+        assert index_of(source.read()) == 2 and source.read() is None
+    source.close()
+
+
+@pytest.mark.parametrize("error", [ValueError("31 is not a valid Type"), KeyError(7), OverflowError(), MemoryError()])
+def test_what_bindings_raise_of_a_stream_is_a_broken_connection(error):
+    with pytest.raises(Broken) as raised, foreign():
+        raise error
+    assert raised.value.fault is Fault.FOREIGN and "\n" not in str(raised.value)
+    assert type(error).__name__ in str(raised.value)
