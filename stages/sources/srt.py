@@ -88,7 +88,7 @@ class ChildSession:
             raise why from None
         self.nature = self._stream.nature
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[Picture | str | None]:
         """Pictures as they come; what the child complained of when it ends."""
         try:
             yield from self._stream.pictures()
