@@ -16,13 +16,14 @@ class Fault(Enum):
     DENIED = "denied"  # a wrong password does not become right, and some cameras lock the account
     UNABLE = "unable"  # this machine lacks something: a protocol, a program, a permission
     UNKNOWN = "unknown"  # no such stream; a server that has just restarted may say so before its camera is back
+    PAGE = "page"  # a web page, and it never was anything else
     FOREIGN = "foreign"  # what answers is no video, or none that can be decoded
     NETWORK = "network"
     SILENT = "silent"  # connected, but nothing comes
     ENDED = "ended"  # the other side closed: a live source has no end of its own
 
 
-TRIES = {Fault.DENIED: 1, Fault.UNABLE: 1, Fault.UNKNOWN: 4, Fault.FOREIGN: 4}
+TRIES = {Fault.DENIED: 1, Fault.UNABLE: 1, Fault.PAGE: 1, Fault.UNKNOWN: 4, Fault.FOREIGN: 4}
 """How often in a row a fault may happen before the source is lost; those that are not here: any number of times."""
 
 _REMEDIES = {

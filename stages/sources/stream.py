@@ -1,4 +1,4 @@
-"""Streams that FFmpeg's libraries receive themselves: RTSP, RTMP, and HTTP (HLS, MJPEG, MPEG-TS, a clip)."""
+"""Streams that FFmpeg's libraries receive themselves: RTSP and RTMP; and what of HTTP they read."""
 
 import errno
 import threading
@@ -23,18 +23,18 @@ from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_
 from warpfuse.stages.sources.times import BestEffort, Times
 from warpfuse.stages.stage import VideoInfo
 
-SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
+SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps")
 CONNECTS = True
 
-_NET = "rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,rtmp,rtmps,rtmpt"  # no file: an answer may name others
+NETWORK = "rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,rtmp,rtmps,rtmpt"
+"""What FFmpeg may use. No file: an answer may name others."""
 _OPTIONS: dict[str, dict[str, str]] = {
     "rtsp": {"rtsp_transport": "tcp", "allowed_media_types": "video"},
     "rtmp": {"rtmp_live": "live", "tcp_nodelay": "1"},
-    "http": {},
 }
 # FFmpeg's own timeouts, microseconds a read: PyAV's takes the interpreter's lock each time it looks at the clock, which
 # delays packets when Python is busy.
-_TIMEOUT = {"rtsp": "timeout", "rtmp": "rw_timeout", "http": "rw_timeout"}
+_TIMEOUT = {"rtsp": "timeout", "rtmp": "rw_timeout"}
 _TRANSPORTS = ("tcp", "udp")
 _NO_CLOCK = ("mpjpeg", "mjpeg", "image2")  # formats whose times FFmpeg makes up
 _BURSTS = ("hls", "dash")
@@ -61,13 +61,13 @@ def open(
 def _connecting(url: str, patience: Patience) -> Connect:
     address, _, transport = checked(url).partition("#")
     scheme = address.partition(":")[0].lower().removesuffix("s")
-    options = {"protocol_whitelist": _NET, **_OPTIONS[scheme]}
+    options = {"protocol_whitelist": NETWORK, **_OPTIONS[scheme]}
     options[_TIMEOUT[scheme]] = str(round(patience.silence * 1e6))
     if scheme == "rtsp":
         if transport not in ("", *_TRANSPORTS):
             raise SourceError(f"{redact(url)}: it ends in neither #tcp nor #udp. RTSP travels over one of them.")
         return _Rtsp(address, options, transport)
-    return lambda: StreamSession(address, options, clips=scheme == "http")
+    return lambda: StreamSession(address, options)
 
 
 class _Rtsp:

@@ -1,14 +1,18 @@
 """Real servers for live sources, each a process of its own on a free port of 127.0.0.1."""
 
+import base64
 import contextlib
+import hashlib
 import http.server
 import itertools
+import re
 import shutil
 import signal
 import socket
 import socketserver
 import subprocess
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -149,13 +153,19 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 class Web:
     """An HTTP server on a thread: `/video.mjpg` as cameras send it, and the files of a folder.
 
-    asked  how often the video was asked for; once: it is given the first time alone
+    asked    how often the video was asked for; once: it is given the first time alone
+    answers  by path, what else it gives: heads, and pieces of the body until they end or the server closes
+    heard    paths and Authorization heads of all requests, in their order
+    account  user, password and "Basic" or a hash of Digest, that `answers` are given for
     """
 
     def __init__(self, folder: Path) -> None:
         self.pictures: list[bytes] = []
         self.token = ""
         self.asked, self.once = 0, False
+        self.answers: dict[str, tuple[dict[str, str], Callable[[], Iterable[bytes]]]] = {}
+        self.heard: list[tuple[str, str]] = []
+        self.account: tuple[str, str, str] | None = None
         web = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -163,7 +173,10 @@ class Web:
                 super().__init__(*args, directory=str(folder))
 
             def do_GET(self):
-                if web.token and f"token={web.token}" not in self.path:
+                web.heard.append((self.path, self.headers.get("Authorization", "")))
+                if self.path in web.answers:
+                    self.answer(*web.answers[self.path])
+                elif web.token and f"token={web.token}" not in self.path:
                     self.send_error(401)
                 elif self.path.startswith("/video.mjpg"):
                     web.asked += 1
@@ -182,6 +195,23 @@ class Web:
                 else:
                     super().do_GET()
 
+            def answer(self, heads, pieces):
+                if web.account is not None and not web.allows(self.headers.get("Authorization", ""), self.path):
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", web.challenge)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(int(heads.get("status", 200)))
+                for name, value in heads.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                with contextlib.suppress(OSError):  # the reader had enough
+                    for piece in pieces():
+                        self.wfile.write(piece)
+                        if web._closing.is_set():
+                            return
+
             def log_message(self, *args):
                 pass
 
@@ -193,6 +223,31 @@ class Web:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
+
+    @property
+    def challenge(self) -> str:
+        kind = self.account[2]
+        if kind == "Basic":
+            return 'Basic realm="a camera"'
+        return f'Digest realm="a camera", qop="auth", nonce="f00d", opaque="x", algorithm={kind}'
+
+    def allows(self, authorization: str, path: str) -> bool:
+        """RFC 7617; RFC 7616, 3.4.1."""
+        user, password, kind = self.account
+        if kind == "Basic":
+            return authorization == "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        told = {
+            key: bare or quoted for key, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^",\s]+))', authorization)
+        }
+        if not told:
+            return False
+
+        def hashed(text: str) -> str:
+            return hashlib.new(kind.replace("-", ""), text.encode()).hexdigest()
+
+        secret, asked = hashed(f"{user}:a camera:{password}"), hashed(f"GET:{path}")
+        right = hashed(f"{secret}:f00d:{told['nc']}:{told['cnonce']}:auth:{asked}")
+        return (told["username"], told["uri"], told["response"]) == (user, path, right)
 
     @property
     def url(self) -> str:

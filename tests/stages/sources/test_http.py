@@ -121,9 +121,9 @@ def test_a_camera_that_sends_exif_is_turned_as_it_says(web):
 
 
 def test_an_answer_that_is_no_video_is_given_up(web, tmp_path):
-    (tmp_path / "page.html").write_text("<html>" + "no video here " * 500)
+    (tmp_path / "notes").write_text("no video here " * 500)
     with pytest.raises(SourceLost, match="cannot be reached: what it sends is no video"):
-        open_source(f"{web.url}/page.html", patience=HASTY)
+        open_source(f"{web.url}/notes", patience=HASTY)
 
 
 def test_a_playlist_cannot_reach_files_of_this_machine(web, tmp_path, make_clip):

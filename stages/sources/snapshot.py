@@ -1,0 +1,44 @@
+"""A picture that a camera has at an address, fetched again and again."""
+
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+
+from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.multipart import Decoders
+from warpfuse.stages.sources.session import Nature, Picture
+from warpfuse.stages.sources.web_request import Answer, Requests
+
+USUAL_RATE = Fraction(5)
+"""Pictures a second, without a wish: cameras take some tenths of a second to make one."""
+_MOST = 1 << 26  # bytes
+
+
+class SnapshotSession:
+    """Fetches a picture at most `rate` times a second; the first one is in `answer`."""
+
+    def __init__(self, requests: Requests, answer: Answer, rate: Fraction) -> None:
+        self._requests, self._answer = requests, answer
+        self._decode = Decoders()
+        self._closing = threading.Event()
+        self.nature = Nature(rate, note=f"a still picture: fetched {float(rate):g} times a second (#fps=N)")
+
+    def pictures(self) -> Iterator[Picture | None]:
+        """The picture as it is each time; None if it cannot be decoded."""
+        while True:
+            begun = time.monotonic()
+            frame = self._decode(self._answer.whole(_MOST))
+            self._answer.close()
+            yield Picture(frame) if frame is not None else None
+            if self._closing.wait(max(0.0, begun + float(1 / self.nature.rate) - time.monotonic())):
+                raise Broken(Fault.ENDED, "it was told to end")
+            self._answer = self._requests.ask()
+
+    def interrupt(self) -> None:
+        """Fetch no more."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._answer.close()

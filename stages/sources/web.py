@@ -1,0 +1,138 @@
+"""HTTP addresses. What the server answers decides how it is read: a stream, a clip, parts, one picture, or a page."""
+
+import contextlib
+import threading
+from fractions import Fraction
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+import av.error
+
+from warpfuse.engine.redact import redact
+from warpfuse.stages.errors import SourceError
+from warpfuse.stages.sources.connection import Patience
+from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.multipart import JPEG, PartsSession
+from warpfuse.stages.sources.schemes import parse_rate
+from warpfuse.stages.sources.session import Connect, Session
+from warpfuse.stages.sources.snapshot import USUAL_RATE, SnapshotSession
+from warpfuse.stages.sources.stream import NETWORK, StreamSession, checked
+from warpfuse.stages.sources.web_request import Answer, Requests
+from warpfuse.stages.stage import VideoInfo
+
+SCHEMES: tuple[str, ...] = ("http", "https")
+CONNECTS = True
+
+_MEDIA = (
+    ".m3u8", ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".flv", ".avi", ".ogv", ".ogg",
+    ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".gif", ".apng",
+)  # fmt: skip
+"""Ends of paths that FFmpeg is given at once, so that the server is asked once."""
+_PAGES = ("text/html", "application/xhtml+xml")
+_STILLS = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/bmp", "image/x-ms-bmp")
+_SITES = (
+    "youtube.com", "youtu.be", "twitch.tv", "vimeo.com", "dailymotion.com", "tiktok.com", "facebook.com",
+    "instagram.com", "kick.com", "bilibili.com", "x.com", "twitter.com",
+)  # fmt: skip
+_PAGE = "it is a web page, not a stream"
+_TOOLS = "Give the stream's own address, as yt-dlp -g ADDRESS or streamlink --stream-url ADDRESS best prints it."
+_ODD_NAMES = {"allowed_extensions": "ALL", "allowed_segment_extensions": "ALL", "extension_picky": "0"}
+"""For FFmpeg's HLS: segments may be called what they like. What may be reached is decided by the protocols."""
+_FASTEST = 60
+_TOLD = (
+    av.error.HTTPClientError,
+    av.error.HTTPServerError,
+    av.error.ExitError,
+)  # what the server answers needs no second question
+
+
+def probe(url: str) -> VideoInfo:
+    """What the stream is: connects and decodes one picture. Raises SourceLost, SourceError."""
+    return info_of(url, _connecting(url, Patience()))
+
+
+def open(
+    url: str,
+    size: tuple[int, int] | None,
+    frames: int | None,
+    patience: Patience = Patience(),  # noqa: B008  (frozen)
+    stop: threading.Event | None = None,
+) -> LiveSource:
+    """Connect to the stream. A still picture is fetched again and again, as often as `#fps=N` at the end says.
+
+    Raises SourceLost, SourceError; Stopped once `stop` is set."""
+    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
+
+
+def _connecting(url: str, patience: Patience) -> Connect:
+    address, _, setting = checked(url).partition("#")
+    host = urlsplit(address).hostname or ""
+    if any(host == site or host.endswith(f".{site}") for site in _SITES) and not _is_media(address):
+        raise SourceError(f"{host}: {_PAGE}. {_TOOLS}")
+    rate = parse_rate(redact(url), setting[4:], _FASTEST) if setting.startswith("fps=") else USUAL_RATE
+    return _Web(address, patience, rate)
+
+
+def _is_media(address: str) -> bool:
+    return PurePosixPath(urlsplit(address).path).suffix.lower() in _MEDIA
+
+
+class _Web:
+    """Makes connections to one address."""
+
+    def __init__(self, address: str, patience: Patience, rate: Fraction) -> None:
+        self._address, self._rate = address, rate
+        self._requests = Requests(address, patience.silence)
+        self._options = {"protocol_whitelist": NETWORK, "rw_timeout": str(round(patience.silence * 1e6)), **_ODD_NAMES}
+        self._ever = False  # it was no page before
+
+    def __call__(self) -> Session:
+        session = self._known() if _is_media(self._address) else self._asked()
+        self._ever = True
+        return session
+
+    def _known(self) -> Session:
+        try:
+            return self._stream()
+        except (av.error.FFmpegError, Broken) as error:
+            silent = isinstance(error, (TimeoutError, ConnectionError, *_TOLD))
+            if not silent and (page := self._page_instead()) is not None:
+                raise page from None
+            raise
+
+    def _page_instead(self) -> Broken | None:
+        try:
+            with contextlib.closing(self._requests.ask()) as answer:
+                return self._page(answer)
+        except Broken:
+            return None
+
+    def _asked(self) -> Session:
+        answer = self._requests.ask()
+        try:
+            if answer.kind.startswith("multipart/"):
+                return PartsSession(answer)
+            start = answer.start()
+            if start.startswith(b"--"):
+                return PartsSession(answer)
+            if answer.kind in _STILLS or (answer.known and start.startswith(JPEG)):
+                return SnapshotSession(self._requests, answer, self._rate)
+            playlist = start.removeprefix(b"\xef\xbb\xbf").startswith(b"#EXTM3U")
+            if not playlist and (page := self._page(answer)) is not None:
+                raise page
+        except BaseException:
+            answer.close()
+            raise
+        answer.close()
+        return self._stream("hls" if playlist else None)
+
+    def _stream(self, format: str | None = None) -> StreamSession:
+        return StreamSession(self._address, self._options, format, clips=True)
+
+    def _page(self, answer: Answer) -> Broken | None:
+        start = answer.start().lstrip().lower()
+        if answer.kind not in _PAGES and not start.startswith((b"<!doctype html", b"<html")):
+            return None
+        # A camera that is starting may show one for a while, if it was none before.
+        return Broken(Fault.FOREIGN if self._ever else Fault.PAGE, _PAGE, _TOOLS)
