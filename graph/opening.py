@@ -29,13 +29,16 @@ from warpfuse.stages.stage import Source, VideoInfo
 E = TypeVar("E", bound=Engines)
 
 
-def find_source(url: str, stop: threading.Event | None = None) -> tuple[VideoInfo, LiveSource | None]:
+def find_source(
+    url: str, stop: threading.Event | None = None, near: tuple[int, int] | None = None
+) -> tuple[VideoInfo, LiveSource | None]:
     """What is known of a source; and the connection, if it took one to know.
 
+    near: of a source that offers several sizes that above this (width, height) is taken.
     Raises BadInput, StreamLost; Stopped if `stop` is set before there is a connection."""
     if not connects(url):
         return probe(url), None
-    connected = open_source(url, stop=stop)
+    connected = open_source(url, stop=stop, near=near)
     assert isinstance(connected, LiveSource)
     return replace(connected.info, frames=None), connected
 

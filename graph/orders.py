@@ -47,9 +47,10 @@ class Assign(_Order, frozen=True):
 
 
 class Seek(_Order, frozen=True):
-    """Connect to the source, before there is a part: `Found` or `Refused` is the answer."""
+    """Connect to the source, before there is a part: `Found` or `Refused` is the answer. near: as in find_source."""
 
     url: Text
+    near: tuple[int, int] | None = None
 
 
 class Connect(_Order, frozen=True):

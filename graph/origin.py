@@ -40,11 +40,11 @@ def find(config: GraphConfig, undo: contextlib.ExitStack, stop: threading.Event)
             folder = folder_for(config, own)
             scout = Scout(Path(folder), reader)
             own.callback(scout.close)
-            info = scout.find(config.source, stop)
+            info = scout.find(config.source, stop, config.size)
             if info.live or config.workers != "auto":  # else it is a clip, which is read in this process
                 undo.push(own.pop_all())
                 return Origin(info, scout=scout, folder=folder)
-    info, connected = find_source(config.source, stop)
+    info, connected = find_source(config.source, stop, config.size)
     if connected is not None:
         undo.callback(connected.close)
     return Origin(info, connected)

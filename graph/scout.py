@@ -40,8 +40,8 @@ class Scout:
             undo.callback(self.processes.close)
             self._undo = undo.pop_all()
 
-    def find(self, url: str, stop: threading.Event) -> VideoInfo:
-        """Have it connect; what it found.
+    def find(self, url: str, stop: threading.Event, near: tuple[int, int] | None = None) -> VideoInfo:
+        """Have it connect; what it found. near: as in find_source.
 
         Raises BadInput, StreamLost, StageFailed when the process dies of it; Stopped once `stop` is set."""
         self.processes.start(self.worker, self.line.endpoint)
@@ -55,7 +55,7 @@ class Scout:
             for word in words(self.line, self.worker):
                 match word:
                     case orders.Hello():
-                        self.line.send(orders.encode(orders.Seek(url)))
+                        self.line.send(orders.encode(orders.Seek(url, near)))
                     case orders.Found():
                         return word.info.video()
                     case orders.Refused():

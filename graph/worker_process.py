@@ -121,7 +121,7 @@ class WorkerProcess:
             self._open(order)
             return
         if isinstance(order, orders.Seek):
-            self._seek(order.url)
+            self._seek(order)
             return
         if isinstance(order, orders.Ping):
             self._send(orders.Pong(order.t0, came, self._clock()))
@@ -154,9 +154,9 @@ class WorkerProcess:
             case _:
                 raise AssertionError(order)
 
-    def _seek(self, url: str) -> None:
+    def _seek(self, order: orders.Seek) -> None:
         try:
-            info, self._connected = find_source(url)
+            info, self._connected = find_source(order.url, near=order.near)
         except Exception as error:  # noqa: BLE001  (told, and raised by who asked)
             self._send(orders.Refused(kind_of(error), self._name, text_of(error)))
             return

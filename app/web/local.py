@@ -44,7 +44,7 @@ class LocalRun:
         self._stop = stop
         self._recent = Recent()
         with contextlib.ExitStack() as undo:
-            info, connected = find_source(shown.source, stop)
+            info, connected = find_source(shown.source, stop, shown.size)
             if connected is not None:
                 undo.callback(connected.close)
             self._materials = prepare_for(shown, info, say)

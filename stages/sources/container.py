@@ -71,14 +71,29 @@ def open_clip(path: Path) -> InputContainer:
     return container
 
 
+def picture_streams(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures that can be decoded. A cover in an audio file is none."""
+    return [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
+        and stream.codec_context is not None
+        and stream.codec_context.name not in _TEXT
+    ]
+
+
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures that can be decoded. A cover in an audio file is none."""
-    for stream in container.streams.video:
-        if stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
-            continue
-        if stream.codec_context is not None and stream.codec_context.name not in _TEXT:
-            return stream
-    return None
+    """The stream of moving pictures to show: the one that is marked as the default, else the first."""
+    streams = picture_streams(container)
+    return next((stream for stream in streams if stream.disposition & Disposition.default), next(iter(streams), None))
+
+
+def which_picture(container: InputContainer) -> str | None:
+    """One line of which stream is shown, where there are several."""
+    streams, shown = picture_streams(container), picture_stream(container)
+    if shown is None or len(streams) < 2:
+        return None
+    return f"{len(streams)} video streams: that of {shown.width}x{shown.height} (stream {shown.index}) is shown"
 
 
 def require_picture(container: InputContainer, path: Path) -> VideoStream:

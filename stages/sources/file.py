@@ -8,7 +8,16 @@ from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.sources.container import Decoder, Demuxer, exact, met, net, open_clip, require_picture
+from warpfuse.stages.sources.container import (
+    Decoder,
+    Demuxer,
+    exact,
+    met,
+    net,
+    open_clip,
+    require_picture,
+    which_picture,
+)
 from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.schemes import path_of
@@ -54,6 +63,7 @@ class FileSource:
         self._stream = require_picture(self._container, path)
         self._stream.thread_type = "AUTO"  # the delay of frame threads does no harm to a file
         self._stream.codec_context.thread_count = threads
+        self._which = which_picture(self._container)
         self._demuxer = Demuxer(self._container, [self._stream])
         self._decoder = Decoder(self._stream)
         self._undisplayed: dict[str, int] = {}
@@ -100,7 +110,7 @@ class FileSource:
     @property
     def warning(self) -> str | None:
         """One line: frames lost and times mended, after the last frame; and what was done to show the pictures."""
-        lines = [*self._lost, *filter(None, [self._fields.note]), *self._display.notes]
+        lines = [*self._lost, *filter(None, [self._which, self._fields.note]), *self._display.notes]
         return f"{self._path}: {'; '.join(lines)}." if lines else None
 
     def close(self) -> None:

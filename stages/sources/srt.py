@@ -18,6 +18,7 @@ from warpfuse.stages.sources.faults import Broken, Fault, broken
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.session import Connect, Picture
 from warpfuse.stages.sources.stream import StreamSession, checked
+from warpfuse.stages.sources.variants import USUAL_SIZE
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("srt",)
@@ -42,16 +43,20 @@ def open(
     frames: int | None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
     stop: threading.Event | None = None,
+    near: tuple[int, int] | None = None,
 ) -> LiveSource:
-    """Connect to the stream. Raises SourceLost; SourceError, also when nothing on this machine speaks SRT; Stopped."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
+    """Connect to the stream; near: as in stream.open.
+
+    Raises SourceLost; SourceError, also when nothing on this machine speaks SRT; Stopped."""
+    connect = _connecting(url, patience, near or size or USUAL_SIZE)
+    return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
 
 
-def _connecting(url: str, patience: Patience) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
     address = checked(url)
     timeout_us = str(round(patience.silence * 1e6))
     if _libraries_have_srt():
-        return lambda: StreamSession(address, {"timeout": timeout_us, "rw_timeout": timeout_us})
+        return lambda: StreamSession(address, {"timeout": timeout_us, "rw_timeout": timeout_us}, near=near)
     program = shutil.which("ffmpeg")
     if program is None or not _speaks_srt(program):
         lack = "there is no ffmpeg program" if program is None else f"{program} has no SRT"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import av
 import av.error
+import av.stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -15,12 +16,13 @@ from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
-from warpfuse.stages.sources.container import LENIENT, Decoder, Demuxer, exact, picture_stream
+from warpfuse.stages.sources.container import LENIENT, Decoder, Demuxer, exact, picture_streams
 from warpfuse.stages.sources.faults import Broken, Fault, broken, foreign
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
 from warpfuse.stages.sources.times import BestEffort, Times
+from warpfuse.stages.sources.variants import USUAL_SIZE, nearest_above
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps")
@@ -38,6 +40,7 @@ _TIMEOUT = {"rtsp": "timeout", "rtmp": "rw_timeout"}
 _TRANSPORTS = ("tcp", "udp")
 _NO_CLOCK = ("mpjpeg", "mjpeg", "image2")  # formats whose times FFmpeg makes up
 _BURSTS = ("hls", "dash")
+_DISCARDED = getattr(getattr(av.stream, "Discard", None), "all", None)  # PyAV before 18 has no such thing
 
 
 def probe(url: str) -> VideoInfo:
@@ -51,14 +54,18 @@ def open(
     frames: int | None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
     stop: threading.Event | None = None,
+    near: tuple[int, int] | None = None,
 ) -> LiveSource:
     """Connect to the stream. An RTSP address that ends in #udp is received over UDP.
 
+    near  of a stream that offers several sizes that above this (width, height) is taken; None: above `size`
+
     Raises SourceLost, SourceError; Stopped once `stop` is set."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
+    connect = _connecting(url, patience, near or size or USUAL_SIZE)
+    return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
 
 
-def _connecting(url: str, patience: Patience) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
     address, _, transport = checked(url).partition("#")
     scheme = address.partition(":")[0].lower().removesuffix("s")
     options = {"protocol_whitelist": NETWORK, **_OPTIONS[scheme]}
@@ -66,16 +73,16 @@ def _connecting(url: str, patience: Patience) -> Connect:
     if scheme == "rtsp":
         if transport not in ("", *_TRANSPORTS):
             raise SourceError(f"{redact(url)}: it ends in neither #tcp nor #udp. RTSP travels over one of them.")
-        return _Rtsp(address, options, transport)
-    return lambda: StreamSession(address, options)
+        return _Rtsp(address, options, transport, near)
+    return lambda: StreamSession(address, options, near=near)
 
 
 class _Rtsp:
     """Connects over TCP, which loses nothing; over UDP, from then on, where the camera takes nothing else."""
 
-    def __init__(self, address: str, options: dict[str, str], asked: str) -> None:
+    def __init__(self, address: str, options: dict[str, str], asked: str, near: tuple[int, int]) -> None:
         """asked: the transport the address names, if any"""
-        self._address, self._options, self._asked = address, options, asked
+        self._address, self._options, self._asked, self._near = address, options, asked, near
         self._transport = asked or "tcp"
 
     def __call__(self) -> "StreamSession":
@@ -100,11 +107,12 @@ class _Rtsp:
                 raise Broken(refused.fault, why, "Check that a firewall lets UDP in.") from None
             raise refusal from None
         self._transport = "udp"
-        session.nature = replace(session.nature, note="the camera refuses RTSP over TCP: received over UDP")
+        notes = "the camera refuses RTSP over TCP: received over UDP", session.nature.note
+        session.nature = replace(session.nature, note="; ".join(filter(None, notes)))
         return session
 
     def _over(self, transport: str) -> "StreamSession":
-        return StreamSession(self._address, {**self._options, "rtsp_transport": transport})
+        return StreamSession(self._address, {**self._options, "rtsp_transport": transport}, near=self._near)
 
 
 def _refuses_transport(error: Exception) -> bool:
@@ -133,8 +141,20 @@ def checked(url: str) -> str:
 class StreamSession:
     """One connection of FFmpeg's libraries to one stream."""
 
-    def __init__(self, url: str, options: dict[str, str], format: str | None = None, *, clips: bool = False) -> None:
-        """Connect. With `clips` a stream of known length is one that ends. Raises what FFmpeg raises, or Broken."""
+    def __init__(
+        self,
+        url: str,
+        options: dict[str, str],
+        format: str | None = None,
+        *,
+        clips: bool = False,
+        near: tuple[int, int] = USUAL_SIZE,
+    ) -> None:
+        """Connect. Raises what FFmpeg raises, or Broken.
+
+        clips  a stream of known length is one that ends
+        near   of several pictures the one nearest above this (width, height) is taken
+        """
         # Not FFmpeg's "nobuffer": it throws away what was read to tell what the stream is, and with it the first key
         # picture. What is kept makes nothing late, for the reader catches up.
         common = {"probesize": "1000000", "analyzeduration": "1000000"}
@@ -142,15 +162,13 @@ class StreamSession:
             self._container = av.open(url, format=format, options={**common, **options}, **LENIENT)
         try:
             with foreign():
-                self._begin(clips)
+                self._begin(clips, near)
         except BaseException:
             self._container.close()
             raise
 
-    def _begin(self, clips: bool) -> None:
-        stream = picture_stream(self._container)
-        if stream is None:
-            raise Broken(Fault.FOREIGN, "it holds no video stream that can be decoded")
+    def _begin(self, clips: bool, near: tuple[int, int]) -> None:
+        stream, note = self._choose(near)
         # Frame threads would hold back as many frames as there are threads: 103 ms instead of 36 were measured.
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 2
@@ -160,10 +178,22 @@ class StreamSession:
         self._time_base = None if made_up else exact(stream.time_base)
         self._times: Times | None = None
         self._best = BestEffort()
-        self.nature = self._nature(stream, clips)
+        self.nature = replace(self._nature(stream, clips), note=note)
         # A clip is read past its damage; of a connection that breaks nobody knows what it would have sent.
         self._demuxer = Demuxer(self._container, [stream], (av.error.InvalidDataError,) if self.nature.finite else ())
         self._decoder = Decoder(stream)
+
+    def _choose(self, near: tuple[int, int]) -> tuple[VideoStream, str]:
+        """The stream to show, and a line of which one it is if there are more; the others are not received any more."""
+        streams = picture_streams(self._container)
+        if not streams:
+            raise Broken(Fault.FOREIGN, "it holds no video stream that can be decoded")
+        chosen = streams[nearest_above([(stream.width, stream.height) for stream in streams], near)]
+        for stream in self._container.streams.video:
+            if stream is not chosen and _DISCARDED is not None:
+                stream.discard = _DISCARDED
+        what = f"the picture of {chosen.width}x{chosen.height} is taken of {len(streams)}"
+        return chosen, what if len(streams) > 1 else ""
 
     def pictures(self) -> Iterator[Picture | str | None]:
         """Pictures in the order they are shown; a line where the sender's clock jumped, at last what a clip lacks."""

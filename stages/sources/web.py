@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from warpfuse.stages.sources.schemes import parse_rate
 from warpfuse.stages.sources.session import Connect, Session
 from warpfuse.stages.sources.snapshot import USUAL_RATE, SnapshotSession
 from warpfuse.stages.sources.stream import NETWORK, StreamSession, checked
+from warpfuse.stages.sources.variants import USUAL_SIZE, choose_variant
 from warpfuse.stages.sources.web_request import Answer, Requests
 from warpfuse.stages.stage import VideoInfo
 
@@ -25,10 +27,11 @@ SCHEMES: tuple[str, ...] = ("http", "https")
 CONNECTS = True
 
 _MEDIA = (
-    ".m3u8", ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".flv", ".avi", ".ogv", ".ogg",
+    ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".flv", ".avi", ".ogv", ".ogg",
     ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".gif", ".apng",
 )  # fmt: skip
 """Ends of paths that FFmpeg is given at once, so that the server is asked once."""
+_PLAYLIST = ".m3u8"
 _PAGES = ("text/html", "application/xhtml+xml")
 _STILLS = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/bmp", "image/x-ms-bmp")
 _SITES = (
@@ -40,6 +43,7 @@ _TOOLS = "Give the stream's own address, as yt-dlp -g ADDRESS or streamlink --st
 _ODD_NAMES = {"allowed_extensions": "ALL", "allowed_segment_extensions": "ALL", "extension_picky": "0"}
 """For FFmpeg's HLS: segments may be called what they like. What may be reached is decided by the protocols."""
 _FASTEST = 60
+_LONGEST = 1 << 23  # bytes of a playlist
 _TOLD = (
     av.error.HTTPClientError,
     av.error.HTTPServerError,
@@ -58,37 +62,41 @@ def open(
     frames: int | None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
     stop: threading.Event | None = None,
+    near: tuple[int, int] | None = None,
 ) -> LiveSource:
     """Connect to the stream. A still picture is fetched again and again, as often as `#fps=N` at the end says.
 
+    near  of a stream that offers several sizes that above this (width, height) is taken; None: above `size`
+
     Raises SourceLost, SourceError; Stopped once `stop` is set."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
+    connect = _connecting(url, patience, near or size or USUAL_SIZE)
+    return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
 
 
-def _connecting(url: str, patience: Patience) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
     address, _, setting = checked(url).partition("#")
     host = urlsplit(address).hostname or ""
-    if any(host == site or host.endswith(f".{site}") for site in _SITES) and not _is_media(address):
+    if any(host == site or host.endswith(f".{site}") for site in _SITES) and _end(address) not in (*_MEDIA, _PLAYLIST):
         raise SourceError(f"{host}: {_PAGE}. {_TOOLS}")
     rate = parse_rate(redact(url), setting[4:], _FASTEST) if setting.startswith("fps=") else USUAL_RATE
-    return _Web(address, patience, rate)
+    return _Web(address, patience, rate, near)
 
 
-def _is_media(address: str) -> bool:
-    return PurePosixPath(urlsplit(address).path).suffix.lower() in _MEDIA
+def _end(address: str) -> str:
+    return PurePosixPath(urlsplit(address).path).suffix.lower()
 
 
 class _Web:
     """Makes connections to one address."""
 
-    def __init__(self, address: str, patience: Patience, rate: Fraction) -> None:
-        self._address, self._rate = address, rate
+    def __init__(self, address: str, patience: Patience, rate: Fraction, near: tuple[int, int]) -> None:
+        self._address, self._rate, self._near = address, rate, near
         self._requests = Requests(address, patience.silence)
         self._options = {"protocol_whitelist": NETWORK, "rw_timeout": str(round(patience.silence * 1e6)), **_ODD_NAMES}
         self._ever = False  # it was no page before
 
     def __call__(self) -> Session:
-        session = self._known() if _is_media(self._address) else self._asked()
+        session = self._known() if _end(self._address) in _MEDIA else self._asked()
         self._ever = True
         return session
 
@@ -121,14 +129,24 @@ class _Web:
             playlist = start.removeprefix(b"\xef\xbb\xbf").startswith(b"#EXTM3U")
             if not playlist and (page := self._page(answer)) is not None:
                 raise page
+            text = answer.whole(_LONGEST).decode("utf-8", "replace") if playlist else ""
         except BaseException:
             answer.close()
             raise
         answer.close()
-        return self._stream("hls" if playlist else None)
+        return self._playlist(answer, text) if playlist else self._stream()
+
+    def _playlist(self, answer: Answer, text: str) -> Session:
+        # Cookies are FFmpeg's own affair: it gets them with the playlist, or not at all.
+        chosen = choose_variant(text, answer.url, self._near) if not answer.cookies else None
+        if chosen is None:
+            return self._stream("hls")
+        session = StreamSession(chosen.url, self._options, "hls", clips=True, near=self._near)
+        session.nature = replace(session.nature, note=chosen.note)
+        return session
 
     def _stream(self, format: str | None = None) -> StreamSession:
-        return StreamSession(self._address, self._options, format, clips=True)
+        return StreamSession(self._address, self._options, format, clips=True, near=self._near)
 
     def _page(self, answer: Answer) -> Broken | None:
         start = answer.start().lstrip().lower()

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
+import av
+
 from warpfuse.engine.address import account_of, for_ffmpeg
 from warpfuse.stages.sources.faults import Broken, Fault, broken
 
 _HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {"md5": hashlib.md5, "sha-256": hashlib.sha256}
 _SAFE = "%/:=&?~+!$,;'@()*[]|"
 _PEEKED = 512
+_AGENT = "Lavf/" + ".".join(map(str, av.library_versions["libavformat"]))  # as FFmpeg: both are to be answered alike
 _Reply = http.client.HTTPResponse
 
 
@@ -34,6 +37,7 @@ class Requests:
         """url: without the settings behind its `#`. timeout_s: of connecting, and of each read."""
         self._account = account_of(url)
         parts = urlsplit(for_ffmpeg(url))
+        self._place = parts.netloc
         place = parts.netloc.rpartition("@")[2]
         self._url = urlunsplit(parts._replace(netloc=place, path=quote(parts.path, _SAFE), fragment=""))
         self._timeout_s = timeout_s
@@ -46,7 +50,8 @@ class Requests:
     def ask(self) -> "Answer":
         """The answer, its body still to be read. Raises Broken."""
         try:
-            return Answer(self._ask())
+            reply = self._ask()
+            return Answer(reply, self._with_account(reply.url))
         except urllib.error.HTTPError as error:
             error.close()
             raise _refused(error.code) from None
@@ -57,10 +62,15 @@ class Requests:
         except (http.client.HTTPException, ValueError) as error:
             raise Broken(Fault.FOREIGN, f"it does not speak HTTP ({type(error).__name__})") from None
 
+    def _with_account(self, url: str) -> str:
+        parts = urlsplit(url)
+        here = parts.netloc == urlsplit(self._url).netloc
+        return urlunsplit(parts._replace(netloc=self._place)) if here else url
+
     def _ask(self) -> _Reply:
         url, told = self._url, False
         while True:
-            request = urllib.request.Request(url, headers={"User-Agent": "warpfuse", "Accept": "*/*"})
+            request = urllib.request.Request(url, headers={"User-Agent": _AGENT, "Accept": "*/*"})
             if self._login is not None:
                 # Of this request alone: where it is sent on to, the password has no business.
                 request.add_unredirected_header("Authorization", self._login.header(request.selector))
@@ -79,10 +89,17 @@ class Requests:
 
 
 class Answer:
-    """What a web server sends. kind: its Content-Type, lower-case, without parameters; known: its length is told."""
+    """What a web server sends.
 
-    def __init__(self, reply: _Reply) -> None:
-        self._reply = reply
+    url      where it came from, with the account if that is meant for it
+    kind     its Content-Type, lower-case, without parameters
+    known    its length is told
+    cookies  it wants to be sent some from now on
+    """
+
+    def __init__(self, reply: _Reply, url: str) -> None:
+        self._reply, self.url = reply, url
+        self.cookies = "Set-Cookie" in reply.headers
         self.kind = reply.headers.get_content_type() if reply.headers.get("Content-Type") else ""
         self.known = reply.headers.get("Content-Length") is not None
 
