@@ -23,7 +23,7 @@ server.get_thread_pool().set_max_threads(-1)  # a client that waits for its firs
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     f"( videotestsrc is-live=true pattern=solid-color foreground-color={colour} "
-    f"! video/x-raw,format=I420,width={shape[0]},height={shape[1]},framerate=25/1 "
+    f"! video/x-raw,format=I420,colorimetry=bt709,width={shape[0]},height={shape[1]},framerate=25/1 "
     "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 sliced-threads=false threads=1 "
     "! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
