@@ -23,6 +23,7 @@ from warpfuse.stages.sources.pictures import with_rate
 from warpfuse.stages.warp import WarpSettings
 
 Size = tuple[int, int]
+_TEXTS = ("prompt", "negative")  # keys whose values are text
 
 
 def parse_size(value: Any) -> Any:
@@ -181,13 +182,17 @@ def read_graph_file(path: Path) -> dict[str, Any]:
 
 
 def set_key(raw: dict[str, Any], assignment: str) -> None:
-    """Apply one `stages.fuse.weight=0.7` to raw keys; the value is read as YAML. Raises ConfigError."""
+    """Apply one `stages.fuse.weight=0.7` to raw keys. Raises ConfigError.
+
+    The value is read as YAML; a prompt is the text as it stands, unless it is quoted: brackets and colons are its own.
+    """
     path, equals, text = assignment.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {assignment!r}: expected KEY=VALUE, as in stages.fuse.weight=0.7")
+    quoted = re.fullmatch(r"""\s*("[^"]*"|'[^']*')\s*""", text)
     try:
-        value = yaml.safe_load(text)
+        value = text.strip() if keys[-1] in _TEXTS and not quoted else yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {assignment!r}: the value is no YAML") from None
     place = raw

@@ -69,19 +69,42 @@ def test_a_negative_prompt_needs_a_guidance_that_asks_for_it(mode):
 def test_set_reaches_any_key():
     raw = {"stages": {"fuse": {"entry": 0}}}
     set_key(raw, "stages.fuse.weight=0.7")
-    set_key(raw, "prompt=ink: 2")
+    set_key(raw, "seed=ink: 2")
     set_key(raw, "sinks=[a.mp4, b.mp4]")
-    with pytest.raises(ConfigError, match="prompt"):
+    with pytest.raises(ConfigError, match="seed"):
         validate(raw)
-    set_key(raw, "prompt='ink: 2'")
+    set_key(raw, "seed=2")
     config = validate(raw)
     assert (config.stages.fuse.weight, config.stages.fuse.entry, config.sinks) == (0.7, 0, ("a.mp4", "b.mp4"))
 
 
-@pytest.mark.parametrize("assignment", ["weight", "=1", "a..b=1", "prompt.x=1", "prompt=[", ""])
+@pytest.mark.parametrize("assignment", ["weight", "=1", "a..b=1", "prompt.x=1", "seed=[", ""])
 def test_a_set_that_is_no_assignment_is_an_error(assignment):
     with pytest.raises(ConfigError, match="--set"):
         set_key({"prompt": "ink"}, assignment)
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("ink: 2", "ink: 2"),
+        ("'ink: 2'", "ink: 2"),
+        ('"it\'s \\u0041"', "it's A"),
+        ("[ink] drawing", "[ink] drawing"),
+        ("(ink:1.3), # 1 {a|b}", "(ink:1.3), # 1 {a|b}"),
+        ("'old' and 'new'", "'old' and 'new'"),
+        ("1984", "1984"),
+        ("yes", "yes"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["prompt", "negative"])
+def test_a_prompt_is_set_as_it_stands(key, text, wanted):
+    """What YAML makes of brackets, colons and numbers is not meant; quotes around all of it are YAML's as elsewhere."""
+    raw = {}
+    set_key(raw, f"{key}={text}")
+    assert raw == {key: wanted}
 
 
 def test_a_graph_file_holds_the_same_keys(tmp_path):
