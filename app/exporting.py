@@ -92,7 +92,15 @@ def checkpoint(
     lora_live: Annotated[
         bool, typer.Option("--lora-live", help="Keep the LoRAs' scales changeable: run --lora NAME=SCALE.")
     ] = False,
-    vae: Annotated[str, typer.Option(metavar="full|taesd|FILE", help="The autoencoder.")] = "full",
+    vae: Annotated[
+        str, typer.Option(metavar="full|taesd|FILE|FOLDER|ID", help="The autoencoder; full: the checkpoint's own.")
+    ] = "full",
+    prediction: Annotated[
+        str | None, typer.Option(metavar="epsilon|v|v-ztsnr", help="What the UNet predicts, where nothing says it.")
+    ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(metavar="N", help="Take the text encoder's state N layers from its end (1: the last).")
+    ] = None,
     to: To = "onnx",
     gpu: Gpu = None,
     dtype: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="What the networks compute in.")] = "fp16",
@@ -122,12 +130,13 @@ def checkpoint(
         vae=vae,
         dtype=cast(Literal["fp16", "bf16", "fp32"], dtype),
         solver=solver,
+        clip_skip=clip_skip,
         prompt=prompt,
         chunks=prompt_chunks,
         check=check,
         targets=targets,
     )
-    opened = open_checkpoint(source, family=family, tokenizer=tokenizer)
+    opened = open_checkpoint(source, family=family, tokenizer=tokenizer, prediction=prediction, say=print)
     folder = output or Path(f"{opened.name}-{width}x{height}-{steps}")
     bundle = export_checkpoint(folder, opened, request, print)
     print(f"wrote {bundle.folder}: {opened.family.name}, {width}x{height}, {steps} steps, {dtype}, {opened.licence}")

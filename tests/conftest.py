@@ -12,7 +12,9 @@ import torch
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "app/web")]
+sys.path += [
+    str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "export", "app/web")
+]
 
 
 @pytest.fixture(autouse=True)

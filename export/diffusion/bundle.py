@@ -40,6 +40,7 @@ class Request:
     vae     "full", "taesd", or a path
     solver  in the place of the family's own
     chunks  of 77 tokens that the UNet takes of a prompt
+    clip_skip  the layer of the text encoder whose state is taken, as `text_network` counts
     check   measure every network, keep going to the end, say the table, then refuse
 
     Raises ExportError for LoRAs that cannot be live together.
@@ -52,6 +53,7 @@ class Request:
     vae: str = "full"
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     solver: str | None = None
+    clip_skip: int | None = None
     prompt: str = ""
     chunks: int = 1
     check: bool = False
@@ -85,6 +87,7 @@ def export_checkpoint(
         raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
     if not 1 <= request.chunks <= MOST_CHUNKS:
         raise ExportError(f"--prompt-chunks {request.chunks}: expected 1 to {MOST_CHUNKS}, each of 75 tokens")
+    text_network(checkpoint, request.clip_skip)  # refused before anything is changed
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
@@ -159,7 +162,7 @@ def _write_all(
     rgb = _smooth(1, 3, height, width)
     encoder, decoder = Encoder(vae), Decoder(vae)
     tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
-    text = with_scales(text_network(checkpoint), live.text, tokens, 1)
+    text = with_scales(text_network(checkpoint, request.clip_skip), live.text, tokens, 1)
     with torch.no_grad():
         latent = encoder(rgb)
         told = text(*tokens.values())
@@ -235,8 +238,9 @@ def _line(kind: str, one: Written, request: Request) -> str:
 
 def _source(checkpoint: Checkpoint, request: Request) -> str:
     how = "live" if request.live else "at"
+    skip = "" if request.clip_skip is None else f", clip skip {request.clip_skip}"
     loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
-    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{loras}"
+    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{skip}{loras}"
 
 
 def _smooth(*shape: int) -> Tensor:

@@ -13,10 +13,19 @@ WORKING = ("sd15", "sd21", "sd-turbo", "sdxl", "sdxl-turbo", "lcm")
 _PIPELINES = {
     "StableDiffusionPipeline": False,
     "StableDiffusionImg2ImgPipeline": False,
+    "StableDiffusionInpaintPipeline": False,  # any UNet inpaints there; the ones made for it take more channels
     "StableDiffusionXLPipeline": True,
     "StableDiffusionXLImg2ImgPipeline": True,
+    "StableDiffusionXLInpaintPipeline": True,
     "LatentConsistencyModelPipeline": False,
     "LatentConsistencyModelImg2ImgPipeline": False,
+}
+# Channels that a UNet takes -> what it was made for, beside the latent's own four.
+EDITING = {
+    5: "a depth-to-image checkpoint",
+    7: "an upscaling checkpoint",
+    8: "an editing checkpoint, as InstructPix2Pix is,",
+    9: "an inpainting checkpoint",
 }
 _TURBO_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 # The few-step counterpart of what a checkpoint names; of the multi-step ones (PNDM, DPM-Solver) it is DDIM.
@@ -53,7 +62,8 @@ def family_of(index: Mapping[str, Any], unet: Mapping[str, Any], scheduler: Mapp
         raise refused(f"{pipeline} with a {unet.get('_class_name')}")
     ins, outs = unet.get("in_channels", 4), unet.get("out_channels", 4)
     if ins != outs:
-        raise refused(f"an inpainting or editing checkpoint (its UNet takes {ins} channels and gives {outs})")
+        kind = EDITING.get(ins, "an inpainting or editing checkpoint")
+        raise refused(f"{kind} (its UNet takes {ins} channels and gives {outs})")
     xl = unet.get("addition_embed_type") == "text_time"
     if xl and (index.get("requires_aesthetics_score") or (index.get("text_encoder") or [None])[0] is None):
         raise refused("the SDXL refiner")

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..onnx_writing import ExportError
+from . import published
 from .checkpoint import Checkpoint
-from .families import family_of
+from .families import Family, family_of
+from .markers import predicting, told
 from .tokens import read_tokenizer
 from .weights import check_weights, load_diffusers, load_text
 
 
-def read_folder(folder: Path, source: str) -> Checkpoint:
+def read_folder(folder: Path, source: str, prediction: str | None, say: Callable[[str], None]) -> Checkpoint:
     """The checkpoint of a folder. Raises ExportError as `open_checkpoint`."""
     index = read_json(folder / "model_index.json")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     unet = read_json(folder / "unet" / "config.json")
+    if prediction is not None:
+        own = scheduler.get("prediction_type", "epsilon")
+        scheduler = predicting(scheduler, prediction)
+        if own != scheduler["prediction_type"]:
+            say(f"{source}: its scheduler says {own}; taken as {told(prediction)}, as --prediction says")
     family = family_of(index, unet, scheduler)
     text_parts = ("text_encoder", "text_encoder_2") if family.xl else ("text_encoder",)
-    for part in ("unet", "vae", *text_parts):
+    has_vae = (folder / "vae").is_dir()
+    for part in ("unet", *(("vae",) if has_vae else ()), *text_parts):
         if not (folder / part / "config.json").is_file():
             raise ExportError(f"{source}: {part} is missing. Copy or download the checkpoint again, whole")
         check_weights(folder / part, source)
@@ -34,12 +43,18 @@ def read_folder(folder: Path, source: str) -> Checkpoint:
         licence=_licence(folder),
         family=family,
         unet=load_diffusers("UNet2DConditionModel", folder / "unet"),
-        vae=load_vae(folder / "vae"),
+        vae=load_vae(folder / "vae") if has_vae else None,
+        vae_config=_vae_config(folder, family),
         text=tuple(load_text(folder / part, projected=part == "text_encoder_2") for part in text_parts),
         tokenizers=tuple(read_tokenizer(folder / part.replace("text_encoder", "tokenizer")) for part in text_parts),
         scheduler=scheduler,
         zeros_for_none=family.xl and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
+
+
+def _vae_config(folder: Path, family: Family) -> dict[str, Any]:
+    own = read_json(folder / "vae" / "config.json") if (folder / "vae").is_dir() else {}
+    return own if own.get("_class_name") == "AutoencoderKL" else published.VAE_XL if family.xl else published.VAE
 
 
 def load_vae(folder: Path) -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..onnx_writing import ExportError
 from .checkpoint import Checkpoint
 
 LCM_GUIDANCE = 8.5  # what latent consistency models are told unless asked otherwise (Luo et al. 2023)
@@ -70,35 +71,62 @@ class Decoder(nn.Module):
 
 
 class Text(nn.Module):
-    """tokens [1,77] int64 -> context [1,77,d]: the last hidden state, normed."""
+    """tokens [1,77] int64 -> context [1,77,d]: the state behind a layer, counted from the last, normed."""
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: Any, layer: int = 1) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.layer = encoder, layer
 
     def forward(self, tokens: Tensor) -> Tensor:
         """A prompt."""
-        context: Tensor = self.encoder(tokens).last_hidden_state
-        return context
+        if self.layer == 1:
+            context: Tensor = self.encoder(tokens).last_hidden_state
+            return context
+        state = self.encoder(tokens, output_hidden_states=True).hidden_states[-self.layer]
+        norm = next(one for name, one in self.encoder.named_modules() if name.endswith("final_layer_norm"))
+        earlier: Tensor = norm(state)
+        return earlier
 
 
 class TwoTexts(nn.Module):
-    """tokens, tokens_2 [1,77] int64 -> context [1,77,d], the last but one states of both, and pooled [1,d2]."""
+    """tokens, tokens_2 [1,77] int64 -> context [1,77,d], states behind a layer of both, and pooled [1,d2].
 
-    def __init__(self, first: Any, second: Any) -> None:
+    layer  counted from the last; the last but one is SDXL's own
+    """
+
+    def __init__(self, first: Any, second: Any, layer: int = 2) -> None:
         super().__init__()
-        self.first, self.second = first, second
+        self.first, self.second, self.layer = first, second, layer
 
     def forward(self, tokens: Tensor, tokens_2: Tensor) -> tuple[Tensor, Tensor]:
         """A prompt."""
         second = self.second(tokens_2, output_hidden_states=True)
         first = self.first(tokens, output_hidden_states=True)
-        return torch.cat((first.hidden_states[-2], second.hidden_states[-2]), dim=-1), second.text_embeds
+        return torch.cat(
+            (first.hidden_states[-self.layer], second.hidden_states[-self.layer]), dim=-1
+        ), second.text_embeds
 
 
-def text_network(checkpoint: Checkpoint) -> nn.Module:
-    """The text encoder, or both in one network."""
-    return (TwoTexts if len(checkpoint.text) == 2 else Text)(*checkpoint.text).eval()
+def text_network(checkpoint: Checkpoint, clip_skip: int | None = None) -> nn.Module:
+    """The text encoder, or both in one network.
+
+    clip_skip  the layer whose state is the prompt's, counted from the last that the encoder was trained with, as other
+               programs count; none: 1 for SD 1.5, 2 for SD 2.1 and SDXL
+
+    Raises ExportError: no such layer. Of SD 2.1 the last is left out of its checkpoints.
+    """
+    layers = min(int(config.num_hidden_layers) for config in _configs(checkpoint))
+    left_out = 1 if checkpoint.family.name in ("sd21", "sd-turbo") else 0
+    most = layers + left_out
+    if clip_skip is not None and not 1 + left_out <= clip_skip <= most:
+        raise ExportError(f"--clip-skip {clip_skip}: expected {1 + left_out} to {most} with {checkpoint.family.name}")
+    if len(checkpoint.text) == 2:
+        return TwoTexts(*checkpoint.text, layer=clip_skip or 2).eval()
+    return Text(checkpoint.text[0], layer=(clip_skip or 1 + left_out) - left_out).eval()
+
+
+def _configs(checkpoint: Checkpoint) -> list[Any]:
+    return [encoder.config for encoder in checkpoint.text]
 
 
 def time_ids(width: int, height: int) -> tuple[float, ...]:

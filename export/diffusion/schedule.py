@@ -41,6 +41,11 @@ def sampler_of(family: Family, scheduler: Mapping[str, Any], solver: str | None 
     name = solver or family.solver
     if name not in SOLVERS:
         raise ExportError(f"no solver is called {name!r}: one of {', '.join(SOLVERS)}")
+    kind = str(scheduler.get("_class_name"))
+    if kind.startswith(("EDM", "FlowMatch")):
+        raise ExportError(
+            f"scheduler: the noise levels of {kind} are those of another process; they cannot be exported"
+        )
     if scheduler.get("trained_betas") is not None:
         raise ExportError("scheduler: trained_betas are a table of their own; only schedules by name can be exported")
     schedule = _known(scheduler, "beta_schedule", "linear", _SCHEDULES)

@@ -7,25 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..onnx_writing import ExportError
 from . import published
+from .autoencoders import holds_vae, vae_of
 from .checkpoint import Checkpoint
-from .families import WORKING, family_of, refused
+from .families import family_of
+from .markers import GUIDED, UNET, family_in, markers_of, predicting, prediction_in
 from .tokens import Tokenizer, read_tokenizer
-from .weights import check_safetensors
+from .weights import Tensors, check_safetensors, filled, read_tensors
 
-Tensors = dict[str, Tensor]
-
-_GUIDED = "model.diffusion_model.time_embed.cond_proj.weight"  # what a latent consistency model has more than others
 _TOKENIZER = "openai/clip-vit-large-patch14"  # of every family; the second of SDXL pads with another token
-# One key of each text encoder, and the families that have it.
-_MARKS = {
-    "conditioner.embedders.1.model.ln_final.weight": ("sdxl", "sdxl-turbo"),
-    "cond_stage_model.model.ln_final.weight": ("sd21", "sd-turbo"),
-    "cond_stage_model.transformer.text_model.final_layer_norm.weight": ("sd15", "lcm"),
-}
+_TEXT = re.compile(r"^((?:cond_stage_model|conditioner\.embedders\.0)\.transformer\.)(?!text_model\.)")
 
 
 def read_single_file(
@@ -33,6 +27,8 @@ def read_single_file(
     family: str | None,
     tokenizer: Path | None,
     architecture: dict[str, published.Config] | None = None,
+    prediction: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Checkpoint:
     """The checkpoint of a file, with the published architecture of its family.
 
@@ -40,16 +36,18 @@ def read_single_file(
 
     Raises ExportError as `open_checkpoint`.
     """
-    from safetensors.torch import load_file
-
     check_safetensors(path)
-    family = family_in(path, family)
+    markers = markers_of(path)
+    family = family_in(markers, family)
     parts = architecture or _architecture(family)
-    scheduler = dict(published.SCHEDULERS[family])
+    prediction = prediction_in(markers, family, prediction, say)
+    scheduler = predicting(published.SCHEDULERS[family], prediction)
     index = {"_class_name": published.pipeline(family), "text_encoder": ["transformers", "CLIPTextModel"]}
     unet_config = {"_class_name": "UNet2DConditionModel", **parts["unet"]}
     texts = [part for part in ("text_encoder", "text_encoder_2") if part in parts]
-    tensors = load_file(path)
+    tensors = _as_now(read_tensors(path))
+    if twins := sum(name.startswith("model_ema.") for name in tensors):
+        say(f"{path.name}: left out {twins} tensors of averaged weights (model_ema); the UNet is its own {UNET}*")
     kind = family_of(index, unet_config, scheduler)
     return Checkpoint(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._") or "checkpoint",
@@ -57,7 +55,8 @@ def read_single_file(
         licence="unknown",
         family=kind,
         unet=_unet(parts["unet"], tensors, path),
-        vae=_vae(parts["vae"], tensors, path),
+        vae=vae_of(tensors, parts["vae"], path.name) if holds_vae(tensors) else None,
+        vae_config=parts["vae"],
         text=tuple(_text(part, parts[part], tensors, path) for part in texts),
         tokenizers=_tokenizers(tokenizer, len(texts)),
         scheduler=scheduler,
@@ -65,28 +64,9 @@ def read_single_file(
     )
 
 
-def family_in(path: Path, asked: str | None) -> str:
-    """The family of a file, by the keys in it and, where they fit several, by what was asked. Raises ExportError."""
-    from safetensors import safe_open
-
-    if asked is not None and asked not in WORKING:
-        raise refused(f"--family {asked}")
-    with safe_open(path, "pt") as tensors:
-        names = set(tensors.keys())
-    if not any(name.startswith("model.diffusion_model.") for name in names):
-        raise refused(f"{path.name}, which holds no UNet of Stable Diffusion,")
-    fits: tuple[str, ...] | None = next((families for mark, families in _MARKS.items() if mark in names), None)
-    if fits is None:
-        raise ExportError(
-            f"{path.name}: text encoder is missing: the file holds none of {', '.join(WORKING)}'s. Take a whole one"
-        )
-    if fits == ("sd15", "lcm"):
-        fits = ("lcm",) if _GUIDED in names else ("sd15",)
-    if asked is None and len(fits) > 1:
-        raise ExportError(f"{path.name} may be {' or '.join(fits)}, and the file does not say. Add --family {fits[0]}")
-    if asked is not None and asked not in fits:
-        raise ExportError(f"{path.name} is {' or '.join(fits)} by its keys, not --family {asked}")
-    return asked or fits[0]
+def _as_now(tensors: Tensors) -> Tensors:
+    """The keys of files from before transformers 4 in today's: its text encoder had no "text_model"."""
+    return {_TEXT.sub(r"\1text_model.", name): tensor for name, tensor in tensors.items()}
 
 
 def _architecture(family: str) -> dict[str, published.Config]:
@@ -104,21 +84,11 @@ def _unet(config: published.Config, tensors: Tensors, path: Path) -> nn.Module:
 
     def convert() -> Tensors:
         state: Tensors = _untyped(convert_ldm_unet_checkpoint)(dict(tensors), config=network.config)
-        if _GUIDED in tensors:
-            state["time_embedding.cond_proj.weight"] = tensors[_GUIDED]
+        if GUIDED in tensors:
+            state["time_embedding.cond_proj.weight"] = tensors[GUIDED]
         return state
 
-    return _filled(network, convert, "unet", path)
-
-
-def _vae(config: published.Config, tensors: Tensors, path: Path) -> nn.Module:
-    from diffusers import AutoencoderKL
-    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
-
-    network_class: Any = AutoencoderKL
-    network = network_class(**config)
-    convert = _untyped(convert_ldm_vae_checkpoint)
-    return _filled(network, lambda: convert(dict(tensors), config=network.config), "vae", path)
+    return filled(network, convert, "unet", path.name)
 
 
 def _text(part: str, config: published.Config, tensors: Tensors, path: Path) -> nn.Module:
@@ -140,20 +110,7 @@ def _text(part: str, config: published.Config, tensors: Tensors, path: Path) -> 
             return state
         return {name.removeprefix("text_model."): tensor for name, tensor in state.items()}
 
-    return _filled(network, convert, part, path)
-
-
-def _filled(network: Any, convert: Callable[[], Tensors], part: str, path: Path) -> nn.Module:
-    """The network with every tensor it has. What a file holds beyond that (a last layer nobody reads) is left out."""
-    try:
-        missing, _ = network.load_state_dict(convert(), strict=False)
-    except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ExportError(f"{path.name}: its {part} does not fit: {reason}") from None
-    if missing:
-        raise ExportError(f"{path.name}: its {part} lacks {len(missing)} tensors, {missing[0]} for one")
-    filled: nn.Module = network.float().eval().requires_grad_(False)
-    return filled
+    return filled(network, convert, part, path.name)
 
 
 def _untyped(function: Any) -> Any:

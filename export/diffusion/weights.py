@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..onnx_writing import ExportError
 
+Tensors = dict[str, Tensor]
+
 _PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+_EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+_INTEGERS = (torch.int8, torch.uint8)
+# What ComfyUI and others keep the scale of an 8-bit weight under, after the name of its layer.
+_SCALES = ("scale_weight", "weight_scale")
 
 
 def check_weights(folder: Path, source: str) -> str | None:
@@ -43,6 +50,52 @@ def check_safetensors(path: Path) -> None:
         raise ExportError(f"{path} is torn: {reason}. Copy or download it again") from None
     if not names:
         raise ExportError(f"{path} holds no tensor. Copy or download it again")
+
+
+def read_tensors(path: Path) -> Tensors:
+    """Every tensor of a file that is whole; those of 8-bit floats widened to float32, times the scale beside them.
+
+    Raises ExportError: torn, or weights in integers.
+    """
+    from safetensors.torch import load_file
+
+    check_safetensors(path)
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if name.endswith(".weight") and tensor.dtype in _INTEGERS:
+            raise ExportError(
+                f"{path.name}: {name} is in integers. Quantised networks cannot be exported: get a full one"
+            )
+        if tensor.dtype in _EIGHT_BITS:
+            tensors[name] = tensor.float() * _scale(tensors, name, tensor.dim())
+    return tensors
+
+
+def _scale(tensors: Tensors, name: str, dimensions: int) -> Tensor:
+    layer = name.rpartition(".")[0]
+    found = next((tensors[f"{layer}.{key}"] for key in _SCALES if f"{layer}.{key}" in tensors), None)
+    if found is None or not name.endswith(".weight"):
+        return torch.ones(())
+    return found.float().reshape(()) if found.numel() == 1 else found.float().reshape(-1, *[1] * (dimensions - 1))
+
+
+def filled(network: Any, convert: Callable[[], Tensors], part: str, name: str) -> nn.Module:
+    """The network with every tensor it has, float32. What there is beyond that (a last layer nobody reads) is left out.
+
+    convert     gives its tensors
+    part, name  what it is, and of which file, for the error
+
+    Raises ExportError: a tensor is missing, or of another shape.
+    """
+    try:
+        missing, _ = network.load_state_dict(convert(), strict=False)
+    except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"{name}: its {part} does not fit: {reason}") from None
+    if missing:
+        raise ExportError(f"{name}: its {part} lacks {len(missing)} tensors, {missing[0]} for one")
+    whole: nn.Module = network.float().eval().requires_grad_(False)
+    return whole
 
 
 def load_diffusers(kind: str, folder: Path) -> nn.Module:

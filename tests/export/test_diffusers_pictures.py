@@ -71,10 +71,12 @@ class Kind:
     solver: str | None = None
     scheduler: type | None = None
     options: dict = field(default_factory=dict)
+    prediction: str | None = None
 
 
 WALKS = (Case(1, 2), Case(2, 2), Case(2, 4), Case(3, 5), Case(4, 4))
 GUIDED = (Case(2, 2, 5.0), Case(2, 4, 5.0, OTHER))
+ZERO = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 KINDS = {
     "sd15": Kind("sd15", SD, (*WALKS, *GUIDED), scheduler=diffusers.DDIMScheduler),  # theirs, PNDM, is of many steps
     "sd21": Kind("sd21", SD, (*WALKS, *GUIDED)),
@@ -82,6 +84,9 @@ KINDS = {
     "sdxl": Kind("sdxl", XL, (*WALKS, *GUIDED)),
     "sdxl-turbo": Kind("sdxl-turbo", XL, (Case(1, 1), *WALKS)),
     "lcm": Kind("lcm", LCM, (Case(1, 1), *WALKS)),
+    "sdxl-v": Kind(
+        "sdxl", XL, (Case(2, 2), Case(2, 4)), scheduler=diffusers.DDIMScheduler, options=ZERO, prediction="v-ztsnr"
+    ),
     "lcm-lora": Kind("sd15", SD, (Case(1, 1), Case(2, 2), Case(4, 8), Case(4, 4)), "lcm", diffusers.LCMScheduler),
 }
 
@@ -140,7 +145,7 @@ def made(tmp_path_factory):
             loras = [Lora(random_lora(source, folder / f"{name}.safetensors"), 0.5)] if name == "lcm-lora" else []
             with pytest.MonkeyPatch.context() as patch:
                 wanted = pictures_of_the_pipeline(kind, source, loras, patch)
-            checkpoint = open_checkpoint(str(source))
+            checkpoint = open_checkpoint(str(source), prediction=kind.prediction)
             request = Request((WIDTH, HEIGHT), ROWS, loras=loras, dtype="fp32", solver=kind.solver)
             bundle = export_checkpoint(folder / f"{name}-bundle", checkpoint, request)
             write_programs(bundle.folder, checkpoint, ROWS)  # the LoRA is in it by now
@@ -179,7 +184,7 @@ def pictures_of_the_pipeline(kind, source, loras, patch):
     pipe = kind.pipeline.from_pretrained(source, low_cpu_mem_usage=False)
     pipe.set_progress_bar_config(disable=True)
     if kind.scheduler is not None:
-        pipe.scheduler = kind.scheduler.from_config(pipe.scheduler.config, clip_sample=False)
+        pipe.scheduler = kind.scheduler.from_config(pipe.scheduler.config, clip_sample=False, **kind.options)
     for lora in loras:
         merge(pipe.unet, lora)
     draws = iter(())

@@ -42,6 +42,11 @@ def test_each_family_has_its_solver(name, solver, prediction, spacing):
     assert found.levels["schedule"] == "scaled_linear" and found.levels["beta_end"] == 0.012
 
 
+def test_an_inpainting_pipeline_with_a_plain_unet_is_a_plain_checkpoint():
+    assert family("sd15", {"_class_name": "StableDiffusionInpaintPipeline"}).name == "sd15"
+    assert family("sdxl", {"_class_name": "StableDiffusionXLInpaintPipeline"}).name == "sdxl"
+
+
 def test_trailing_euler_is_turbo_only_where_there_is_a_turbo():
     trailing = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
     assert (family("sd15", scheduler=trailing).name, family("sd15", scheduler=trailing).solver) == ("sd15", "euler")
@@ -54,7 +59,10 @@ def test_trailing_euler_is_turbo_only_where_there_is_a_turbo():
     [
         ("sd15", {"_class_name": "StableDiffusion3Pipeline"}, {}, {}, "StableDiffusion3Pipeline cannot be exported"),
         ("sd15", {"_class_name": "FluxPipeline"}, {}, {}, "FluxPipeline"),
-        ("sd15", {}, {"in_channels": 9}, {}, "inpainting or editing"),
+        ("sd15", {}, {"in_channels": 9}, {}, "an inpainting checkpoint .its UNet takes 9"),
+        ("sd15", {"_class_name": "StableDiffusionInpaintPipeline"}, {"in_channels": 9}, {}, "an inpainting checkpoint"),
+        ("sd15", {}, {"in_channels": 8}, {}, "as InstructPix2Pix is, .its UNet takes 8"),
+        ("sd21", {}, {"in_channels": 5}, {}, "a depth-to-image checkpoint"),
         ("sd15", {}, {"class_embed_type": "projection"}, {}, "class_embed_type"),
         ("sd15", {}, {"_class_name": "SD3Transformer2DModel"}, {}, "with a SD3Transformer2DModel"),
         ("sdxl", {"requires_aesthetics_score": True}, {}, {}, "refiner"),
@@ -73,6 +81,8 @@ def test_another_family_is_refused_by_name_with_those_that_work(name, index, une
     [
         ({"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid'"),
         ({"prediction_type": "flow_prediction"}, "prediction_type 'flow_prediction'"),
+        ({"_class_name": "EDMEulerScheduler"}, "noise levels of EDMEulerScheduler"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "noise levels of FlowMatch"),
         ({"trained_betas": [0.1]}, "trained_betas"),
         ({"timestep_spacing": "random"}, "timestep_spacing 'random'"),
         ({"rescale_betas_zero_snr": True}, "says nothing of x0"),
