@@ -13,9 +13,8 @@ from av.video.frame import VideoFrame
 
 _TICK = Fraction(1, 1000)  # a frame in the graph's time; it carries its number there
 _ORDERS = {2: "tff", 4: "tff", 3: "bff", 5: "bff"}  # AVFieldOrder, as FFmpeg's own decoders of raw video read it
-_FLAGGED = set(  # codecs that tell of their fields themselves
-    "h264 hevc vvc mpeg1video mpeg2video mpeg4 vc1 wmv3 cavs dvvideo prores dnxhd".split()
-)
+_MPEG = {"h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "cavs"}
+_FLAGGED = _MPEG | {"vc1", "wmv3", "dvvideo", "prores", "dnxhd"}  # codecs that tell of their fields themselves
 _FILM = ("fieldmatch", {"order": "auto", "combmatch": "full"})
 _LEAST = 16  # px a side: what is smaller has no fields
 _MOVES = 1.0  # levels by which a field differs from the one before where something moves
