@@ -38,6 +38,9 @@ def graph_flags(
         str | None, typer.Option(help="one: all stages in one process; stages: each in its own; auto by default.")
     ] = None,
     fps: Annotated[str | None, typer.Option(metavar="N", help="Constant rate of the sinks: repeat or skip.")] = None,
+    background: Annotated[
+        str | None, typer.Option(metavar="COLOUR", help="Where the source is transparent: black, '#ff8800'.")
+    ] = None,
     realtime: Annotated[
         bool | None, typer.Option("--realtime", help="Read a file at its own rate, as a camera: drop what is late.")
     ] = None,

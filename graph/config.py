@@ -36,6 +36,18 @@ def parse_size(value: Any) -> Any:
     return value
 
 
+def _parse_colour(value: Any) -> Any:
+    """(red, green, blue) from a name as CSS has it, "#ff8800" or [255, 136, 0]."""
+    if not isinstance(value, str):
+        return value
+    from PIL import ImageColor  # as late as can be: most runs name none
+
+    try:
+        return ImageColor.getrgb(value)[:3]
+    except ValueError:
+        raise ValueError(f"expected a colour, as in black, white or '#ff8800', got {value!r}") from None
+
+
 def _rate(value: Any) -> Any:
     """Frames a second from 25, 29.97 or "30000/1001"."""
     if value is None or isinstance(value, Fraction):
@@ -54,6 +66,7 @@ def _rate_text(value: Fraction | None) -> str | None:
 
 
 LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
+Level = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=16, le=8192)]
 
 
@@ -90,6 +103,7 @@ class GraphConfig(StageSettings):
     keys      folder of the keys that links between hosts are encrypted with
     fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come. Of pictures in a
               row, which have no rate of their own, the source's as well
+    background  colour that shows where the source is transparent
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
     in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
               and K - 1 more as a stream batch
@@ -121,6 +135,7 @@ class GraphConfig(StageSettings):
     listen: str = Field("", pattern=TCP_OR_NONE)
     keys: str = ""
     fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
+    background: Annotated[tuple[Level, Level, Level], BeforeValidator(_parse_colour)] = (0, 0, 0)
     realtime: bool = False
     in_flight: int | None = Field(None, ge=1, le=64)
     name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})?$")

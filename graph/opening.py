@@ -24,7 +24,7 @@ from warpfuse.stages.prompts import Prompts
 from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe
 from warpfuse.stages.sources.live import LiveSource
-from warpfuse.stages.stage import Source, VideoInfo
+from warpfuse.stages.stage import Source, Transparent, VideoInfo
 
 E = TypeVar("E", bound=Engines)
 
@@ -52,9 +52,12 @@ def ends_of(config: GraphConfig, info: VideoInfo, size: tuple[int, int], connect
         if connected is not None:
             first, connected = connected, None
             first.fit(size, None if live else config.frames)
+            first.compose_on(config.background)
             return first
         # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
         opened = open_source(config.source, size=size, frames=None if live else config.frames)
+        if isinstance(opened, Transparent):
+            opened.compose_on(config.background)
         return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
 
     return Ends(

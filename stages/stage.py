@@ -100,6 +100,14 @@ class Recovering(Protocol):
         """End it: a `read` that waits returns None at once."""
 
 
+@runtime_checkable
+class Transparent(Protocol):
+    """A source whose pictures may be transparent in parts."""
+
+    def compose_on(self, background: tuple[int, int, int]) -> None:
+        """Show those parts in this colour, RGB 0..255, from the next frame on; in black if it is not called."""
+
+
 class Sink(Protocol):
     """Frames to outside.
 

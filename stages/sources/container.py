@@ -35,6 +35,8 @@ _SETTLED = 30  # packets after which all streams are past a joint
 _MOST_PIXELS = 1 << 28  # a damaged header may claim pictures that no memory holds
 _USUAL_RATE = Fraction(25)  # of pictures that tell none
 
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"}
 """For av.open: tags in another alphabet are no reason not to read a file."""
 
@@ -135,6 +137,23 @@ def net(name: str) -> Iterator[None]:
         ) from error
 
 
+def decoding(stream: Any) -> Any:
+    """What decodes the stream's packets: the stream, or for a WebM with alpha libvpx, for FFmpeg's own decoder leaves
+    the alpha out."""
+    own = stream.codec_context
+    name = _ALPHA_DECODERS.get(own.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return stream
+    try:
+        context: Any = av.CodecContext.create(name, "r")
+    except av.error.FFmpegError:  # an FFmpeg without libvpx
+        return stream
+    context.options, context.thread_count, context.extradata = own.options, own.thread_count, own.extradata
+    for tag in ("color_primaries", "color_trc", "colorspace", "color_range"):
+        setattr(context, tag, getattr(own, tag))
+    return context
+
+
 class Decoder:
     """Frames of one stream, past what cannot be decoded.
 
@@ -143,15 +162,16 @@ class Decoder:
 
     def __init__(self, stream: Any) -> None:
         self.damaged = 0
-        self._stream = stream
         context = stream.codec_context
+        self._source = stream
         if stream.type == "video":
             context.options = {**context.options, "max_pixels": str(_MOST_PIXELS)}
+            self._source = decoding(stream)
 
     def __call__(self, packet: "Packet[Any] | None") -> list[Any]:
         """The frames that are ready after this packet; None: those the decoder still holds back, at the end."""
         try:
-            return list(self._stream.decode(packet))
+            return list(self._source.decode(packet))
         except Exception:  # noqa: BLE001  (see the head of the file)
             self.damaged += 1
             return []

@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.colour import Colour, ColourConversion
+from warpfuse.stages.sources.transparency import BLACK, Rgb, composed, may_be_transparent
 
 # swscale.h's ACCURATE_RND, FULL_CHR_H_INT, FULL_CHR_H_INP: without them colours are off by up to 8 levels. PyAV names
 # them from 18 on only.
@@ -78,7 +79,8 @@ class Display:
 
     It holds the one swscale context of the source: each costs FFmpeg 8 about 15 MB.
 
-    notes  what was done to show the pictures, in words, each once
+    background  colour that shows where a picture is transparent
+    notes       what was done to show the pictures, in words, each once
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: Fraction | None, size: tuple[int, int] | None) -> None:
@@ -89,6 +91,7 @@ class Display:
         self.size = size or self.natural
         self._cover(first)  # raises before a run starts, not in it
         self._reformatter = VideoReformatter()
+        self.background: Rgb = BLACK
         self.notes: list[str] = []
         self._colour: Colour | None = None
         self._conversion: ColourConversion | None = None
@@ -96,6 +99,8 @@ class Display:
     def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
         """The frame as uint8 RGB [h, w, 3], C-contiguous: cropped centrally to the aspect of `size`, and scaled."""
         width, height = self.size
+        if may_be_transparent(frame):
+            frame = self._composed(frame)
         cover_w, cover_h = self._cover(frame)
         stored_w, stored_h = (cover_h, cover_w) if self._turn.transposed else (cover_w, cover_h)
         shrinks = stored_w * stored_h < frame.width * frame.height
@@ -116,6 +121,18 @@ class Display:
         turned = self._turn.apply(rgb)
         left, top = (cover_w - width) // 2, (cover_h - height) // 2
         return np.ascontiguousarray(turned[top : top + height, left : left + width])
+
+    def _composed(self, frame: VideoFrame) -> VideoFrame:
+        """The frame on the background, at its own size, for scaling would mix in the colours that are hidden."""
+        rgba: Any = VideoReformatter().reformat(
+            frame, format="rgba", **_colour(frame), interpolation=_ENLARGE, **ONE_THREAD
+        )
+        whole = composed(rgba.to_ndarray(), self.background)
+        if whole is None:
+            return frame
+        self.tell("transparent parts shown on " + ("black" if self.background == BLACK else _hex(self.background)))
+        whole.color_primaries, whole.color_trc = frame.color_primaries, frame.color_trc
+        return whole
 
     def _conversion_of(self, frame: VideoFrame) -> ColourConversion | None:
         """What makes BT.709 of the frame's colours, None if they are that."""
@@ -149,6 +166,10 @@ class Display:
                 "their aspect ratios are too far apart. Choose another size."
             )
         return cover
+
+
+def _hex(colour: Rgb) -> str:
+    return f"#{colour[0]:02x}{colour[1]:02x}{colour[2]:02x}"
 
 
 def _plausible(aspect: Fraction) -> Fraction:

@@ -22,6 +22,7 @@ from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.schemes import path_of
 from warpfuse.stages.sources.times import Times
+from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("file",)
@@ -106,6 +107,10 @@ class FileSource:
             self._count += 1
             return RawFrame(stamp, rgb)
         return None
+
+    def compose_on(self, background: Rgb) -> None:
+        """Show what is transparent in this colour, from the next frame on."""
+        self._display.background = background
 
     @property
     def warning(self) -> str | None:

@@ -23,6 +23,7 @@ from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.live_times import LiveTimes
 from warpfuse.stages.sources.receiver import Arrived, Receiver
 from warpfuse.stages.sources.session import Connect
+from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
 _TIME_BASE = Fraction(1, 90_000)
@@ -101,6 +102,10 @@ class LiveSource:
             if self._last is not None and receiver.look()[0] is not State.LIVE:
                 return self._stale()
         return None
+
+    def compose_on(self, background: Rgb) -> None:
+        """Show what is transparent in this colour, from the next frame on. After `fit`."""
+        self._display.background = background
 
     @property
     def warning(self) -> str | None:

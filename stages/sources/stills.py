@@ -8,6 +8,7 @@ from av.video.frame import VideoFrame
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sources.display import Display, Orientation
+from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
 Still = tuple[Fraction, VideoFrame, Fraction]
@@ -53,15 +54,22 @@ class StillsSource:
             return None
         seconds, picture, aspect = still
         if (turn := Orientation.of(picture)) != self._turn:
-            self._turn, self._display = turn, self._shown_at(picture, aspect, self._display.size)
+            before = self._display
+            self._turn, self._display = turn, self._shown_at(picture, aspect, before.size)
+            self._display.background, self._display.notes = before.background, before.notes
         stamp = Stamp(self._count, round(seconds * 10**9))
         self._count += 1
         return RawFrame(stamp, self._display(picture))
 
+    def compose_on(self, background: Rgb) -> None:
+        """Show what is transparent in this colour, from the next frame on."""
+        self._display.background = background
+
     @property
     def warning(self) -> str | None:
-        """One line if pictures are missing or could not be read, else None."""
-        return self._told()
+        """One line if pictures are missing or could not be read, or something was done to show them; else None."""
+        notes = f"{self._name}: {'; '.join(self._display.notes)}." if self._display.notes else None
+        return " ".join(filter(None, [self._told(), notes])) or None
 
     def close(self) -> None:
         """Let go of the pictures. May be called twice."""
