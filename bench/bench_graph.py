@@ -2,7 +2,7 @@
 
     python bench/bench_graph.py [--frames 3000] [--bundle-frames 120]
 
-1. frames a second through six empty stages in one process (goal: 1,000 on two cores);
+1. frames a second through six empty stages in one process, in a lane each and all in one (goal: 1,000 on two cores);
 2. the embedded bundle, every stage in a process of its own against all in one, alternating (goal: 0.95 of its rate).
 """
 
@@ -17,10 +17,10 @@ import zmq
 
 from warpfuse.graph.config import validate
 from warpfuse.graph.faults import Faults
-from warpfuse.graph.halt import Halt
+from warpfuse.graph.lane import Lane
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.run import run
-from warpfuse.graph.runner import Runner
+from warpfuse.graph.runner import Given, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sink_runner import SinkRunner
 from warpfuse.graph.source_runner import SourceRunner
@@ -69,31 +69,36 @@ class Empty:
         """Nothing is held."""
 
 
-def empty_fps(frames: int) -> float:
-    faults, book, clock = Faults(), SettingsBook(None), time.monotonic_ns
-    runners: list[Runner] = [
-        SourceRunner("source", Source(frames), clock, faults, stopped=threading.Event().is_set, book=book)
+def empty_fps(frames: int, *, one_lane: bool) -> float:
+    book, clock = SettingsBook(None), time.monotonic_ns
+    source = SourceRunner("source", Source(frames), clock, stopped=threading.Event().is_set, book=book)
+    stages = [StageRunner(f"s{n}", Empty(), clock, book=book, settings_of=None) for n in range(STAGES)]
+    runners: list[Runner] = [source, *stages, SinkRunner("sink", NullSink(), clock)]
+    faults = Faults()
+    lanes = [
+        Lane(part, faults) for part in ([source], *([stages] if one_lane else [[s] for s in stages]), runners[-1:])
     ]
-    runners += [StageRunner(f"s{n}", Empty(), clock, faults, book=book, settings_of=None) for n in range(STAGES)]
-    runners.append(SinkRunner("sink", NullSink(), clock, faults))
     with zmq.Context() as context:
-        halt, before = Halt(), None
+        feeds = []
         for number, runner in enumerate(runners):
-            outlet = None
+            outlets, here, feeds, gives = [], feeds, [], False
             if runner is not runners[-1]:
                 plan = LinkPlan(f"{number}", runner.stage_name, runners[number + 1].stage_name, "frame")
-                outlet, inlet = open_local(context, plan, 1)
-            runner.connect([before] if before else [], [outlet] if outlet else [], halt)
-            before = inlet
+                gives = one_lane and 0 < number < STAGES
+                if gives:
+                    feeds = [Given(plan, runner)]
+                else:
+                    outlet, inlet = open_local(context, plan, 1)
+                    outlets, feeds = [outlet], [inlet]
+            runner.connect(here, outlets, gives=gives)
         begun = time.perf_counter()
-        for runner in runners:
-            runner.start()
-        for runner in runners:
-            runner.join()
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
         seconds = time.perf_counter() - begun
-        for runner in runners:
-            runner.disconnect()
-        halt.close()
+        for lane in lanes:
+            lane.disconnect()
     return frames / seconds
 
 
@@ -108,9 +113,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3000)
     parser.add_argument("--bundle-frames", type=int, default=120)
     options = parser.parse_args()
-    empty_fps(200)
-    empty = [empty_fps(options.frames) for _ in range(ROUNDS)]
-    print(f"{STAGES} empty stages: {', '.join(f'{fps:.0f}' for fps in empty)} fps")
+    empty: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(-1, ROUNDS):
+        for one_lane, found in empty.items():
+            rate = empty_fps(options.frames if number >= 0 else 200, one_lane=one_lane)
+            found += [rate] if number >= 0 else []
+    for one_lane, found in empty.items():
+        where = "in one lane" if one_lane else "in a lane each"
+        print(f"{STAGES} empty stages {where}: {', '.join(f'{fps:.0f}' for fps in found)} fps")
     rates = {"one": [], "stages": []}
     for _ in range(ROUNDS):
         for workers, found in rates.items():
@@ -119,7 +129,8 @@ def main() -> None:
         print(f"embedded bundle, workers {workers}: {', '.join(f'{fps:.2f}' for fps in found)} fps")
     result = {
         "bench": "graph",
-        "empty_fps": round(statistics.median(empty)),
+        "empty_fps": round(statistics.median(empty[False])),
+        "empty_lane_fps": round(statistics.median(empty[True])),
         "one_fps": round(statistics.median(rates["one"]), 2),
         "stages_fps": round(statistics.median(rates["stages"]), 2),
     }

@@ -1,9 +1,9 @@
 """What does the graph cost, or gain, against a plain loop over the same stages?
 
 The loop calls the stages of the plan one after another in one thread: read, flow, networks, write. The graph runs the
-same stages with a thread each, so that decoding and encoding video overlap with the networks. Both read the same clip
-and write a file; they alternate, so that a machine that slows down slows both. Both get the same threads inside the
-networks and the flow.
+same stages in lanes, a thread each, so that decoding and encoding video overlap with the networks. Both read the same
+clip and write a file; they alternate, so that a machine that slows down slows both. Both get the same threads inside
+the networks and the flow.
 
     python bench/bench_overhead.py [CLIP] [--frames N] [--rounds N] [--size WxH] [--bundle B]
 """

@@ -1,4 +1,4 @@
-"""CUDA streams: one a stage, the hand-over between two of them, and pinned host memory. On a CPU all of it does
+"""CUDA streams: one a lane, the hand-over between two of them, and pinned host memory. On a CPU all of it does
 nothing.
 
 Nobody synchronises a stream on the path of a frame. A reader waits for its producer on the device, by an event.
@@ -22,7 +22,7 @@ Stream = torch.cuda.Stream | NoStream
 
 
 def new_stream(device: str) -> Stream:
-    """A stream of a stage's own on `device`; `NoStream` on a CPU."""
+    """A stream of a lane's own on `device`; `NoStream` on a CPU."""
     return cuda_stream(device) if _is_cuda(device) else NoStream()
 
 

@@ -12,7 +12,7 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines, flow_shapes, shapes_of
-from warpfuse.graph.plan import NodePlan
+from warpfuse.graph.graph_plan import NodePlan
 from warpfuse.stages.compose_motion import ComposeMotion
 from warpfuse.stages.composite import Composite, CompositeSettings
 from warpfuse.stages.decode import Decode

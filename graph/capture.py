@@ -42,8 +42,9 @@ class Capture:
         return self._wake_read
 
     def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+        """Begin to read. A second call does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def take(self) -> RawFrame | None:
         """The newest frame, if it was not taken before."""

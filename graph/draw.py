@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.text import Text
 
 from warpfuse.engine.redact import redact
-from warpfuse.graph.layout import BEND, BOX_W, LABEL_END, Layout, Point, Rect, arrange, lane_y, worker_frames
+from warpfuse.graph.graph_plan import GraphPlan, NodePlan
+from warpfuse.graph.layout import BEND, BOX_W, LABEL_END, Layout, Point, Rect, arrange, return_y, worker_frames
 from warpfuse.graph.link import LinkPlan
-from warpfuse.graph.plan import GraphPlan, NodePlan
 
 _EDGE = 24  # blank margin of the picture, px
 _LEGEND = 34
@@ -21,62 +21,67 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U001
 
 _STYLE = """
 svg{--page:#fff;--ink:#1f2430;--soft:#667085;--line:#7c879b;--box:#fff;--rim:#b9c2d0;--frame:#f4f6fa;--frame-rim:#d5dbe6;
---end:#0f766e;--end-box:#effaf7;--back:#c2410c}
+--end:#0f766e;--end-box:#effaf7;--back:#c2410c;--call:#4f46e5}
 @media (prefers-color-scheme:dark){svg{--page:#0f131a;--ink:#e8ecf4;--soft:#98a3b6;--line:#7f8ba1;--box:#1c2330;
---rim:#435066;--frame:#151b25;--frame-rim:#2b3546;--end:#5eead4;--end-box:#12302e;--back:#fb923c}}
+--rim:#435066;--frame:#151b25;--frame-rim:#2b3546;--end:#5eead4;--end-box:#12302e;--back:#fb923c;--call:#a5b4fc}}
 text{font-family:ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--soft);
 font-size:11px}
 .page{fill:var(--page)}.frame{fill:var(--frame);stroke:var(--frame-rim)}
 .box{fill:var(--box);stroke:var(--rim);stroke-width:1.25}.source,.sink{fill:var(--end-box);stroke:var(--end)}
 .name{fill:var(--ink);font-size:14px;font-weight:600;text-anchor:middle}.about{text-anchor:middle}
 .link{fill:none;stroke:var(--line);stroke-width:1.6}.head{fill:var(--line)}
-.bypass{stroke:var(--end)}
-.feedback{stroke:var(--back);stroke-width:2;stroke-dasharray:7 5}.head-back{fill:var(--back)}
+.bypass{stroke:var(--end)}.call{stroke:var(--call);stroke-width:2.4}.lane{stroke:var(--call)}.head-call{fill:var(--call)}
+.feedback{stroke:var(--back);stroke-width:2;stroke-dasharray:7 5}
+.head-back{fill:var(--back)}
 .slots{text-anchor:end}.delay{fill:var(--back);text-anchor:middle;font-weight:600}
 """
 
 
 def terminal(plan: GraphPlan) -> Group:
-    """A rich renderable: the stages in order with their workers, and under each the links that feed it."""
+    """A rich renderable: the stages in order with worker and lane, and under each the links and calls that feed it."""
     return Group(*(line for node in plan.nodes for line in _lines(plan, node)))
 
 
 def svg(plan: GraphPlan) -> str:
     """A self-contained SVG document, the same for the same plan.
 
-    Stages stand in layers from left to right, framed by worker. A solid arrow is a link with its slots; a dashed one
-    below them, in another colour, is a feedback link with its slots and delay. It follows the reader's light or dark.
+    Stages stand in layers from left to right, framed by worker. A thin solid arrow is a link with its slots; a thick
+    one, in another colour, is a call inside a lane; a dashed one below them is a feedback, with its delay. It follows
+    the reader's light or dark.
     """
     layout = arrange(plan)
-    feedback = [link for link in plan.links if link.delay]
+    feedback = [link for link in plan.feeds if link.delay]
     frames = worker_frames(plan, layout)
     lines = [Rect(x, y, 0, 0) for points in layout.paths.values() for x, y in points]
     shapes = [*(lines or [Rect(0, 0, 0, 0)]), *layout.boxes.values(), *(rect for _, rect in frames)]
     left, top = min(r.x for r in shapes) - _EDGE, min(r.y for r in shapes) - _EDGE
-    right = max([r.x + r.w for r in shapes] + [left + (620 if feedback else 220)]) + _EDGE  # the legend needs as much
-    floor = max([r.y + r.h for r in shapes] + [lane_y(layout, i) + 12 for i in range(len(feedback))])
+    right = (
+        max([r.x + r.w for r in shapes] + [left + (620 if feedback else 220) + (150 if plan.calls else 0)]) + _EDGE
+    )  # the legend needs as much
+    floor = max([r.y + r.h for r in shapes] + [return_y(layout, i) + 12 for i in range(len(feedback))])
     width, height = right - left, floor + _EDGE + _LEGEND - top
     names = ", ".join(node.name for node in plan.nodes)
     body = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left:g} {top:g} {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img"><title>Dataflow graph: {_safe(names)}</title><style>{_STYLE}</style>',
-        f"<defs>{_head('head')}{_head('head-back')}</defs>",
+        f"<defs>{_head('head')}{_head('head-back')}{_head('head-call')}</defs>",
         f'<rect class="page" x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}"/>',
     ]
     for worker, rect in frames:
         body.append(_rect(rect, "frame", 14))
         fitting = int((rect.w - 24) / 6.6)
         body.append(_text(rect.x + 12, rect.y + 17, "worker", _cut(f"worker {worker}", fitting)))
-    for link in plan.links:
+    for link in plan.feeds:
         if not link.delay:
-            body += _forward(link, layout)
+            body += _forward(link, layout, "call" if link in plan.calls else "link")
     for link in plan.bypasses:
         body += _forward(link, layout, "link bypass")
     for number, link in enumerate(feedback):
-        body += _feedback(link, layout, number)
+        body += _feedback(link, layout, number, called=link in plan.calls)
+    shared = {name for name, nodes in plan.lanes.items() if len(nodes) > 1}
     for node in plan.nodes:
-        body += _box(node, layout.boxes[node.name])
-    body += _legend(left + _EDGE, floor + _LEGEND, bool(feedback))
+        body += _box(node, layout.boxes[node.name], shared=node.lane in shared)
+    body += _legend(left + _EDGE, floor + _LEGEND, bool(feedback), bool(plan.calls))
     return "\n".join([*body, "</svg>\n"])
 
 
@@ -84,19 +89,23 @@ def _lines(plan: GraphPlan, node: NodePlan) -> Iterator[Text]:
     head = Text()
     head.append(_clean(node.name), "bold")
     head.append(f"  [{_clean(node.worker)}]", "cyan")
+    head.append(f"  lane {_clean(node.lane)}" if len(plan.lanes[node.lane]) > 1 else "", "magenta")
     head.append(f"  {_clean(node.about)}" if node.about else "", "dim")
     yield head
-    for link in plan.links_into(node):
-        mark, style = ("↺", "yellow") if link.delay else ("←", "")
-        yield Text(f"    {mark} {_clean(link.sender)} as {_clean(link.port)}: {_figures(link)}", style)
+    for feed in plan.feeds_of(node):
+        mark, style = ("↺", "yellow") if feed.delay else ("←", "")
+        figures = _figures(feed, called=feed in plan.calls)
+        yield Text(f"    {mark} {_clean(feed.sender)} as {_clean(feed.port)}: {figures}", style)
     for link in plan.bypasses:
         if link.receiver == node.name:
             figures = f"{_figures(link)}, past the networks"
             yield Text(f"    ⇠ {_clean(link.sender)} as {_clean(link.port)}: {figures}", "green")
 
 
-def _figures(link: LinkPlan) -> str:
-    """The figures of a link in words."""
+def _figures(link: LinkPlan, *, called: bool = False) -> str:
+    """The figures of a link in words; of a call there are none."""
+    if called:
+        return f"call in the lane, delay {link.delay} (feedback)" if link.delay else "call in the lane"
     credit = "credit" if link.credits == 1 else "credits"
     words = f"slots {link.slots}, {link.credits} {credit}, mailbox {link.mailbox} {link.policy}"
     return f"{words}, delay {link.delay} (feedback)" if link.delay else words
@@ -111,22 +120,25 @@ def _forward(link: LinkPlan, layout: Layout, kind: str = "link") -> list[str]:
         else:  # the turn is made right behind a layer, where no label is
             half, turned = x + BEND / 2, x + BEND
             steps.append(f"C{half:g} {y:g} {half:g} {next_y:g} {turned:g} {next_y:g}H{next_x:g}")
+    if kind == "call":
+        return [_path("".join(steps), link, "link call", "head-call", called=True)]
     x, y = points[-1]
     label = _text(x - LABEL_END, y - 5, "slots", f"slots {link.slots}")
     return [_path("".join(steps), link, kind, "head"), label]
 
 
-def _feedback(link: LinkPlan, layout: Layout, number: int) -> list[str]:
-    """Down from the sender, back along a lane under all boxes, up to the receiver."""
-    y = lane_y(layout, number)
+def _feedback(link: LinkPlan, layout: Layout, number: int, *, called: bool) -> list[str]:
+    """Down from the sender, back under all boxes, up to the receiver."""
+    y = return_y(layout, number)
     (x0, y0), down = layout.leaving(link, number)
     (x1, y1), up = layout.entering(link, number)
     points = [(x0, y0), (down, y0), (down, y), (up, y), (up, y1), (x1, y1)]
-    text = f"slots {link.slots} · delay {link.delay}"
+    text = f"{'call' if called else f'slots {link.slots}'} · delay {link.delay}"
     middle = (down + up) / 2
     chip = Rect(middle - 3.5 * len(text), y - 9, 7 * len(text), 18)
     label = _text(middle, y + 4, "delay", text)
-    return [_path(_rounded(points), link, "link feedback", "head-back"), _rect(chip, "chip frame", 9), label]
+    path = _path(_rounded(points), link, "link feedback", "head-back", called=called)
+    return [path, _rect(chip, "chip frame", 9), label]
 
 
 def _rounded(points: list[Point]) -> str:
@@ -145,20 +157,22 @@ def _towards(corner: Point, other: Point) -> Point:
     return corner[0] + dx * share, corner[1] + dy * share
 
 
-def _box(node: NodePlan, box: Rect) -> list[str]:
+def _box(node: NodePlan, box: Rect, *, shared: bool) -> list[str]:
     about = textwrap.wrap(_clean(node.about), fitting := int((BOX_W - 12) / 6))
     about = [about[0], _cut("".join(about[1:]), fitting)] if len(about) > 2 else about
     middle, y = box.x + box.w / 2, box.y + box.h / 2 + 5 - 7.5 * len(about)
     lines = [_text(middle, y, "name", _cut(_clean(node.name), int((BOX_W - 12) / 8.4)))]
     lines += [_text(middle, y + 3 + 14 * i, "about", line) for i, line in enumerate(about, start=1)]
     title = f"<title>{_safe(f'{node.name} ({node.worker}): {node.about}')}</title>"
-    return [f"<g>{title}{_rect(box, f'box {node.role}', 9)}", *lines, "</g>"]
+    return [f"<g>{title}{_rect(box, f'box {node.role} lane' if shared else f'box {node.role}', 9)}", *lines, "</g>"]
 
 
-def _legend(x: float, y: float, feedback: bool) -> list[str]:
+def _legend(x: float, y: float, feedback: bool, calls: bool) -> list[str]:
     kinds = [("link", "head", "link: slots it owns")]
+    if calls:
+        kinds.append(("link call", "head-call", "call in a lane"))
     if feedback:
-        kinds.append(("link feedback", "head-back", "feedback link: the reader starts with delay empty frames"))
+        kinds.append(("link feedback", "head-back", "feedback: the reader starts with delay empty frames"))
     parts = []
     for kind, head, words in kinds:
         parts.append(f'<path class="{kind}" marker-end="url(#{head})" d="M{x:g} {y - 4:g}h34"/>')
@@ -167,8 +181,8 @@ def _legend(x: float, y: float, feedback: bool) -> list[str]:
     return parts
 
 
-def _path(d: str, link: LinkPlan, kind: str, head: str) -> str:
-    title = _safe(f"{link.name}: {_figures(link)}")
+def _path(d: str, link: LinkPlan, kind: str, head: str, *, called: bool = False) -> str:
+    title = _safe(f"{link.name}: {_figures(link, called=called)}")
     return f'<path class="{kind}" marker-end="url(#{head})" d="{d}"><title>{title}</title></path>'
 
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
+from warpfuse.graph.graph_plan import GraphPlan
 from warpfuse.graph.link import LinkPlan
-from warpfuse.graph.plan import GraphPlan
 
 BOX_W, BOX_H = 124.0, 66.0
 GAP = 100.0  # between layers: a turn, a label, the rims of two frames and an arrow head
 BEND = 34.0
 LABEL_END = 20.0
 FRAME, FRAME_TOP = 14.0, 26.0
-_PORT, _ROW, _LANE = 22.0, 24.0, 30.0
+_PORT, _ROW, _RETURN = 22.0, 24.0, 30.0
 
 Point = tuple[float, float]
 
@@ -41,7 +41,7 @@ class Layout:
     """Where all is.
 
     boxes   by stage
-    paths   by link without delay: its corners, from sender to receiver
+    paths   by link or call without delay: its corners, from sender to receiver
     lowest  the stages with nothing beneath them in their layer
     ports   by link: the height at which it enters its receiver from the left
     """
@@ -71,7 +71,7 @@ class Layout:
 def arrange(plan: GraphPlan) -> Layout:
     """Places for every stage and link; boxes do not overlap, and no arrow without delay crosses one."""
     depth = _depths(plan)
-    drawn = (*plan.links, *plan.bypasses)
+    drawn = (*plan.feeds, *plan.bypasses)
     chains = {link.name: _chain(link, depth) for link in drawn if not link.delay}
     edges = [edge for chain in chains.values() for edge in pairwise(chain)]
     layers: list[list[str]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
@@ -83,7 +83,7 @@ def arrange(plan: GraphPlan) -> Layout:
     layers = _untangled(layers, edges)
     lowest = frozenset(layer[-1] for layer in layers if layer)
     entering = {
-        node.name: [link for link in plan.links_into(node) if not (link.delay and node.name in lowest)]
+        node.name: [link for link in plan.feeds_of(node) if not (link.delay and node.name in lowest)]
         + [link for link in plan.bypasses if link.receiver == node.name]
         for node in plan.nodes
     }
@@ -108,20 +108,20 @@ def arrange(plan: GraphPlan) -> Layout:
     return Layout(boxes, paths, lowest, ports)
 
 
-def lane_y(layout: Layout, number: int) -> float:
-    """The height of the lane along which feedback link `number` goes back: under all else."""
+def return_y(layout: Layout, number: int) -> float:
+    """The height at which feedback `number` goes back: under all else."""
     lines = [y for points in layout.paths.values() for _, y in points]
-    return max([box.y + box.h for box in layout.boxes.values()] + lines) + _LANE * (number + 1)
+    return max([box.y + box.h for box in layout.boxes.values()] + lines) + _RETURN * (number + 1)
 
 
 def worker_frames(plan: GraphPlan, layout: Layout) -> list[tuple[str, Rect]]:
     """A frame around the boxes of each worker; around each of its boxes alone where one frame would meet another's."""
-    lanes = [(link, lane_y(layout, i)) for i, link in enumerate(link for link in plan.links if link.delay)]
+    returns = [(link, return_y(layout, i)) for i, link in enumerate(link for link in plan.feeds if link.delay)]
     where = {node.name: node.worker for node in plan.nodes}
     whole: dict[str, Rect] = {}
     for worker in dict.fromkeys(where.values()):
         own = [layout.boxes[name] for name, at in where.items() if at == worker]
-        own += [Rect(own[0].x, y, 0, 0) for link, y in lanes if where[link.sender] == where[link.receiver] == worker]
+        own += [Rect(own[0].x, y, 0, 0) for link, y in returns if where[link.sender] == where[link.receiver] == worker]
         whole[worker] = _around(own)
     torn = {w for a, b in combinations(whole, 2) if whole[a].meets(whole[b]) for w in (a, b)}
     frames = [(worker, rect) for worker, rect in whole.items() if worker not in torn]
@@ -148,7 +148,7 @@ def _around(rects: Sequence[Rect], *, bare: bool = False) -> Rect:
 def _depths(plan: GraphPlan) -> dict[str, int]:
     depth = {node.name: 0 for node in plan.nodes}
     for _ in plan.nodes:
-        for link in plan.links:
+        for link in plan.feeds:
             if not link.delay:
                 least = min(depth[link.sender] + 1, len(depth) - 1)
                 depth[link.receiver] = max(depth[link.receiver], least)

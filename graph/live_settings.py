@@ -6,7 +6,8 @@ from typing import Any
 
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.graph_plan import GraphPlan
+from warpfuse.graph.plan import plan_graph
 from warpfuse.stages.prompts import Prompts
 
 

@@ -14,7 +14,7 @@ from warpfuse.graph.foreign import Kind
 from warpfuse.graph.report import Report
 from warpfuse.graph.told_video import Info
 
-VERSION = 5
+VERSION = 6
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -30,7 +30,6 @@ class Assign(_Order, frozen=True):
     config   keys of the configuration, whose newest settings have number `version`
     folder   of the ipc sockets of links; run: name of the run in shared memory
     trace    keep the calls of every stage
-    core     that the stages of the loop keep to, None: to none
     """
 
     worker: str
@@ -43,7 +42,6 @@ class Assign(_Order, frozen=True):
     folder: str
     run: str
     trace: bool
-    core: int | None
 
 
 class Seek(_Order, frozen=True):

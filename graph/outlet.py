@@ -97,7 +97,12 @@ class Outlet(LinkEnd):
             self._send(wire.Flush())
 
     def finish(self, failed: str | None = None) -> None:
-        """End the link: EOS after the frames that wait, or ERROR instead of them, with the stage that failed."""
+        """End the link: EOS after the frames that wait, or ERROR instead of them, with the stage that failed.
+
+        EOS is sent once, whoever calls again.
+        """
+        if failed is None and self._finishing:
+            return
         if failed is not None:
             self._empty()
         self._finishing = True

@@ -10,22 +10,23 @@
 `host` is where a worker on another machine is reached: the links it sends take that port and those that follow. It is
 started there by hand (`warpfuse worker`), and needs `listen` and `keys` at the top of the file. Inside a worker a link
 is a reference that changes hands, between processes of a host shared memory, between hosts encrypted messages.
+
+A worker calls its stages in lanes, a thread each: those that never work at the same time (`graph_plan.loop_of`) share
+one, every other has its own. Inside a lane there are no links: one stage is called with what another gave.
 """
 
 import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.graph_plan import GraphPlan, NodePlan, loop_of
 from warpfuse.graph.link import LinkPlan
 from warpfuse.stages.settings import StageSettings
-
-if TYPE_CHECKING:
-    from warpfuse.graph.plan import GraphPlan, NodePlan
 
 TCP = r"tcp://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}"
 TCP_OR_NONE = f"^({TCP})?$"
@@ -78,11 +79,12 @@ class Rendezvous:
     device: str = "cpu"
 
 
-def place(plan: "GraphPlan", workers: str | dict[str, Place], at: Rendezvous, *, live: bool = False) -> "GraphPlan":
-    """The plan with the worker of every node, and transport and endpoint of every link. Raises ConfigError."""
+def place(plan: GraphPlan, workers: str | dict[str, Place], at: Rendezvous, *, live: bool = False) -> GraphPlan:
+    """The plan with worker and lane of every node, and transport and endpoint of every link. Raises ConfigError."""
     assigned = _assigned(plan, workers, live)
     hosts = {name: p.host for name, p in workers.items()} if isinstance(workers, dict) else {}
-    nodes = tuple(replace(node, worker=assigned[node.name]) for node in plan.nodes)
+    lanes = _lanes(plan, assigned)
+    nodes = tuple(replace(node, worker=assigned[node.name], lane=lanes[node.name]) for node in plan.nodes)
     if any(hosts.values()) and not at.listen:
         far = next(name for name, host in hosts.items() if host)
         raise ConfigError(
@@ -90,10 +92,12 @@ def place(plan: "GraphPlan", workers: str | dict[str, Place], at: Rendezvous, *,
         )
     by_name = {node.name: node for node in nodes}
     ports: dict[str, int] = {}
-    links = tuple(_placed(link, number, by_name, hosts, at, ports) for number, link in enumerate(plan.links))
-    behind = len(plan.links)  # numbers of bypasses follow those of links
+    calls = tuple(link for link in plan.links if lanes[link.sender] == lanes[link.receiver])
+    between = [link for link in plan.links if link not in calls]
+    links = tuple(_placed(link, number, by_name, hosts, at, ports) for number, link in enumerate(between))
+    behind = len(links)  # numbers of bypasses follow those of links
     past = tuple(_placed(link, behind + i, by_name, hosts, at, ports) for i, link in enumerate(plan.bypasses))
-    return replace(plan, nodes=nodes, links=links, bypasses=past)
+    return replace(plan, nodes=nodes, links=links, bypasses=past, calls=calls)
 
 
 def reader_of(workers: str | dict[str, Place]) -> str | None:
@@ -110,12 +114,25 @@ def several(workers: str | dict[str, Place], *, live: bool) -> bool:
     return len(chosen) > 1 if isinstance(chosen, dict) else chosen != "one"
 
 
-def workers_of(plan: "GraphPlan") -> list[str]:
+def workers_of(plan: GraphPlan) -> list[str]:
     """The workers of a placed plan, in the order a frame meets them."""
     return list(dict.fromkeys(node.worker for node in plan.nodes))
 
 
-def _assigned(plan: "GraphPlan", workers: str | dict[str, Place], live: bool) -> dict[str, str]:
+def _lanes(plan: GraphPlan, workers: dict[str, str]) -> dict[str, str]:
+    """The lane of every stage: those of the loop that are in one worker share a lane, named after the first of them.
+
+    The calls of a lane keep the order of the plan, in which every frame can go its way, so lanes that wait for one
+    another never wait for good, however the loop is cut up.
+    """
+    loop, first = loop_of(plan.links), dict[str, str]()
+    return {
+        node.name: first.setdefault(workers[node.name], node.name) if node.name in loop else node.name
+        for node in plan.nodes
+    }
+
+
+def _assigned(plan: GraphPlan, workers: str | dict[str, Place], live: bool) -> dict[str, str]:
     names = [node.name for node in plan.nodes]
     workers = _chosen(workers, live)
     if workers == "one":
@@ -134,7 +151,7 @@ def _chosen(workers: str | dict[str, Place], live: bool) -> str | dict[str, Plac
     return ("live" if live else "one") if workers == "auto" else workers
 
 
-def _apart(node: "NodePlan") -> str:
+def _apart(node: NodePlan) -> str:
     return "capture" if node.role == "source" else node.name if node.role == "sink" else "main"
 
 
@@ -160,7 +177,7 @@ def _named(names: Sequence[str], workers: dict[str, Place]) -> dict[str, str]:
 def _placed(
     link: LinkPlan,
     number: int,
-    nodes: "dict[str, NodePlan]",
+    nodes: dict[str, NodePlan],
     hosts: dict[str, str],
     at: Rendezvous,
     ports: dict[str, int],

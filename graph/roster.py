@@ -13,11 +13,11 @@ from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.curve import Keys, admission
 from warpfuse.graph.errors import Elsewhere, StageFailed
 from warpfuse.graph.far_hosts import far_workers, keys_for, line_to
+from warpfuse.graph.graph_plan import GraphPlan
 from warpfuse.graph.launcher import ByHand, LocalProcesses
 from warpfuse.graph.line import Line, words
 from warpfuse.graph.member import Member, home_of
 from warpfuse.graph.placement import workers_of
-from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import Report
 from warpfuse.graph.scout import Scout
 from warpfuse.graph.shared_memory import sweep

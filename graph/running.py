@@ -1,4 +1,4 @@
-"""A graph in this process, while it runs: a thread for each stage."""
+"""A graph in this process, while it runs: a thread for each lane."""
 
 import threading
 import time
@@ -8,14 +8,14 @@ from typing import Any
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.build import Materials, calls_of
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.cores import next_core
 from warpfuse.graph.ends import Ends
 from warpfuse.graph.errors import StageFailed
 from warpfuse.graph.faults import IN_A_ROW, Fault, Faults
+from warpfuse.graph.graph_plan import GraphPlan
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.placement import workers_of
-from warpfuse.graph.plan import GraphPlan, plan_graph
+from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.report import stats_of
 from warpfuse.graph.resuming import resume_after
 from warpfuse.graph.runner import Clock
@@ -72,7 +72,6 @@ class Running:
             self._stopped,
             clock=clock,
             track=track,
-            core=next_core(config.device),
         )
 
     def open(self) -> None:
@@ -125,7 +124,7 @@ class Running:
     @property
     def alive(self) -> bool:
         """Every thread is at work."""
-        return all(runner.is_alive() for runner in self.worker.runners)
+        return self.worker.alive
 
     def stats(self) -> Stats:
         """The figures so far."""

@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from warpfuse.graph.faults import Faults
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.rate import AsTheyCome, Paced, Rate, Resampled
@@ -35,7 +34,6 @@ class SinkRunner(Runner):
         name: str,
         sink: Sink,
         clock: Clock,
-        faults: Faults,
         pacer: Pacer | None = None,
         *,
         fps: Fraction | None = None,
@@ -43,7 +41,7 @@ class SinkRunner(Runner):
         limit: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(name, clock, faults)
+        super().__init__(name, clock)
         self._rate: Rate = AsTheyCome(self._hand_over)
         self._bridge = sink if isinstance(sink, Bridging) and sink.raw_wanted else None
         if fps is not None and self._bridge is None:  # that one keeps its rate itself, and must see what is missing
@@ -85,12 +83,15 @@ class SinkRunner(Runner):
         """Discard what is not complete."""
         self._close_sink(complete=False)
 
-    def _work(self) -> None:
-        while self._gather():
-            frame: RawFrame = self._take(self.inlets[0])
-            if frame.stamp.seq > self.shown and not self._closed:
-                self._show(frame)
-            self.inlets[0].done()
+    def fire(self) -> bool:
+        """Hand the next frame to the sink."""
+        if not self.gather():
+            return False
+        frame: RawFrame = self._take(self.inlets[0])
+        if frame.stamp.seq > self.shown and not self._closed:
+            self._show(frame)
+        self.inlets[0].done()
+        return True
 
     def _show(self, frame: RawFrame) -> None:
         with self._call(frame.stamp.seq):
@@ -123,7 +124,8 @@ class SinkRunner(Runner):
             self._last = np.empty_like(rgb)
         np.copyto(self._last, rgb)
 
-    def _finish(self, complete: bool) -> None:
+    def finish(self, complete: bool) -> None:
+        """Complete what was written, or discard it."""
         self._close_sink(complete and not (self._stopped() and self.shown < 0))
         self.complete = self.complete or complete  # nothing more comes, whether or not there was anything to keep
 

@@ -1,14 +1,9 @@
 """Runs the source: reads, stamps and numbers frames."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import zmq
-
 from warpfuse.graph.capture import Capture
-from warpfuse.graph.faults import Faults
-from warpfuse.graph.halt import Halt
-from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.tap import Tap
@@ -57,7 +52,6 @@ class SourceRunner(Runner):
         name: str,
         source: Source,
         clock: Clock,
-        faults: Faults,
         *,
         stopped: Callable[[], bool],
         book: SettingsBook,
@@ -66,7 +60,7 @@ class SourceRunner(Runner):
         reopen: Callable[[], Source] | None = None,
         tap: Tap | None = None,
     ) -> None:
-        super().__init__(name, clock, faults)
+        super().__init__(name, clock)
         self.paused = False
         self.passing: list[Callable[[RawFrame], None]] = []
         self.started_ns = 0
@@ -79,7 +73,6 @@ class SourceRunner(Runner):
         self._reopen = reopen
         self._tap = tap
         self._capture = Capture(source, clock, self._pass_by) if live else None
-        self._arrivals = zmq.Poller()
         self._next = 0
         self._base = 0
         self.since_ns = 0
@@ -108,14 +101,6 @@ class SourceRunner(Runner):
         """The source, if it is one that breaks and comes back."""
         return self._source if isinstance(self._source, Recovering) else None
 
-    def connect(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
-        """Attach the links of an epoch."""
-        super().connect(inlets, outlets, halt)
-        if self._capture is not None:
-            self._arrivals = zmq.Poller()
-            for socket, flags in (*self._any.sockets, (self._capture.fd, zmq.POLLIN)):
-                self._arrivals.register(socket, flags)
-
     def resume(self, at: Resume) -> None:
         """Where the next epoch begins. Before `start`. A file that was read past it is opened anew."""
         self._discontinuity = at.again
@@ -142,28 +127,26 @@ class SourceRunner(Runner):
         else:
             self._source.close()
 
-    def _work(self) -> None:
+    def fire(self) -> bool:
+        """Read a frame and send it on."""
         self.started_ns = self.started_ns or self._clock()
-        if self._capture is not None:
-            self._work_live(self._capture)
-        else:
-            self._work_through()
+        return self._next_in_file() if self._capture is None else self._newest(self._capture)
 
-    def _work_through(self) -> None:
+    def _next_in_file(self) -> bool:
         """Every frame, waiting for the graph."""
         while not self._stopped():
             if self.paused:
-                self._wait(_TICK_MS)
-                self._check_neighbours()
+                self._poller.wait(_TICK_MS)
+                self._poller.check()
                 continue
             if not self._has_room:
-                self._receive(self._any, _TICK_MS)
-                self._check_neighbours()
+                self._poller.wait_for_any(_TICK_MS)
+                self._poller.check()
                 continue
             with self._call(-1) as begun:
                 raw = self._source.read()
             if raw is None:
-                return
+                return False
             seq = raw.stamp.seq
             if seq < self._next:
                 continue  # a file that is read again, up to where it goes on
@@ -176,25 +159,26 @@ class SourceRunner(Runner):
             self._take_room()
             self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
             while any(outlet.waiting for outlet in self.outlets):  # in `read` the credit for it would not be seen
-                self._wait()
-                self._check_neighbours()
+                self._poller.wait()
+                self._poller.check()
+            return True
+        return False
 
-    def _work_live(self, capture: Capture) -> None:
+    def _newest(self, capture: Capture) -> bool:
         """The newest frame whenever one has left the graph and made room; older ones are dropped."""
-        if not capture.read and not capture.ended:
-            capture.start()
+        capture.start()
         while not self._stopped() and self._left != 0:
-            self._check_neighbours()
+            self._poller.check()
             if not self._has_room:
-                self._receive(self._any, _TICK_MS)  # the frame that will have room is one that has yet to come
+                self._poller.wait_for_any(_TICK_MS)  # the frame that will have room is one that has yet to come
                 continue
             raw = capture.take()
             if raw is None:
                 if capture.error is not None:
                     raise capture.error
                 if capture.ended:
-                    return
-                self._receive(self._arrivals, _TICK_MS)
+                    return False
+                self._poller.wait_for_any(_TICK_MS, fd=capture.fd)
                 continue
             self.since_ns = self.since_ns or raw.stamp.arrived_ns
             if self._base and not self.frames:  # begun again: its own times start at 0, the run's go on with the clock
@@ -208,6 +192,8 @@ class SourceRunner(Runner):
             self._take_room()
             self._send(RawFrame(stamp, raw.rgb))
             self._left = None if self._left is None else self._left - 1
+            return True
+        return False
 
     @property
     def _has_room(self) -> bool:

@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 
-from warpfuse.engine.streams import DeviceClock, NoStream, new_stream, on, reads, wrote
-from warpfuse.graph.faults import Faults
-from warpfuse.graph.halt import Halt
+from warpfuse.engine.streams import DeviceClock, NoStream, Stream, reads, wrote
 from warpfuse.graph.link import Inlet, Outlet
 from warpfuse.graph.pacer import Pacer
-from warpfuse.graph.runner import Clock, Runner
+from warpfuse.graph.runner import Clock, Given, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.lent import kept
@@ -24,7 +22,7 @@ class StageRunner(Runner):
     settings_of  picks the stage's own settings out of a version of the book; None for a stage that has none
     pacer        judges the frames before the stage sees them; the meter leaves out those that are held
     leaves       frames that come out of here count as shown for the pacer, instead of being judged
-    device       where the stage works: on a card, on a CUDA stream of its own
+    stream       the CUDA stream of the lane, on a card
     """
 
     def __init__(
@@ -32,60 +30,62 @@ class StageRunner(Runner):
         name: str,
         stage: Stage,
         clock: Clock,
-        faults: Faults,
         *,
         book: SettingsBook,
         settings_of: Callable[[Any], Any] | None,
         pacer: Pacer | None = None,
-        device: str = "cpu",
+        stream: Stream | None = None,
         leaves: bool = False,
     ) -> None:
-        super().__init__(name, clock, faults)
+        super().__init__(name, clock)
         self._stage = stage
-        self._device = device
-        self._stream = new_stream(device)
+        self._stream = stream or NoStream()
         self._device_clock = None if isinstance(self._stream, NoStream) else DeviceClock()
         self._pacer = pacer
         self._book = book
         self._settings_of = settings_of
         self._leaves = leaves
         self._version = book.newest
+        self._leading = 0
 
-    def connect(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
+    def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
         """Attach the links of an epoch; what a stage keeps back belongs to the one before and is dropped."""
-        super().connect(inlets, outlets, halt)
+        super().connect(feeds, outlets, gives=gives)
+        self._leading = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
         if isinstance(self._stage, Delaying):
             self._stage.reset()
 
-    def _work(self) -> None:
-        with on(self._stream):
-            self._call_for_every_frame()
-            if isinstance(self._stage, Delaying):
-                while (late := self._stage.flush()) is not None:
-                    self._deliver(late.stamp.seq, self._written(late))
+    def fire(self) -> bool:
+        """Call the stage with the next frame of every input."""
+        if not self.gather():
+            return False
+        frames = [self._read(feed) for feed in self._feeds]
+        stamp = frames[self._leading].stamp
+        if stamp.settings != self._version:
+            self._version = stamp.settings
+            if self._settings_of is not None:
+                self._stage.update(self._settings_of(self._book[stamp.settings]))
+        with self._call(stamp.seq) as begun:
+            if self._pacer is not None and not self._leaves:
+                frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
+            out = self._timed(frames, begun, metered=not stamp.hold)
+        if self._pacer is not None and self._leaves:
+            self._pacer.left(stamp, self._clock())
+        self.frames += 1
+        self.passed = stamp.seq
+        out = kept(out)  # what a stage passes on may be lent, and only until `done`
+        self.given = out if self._gives else None
+        for inlet in self.inlets:
+            inlet.done()
+        if out is not None:
+            self._deliver(out.stamp.seq, self._written(out))
+        return True
 
-    def _call_for_every_frame(self) -> None:
-        leading = next(i for i, inlet in enumerate(self.inlets) if not inlet.plan.delay)
-        while self._gather():
-            frames = [self._read(self._take(inlet)) for inlet in self.inlets]
-            stamp = frames[leading].stamp
-            if stamp.settings != self._version:
-                self._version = stamp.settings
-                if self._settings_of is not None:
-                    self._stage.update(self._settings_of(self._book[stamp.settings]))
-            with self._call(stamp.seq) as begun:
-                if self._pacer is not None and not self._leaves:
-                    frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
-                out = self._timed(frames, begun, metered=not stamp.hold)
-            if self._pacer is not None and self._leaves:
-                self._pacer.left(stamp, self._clock())
-            self.frames += 1
-            self.passed = stamp.seq
-            out = kept(out)  # what a stage passes on may be lent, and only until `done`
-            for inlet in self.inlets:
-                inlet.done()
-            if out is not None:
-                self._deliver(out.stamp.seq, self._written(out))
+    def drain(self) -> None:
+        """Deliver what a stage that keeps frames back has left."""
+        if isinstance(self._stage, Delaying):
+            while (late := self._stage.flush()) is not None:
+                self._deliver(late.stamp.seq, self._written(late))
 
     def _timed(self, frames: Sequence[Any], begun: int, *, metered: bool) -> Any:
         """Call the stage. On a card its time is the device's own, known some frames later; the call only launches."""
@@ -105,15 +105,19 @@ class StageRunner(Runner):
             self.meter.record(duration_ns)
         return out
 
-    def _read(self, frame: Any) -> Any:
+    def _read(self, feed: Inlet | Given) -> Any:
+        if isinstance(feed, Given):
+            return feed.sender.given
+        frame = self._take(feed)
         if isinstance(frame, Frame):
             reads(frame.tensors.values(), frame.ready, self._stream)
         return frame
 
     def _written(self, out: Any) -> Any:
-        if isinstance(self._stream, NoStream):
+        """What goes to other lanes: on a card with the event behind the work that writes it."""
+        if isinstance(self._stream, NoStream) or not isinstance(out, Frame) or not self.outlets:
             return out
-        return replace(out, ready=wrote(self._device)) if isinstance(out, Frame) else out
+        return replace(out, ready=wrote(self._stream.device))
 
     def close(self) -> None:
         """Close the stage."""

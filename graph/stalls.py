@@ -15,9 +15,11 @@ class Stalls:
     """Finds them from what workers tell, again and again.
 
     readers  link -> the stage that reads it
+    lanes    stage -> its lane: while one stage of it is in a call, no other has time
     """
 
     readers: Mapping[str, str]
+    lanes: Mapping[str, str]
     _since: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def longest(self, reports: Iterable[Report], now_s: float) -> tuple[str, float] | None:
@@ -26,7 +28,8 @@ class Stalls:
         A link that was seen to move, even once, begins anew.
         """
         runners = [runner for report in reports for runner in report.runners]
-        idle = {runner.name: runner for runner in runners if not runner.busy_ns and not runner.ended}
+        busy = {self.lanes.get(runner.name) for runner in runners if runner.busy_ns}
+        idle = {r.name: r for r in runners if not r.ended and self.lanes.get(r.name) not in busy}
         standing = {
             (name, link.sent)
             for runner in runners

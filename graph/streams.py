@@ -22,9 +22,10 @@ from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.live_settings import merge
-from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
+from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run_directory import name_after
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
@@ -90,15 +91,16 @@ def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[s
 
 def plan_streams(streams: Streams) -> GraphPlan:
     """The graphs of all streams side by side, to be drawn: stages and links as `NAME.stage`."""
-    nodes, links, bypasses = list[NodePlan](), list[LinkPlan](), list[LinkPlan]()
+    nodes, links, calls, bypasses = list[NodePlan](), list[LinkPlan](), list[LinkPlan](), list[LinkPlan]()
     for name, config in streams.configs.items():
         plan = plan_as_asked(config)
         for node in plan.nodes:
             about = f"{node.about}; shared UNet" if node.kind == "predict" else node.about
-            nodes.append(replace(node, name=f"{name}.{node.name}", about=about))
+            nodes.append(replace(node, name=f"{name}.{node.name}", lane=f"{name}.{node.lane}", about=about))
         links += [_of(name, link) for link in plan.links]
+        calls += [_of(name, call) for call in plan.calls]
         bypasses += [_of(name, link) for link in plan.bypasses]
-    return GraphPlan(tuple(nodes), tuple(links), tuple(bypasses))
+    return GraphPlan(tuple(nodes), tuple(links), tuple(bypasses), tuple(calls))
 
 
 def plan_as_asked(config: GraphConfig) -> GraphPlan:

@@ -19,16 +19,15 @@ from warpfuse.graph import orders
 from warpfuse.graph.build import Materials
 from warpfuse.graph.bypassing import Bypassing
 from warpfuse.graph.control import Control
-from warpfuse.graph.cores import next_core
 from warpfuse.graph.epochs import LET_GO_S, Epochs
 from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
 from warpfuse.graph.foreign import error_of
+from warpfuse.graph.graph_plan import GraphPlan
 from warpfuse.graph.launcher import ByHand
 from warpfuse.graph.live_settings import LiveSettings
 from warpfuse.graph.member import Member
 from warpfuse.graph.meters import Stats
 from warpfuse.graph.origin import Origin
-from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.report import stats_of
 from warpfuse.graph.roster import STARTUP_S, Roster
 from warpfuse.graph.stalls import Stalls
@@ -69,7 +68,7 @@ class Supervisor:
         self._deadline_s = config.stage_deadline_s
         self._part = orders.Assign(
             "", {}, 0, Info.of(origin.info), materials.size, materials.engines.backend, materials.bundle.precision,
-            str(folder), folder.name, trace, next_core(config.device),
+            str(folder), folder.name, trace,
         )  # fmt: skip
         self._roster = Roster(plan, config, folder, origin.scout, live=live, say=say)
         with contextlib.ExitStack() as undo:
@@ -80,7 +79,9 @@ class Supervisor:
         sinks = [node.name for node in plan.nodes if node.role == "sink"]
         self._epochs = Epochs(self._roster, sinks, rewind=not live, say=say)
         self._bypassing = Bypassing(plan.bypasses)
-        self._stalls = Stalls({link.name: link.receiver for link in plan.links})
+        self._stalls = Stalls(
+            {link.name: link.receiver for link in plan.links}, {node.name: node.lane for node in plan.nodes}
+        )
         self._news = False
         self._error: WarpfuseError | None = None
         self._stopping = False
@@ -177,8 +178,7 @@ class Supervisor:
 
     def _assign(self, member: Member) -> None:
         part = structs.replace(self._part, worker=member.name, config=self._switchboard.keys)
-        core = None if isinstance(member.launcher, ByHand) else part.core
-        member.send(structs.replace(part, version=self._switchboard.version, core=core))
+        member.send(structs.replace(part, version=self._switchboard.version))
 
     def _reunite(self, member: Member) -> None:
         """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""

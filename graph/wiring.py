@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import zmq
 
 from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.cores import keep_messengers_to
 from warpfuse.graph.curve import admission
 from warpfuse.graph.far_hosts import keys_for
+from warpfuse.graph.graph_plan import GraphPlan
 from warpfuse.graph.link import Inlet, LinkPlan, Outlet
-from warpfuse.graph.plan import GraphPlan
 from warpfuse.graph.shared_memory import RunFolder
 from warpfuse.graph.transports import open_inlet, open_local, open_outlet
 
@@ -23,11 +22,9 @@ class Wiring:
 
     worker  its name in the plan
     run     name of the run in shared memory
-    core    that the messages of links keep to, None: to none
     """
 
-    def __init__(self, worker: str, plan: GraphPlan, config: GraphConfig, run: str, core: int | None = None) -> None:
-        self._core = core
+    def __init__(self, worker: str, plan: GraphPlan, config: GraphConfig, run: str) -> None:
         self._worker, self._plan, self._config, self._run = worker, plan, config, run
         self._here = {node.name for node in plan.nodes if node.worker == worker}
         self._memory: RunFolder | None = None
@@ -58,8 +55,6 @@ class Wiring:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         undo.callback(context.term)
         context.set(zmq.MAX_SOCKETS, 4096)
-        if self._core is not None:
-            keep_messengers_to(self._core, context)
         inlets: dict[str, Inlet] = {}
         outlets: dict[str, Outlet] = {}
         far = [link for link in links if link.transport == "inline"]

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 import cv2
 import torch
 
-from warpfuse.engine.streams import settle
+from warpfuse.engine.streams import Stream, new_stream, settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
 from warpfuse.graph.bypass import BypassEntry, BypassExit
-from warpfuse.graph.cores import leaves, loop_of
 from warpfuse.graph.ends import Ends
 from warpfuse.graph.faults import Faults
+from warpfuse.graph.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.halt import Halt
+from warpfuse.graph.lane import Lane
+from warpfuse.graph.link import Inlet, LinkPlan
 from warpfuse.graph.pacer import Pacer
-from warpfuse.graph.plan import GraphPlan, NodePlan
 from warpfuse.graph.report import Report, report
-from warpfuse.graph.runner import Clock, Runner
+from warpfuse.graph.runner import Clock, Given, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sink_runner import SinkRunner
 from warpfuse.graph.source_runner import Resume, SourceRunner
@@ -36,7 +37,6 @@ class Worker:
     stopped  asked by the source before each frame: True ends the stream
     faults   where stages that raise are reported
     run      name of the run in shared memory
-    core     that the threads of the loop keep to, None: to none
     """
 
     name: str
@@ -49,49 +49,48 @@ class Worker:
     clock: Clock = time.monotonic_ns
     track: Track | None = None
     run: str = "run"
-    core: int | None = None
     runners: list[Runner] = field(default_factory=list, init=False)
+    lanes: list[Lane] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._nodes = [node for node in self.plan.nodes if node.worker == self.name]
         self._pacer = Pacer() if self.materials.config.pace.active else None
         self._halt: Halt | None = None
-        messengers = self.core if leaves(self.plan, self.name) else None
-        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run, messengers)
+        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run)
         self._bypasses: dict[str, contextlib.ExitStack] = {}
 
     def open(self) -> None:
         """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
-        # Stages have a thread each: torch's own pool in every one of them would oversubscribe the cores.
+        # Lanes have a thread each: torch's own pool in every one of them would oversubscribe the cores.
         torch.set_num_threads(1)
         cv2.setNumThreads(self.materials.engines.threads)
         with contextlib.ExitStack() as undo:
-            runners: list[Runner] = []
-            for node in self._nodes:
-                runners.append(self._runner(node))
-                undo.callback(runners[-1].close)
+            lanes: list[Lane] = []
+            for nodes in self.plan.lanes.values():
+                if nodes[0].worker == self.name:
+                    stream = new_stream(self.materials.config.device)
+                    lanes.append(Lane([self._opened(node, stream, undo) for node in nodes], self.faults, stream))
             undo.pop_all()
         settle(self.materials.config.device)
-        loop = loop_of(self.plan)
-        for runner in runners:
-            runner.track = self.track
-            runner.core = self.core if runner.stage_name in loop else None
-        self.runners = runners
+        self.lanes = lanes
+        opened = {runner.stage_name: runner for lane in lanes for runner in lane.runners}
+        self.runners = [opened[node.name] for node in self._nodes]
 
     def connect(self, epoch: int, resume: Resume) -> None:
         """Open the ends of links of an epoch and start every thread."""
         self._halt = Halt()
         inlets, outlets = self._wiring.open(epoch)
+        givers = {call.sender for call in self.plan.calls}
         for node, runner in zip(self._nodes, self.runners, strict=True):
             runner.connect(
-                [inlets[link.name] for link in self.plan.links_into(node)],
+                [self._feed(feed, inlets) for feed in self.plan.feeds_of(node)],
                 [outlets[link.name] for link in self.plan.links_from(node)],
-                self._halt,
+                gives=node.name in givers,
             )
             if isinstance(runner, SourceRunner):
                 runner.resume(resume)
-        for runner in self.runners:
-            runner.start()
+        for lane in self.lanes:
+            lane.start(self._halt)
 
     def let_go(self, deadline_s: float | None = None) -> list[str]:
         """End the epoch: stop every thread, close its links; the stages stay open.
@@ -103,13 +102,13 @@ class Worker:
             return []
         self._halt.set()
         until = None if deadline_s is None else time.monotonic() + deadline_s
-        for runner in self.runners:
-            runner.join(None if until is None else max(0.0, until - time.monotonic()))
-        stuck = [runner.stage_name for runner in self.runners if runner.is_alive()]
+        for lane in self.lanes:
+            lane.join(None if until is None else max(0.0, until - time.monotonic()))
+        stuck = [lane.working for lane in self.lanes if lane.is_alive()]
         if stuck:
             return stuck
-        for runner in self.runners:
-            runner.disconnect()
+        for lane in self.lanes:
+            lane.disconnect()
         self._halt.close()
         self._wiring.let_go()
         self._halt = None
@@ -164,7 +163,12 @@ class Worker:
     @property
     def busy(self) -> bool:
         """A thread is at work."""
-        return any(runner.is_alive() for runner in self.runners)
+        return any(lane.is_alive() for lane in self.lanes)
+
+    @property
+    def alive(self) -> bool:
+        """Every thread is at work."""
+        return all(lane.is_alive() for lane in self.lanes)
 
     @property
     def source(self) -> SourceRunner | None:
@@ -180,14 +184,24 @@ class Worker:
         """The figures so far."""
         return report(self.name, self.runners, self.clock())
 
-    def _runner(self, node: NodePlan) -> Runner:
+    def _feed(self, feed: LinkPlan, inlets: dict[str, Inlet]) -> Inlet | Given:
+        if feed.name in inlets:
+            return inlets[feed.name]
+        return Given(feed, next(runner for runner in self.runners if runner.stage_name == feed.sender))
+
+    def _opened(self, node: NodePlan, stream: Stream, undo: contextlib.ExitStack) -> Runner:
+        runner = self._runner(node, stream)
+        undo.callback(runner.close)
+        runner.track = self.track
+        return runner
+
+    def _runner(self, node: NodePlan, stream: Stream) -> Runner:
         config = self.materials.config
         if node.role == "source":
             return SourceRunner(
                 node.name,
                 self.ends.source(),
                 self.clock,
-                self.faults,
                 stopped=self.stopped,
                 book=self.book,
                 live=self.ends.live,
@@ -202,7 +216,6 @@ class Worker:
                 node.name,
                 sink,
                 self.clock,
-                self.faults,
                 judge,
                 fps=config.fps,
                 live=self.ends.live,
@@ -216,11 +229,10 @@ class Worker:
             node.name,
             stage,
             self.clock,
-            self.faults,
             book=self.book,
             settings_of=settings_of(node.kind, self.materials.prompts),
             pacer=judge,
-            device=config.device,
+            stream=stream,
             leaves=leaves,
         )
 

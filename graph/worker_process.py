@@ -197,7 +197,6 @@ class WorkerProcess:
                 clock=self._clock,
                 track=Track() if part.trace else None,
                 run=part.run,
-                core=part.core,
             )
             if any(node.worker == part.worker and node.role == "stage" for node in plan.nodes):
                 compile_loops(config, self._tell)  # done by the run on this host, on no other

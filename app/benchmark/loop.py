@@ -35,7 +35,7 @@ class PlainLoop:
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
         mine = instead or {}
         self._stages = {node.name: mine.get(node.name) or open_stage(node, materials) for node in self._nodes}
-        self._links = {link.name: deque[object]([None] * link.delay) for link in self._plan.links}
+        self._links = {link.name: deque[object]([None] * link.delay) for link in self._plan.feeds}
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         torch.set_num_threads(1)  # as the graph does
         cv2.setNumThreads(materials.engines.threads)
@@ -65,7 +65,7 @@ class PlainLoop:
         given: dict[str, object] = {}
         self._hand_on(at, value)
         for node in self._nodes:
-            links = [self._links[link.name] for link in self._plan.links_into(node)]
+            links = [self._links[link.name] for link in self._plan.feeds_of(node)]
             if not all(links):
                 continue
             feeds = [link.popleft() for link in links]
@@ -80,6 +80,6 @@ class PlainLoop:
         return given
 
     def _hand_on(self, sender: str, value: object) -> None:
-        for link in self._plan.links:
+        for link in self._plan.feeds:
             if link.sender == sender and link.receiver in self._stages:
                 self._links[link.name].append(value)

@@ -13,6 +13,7 @@ from machines import Counting
 from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.faults import Faults
+from warpfuse.graph.lane import Lane
 from warpfuse.graph.opening import prepare_source
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import run
@@ -137,12 +138,13 @@ def test_in_one_process_it_is_bridged_too(screen, exact_bundle, monkeypatch):
 def test_nothing_passes_by_during_a_pause(paused):
     """A pause is no fault: the picture stands still. False is the control."""
     book, passed = SettingsBook("first"), []
-    runner = SourceRunner("source", Counting(3), lambda: 1, Faults(1), stopped=lambda: False, book=book, live=True)
+    runner = SourceRunner("source", Counting(3), lambda: 1, stopped=lambda: False, book=book, live=True)
+    lane = Lane([runner], Faults(1))
     runner.paused = paused
     runner.passing.append(lambda frame: passed.append(frame.stamp.seq))
-    runner.start()
-    runner.join(60)
-    assert not runner.is_alive() and passed == ([] if paused else [0, 1, 2])
+    lane.start()
+    lane.join(60)
+    assert not lane.is_alive() and passed == ([] if paused else [0, 1, 2])
 
 
 def test_a_file_that_waits_for_the_networks_is_refused_in_one_line():

@@ -62,7 +62,7 @@ def test_a_run_is_asked_changed_watched_and_ended(started):
     before = control.ask("here", control.GetStats()).stats
     assert before["frames"]["out"] > 0 and before["stages"]["predict"]["count"] > 0
 
-    assert before["links"]["predict->fuse.prediction"]["ms_p99"] > 0
+    assert before["links"]["encode->predict.source"]["ms_p99"] > 0
 
     applied = control.ask("here", control.Set({"stages": {"fuse": {"weight": 0.5}}}), timeout_s=30)
     again = control.ask("here", control.Set({"strength": 0.5}), timeout_s=30)
@@ -77,7 +77,7 @@ def test_a_run_is_asked_changed_watched_and_ended(started):
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         text = page.read().decode()
-    assert 'warpfuse_hop_ms{link="predict->fuse.prediction",quantile="0.99"}' in text
+    assert 'warpfuse_hop_ms{link="encode->predict.source",quantile="0.99"}' in text
     assert 'warpfuse_frames_total{what="out"}' in text and 'warpfuse_stage_ms{quantile="0.5",stage="predict"}' in text
 
     control.ask("here", control.Stop())

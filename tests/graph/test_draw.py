@@ -11,9 +11,10 @@ from rich.console import Console
 
 from warpfuse.graph import draw
 from warpfuse.graph.config import validate
+from warpfuse.graph.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.layout import Layout, Rect, arrange, worker_frames
 from warpfuse.graph.link import LinkPlan
-from warpfuse.graph.plan import GraphPlan, NodePlan, plan_graph
+from warpfuse.graph.plan import plan_graph
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -37,7 +38,7 @@ def tangle():
         inputs[receiver] += (port,)
         delay = 2 if edge.startswith("~") else 0
         links.append(LinkPlan(f"{sender}->{receiver}.{port}", sender, receiver, port, credits=2, delay=delay))
-    nodes = [NodePlan(n, n, "stage", inputs[n], f"worker {'xyz'[i % 3]}", "about " * 9) for i, n in enumerate(names)]
+    nodes = [NodePlan(n, n, "stage", inputs[n], f"worker {'xyz'[i % 3]}", "about " * 9, n) for i, n in enumerate(names)]
     return GraphPlan(tuple(nodes), tuple(links))
 
 
@@ -46,6 +47,7 @@ PLANS = {
     "unfused": plan(fusion=0),
     "placed": placed(plan(), lambda n: "capture" if n.role == "source" else n.name if n.role == "sink" else "main"),
     "own workers": placed(plan(), lambda n: n.name),
+    "no lane": plan(workers="stages"),
     "mixed workers": placed(plan(), lambda n: str(len(n.name) % 2)),
     "tangle": tangle(),
     "bypass": plan_graph(
@@ -127,12 +129,12 @@ def crossed(layout):
 
 def test_links_without_delay_point_right(graph):
     boxes = arrange(graph).boxes
-    for link in graph.links:
-        if not link.delay:
-            assert boxes[link.sender].x + boxes[link.sender].w < boxes[link.receiver].x
+    for feed in graph.feeds:
+        if not feed.delay:
+            assert boxes[feed.sender].x + boxes[feed.sender].w < boxes[feed.receiver].x
 
 
-def test_every_link_is_drawn_once_with_its_slots_and_only_feedback_is_dashed(graph):
+def test_every_link_and_call_is_drawn_once_and_only_feedback_is_dashed(graph):
     root = ET.fromstring(draw.svg(graph))
     drawn = {}
     for path in root.iter(f"{SVG}path"):
@@ -140,14 +142,24 @@ def test_every_link_is_drawn_once_with_its_slots_and_only_feedback_is_dashed(gra
         if title is not None:
             drawn[title.text.partition(": ")[0]] = path.get("class")
     kinds = {link.name: "link feedback" if link.delay else "link" for link in graph.links}
+    kinds |= {call.name: "link feedback" if call.delay else "link call" for call in graph.calls}
     assert drawn == kinds | {link.name: "link bypass" for link in graph.bypasses}
-    feedback = [link for link in graph.links if link.delay]
-    assert [t.text for t in texts(root, "delay")] == [f"slots {n.slots} · delay {n.delay}" for n in feedback]
+    owns = {link.name: f"slots {link.slots}" for link in graph.links}
+    feedback = [f"{owns.get(feed.name, 'call')} · delay {feed.delay}" for feed in graph.feeds if feed.delay]
+    assert [t.text for t in texts(root, "delay")] == feedback
     assert sorted(t.text for t in texts(root, "slots")) == sorted(
         f"slots {n.slots}" for n in (*graph.links, *graph.bypasses) if not n.delay
     )
     dashed = re.findall(r"\.(\S+)\{[^}]*dasharray", root.find(f"{SVG}style").text)
     assert dashed == ["feedback"]
+
+
+def test_the_stages_of_a_lane_are_told_apart_in_both_drawings(graph):
+    root = ET.fromstring(draw.svg(graph))
+    shared = [node.name for node in graph.nodes if len(graph.lanes[node.lane]) > 1]
+    assert len(rects(root, "lane")) == len(shared)
+    named = [line.split("  ")[0] for line in shown(graph).splitlines() if "  lane " in line]
+    assert named == shared
 
 
 def test_a_frame_holds_the_boxes_of_one_worker_alone(graph):
@@ -193,10 +205,13 @@ def test_the_terminal_shows_stages_in_order_and_every_link(graph):
         assert f"[{node.worker}]" in line
     rows = [line for line in lines if line.startswith(" ")]
     past = graph.bypasses
-    expected = [x for n in graph.nodes for x in (*graph.links_into(n), *(b for b in past if b.receiver == n.name))]
+    expected = [x for n in graph.nodes for x in (*graph.feeds_of(n), *(b for b in past if b.receiver == n.name))]
     for row, link in zip(rows, expected, strict=True):
-        assert f"{link.sender} as {link.port}: slots {link.slots}, {link.credits} credit" in row
-        assert f"mailbox {link.mailbox} {link.policy}" in row
+        if link in graph.calls:
+            assert f"{link.sender} as {link.port}: call in the lane" in row
+        else:
+            assert f"{link.sender} as {link.port}: slots {link.slots}, {link.credits} credit" in row
+            assert f"mailbox {link.mailbox} {link.policy}" in row
         assert ("↺" in row and f"delay {link.delay} (feedback)" in row) == bool(link.delay)
         assert ("⇠" in row and "past the networks" in row) == (link in past)
 

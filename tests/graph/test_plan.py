@@ -28,21 +28,21 @@ def plan(raw, **options):
 def test_every_input_is_fed_by_exactly_one_link(raw):
     graph = plan(raw)
     for node in graph.nodes:
-        assert [link.port for link in graph.links_into(node)] == list(node.inputs)
-    assert len({link.name for link in graph.links}) == len(graph.links)
+        assert [link.port for link in graph.feeds_of(node)] == list(node.inputs)
+    assert len({feed.name for feed in graph.feeds}) == len(graph.feeds)
 
 
 @pytest.mark.parametrize("raw", CONFIGS)
 def test_without_the_delayed_links_there_is_no_cycle(raw):
     graph = plan(raw)
     place = {node.name: number for number, node in enumerate(graph.nodes)}
-    for link in graph.links:
-        assert (place[link.sender] < place[link.receiver]) != bool(link.delay)
+    for feed in graph.feeds:
+        assert (place[feed.sender] < place[feed.receiver]) != bool(feed.delay)
 
 
 def test_without_fusion_nothing_waits_for_the_past():
-    assert not any(link.delay for link in plan({"fusion": 0}).links)
-    assert any(link.delay for link in plan({"fusion": 0}, temporal=True).links), "unless it may be turned on later"
+    assert not any(feed.delay for feed in plan({"fusion": 0}).feeds)
+    assert any(feed.delay for feed in plan({"fusion": 0}, temporal=True).feeds), "unless it may be turned on later"
 
 
 def test_every_sink_has_its_own_link():

@@ -17,7 +17,7 @@ def told(*, waiting=True, sent=8, busy_ns=0, starving=True, ended=False):
 
 @pytest.fixture
 def stalls():
-    return Stalls({LINK: "decode"})
+    return Stalls({LINK: "decode"}, {"fuse": "fuse", "decode": "decode", "blend": "decode"})
 
 
 def test_a_link_that_stands_still_is_told_with_its_time(stalls):

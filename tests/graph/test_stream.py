@@ -70,7 +70,7 @@ def test_the_entry_meets_the_newest_finished_picture(exact_bundle):
     """With K rows in the batch that is the picture of K frames before, warped along K motions."""
     raw = keys(exact_bundle) | {"source": "in.mp4", "sinks": ["null:"]}
     plan = plan_graph(validate(raw))
-    delays = {link.name: link.delay for link in plan.links if link.delay}
+    delays = {link.name: link.delay for link in plan.feeds if link.delay}
     assert delays == {"decode->warp_entry.styled": 3, "decode->warp.styled": 1}
     (waiting,) = [link for link in plan.links if link.name == "flow->warp.motion"]
     assert waiting.mailbox == 3, "the motions of the frames inside wait here: fewer would stop the graph for good"

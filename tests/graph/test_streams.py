@@ -72,8 +72,8 @@ def test_the_drawn_graph_is_that_of_each_stream_side_by_side():
     for name, config in given.configs.items():
         alone = plan_graph(config)
         assert {f"{name}.{node.name}" for node in alone.nodes} <= {node.name for node in plan.nodes}
-        assert {f"{name}.{link.name}" for link in alone.links} <= {link.name for link in plan.links}
-    assert all(link.sender.split(".")[0] == link.receiver.split(".")[0] for link in plan.links), "nothing crosses over"
+        assert {f"{name}.{feed.name}" for feed in alone.feeds} <= {feed.name for feed in plan.feeds}
+    assert all(link.sender.split(".")[0] == link.receiver.split(".")[0] for link in plan.feeds), "nothing crosses over"
     boxes = list(arrange(plan).boxes.values())
     assert len(boxes) == len(plan.nodes) and not any(a.meets(b) for a, b in combinations(boxes, 2))
     assert [node.about for node in plan.nodes if node.kind == "predict"] == ["sampling, 1 step(s); shared UNet"] * 2
