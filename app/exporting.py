@@ -92,6 +92,9 @@ def checkpoint(
     lora_live: Annotated[
         bool, typer.Option("--lora-live", help="Keep the LoRAs' scales changeable: run --lora NAME=SCALE.")
     ] = False,
+    embedding: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:TOKEN]", help="Of textual inversion (may be repeated).")
+    ] = None,
     vae: Annotated[
         str, typer.Option(metavar="full|taesd|FILE|FOLDER|ID", help="The autoencoder; full: the checkpoint's own.")
     ] = "full",
@@ -120,6 +123,7 @@ def checkpoint(
     targets = parse(to, gpu, dtype)
     from warpfuse.export.diffusion.bundle import Request, export_checkpoint
     from warpfuse.export.diffusion.checkpoint import open_checkpoint
+    from warpfuse.export.diffusion.embeddings import parse_embedding
     from warpfuse.export.diffusion.lora.merging import parse_lora
 
     request = Request(
@@ -127,6 +131,7 @@ def checkpoint(
         steps=steps,
         loras=[parse_lora(text) for text in lora or ()],
         live=lora_live,
+        embeddings=[parse_embedding(text) for text in embedding or ()],
         vae=vae,
         dtype=cast(Literal["fp16", "bf16", "fp32"], dtype),
         solver=solver,

@@ -21,6 +21,7 @@ from ..onnx_writing import ExportError
 from ..targets import ONNX_ALONE, Targets
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
+from .embeddings import Embedding, add_embeddings
 from .lora.live import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora.merging import Lora, merge_lora
 from .networks import Decoder, Encoder, UNet, text_network, time_ids
@@ -37,7 +38,8 @@ class Request:
 
     size    (width, height) of the pictures, pixels;  steps: rows of the UNet's batch, and network calls of a frame
     live    the scales of the LoRAs stay inputs of the networks; else they are merged
-    vae     "full", "taesd", or a path
+    embeddings  of textual inversion, which prompts can name
+    vae     "full", "taesd", a path or a hub id
     solver  in the place of the family's own
     chunks  of 77 tokens that the UNet takes of a prompt
     clip_skip  the layer of the text encoder whose state is taken, as `text_network` counts
@@ -50,6 +52,7 @@ class Request:
     steps: int
     loras: Sequence[Lora] = ()
     live: bool = False
+    embeddings: Sequence[Embedding] = ()
     vae: str = "full"
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     solver: str | None = None
@@ -89,6 +92,7 @@ def export_checkpoint(
         raise ExportError(f"--prompt-chunks {request.chunks}: expected 1 to {MOST_CHUNKS}, each of 75 tokens")
     text_network(checkpoint, request.clip_skip)  # refused before anything is changed
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
+    embedded = add_embeddings(checkpoint, request.embeddings, say)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora, say)} layers at {lora.scale:g}")
@@ -102,7 +106,7 @@ def export_checkpoint(
             }
             networks = list(written.values())
             plans = conclude(Path(temporary) / PLANS, networks, request.targets, say, request.check)
-            tokenizers = _tokenizers(checkpoint)
+            tokenizers = _tokenizers(checkpoint, embedded)
             files |= {part["tokenizer"]: checkpoint.tokenizers[i].file for i, part in enumerate(tokenizers.values())}
             return write_bundle(
                 folder,
@@ -214,7 +218,7 @@ def _of_unet(checkpoint: Checkpoint) -> Precision:
     return "half-with-single-products" if second or config.get("upcast_attention") else "half"
 
 
-def _tokenizers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
+def _tokenizers(checkpoint: Checkpoint, embedded: Sequence[dict[str, tuple[int, ...]]]) -> dict[str, dict[str, Any]]:
     """input of the text network -> its tokenizer, as `bundle.json` has it."""
     texts: Sequence[Any] = checkpoint.text
     return {
@@ -225,8 +229,9 @@ def _tokenizers(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
             "end": one.end,
             "pad": one.pad,
             "width": encoder.config.hidden_size,
+            "embeddings": tokens,
         }
-        for name, one, encoder in zip(_TOKENS, checkpoint.tokenizers, texts, strict=False)
+        for name, one, encoder, tokens in zip(_TOKENS, checkpoint.tokenizers, texts, embedded, strict=False)
     }
 
 
@@ -238,9 +243,10 @@ def _line(kind: str, one: Written, request: Request) -> str:
 
 def _source(checkpoint: Checkpoint, request: Request) -> str:
     how = "live" if request.live else "at"
+    words = "".join(f", embedding {one.path.name}" for one in request.embeddings)
     skip = "" if request.clip_skip is None else f", clip skip {request.clip_skip}"
     loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
-    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{skip}{loras}"
+    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{skip}{words}{loras}"
 
 
 def _smooth(*shape: int) -> Tensor:

@@ -1,0 +1,179 @@
+"""Embeddings of textual inversion (Gal et al. 2022): vectors in the place of words, put behind a text encoder's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..onnx_writing import ExportError
+from .checkpoint import Checkpoint
+from .weights import Tensors, read_tensors
+
+MOST_VECTORS = 75  # a chunk of a prompt holds no more
+_NAME = re.compile(r"[^\s,;:()\[\]\\|]{1,100}")
+_BUNDLED = re.compile(r"^bundle_emb\.(?P<name>.+?)\.(?P<key>clip_l|clip_g|emb_params|string_to_param\..*)$")
+# What files call the vectors -> the text encoder they are of; None: of the only one.
+_ENCODERS = {"clip_l": 0, "clip_g": 1, "text_encoders_0": 0, "text_encoders_1": 1, "emb_params": None}
+_MADE_FOR = {768: "SD 1.5, or half of SDXL's", 1024: "SD 2", 1280: "half of SDXL's", 4096: "a T5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A file, and the name that a prompt calls it by; none: its own."""
+
+    path: Path
+    token: str | None = None
+
+
+Vectors = dict[str, dict[int | None, Tensor]]
+"""name -> {text encoder: [vectors, width]}"""
+
+
+def parse_embedding(text: str) -> Embedding:
+    """FILE or FILE:TOKEN. Raises ExportError: no such file, or a token that no prompt can name."""
+    path, token = Path(text).expanduser(), None
+    if not path.is_file() and ":" in text:
+        before, _, token = text.rpartition(":")
+        path = Path(before).expanduser()
+    if not path.is_file():
+        raise ExportError(f"--embedding {text}: {path} is no file. Expected FILE.safetensors or FILE.safetensors:TOKEN")
+    if token is not None:
+        _check_name(token, text)
+    return Embedding(path, token)
+
+
+def add_embeddings(
+    checkpoint: Checkpoint, embeddings: Sequence[Embedding], say: Callable[[str], None] = lambda line: None
+) -> list[dict[str, tuple[int, ...]]]:
+    """Put vectors behind those of the vocabulary, in place; for each text encoder, name -> the tokens they are.
+
+    say  is told of every embedding
+
+    Raises ExportError: pickled or torn, of another width, for other text encoders, or two of one name; and then nothing
+    is changed.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for embedding in embeddings:
+        for name, of_encoders in _read(embedding).items():
+            _check_name(name, str(embedding.path))
+            if name.casefold() in (known.casefold() for known in found):
+                raise ExportError(f"--embedding {embedding.path}: two are called {name!r}. Give it another: FILE:TOKEN")
+            found[name] = _for_each(checkpoint, of_encoders, embedding.path)
+            say(f"{embedding.path.name}: a prompt calls it {name}, {len(found[name][0])} vectors")
+    tokens: list[dict[str, tuple[int, ...]]] = []
+    for number, encoder in enumerate(checkpoint.text):
+        tokens.append({})
+        for name, vectors in found.items():
+            tokens[number][name] = _append(encoder, vectors[number])
+        if found:
+            _find_the_end(encoder, checkpoint.tokenizers[number].end)
+    return tokens
+
+
+def _read(embedding: Embedding) -> Vectors:
+    """What a file holds, by the names that it, or the one who asks, gives."""
+    path = embedding.path
+    if path.suffix != ".safetensors":
+        raise ExportError(
+            f"--embedding {path}: expected a .safetensors file; pickled ones (.pt, .bin) are refused, they can run code"
+        )
+    tensors = read_tensors(path)
+    found: Vectors = {}
+    for key, match in ((key, _BUNDLED.match(key)) for key in tensors):
+        if match:
+            found.setdefault(match["name"], {})[_ENCODERS.get(match["key"])] = tensors[key]
+    found = found or _unbundled(tensors, path)
+    if embedding.token is not None:
+        if len(found) > 1:
+            raise ExportError(
+                f"--embedding {path}:{embedding.token}: the file has {', '.join(found)}. Leave out the token"
+            )
+        found = {embedding.token: next(iter(found.values()))}
+    return found
+
+
+def _unbundled(tensors: Tensors, path: Path) -> Vectors:
+    of_encoders: dict[int | None, Tensor] = {
+        _ENCODERS.get(key): tensor
+        for key, tensor in tensors.items()
+        if key in _ENCODERS or key.startswith("string_to_param.")
+    }
+    if of_encoders:
+        return {path.stem: of_encoders}
+    odd = [key for key, tensor in tensors.items() if not 1 <= tensor.dim() <= 2 or key.endswith((".weight", ".alpha"))]
+    if odd:
+        raise ExportError(f"--embedding {path.name} is no embedding: {odd[0]} is {list(tensors[odd[0]].shape)}")
+    return {key: {None: tensor} for key, tensor in tensors.items()}  # diffusers: under the word that it stands for
+
+
+def _for_each(checkpoint: Checkpoint, of_encoders: dict[int | None, Tensor], path: Path) -> list[Tensor]:
+    """The vectors of each text encoder [n, width], float32."""
+    encoders, family = range(len(checkpoint.text)), checkpoint.family.name
+    wanted = [of_encoders.get(number, of_encoders.get(None)) for number in encoders]
+    if len(checkpoint.text) > 1 and None in of_encoders:
+        raise ExportError(f"--embedding {path.name}: it is of one text encoder; {family} needs clip_l and clip_g")
+    if any(one is None for one in wanted) or any(
+        number is not None and number not in encoders for number in of_encoders
+    ):
+        has = " and ".join(key for key, number in _ENCODERS.items() if number in of_encoders and key.startswith("clip"))
+        raise ExportError(f"--embedding {path.name} has {has}; {family} has {len(checkpoint.text)} text encoders")
+    vectors = []
+    for number, tensor in enumerate(one for one in wanted if one is not None):
+        shaped = tensor.float().reshape(-1, tensor.shape[-1])
+        width = _words(checkpoint.text[number]).embedding_dim
+        if shaped.shape[1] != width:
+            made = f", as of {_MADE_FOR[shaped.shape[1]]}" if shaped.shape[1] in _MADE_FOR else ""
+            raise ExportError(
+                f"--embedding {path.name}: its vectors have {shaped.shape[1]} numbers{made}; {family}'s have {width}"
+            )
+        if not 1 <= len(shaped) <= MOST_VECTORS or not bool(torch.isfinite(shaped).all()):
+            raise ExportError(
+                f"--embedding {path.name}: expected 1 to {MOST_VECTORS} finite vectors, got {len(shaped)}"
+            )
+        vectors.append(shaped)
+    if len({len(one) for one in vectors}) > 1:
+        raise ExportError(f"--embedding {path.name}: clip_l and clip_g differ in how many vectors they have")
+    return vectors
+
+
+def _append(encoder: nn.Module, vectors: Tensor) -> tuple[int, ...]:
+    """Rows behind the vocabulary's; the tokens they are."""
+    words = _words(encoder)
+    first = words.num_embeddings
+    words.weight = nn.Parameter(torch.cat([words.weight.detach(), vectors]), requires_grad=False)
+    words.num_embeddings = first + len(vectors)
+    config: Any = encoder.config
+    config.vocab_size = words.num_embeddings
+    return tuple(range(first, words.num_embeddings))
+
+
+def _find_the_end(encoder: nn.Module, end: int) -> None:
+    """Pool at the token of the end.
+
+    With the eos_token_id of 2 that published configurations have, encoders pool at the highest token, once the end.
+    """
+    for module in encoder.modules():
+        holders: tuple[Any, Any] = (module, getattr(module, "config", None))
+        for holder in holders:
+            if getattr(holder, "eos_token_id", None) == 2:
+                holder.eos_token_id = end
+
+
+def _words(encoder: nn.Module) -> nn.Embedding:
+    found: Any = encoder
+    words: nn.Embedding = found.get_input_embeddings()
+    return words
+
+
+def _check_name(name: str, where: str) -> None:
+    if _NAME.fullmatch(name) is None:
+        raise ExportError(
+            f"--embedding {where}: no prompt can name {name!r}: expected a word without spaces, brackets, commas or "
+            "colons. Give it one: FILE.safetensors:TOKEN"
+        )
