@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -77,7 +78,7 @@ class Layout:
         longest = max(found.values(), key=len)
         if left := [token.word for chunk in longest[self._most :] for token in chunk]:
             tokens = sum(len(chunk) for chunk in longest)
-            words = shorten(" ".join(dict.fromkeys(left)), 60, placeholder=" ...")
+            words = shorten(" ".join(word for word, _ in groupby(left)), 60, placeholder=" ...")
             notes.append(
                 f"{tokens} tokens, of which {tokens - len(left)} fit into this bundle: {words!r} is left out."
                 f" {_export_again(len(longest))}"

@@ -6,6 +6,8 @@ import pytest
 
 import warpfuse
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.run_streams import run_streams
+from warpfuse.graph.streams import read_streams
 from warpfuse.stages.errors import LoraError
 from warpfuse.stages.program import Program
 from warpfuse.stages.rows import Row
@@ -108,3 +110,20 @@ def test_a_name_that_is_not_known_is_one_line_and_changes_nothing(lora_bundles, 
             pytest.raises(LoraError, match=r"no live LoRAs\. Export it again: .* --lora-live"),
         ):
             pipeline.push(pictures[0])
+
+
+@pytest.mark.parametrize("lora_bundles", ["sd15"], indirect=True)
+def test_a_prompt_sets_them_as_the_settings_do(lora_bundles, pictures):
+    found = styled(lora_bundles.live, pictures[:2], prompt="ink <lora:paint:1> <lora:Line:-0.5>", loras=OFF)
+    assert far(found, styled(lora_bundles.live, pictures[:2], prompt="ink", loras=make.MERGED_AT)) == 0
+    assert far(found, styled(lora_bundles.live, pictures[:2], prompt="ink", loras=OFF)) > 0
+
+
+@pytest.mark.parametrize("lora_bundles", ["sd15"], indirect=True)
+def test_what_a_prompt_leaves_out_is_said_once_and_of_its_stream(lora_bundles):
+    source = {"source": "pattern:64x64@25,frames=2", "sinks": ["null:"]}
+    both = {"a": {**source, "prompt": "[ink]"}, "b": {**source, "prompt": "(ink"}}
+    lines = []
+    run_streams(read_streams({"bundle": str(lora_bundles.base), "streams": both}), say=lines.append)
+    told = [line.partition(" is taken as text")[0] for line in lines if "is taken as text" in line]
+    assert told == ["a: prompt: '[ink]'", "b: prompt: a '(' without its other half"]
