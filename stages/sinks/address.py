@@ -48,6 +48,9 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> "Address":
         """Raises SinkError for a URL without a host and for settings that are not understood."""
+        scheme = url.partition(":")[0]
+        if not url.startswith(f"{scheme}://"):  # not shown: without its slashes nobody knows a password in it
+            raise SinkError(f"{scheme}: no host behind two slashes. Write, for example, {_EXAMPLE}.")
         try:
             url, _, text = for_ffmpeg(url).partition("#")
         except ValueError as error:

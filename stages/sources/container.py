@@ -40,6 +40,9 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"}
 """For av.open: tags in another alphabet are no reason not to read a file."""
 
+ODD_NAMES = {"allowed_extensions": "ALL", "allowed_segment_extensions": "ALL", "extension_picky": "0"}
+"""For FFmpeg's HLS: segments may be called what they like. What may be reached is decided by the protocols."""
+
 
 def open_clip(path: Path) -> InputContainer:
     """Open `path` for reading. The caller closes the container. Raises SourceError."""
@@ -56,7 +59,7 @@ def open_clip(path: Path) -> InputContainer:
     try:
         # "file:" keeps a colon in the name from being read as a protocol, "none" a percent sign from being read as
         # the number of a picture; a playlist must not reach the network.
-        options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none"}
+        options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none", **ODD_NAMES}
         container: InputContainer = av.open(f"file:{path}", container_options=options, **LENIENT)
     except PermissionError:
         raise SourceError(f"{path}: no permission to read it. Try: chmod u+r '{path}'") from None

@@ -11,11 +11,13 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.engine.redact import HIDDEN
 from warpfuse.engine.registry import load_module, module_names
 from warpfuse.stages.errors import SourceError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
+_BARE = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|(?:[\w-]+\.)+(?:com|org|net|tv|be))(?::\d+)?(?:[/?#]|$)")
 _VIDEO4LINUX = 81  # the kernel's number of such devices
 
 LIVE_SCHEMES = ("camera", "rtsp", "rtmp", "srt", "screen")
@@ -77,10 +79,24 @@ def modules(package: ModuleType) -> Iterator[ModuleType]:
             yield module
 
 
+def _shown(url: str) -> str:
+    """Without what may be a password in an address that does not begin as addresses do: `redact` cannot know it."""
+    account, at, place = url.rpartition("@")
+    return f"{HIDDEN}@{place}" if at and "://" not in account else url
+
+
+def _is_bare_address(url: str) -> bool:
+    """It is meant as an address, and its `http://` or `rtsp://` is missing."""
+    return "://" not in url and not _is_there(url) and _BARE.match(url.rpartition("@")[2]) is not None
+
+
 def module_for(package: ModuleType, url: str, noun: str, error: type[BadInput]) -> ModuleType:
     """The module of `package` that serves `url`: of several with its scheme the one whose `serves(url)` says so, else
     the one that has no such function. Raises `error`, listing the known schemes, when there is none."""
     scheme = scheme_of(url)
+    shown = _shown(url)
+    if _is_bare_address(url):
+        raise error(f"{shown}: an address begins with its kind, as in http://{shown} or rtsp://{shown}")
     known: list[str] = []
     usual: ModuleType | None = None
     for module in modules(package):
@@ -92,6 +108,8 @@ def module_for(package: ModuleType, url: str, noun: str, error: type[BadInput]) 
             usual = usual if serves is not None else module
     if usual is not None:
         return usual
+    if "@" in url:  # what stands before its first colon is a user name
+        raise error(f"{shown}: no {noun} of this kind is known. An address begins with its kind, as in rtsp://{shown}")
     near = get_close_matches(scheme, known, 1)
     meant = f" Did you mean '{near[0]}:'?" if near else ""
     listed = ", ".join(f"{name}:" for name in sorted({*known}) if name != "file")

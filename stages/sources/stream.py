@@ -124,6 +124,11 @@ def _refuses_transport(error: Exception) -> bool:
 
 def checked(url: str) -> str:
     """The address as FFmpeg takes it, if it names a host. Raises SourceError."""
+    scheme = url.partition(":")[0]
+    if not url.startswith(f"{scheme}://"):  # not shown: without its slashes nobody knows a password in it
+        raise SourceError(
+            f"{scheme}: an address needs a host behind two slashes, as in rtsp://192.168.1.20:554/stream1."
+        )
     try:
         url = for_ffmpeg(url)
     except ValueError as error:

@@ -12,6 +12,7 @@ import av.error
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
+from warpfuse.stages.sources.container import ODD_NAMES
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.multipart import JPEG, PartsSession
@@ -40,8 +41,6 @@ _SITES = (
 )  # fmt: skip
 _PAGE = "it is a web page, not a stream"
 _TOOLS = "Give the stream's own address, as yt-dlp -g ADDRESS or streamlink --stream-url ADDRESS best prints it."
-_ODD_NAMES = {"allowed_extensions": "ALL", "allowed_segment_extensions": "ALL", "extension_picky": "0"}
-"""For FFmpeg's HLS: segments may be called what they like. What may be reached is decided by the protocols."""
 _FASTEST = 60
 _LONGEST = 1 << 23  # bytes of a playlist
 _TOLD = (
@@ -92,7 +91,7 @@ class _Web:
     def __init__(self, address: str, patience: Patience, rate: Fraction, near: tuple[int, int]) -> None:
         self._address, self._rate, self._near = address, rate, near
         self._requests = Requests(address, patience.silence)
-        self._options = {"protocol_whitelist": NETWORK, "rw_timeout": str(round(patience.silence * 1e6)), **_ODD_NAMES}
+        self._options = {"protocol_whitelist": NETWORK, "rw_timeout": str(round(patience.silence * 1e6)), **ODD_NAMES}
         self._ever = False  # it was no page before
 
     def __call__(self) -> Session:

@@ -26,6 +26,13 @@ def test_a_password_is_no_setting(password: str) -> None:
     assert (address.settings.kbps, address.settings.gop) == (4000, 2.5)
 
 
+@pytest.mark.parametrize("url", ["rtsp:/anna:S3CRET@host/live", "rtmp:anna:S3CRET@host/app/key"])
+def test_an_address_without_its_slashes_shows_no_password(url: str) -> None:
+    with pytest.raises(SinkError, match="no host behind two slashes") as refused:
+        Address.parse(url)
+    assert "S3CRET" not in str(refused.value)
+
+
 def test_the_source_is_known_however_its_password_is_written() -> None:
     with pytest.raises(SinkError, match="is the source as well"):
         check_stream("rtsp://u:a%23b@host/live#kbps=4000", "rtsp://u:a#b@host/live#udp")

@@ -48,3 +48,41 @@ def test_paths_are_told_from_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert scheme_of("https://host/" + "a" * 300) == "https"  # longer than any file's name
     assert path_of("file:///tmp/a%20b.mp4") == Path("/tmp/a b.mp4")
     assert path_of("odd:name.mp4") == Path("odd:name.mp4")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("192.168.1.20/video.mjpg", "192.168.1.20/video.mjpg"),
+        ("192.168.1.20:554/live", "192.168.1.20:554/live"),
+        ("localhost:8080/video", "localhost:8080/video"),
+        ("www.youtube.com/watch?v=1", "www.youtube.com/watch?v=1"),
+        ("admin:S3CRET@192.168.1.20:554/live", "***@192.168.1.20:554/live"),
+        ("1admin:S3C/R@ET@localhost/live", "***@localhost/live"),
+        ("admin:S3CRET@cam/live", "***@cam/live"),
+    ],
+)
+def test_an_address_without_its_kind_is_told_from_a_file_and_shows_no_password(url: str, shown: str):
+    with pytest.raises(SourceError) as refused:
+        sources.open_source(url)
+    text = str(refused.value)
+    assert text.startswith(f"{shown}: ") and f"rtsp://{shown}" in text and "S3C" not in text and "admin" not in text
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp:/admin:S3CRET@cam/live", "rtsp:admin:S3CRET@cam/live", "http:/anna:S3CRET@cam/1"]
+)
+def test_an_address_without_its_slashes_shows_no_password(url: str):
+    with pytest.raises(SourceError, match="a host behind two slashes") as refused:
+        sources.open_source(url)
+    assert "S3CRET" not in str(refused.value) and "@" not in str(refused.value)
+
+
+def test_a_file_that_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("clips.org").mkdir()
+    Path("clips.org/a.txt").write_text("no video")
+    with pytest.raises(SourceError, match="a video file is expected"):
+        sources.open_source("clips.org/a.txt")
+    with pytest.raises(SourceError, match="no such file"):
+        sources.open_source("holiday.2024/clip.mp4")
