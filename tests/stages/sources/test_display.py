@@ -40,7 +40,7 @@ def yuv_of(rgb: Any, matrix: str, full: bool, bits: int) -> list[Any]:
 
 
 def frame_of(rgb: Any, matrix: str, full: bool, pix_fmt: str) -> VideoFrame:
-    bits = 10 if "10" in pix_fmt else 8
+    bits = int(pix_fmt[7:].removesuffix("le") or 8)
     step_x, step_y = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}[pix_fmt[3:6]]
     y, u, v = yuv_of(rgb, matrix, full, bits)
     frame = VideoFrame(rgb.shape[1], rgb.shape[0], pix_fmt)
@@ -52,7 +52,7 @@ def middles(rgb: Any) -> Any:
     return rgb[rgb.shape[0] // 2, [(2 * i + 1) * width // 16 for i in range(8)]].astype(int)
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
+@pytest.mark.parametrize("pix_fmt", [f"yuv{s}p{bits}" for s in (420, 422, 444) for bits in ("", "9le", "10le", "12le")])
 @pytest.mark.parametrize("matrix", ["bt709", "bt601", "bt2020"])
 @pytest.mark.parametrize("full", [False, True])
 def test_colour_tags_are_obeyed(make_clip: Callable[..., Path], pix_fmt: str, matrix: str, full: bool):
