@@ -176,7 +176,7 @@ def _is_content(key: str) -> bool:
 
 def _named(stream: Any) -> str:
     context = stream.codec_context
-    codec = context.codec.canonical_name if context is not None else stream.name or "unknown kind"
+    codec = context.codec.canonical_name if context is not None else getattr(stream, "name", None) or "unknown kind"
     language = stream.metadata.get("language", "")
     about = ", ".join(filter(None, (codec, "" if language in _NO_LANGUAGE else language)))
     if stream.type == "video":

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import av
+import av.error
 import numpy as np
 import numpy.typing as npt
 from av.container import OutputContainer
@@ -16,6 +17,7 @@ from av.video.stream import VideoStream
 
 from warpfuse.stages.sinks.bt709 import CODE, LIMITED, ToBt709
 
+_LONGEST = Fraction(3600)  # seconds of one picture: MP4 keeps lengths in 31 bits
 _FINEST = 1 << 31  # containers and encoders keep the denominator of a time base in 32 bits, signed
 
 _CLUSTERS = MappingProxyType({"cluster_time_limit": "1000", "flush_packets": "1"})  # milliseconds; of Matroska and WebM
@@ -77,7 +79,10 @@ class Encoder:
         self, out: OutputContainer, fmt: Format, size: tuple[int, int], fps: Fraction, time_base: Fraction, threads: int
     ) -> None:
         self.time_base = time_base if time_base.denominator < _FINEST else Fraction(1, 1_000_000)
-        self._period = max(1, round(1 / (fps * self.time_base)))
+        if self.time_base > 1:  # libvpx takes no tick longer than a second
+            self.time_base = Fraction(1, self.time_base.denominator)
+        longest = min(_LONGEST / self.time_base, Fraction(_FINEST - 1))
+        self._period = max(1, round(min(1 / (fps * self.time_base), longest)))
         stream: Any = out.add_stream(fmt.codec, rate=_nominal(fps), options=_reproducible(fmt, size[0]))
         self._stream: VideoStream = stream
         context = self._stream.codec_context
@@ -120,12 +125,24 @@ class Encoder:
 def holds(fmt: Format, stream: Any) -> bool:
     """Whether the container takes the stream as it is. Only its muxer knows: it is asked, with memory for a file."""
     try:
-        with av.open(io.BytesIO(), "w", format=fmt.muxer) as trial:
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()
+        _begin(fmt.muxer, stream, {})
     except Exception:  # noqa: BLE001  (whatever it does not like)
         return False
+    if fmt.muxer in ("mp4", "mov"):  # what a codec brings along they look at when they write their index
+        try:
+            _begin(fmt.muxer, stream, {"movflags": "empty_moov"})
+        except av.error.InvalidDataError:
+            return False
+        except Exception:  # noqa: BLE001  (AC-3 needs packets before its index: no reason against it)
+            return True
     return True
+
+
+def _begin(muxer: str, stream: Any, options: dict[str, str]) -> None:
+    """Write the head of a file with this stream alone, in memory. Raises what the muxer raises."""
+    with av.open(io.BytesIO(), "w", format=muxer, container_options=options) as trial:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
 
 
 def _reproducible(fmt: Format, width: int) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Sound and subtitles of a clip, copied packet by packet beside a picture that is being written."""
 
 import errno
+import os
 from collections.abc import Generator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,27 @@ _RATES = {"libopus": (48000,), "aac": (48000, 44100, 32000, 24000, 22050, 16000,
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EPIPE, errno.EBADF)
 
 
+class _Trial:
+    """A muxer of the same kind that writes nowhere: it says of each packet whether it can be written.
+
+    The real one holds packets back for their order: it would refuse a bad one while it writes a picture, or at the end.
+    """
+
+    def __init__(self, stream: Any, fmt: Format) -> None:
+        self._out = av.open(os.devnull, "w", format=fmt.muxer)
+        self._made: Any = self._out.add_stream_from_template(stream)
+
+    def __call__(self, packet: "Packet[Any]") -> None:
+        """Raises what the muxer raises."""
+        packet.stream = self._made
+        self._out.mux(packet)
+
+    def close(self) -> None:
+        """Forget what was tried."""
+        with suppress(Exception):  # what it would say of the whole does not matter
+            self._out.close()
+
+
 class Track:
     """One stream of sound on its way from one container to another. Copied if the container can hold it.
 
@@ -37,6 +60,7 @@ class Track:
         self.done = self.damaged = False
         self._last_dts: int | None = None
         self._over = Fraction(-(1 << 62))  # ticks at which what was encoded ends
+        self._trial = _Trial(stream, fmt) if self.copied else None
         if self.copied:
             self.made: Any = out.add_stream_from_template(stream)
         else:
@@ -55,14 +79,20 @@ class Track:
             if self._last_dts is not None and packet.dts <= self._last_dts:
                 return []  # joined parts overlap, or it is damaged; muxers refuse time that runs backwards
             self._last_dts = packet.dts
-        if not self.copied:
+        if self._trial is None:
             return [made for frame in self._in.decode(packet) for made in self._encode(frame, shift)]
         if packet.dts is not None:
             packet.dts -= shift
         if packet.pts is not None:
             packet.pts -= shift
+        self._trial(packet)
         packet.stream = self.made
         return [packet]
+
+    def close(self) -> None:
+        """Give the trial back."""
+        if self._trial is not None:
+            self._trial.close()
 
     def flush(self) -> "list[Packet[Any]]":
         """What an encoder still holds."""
@@ -193,6 +223,9 @@ class Sound:
 
     def close(self) -> None:
         """Close the file that was read."""
+        for track in self._tracks.values():
+            if isinstance(track, Track):
+                track.close()
         if self._container is not None:
             self._container.close()
 

@@ -21,12 +21,14 @@ from warpfuse.stages.sources.container import (
 from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.schemes import path_of
+from warpfuse.stages.sources.session import plausible_rate
 from warpfuse.stages.sources.times import Times
 from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("file",)
-_USUAL_RATE = Fraction(25)  # for pictures and streams that tell none
+_LONGEST = 3600  # seconds a tick; a clock that is slower is damage
+_FASTEST = 1000  # frames a second; formats that tell their clock's rate instead (DV) claim more
 
 
 def probe(url: str) -> VideoInfo:
@@ -144,9 +146,10 @@ class FileSource:
 
     def _info(self) -> VideoInfo:
         stream = self._stream
-        rates = (exact(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate))
-        fps = next((rate for rate in rates if rate), _USUAL_RATE)
+        fps = plausible_rate(stream.average_rate, stream.guessed_rate, stream.base_rate, fastest=_FASTEST)
         time_base = exact(stream.time_base) or 1 / fps
+        if time_base > _LONGEST:
+            time_base = 1 / fps
         frames = stream.frames or None
         if frames is None and stream.duration:
             frames = max(1, round(stream.duration * time_base * fps))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from av.video.frame import VideoFrame
 
 _USUAL_RATE = Fraction(25)  # of streams that tell none
+_SLOWEST = Fraction(1, 3600)  # so slow is no video, but damage
 _FASTEST = 240  # what claims more tells its clock's rate instead
 
 
@@ -64,7 +65,7 @@ Connect = Callable[[], Session]
 """Make one try. Raises `Broken`, or what FFmpeg or the system raises."""
 
 
-def plausible_rate(*told: Any) -> Fraction:
+def plausible_rate(*told: Any, fastest: int = _FASTEST) -> Fraction:
     """The first rate that can be one of video, else the usual one."""
     rates = (Fraction(rate.numerator, rate.denominator) for rate in told if rate and rate.denominator)
-    return next((rate for rate in rates if 0 < rate <= _FASTEST), _USUAL_RATE)
+    return next((rate for rate in rates if _SLOWEST <= rate <= fastest), _USUAL_RATE)

@@ -14,22 +14,36 @@ _BACK = Fraction(1, 10)  # seconds that decoding times may run backwards
 _ABSURD = 30 * 3600  # seconds; where times do not start anew, one so far from its place is damage
 _DEEPEST = 20  # packets by which decoding is ahead of showing, at the most
 _MOST = 1 << 62  # ticks; FFmpeg counts in 64 bits
-_ONE_PLACE = 2  # seconds within which the streams of a file pass the same joint
+_LATE = 1  # seconds after a joint at which no stream can still be before it
 _LISTED = 3  # jumps that are told one by one
 
 
 @dataclass(slots=True)
+class _Part:
+    """A stretch of a file with one clock: seconds to add to its times, and the mended time at which the next begins."""
+
+    offset: Fraction
+    end: Fraction | None = None
+
+
+@dataclass(slots=True)
 class _Line:
-    """Where one stream is, in its own ticks after mending; and what is far, in the same."""
+    """Where one stream is, in its own ticks after mending; in which part; and what is far, in the same."""
 
     time_base: Fraction
     usual: int
+    part: "_Part | None" = None
     dts: int | None = None
     next: int | None = None
     shift: Fraction = Fraction(0)
     leap: int = field(init=False)
     back: int = field(init=False)
     absurd: int = field(init=False)
+
+    @property
+    def ticks(self) -> int:
+        """What to add to the stream's times."""
+        return round(self.part.offset / self.time_base) if self.part is not None and self.part.offset else 0
 
     def __post_init__(self) -> None:
         self.leap, self.back, self.absurd = (round(s / self.time_base) for s in (_LEAP, _BACK, _ABSURD))
@@ -44,11 +58,12 @@ class Jump:
 
 
 class PacketTimes:
-    """Times of packets with the jumps taken out, by the rules of the program ffmpeg.
+    """Times of packets with the jumps taken out, where the program ffmpeg takes them out.
 
-    Formats whose clock may start anew (MPEG-TS and PS, Ogg, HLS) are one clock for all their streams: where decoding
-    times leap by more than ten seconds, or run back by more than a tenth, all that follows is moved so that the stream
-    goes on where it was. Other formats mean what they say, but for times that are 30 hours off: those are dropped.
+    In formats whose clock may start anew (MPEG-TS and PS, Ogg, HLS) a part begins where decoding times leap by more
+    than ten seconds, or run back by more than a tenth. It is moved so that the stream goes on where it was, and so are
+    the other streams from where they come to it: within a part picture and sound lie as the file has them. Other
+    formats mean what they say, but for times that are 30 hours off: those are dropped.
 
     streams      of each stream, by its index: seconds a tick, and the usual length of a packet in ticks
     starts_anew  the format's clock may start anew
@@ -59,7 +74,7 @@ class PacketTimes:
         self._lines = {index: _Line(time_base, usual) for index, (time_base, usual) in streams.items()}
         self.leaps = 0
         self._starts_anew = starts_anew
-        self._offset = Fraction(0)
+        self._part = _Part(Fraction(0))  # the newest
         self._zero = Fraction(0)
         self._last: tuple[int, Fraction] | None = None
         self._jumps: list[Jump] = []
@@ -70,15 +85,13 @@ class PacketTimes:
         """(pts, dts) of the next packet in the file's order, mended; ticks of its stream, None where there is none."""
         line = self._lines[index]
         first = line.next is None
-        by = round(self._offset / line.time_base) if self._offset else 0
-        pts, dts = _kept(pts, by), _kept(dts, by)
-        if dts is not None:
-            if self._starts_anew:
-                pts, dts = self._joined(line, pts, dts)
-            elif line.next is not None:
-                pts, dts = _plausible(line, pts, dts)
+        pts, dts = _kept(pts, 0), _kept(dts, 0)
+        if self._starts_anew:
+            pts, dts = self._placed(line, pts, dts)
+        elif dts is not None and line.next is not None:
+            pts, dts = _plausible(line, pts, dts)
         if first:
-            line.shift = self._offset
+            line.shift = Fraction(0) if line.part is None else line.part.offset
             line.next = pts if dts is None else dts
         if dts is not None:
             line.next = dts
@@ -97,32 +110,51 @@ class PacketTimes:
 
     @property
     def jumps(self) -> list[Jump]:
-        """Where the clock jumped so far. What the streams of a file make of one joint is one jump."""
-        places: list[Jump] = []
-        for jump in self._jumps:
-            if places and jump.at - places[-1].at < _ONE_PLACE:
-                places[-1] = Jump(places[-1].at, places[-1].by + jump.by)
-            else:
-                places.append(jump)
-        return [jump for jump in places if abs(jump.by) > _BACK / 2]
+        """Where the clock jumped so far."""
+        return [*self._jumps]
 
-    def _joined(self, line: _Line, pts: int | None, dts: int) -> tuple[int | None, int | None]:
-        """The times of a packet, moved to where its stream was if they jump; all later ones will be."""
+    def _placed(self, line: _Line, pts: int | None, dts: int | None) -> tuple[int | None, int | None]:
+        """The times of a packet in the part it belongs to."""
         meant = line.next
         if meant is None and self._last is not None:  # the first of a stream is measured by the others
             last, time_base = self._last
             meant = round(last * time_base / line.time_base)
-        if meant is None:
-            self._zero = dts * line.time_base
-        elif abs(dts - meant) > line.leap or (line.dts is not None and dts + line.back < line.dts):
-            leap, dts, pts = dts - meant, meant, _kept(pts, meant - dts)
-            self._offset -= leap * line.time_base
-            self.leaps += 1
-            self._jumps.append(Jump(dts * line.time_base - self._zero, leap * line.time_base))
-        self._last = dts, line.time_base
-        if pts is not None and abs(pts - dts) > max(line.leap, _DEEPEST * line.usual):
-            pts = None  # no decoder holds a picture back so long
+        line.part = line.part or self._part
+        if dts is not None:
+            if meant is None:
+                self._zero = dts * line.time_base
+            elif self._leaps(line, dts + line.ticks, meant) or self._outlived(line):
+                self._enter(line, dts, meant)
+        pts, dts = _kept(pts, line.ticks), _kept(dts, line.ticks)
+        if dts is not None:
+            self._last = dts, line.time_base
+            if pts is not None and abs(pts - dts) > max(line.leap, _DEEPEST * line.usual):
+                pts = None  # no decoder holds a picture back so long
         return pts, dts
+
+    def _leaps(self, line: _Line, dts: int, meant: int) -> bool:
+        return abs(dts - meant) > line.leap or (line.dts is not None and dts + line.back < line.dts)
+
+    def _outlived(self, line: _Line) -> bool:
+        """The stream is too late for its part: it came to the next one without a leap of its own."""
+        end = None if line.part is None else line.part.end
+        return end is not None and line.next is not None and line.next * line.time_base > end + _LATE
+
+    def _enter(self, line: _Line, dts: int, meant: int) -> None:
+        """The stream comes to the next part: one that others have come to already, or one that begins here."""
+        self.leaps += 1
+        if line.part is not self._part:
+            line.part = self._part
+            if not self._leaps(line, dts + line.ticks, meant):
+                return
+            over = meant - (dts + line.ticks)
+            if 0 < over <= line.leap:  # here the old part was longer: all of the new one follows it
+                self._part.offset += over * line.time_base
+                return
+        leap = (dts + line.ticks - meant) * line.time_base
+        self._part.end = meant * line.time_base
+        line.part = self._part = _Part(self._part.offset - leap)
+        self._jumps.append(Jump(meant * line.time_base - self._zero, leap))
 
 
 class Times:

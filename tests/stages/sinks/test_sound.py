@@ -10,6 +10,7 @@ import pytest
 
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
+from warpfuse.stages.stage import VideoInfo
 
 from .conftest import INFO, SIZE, clicks, frames, packets
 
@@ -208,3 +209,31 @@ def test_sound_stays_with_the_picture_across_a_joint(
     found = [at - picture_start(out) for at in clicks(out)]
     start = clicks(first)[0] - picture_start(first)
     assert found == pytest.approx([start + second for second in range(8)], abs=0.04)  # a frame
+
+
+@pytest.mark.parametrize(("name", "codec", "ending"), [("a.mkv", "libopus", ".mp4"), ("a.mkv", "flac", ".mov")])
+def test_sound_whose_head_is_damaged_does_not_cost_the_picture(
+    make_sounding: Callable[..., Path], tmp_path: Path, name: str, codec: str, ending: str
+):
+    clip = make_sounding(name, codec)
+    data = clip.read_bytes()
+    private = b"\x63\xa2"  # Matroska's CodecPrivate, the last of which is the sound's
+    at = data.rindex(private, 0, data.index(b"\x1f\x43\xb6\x75"))
+    clip.write_bytes(data[:at] + b"\x63\xa3" + data[at + 2 :])
+    out = tmp_path / f"out{ending}"
+    restyle(clip, out)
+    with av.open(str(out)) as opened:
+        assert sum(1 for _ in opened.decode(video=0)) == 100
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("rate", [Fraction(5, 13), Fraction(1, 600)])
+def test_pictures_seconds_apart_are_written(tmp_path: Path, ending: str, rate: Fraction):
+    info = VideoInfo(*SIZE, rate, 1 / rate)
+    sink = open_sink(str(tmp_path / f"out{ending}"), info, SIZE)
+    for frame in frames(4, pts_ns=[round(number / rate * 10**9) for number in range(4)]):
+        sink.write(frame)
+    sink.close(True)
+    with av.open(str(tmp_path / f"out{ending}")) as opened:
+        times = [float(frame.time) for frame in opened.decode(video=0)]
+    assert times == pytest.approx([float(number / rate) for number in range(4)], abs=0.001)

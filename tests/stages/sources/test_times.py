@@ -61,6 +61,37 @@ def test_a_clock_that_starts_anew_goes_on_evenly(second: int):
     assert f"{float(jump.by):+.1f} s at 2.0 s" in told(times.jumps)
 
 
+@pytest.mark.parametrize("behind", [1, 20])
+@pytest.mark.parametrize("second", [0, 3600 * RATE])
+def test_streams_that_come_to_a_joint_one_after_the_other_stay_together(second: int, behind: int):
+    """The sound lies so many packets behind its picture in the file."""
+    clock = Fraction(1, RATE)
+    times = PacketTimes({0: (clock, FRAME), 1: (clock, FRAME)}, starts_anew=True)
+    told = [number * FRAME for number in range(50)] + [second + number * FRAME for number in range(50)]
+    out: tuple[list[int], list[int]] = ([], [])
+    for turn in range(100 + behind):
+        for index, number in ((0, turn), (1, turn - behind)):
+            if 0 <= number < 100:
+                out[index].append(times(index, told[number], told[number], FRAME)[0])
+    assert out[0] == out[1] == [number * FRAME for number in range(100)]
+    assert len(times.jumps) == 1
+
+
+@pytest.mark.parametrize("longer", [0, 2, 10])
+def test_picture_and_sound_of_a_part_lie_as_the_file_has_them(longer: int):
+    """The sound of the first part is so many packets longer than its picture."""
+    clock = Fraction(1, RATE)
+    times = PacketTimes({0: (clock, FRAME), 1: (clock, FRAME)}, starts_anew=True)
+    first = [(index, number) for number in range(50 + longer) for index in (0, 1) if index or number < 50]
+    second = [(index, number) for number in range(50) for index in (0, 1)]
+    for index, number in first:
+        times(index, number * FRAME, number * FRAME, FRAME)
+    out: tuple[list[int], list[int]] = ([], [])
+    for index, number in second:
+        out[index].append(times(index, number * FRAME, number * FRAME, FRAME)[0])
+    assert out[0][1:] == out[1][1:]
+
+
 @pytest.mark.parametrize("gap", [FRAME, 5 * RATE, 10 * RATE])
 def test_a_gap_in_the_picture_is_kept(gap: int):
     pictures, _, times = join([(0, 50), (50 * FRAME + gap, 50)])
