@@ -49,32 +49,20 @@ Colour = tuple[Share, Share, Share]
 """Red, green, blue in [0, 1], as shown."""
 
 
-class Inks(Part):
-    """The few colours that a style's paint is printed in (`stages/palette.py` has the formula).
-
-    colours      two or more
-    temperature  squared distance in Lab at which an ink has lost a factor e: small for crisp borders
-    shade        share of the paint's own lightness that is kept on the ink
-    """
-
-    colours: tuple[Colour, ...] = Field(min_length=2, max_length=64)
-    temperature: float = Field(60.0, gt=0, le=1e4)
-    shade: Share = 0.2
-
-
 class Style(Part):
     """A named style: the vector the UNet takes and a line that tells what it looks like.
 
     ink    colour of its lines, where the bundle draws lines (network "lines")
     lines  how much of them is laid over the paint; 0: none, and the network is not asked
-    inks   what the paint is printed in; none: the paint as it is
+    lut    file with the colours that its paint is printed in, 33 x 33 x 33 x 3 bytes: red, green, blue of the paint,
+           then the three of the print. None: the paint as it is
     """
 
     vector: tuple[float, ...]
     about: str = ""
     ink: Colour = (0.0, 0.0, 0.0)
     lines: Share = 1.0
-    inks: Inks | None = None
+    lut: str | None = None
 
 
 class Steps(Part):

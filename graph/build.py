@@ -24,6 +24,7 @@ from warpfuse.stages.flow_network import FlowNetwork
 from warpfuse.stages.fuse import Blend, Fuse
 from warpfuse.stages.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
 from warpfuse.stages.loras import check_input
+from warpfuse.stages.palette import read_table
 from warpfuse.stages.predict import Predict
 from warpfuse.stages.program import PredictSettings, Sampling
 from warpfuse.stages.prompts import Prompts, StylePrompts, TextPrompts
@@ -73,7 +74,9 @@ def open_prompts(
     """
     about = bundle.about
     if about.text is None:
-        return StylePrompts(about.styles, about.default_style, config.device)
+        luts = {name: style.lut for name, style in about.styles.items() if style.lut is not None}
+        tables = {name: read_table(bundle.folder / lut) for name, lut in luts.items()}
+        return StylePrompts(about.styles, about.default_style, config.device, tables)
     engine = engines.open(bundle.network("text"))
     check_input("text", engine.inputs, about.loras)
     tokenizers: dict[str, Path] = {name: bundle.tokenizer(name) for name in about.text.inputs}

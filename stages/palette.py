@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warpfuse.engine.bundle_parts import Inks, Style
+from warpfuse.engine.bundle_parts import Style
+from warpfuse.engine.errors import BundleError
 
 SIDE = 33
 """Entries of a table along red, green and blue. Between them it is read linearly."""
 
 Table = npt.NDArray[np.float32]
 
-_LIGHTNESS = 0.75  # of a squared distance in Lab: inks are told apart by hue first
 _OPAQUE = 1e-3
 
 
@@ -33,42 +33,32 @@ class Palette:
     table: Table | None
 
 
-def palette_of(styles: Mapping[str, Style], shares: Mapping[str, float]) -> Palette:
-    """The palette of a blend: styles by their shares, which add up to 1. A table of a blend is the mean of theirs."""
+def palette_of(styles: Mapping[str, Style], shares: Mapping[str, float], tables: Mapping[str, Table]) -> Palette:
+    """The palette of a blend: styles by their shares, which add up to 1. A table of a blend is the mean of theirs.
+
+    tables  of the styles that have one, as `read_table` gives them
+    """
     parts = [(styles[name], share) for name, share in shares.items() if share > 0]
     lines = sum(share * style.lines for style, share in parts)
     red, green, blue = (
         sum(share * style.lines * style.ink[c] for style, share in parts) / max(lines, _OPAQUE) for c in range(3)
     )
     table: Table | None = None
-    if any(style.inks is not None for style, _ in parts):
+    shown = {name: share for name, share in shares.items() if share > 0}
+    if any(name in tables for name in shown):
         table = np.zeros((SIDE, SIDE, SIDE, 3), np.float32)
-        for style, share in parts:
-            table += np.float32(share) * (_colours() if style.inks is None else ink_table(style.inks))
+        for name, share in shown.items():
+            table += np.float32(share) * tables.get(name, _colours())
     return Palette((red, green, blue), lines, table)
 
 
-@lru_cache(maxsize=64)
-def ink_table(inks: Inks) -> Table:
-    """Colour -> the inks it is printed in, mixed by how near they are; float32 [SIDE, SIDE, SIDE, 3], read-only.
-
-        w_k = softmax_k( -|D (x - x_k)|^2 / temperature ),      D = diag(0.75, 1, 1)
-        a, b = sum w_k (a_k, b_k),      L = (1 - shade) sum w_k L_k + shade L(x)
-
-    in CIE L*a*b* of sRGB (D65). A soft nearest neighbour: flat inks with crisp borders that do not flicker.
-    """
-    wanted = np.asarray(inks.colours, np.float32)
-    ink = cv2.cvtColor(wanted[None], cv2.COLOR_RGB2LAB)[0]
-    lab = cv2.cvtColor(_colours().reshape(1, -1, 3), cv2.COLOR_RGB2LAB)[0]
-    weight = np.array([_LIGHTNESS, 1, 1], np.float32)
-    gap = (((lab[:, None] - ink) * weight) ** 2).sum(-1)
-    share = np.exp(-(gap - gap.min(1, keepdims=True)) / np.float32(inks.temperature))
-    mixed = (share / share.sum(1, keepdims=True)) @ ink
-    mixed[:, 0] += np.float32(inks.shade) * (lab[:, 0] - mixed[:, 0])
-    table: Table = cv2.cvtColor(mixed[None].astype(np.float32), cv2.COLOR_LAB2RGB)[0].clip(0, 1)
-    table = table.reshape(SIDE, SIDE, SIDE, 3)
-    table.flags.writeable = False
-    return table
+def read_table(path: Path) -> Table:
+    """The table of a style's `lut` file. Raises BundleError for one of another length."""
+    data = path.read_bytes()
+    if len(data) != 3 * SIDE**3:
+        raise BundleError(f"{path}: expected {3 * SIDE**3} bytes, {SIDE}^3 colours, found {len(data)}. Export it again")
+    table = np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, SIDE, 3).transpose(2, 1, 0, 3)
+    return np.ascontiguousarray(table.astype(np.float32) / np.float32(255))
 
 
 @lru_cache(maxsize=1)

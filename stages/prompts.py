@@ -17,12 +17,13 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import BundleError
 from warpfuse.engine.streams import settle
 from warpfuse.stages.loras import lora_scales, tagged_scales
-from warpfuse.stages.palette import Palette, palette_of
+from warpfuse.stages.palette import Palette, Table, palette_of
 from warpfuse.stages.prompt_chunks import Chunk, Layout
 from warpfuse.stages.prompt_grammar import Part, parse
 from warpfuse.stages.styles import style_vector, style_weights
 
 _NONE: Mapping[str, float] = MappingProxyType({})
+_NO_TABLES: Mapping[str, Table] = MappingProxyType({})
 Scales = tuple[float, ...]
 
 _REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
@@ -76,10 +77,16 @@ class WhenAsked:
 
 
 class StylePrompts:
-    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector."""
+    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector.
 
-    def __init__(self, styles: Mapping[str, Style], default: str, device: str) -> None:
+    tables  what the paint of the styles is printed in, of those that have one (`palette.py`)
+    """
+
+    def __init__(
+        self, styles: Mapping[str, Style], default: str, device: str, tables: Mapping[str, Table] = _NO_TABLES
+    ) -> None:
         self._styles = styles
+        self._tables = tables
         self._vectors: dict[str, Sequence[float]] = {name: style.vector for name, style in styles.items()}
         self._default = default
         self._device = device
@@ -89,7 +96,7 @@ class StylePrompts:
         lora_scales(loras, ())
         style = self._style(prompt)
         negated = self._style(negative) if negative else torch.zeros_like(style)
-        palette = palette_of(self._styles, style_weights(prompt, self._styles, self._default))
+        palette = palette_of(self._styles, style_weights(prompt, self._styles, self._default), self._tables)
         return Conditioning({"style": style}, {"style": negated}, palette)
 
     def close(self) -> None:

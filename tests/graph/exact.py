@@ -10,6 +10,7 @@ in inks.
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -20,9 +21,16 @@ CHANNELS = 192
 
 PRINTING = {
     "same": {"ink": [1.0, 0.0, 0.0], "lines": 0.5},
-    "negative": {"inks": {"colours": [[0.9, 0.8, 0.6], [0.1, 0.1, 0.2], [0.7, 0.2, 0.1]]}},
+    "negative": {"lut": "negative.lut"},
     "noisy": {"lines": 0.0},
 }
+
+
+def lut() -> bytes:
+    """A table that halves the red, squares the green and swaps in some of the red for the blue."""
+    axis = np.linspace(0, 1, 33)
+    red, green, blue = np.meshgrid(axis, axis, axis, indexing="ij")
+    return np.rint(255 * np.stack([0.5 * red, green**2, 0.7 * blue + 0.3 * red], -1)).astype(np.uint8).tobytes()
 
 
 def write(folder: Path, lines: bool = False) -> str:
@@ -40,6 +48,7 @@ def write(folder: Path, lines: bool = False) -> str:
     networks = ["encoder", "unet", "decoder"]
     if lines:
         files["lines.onnx"] = _lines(picture, latent)
+        files["negative.lut"] = lut()
         networks.append("lines")
     names = ("same", "negative", "noisy")
     printing = PRINTING if lines else {name: {} for name in names}

@@ -14,7 +14,7 @@ from warpfuse.graph.config import validate
 from warpfuse.graph.plan import plan_graph
 from warpfuse.graph.run import run
 from warpfuse.graph.streams import plan_as_asked
-from warpfuse.stages.palette import palette_of
+from warpfuse.stages.palette import palette_of, read_table
 
 from exact import write  # isort: skip
 
@@ -34,7 +34,9 @@ def picture():
 
 def wanted(rgb, bundle, style):
     """Paint of the style, its inks and lines, by the formulas, nearest entry of the table: uint8."""
-    palette = palette_of(load_bundle(bundle).about.styles, {style: 1.0})
+    opened = load_bundle(bundle)
+    tables = {"negative": read_table(opened.folder / "negative.lut")}
+    palette = palette_of(opened.about.styles, {style: 1.0}, tables)
     source = rgb / 255
     paint = source if style == "same" else 1 - source
     if palette.table is not None:
@@ -124,4 +126,9 @@ def test_lines_need_styles(printed_bundle, tmp_path):
     files = {name: (bundle.folder / name).read_bytes() for name in bundle.about.files}
     with pytest.raises(BundleError, match=r"lines[.]onnx has no sha256"):
         write_bundle(tmp_path / "x", {k: v for k, v in files.items() if k != "lines.onnx"}, **about)
+    with pytest.raises(BundleError, match=r"negative[.]lut has no sha256"):
+        write_bundle(tmp_path / "x", {k: v for k, v in files.items() if k != "negative.lut"}, **about)
+    without = {**about, "networks": {k: v for k, v in about["networks"].items() if k != "lines"}}
+    with pytest.raises(BundleError, match=r"styles with a lut need networks[.]lines"):
+        write_bundle(tmp_path / "x", files, **without)
     write_bundle(tmp_path / "y", files, **about)

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample
 
-from warpfuse.engine.bundle_parts import Inks, Style
+from warpfuse.engine.bundle_parts import Style
 from warpfuse.stages.composite import Composite, CompositeSettings, composed
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import FuseSettings
-from warpfuse.stages.palette import palette_of
+from warpfuse.stages.palette import SIDE, palette_of
 
-INKS = Inks(colours=((0.95, 0.9, 0.78), (0.12, 0.23, 0.42), (0.72, 0.25, 0.18)))
+TABLES = {"both": np.random.default_rng(0).random((SIDE, SIDE, SIDE, 3), np.float32)}
 STYLES = {
-    "both": Style(vector=(1.0, 0.0, 0.0), ink=(0.1, 0.2, 0.3), lines=0.8, inks=INKS),
+    "both": Style(vector=(1.0, 0.0, 0.0), ink=(0.1, 0.2, 0.3), lines=0.8, lut="both.lut"),
     "lines": Style(vector=(0.0, 1.0, 0.0), ink=(0.9, 0.2, 0.3)),
     "none": Style(vector=(0.0, 0.0, 1.0), lines=0.0),
 }
@@ -38,7 +38,7 @@ class Lines:
 
 
 def settings(style="both", strength=1.0, **fuse):
-    palette = palette_of(STYLES, {style: 1.0})
+    palette = palette_of(STYLES, {style: 1.0}, TABLES)
     return CompositeSettings(torch.tensor([STYLES[style].vector]), palette, strength, FuseSettings(**fuse))
 
 
@@ -52,7 +52,7 @@ def frames(size=(24, 40), **stamp):
 @pytest.mark.parametrize("strength", [1.0, 0.35])
 def test_the_picture_is_that_of_the_formula(style, strength):
     paint, cover = random(1, 3, 31, 45), random(1, 1, 31, 45, seed=1)
-    palette = palette_of(STYLES, {style: 1.0})
+    palette = palette_of(STYLES, {style: 1.0}, TABLES)
     table = None if palette.table is None else torch.from_numpy(palette.table.copy())
     printed = paint
     if table is not None:
@@ -68,7 +68,7 @@ def test_the_picture_is_that_of_the_formula(style, strength):
 
 
 def test_strange_values_stay_within_the_table():
-    palette = palette_of(STYLES, {"both": 1.0})
+    palette = palette_of(STYLES, {"both": 1.0}, TABLES)
     table = torch.from_numpy(palette.table.copy())
     paint = torch.tensor([-0.2, 0.0, 1.0, 1.7, float("inf"), -float("inf")]).repeat(1, 3, 4, 1)
     assert composed(paint[..., :4], None, palette, table, 1.0).isfinite().all()
