@@ -15,6 +15,7 @@ from .weights import Tensors, filled, read_tensors
 
 _TINY = {False: "madebyollin/taesd", True: "madebyollin/taesdxl"}
 _PUBLISHED = {False: "stabilityai/sd-vae-ft-mse", True: "madebyollin/sdxl-vae-fp16-fix"}
+_SCALE = 0.18215  # where a configuration names none
 _PREFIXES = ("first_stage_model.", "vae.")  # inside a whole checkpoint
 # How diffusers once called the parts of the attention in the middle.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -40,6 +41,12 @@ def choose_vae(checkpoint: Checkpoint, asked: str) -> nn.Module:
     channels, needed = vae.config.latent_channels, checkpoint.unet.config.in_channels  # type: ignore[union-attr]
     if channels != needed:
         raise ExportError(f"--vae {asked}: its latents have {channels} channels, the UNet takes {needed}")
+    scale, own = (config.get("scaling_factor") or _SCALE for config in (vae.config, checkpoint.vae_config))
+    if hasattr(vae.config, "down_block_types") and abs(scale - own) > 1e-6:
+        raise ExportError(
+            f"--vae {asked}: its latents are scaled by {scale:g}, those of {checkpoint.family.name} by {own:g}: it is "
+            f"of another family. One that fits: {_PUBLISHED[checkpoint.family.xl]}"
+        )
     if vae.config.get("latents_mean") or vae.config.get("shift_factor"):
         raise ExportError(f"--vae {asked}: latents with a mean of their own cannot be exported, only a scale can")
     chosen: nn.Module = vae

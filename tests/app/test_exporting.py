@@ -108,6 +108,9 @@ def test_the_help_lists_every_source(command):
         ({"--solver": "magic"}, "no solver is called 'magic'"),
         ({"--family": "sd15"}, "for a single .safetensors file"),
         ({"--vae": "none"}, "expected taesd, full, a folder"),
+        ({"--prediction": "flow"}, "--prediction flow: expected epsilon, v, v-ztsnr"),
+        ({"--clip-skip": "9"}, "--clip-skip 9: expected 1 to 2"),
+        ({"--embedding": "none"}, "--embedding none: none is no file"),
         ({"--prompt-chunks": "9"}, "--prompt-chunks 9: expected 1 to 8"),
     ],
 )
@@ -134,6 +137,18 @@ def test_prompts_may_be_as_long_as_is_asked_for(command, checkpoint, tmp_path):
     options = ("--size", "64x64", "--steps", "1", "--dtype", "fp32", "-o", tmp_path / "out", "--prompt-chunks", "2")
     assert command("export", checkpoint, *options)[0] == 0
     assert load_bundle(str(tmp_path / "out")).about.text.chunks == 2
+
+
+def test_what_a_checkpoint_does_not_say_is_given_beside_it(command, checkpoint, tmp_path):
+    embedding = tmp_path / "cat.safetensors"
+    save_file({"emb_params": torch.randn(2, 32)}, embedding)
+    options = ("--size", "64x64", "--steps", "1", "--dtype", "fp32", "-o", tmp_path / "out", "--prediction", "v-ztsnr")
+    options += ("--clip-skip", "2", "--embedding", f"{embedding}:furry", "--vae", checkpoint / "vae")
+    code, out, _ = command("export", checkpoint, *options)
+    about = load_bundle(str(tmp_path / "out")).about
+    assert code == 0 and (about.prediction, about.levels.zero_terminal_snr) == ("v", True)
+    assert len(about.text.inputs["tokens"].embeddings["furry"]) == 2 and "clip skip 2" in about.source
+    assert "its scheduler says epsilon; taken as v" in out and "a prompt calls it furry, 2 vectors" in out
 
 
 def test_a_check_that_fails_is_not_zero(command, checkpoint, tmp_path, monkeypatch):

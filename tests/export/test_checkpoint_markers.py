@@ -321,6 +321,11 @@ def test_a_file_that_is_no_such_vae_is_one_line(tiny, tmp_path, make, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_vae_of_another_family_is_refused(tiny):
+    with pytest.raises(ExportError, match=r"scaled by 0.13025, those of sd15 by 0.18215: it is of another family"):
+        choose_vae(tiny("sd15").opened, str(tiny("sdxl").folder / "vae"))
+
+
 def test_a_pickled_vae_is_refused_unopened(tiny, tmp_path):
     (tmp_path / "vae.pt").write_bytes(b"cos\nsystem\n")
     with pytest.raises(ExportError, match="pickled files are refused"):

@@ -384,6 +384,7 @@ LEFT = {
     "one half": (of(CONV, down=draw(RANK, 32, 3, 3)), "conv1: it has no up"),
     "a part of a LoHa": (of(CONV, hada_w1_a=draw(32, RANK)), "it has no hada_w1_b, hada_w2_a, hada_w2_b"),
     "a part of a LoKr": (of(CONV, lokr_w1=draw(4, 2)), "it has no lokr_w2_a, lokr_w2_b"),
+    "no numbers": (of(CONV, down=draw(RANK, 32, 3, 3) / 0, up=draw(32, RANK, 1, 1)), "its numbers are not finite"),
     "a scale alone": (of(CONV, alpha=torch.tensor(1.0)), "it has alpha alone"),
     "a magnitude of another shape": (of(CONV, dora_scale=draw(7, 1, 1, 1)), "7 factors, the layer is"),
     "a bias of another size": (of(NORM, b_norm=draw(5)), "a bias of 5, the layer has"),

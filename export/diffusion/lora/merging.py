@@ -101,8 +101,11 @@ def read_lora(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None] = l
             layer, layers.of_text(stem), stem, {role: tensors[key] for role, key in keys.items()}, strength
         )
         try:
-            if not change.deltas():
+            deltas = change.deltas()
+            if not deltas:
                 raise Unfit(f"it has {', '.join(keys)} alone")
+            if not all(bool(torch.isfinite(delta).all()) for delta in deltas.values()):
+                raise Unfit("its numbers are not finite")
         except Unfit as error:
             if layers.reads_the_prompt(stem) and isinstance(error, OtherShape):
                 raise ExportError(
