@@ -68,7 +68,9 @@ class Capture:
     def _run(self) -> None:
         try:
             while not self._closing and (raw := self._source.read()) is not None:
-                frame = RawFrame(replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb)
+                frame = RawFrame(
+                    replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb, raw.sound
+                )
                 self._put(frame)
                 self._also(frame)
         except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)

@@ -9,10 +9,16 @@ from warpfuse.graph.dataflow import pass_frame
 from warpfuse.graph.graph_plan import GraphPlan, NodePlan, Role, Value
 from warpfuse.graph.link import LinkPlan
 from warpfuse.graph.placement import Rendezvous, place
-from warpfuse.stages.sinks import wants_raw
+from warpfuse.graph.slots import Policy
+from warpfuse.stages.sinks import wants_raw, wants_sound
+from warpfuse.stages.sources import has_sound
 
 IN_FLIGHT = 2
 """Frames of a live source on their way at once: while one is in the networks, the next is uploaded and encoded."""
+
+SOUND = "sound"
+"""The input of a sink that takes the sound of a live source, by a bypass."""
+_SOUND_WAITS = 16  # pieces, one a picture: what a sink's process may be late by
 
 
 def plan_graph(
@@ -41,7 +47,7 @@ def plan_graph(
     if live or config.in_flight:
         recorder.bound(config.in_flight or usual_in_flight(config, k))
     nodes = recorder.nodes
-    plan = GraphPlan(tuple(nodes), tuple(recorder.links), _bypasses(nodes) if live else ())
+    plan = GraphPlan(tuple(nodes), tuple(recorder.links), _bypasses(config.source, nodes) if live else ())
     # Asked in every process of this host alike: the ends of a link must be of one kind.
     on_card = config.device.startswith("cuda") and cuda_ipc.missing(config.device) is None
     at = Rendezvous(folder, config.listen, config.device if on_card else "cpu")
@@ -53,13 +59,17 @@ def usual_in_flight(config: GraphConfig, calls: int) -> int:
     return IN_FLIGHT + (calls - 1 if config.stages.predict.stream else 0)
 
 
-def _bypasses(nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:
-    """The source's pictures, the newest first, to sinks that show them while no styled ones come."""
-    return tuple(
-        LinkPlan(f"source->{node.name}.raw", "source", node.name, "raw", policy="latest")
-        for node in nodes
-        if node.role == "sink" and wants_raw(node.about)
-    )
+def _bypasses(source: str, nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:
+    """The source's pictures, the newest first, to sinks that show them while no styled ones come; its sound to sinks
+    that keep it."""
+    sinks = [node for node in nodes if node.role == "sink"]
+    raw = [_past(node.name, "raw", "latest", 1) for node in sinks if wants_raw(node.about)]
+    sound = [_past(node.name, SOUND, "drop_oldest", _SOUND_WAITS) for node in sinks if wants_sound(node.about)]
+    return (*raw, *(sound if has_sound(source) else ()))
+
+
+def _past(sink: str, port: str, policy: Policy, mailbox: int) -> LinkPlan:
+    return LinkPlan(f"source->{sink}.{port}", "source", sink, port, policy=policy, mailbox=mailbox)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from warpfuse.graph import wire
 from warpfuse.graph.errors import WireError
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import Frame, RawFrame, SoundPiece, Stamp
 
 ALIGNMENT = 64  # of a plane in its slot, bytes: a cache line, and what vector instructions like
 
@@ -24,6 +24,7 @@ _DTYPES: dict[wire.Dtype, torch.dtype] = {
     "float64": torch.float64,
 }  # fmt: skip
 _STAMPED = tuple(field.name for field in fields(Stamp) if field.name != "seq")  # seq is the message's own
+_KINDS = {RawFrame: "raw", Frame: "frame", SoundPiece: "sound"}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -37,32 +38,36 @@ class Packing:
 
 
 def pack(value: Any) -> Packing:
-    """The description of a RawFrame or Frame; nothing is copied. Raises TypeError for anything else."""
+    """The description of a RawFrame, Frame or SoundPiece; nothing is copied. Raises TypeError for anything else."""
     if isinstance(value, RawFrame):
         named = [("rgb", torch.from_numpy(value.rgb))]
+    elif isinstance(value, SoundPiece):
+        named = [("sound", torch.from_numpy(value.nut))]
     elif isinstance(value, Frame):
         named = list(value.tensors.items())
     else:
-        raise TypeError(f"links carry RawFrame and Frame, a stage gave {type(value).__name__}")
+        raise TypeError(f"links carry RawFrame, Frame and SoundPiece, a stage gave {type(value).__name__}")
     planes, offset = [], 0
     for name, tensor in named:
         planes.append(wire.Plane(name, _NAMES[tensor.dtype], tuple(tensor.shape), offset, _order(tensor)))
         offset += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
     stamp: Stamp = value.stamp
     device = str(named[0][1].device) if named else "cpu"
-    kind: Any = "raw" if isinstance(value, RawFrame) else "frame"
+    kind: Any = _KINDS[type(value)]
     stamped = {name: getattr(stamp, name) for name in _STAMPED}
     content = wire.Content(kind=kind, device=device, planes=tuple(planes), **stamped)
     return Packing(content, tuple(tensor.detach() for _, tensor in named), offset)
 
 
-def unpack(message: wire.FrameMessage, tensors: Sequence[Tensor]) -> RawFrame | Frame:
+def unpack(message: wire.FrameMessage, tensors: Sequence[Tensor]) -> RawFrame | Frame | SoundPiece:
     """The value a checked message describes, on the planes it came with."""
     content = message.content
     assert content is not None
     stamp = Stamp(message.seq, **{name: getattr(content, name) for name in _STAMPED})
     if content.kind == "raw":
         return RawFrame(stamp, tensors[0].numpy())
+    if content.kind == "sound":
+        return SoundPiece(stamp, tensors[0].numpy())
     named = {plane.name: tensor for plane, tensor in zip(content.planes, tensors, strict=True)}
     return Frame(stamp, {name: _on_device(tensor, content.device) for name, tensor in named.items()})
 
@@ -78,6 +83,10 @@ def check(content: wire.Content | None, slot_bytes: int) -> wire.Content:
         names != ["rgb"] or content.planes[0].dtype != "uint8" or content.planes[0].shape[2:] != (3,)
     ):
         raise WireError("a RawFrame is one plane rgb, uint8 [h, w, 3]")
+    if content.kind == "sound" and (
+        names != ["sound"] or content.planes[0].dtype != "uint8" or len(content.planes[0].shape) != 1
+    ):
+        raise WireError("a SoundPiece is one plane sound, uint8 [bytes]")
     for plane in content.planes:
         if plane.order and sorted(plane.order) != list(range(len(plane.shape))):
             raise WireError(f"plane {plane.name}: {list(plane.order)} is no order of {len(plane.shape)} dimensions")

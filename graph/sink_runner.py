@@ -1,7 +1,9 @@
 """Runs a sink: every frame once and in order, over all epochs."""
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,8 +13,10 @@ from warpfuse.graph.meters import Meter
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.rate import AsTheyCome, Paced, Rate, Resampled
 from warpfuse.graph.runner import Clock, Runner
-from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.stage import Bridging, Sink
+from warpfuse.stages.frame import RawFrame, SoundPiece
+from warpfuse.stages.stage import Bridging, Hearing, Sink
+
+_PIECES = 4096  # of sound that wait for the next picture: one comes with each picture of the source
 
 
 class SinkRunner(Runner):
@@ -57,6 +61,8 @@ class SinkRunner(Runner):
         self.complete = False
         self._closed = False
         self._arrived_ns = 0
+        self._heard: deque[SoundPiece] = deque(maxlen=_PIECES)
+        self._zero_ns: int | None = None
         self._last: npt.NDArray[np.uint8] | None = None
 
     @property
@@ -79,6 +85,11 @@ class SinkRunner(Runner):
         if self._bridge is not None and not self._closed:
             self._bridge.write_raw(frame)
 
+    def hear(self, piece: SoundPiece) -> None:
+        """A piece of the source's sound, past the networks, from any one thread. It is kept for the next picture."""
+        if isinstance(self._sink, Hearing) and not self._closed:
+            self._heard.append(SoundPiece(piece.stamp, piece.nut.copy()))
+
     def close(self) -> None:
         """Discard what is not complete."""
         self._close_sink(complete=False)
@@ -94,6 +105,9 @@ class SinkRunner(Runner):
         return True
 
     def _show(self, frame: RawFrame) -> None:
+        if self._zero_ns is None:  # a constant rate by the clock counts from its first picture
+            self._zero_ns = frame.stamp.pts_ns if isinstance(self._rate, Paced) else 0
+        self._pass_sound()
         with self._call(frame.stamp.seq):
             self._rate.take(frame)
         if self._pacer is not None:
@@ -103,6 +117,12 @@ class SinkRunner(Runner):
         self._left = None if self._left is None else self._left - 1
         if self._left == 0:
             self._close_sink(complete=True)
+
+    def _pass_sound(self) -> None:
+        while self._heard and isinstance(self._sink, Hearing):
+            piece = self._heard.popleft()
+            stamp = replace(piece.stamp, pts_ns=piece.stamp.pts_ns - (self._zero_ns or 0))
+            self._sink.hear(SoundPiece(stamp, piece.nut))
 
     def _hand_over(self, frame: RawFrame) -> None:
         """Write a frame and say when; called by this thread or that of the rate."""
@@ -132,6 +152,7 @@ class SinkRunner(Runner):
     def _close_sink(self, complete: bool) -> None:
         if not self._closed:
             self._closed = True
+            self._pass_sound()
             with contextlib.nullcontext() if complete else contextlib.suppress(Exception):
                 self._rate.end()
             self._sink.close(complete)

@@ -1,5 +1,6 @@
 """Runs the source: reads, stamps and numbers frames."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,7 @@ from warpfuse.graph.capture import Capture
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.tap import Tap
-from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import Recovering, Source
 
 _TICK_MS = 100  # how soon a stop or the end of a pause is seen while no frame comes
@@ -78,7 +79,8 @@ class SourceRunner(Runner):
         self.since_ns = 0
         self._without: frozenset[int] = frozenset()
         self._discontinuity = False
-        self._shift_ns = 0
+        self._shift_ns: int | None = None
+        self._shifting = threading.Lock()
         self._closed = False
 
     @property
@@ -181,9 +183,8 @@ class SourceRunner(Runner):
                 self._poller.wait_for_any(_TICK_MS, fd=capture.fd)
                 continue
             self.since_ns = self.since_ns or raw.stamp.arrived_ns
-            if self._base and not self.frames:  # begun again: its own times start at 0, the run's go on with the clock
-                self._shift_ns = raw.stamp.arrived_ns - self.since_ns - raw.stamp.pts_ns
-            stamp = replace(raw.stamp, seq=raw.stamp.seq + self._base, pts_ns=raw.stamp.pts_ns + self._shift_ns)
+            shift_ns = self._shift(raw.stamp)
+            stamp = replace(raw.stamp, seq=raw.stamp.seq + self._base, pts_ns=raw.stamp.pts_ns + shift_ns)
             self.late += stamp.seq - self._next
             if self.paused:
                 self.passed_over += 1
@@ -206,9 +207,23 @@ class SourceRunner(Runner):
             inlet.done()
 
     def _pass_by(self, frame: RawFrame) -> None:
-        if not self.paused:  # a pause is no fault: the picture is to stand still
-            for entry in tuple(self.passing):
-                entry(frame)
+        if self.paused:  # a pause is no fault: the picture is to stand still
+            return
+        if frame.sound:
+            shift_ns = self._shift(frame.stamp)
+            frame = replace(frame, sound=tuple((shift_ns + own_ns, nut) for own_ns, nut in frame.sound))
+        for entry in tuple(self.passing):
+            entry(frame)
+
+    def _shift(self, stamp: Stamp) -> int:
+        """What puts the times of a source that was begun again onto the run's clock: its own start at 0 once more.
+
+        The first frame decides. It is asked by the thread that reads and by the one that sends."""
+        with self._shifting:
+            if self._shift_ns is None:
+                since_ns = self.since_ns or stamp.arrived_ns
+                self._shift_ns = stamp.arrived_ns - since_ns - stamp.pts_ns if self._base else 0
+            return self._shift_ns
 
     def _send(self, raw: RawFrame) -> None:
         seq = raw.stamp.seq

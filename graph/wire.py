@@ -20,7 +20,7 @@ import msgspec
 
 from warpfuse.graph.errors import WireError
 
-VERSION = 3
+VERSION = 4
 MAX_BODY = 4096
 
 _HEAD = struct.Struct("<2sBBII")
@@ -90,12 +90,12 @@ class Colour(_Message, frozen=True):
 
 
 class Content(_Message, frozen=True):
-    """What lies in a slot: a `RawFrame` (one plane, "rgb") or a `Frame`, and the rest of its stamp.
+    """What lies in a slot: a `RawFrame` (one plane, "rgb"), a `Frame` or a `SoundPiece`, and the rest of its stamp.
 
     device  "cpu" or "cuda:N": where the sender had the tensors
     """
 
-    kind: Literal["raw", "frame"]
+    kind: Literal["raw", "frame", "sound"]
     pts_ns: Time
     arrived_ns: Time
     discontinuity: bool

@@ -10,7 +10,7 @@ import torch
 
 from warpfuse.engine.streams import Stream, new_stream, settle
 from warpfuse.graph.build import Materials, open_stage, settings_of
-from warpfuse.graph.bypass import BypassEntry, BypassExit
+from warpfuse.graph.bypass import BypassEntry, BypassExit, SoundEntry
 from warpfuse.graph.ends import Ends
 from warpfuse.graph.faults import Faults
 from warpfuse.graph.graph_plan import GraphPlan, NodePlan
@@ -18,6 +18,7 @@ from warpfuse.graph.halt import Halt
 from warpfuse.graph.lane import Lane
 from warpfuse.graph.link import Inlet, LinkPlan
 from warpfuse.graph.pacer import Pacer
+from warpfuse.graph.plan import SOUND
 from warpfuse.graph.report import Report, report
 from warpfuse.graph.runner import Clock, Given, Runner
 from warpfuse.graph.settings import SettingsBook
@@ -121,11 +122,11 @@ class Worker:
         with contextlib.ExitStack() as undo:
             link, (inlets, outlets) = self._wiring.open_bypass(name, number, undo)
             for inlet in inlets.values():
-                show = next(sink.show_raw for sink in self.sinks if sink.stage_name == link.receiver)
-                undo.callback(BypassExit(inlet, show).close)
+                sink = next(sink for sink in self.sinks if sink.stage_name == link.receiver)
+                undo.callback(BypassExit(inlet, sink.hear if link.port == SOUND else sink.show_raw).close)
             for outlet in outlets.values():
                 assert self.source is not None
-                entry = BypassEntry(outlet)
+                entry = SoundEntry(outlet) if link.port == SOUND else BypassEntry(outlet)
                 undo.callback(entry.close)
                 self.source.passing.append(entry)
                 undo.callback(self.source.passing.remove, entry)

@@ -39,10 +39,27 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """A picture on the host: uint8 RGB [h, w, 3], C-contiguous. Read-only by agreement: several readers share it."""
+    """A picture on the host: uint8 RGB [h, w, 3], C-contiguous. Read-only by agreement: several readers share it.
+
+    sound  of a live source, as it leaves it: pieces of NUT that came with the picture, and for each the nanoseconds
+           that put its times onto the clock of `pts_ns`
+    """
 
     stamp: Stamp
     rgb: npt.NDArray[np.uint8]
+    sound: tuple[tuple[int, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SoundPiece:
+    """Some packets of the sound of a live source, past the networks.
+
+    stamp  seq: the number of the piece at its source; pts_ns: what puts the times in it onto the clock of the frames
+    nut    uint8 [bytes]: a small file of the container NUT
+    """
+
+    stamp: Stamp
+    nut: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
 from warpfuse.stages.errors import SourceLost
-from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.frame import Frame, RawFrame, SoundPiece
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class VideoInfo:
     frames         number of frames if the container tells, for progress bars only
     path           file the sound can be copied from, if the source is one
     live           frames come at their own pace and cannot wait
+    sound          of a live source: how its sound is coded, as a NUT file without any; empty if it has none
     """
 
     width: int
@@ -27,6 +28,7 @@ class VideoInfo:
     frames: int | None = None
     path: str | None = None
     live: bool = False
+    sound: bytes = b""
 
 
 class Stage(Protocol):
@@ -134,3 +136,11 @@ class Bridging(Protocol):
 
     def write_raw(self, frame: RawFrame) -> None:
         """Take a picture of the source, of any size, at any time; another thread than that of `write`."""
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """A sink that keeps the sound of a live source."""
+
+    def hear(self, piece: SoundPiece) -> None:
+        """Take a piece of it, its times on the clock of the frames; it comes before the pictures it belongs to."""

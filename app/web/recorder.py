@@ -25,7 +25,7 @@ class Recorder:
         check(file)
         self.file, self.frames, self.dropped = file, 0, 0
         self.error: WarpfuseError | None = None
-        self._sink = open_sink(file, info, size)
+        self._sink = open_sink(file, replace(info, sound=b""), size)
         self._lossless = lossless
         self._first_pts_ns: int | None = None
         self._writing = threading.Lock()

@@ -11,7 +11,7 @@ from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sources.schemes import module_for
 from warpfuse.stages.stage import Sink, VideoInfo
 
-__all__ = ["check", "open_sink", "wants_raw"]
+__all__ = ["check", "open_sink", "wants_raw", "wants_sound"]
 
 
 def check(url: str, source: str | None = None) -> None:
@@ -27,6 +27,11 @@ def wants_raw(url: str) -> bool:
     """The sink is one that is to get the source's pictures as well (`stage.Bridging`). Raises SinkError."""
     asked = getattr(module_for(sys.modules[__name__], url, "sink", SinkError), "wants_raw", None)
     return bool(asked is not None and asked(url))
+
+
+def wants_sound(url: str) -> bool:
+    """The sink is one that keeps the sound of a live source (`stage.Hearing`). Raises SinkError."""
+    return bool(getattr(module_for(sys.modules[__name__], url, "sink", SinkError), "KEEPS_SOUND", False))
 
 
 def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, **options: Any) -> Sink:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import av.error
 from av.container import OutputContainer
 
 from warpfuse.stages.errors import SinkError
-from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.encoder import FORMATS, Encoder, Format
+from warpfuse.stages.sinks.live_sound import LiveSound
 from warpfuse.stages.sinks.sound import Sound
 from warpfuse.stages.sinks.target import Target, require_writable
 from warpfuse.stages.sources.schemes import path_of
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("file",)
+KEEPS_SOUND = True
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,11 +72,15 @@ class FileSink:
             f"{path}: the process that recorded it died; what it had recorded is kept: {name}"
             for name in self._target.left_behind()
         ]
-        self._sound: Sound | None = None
+        self._sound: Sound | LiveSound | None = None
         fmt = _format(path)
         try:
             # Without bitexact the file names its writer's version, and Matroska draws a random identity.
             options = {"fflags": "+bitexact", **(fmt.recording_options if info.live else fmt.muxer_options)}
+            if info.sound:
+                options["max_interleave_delta"] = (
+                    "1000000"  # microseconds: pictures are not kept back for want of sound
+                )
             out = av.open(str(self._target.part), "w", format=fmt.muxer, container_options=options)
             self._out: OutputContainer | None = out
             self._encoder = Encoder(out, fmt, size, info.fps, info.time_base, threads)
@@ -81,6 +88,13 @@ class FileSink:
             raise SinkError(f"{path}: this FFmpeg cannot write {fmt.codec} into {fmt.muxer} ({error}).") from None
         if sound_from is not None:
             self._sound = Sound(sound_from, out, fmt, self.notes, info.frames / info.fps if info.frames else None)
+        elif info.sound:
+            self._sound = LiveSound(info.sound, out, fmt, self.notes)
+
+    def hear(self, piece: SoundPiece) -> None:
+        """Take a piece of a live source's sound: it is written with the pictures it belongs to."""
+        if isinstance(sound := self._sound, LiveSound):
+            sound.hear(piece)
 
     def write(self, frame: RawFrame) -> None:
         """Encode one frame, uint8 RGB of the size agreed on. Raises SinkLost when the disk is full."""
@@ -92,6 +106,8 @@ class FileSink:
         packets = self._writing(self._encoder.encode, frame.rgb, frame.stamp.pts_ns)
         self._writing(self._out.mux, packets)
         self._frames += 1
+        if isinstance(self._sound, LiveSound) and self._frames == 1:
+            self._sound.begin(Fraction(frame.stamp.pts_ns, 10**9))
         if self._sound is not None:
             self._writing(self._sound.advance, self._encoder.end)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import av.error
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
@@ -61,8 +62,13 @@ class Track:
         self._last_dts: int | None = None
         self._over = Fraction(-(1 << 62))  # ticks at which what was encoded ends
         self._trial = _Trial(stream, fmt) if self.copied else None
+        self._bare: BitStreamFilterContext | None = None
         if self.copied:
             self.made: Any = out.add_stream_from_template(stream)
+            if self.name == "aac" and fmt.negative_times and not stream.codec_context.extradata:
+                # Frame headers of a transport stream have no place in MP4, whose muxer takes them off by itself, but
+                # not from what it writes in fragments.
+                self._bare = BitStreamFilterContext("aac_adtstoasc", stream)
         else:
             rates = _RATES[fmt.sound]
             rate = stream.codec_context.sample_rate
@@ -85,9 +91,11 @@ class Track:
             packet.dts -= shift
         if packet.pts is not None:
             packet.pts -= shift
-        self._trial(packet)
-        packet.stream = self.made
-        return [packet]
+        bare = [packet] if self._bare is None else list(self._bare.filter(packet))
+        for made in bare:
+            self._trial(made)
+            made.stream = self.made
+        return bare
 
     def close(self) -> None:
         """Give the trial back."""
@@ -256,22 +264,18 @@ class Sound:
         try:
             made = track.packets(packet, self._origin)
         except Exception as error:  # noqa: BLE001  (what lies in the sound must not end the picture)
-            self._lost(track, start, error)
+            self._lost(track, start, met(error))
         else:
             self._put(track, made, start)
 
     def _put(self, track: Track | SubtitleTrack, made: "list[Packet[Any]]", start: Fraction) -> None:
-        try:
-            self._out.mux(made)
-        except av.error.FFmpegError as error:
-            if error.errno in _OF_DISKS:
-                raise
-            self._lost(track, start, error)
+        if (why := mux(self._out, made)) is not None:
+            self._lost(track, start, why)
 
-    def _lost(self, track: Track | SubtitleTrack, start: Fraction, error: Exception) -> None:
+    def _lost(self, track: Track | SubtitleTrack, start: Fraction, why: str) -> None:
         if not track.damaged:
             kind = "sound is" if isinstance(track, Track) else "subtitles are"
-            self._notes.append(f"{track.name} {kind} damaged from {max(0.0, float(start)):.1f} s on ({met(error)})")
+            self._notes.append(f"{track.name} {kind} damaged from {max(0.0, float(start)):.1f} s on ({why})")
         track.damaged = True
 
     def _finish_tracks(self) -> None:
@@ -283,6 +287,17 @@ class Sound:
                 except Exception:  # noqa: BLE001, S112  (nothing had been encoded)
                     continue
                 self._put(track, made, Fraction(0))
+
+
+def mux(out: OutputContainer, made: "list[Packet[Any]]") -> str | None:
+    """Write packets; why the muxer does not take one, if it is not the disk. Raises what the disk does."""
+    try:
+        out.mux(made)
+    except av.error.FFmpegError as error:
+        if error.errno in _OF_DISKS:
+            raise
+        return met(error)
+    return None
 
 
 def _base(packet: Any) -> Fraction:

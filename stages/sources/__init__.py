@@ -11,13 +11,18 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.schemes import module_for
 from warpfuse.stages.stage import Source, VideoInfo
 
-__all__ = ["connects", "open_source", "probe"]
+__all__ = ["connects", "has_sound", "open_source", "probe"]
 
 
 def connects(url: str) -> bool:
     """The source is a connection, and some servers take but one: it is not probed and opened, but opened without a size
     and then made to `fit`. Raises SourceError for an unknown kind."""
     return bool(getattr(module_for(sys.modules[__name__], url, "source", SourceError), "CONNECTS", False))
+
+
+def has_sound(url: str) -> bool:
+    """The source is one that may have sound and give it with its pictures. Raises SourceError for an unknown kind."""
+    return bool(getattr(module_for(sys.modules[__name__], url, "source", SourceError), "HAS_SOUND", False))
 
 
 def probe(url: str) -> VideoInfo:

@@ -57,6 +57,7 @@ class LiveSource:
         self._clock = clock
         self._limit, self._count, self._held, self._epoch = frames, 0, 0, 0
         self._unshown = 0
+        self._sound_shift_ns: int | None = None
         self._last: npt.NDArray[np.uint8] | None = None
         self._receiver = Receiver(url, connect, patience, clock, jitter)
         try:
@@ -73,7 +74,15 @@ class LiveSource:
         self._finite = first.nature.finite
         self._times = LiveTimes(None) if self._finite else LiveTimes()
         width, height = self._display.natural
-        self.info = VideoInfo(width, height, first.nature.rate, _TIME_BASE, frames, live=not self._finite)
+        self.info = VideoInfo(
+            width,
+            height,
+            first.nature.rate,
+            _TIME_BASE,
+            frames,
+            live=not self._finite,
+            sound=b"" if self._finite else first.nature.sound,
+        )
 
     def fit(self, size: tuple[int, int], frames: int | None) -> None:
         """Give frames of this size, and so many, instead of what it was opened for. Before the first read.
@@ -175,19 +184,37 @@ class LiveSource:
             raise SourceLost(f"{self._receiver.shown}: no picture can be shown any more: {met(error)}.") from error
         self._unshown = 0
         pts_ns = self._times(arrived.picture.sent_ns, arrived.at_ns)
+        sound = self._sounding(arrived, pts_ns)
         # A clip waits for its reader: when it was decoded says nothing about latency.
-        return self._numbered(pts_ns, 0 if self._finite else arrived.at_ns, discontinuity=another)
+        return self._numbered(pts_ns, 0 if self._finite else arrived.at_ns, discontinuity=another, sound=sound)
+
+    def _sounding(self, arrived: Arrived, pts_ns: int) -> tuple[tuple[int, bytes], ...]:
+        """The sound that came with this picture and before it, beside it in time; an older connection's as it was."""
+        was_ns = self._sound_shift_ns
+        if arrived.picture.sent_ns is not None:
+            self._sound_shift_ns = pts_ns - arrived.picture.sent_ns
+        pieces = self._receiver.sound()
+        shifts = ((self._sound_shift_ns if epoch == arrived.epoch else was_ns, nut) for epoch, nut in pieces)
+        return tuple((shift_ns, nut) for shift_ns, nut in shifts if shift_ns is not None)
 
     def _stale(self) -> RawFrame:
         self._held += 1
         now_ns = self._clock()
         return self._numbered(self._times(None, now_ns), now_ns, stale=True)
 
-    def _numbered(self, pts_ns: int, arrived_ns: int, *, discontinuity: bool = False, stale: bool = False) -> RawFrame:
+    def _numbered(
+        self,
+        pts_ns: int,
+        arrived_ns: int,
+        *,
+        discontinuity: bool = False,
+        stale: bool = False,
+        sound: tuple[tuple[int, bytes], ...] = (),
+    ) -> RawFrame:
         assert self._last is not None
         stamp = Stamp(self._count, pts_ns, arrived_ns, discontinuity, stale)
         self._count += 1
-        return RawFrame(stamp, self._last)
+        return RawFrame(stamp, self._last, sound)
 
 
 def info_of(url: str, connect: Connect, patience: Patience = _USUAL) -> VideoInfo:

@@ -14,6 +14,7 @@ from warpfuse.stages.sources.live_times import Pace
 from warpfuse.stages.sources.newest import Newest
 from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
 
+_PIECES = 1000  # of sound, one a picture, that may wait for a reader
 _LEAVING_S = 1.0  # how long `close` waits for a thread that may sit in FFmpeg until its timeout
 _KEPT = 100  # remarks that nobody fetched
 
@@ -43,6 +44,7 @@ class Receiver:
         self._lock = threading.Lock()  # over the connection's state: both sides look at it and drive it
         self._connection = Connection(clock(), patience, jitter)
         self._newest: Newest[Arrived] = Newest()
+        self._sound: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
         self._closing = threading.Event()
         self._session: Session | None = None
         self._crash: BaseException | None = None
@@ -61,6 +63,10 @@ class Receiver:
         if arrived is None:
             self.check()
         return arrived
+
+    def sound(self) -> list[tuple[int, bytes]]:
+        """What came of it that nobody took yet: the number of its connection and a piece, oldest first."""
+        return [self._sound.popleft() for _ in range(len(self._sound))]
 
     def check(self) -> None:
         """Raise what the thread died of, if it did: a fault of ours, not of the connection."""
@@ -203,6 +209,8 @@ class Receiver:
                 else:
                     self._connection.opened(seen_ns, round(1e9 / nature.rate))
             seen = True
+            if picture.sound:
+                self._sound.append((epoch, picture.sound))
             arrived = Arrived(picture, seen_ns, epoch, nature)
             if not nature.finite:
                 self._newest.put(arrived)

@@ -28,6 +28,7 @@ class Nature:
     bursts: bool = False
     finite: bool = False
     note: str = ""
+    sound: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Picture:
     """One decoded picture and the sender's time for it, nanoseconds on a clock of its own; None if it gives none.
 
     note  what was done to it, in words
+    sound  what came of it since the picture before, on the clock of `sent_ns` (`sound_packets.py`)
     """
 
     frame: VideoFrame
     sent_ns: int | None = None
     note: str | None = None
+    sound: bytes = b""
 
 
 class Session(Protocol):

@@ -23,6 +23,7 @@ from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("srt",)
 CONNECTS = True
+HAS_SOUND = True
 _LEAVING_S = 2.0
 # The child dies with the thread that started it, also where that is killed while nothing is in the pipe to break.
 _TIED = (
@@ -70,7 +71,8 @@ class ChildSession:
     def __init__(self, program: str, url: str, timeout_us: str) -> None:
         reading, writing = os.pipe()
         command = [program, "-nostdin", "-hide_banner", "-loglevel", "error", "-rw_timeout"]
-        command += [timeout_us, "-probesize", "500000", "-i", url, "-map", "0:v:0", "-c", "copy", "-f", "nut"]
+        command += [timeout_us, "-probesize", "500000", "-i", url, "-map", "0:v:0", "-map", "0:a?"]
+        command += ["-c", "copy", "-f", "nut"]
         # Each packet at once: nut's muxer and the pipe would keep some back.
         command += ["-flush_packets", "1", f"pipe:{writing}"]
         if sys.platform.startswith("linux"):

@@ -4,6 +4,7 @@ import errno
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -21,17 +22,19 @@ from warpfuse.stages.sources.faults import Broken, Fault, broken, foreign
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.live import LiveSource, info_of
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
+from warpfuse.stages.sources.sound_packets import SoundPackets
 from warpfuse.stages.sources.times import BestEffort, Times
 from warpfuse.stages.sources.variants import USUAL_SIZE, nearest_above
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps")
 CONNECTS = True
+HAS_SOUND = True
 
 NETWORK = "rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,rtmp,rtmps,rtmpt"
 """What FFmpeg may use. No file: an answer may name others."""
 _OPTIONS: dict[str, dict[str, str]] = {
-    "rtsp": {"rtsp_transport": "tcp", "allowed_media_types": "video"},
+    "rtsp": {"rtsp_transport": "tcp", "allowed_media_types": "video+audio"},
     "rtmp": {"rtmp_live": "live", "tcp_nodelay": "1"},
 }
 # FFmpeg's own timeouts, microseconds a read: PyAV's takes the interpreter's lock each time it looks at the clock, which
@@ -183,9 +186,12 @@ class StreamSession:
         self._time_base = None if made_up else exact(stream.time_base)
         self._times: Times | None = None
         self._best = BestEffort()
-        self.nature = replace(self._nature(stream, clips), note=note)
+        nature = replace(self._nature(stream, clips), note=note)
+        self._sound = SoundPackets([] if made_up or nature.finite else self._choose_sound(stream))
+        self.nature = replace(nature, sound=self._sound.description)
         # A clip is read past its damage; of a connection that breaks nobody knows what it would have sent.
-        self._demuxer = Demuxer(self._container, [stream], (av.error.InvalidDataError,) if self.nature.finite else ())
+        passes_over = (av.error.InvalidDataError,) if self.nature.finite else ()
+        self._demuxer = Demuxer(self._container, [stream, *self._sound.streams], passes_over)
         self._decoder = Decoder(stream)
 
     def _choose(self, near: tuple[int, int]) -> tuple[VideoStream, str]:
@@ -200,10 +206,24 @@ class StreamSession:
         what = f"the picture of {chosen.width}x{chosen.height} is taken of {len(streams)}"
         return chosen, what if len(streams) > 1 else ""
 
+    def _choose_sound(self, picture: VideoStream) -> list[Any]:
+        """The sound that belongs to the picture: all of it, or of a stream in variants that of the one chosen."""
+        held: Any = self._container.streams.audio
+        if len(picture_streams(self._container)) < 2:
+            return list(held)
+        own = self._container.streams.best("audio", related=picture)
+        for stream in held:
+            if stream is not own and _DISCARDED is not None:
+                stream.discard = _DISCARDED
+        return [] if own is None else [own]
+
     def pictures(self) -> Iterator[Picture | str | None]:
         """Pictures in the order they are shown; a line where the sender's clock jumped, at last what a clip lacks."""
         with foreign():
             for packet in self._demuxer:
+                if self._sound.takes(packet):
+                    yield None
+                    continue
                 frames = [done for frame in self._decoder(packet) for done in self._fields(frame)]
                 yield from map(self._picture, frames)
                 if not frames:
@@ -223,7 +243,7 @@ class StreamSession:
         self._container.close()
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        return Picture(frame, self._sent_ns(frame), self._fields.note)
+        return Picture(frame, self._sent_ns(frame), self._fields.note, self._sound.piece())
 
     def _remarks(self) -> Iterator[str]:
         lost = self._decoder.damaged + self._demuxer.errors

@@ -2,7 +2,8 @@
 """A real RTSP server for the tests, run by the system's Python, which has GStreamer.
 
 Arguments: PORT WIDTHxHEIGHT ARGB TRANSPORT [USER:PASS]. TRANSPORT is udp or tcp, the only one it takes, or any.
-/live is a picture of one colour as live H.264; asked for port 0 it takes a free one. The port is the line it prints.
+/live is a picture of one colour as live H.264, /sounding the same with a tick each second as G.711. Asked for port 0 it
+takes a free one. The port is the line it prints.
 """
 
 import sys
@@ -21,12 +22,17 @@ server.set_address("127.0.0.1")
 server.set_service(port)
 server.get_thread_pool().set_max_threads(-1)  # a client that waits for its first picture would keep the only one
 factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch(
-    f"( videotestsrc is-live=true pattern=solid-color foreground-color={colour} "
+picture = (
+    f"videotestsrc is-live=true pattern=solid-color foreground-color={colour} "
     f"! video/x-raw,format=I420,colorimetry=bt709,width={shape[0]},height={shape[1]},framerate=25/1 "
     "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 sliced-threads=false threads=1 "
-    "! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+    "! rtph264pay name=pay0 pt=96 config-interval=-1 "
 )
+factory.set_launch(f"( {picture} )")
+sounding = GstRtspServer.RTSPMediaFactory()
+ticks = "audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=8000,channels=1 ! alawenc ! rtppcmapay name=pay1 pt=8"
+sounding.set_launch(f"( {picture} {ticks} )")
+sounding.set_shared(True)
 factory.set_shared(True)
 if transport != "any":
     factory.set_protocols({"udp": GstRtsp.RTSPLowerTrans.UDP, "tcp": GstRtsp.RTSPLowerTrans.TCP}[transport])
@@ -41,6 +47,7 @@ if account:
     permissions = "user,media.factory.access=(boolean)true,media.factory.construct=(boolean)true"
     factory.add_role_from_structure(Gst.Structure.from_string(permissions)[0])
 server.get_mount_points().add_factory("/live", factory)
+server.get_mount_points().add_factory("/sounding", sounding)
 server.attach(None)
 print(server.get_bound_port(), flush=True)
 GLib.MainLoop().run()

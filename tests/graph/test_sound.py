@@ -1,0 +1,153 @@
+"""Law: the sound of a live source goes past the networks into what is recorded, in step with the pictures."""
+
+import subprocess
+from dataclasses import replace
+from itertools import pairwise
+
+import av
+import msgspec
+import numpy as np
+import pytest
+from servers import free_port, need_ffmpeg
+
+from warpfuse.graph import planes, wire
+from warpfuse.graph.config import validate
+from warpfuse.graph.errors import WireError
+from warpfuse.graph.plan import SOUND, plan_graph
+from warpfuse.graph.run import run
+from warpfuse.stages.frame import SoundPiece, Stamp
+from warpfuse.stages.sinks import open_sink
+from warpfuse.stages.sources import open_source
+from warpfuse.stages.sources.connection import Patience
+
+FRAME = 0.04
+HASTY = Patience(first=20.0, stall=0.5, silence=3.0, least=0.05, most=0.2, total=60.0)
+PICTURE = "color=black:s=64x48:r=25,drawbox=c=white:t=fill:enable='lt(mod(t\\,1)\\,0.2)'"
+TONE = "aevalsrc='if(lt(mod(t\\,1)\\,0.2)\\,sin(2*PI*880*t)\\,0)':s=48000"
+
+
+class Flashing:
+    """An ffmpeg that flashes and beeps together, once a second, for whoever connects by RTMP: one at a time."""
+
+    def __init__(self):
+        self.url = f"rtmp://127.0.0.1:{free_port()}/app/live"
+        self._process = None
+
+    def start(self):
+        command = [need_ffmpeg(), "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", PICTURE]
+        command += ["-re", "-f", "lavfi", "-i", TONE, "-t", "300", "-c:v", "libx264", "-preset", "ultrafast"]
+        command += ["-tune", "zerolatency", "-g", "10", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+        self._process = subprocess.Popen(
+            [*command, "-f", "flv", "-listen", "1", self.url], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
+
+    def kill(self):
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def flashing(tmp_path, monkeypatch, short_folder):
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    monkeypatch.setenv("WARPFUSE_SHM", str(tmp_path))
+    sender = Flashing()
+    sender.start()
+    yield sender
+    sender.kill()
+
+
+def flashes(path):
+    """When the picture turns white: the last dark one and the first white one, seconds. Those between were dropped."""
+    with av.open(str(path)) as opened:
+        seen = [(frame.time, frame.to_ndarray(format="gray").mean() > 128) for frame in opened.decode(video=0)]
+    return [(dark, white) for (dark, was), (white, now) in pairwise(seen) if now and not was]
+
+
+def beeps(path):
+    """Seconds at which a tone begins."""
+    times, loud = [], []
+    with av.open(str(path)) as opened:
+        resampler = av.AudioResampler(format="fltp", layout="mono")
+        for frame in opened.decode(audio=0):
+            for piece in resampler.resample(frame):
+                times.append(piece.time + np.arange(piece.samples) / piece.sample_rate)
+                loud.append(np.abs(piece.to_ndarray()[0]) > 0.3)
+    at = np.concatenate(times)[np.concatenate(loud)]
+    return [float(second) for second in at[np.concatenate([[True], np.diff(at) > 0.5])]]
+
+
+def in_step(path):
+    """How often it flashed. Asserts that each flash has its beep, within a frame."""
+    seen, heard = flashes(path), beeps(path)
+    # Not judged: what is cut off at either end, and pictures that a new connection's clock has pressed together.
+    whole = [(dark, white) for dark, white in seen[:-1] if dark > 0.3 and white - dark > FRAME / 2]
+
+    def met(later):
+        return [any(dark - FRAME <= beep + later <= white + FRAME for beep in heard) for dark, white in whole]
+
+    assert all(met(0)), (seen, heard)
+    assert not any(met(0.5)), "control: half a second is seen"
+    return len(whole)
+
+
+@pytest.mark.parametrize("workers", ["one", "auto"])
+def test_a_recording_has_the_sound_in_step(flashing, exact_bundle, tmp_path, workers):
+    files = [tmp_path / "a.mp4", tmp_path / "a.mkv"]
+    keys = {"sinks": [str(file) for file in files], "bundle": str(exact_bundle), "frames": 90, "size": "64x48"}
+    stats = run(validate({"source": flashing.url, "workers": workers, "fusion": 0.0, "prompt": "same", **keys}))
+    assert stats.frames.out == 90
+    for file in files:
+        assert in_step(file) >= 2
+
+
+def test_it_is_in_step_again_behind_a_connection_that_broke(flashing, tmp_path):
+    source = open_source(flashing.url, patience=HASTY)
+    sink = open_sink(str(tmp_path / "a.mkv"), source.info, (64, 48))
+    number = fresh = 0
+    broken = False
+    while fresh < 80 or not broken:
+        frame = source.read()
+        assert frame is not None, source.lost
+        for shift_ns, nut in frame.sound:
+            piece = np.frombuffer(bytearray(nut), np.uint8)
+            sink.hear(SoundPiece(replace(frame.stamp, seq=number, pts_ns=shift_ns), piece))
+            number += 1
+        sink.write(frame)
+        fresh += not frame.stamp.stale
+        if not broken and fresh >= 60:
+            flashing.kill()
+            flashing.start()
+            fresh, broken = 0, True
+    source.close()
+    sink.close(True)
+    assert (
+        source.report()["reconnects"] >= 1
+        and max(flashes(tmp_path / "a.mkv"))[0] > 4
+        and in_step(tmp_path / "a.mkv") >= 4
+    )
+
+
+def test_only_what_may_have_sound_and_keep_it_gets_the_link(tmp_path):
+    def links(source, *sinks):
+        config = validate({"source": source, "sinks": sinks})
+        return [link.receiver for link in plan_graph(config, live=True).bypasses if link.port == SOUND]
+
+    camera, file, rows = "rtsp://cam/live", str(tmp_path / "a.mp4"), str(tmp_path / "%04d.png")
+    assert links(camera, file, "null:", rows, str(tmp_path / "b.mkv")) == ["sink_1", "sink_4"]
+    assert links("camera:0", file) == [] == links("screen:", file)
+
+
+def test_a_piece_crosses_between_processes_byte_for_byte():
+    piece = SoundPiece(Stamp(3, -5_000_000), np.arange(1000, dtype=np.uint8))
+    packing = planes.pack(piece)
+    content = planes.check(packing.content, packing.nbytes)
+    back = planes.unpack(wire.FrameMessage(3, 0, 1, content=content), packing.tensors)
+    assert isinstance(back, SoundPiece) and back.stamp == piece.stamp and np.array_equal(back.nut, piece.nut)
+    for plane in (replace_plane(content, shape=(10, 100)), replace_plane(content, dtype="int8")):
+        with pytest.raises(WireError, match="one plane sound"):
+            planes.check(plane, packing.nbytes)
+
+
+def replace_plane(content, **changed):
+    return msgspec.structs.replace(content, planes=(msgspec.structs.replace(content.planes[0], **changed),))
