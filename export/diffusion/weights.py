@@ -53,7 +53,8 @@ def check_safetensors(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Every tensor of a file that is whole; those of 8-bit floats widened to float32, times the scale beside them.
+    """Every tensor of a file that is whole. 8-bit floats are widened: to float16, which holds each of them, or to
+    float32, times the scale beside them.
 
     Raises ExportError: torn, or weights in integers.
     """
@@ -67,15 +68,16 @@ def read_tensors(path: Path) -> Tensors:
                 f"{path.name}: {name} is in integers. Quantised networks cannot be exported: get a full one"
             )
         if tensor.dtype in _EIGHT_BITS:
-            tensors[name] = tensor.float() * _scale(tensors, name, tensor.dim())
+            scale = _scale(tensors, name, tensor.dim())
+            tensors[name] = tensor.half() if scale is None else tensor.float() * scale
     return tensors
 
 
-def _scale(tensors: Tensors, name: str, dimensions: int) -> Tensor:
+def _scale(tensors: Tensors, name: str, dimensions: int) -> Tensor | None:
     layer = name.rpartition(".")[0]
     found = next((tensors[f"{layer}.{key}"] for key in _SCALES if f"{layer}.{key}" in tensors), None)
     if found is None or not name.endswith(".weight"):
-        return torch.ones(())
+        return None
     return found.float().reshape(()) if found.numel() == 1 else found.float().reshape(-1, *[1] * (dimensions - 1))
 
 
