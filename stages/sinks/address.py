@@ -69,7 +69,11 @@ class Address:
 
 
 def _with(settings: StreamSettings, name: str, part: str) -> StreamSettings:
-    key, _, value = part.partition("=")
+    key, equals, value = part.partition("=")
+    if not equals:  # not shown: it may be the rest of a passphrase
+        raise SinkError(
+            f"{name}: what follows its # is no setting. Write {_EXAMPLE}, and a # of the address itself as %23."
+        )
     known = [field.name for field in fields(StreamSettings)]
     if key not in known:
         near = get_close_matches(key, known, 1)

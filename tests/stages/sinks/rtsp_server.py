@@ -50,7 +50,7 @@ def main(port: str, received: str, login: str = "") -> None:
         )
     mounts.add_factory("/live", record)
     if login:
-        user, password = login.split(":")
+        user, _, password = login.partition(":")
         auth = GstRtspServer.RTSPAuth()
         auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
         token = GstRtspServer.RTSPToken()

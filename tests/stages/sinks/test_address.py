@@ -26,6 +26,12 @@ def test_a_password_is_no_setting(password: str) -> None:
     assert (address.settings.kbps, address.settings.gop) == (4000, 2.5)
 
 
+def test_the_rest_of_a_passphrase_is_not_shown_as_a_setting() -> None:
+    with pytest.raises(SinkError, match=r"what follows its # is no setting. .*%23") as refused:
+        Address.parse("srt://host:9000?passphrase=long#S3CRET")
+    assert "S3CRET" not in str(refused.value)
+
+
 @pytest.mark.parametrize("url", ["rtsp:/anna:S3CRET@host/live", "rtmp:anna:S3CRET@host/app/key"])
 def test_an_address_without_its_slashes_shows_no_password(url: str) -> None:
     with pytest.raises(SinkError, match="no host behind two slashes") as refused:

@@ -90,10 +90,11 @@ def test_a_wrong_password_ends_it_without_being_told(tmp_path: Path) -> None:
         assert "anna" not in str(caught.value)
 
 
-def test_the_right_password_is_taken(tmp_path: Path) -> None:
+def test_the_right_password_is_taken_as_it_is_typed(tmp_path: Path) -> None:
+    password = "open#se/sa?m[e@1%"
     with (
-        peer("rtsp", tmp_path, login="anna:opensesame") as server,
-        publishing(server.url.replace("//", "//anna:opensesame@")) as sink,
+        peer("rtsp", tmp_path, login=f"anna:{password}") as server,
+        publishing(server.url.replace("//", f"//anna:{password}@") + "#gop=0.5") as sink,
     ):
         write_until(sink, count(), "LIVE", "LOST")
         assert sink.publisher.state == "LIVE"
