@@ -60,9 +60,10 @@ def _starts(line: str) -> list[int]:
     starts: list[int] = []
     pattern, at = _ANY_ADDRESS, 0
     while (found := pattern.search(line, at)) is not None:
-        if not (starts and _unfinished(line[starts[-1] : found.start()]) and "@" in line[found.end() :]):
+        at = found.end()
+        if not (starts and _unfinished(line[starts[-1] : found.start()]) and "@" in line[at:]):
             starts.append(found.start())
-        pattern, at = (_ANY_ADDRESS if found[0].lower().startswith(_LOCAL) else _ADDRESS), found.end()
+            pattern = _ANY_ADDRESS if found[0].lower().startswith(_LOCAL) else _ADDRESS
     return starts
 
 

@@ -91,7 +91,10 @@ def test_headers_and_named_values_are_hidden(text):
 
 
 @given(
-    st.text() | st.lists(st.sampled_from(["rtsp://", "a:b@", "h/", "?t=1", " ", "'", "@", "[::1]:8", "#"])).map("".join)
+    st.text()
+    | st.lists(st.sampled_from(["rtsp://", "file://", "a:b@", "h/", "?t=1", " ", "'", "@", "[::1]:8", "#"])).map(
+        "".join
+    )
 )
 def test_twice_is_once(text):
     assert redact(redact(text)) == redact(text)
