@@ -60,7 +60,7 @@ def add_embeddings(
     """
     found: dict[str, list[Tensor]] = {}
     for embedding in embeddings:
-        for name, of_encoders in _read(embedding).items():
+        for name, of_encoders in _read(embedding, say).items():
             _check_name(name, str(embedding.path))
             if name.casefold() in (known.casefold() for known in found):
                 raise ExportError(f"--embedding {embedding.path}: two are called {name!r}. Give it another: FILE:TOKEN")
@@ -76,7 +76,7 @@ def add_embeddings(
     return tokens
 
 
-def _read(embedding: Embedding) -> Vectors:
+def _read(embedding: Embedding, say: Callable[[str], None]) -> Vectors:
     """What a file holds, by the names that it, or the one who asks, gives."""
     path = embedding.path
     if path.suffix != ".safetensors":
@@ -88,7 +88,12 @@ def _read(embedding: Embedding) -> Vectors:
     for key, match in ((key, _BUNDLED.match(key)) for key in tensors):
         if match:
             found.setdefault(match["name"], {})[_ENCODERS.get(match["key"])] = tensors[key]
-    found = found or _unbundled(tensors, path)
+    if found:
+        odd = [key for key in tensors if key.startswith("bundle_emb.") and not _BUNDLED.match(key)]
+    else:
+        found, odd = _unbundled(tensors, path)
+    if odd:
+        say(f"{path.name}: left out {', '.join(odd[:3])}{'' if len(odd) < 4 else ' and more'}: of no text encoder here")
     if embedding.token is not None:
         if len(found) > 1:
             raise ExportError(
@@ -98,18 +103,21 @@ def _read(embedding: Embedding) -> Vectors:
     return found
 
 
-def _unbundled(tensors: Tensors, path: Path) -> Vectors:
+def _unbundled(tensors: Tensors, path: Path) -> tuple[Vectors, list[str]]:
+    """(the vectors, the keys beside them)."""
     of_encoders: dict[int | None, Tensor] = {
         _ENCODERS.get(key): tensor
         for key, tensor in tensors.items()
         if key in _ENCODERS or key.startswith("string_to_param.")
     }
     if of_encoders:
-        return {path.stem: of_encoders}
+        return {path.stem: of_encoders}, [
+            key for key in tensors if key not in _ENCODERS and not key.startswith("string_to_param.")
+        ]
     odd = [key for key, tensor in tensors.items() if not 1 <= tensor.dim() <= 2 or key.endswith((".weight", ".alpha"))]
     if odd:
         raise ExportError(f"--embedding {path.name} is no embedding: {odd[0]} is {list(tensors[odd[0]].shape)}")
-    return {key: {None: tensor} for key, tensor in tensors.items()}  # diffusers: under the word that it stands for
+    return {key: {None: tensor} for key, tensor in tensors.items()}, []  # diffusers: under the word that it stands for
 
 
 def _for_each(checkpoint: Checkpoint, of_encoders: dict[int | None, Tensor], path: Path) -> list[Tensor]:

@@ -115,6 +115,14 @@ def test_files_of_every_maker_are_read(sd15, tmp_path, tensors, names):
     assert torch.equal(checkpoint.text[0].get_input_embeddings().weight[rows:], expected)
 
 
+@pytest.mark.parametrize("prefix", ["", "bundle_emb.fur."])
+def test_vectors_of_other_places_are_left_out_and_named(sd15, tmp_path, prefix):
+    save_file({f"{prefix}clip_l": draw(2, 32), f"{prefix}t5xxl": draw(2, 64)}, tmp_path / "cat.safetensors")
+    lines = []
+    add_embeddings(copy.deepcopy(sd15), [Embedding(tmp_path / "cat.safetensors")], lines.append)
+    assert lines[0] == f"cat.safetensors: left out {prefix}t5xxl: of no text encoder here" and len(lines) == 2
+
+
 @pytest.mark.parametrize(
     "tensors, token, says",
     [
