@@ -7,11 +7,16 @@ import re
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from original_layout import original_name
 from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from warpfuse.export.diffusion import published
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.live import attach_loras
 from warpfuse.export.diffusion.lora.merging import Lora, merge_lora
+from warpfuse.export.diffusion.lora.names import Layers
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 
@@ -449,3 +454,36 @@ def test_live_ones_take_what_is_low_rank_and_name_the_rest(checkpoint, tmp_path)
     save_file({f"{kohya(NORM)}.w_norm": draw(32)}, path)
     with pytest.raises(ExportError, match=r"nothing of it can stay live.*without --lora-live to merge it"):
         attach_loras(copy.deepcopy(checkpoint), [Lora(path)])
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_every_layer_of_the_published_architecture_is_found_under_every_name(family):
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**published.UNETS[family])
+        kinds = (CLIPTextModel, CLIPTextModelWithProjection)
+        text = tuple(
+            kind(CLIPTextConfig(**one)) for kind, one in zip(kinds, published.text_configs(family), strict=False)
+        )
+    layers, seen = Layers(unet, text, 2), 0
+    attended_up = ["CrossAttn" in kind for kind in unet.config.up_block_types]
+    changeable = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
+    for name, layer in unet.named_modules():
+        if isinstance(layer, changeable):
+            original = original_name(name, 2, attended_up)
+            stems = [
+                f"{prefix}{own.replace('.', '_')}" for prefix in ("lora_unet_", "lycoris_") for own in (name, original)
+            ]
+            stems += [f"unet.{name}", f"base_model.model.{name}", f"diffusion_model.{original}"]
+            assert all(layers.find(stem) is layer for stem in stems), name
+            seen += 1
+    for encoder, kohya_prefix, others in zip(
+        text, ("lora_te1_", "lora_te2_"), (("text_encoder.", "clip_l."), ("text_encoder_2.", "clip_g.")), strict=False
+    ):
+        for name, layer in encoder.named_modules():
+            if isinstance(layer, changeable):
+                plain = name.removeprefix("text_model.")
+                own = plain if plain == "text_projection" else f"text_model.{plain}"
+                stems = [f"{kohya_prefix}{own.replace('.', '_')}", *(f"{prefix}{own}" for prefix in others)]
+                assert all(layers.find(stem) is layer for stem in stems), name
+                seen += 1
+    assert seen > {"sd15": 400, "sdxl": 1300}[family]
