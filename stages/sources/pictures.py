@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av.error
 from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SourceError
@@ -89,7 +88,7 @@ class Row:
         for number, file in self.files:
             try:
                 picture, aspect = _decoded(file)
-            except (SourceError, av.error.FFmpegError, ValueError, OSError):
+            except Exception:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: container.py)
                 self.unread.append(file.name)
                 continue
             yield number / self.fps, picture, aspect

@@ -7,6 +7,7 @@ from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.sources.container import net
 from warpfuse.stages.sources.display import Display, Orientation
 from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
@@ -53,13 +54,15 @@ class StillsSource:
         if still is None:
             return None
         seconds, picture, aspect = still
-        if (turn := Orientation.of(picture)) != self._turn:
-            before = self._display
-            self._turn, self._display = turn, self._shown_at(picture, aspect, before.size)
-            self._display.background, self._display.notes = before.background, before.notes
+        with net(self._name):
+            if (turn := Orientation.of(picture)) != self._turn:
+                before = self._display
+                self._turn, self._display = turn, self._shown_at(picture, aspect, before.size)
+                self._display.background, self._display.notes = before.background, before.notes
+            rgb = self._display(picture)
         stamp = Stamp(self._count, round(seconds * 10**9))
         self._count += 1
-        return RawFrame(stamp, self._display(picture))
+        return RawFrame(stamp, rgb)
 
     def compose_on(self, background: Rgb) -> None:
         """Show what is transparent in this colour, from the next frame on."""
@@ -78,6 +81,7 @@ class StillsSource:
 
     def _shown_at(self, picture: VideoFrame, aspect: Fraction, size: tuple[int, int] | None) -> Display:
         try:
-            return Display(picture, aspect, size)
+            with net(self._name):
+                return Display(picture, aspect, size)
         except SourceError as error:
             raise SourceError(f"{self._name}: {error}") from None

@@ -123,8 +123,10 @@ class PacketTimes:
         if dts is not None:
             if meant is None:
                 self._zero = dts * line.time_base
-            elif self._leaps(line, dts + line.ticks, meant) or self._outlived(line):
+            elif self._leaps(line, dts + line.ticks, meant):
                 self._enter(line, dts, meant)
+            elif self._outlived(line):
+                self._follow(line, dts, meant)
         pts, dts = _kept(pts, line.ticks), _kept(dts, line.ticks)
         if dts is not None:
             self._last = dts, line.time_base
@@ -139,6 +141,14 @@ class PacketTimes:
         """The stream is too late for its part: it came to the next one without a leap of its own."""
         end = None if line.part is None else line.part.end
         return end is not None and line.next is not None and line.next * line.time_base > end + _LATE
+
+    def _follow(self, line: _Line, dts: int, meant: int) -> None:
+        """The stream goes over to the newest part, unless that is on another clock than the stream."""
+        part, line.part = line.part, self._part
+        if self._leaps(line, dts + line.ticks, meant):
+            line.part = part
+        else:
+            self.leaps += 1
 
     def _enter(self, line: _Line, dts: int, meant: int) -> None:
         """The stream comes to the next part: one that others have come to already, or one that begins here."""

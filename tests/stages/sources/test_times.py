@@ -77,6 +77,31 @@ def test_streams_that_come_to_a_joint_one_after_the_other_stay_together(second: 
     assert len(times.jumps) == 1
 
 
+def test_a_jump_of_the_sound_alone_is_one_jump_and_moves_no_picture():
+    clock = Fraction(1, RATE)
+    times = PacketTimes({0: (clock, FRAME), 1: (clock, FRAME)}, starts_anew=True)
+    for number in range(500):
+        tick = number * FRAME
+        assert times(0, tick, tick, FRAME) == (tick, tick)
+        told = tick + 100 * RATE * (number >= 50)
+        assert times(1, told, told, FRAME) == (tick, tick)
+    assert len(times.jumps) == 1
+
+
+def test_a_stream_whose_jump_is_too_small_to_see_follows_the_others():
+    """The picture runs back by 0.6 s, the sound, which was shorter, by 0.08 s: yet the second part is one recording."""
+    clock = Fraction(1, RATE)
+    times = PacketTimes({0: (clock, FRAME), 1: (clock, FRAME)}, starts_anew=True)
+    for number in range(50):
+        for index in (0, 1) if number < 37 else (0,):
+            times(index, number * FRAME, number * FRAME, FRAME)
+    out: tuple[list[int], list[int]] = ([], [])
+    for number in range(35, 135):
+        for index in (0, 1):
+            out[index].append(times(index, number * FRAME, number * FRAME, FRAME)[0])
+    assert out[0][50:] == out[1][50:]
+
+
 @pytest.mark.parametrize("longer", [0, 2, 10])
 def test_picture_and_sound_of_a_part_lie_as_the_file_has_them(longer: int):
     """The sound of the first part is so many packets longer than its picture."""
