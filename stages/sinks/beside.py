@@ -16,8 +16,11 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Disposition
 
+from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sinks.encoder import Format
-from warpfuse.stages.sources.container import exact, picture_stream
+from warpfuse.stages.sources.container import exact, net, open_clip, picture_stream
+from warpfuse.stages.sources.schemes import path_of
+from warpfuse.stages.stage import VideoInfo
 
 _OF_THE_WRITER = {
     "encoder", "software", "major_brand", "minor_version", "compatible_brands", "creation_time", "company_name",
@@ -37,6 +40,7 @@ _OLDER_CODES = {
 _CHAPTER_TITLES = "bin_data"  # how FFmpeg calls the track in which QuickTime keeps them
 _COVERS = {"mjpeg": ("jpg", "jpeg"), "png": ("png", "png"), "bmp": ("bmp", "bmp")}
 _TAGS_TOLD = 5
+_SEEN_OR_HEARD = ("audio", "subtitle", "video")
 
 
 @dataclass(slots=True)
@@ -115,6 +119,20 @@ def carry(source: InputContainer, out: OutputContainer, fmt: Format, origin: Fra
             except Exception:  # noqa: BLE001  (bindings raise more than FFmpeg's errors; it is not worth the picture)
                 wanted.leave_out(stream)
     return wanted
+
+
+def unheld(sound_from: str | None, info: VideoInfo) -> list[str]:
+    """What lies beside the picture of a source, for a sink that holds pictures alone: in words, empty if nothing."""
+    if sound_from is None:
+        return ["the sound"] if info.sound else []
+    path = path_of(sound_from)
+    try:
+        with net(str(path)), open_clip(path) as source:
+            picture = picture_stream(source)
+            chapters = ["chapters"] if source.chapters() else []
+            return [_named(s) for s in source.streams if s is not picture and s.type in _SEEN_OR_HEARD] + chapters
+    except SourceError:
+        return []  # whoever reads the picture tells of it
 
 
 def _carry_stream(stream: Any, out: OutputContainer, fmt: Format, wanted: Wanted) -> None:

@@ -10,6 +10,7 @@ import cv2
 
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.beside import unheld
 from warpfuse.stages.sinks.target import Target, require_writable
 from warpfuse.stages.sources.numbered import Numbered
 from warpfuse.stages.sources.pictures import holds
@@ -62,7 +63,10 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
         there = max(row.names.existing(), default=row.start - 1) if info.live else row.start - 1
     except OSError as error:
         raise SinkError(f"{url}: no writing to the folder {row.names.folder} ({error.strerror}).") from None
-    return PicturesSink(replace(row, start=max(row.start, there + 1)), size)
+    sink = PicturesSink(replace(row, start=max(row.start, there + 1)), size)
+    if beside := unheld(sound_from, info):
+        sink.notes.append(f"{row.names.folder}: left out, pictures cannot hold it: {'; '.join(beside)}")
+    return sink
 
 
 @dataclass(frozen=True, slots=True)

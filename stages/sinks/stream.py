@@ -1,12 +1,14 @@
 """A stream published at a server or listener: `rtsp://`, `rtmp://` or `srt://`, H.264 without delay."""
 
 import contextlib
+from collections.abc import Sequence
 
 from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.address import Address
+from warpfuse.stages.sinks.beside import unheld
 from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.live_encoder import codec_for
 from warpfuse.stages.sinks.mailbox import Mailbox
@@ -39,7 +41,7 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
     """Begin to publish; the connection is made behind the caller's back. Raises SinkError, also for odd sizes."""
     check(url)
     require_even(redact(url), size)
-    return StreamSink(Address.parse(url), info, size)
+    return StreamSink(Address.parse(url), info, size, unheld(sound_from, info))
 
 
 class StreamSink:
@@ -48,7 +50,9 @@ class StreamSink:
     A file is played in real time. Sound is not sent.
     """
 
-    def __init__(self, address: Address, info: VideoInfo, size: tuple[int, int]) -> None:
+    def __init__(self, address: Address, info: VideoInfo, size: tuple[int, int], unsent: Sequence[str] = ()) -> None:
+        """unsent: what lies beside the picture, in words."""
+        self._unsent = unsent
         self._name = redact(address.url)
         self._encoder = codec_for(address.settings.codec)
         self._playback = Playback(info)
@@ -58,9 +62,12 @@ class StreamSink:
 
     @property
     def notes(self) -> list[str]:
-        """What became of the frames, in one line."""
+        """What became of the frames, in one line; in another what is not sent at all."""
         figures = f"{self.publisher.sent} frames sent by {self._encoder}, {self._mailbox.dropped} dropped"
-        return [f"{self._name}: {figures}, {self.publisher.reconnects} reconnects"]
+        notes = [f"{self._name}: {figures}, {self.publisher.reconnects} reconnects"]
+        if self._unsent:
+            notes.append(f"{self._name}: the picture alone is sent, not {'; '.join(self._unsent)}")
+        return notes
 
     def write(self, frame: RawFrame) -> None:
         """Leave the frame for the publisher. Raises SinkLost when the peer refused for good."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,14 @@ def test_the_same_film_gives_the_same_bytes(rich: dict[str, Path], tmp_path: Pat
         for name in ("one", "two"):
             restyle(rich["mkv"], tmp_path / f"{name}{ending}")
         assert (tmp_path / f"one{ending}").read_bytes() == (tmp_path / f"two{ending}").read_bytes()
+
+
+def test_a_sink_of_pictures_alone_names_what_it_leaves_out(rich: dict[str, Path], tmp_path: Path):
+    (note,) = restyle(rich["mkv"], tmp_path / "%04d.png", count=2).notes
+    assert "pictures cannot hold it" in note and "\n" not in note
+    for words in ("a sound track (aac, deu)", "a sound track (aac, eng)", "subtitles (subrip, fra)", "chapters"):
+        assert words in note
+    source = open_source("pattern:64x48")
+    assert open_sink(str(tmp_path / "p%d.png"), source.info, (64, 48)).notes == []
+    (note,) = open_sink(str(tmp_path / "q%d.png"), replace(source.info, live=True, sound=b"some"), (64, 48)).notes
+    assert "the sound" in note
