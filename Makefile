@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up on a fresh machine: Python 3.11 to 3.13, make, gcc. No GPU is needed.
+# `make demo`, `make check` and `make test` set everything up on a fresh machine: Python 3.11 to 3.13, make, gcc. No GPU is needed.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,10 +10,14 @@ ONNXRUNTIME := $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)
 
 SOURCES := $(shell find app graph stages engine export -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
-.PHONY: demo test lint bench train clean
+.PHONY: demo check test lint bench train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/warpfuse demo
+
+# The fast lane: lint, and the tests that need no processes, devices, browsers or minutes.
+check: lint
+	$(BIN)/python -m pytest -q -m "not (full or process or device or browser or slow)" $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)

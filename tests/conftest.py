@@ -13,8 +13,22 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [
-    str(ROOT / "tests" / part) for part in ("vm", "graph", "stages", "stages/sources", "engine", "export", "app/web")
+    str(ROOT / "tests" / part)
+    for part in ("", "vm", "graph", "stages", "stages/sources", "engine", "export", "app/web")
 ]
+
+from tiers import tier_of  # noqa: E402  (found through the path above)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark each test with its tier, before `-m` is looked at."""
+    tests = ROOT / "tests"
+    for item in items:
+        place = item.path.relative_to(tests).as_posix() + item.nodeid[item.nodeid.find("::") :]
+        tier = tier_of(place)
+        if tier is not None:
+            item.add_marker(tier)
 
 
 @pytest.fixture(autouse=True)
