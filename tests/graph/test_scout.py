@@ -65,7 +65,8 @@ def test_a_reader_that_dies_before_it_has_its_part_is_started_again(web, exact_b
 
     monkeypatch.setattr(running, "prepare_for", preparing)
     stats = run(asking(web, exact_bundle))
-    assert (web.asked, stats.frames.out, stats.restarts) == (2, FRAMES, 1)
+    # once, and again where an overloaded machine takes the new one for dead
+    assert stats.frames.out == FRAMES and web.asked >= 2 and stats.restarts >= 1
 
 
 def test_a_run_that_cannot_be_built_leaves_nothing_of_its_reader(web):
