@@ -45,9 +45,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip 'setuptools>=77'
 
-# Both bundles that ship, anew: make train PHOTOS=DIR TEACHER=multistyle26.onnx OUT=DIR (export/embedded/README.md)
+# Both bundles that ship, anew: make train PHOTOS=DIR OUT=DIR (export/embedded/README.md)
 train: $(VENV)/.installed-test
-	$(BIN)/python -m warpfuse.export.embedded --photos $(PHOTOS) --teacher $(TEACHER) --out $(OUT)
+	$(BIN)/python -m warpfuse.export.embedded --photos $(PHOTOS) --out $(OUT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo.mp4 demo_side_by_side.mp4

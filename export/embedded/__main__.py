@@ -1,4 +1,4 @@
-"""python -m warpfuse.export.embedded --photos DIR --teacher multistyle26.onnx --out DIR: train and write the bundle."""
+"""python -m warpfuse.export.embedded --photos DIR --out DIR: paint, train and write the bundles."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import torch
 
 from warpfuse.engine.errors import BadInput
 
-from . import bundle, train_autoencoder, train_flow, train_styles, train_unet
+from . import bundle, train_autoencoder, train_flow, train_student
 from .int8 import NAME as INT8
 from .photographs import Picture, training_set
 from .plates import plates
 from .schedule import Length
-from .teacher import open_teacher
+from .styles import STYLES
+from .unet import UNet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all of it.  What is learnt on the way (plates, checkpoints, log) lies in --work, beside --out by default."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if given.teacher is None and "pictures" in given.parts:
-        parser.error("--teacher multistyle26.onnx is needed for the pictures; --parts flow and int8 do without")
     if "int8" in given.parts:
         if len(given.parts) > 1:
             parser.error("--parts int8 trains nothing and is given alone; pictures make the UNet in integers too")
@@ -53,24 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say: Callable[[str], None]) -> None:
-    """Autoencoder and UNet: the bundle at --out."""
-    paint = open_teacher(given.teacher, given.threads)
-    painted = plates(
-        work / "plates", photos, paint, given.variants, given.pages, (given.shortest, given.longest), given.seed
-    )
-    say(f"{len(photos)} photographs, {len(painted)} plates")
+    """Autoencoder, UNet and line block: the bundle at --out."""
+    sides = (given.shortest, given.longest)
+    painted = list(plates(work / "plates", photos, given.variants, given.pages, sides, given.seed))
+    say(f"{len(photos)} photographs, {len(painted)} plates in {len(STYLES)} styles")
     if given.start is not None:
-        encoder, decoder, unet = bundle.read(given.start)
+        encoder, decoder, unet, lines = bundle.read(given.start)
     else:
         length = Length(given.steps_autoencoder, given.minutes_autoencoder)
         encoder, decoder = train_autoencoder.train(
             photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
         )
-        length = Length(given.steps_styles, given.minutes_styles)
-        unet = train_styles.train(painted, encoder, decoder, length, given.seed, work / "styles.pt", say, given.batch)
-    length = Length(given.steps_unet, given.minutes_unet)
-    unet = train_unet.train(unet, painted, encoder, decoder, length, given.seed, work / "unet.pt", say, given.batch)
-    bundle.write(given.out, encoder, decoder, unet, photos, given.seed)
+        torch.manual_seed(given.seed)
+        unet, lines = UNet(len(STYLES)), None
+    length = Length(given.steps_student, given.minutes_student)
+    unet, lines = train_student.train(
+        unet, lines or bundle.line_block(), painted, encoder, decoder, length, given.seed,
+        work / "student.pt", say, given.batch, solve=lines is None,
+    )  # fmt: skip
+    bundle.write(given.out, encoder, decoder, unet, lines, photos, given.seed)
     say(f"wrote {given.out}")
 
 
@@ -97,7 +97,6 @@ def _flow(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m warpfuse.export.embedded", description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder; its INDEX.tsv names the licences")
-    parser.add_argument("--teacher", type=Path, help="multistyle26.onnx")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; that of the flow is OUT-flow")
     parser.add_argument(
         "--parts",
@@ -106,21 +105,23 @@ def _parser() -> argparse.ArgumentParser:
         choices=["pictures", "flow", "int8"],
         help="what to train; int8 trains nothing: the UNet of the bundle at --out is given in 8-bit integers again",
     )
-    parser.add_argument("--start", type=Path, help="bundle whose networks the last part of the pictures goes on from")
+    parser.add_argument(
+        "--start", type=Path, help="bundle whose networks the pictures go on from; encoder and decoder stay"
+    )
     parser.add_argument("--work", type=Path, help="folder for plates, checkpoints and the log")
     parser.add_argument("--variants", type=int, default=4, help="plates of every photograph")
     parser.add_argument("--pages", type=int, default=16, help="plates of made-up pages with text")
     parser.add_argument("--shortest", type=int, default=288, help="least long side of a plate, pixels")
     parser.add_argument("--longest", type=int, default=672, help="greatest long side of a plate, pixels")
     parser.add_argument("--minutes-autoencoder", type=float, default=20.0)
-    parser.add_argument("--minutes-styles", type=float, default=30.0)
-    parser.add_argument("--minutes-unet", type=float, default=20.0)
+    parser.add_argument("--minutes-student", type=float, default=180.0, help="UNet and line block")
     parser.add_argument("--minutes-flow", type=float, default=75.0)
     parser.add_argument("--steps-autoencoder", type=int, help="instead of minutes; repeatable")
-    parser.add_argument("--steps-styles", type=int, help="instead of minutes")
-    parser.add_argument("--steps-unet", type=int, help="instead of minutes")
+    parser.add_argument("--steps-student", type=int, help="instead of minutes")
     parser.add_argument("--steps-flow", type=int, help="instead of minutes")
-    parser.add_argument("--batch", type=int, default=16, help="crops a step of the UNet; half for the others")
+    parser.add_argument(
+        "--batch", type=int, default=24, help="crops a step of UNet and line block; half for the others"
+    )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on from what lies in --work")

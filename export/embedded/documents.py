@@ -1,7 +1,4 @@
-"""Pages: text, lines and flat colour, as screens and paper show them, which no photograph of the training set does.
-
-On these the teacher lets its strokes run over the letters. A page keeps the colours it paints and the source's edges.
-"""
+"""Pages: text, lines and flat colour, as screens and paper show them, which no photograph of the training set does."""
 
 from __future__ import annotations
 
@@ -9,18 +6,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
 
-from .likeness import guided, luma
-from .photographs import Picture, crop, to_tensor
+from .photographs import Picture, crop
 
 ALPHABET = "aaabcddeeeeefghiiijklmnnoooprrssttuuvwyz"  # about as often as in English
 FACES = (
     cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX,
     cv2.FONT_HERSHEY_COMPLEX_SMALL, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
 )  # fmt: skip
-KEPT = 0.25  # of the teacher's texture
-LETTER_RADIUS, LETTER_FLAT = 6, 0.001
 
 
 def page(photos: Sequence[Picture], size: tuple[int, int], rng: np.random.Generator) -> Picture:
@@ -43,15 +36,6 @@ def page(photos: Sequence[Picture], size: tuple[int, int], rng: np.random.Genera
             cv2.putText(out, line, (int(rng.uniform(4, 60)), y), face, scale, ink, 1 + (scale > 0.8), cv2.LINE_AA)
         elif rng.random() < 0.5:
             cv2.line(out, (0, y), (int(rng.uniform(0.3, 1) * width), y), ink, int(rng.integers(1, 4)), cv2.LINE_AA)
-    return out
-
-
-def legible(painted: Picture, source: Picture) -> Picture:
-    """`painted` with the edges of `source`, [h,w,3] each: its colours as lines in the source's luma, nearly alone."""
-    paint, guide = to_tensor([painted]), luma(to_tensor([source]))
-    clean = guided(paint, guide, LETTER_RADIUS, LETTER_FLAT)
-    mixed = torch.lerp(clean, paint, KEPT).clamp(0.0, 1.0)[0].permute(1, 2, 0)
-    out: Picture = (mixed.numpy() * 255.0 + 0.5).astype(np.uint8)
     return out
 
 

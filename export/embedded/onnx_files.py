@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from warpfuse.export.onnx_writing import ExportError, store_in_half, trace
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
 from .flow_network import COARSEST, FlowNetwork
+from .line_block import LineBlock
+from .styles import STYLES
 from .unet import UNet
 
 N = TypeVar("N", bound=nn.Module)
@@ -43,6 +45,15 @@ def decoder_onnx(decoder: Decoder) -> bytes:
         decoder.clamp = clamp
 
 
+def lines_onnx(block: LineBlock, styles: int) -> bytes:
+    """rgb [n,3,8h,8w], latent [n,C,h,w], style [n,S] -> cover [n,1,8h,8w] in [0,1]."""
+    rgb, latent = torch.zeros(1, 3, 8 * DOWNSCALE, 8 * DOWNSCALE), torch.zeros(1, LATENT_CHANNELS, 8, 8)
+    axes = {name: {0: "n", 2: "out_h", 3: "out_w"} for name in ("rgb", "cover")}
+    axes |= {"latent": {0: "n", 2: "h", 3: "w"}, "style": {0: "n"}}
+    feed = {"rgb": rgb, "latent": latent, "style": torch.zeros(1, styles)}
+    return _checked(trace(block, feed, ["cover"], axes))
+
+
 def flow_onnx(network: FlowNetwork) -> bytes:
     """cur, prev [n,3,h,w] -> flow, flow_back [n,2,h,w], h and w multiples of 16."""
     rgb = torch.zeros(1, 3, 4 * COARSEST, 6 * COARSEST)
@@ -55,10 +66,48 @@ def read_weights(network: N, file: Path) -> N:
 
     Raises ExportError: it is the file of another network.
     """
-    stored = {
+    return _filled(network, _stored(file), file)
+
+
+def read_unet(unet: UNet, file: Path, known: Sequence[str]) -> UNet:
+    """As `read_weights`, of a file whose styles are `known`, in their order: others start as `unet` has them."""
+    stored, name = _stored(file), "condition.0.weight"
+    own = unet.state_dict()[name].clone()
+    told = own.shape[1] - len(STYLES)
+    if name in stored:
+        own[:, :told] = stored[name][:, :told]
+        _places(own[:, told:], stored[name][:, told:], known)
+        stored[name] = own
+    return _filled(unet, stored, file)
+
+
+def read_lines(block: LineBlock, file: Path, known: Sequence[str]) -> LineBlock:
+    """As `read_unet`."""
+    stored = _stored(file)
+    for name in ("threshold", "told"):
+        own = block.state_dict()[name].clone()
+        if name in stored:
+            _places(own.T, stored[name].T, known)
+            stored[name] = own
+    stored["drawn"] = block.drawn
+    return _filled(block, stored, file)
+
+
+def _places(own: Tensor, stored: Tensor, known: Sequence[str]) -> None:
+    """Copy the columns of the styles that both have into `own` [n,S]."""
+    for i, style in enumerate(STYLES):
+        if style.name in known and known.index(style.name) < stored.shape[1]:
+            own[:, i] = stored[:, known.index(style.name)]
+
+
+def _stored(file: Path) -> dict[str, Tensor]:
+    return {
         tensor.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
         for tensor in onnx.load_model(file).graph.initializer
     }
+
+
+def _filled(network: N, stored: Mapping[str, Tensor], file: Path) -> N:
     wanted = network.state_dict()
     try:
         network.load_state_dict({name: stored[name] for name in wanted})

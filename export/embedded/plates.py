@@ -1,12 +1,12 @@
-"""Plates: a photograph at some scale, or a page, with what the teacher makes of it in every style.
+"""Plates: a photograph at some scale, or a page, with the layers that every painter makes of it.
 
-The teacher sees whole pictures, not crops: it normalises over what it sees, so a crop would get other colours.
-Plates are kept on disk (uint8, memory-mapped), so that a training that is taken up again need not paint again.
+Painters see whole pictures, not crops.  Plates are kept on disk (uint8, memory-mapped), so that a training that is
+taken up again need not paint again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,66 +15,82 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .documents import legible, page
+from .documents import page
+from .painters.structure import structure
+from .painters.styles import PAINTERS, layers, padded, trimmed
 from .photographs import Picture, jitter
-from .styles import STYLES, one_hot
-from .teacher import Teacher
 
 LEAST_SIDE = 136  # pixels
+DARK = 0.25  # of the photographs are dimmed before they are painted: painters know night
+PAINTS = list(dict.fromkeys(p.paint for p in PAINTERS))  # the paint layers there are: several styles share one
 
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """A source and K stylised pictures of it."""
+    """A source, its paint layers and the cover of every style.
 
-    pictures: NDArray[np.uint8]  # [1+K,h,w,3], the source first
-    vectors: NDArray[np.float32]  # [K,S]: the style vector of each
+    pictures  [1+P,h,w,3], the source first, then PAINTS in their order
+    covers    [S,h,w], of PAINTERS in their order
+    """
+
+    pictures: NDArray[np.uint8]
+    covers: NDArray[np.uint8]
+
+    def crop(self, style: int, y: int, x: int, side: int) -> tuple[Picture, Picture, NDArray[np.uint8]]:
+        """(source, paint, cover) of a square of `side` pixels at (x, y) in the style at place `style`."""
+        inside = np.s_[y : y + side, x : x + side]
+        paint = 1 + PAINTS.index(PAINTERS[style].paint)
+        return self.pictures[0][inside], self.pictures[paint][inside], self.covers[style][inside]
 
 
 def plates(
-    folder: Path,
-    photos: Sequence[Picture],
-    paint: Teacher,
-    variants: int,
-    pages: int,
-    sides: tuple[int, int],
-    seed: int,
-) -> list[Plate]:
-    """`variants` plates of every photograph and some `pages`, long side within `sides`.
+    folder: Path, photos: Sequence[Picture], variants: int, pages: int, sides: tuple[int, int], seed: int
+) -> Iterator[Plate]:
+    """`variants` plates of every photograph and some `pages`, long side within `sides`, one after another.
 
     What lies in `folder` is not painted again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
     for variant in range(variants):
         for i, photo in enumerate(photos):
             rng = np.random.default_rng([seed, variant, i])
-            # well exposed: what is dark, the teacher would stretch; `pairs` dims both
-            source = partial(_photograph, photo, _side(sides, rng), rng)
-            made.append(_plate(folder / f"{variant:02d}_{i:04d}", source, paint, rng))
+            yield _plate(folder / f"{variant:02d}_{i:04d}", partial(_photograph, photo, sides, rng))
     for i in range(pages):
         rng = np.random.default_rng([seed, i])
-        width = _side(sides, rng) // 8 * 8
-        source = partial(page, photos, (width, max(LEAST_SIDE, int(width * rng.uniform(0.5, 1.0)) // 8 * 8)), rng)
-        made.append(_plate(folder / f"page_{i:04d}", source, lambda s, v: legible(paint(s, v), s), rng))
-    return made
+        yield _plate(folder / f"page_{i:04d}", partial(_page, photos, sides, rng))
 
 
-def _photograph(photo: Picture, long_side: int, rng: np.random.Generator) -> Picture:
-    return jitter(_scaled(photo, long_side), rng, dark=0.0)
+def painted(source: Picture) -> Plate:
+    """`source` in every style."""
+    found = structure(padded(source.astype(np.float32) / np.float32(255)))
+    made = [trimmed(layers(p, found)) for p in PAINTERS]
+    first = {p.paint: m.paint for p, m in zip(reversed(PAINTERS), reversed(made), strict=True)}
+    pictures = [source, *[_bytes(first[paint]) for paint in PAINTS]]
+    return Plate(np.stack(pictures), np.stack([_bytes(m.cover) for m in made]))
+
+
+def _photograph(photo: Picture, sides: tuple[int, int], rng: np.random.Generator) -> Picture:
+    return jitter(_scaled(photo, _side(sides, rng)), rng, dark=DARK)
+
+
+def _page(photos: Sequence[Picture], sides: tuple[int, int], rng: np.random.Generator) -> Picture:
+    width = _side(sides, rng) // 8 * 8
+    return page(photos, (width, max(LEAST_SIDE, int(width * rng.uniform(0.5, 1.0)) // 8 * 8)), rng)
 
 
 def _side(sides: tuple[int, int], rng: np.random.Generator) -> int:
     return int(np.exp(rng.uniform(*np.log(sides))))
 
 
-def _plate(stem: Path, draw: Callable[[], Picture], paint: Teacher, rng: np.random.Generator) -> Plate:
-    vectors_at, pictures_at = stem.with_suffix(".vectors.npy"), stem.with_suffix(".pictures.npy")
-    if not vectors_at.exists():
-        source, vectors = draw(), _vectors(rng)
-        np.save(pictures_at, np.stack([source, *[paint(source, v) for v in vectors]]))
-        np.save(vectors_at, vectors)  # last: its presence says that the pictures are whole
-    return Plate(np.load(pictures_at, mmap_mode="r"), np.load(vectors_at))
+def _plate(stem: Path, draw: Callable[[], Picture]) -> Plate:
+    pictures_at, covers_at = stem.with_suffix(".pictures.npy"), stem.with_suffix(".covers.npy")
+    if not covers_at.exists():
+        plate = painted(draw())
+        np.save(pictures_at, plate.pictures)
+        beside = stem.with_suffix(".writing.npy")
+        np.save(beside, plate.covers)
+        beside.replace(covers_at)  # last: its presence says that the plate is whole
+    return Plate(np.load(pictures_at, mmap_mode="r"), np.load(covers_at, mmap_mode="r"))
 
 
 def _scaled(photo: Picture, long_side: int) -> Picture:
@@ -85,10 +101,5 @@ def _scaled(photo: Picture, long_side: int) -> Picture:
     return cv2.resize(photo, size, interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_CUBIC).astype(np.uint8)
 
 
-def _vectors(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Every style by itself, and one mixture of two."""
-    pure = np.array([one_hot(i) for i in range(len(STYLES))], np.float32)
-    a, b = rng.choice(len(STYLES), 2, replace=False)
-    share = np.float32(rng.uniform(0.25, 0.75))
-    mixed = share * pure[a] + (1 - share) * pure[b]
-    return np.concatenate([pure, mixed[None]])
+def _bytes(x: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(x * 255.0 + 0.5, np.uint8)

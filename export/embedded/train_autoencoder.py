@@ -1,4 +1,4 @@
-"""Train the autoencoder on photographs and stylised pictures, and on its own outputs.
+"""Train the autoencoder on photographs and paint layers, and on its own outputs.
 
 The product encodes what it decoded a frame ago and moved by a fraction of a pixel, again and again. So a quarter of
 every batch is the previous step's output, shifted, with the shifted original as its target: what one round trip loses,
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import checkpoint
 from .autoencoder import Decoder, Encoder, start_from_principal_components, whiten_exactly
-from .batches import photograph_crops, shifted, stylised_crops
+from .batches import paint_crops, photograph_crops, shifted
 from .losses import picture_loss
 from .photographs import Picture
 from .plates import Plate
@@ -42,7 +42,7 @@ def train(
     rng = np.random.default_rng([seed, 0])
     seen = [
         *(photograph_crops(photos, 2 * batch, CROP, rng) for _ in range(16)),
-        stylised_crops(plates, 8 * batch, CROP, rng),
+        paint_crops(plates, 8 * batch, CROP, rng),
     ]
     start_from_principal_components(encoder, decoder, torch.cat(seen))
     for network in (encoder, decoder):
@@ -92,10 +92,10 @@ def _batch(
     rng: np.random.Generator,
     again: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """(input, target): half photographs, then stylised pictures, last the shifted outputs of the previous step."""
+    """(input, target): half photographs, then paint layers, last the shifted outputs of the previous step."""
     old = 0 if again is None else again[0].shape[0]
     photographs = photograph_crops(photos, count // 2, CROP, rng)
-    new = torch.cat([photographs, stylised_crops(plates, count - count // 2 - old, CROP, rng)])
+    new = torch.cat([photographs, paint_crops(plates, count - count // 2 - old, CROP, rng)])
     rgb, target = (new, new) if again is None else (torch.cat([new, again[0]]), torch.cat([new, again[1]]))
     return rgb.contiguous(memory_format=torch.channels_last), target
 

@@ -1,8 +1,9 @@
 """The UNet: one look at a noised latent and at the clean latent of the source, and out comes the stylised x0.
 
 The source is an input of its own, beside the noised latent (as in InstructPix2Pix); without it faces dissolve at high
-noise. The output is `source + strength * change`, strength being the sum of the style vector: at strength 0 the source
-comes back exactly, whatever the weights are.
+noise. The output is `(1 - strength) * source + strength * styled`, strength being the sum of the style vector, and the
+network is told the style alone, the vector divided by its sum: at strength 0 the source comes back exactly, whatever
+the weights are, and between 0 and 1 the way is straight.
 """
 
 from __future__ import annotations
@@ -80,14 +81,16 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, level: Tensor, style: Tensor) -> Tensor:
         """One prediction of x0."""
-        c = self.condition(torch.cat([level, style], 1))
+        strength = style.sum(1, keepdim=True)
+        c = self.condition(torch.cat([level, style / strength.clamp_min(1e-6)], 1))
         full = self.bend(self.enter(torch.cat([x, source], 1)))
         half = self.half_in(self.bend(self.to_half(full)), c)
         quarter = self.quarter(self.bend(self.to_quarter(half)), c)
         half = self.half_out(_join(half, self.from_quarter(quarter)), c)
         full = self.full_out(_join(full, self.from_half(half)), c)
-        change: Tensor = self.leave(self.bend(self.tint(full, c)))
-        return source + style.sum(1)[:, None, None, None] * change
+        styled: Tensor = self.leave(self.bend(self.tint(full, c)))
+        s = strength[:, :, None, None]
+        return (1 - s) * source + s * styled
 
 
 def _join(fine: Tensor, coarse: Tensor) -> Tensor:

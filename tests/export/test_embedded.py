@@ -10,12 +10,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import nn
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.bundle_writing import write_bundle
-from warpfuse.export.embedded import batches, calibration
+from warpfuse.export.embedded import calibration, plates
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.autoencoder import (
     LATENT_CHANNELS,
@@ -24,13 +24,25 @@ from warpfuse.export.embedded.autoencoder import (
     start_from_principal_components,
     whiten_exactly,
 )
-from warpfuse.export.embedded.batches import pairs, shifted, window
+from warpfuse.export.embedded.batches import painted_crops, shifted, window
+from warpfuse.export.embedded.bundle import line_block
 from warpfuse.export.embedded.bundle import read as read_bundle
+from warpfuse.export.embedded.ink_tables import SIDE, ink_table, looked_up, stacked
 from warpfuse.export.embedded.levels import alphas_and_sigmas
-from warpfuse.export.embedded.losses import grid_loss, unsteadiness
-from warpfuse.export.embedded.onnx_files import decoder_onnx, encoder_onnx, read_weights, round_to_half, unet_onnx
+from warpfuse.export.embedded.losses import composite_loss, cover_loss, grid_loss, paint_loss, unsteadiness
+from warpfuse.export.embedded.onnx_files import (
+    decoder_onnx,
+    encoder_onnx,
+    lines_onnx,
+    read_unet,
+    read_weights,
+    round_to_half,
+    unet_onnx,
+)
+from warpfuse.export.embedded.painters.structure import structure
+from warpfuse.export.embedded.painters.styles import layers
 from warpfuse.export.embedded.photographs import training_set
-from warpfuse.export.embedded.plates import Plate
+from warpfuse.export.embedded.plates import PAINTS, painted
 from warpfuse.export.embedded.schedule import Length, learning_rate
 from warpfuse.export.embedded.styles import STYLES, one_hot
 from warpfuse.export.embedded.unet import UNet
@@ -62,37 +74,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A stand-in with the interface of multistyle26.onnx: every style adds its own colour to the negative."""
-    colours = np.random.default_rng(0).uniform(-0.4, 0.4, (26, 3)).astype(np.float32)
-    nodes = [
-        helper.make_node("MatMul", ["style_weights", "colours"], ["colour"]),
-        helper.make_node("Reshape", ["colour", "shape"], ["plane"]),
-        helper.make_node("Sub", ["one", "image"], ["negative"]),
-        helper.make_node("Add", ["negative", "plane"], ["stylized"]),
-    ]
-    single = TensorProto.FLOAT
-    picture = [1, 3, "h", "w"]
-    onnx_graph = helper.make_graph(
-        nodes,
-        "stand_in",
-        [
-            helper.make_tensor_value_info("image", single, picture),
-            helper.make_tensor_value_info("style_weights", single, [26]),
-        ],
-        [helper.make_tensor_value_info("stylized", single, picture)],
-        [
-            numpy_helper.from_array(colours, "colours"),
-            numpy_helper.from_array(np.array([1, 3, 1, 1]), "shape"),
-            numpy_helper.from_array(np.float32(1), "one"),
-        ],
-    )
-    path = tmp_path_factory.mktemp("teacher") / "multistyle26.onnx"
-    onnx.save_model(helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
-
-
 @contextlib.contextmanager
 def small_calibration():
     """Pictures so small that the networks take no time."""
@@ -102,7 +83,7 @@ def small_calibration():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, photos, teacher):
+def trained(tmp_path_factory, photos):
     """seed -> folder of a bundle after two steps; each seed is trained once, `again` once more."""
     kept = {}
 
@@ -110,19 +91,8 @@ def trained(tmp_path_factory, photos, teacher):
         if (seed, again) not in kept:
             out = tmp_path_factory.mktemp("trained") / "bundle"
             sizes = ["--variants", "1", "--pages", "1", "--shortest", "136", "--longest", "137"]
-            steps = [
-                "--steps-autoencoder",
-                "2",
-                "--steps-styles",
-                "2",
-                "--steps-unet",
-                "2",
-                "--batch",
-                "4",
-                "--seed",
-                str(seed),
-            ]
-            given = ["--photos", photos, "--teacher", teacher, "--out", out, "--parts", "pictures", *sizes, *steps]
+            steps = ["--steps-autoencoder", "2", "--steps-student", "2", "--batch", "8", "--seed", str(seed)]
+            given = ["--photos", photos, "--out", out, "--parts", "pictures", *sizes, *steps]
             with small_calibration():
                 assert main([str(value) for value in given]) == 0
             kept[seed, again] = out
@@ -134,7 +104,7 @@ def trained(tmp_path_factory, photos, teacher):
 def test_two_steps_give_a_bundle_that_loads_and_takes_odd_sizes(trained):
     bundle = load_bundle(str(trained(1)))
     assert list(bundle.about.styles) == [style.name for style in STYLES]
-    networks = {kind: ort.InferenceSession(bundle.network(kind)) for kind in ("encoder", "unet", "decoder")}
+    networks = {kind: ort.InferenceSession(bundle.network(kind)) for kind in ("encoder", "unet", "decoder", "lines")}
     rgb = np.stack([cloudy(200, 72, i).transpose(2, 0, 1) for i in range(2)])
     z = networks["encoder"].run(None, {"rgb": rgb})[0]
     assert z.shape == (2, LATENT_CHANNELS, 25, 9)
@@ -142,14 +112,17 @@ def test_two_steps_give_a_bundle_that_loads_and_takes_odd_sizes(trained):
     x0 = networks["unet"].run(None, feed)[0]
     assert x0.shape == z.shape
     out = networks["decoder"].run(None, {"latent": x0})[0]
-    assert out.shape == rgb.shape
-    assert out.min() >= 0
-    assert out.max() <= 1
+    cover = networks["lines"].run(None, {"rgb": rgb, "latent": x0, "style": feed["style"]})[0]
+    assert out.shape == rgb.shape and cover.shape == (2, 1, 200, 72)
+    for layer in (out, cover):
+        assert layer.min() >= 0
+        assert layer.max() <= 1
 
 
 def test_a_seed_gives_the_same_weights_again(trained):
     def hashes(folder):
-        return json.loads((folder / "bundle.json").read_text())["files"]
+        files = json.loads((folder / "bundle.json").read_text())["files"]
+        return {name: sha256 for name, sha256 in files.items() if name.endswith(".onnx")}
 
     assert hashes(trained(1)) == hashes(trained(1, again=True))
     assert set(hashes(trained(1)).values()).isdisjoint(hashes(trained(2)).values())  # the control
@@ -161,8 +134,8 @@ def test_the_unet_in_integers_can_be_made_again(trained, photos, tmp_path, capsy
     files = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["files"]
     bare = load_bundle(str(tmp_path / "bundle"))
     kept = bare.about.model_dump(exclude={"format", "files", "int8"})
-    networks = {name: (bare.folder / name).read_bytes() for name in bare.about.networks.values()}
-    write_bundle(tmp_path / "bundle", networks, **kept)
+    others = {name: (bare.folder / name).read_bytes() for name in files if name != "unet.int8.onnx"}
+    write_bundle(tmp_path / "bundle", others, **kept)
     given = ["--photos", photos, "--out", tmp_path / "bundle", "--parts", "int8"]
 
     def made(seed):
@@ -182,9 +155,9 @@ def test_integers_of_a_bundle_that_is_not_there_are_one_line(photos, tmp_path, c
     assert "is not a bundle" in capsys.readouterr().err
 
 
-def test_work_that_lies_there_is_not_trained_over(trained, photos, teacher, capsys):
+def test_work_that_lies_there_is_not_trained_over(trained, photos, capsys):
     out = trained(1)
-    arguments = ["--photos", str(photos), "--teacher", str(teacher), "--out", str(out)]
+    arguments = ["--photos", str(photos), "--out", str(out)]
     assert main(arguments) == 2
     assert "--resume" in capsys.readouterr().err
 
@@ -194,16 +167,19 @@ def test_torch_and_onnx_runtime_agree(rounded):
     """Within TOLERANCE at odd sizes; weights not rounded to what the file holds are the control that must fail."""
     torch.manual_seed(0)
     encoder, unet, decoder = Encoder().eval(), UNet(len(STYLES)).eval(), Decoder(clamp=True).eval()
+    lines = line_block().eval()
     encoder.std.fill_(0.1)
     if rounded:
-        for network in (encoder, unet, decoder):
+        for network in (encoder, unet, decoder, lines):
             round_to_half(network)
     z = torch.randn(2, LATENT_CHANNELS, 45, 25)
+    rgb = torch.cat([as_input(cloudy(360, 200, i)) for i in range(2)])
     level, style = torch.tensor([[0.6, 0.8], [0.1, 0.995]]), torch.eye(len(STYLES))[:2]
     cases = [
         (encoder, encoder_onnx(encoder), {"rgb": as_input(cloudy(360, 200, 0))}),
         (unet, unet_onnx(unet, len(STYLES)), {"x": z, "source": torch.randn_like(z), "level": level, "style": style}),
         (decoder, decoder_onnx(decoder), {"latent": z}),
+        (lines, lines_onnx(lines, len(STYLES)), {"rgb": rgb, "latent": z, "style": style}),
     ]
     gaps = []
     for network, data, feed in cases:
@@ -278,56 +254,48 @@ def test_only_permissive_photographs_are_trained_on(tmp_path):
         training_set(tmp_path, held_out=("a.png", "d.png"))
 
 
-def test_a_target_at_part_strength_lies_between_source_and_style(monkeypatch):
-    monkeypatch.setattr(batches, "DIMMED", 0)
-    source, styled = np.full((140, 140, 3), 51, np.uint8), np.full((140, 140, 3), 102, np.uint8)
-    plate = Plate(np.stack([source, styled]), np.float32([[1, 0]]))
-    _, target, vector = pairs([plate], 64, 128, np.random.default_rng(0))
-    assert torch.allclose(target.mean((1, 2, 3)), 0.2 + 0.2 * vector.sum(1), atol=1e-5)
-    assert ((vector.sum(1) < 1).float().mean() - 0.25).abs() < 0.2
+def test_strength_is_a_straight_way_from_the_source_to_the_style():
+    """The network is told the style alone, so half the strength is halfway, whatever the weights are."""
+    torch.manual_seed(0)
+    unet, z = UNet(3), torch.randn(1, LATENT_CHANNELS, 8, 8)
+    x, level, style = torch.randn_like(z), torch.tensor([[0.6, 0.8]]), torch.eye(3)[:1]
+    with torch.no_grad():
+        full, part = unet(x, z, level, style), unet(x, z, level, 0.3 * style)
+        assert torch.allclose(part, torch.lerp(z, full, 0.3), atol=1e-5)
+        assert not torch.allclose(part, torch.lerp(z, full, 0.4), atol=1e-2)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_pairs_are_dimmed_both_or_not_at_all(monkeypatch, share):
-    monkeypatch.setattr(batches, "DIMMED", share)
-    day = np.full((140, 140, 3), 204, np.uint8)
-    source, target, _ = pairs([Plate(np.stack([day, day]), np.float32([[1]]))], 32, 128, np.random.default_rng(0))
-    exposure, shown = source.mean((1, 2, 3)), target.mean((1, 2, 3))
-    if not share:
-        assert torch.allclose(exposure, torch.tensor(0.8)) and torch.allclose(shown, torch.tensor(0.8), atol=1e-5)
-    else:
-        assert (exposure < 0.57).all() and exposure.min() < 0.15
-        dark = exposure < 0.2
-        assert (shown[dark] < 0.65).all() and (shown >= exposure - 0.01).all()
-
-
-def test_a_training_goes_on_from_a_bundle(trained, photos, teacher, tmp_path):
+def test_a_training_goes_on_from_a_bundle(trained, photos, tmp_path):
     begun = trained(1)
-    unet = read_bundle(begun)[2]
-    again = read_weights(UNet(len(STYLES)), begun / "unet.onnx")
-    for one, other in zip(unet.parameters(), again.parameters(), strict=True):
-        assert torch.equal(one, other)
+    unet, lines = read_bundle(begun)[2:]
     with pytest.raises(ExportError, match="not a Decoder"):
         read_weights(Decoder(), begun / "unet.onnx")
-    given = [
-        "--photos",
-        photos,
-        "--teacher",
-        teacher,
-        "--out",
-        tmp_path / "on",
-        "--parts",
-        "pictures",
-        "--start",
-        begun,
-    ]
-    given += ["--variants", 1, "--pages", 1, "--shortest", 136, "--longest", 137, "--steps-unet", 2, "--batch", 4]
-    assert main([str(value) for value in given]) == 0
+    given = ["--photos", photos, "--out", tmp_path / "on", "--parts", "pictures", "--start", begun]
+    given += ["--variants", 1, "--pages", 1, "--shortest", 136, "--longest", 137, "--steps-student", 2, "--batch", 8]
+    with small_calibration():
+        assert main([str(value) for value in given]) == 0
     files = [(folder / "encoder.onnx").read_bytes() for folder in (begun, tmp_path / "on")]
     assert files[0] == files[1], "encoder and decoder stay as they are"
-    moved = read_bundle(tmp_path / "on")[2]
-    assert not torch.equal(moved.leave.weight, unet.leave.weight)
-    assert (moved.leave.weight - unet.leave.weight).abs().max() < 0.01, "it went on, not anew"
+    moved, drawn = read_bundle(tmp_path / "on")[2:]
+    for before, after in ((unet.leave.weight, moved.leave.weight), (lines.leave.weight, drawn.leave.weight)):
+        assert not torch.equal(before, after)
+        assert (before - after).abs().max() < 0.01, "it went on, not anew"
+
+
+def test_styles_keep_their_places_by_name_when_a_training_goes_on(tmp_path):
+    """A file whose styles are others, in another order: those of one name keep their weights, new ones start anew."""
+    torch.manual_seed(0)
+    known = ["other", STYLES[3].name, STYLES[0].name]
+    old, anew = UNet(3), UNet(len(STYLES))
+    for parameter in old.parameters():
+        nn.init.normal_(parameter, std=0.1)  # what is alike a file holds once, under one name
+    (tmp_path / "unet.onnx").write_bytes(unet_onnx(old, 3))
+    fresh = anew.condition[0].weight.detach().clone()
+    read = read_unet(anew, tmp_path / "unet.onnx", known).condition[0].weight
+    told = old.condition[0].weight.half().float()
+    assert torch.equal(read[:, :2], told[:, :2])
+    assert torch.equal(read[:, 2 + 3], told[:, 2 + 1]) and torch.equal(read[:, 2], told[:, 2 + 2])
+    assert torch.equal(read[:, 2 + 1], fresh[:, 2 + 1]), "the control: a style that is not in the file"
 
 
 def test_a_shift_by_whole_pixels_moves_the_picture():
@@ -367,3 +335,94 @@ def test_a_length_ends_by_steps_or_by_the_clock():
     rates = [learning_rate(p / 100, 1.0) for p in range(101)]
     assert max(rates) == pytest.approx(1.0, abs=1e-2)
     assert rates[-1] == pytest.approx(0.02)
+
+
+@pytest.fixture(scope="module")
+def plate():
+    return painted((255 * cloudy(144, 168, 3)).astype(np.uint8))
+
+
+def test_a_plate_holds_each_paint_layer_once_and_every_cover(plate):
+    assert plate.pictures.shape == (1 + len(PAINTS), 144, 168, 3) and len(PAINTS) < len(STYLES)
+    assert plate.covers.shape == (len(STYLES), 144, 168)
+    for i, style in enumerate(STYLES):
+        source, paint, cover = plate.crop(i, 16, 24, 64)
+        assert np.array_equal(source, plate.pictures[0][16:80, 24:88])
+        assert np.array_equal(paint, plate.pictures[1 + PAINTS.index(style.paint)][16:80, 24:88])
+        assert np.array_equal(cover, plate.covers[i][16:80, 24:88])
+
+
+def test_plates_are_painted_once_and_read_again(tmp_path, monkeypatch):
+    photos = [(255 * cloudy(144, 160, 0)).astype(np.uint8)]
+    first = list(plates.plates(tmp_path, photos, 1, 0, (136, 137), 7))
+    monkeypatch.setattr(plates, "painted", lambda source: pytest.fail("painted again"))
+    again = list(plates.plates(tmp_path, photos, 1, 0, (136, 137), 7))
+    assert np.array_equal(first[0].pictures, again[0].pictures) and np.array_equal(first[0].covers, again[0].covers)
+    with pytest.raises(pytest.fail.Exception, match="painted again"):  # the control: another seed is another plate
+        list(plates.plates(tmp_path / "other", photos, 1, 0, (136, 137), 7))
+
+
+def test_crops_of_all_layers_are_turned_together(plate):
+    """Where a crop lies in its source its paint and its cover lie too, mirrored and turned alike."""
+    crops = painted_crops([plate], 16, 64, np.random.default_rng(0))
+    assert crops.source.shape == (16, 3, 64, 64) and crops.cover.shape == (16, 1, 64, 64)
+    places = list[int]()
+    for n, style in enumerate(crops.style.tolist()):
+        paint = plate.pictures[1 + PAINTS.index(STYLES[style].paint)]
+        whole = np.concatenate([plate.pictures[0], paint, plate.covers[style][..., None]], -1)
+        crop = torch.cat([crops.source[n], crops.paint[n], crops.cover[n]])
+        before = len(places)
+        for turn in range(8):
+            turned = whole[:: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1].swapaxes(0, turn >> 2)
+            layers_of = torch.from_numpy(np.ascontiguousarray(turned)).permute(2, 0, 1).float() / 255
+            corner = (layers_of[0].unfold(0, 64, 1).unfold(1, 64, 1)[..., 0, :] == crop[0, 0]).all(-1).nonzero()
+            places += [turn for y, x in corner.tolist() if torch.equal(layers_of[:, y : y + 64, x : x + 64], crop)]
+        assert len(places) == before + 1
+    assert len(set(places)) > 2, "some are mirrored, some turned"
+
+
+def test_a_table_of_inks_is_the_inks_between_its_places(plate):
+    for style, table in zip(STYLES, stacked(STYLES), strict=True):
+        assert (ink_table(style) is None) is (style.inked is None)
+        rgb = plate.pictures[1].astype(np.float32) / 255
+        wanted = rgb if style.inked is None else style.inked(rgb)
+        got = looked_up(as_input(rgb), table[None])[0].permute(1, 2, 0).numpy()
+        assert np.abs(got - wanted).mean() < 0.012, style.name
+    places = ink_table(STYLES[0])
+    assert places.shape == (SIDE, SIDE, SIDE, 3)
+    assert places[0, 0, 0].sum() < places[-1, -1, -1].sum(), "black stays darker than white"
+    red = STYLES[0].inked(np.float32([[[1, 0, 0]]]))[0, 0]
+    assert np.abs(places[-1, 0, 0] / 255 - red).max() < 0.003, "red comes first"
+
+
+def test_a_line_block_starts_as_the_line_drawing_of_every_style():
+    """Its cover goes with the painter's; a style without lines has none, whatever the weights are."""
+    torch.manual_seed(0)
+    block, rgb = line_block().eval(), cloudy(128, 128, 5).clip(0.3, 0.9)
+    found = structure(rgb)
+    with torch.no_grad():
+        for i, style in enumerate(STYLES):
+            vector = torch.tensor([one_hot(i)])
+            cover = block(as_input(rgb), torch.zeros(1, LATENT_CHANNELS, 16, 16), vector)[0, 0].numpy()
+            wanted = layers(style, found).cover
+            if style.line is None:
+                assert cover.max() == 0
+                blend = 0.5 * vector + 0.5 * torch.tensor([one_hot(0)])
+                ukiyoe = block(as_input(rgb), torch.zeros(1, LATENT_CHANNELS, 16, 16), torch.tensor([one_hot(0)]))
+                mixed = block(as_input(rgb), torch.zeros(1, LATENT_CHANNELS, 16, 16), blend)
+                assert torch.allclose(mixed, ukiyoe, atol=1e-5), "the share of lines is laid on by whoever prints"
+            elif wanted.mean() > 0.02:
+                assert np.corrcoef(cover.ravel(), wanted.ravel())[0, 1] > 0.2, style.name
+                assert np.corrcoef(cover.ravel(), wanted[::-1].ravel())[0, 1] < 0.15, "the control: upside down"
+
+
+def test_losses_are_nothing_for_what_is_alike_and_weigh_lines():
+    target, cover = as_input(cloudy(64, 64, 0)), torch.zeros(1, 1, 64, 64)
+    cover[..., 30:34] = 1
+    assert paint_loss(target, target) == composite_loss(target, target, target, cover) == cover_loss(cover, cover) == 0
+    on, beside = target.clone(), target.clone()
+    on[..., 30:34] += 0.1
+    beside[..., 10:14] += 0.1
+    assert composite_loss(on, target, target, cover) > 1.2 * composite_loss(beside, target, target, cover)
+    missed, added = cover_loss(0 * cover, cover), cover_loss(cover.roll(8, 3) + cover, cover)
+    assert missed == pytest.approx(4 * added)
