@@ -57,7 +57,7 @@ def along(x: NDArray[np.float32], t: Field, sigma: float) -> NDArray[np.float32]
             sample = np.asarray(cv2.remap(x, px, py, cv2.INTER_LINEAR), np.float32)
             out += np.multiply(sample, weight, dtype=np.float32)
             total = total + weight
-            here = cv2.remap(t, px, py, cv2.INTER_NEAREST)
+            here = np.asarray(cv2.remap(t, px, py, cv2.INTER_NEAREST), np.float32)
             d = here * np.where((here * d).sum(-1, keepdims=True) < 0, np.float32(-1), np.float32(1))
     return np.asarray(out / np.float32(total), np.float32)
 
