@@ -13,6 +13,7 @@ from warpfuse.engine.feed import Shapes
 from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.engines import Engines, flow_shapes, shapes_of
 from warpfuse.graph.graph_plan import NodePlan
+from warpfuse.graph.report import Setup
 from warpfuse.stages.compose_motion import ComposeMotion
 from warpfuse.stages.composite import Composite, CompositeSettings
 from warpfuse.stages.decode import Decode
@@ -53,6 +54,13 @@ class Materials:
     engines: Engines
     prompts: Prompts
     rows: int | None = None
+
+    @property
+    def setup(self) -> Setup:
+        """What `--stats` tells of them, now: a network may have moved to a faster backend."""
+        config, bundle = self.config, self.bundle
+        about = self.engines.in_use, bundle.precision, config.device, bundle.about.name
+        return Setup(*about, self.size, config.steps)
 
     def close(self) -> None:
         """Stop building, close what turns prompts into tensors. After the stages."""

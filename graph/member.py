@@ -11,7 +11,6 @@ from warpfuse.graph import orders
 from warpfuse.graph.clocks import Trip, offset
 from warpfuse.graph.launcher import Launcher
 from warpfuse.graph.line import Line
-from warpfuse.graph.lives import combined
 from warpfuse.graph.report import Report
 from warpfuse.graph.restarts import Restarts
 
@@ -51,7 +50,7 @@ class Member:
         """Its figures over all its lives, as far as they were told."""
         if self._now is None or self._before is None:
             return self._now or self._before
-        return combined({self.name: self._before}, self._now)
+        return self._before + self._now
 
     @property
     def life_report(self) -> Report | None:

@@ -1,7 +1,7 @@
 """What is counted while a graph runs, and the report made of it."""
 
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hdrh.histogram import HdrHistogram
@@ -36,10 +36,13 @@ class Meter:
         meter._histogram = _loose(HdrHistogram.decode(histogram))
         return meter
 
-    def add(self, other: "Meter") -> None:
-        """Take in what another meter recorded."""
-        self._longest_ns = max(self._longest_ns, other._longest_ns)
-        self._histogram.add(other._histogram)
+    def __add__(self, other: "Meter") -> "Meter":
+        """What both have recorded, in a meter of its own."""
+        both = Meter()
+        both._longest_ns = max(self._longest_ns, other._longest_ns)
+        both._histogram.add(self._histogram)
+        both._histogram.add(other._histogram)
+        return both
 
     @property
     def count(self) -> int:
@@ -75,6 +78,9 @@ class FrameCounts:
     dropped: int = 0
     repeated: int = 0
     held: int = 0
+
+    def __add__(self, other: "FrameCounts") -> "FrameCounts":
+        return FrameCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
     def predicted(self) -> int:
@@ -122,6 +128,37 @@ class Stats:
     def fps(self) -> float:
         """Frames that came out, over the time from the first read to the last hand-over."""
         return self.frames.out / self.seconds if self.seconds > 0 else 0.0
+
+    def under(self, name: str) -> "Stats":
+        """Those of one stream, to be added to others': stages and links as `NAME.stage`, without what is its alone."""
+        return replace(
+            self,
+            stages={f"{name}.{stage}": meter for stage, meter in self.stages.items()},
+            links={f"{name}.{link}": figures for link, figures in self.links.items()},
+            hops={f"{name}.{link}": hop for link, hop in self.hops.items()},
+            warnings=(),
+            interrupted=False,
+            source={},
+            source_lost=None,
+            streams={name: self},
+        )
+
+    def __add__(self, other: "Stats") -> "Stats":
+        """Figures of streams that run side by side: counts are added, the longest time is taken."""
+        return replace(
+            self,
+            frames=self.frames + other.frames,
+            seconds=max(self.seconds, other.seconds),
+            latency=self.latency + other.latency,
+            age=self.age + other.age,
+            drops={why: count + other.drops[why] for why, count in self.drops.items()},
+            stages=self.stages | other.stages,
+            links=self.links | other.links,
+            hops=self.hops | other.hops,
+            steps=max(self.steps, other.steps),
+            restarts=self.restarts + other.restarts,
+            streams=self.streams | other.streams,
+        )
 
     def stopped(self, early: bool) -> "Stats":
         """The same, of a run that was ended early or not."""

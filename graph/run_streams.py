@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from warpfuse.engine.errors import WarpfuseError
@@ -12,7 +13,7 @@ from warpfuse.graph.desk import Desk
 from warpfuse.graph.ends import Ends
 from warpfuse.graph.engines import SharedEngines
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.meters import FrameCounts, Meter, Stats
+from warpfuse.graph.meters import Stats
 from warpfuse.graph.opening import ends_of, prepare_streams
 from warpfuse.graph.origin import Origin, find
 from warpfuse.graph.prometheus import serving
@@ -150,32 +151,9 @@ def live(runs: Sequence[StreamRun], say: Say, stop: threading.Event, progress: C
 
 def together(runs: Sequence[StreamRun]) -> Stats:
     """The figures of all streams: counts are added, stages and links are `NAME.stage`."""
-    each = {run.name: run.stats() for run in runs}
+    first, *others = (run.stats().under(run.name) for run in runs)
     engines = runs[0].running.materials.engines
-    frames, latency, age = [stats.frames for stats in each.values()], Meter(), Meter()
-    for stats in each.values():
-        latency.add(stats.latency)
-        age.add(stats.age)
-    counts = [sum(getattr(f, what) for f in frames) for what in ("into", "out", "dropped", "repeated", "held")]
-    first = next(iter(each.values()))
-    return Stats(
-        frames=FrameCounts(*counts),
-        seconds=max(stats.seconds for stats in each.values()),
-        latency=latency,
-        age=age,
-        drops={why: sum(stats.drops[why] for stats in each.values()) for why in first.drops},
-        stages={f"{name}.{stage}": meter for name, stats in each.items() for stage, meter in stats.stages.items()},
-        links={f"{name}.{link}": figures for name, stats in each.items() for link, figures in stats.links.items()},
-        hops={f"{name}.{link}": hop for name, stats in each.items() for link, hop in stats.hops.items()},
-        backend=first.backend,
-        precision=first.precision,
-        device=first.device,
-        bundle=first.bundle,
-        size=first.size,
-        steps=max(stats.steps for stats in each.values()),
-        streams=each,
-        networks=engines.calls() if isinstance(engines, SharedEngines) else {},
-    )
+    return replace(sum(others, first), networks=engines.calls() if isinstance(engines, SharedEngines) else {})
 
 
 def _stream(materials: Materials, origin: Origin, name: str, watch: Watch) -> StreamRun:

@@ -6,13 +6,15 @@ to each outlet. A feedback link starts with `delay` empty frames, which is what 
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from warpfuse.graph.link import Inlet, LinkPlan, Outlet
-from warpfuse.graph.link_figures import LinkFigures
 from warpfuse.graph.link_poller import LinkPoller
 from warpfuse.graph.meters import Meter
+from warpfuse.graph.report import LinkReport, RunnerReport
 from warpfuse.graph.trace import Track
 from warpfuse.stages.frame import Frame
 
@@ -58,7 +60,7 @@ class Runner:
         self.track: Track | None = None
         self._feeds: list[Inlet | Given] = []
         self._gives = False
-        self._links: dict[str, LinkFigures] = {}
+        self._links: dict[str, LinkReport] = {}
         self._clock = clock
         self._poller = LinkPoller([], [])
 
@@ -81,7 +83,7 @@ class Runner:
     def disconnect(self) -> None:
         """Close the links and keep their figures. After the thread has ended."""
         for outlet in self.outlets:
-            self._links[outlet.plan.name] = replace(self._counted(outlet), waiting=False)
+            self._links[outlet.plan.name] = structs.replace(self._counted(outlet), waiting=False)
         for inlet in self.inlets:
             inlet.close()
         for outlet in self.outlets:
@@ -102,7 +104,7 @@ class Runner:
         """Close what the runner runs. After the last epoch."""
 
     @property
-    def links(self) -> dict[str, LinkFigures]:
+    def links(self) -> dict[str, LinkReport]:
         """Figures of the links this stage feeds, over all epochs."""
         return {**self._links, **{outlet.plan.name: self._counted(outlet) for outlet in self.outlets}}
 
@@ -126,8 +128,25 @@ class Runner:
                 raise RuntimeError(f"{over[0].plan.name} ended a frame or more before the other inputs")
             self._poller.wait()
 
-    def _counted(self, outlet: Outlet) -> LinkFigures:
-        return self._links.get(outlet.plan.name, LinkFigures(outlet.plan.slots)).plus(outlet)
+    def report(self, now_ns: int) -> RunnerReport:
+        """The figures so far, from any thread: a histogram that is being written may lack the last entry."""
+        busy_since = self.busy_since
+        return RunnerReport(
+            self.stage_name,
+            self.frames,
+            self.passed,
+            self.ended,
+            max(0, now_ns - busy_since) if busy_since else 0,
+            self.meter.encode(),
+            self.links,
+            {name: meter.encode() for name, meter in self.hops.items()},
+            self.starving,
+        )
+
+    def _counted(self, outlet: Outlet) -> LinkReport:
+        """Of a link, this epoch included."""
+        before = self._links.get(outlet.plan.name, LinkReport(outlet.plan.slots))
+        return before + LinkReport(outlet.plan.slots, outlet.sent, outlet.peak, outlet.dropped, outlet.waiting > 0)
 
     @contextlib.contextmanager
     def _call(self, seq: int) -> Iterator[int]:

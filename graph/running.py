@@ -129,7 +129,7 @@ class Running:
     def stats(self) -> Stats:
         """The figures so far."""
         lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {_one_line(f.error)}" for f in self._lost)
-        return stats_of([self.worker.report()], self.materials, failed=len(self._lost), warnings=lost).stopped(
+        return stats_of([self.worker.report()], self.materials.setup, failed=len(self._lost), warnings=lost).stopped(
             self.stop.is_set()
         )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from warpfuse.graph.meters import Meter
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.rate import AsTheyCome, Paced, Rate, Resampled
+from warpfuse.graph.report import SinkReport
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.stage import Bridging, Hearing, Sink
@@ -74,6 +75,11 @@ class SinkRunner(Runner):
     def repeated(self) -> int:
         """Hand-overs of a picture that had been handed over before."""
         return self._rate.repeated
+
+    def sink_report(self) -> SinkReport:
+        """What only a sink counts."""
+        counts = self.frames, self.held, self.shown, self.repeated, self.ended_ns
+        return SinkReport(*counts, self.complete, self.latency.encode(), self.age.encode(), self.notes)
 
     @property
     def last(self) -> npt.NDArray[np.uint8] | None:

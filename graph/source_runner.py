@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from warpfuse.graph.capture import Capture
+from warpfuse.graph.report import SourceReport
 from warpfuse.graph.runner import Clock, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.tap import Tap
@@ -97,6 +98,14 @@ class SourceRunner(Runner):
     def warning(self) -> str | None:
         """What the source has to tell at the end."""
         return self._source.warning
+
+    def source_report(self) -> SourceReport:
+        """What only a source counts."""
+        own = self.recovering
+        figures, lost = (own.report(), own.lost) if own is not None else ({}, None)
+        told = None if lost is None else str(lost)
+        times = self.started_ns, self.since_ns
+        return SourceReport(self.reached, self.dropped, *times, self.warning, figures, told, self.passed_over)
 
     @property
     def recovering(self) -> Recovering | None:

@@ -111,7 +111,7 @@ class Supervisor:
         """The figures so far."""
         lost, told = len(self._epochs.failed), tuple(self._epochs.told)
         restarts = sum(member.restarts.total for member in self._roster.members)
-        stats = stats_of(self._roster.reports(), self._materials, failed=lost, restarts=restarts, warnings=told)
+        stats = stats_of(self._roster.reports(), self._materials.setup, failed=lost, restarts=restarts, warnings=told)
         return stats.stopped(self._stop.is_set())
 
     def tracks(self) -> dict[str, list[Span]]:

@@ -19,7 +19,7 @@ from warpfuse.graph.lane import Lane
 from warpfuse.graph.link import Inlet, LinkPlan
 from warpfuse.graph.pacer import Pacer
 from warpfuse.graph.plan import SOUND
-from warpfuse.graph.report import Report, report
+from warpfuse.graph.report import Report
 from warpfuse.graph.runner import Clock, Given, Runner
 from warpfuse.graph.settings import SettingsBook
 from warpfuse.graph.sink_runner import SinkRunner
@@ -183,7 +183,13 @@ class Worker:
 
     def report(self) -> Report:
         """The figures so far."""
-        return report(self.name, self.runners, self.clock())
+        now = self.clock()
+        return Report(
+            self.name,
+            [runner.report(now) for runner in self.runners],
+            {source.stage_name: source.source_report() for source in (self.source,) if source is not None},
+            {sink.stage_name: sink.sink_report() for sink in self.sinks},
+        )
 
     def _feed(self, feed: LinkPlan, inlets: dict[str, Inlet]) -> Inlet | Given:
         if feed.name in inlets:

@@ -8,10 +8,9 @@ import pytest
 from hdrh.histogram import HdrHistogram
 
 from warpfuse.graph.launcher import ByHand
-from warpfuse.graph.lives import combined, merged
 from warpfuse.graph.member import Member
 from warpfuse.graph.meters import Meter
-from warpfuse.graph.report import LinkReport, Report, RunnerReport, SinkReport
+from warpfuse.graph.report import LinkReport, Report, RunnerReport, SinkReport, summed
 from warpfuse.graph.trace import Span, Track, to_chrome, write_chrome
 
 
@@ -40,7 +39,7 @@ def test_histograms_of_several_workers_are_one():
     meters = [Meter(), Meter()]
     for ms in range(1, 101):
         meters[ms % 2].record(ms * 1_000_000)
-    whole = merged([meter.encode() for meter in meters])
+    whole = Meter.decode(summed(*(meter.encode() for meter in meters)))
     assert (whole.count, whole.max_ms) == (100, 100) and 49 <= whole.ms(50) <= 51
 
 
@@ -73,7 +72,7 @@ def test_figures_of_a_worker_go_on_in_its_next_life():
     member.begins_anew()
     member.told(life(3, 9))
     both = member.report
-    assert both == combined({"show": life(5, 4)}, life(3, 9)) and member.written("sink_1") == 8
+    assert both == life(5, 4) + life(3, 9) and member.written("sink_1") == 8
     assert both.runners[0].frames == both.sinks["sink_1"].frames == 8
     assert both.runners[0].links["a->b.x"] == LinkReport(4, 8, 2, 2)
     assert Meter.decode(both.runners[0].hops["a->b.x"]).count == 2
