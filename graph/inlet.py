@@ -116,8 +116,6 @@ class Inlet(LinkEnd):
             self.ended = True
             self.failed = message.stage
             self._arrived.clear()
-        elif isinstance(message, wire.Flush):
-            self._flush()
         elif message is not None:
             raise WireError(f"a sender does not send {type(message).__name__}")
 
@@ -135,13 +133,6 @@ class Inlet(LinkEnd):
         for reason, count in message.dropped:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         self._arrived.append(Parcel(message, tuple(planes)))
-
-    def _flush(self) -> None:
-        arrived, self._arrived = self._arrived, deque(parcel for parcel in self._arrived if parcel is None)
-        for parcel in arrived:
-            if parcel is not None:
-                self.dropped["flush"] = self.dropped.get("flush", 0) + 1
-                self._return(parcel.message)
 
     def _return(self, message: wire.FrameMessage) -> None:
         self._lent -= 1

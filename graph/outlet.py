@@ -40,7 +40,6 @@ class Outlet(LinkEnd):
         self._last: wire.Message | None = None
         self._finishing = False
         self._dropped: dict[str, int] = {}
-        self._flushed = 0
 
     @property
     def endpoint(self) -> str:
@@ -69,8 +68,8 @@ class Outlet(LinkEnd):
 
     @property
     def dropped(self) -> int:
-        """Frames the mailbox dropped, and those a `flush` did away with here."""
-        return self._mailbox.dropped + self._flushed
+        """Frames the mailbox dropped."""
+        return self._mailbox.dropped
 
     def offer(self, seq: int, value: Any, now_ns: int = 0) -> None:
         """Put a frame into a slot and send it as soon as there is a credit. To a reader that is gone: nothing.
@@ -86,15 +85,6 @@ class Outlet(LinkEnd):
             self._store.free(dropped.message)
             self._dropped["late"] = self._dropped.get("late", 0) + 1
         self._pump()
-
-    def flush(self) -> None:
-        """What waits, here and at the reader, is not wanted any more (a seek)."""
-        self._flushed += len(self._mailbox)
-        if len(self._mailbox):
-            self._dropped["flush"] = self._dropped.get("flush", 0) + len(self._mailbox)
-        self._empty()
-        if self._greeted and not self.closed:
-            self._send(wire.Flush())
 
     def finish(self, failed: str | None = None) -> None:
         """End the link: EOS after the frames that wait, or ERROR instead of them, with the stage that failed.

@@ -8,8 +8,8 @@ so that a router or a recorder needs no decoding, and a typed body.
 
 The receiver opens with HELLO and grants credits; WELCOME answers with the slot table, and comes again when the table
 has grown. The sender sends a FRAME only against a credit; CREDIT grants the next one and releases the slot in one
-message. FLUSH empties what has not been taken yet, EOS ends a link after its last frame, ERROR ends it because
-something upstream failed, BYE tells the sender that its reader is gone and whether it failed.
+message. EOS ends a link after its last frame, ERROR ends it because something upstream failed, BYE tells the sender
+that its reader is gone and whether it failed.
 """
 
 import struct
@@ -20,7 +20,7 @@ import msgspec
 
 from warpfuse.graph.errors import WireError
 
-VERSION = 4
+VERSION = 5
 MAX_BODY = 4096
 
 _HEAD = struct.Struct("<2sBBII")
@@ -80,15 +80,6 @@ class Plane(_Message, frozen=True):
     coding: Coding = "raw"
 
 
-class Colour(_Message, frozen=True):
-    """How RGB was made of what the camera sent, by the numbers of ITU-T H.273; full: the range."""
-
-    matrix: Annotated[int, msgspec.Meta(ge=0, le=255)]
-    primaries: Annotated[int, msgspec.Meta(ge=0, le=255)]
-    transfer: Annotated[int, msgspec.Meta(ge=0, le=255)]
-    full: bool
-
-
 class Content(_Message, frozen=True):
     """What lies in a slot: a `RawFrame` (one plane, "rgb"), a `Frame` or a `SoundPiece`, and the rest of its stamp.
 
@@ -104,7 +95,6 @@ class Content(_Message, frozen=True):
     hold: Literal["", "warp", "repeat"]
     device: Annotated[str, msgspec.Meta(max_length=16, pattern=r"^(cpu|cuda:[0-9]+)$")]
     planes: Annotated[tuple[Plane, ...], msgspec.Meta(max_length=16)]
-    colour: Colour | None = None
 
 
 class FrameMessage(_Message, frozen=True):
@@ -133,10 +123,6 @@ class Credit(_Message, frozen=True):
     table: Count = 0
 
 
-class Flush(_Message, frozen=True):
-    """Sender to receiver: what has been sent and not been taken is not wanted any more (a seek). Credits come back."""
-
-
 class Eos(_Message, frozen=True):
     """Sender to receiver: no frame follows; `frames` were sent on this link."""
 
@@ -155,11 +141,9 @@ class Bye(_Message, frozen=True):
     failed: LinkName | None
 
 
-Message = Hello | Welcome | FrameMessage | Credit | Eos | Error | Bye | Flush
+Message = Hello | Welcome | FrameMessage | Credit | Eos | Error | Bye
 
-_TYPES: dict[int, type[_Message]] = dict(
-    enumerate((Hello, Welcome, FrameMessage, Credit, Eos, Error, Bye, Flush), start=1)
-)
+_TYPES: dict[int, type[_Message]] = dict(enumerate((Hello, Welcome, FrameMessage, Credit, Eos, Error, Bye), start=1))
 _NUMBERS = {kind: number for number, kind in _TYPES.items()}
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {n: msgspec.msgpack.Decoder(kind) for n, kind in _TYPES.items()}
 _ENCODER = msgspec.msgpack.Encoder()

@@ -87,7 +87,7 @@ def test_a_sender_survives_what_a_reader_may_say(tmp_path, folder):  # noqa: F81
             outlet.offer(seq, Frame(Stamp(seq, 0), {"x": torch.zeros(4)}))
         lent = dict(outlet._lent)
         says = [wire.Credit(1, slot, m.generation, table) for (table, slot), m in lent.items()]
-        says += [wire.Hello(plan.name, 2, "shm"), wire.Bye(None), wire.Eos(3), wire.FrameMessage(1, 0, 1), wire.Flush()]
+        says += [wire.Hello(plan.name, 2, "shm"), wire.Bye(None), wire.Eos(3), wire.FrameMessage(1, 0, 1)]
         for _ in range(_MESSAGES):
             peer.send(_damaged(rng, [wire.encode(message, epoch) for message in says]))
         obeyed, cut = _receive(outlet, _MESSAGES, _poller(outlet))
@@ -117,7 +117,7 @@ def test_a_reader_survives_what_a_sender_may_say(tmp_path, folder):  # noqa: F81
         peer = Peer(context, zmq.ROUTER, plan.endpoint, epoch)
         inlet = open_inlet(context, plan, epoch)
         assert peer.socket.poll(10_000)
-        says = [welcome, *(parcel.message for parcel in said), wire.Eos(2), wire.Error("flow"), wire.Flush()]
+        says = [welcome, *(parcel.message for parcel in said), wire.Eos(2), wire.Error("flow")]
         peer.say(welcome)
         _receive(inlet, 1, _poller(inlet))
         for _ in range(_MESSAGES):

@@ -210,25 +210,6 @@ def test_the_end_waits_until_the_memory_is_back(connect):
     assert (outlet.finished, outlet.ending) == (True, False)
 
 
-def test_what_waits_is_flushed_and_its_credits_come_back(connect):
-    outlet, inlet = connect(credits=2, mailbox=1)
-    for seq in range(3):
-        outlet.offer(seq, frame(seq, x=torch.ones(4)))
-        outlet.receive()
-    pump(outlet, inlet)
-    assert (inlet.ready, outlet.waiting) == (True, 1)
-    outlet.flush()
-    pump(outlet, inlet)
-    assert (inlet.ready, outlet.waiting, outlet.store.in_use) == (False, 0, 0)
-    outlet.offer(3, frame(3))
-    pump(outlet, inlet)
-    assert inlet.take().stamp.seq == 3
-    assert inlet.dropped == {"flush": 3}
-    outlet.finish()
-    pump(outlet, inlet)
-    assert inlet.ended
-
-
 def test_the_time_of_sending_and_drops_travel_with_the_frame(connect):
     outlet, inlet = connect(policy="latest", credits=1)
     for seq in range(4):

@@ -15,7 +15,7 @@ from warpfuse.graph.errors import WireError
 PLANE = wire.Plane("rgb", "float32", (1, 3, 64, 64), 0)
 CONTENT = wire.Content(
     "frame", 40_000_000, -5, True, True, 3, "warp", "cuda:0",
-    (PLANE, wire.Plane("trust", "bfloat16", (1, 1, 8, 8), 49152, (0, 2, 3, 1), "lz4")), wire.Colour(1, 13, 6, False),
+    (PLANE, wire.Plane("trust", "bfloat16", (1, 1, 8, 8), 49152, (0, 2, 3, 1), "lz4")),
 )  # fmt: skip
 MESSAGES = [
     wire.Hello("a->b.frame", 2, "shm"),
@@ -25,7 +25,6 @@ MESSAGES = [
     wire.FrameMessage(7, 1, 12, 2, CONTENT, (("late", 3),), 2**62),
     wire.Credit(1, 2, 5),
     wire.Credit(1, 2, 5, 3),
-    wire.Flush(),
     wire.Eos(1000),
     wire.Error("predict"),
     wire.Bye(None),
