@@ -35,6 +35,7 @@ from warpfuse.stages.sources.stream import StreamSession
 MEMORY = 6 << 30  # bytes a worker may have: more is an absurd size that was believed
 ENDINGS = ("mp4", "mkv", "webm", "mov")
 SIZE = (64, 48)
+PROGRESS = 500  # variants
 
 
 def read(path: Path, number: int) -> str:
@@ -185,6 +186,8 @@ def fuzz(options: Any, whole: dict[str, bytes], folder: Path) -> tuple[dict[str,
         slowest = max(slowest, time.monotonic() - before)
         outcomes[outcome] += 1
         by_name[name][outcome] += 1
+        if index % PROGRESS == PROGRESS - 1:
+            print(f"{index + 1} of {options.count}: {dict(outcomes)}", file=sys.stderr, flush=True)
         if outcome in ("traceback", "crash", "hang"):
             faults.append((name, number, outcome, told))
             print(name, number, outcome, told, sep="\t", flush=True)
