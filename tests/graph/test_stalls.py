@@ -27,6 +27,16 @@ def test_a_link_that_stands_still_is_told_with_its_time(stalls):
     assert stalls.longest(told(), 110.0) == (LINK, 0.0), "another epoch"
 
 
+@pytest.mark.parametrize("stage, lane, found", [("blend", "decode", False), ("flow", "flow", True)])
+def test_a_reader_whose_lane_is_in_a_call_has_no_time(stalls, stage, lane, found):
+    """The other, of a lane of its own, is the control."""
+    stalls.lanes = {**stalls.lanes, stage: lane}
+    called = Report("b", [RunnerReport(stage, 6, 5, False, 10**9, "", {})], {}, {})
+    stalls.longest([*told(), called], 100.0)
+    standing = stalls.longest([*told(), called], 107.5)
+    assert standing == ((LINK, 7.5) if found else None)
+
+
 @pytest.mark.parametrize(
     "seen",
     [
