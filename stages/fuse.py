@@ -42,7 +42,7 @@ class FuseSettings(StageSettings):
     entry: float = Field(1.0, ge=0, le=1)
     between: Literal["off", "reference", "latent", "picture"] = "off"
     exit: float = Field(1.0, ge=0, le=1)
-    lines: float = Field(0.6, ge=0, le=1)
+    lines: float = Field(0.85, ge=0, le=1)
     window: tuple[float, float] = (0.0, 1000.0)
     noise: NoisePolicy = "model"
     anchor: AnchorSettings = AnchorSettings()

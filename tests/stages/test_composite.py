@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from warpfuse.engine.bundle_parts import Style
-from warpfuse.stages.composite import Composite, CompositeSettings, composed
+from warpfuse.stages.composite import Composite, CompositeSettings, as_sharp_as, composed
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.fuse import FuseSettings
 from warpfuse.stages.palette import SIDE, palette_of
@@ -103,10 +103,20 @@ def test_the_cover_of_the_frame_before_is_fused_where_it_is_trusted():
     past = Frame(paint.stamp, {"rgb": paint["rgb"], "cover": before, "trust_pixels": trust})
     out = Composite(Lines(fresh), settings(weight=0.8, lines=0.5))(paint, latent, source, past)
     w = 0.8 * 0.5 * trust
-    torch.testing.assert_close(out["cover"], w * before + (1 - w) * fresh)
-    assert torch.equal(out["cover"][trust == 0], fresh[trust == 0])
+    torch.testing.assert_close(out["cover"], as_sharp_as(fresh, w * before + (1 - w) * fresh))
     alone = Composite(Lines(fresh), settings(weight=0.8, lines=0.0))(paint, latent, source, past)
     assert torch.equal(alone["cover"], fresh)
+
+
+def test_a_fused_cover_is_as_sharp_as_the_one_drawn():
+    def sharpness(x):
+        return float((x - avg_pool2d(x, 3, 1, 1, count_include_pad=False)).square().mean().sqrt())
+
+    drawn = avg_pool2d(random(1, 1, 40, 48), 5, 1, 2) * 0.5 + 0.25  # away from 0 and 1, where it would be held
+    blurred = 0.5 * (drawn + drawn.roll(1, 3))
+    assert sharpness(blurred) < 0.9 * sharpness(drawn), "the control: blurred it is"
+    assert sharpness(as_sharp_as(drawn, blurred)) == pytest.approx(sharpness(drawn), rel=0.05)
+    assert torch.equal(as_sharp_as(drawn, drawn), drawn), "what is still stays as it is"
 
 
 def test_what_comes_back_is_the_paint_not_the_picture():

@@ -30,16 +30,17 @@ FIGURES = {
     "upload": (768, 1),
     "encode": (128, 1),
     "flow": (960, 1270),
-    "warp": (768, 18),
+    "warp": (1280, 258),
     "encode_past": (128, 1),
     "predict": (256, 14),
     "fuse": (128, 2),
-    "decode": (896, 1),
+    "decode": (768, 1),
+    "composite": (2816, 258),
     "download": (0, 193),
 }
 """stage: KiB of large tensors made; KiB of arrays alive at once beyond those before."""
 
-NETWORK_CALLS = {"encoder": 2, "unet": 1, "decoder": 1}
+NETWORK_CALLS = {"encoder": 2, "unet": 1, "decoder": 1, "lines": 1}
 LINKS = 7  # of the default graph of a file, in one process
 HOP_MESSAGES = 2  # a frame there, a credit back
 

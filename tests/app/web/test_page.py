@@ -256,7 +256,7 @@ def test_a_start_that_waits_for_its_source_can_be_stopped(session, page, visit, 
 
 
 def test_strength_0_shows_the_source(session, page, visit):
-    session.restart({"bundle": "embedded", "prompt": "crimson", "size": "96x64", "fusion": 0, "strength": 1})
+    session.restart({"bundle": "embedded", "prompt": "blueprint", "size": "96x64", "fusion": 0, "strength": 1})
 
     def distance():
         shown = session.pictures.shown
