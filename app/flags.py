@@ -23,7 +23,7 @@ def graph_flags(
         list[str] | None, typer.Option(help="A path, virtualcam:, rtsp://, page:8080, null: ... (repeatable)")
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, mosaic'.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, watercolour'.")] = None,
     negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
     lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 4.")] = None,

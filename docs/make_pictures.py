@@ -1,7 +1,6 @@
-"""Make the pictures of the README: every style on one frame of a clip, some with one to four steps, and a short film,
-flickering beside steady.
+"""Make the pictures of the README: every style on one frame of a clip, and a short film, flickering beside steady.
 
-    python docs/make_pictures.py [CLIP] [--frame N] [--size WxH] [--styles docs/styles.png] [--steps docs/steps.jpg]
+    python docs/make_pictures.py [CLIP] [--frame N] [--size WxH] [--styles docs/styles.png]
                                  [--film docs/steady.webp]
 
 Every style runs over the frames before the one shown, as a viewer of the video would have seen them.
@@ -33,8 +32,6 @@ def main() -> None:
     parser.add_argument("--run-up", type=int, default=12, help="frames before it")
     parser.add_argument("--size", type=parse_size, default=(384, 216))
     parser.add_argument("--styles", type=Path, default=HERE / "styles.png")
-    parser.add_argument("--steps", type=Path, default=HERE / "steps.jpg")
-    parser.add_argument("--steps-styles", nargs="+", default=["oil", "glass"])
     parser.add_argument("--film", type=Path, default=HERE / "steady.webp")
     parser.add_argument("--film-style", help="the bundle's default if not given")
     parser.add_argument("--film-frames", type=int, default=36)
@@ -46,13 +43,6 @@ def main() -> None:
     panels += [labelled(restyled(frames, options.bundle, name)[-1], name) for name in bundle.about.styles]
     cv2.imwrite(str(options.styles), sheet(panels)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(options.styles)
-    panels = [
-        labelled(restyled(frames, options.bundle, name, steps=steps)[-1], f"{name}, {steps} step{'s' * (steps > 1)}")
-        for name in options.steps_styles
-        for steps in range(1, COLUMNS + 1)
-    ]
-    cv2.imwrite(str(options.steps), sheet(panels)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-    print(options.steps, options.steps.stat().st_size)
     frames = pictures(options.clip, options.size, options.film_frames)
     style, weights = options.film_style or bundle.about.default_style, {"alone": 0.0, "steady": 0.8}
     runs = {name: restyled(frames, options.bundle, style, fusion=weight) for name, weight in weights.items()}

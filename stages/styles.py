@@ -1,4 +1,4 @@
-"""A prompt of named styles, as a vector: "ink", or "ink:2, mosaic" for a blend of two to one."""
+"""A prompt of named styles, as a vector: "ink", or "ink:2, oil" for a blend of two to one."""
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
