@@ -6,8 +6,7 @@ import pytest
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.layout import arrange
-from warpfuse.graph.plan import plan_graph
-from warpfuse.graph.streams import from_flags, plan_streams, read_streams
+from warpfuse.graph.streams import from_flags, plan_as_asked, plan_streams, read_streams
 
 YARD, DOOR = {"source": "yard.mp4", "sinks": ["a.mp4"]}, {"source": "camera:0", "sinks": "null:"}
 
@@ -70,7 +69,7 @@ def test_the_drawn_graph_is_that_of_each_stream_side_by_side():
     given = streams(fusion=0)
     plan = plan_streams(given)
     for name, config in given.configs.items():
-        alone = plan_graph(config)
+        alone = plan_as_asked(config)
         assert {f"{name}.{node.name}" for node in alone.nodes} <= {node.name for node in plan.nodes}
         assert {f"{name}.{feed.name}" for feed in alone.feeds} <= {feed.name for feed in plan.feeds}
     assert all(link.sender.split(".")[0] == link.receiver.split(".")[0] for link in plan.feeds), "nothing crosses over"
