@@ -5,6 +5,7 @@ A folder or file under `tests`, or a test in one, and what it needs.
 
 TIERS = {
     "process": [
+        "app/test_cli.py::test_a_signal_ends_the_run_with_a_whole_file_and_the_figures",
         "app/test_controlling.py",
         "app/test_live_run.py",
         "app/test_serving.py",
@@ -17,12 +18,15 @@ TIERS = {
         "graph/test_shared_link.py",
         "graph/test_shared_memory.py",
         "graph/test_shortage.py",
+        "graph/test_sound.py",
         "graph/test_stalls.py",
         "graph/test_supervisor.py",
     ],
     "device": [
         "obs",
+        "stages/sinks/test_several_sinks.py",
         "stages/sinks/test_stream.py",
+        "stages/sinks/test_virtualcam.py",
         "stages/sources/test_http.py",
         "stages/sources/test_push.py",
         "stages/sources/test_rtsp.py",
@@ -35,7 +39,26 @@ TIERS = {
         "app/web/test_page.py",
         "stages/sinks/test_page_in_browser.py",
     ],
-    "slow": [],
+    "slow": [
+        "app/benchmark",
+        "app/test_cli.py::test_live_loras_are_listed_and_taken",
+        "app/test_demo.py",
+        "app/test_export_targets.py",
+        "app/test_exporting.py",
+        "engine/test_background.py",
+        "engine/test_tensorrt.py",
+        "export",
+        "graph/test_drift.py",
+        "graph/test_engines.py",
+        "graph/test_in_flight.py",
+        "graph/test_live_lora.py",
+        "graph/test_opening.py",
+        "graph/test_printed.py",
+        "graph/test_run_streams.py",
+        "stages/host/test_kernel.py",
+        "stages/sources/test_damage.py",
+        "stages/sources/test_multipart.py::test_what_never_ends_is_given_up",
+    ],
 }
 
 
