@@ -36,16 +36,16 @@ def main() -> None:
     """Write the picture."""
     with tempfile.TemporaryDirectory() as folder:
         presets = Presets(Path(folder) / "presets")
-        presets.save("Starry night", "prompt: starry\n")
+        presets.save("Night", "prompt: neon\n")
         os.chdir(CLIP.parent)  # the page shows the path as it is given
-        keys = {"source": CLIP.name, "size": "320x176", "prompt": "watercolour:3, ink:1"}
+        keys = {"source": CLIP.name, "size": "512x288", "prompt": "ukiyoe:3, ink:1", "realtime": True}
         session = Session(keys, record_to=Path(folder))
         access = Access()
         with PageServer(application(session, presets, access), access, 0) as server, sync_playwright() as driver:
-            session.start()
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="dark")
             page.goto(server.url)
+            session.start()
             photograph(page, session)
             browser.close()
             session.close()
