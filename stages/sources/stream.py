@@ -220,6 +220,8 @@ class StreamSession:
     def pictures(self) -> Iterator[Picture | str | None]:
         """Pictures in the order they are shown; a line where the sender's clock jumped, at last what a clip lacks."""
         with foreign():
+            if self.nature.finite and self._container.streams.audio:
+                yield "the sound of a clip over HTTP is left out: download the file to keep it"
             for packet in self._demuxer:
                 if self._sound.takes(packet):
                     yield None

@@ -1,8 +1,10 @@
 """HTTP sources over a real server: MJPEG, HLS while it grows, a clip; and an answer that is no video."""
 
 import time
+from fractions import Fraction
 from itertools import pairwise
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -72,6 +74,27 @@ def test_a_clip_gives_every_frame_and_ends(web, make_clip):
     source.close()
     assert [number_in(frame.rgb) for frame in frames] == list(range(40))
     assert [round(frame.stamp.pts_ns / 40_000_000) for frame in frames] == list(range(40)) and source.lost is None
+
+
+@pytest.mark.parametrize("with_sound", [True, False])
+def test_a_clip_says_that_its_sound_is_left_out_and_only_then(web, tmp_path, with_sound):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as out:
+        video, sound = out.add_stream("libx264", rate=25), out.add_stream("aac", rate=48000) if with_sound else None
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for k in range(10):
+            frame = av.VideoFrame.from_ndarray(counted(k)[:48, :64].copy(), format="rgb24")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        if sound is not None:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.rate, silence.pts = 48000, 0
+            out.mux(sound.encode(silence))
+            out.mux(sound.encode(None))
+        out.mux(video.encode(None))
+    source = open_source(f"{web.url}/clip.mp4")
+    count = len(list(iter(source.read, None)))
+    source.close()
+    assert count == 10 and ("sound of a clip over HTTP is left out" in (source.warning or "")) == with_sound
 
 
 def test_hls_is_shown_at_its_own_pace_not_a_segment_at_a_time(web, tmp_path):
