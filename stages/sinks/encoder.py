@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +93,10 @@ class Encoder:
         context.color_range = LIMITED
         context.colorspace = context.color_primaries = context.color_trc = CODE
         self._to_yuv = ToBt709("yuv420p")
+        self._measured = fmt.muxer in ("mp4", "mov")
+        self._first: int | None = None
         self._last: int | None = None
+        self._first_dts: int | None = None
 
     def encode(self, rgb: npt.NDArray[np.uint8], pts_ns: int) -> "list[Packet[Any]]":
         """Packets that are ready after this picture, [h, w, 3]; often none yet."""
@@ -102,13 +105,23 @@ class Encoder:
         if self._last is not None:
             tick = max(tick, self._last + 1)  # no container takes two pictures at one time
         self._last = tick
+        self._first = tick if self._first is None else self._first
         frame.pts, frame.time_base = tick, self.time_base
         frame.duration = self._period
         return self._timed(self._stream.encode(frame))
 
     def flush(self) -> "list[Packet[Any]]":
-        """The packets that the encoder held back."""
-        return self._timed(self._stream.encode(None))
+        """The packets that the encoder held back.
+
+        The length of an MP4 is the span of the decoding times and the length of the last packet. Where times are uneven
+        at the end that is less than what is shown, and players hide what lies beyond: the last packet makes up for it.
+        """
+        packets = self._timed(self._stream.encode(None))
+        if self._measured and packets and packets[-1].dts is not None and self._first_dts is not None:
+            assert self._first is not None and self._last is not None, "packets come of pictures"
+            shown, spanned = self._last + self._period - self._first, packets[-1].dts - self._first_dts
+            packets[-1].duration = max(packets[-1].duration or 0, shown - spanned)
+        return packets
 
     @property
     def end(self) -> Fraction:
@@ -118,8 +131,18 @@ class Encoder:
     def _timed(self, packets: Any) -> "list[Packet[Any]]":
         timed: list[Packet[Any]] = list(packets)
         for packet in timed:
+            self._first_dts = packet.dts if self._first_dts is None else self._first_dts
             packet.duration = packet.duration or self._period  # else the last picture has no length in the container
         return timed
+
+
+def recorded(fmt: Format) -> Format:
+    """The format as a live source is recorded in.
+
+    Fragments of an MP4 end where decoding times do, whatever the last packet says of its length; so pictures are
+    decoded in the order they are shown.
+    """
+    return replace(fmt, options={**fmt.options, "bf": "0"}) if fmt.muxer in ("mp4", "mov") else fmt
 
 
 def holds(fmt: Format, stream: Any) -> bool:

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.sinks.bt709 import require_even
-from warpfuse.stages.sinks.encoder import FORMATS, Encoder, Format
+from warpfuse.stages.sinks.encoder import FORMATS, Encoder, Format, recorded
 from warpfuse.stages.sinks.live_sound import LiveSound
 from warpfuse.stages.sinks.sound import Sound
 from warpfuse.stages.sinks.target import Target, require_writable
@@ -73,7 +73,7 @@ class FileSink:
             for name in self._target.left_behind()
         ]
         self._sound: Sound | LiveSound | None = None
-        fmt = _format(path)
+        fmt = recorded(_format(path)) if info.live else _format(path)
         try:
             # Without bitexact the file names its writer's version, and Matroska draws a random identity.
             options = {"fflags": "+bitexact", **(fmt.recording_options if info.live else fmt.muxer_options)}

@@ -87,6 +87,24 @@ def test_the_last_picture_has_a_length(tmp_path: Path):
             assert opened.duration == pytest.approx(1_000_000, abs=2000)
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_picture_is_hidden_behind_a_gap_near_the_end(tmp_path: Path, ending: str, live: bool):
+    """The length of an MP4 follows from decoding times, which lag behind: what lay beyond was there and not shown."""
+    info = VideoInfo(64, 48, Fraction(50), Fraction(1, 50), live=live)
+    source = open_source("pattern:64x48@50,frames=40")  # moves, so that pictures are decoded in another order
+    pictures = [frame.rgb for frame in iter(source.read, None)]
+    for gap in range(1, 6):
+        ticks = [*range(40 - gap), *range(80 - gap, 79), 80]
+        shown = [
+            RawFrame(Stamp(k, tick * 20_000_000), rgb)
+            for k, (tick, rgb) in enumerate(zip(ticks, pictures, strict=True))
+        ]
+        path = tmp_path / f"{gap}{ending}"
+        write(path, shown, info)
+        assert times(path) == [Fraction(tick, 50) for tick in ticks], gap
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_two_runs_give_the_same_bytes(tmp_path: Path, ending: str):
     source = open_source("pattern:128x96,frames=12")
