@@ -46,13 +46,11 @@ def for_ffmpeg(url: str) -> str:
     A user or password in which every `%` begins an escape is taken as encoded already. Applied twice it changes
     nothing more, but for escapes of escapes in an RTMP address. Raises ValueError, without a secret in it, for an RTMP
     password that FFmpeg cannot be given."""
-    at = account_end(url)
-    if at < 0:
+    parts = _with_account(url)
+    if parts is None:
         return url
-    scheme = _SCHEME.match(url)
-    assert scheme is not None
-    user, colon, password = url[scheme.end() : at].partition(":")
-    if scheme[0].lower().startswith("rtmp"):
+    scheme, user, colon, password, rest = parts
+    if scheme.lower().startswith("rtmp"):
         account = _plain(user) + colon + _plain(password)
         if re.search(r"[/?#]", account):
             raise ValueError(
@@ -60,18 +58,23 @@ def for_ffmpeg(url: str) -> str:
             )
     else:
         account = _encoded(user) + colon + _encoded(password)
-    return f"{scheme[0]}{account}{url[at:]}"
+    return f"{scheme}{account}{rest}"
 
 
 def account_of(url: str) -> tuple[str, str] | None:
     """User and password of an address, decoded; None if it has none."""
+    parts = _with_account(url)
+    return None if parts is None else (_plain(parts[1]), _plain(parts[3]))
+
+
+def _with_account(url: str) -> tuple[str, str, str, str, str] | None:
+    """Scheme with what ends it, user, colon, password, and the rest from the @ on; None for an address without them."""
     at = account_end(url)
     if at < 0:
         return None
     scheme = _SCHEME.match(url)
     assert scheme is not None
-    user, _, password = url[scheme.end() : at].partition(":")
-    return _plain(user), _plain(password)
+    return scheme[0], *url[scheme.end() : at].partition(":"), url[at:]
 
 
 def _encoded(text: str) -> str:
