@@ -16,7 +16,7 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.version import __version__
 
 if TYPE_CHECKING:
-    from warpfuse.graph.meters import Stats
+    from warpfuse.graph.metrics.meters import Stats
     from warpfuse.graph.pipeline import Pipeline
 
 __all__ = ["Pipeline", "Stats", "WarpfuseError", "__version__", "run"]
@@ -27,13 +27,13 @@ def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
 
     Raises WarpfuseError: BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
-    from warpfuse.graph.config import read_graph_file, validate
+    from warpfuse.graph.plan.config import read_graph_file, validate
     from warpfuse.graph.run import run as run_graph
 
     raw, where = (dict(graph), "") if isinstance(graph, Mapping) else (read_graph_file(Path(graph)), str(graph))
     if "streams" in raw:
+        from warpfuse.graph.plan.streams import read_streams
         from warpfuse.graph.run_streams import run_streams
-        from warpfuse.graph.streams import read_streams
 
         return run_streams(read_streams(raw, where))
     return run_graph(validate(raw, where))
@@ -46,7 +46,7 @@ def __getattr__(name: str) -> Any:
 
         return Pipeline
     if name == "Stats":
-        from warpfuse.graph.meters import Stats
+        from warpfuse.graph.metrics.meters import Stats
 
         return Stats
     raise AttributeError(f"module 'warpfuse' has no attribute {name!r}")

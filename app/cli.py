@@ -112,10 +112,10 @@ def run(
             report = run_with_page(keys, PageOptions(port=page), stop=stop, say=say, tell_url=tell_url)
         return finish(report, stats)
     config = configure_any(*asked(flags, name=name))
+    from warpfuse.graph.plan.streams import Streams
     from warpfuse.graph.run import Watch
     from warpfuse.graph.run import run as run_graph
     from warpfuse.graph.run_streams import run_streams
-    from warpfuse.graph.streams import Streams
 
     watch = Watch(control=control, metrics=metrics, trace=trace)
     with stopped_by_signals() as stop, progress_bar() as progress, figures_if_lost(stats):
@@ -209,7 +209,7 @@ def worker(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The worker to be, of those the file places.")],
 ) -> int:
     """Be one worker of a run that another host has started. It ends with the run."""
-    from warpfuse.graph.far_worker import be_worker
+    from warpfuse.graph.processes.remote_worker import be_worker
 
     return be_worker(configure(graph, {}, None, {"source": "SOURCE", "sinks": ["SINK"]}), name)
 
@@ -226,8 +226,8 @@ def graph(
 
         Console().print(flows(str(graph)))
         return
-    from warpfuse.graph import draw
-    from warpfuse.graph.streams import Streams, plan_as_asked, plan_streams
+    from warpfuse.graph.plan import draw
+    from warpfuse.graph.plan.streams import Streams, plan_as_asked, plan_streams
 
     config = configure_any(graph, {}, settings, {"source": "SOURCE", "sinks": ["SINK"]})
     plan = plan_streams(config) if isinstance(config, Streams) else plan_as_asked(config)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from warpfuse.graph.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warpfuse.graph.config import GraphConfig
-    from warpfuse.graph.streams import Streams
+    from warpfuse.graph.plan.config import GraphConfig
+    from warpfuse.graph.plan.streams import Streams
 
 # Note: imports inside the functions, as in cli.py.
 
@@ -16,7 +16,7 @@ def configure(
     graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
 ) -> "GraphConfig":
     """The configuration of one stream. Raises ConfigError, for a file of several too."""
-    from warpfuse.graph.streams import Streams
+    from warpfuse.graph.plan.streams import Streams
 
     config = configure_any(graph, flags, settings, defaults)
     if isinstance(config, Streams):
@@ -31,8 +31,8 @@ def configure_any(
 
     defaults  for keys that neither has
     """
-    from warpfuse.graph.config import read_graph_file, set_key, validate
-    from warpfuse.graph.streams import from_flags, read_streams
+    from warpfuse.graph.plan.config import read_graph_file, set_key, validate
+    from warpfuse.graph.plan.streams import from_flags, read_streams
 
     raw = read_graph_file(graph) if graph is not None else {}
     sources = flags.get("source") or []

@@ -11,7 +11,7 @@ from rich.table import Table
 from warpfuse.graph.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warpfuse.graph.control import Figures
+    from warpfuse.graph.control.messages import Figures
 
 _ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop")
 
@@ -22,28 +22,28 @@ def ctl(
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | FILE.png]")] = None,
 ) -> None:
     """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end."""
-    from warpfuse.graph import control
+    from warpfuse.graph.control import messages
 
     words = words or []
     if action in ("stats", "pause", "resume", "stop") and words:
         raise ConfigError(f"ctl {name} {action} takes nothing more, got {' '.join(words)!r}")
     match action:
         case "set":
-            reply = control.ask(name, control.Set(_keys(words)), timeout_s=60)
-            assert isinstance(reply, control.Applied)
+            reply = messages.ask(name, messages.Set(_keys(words)), timeout_s=60)
+            assert isinstance(reply, messages.Applied)
             print(f"version {reply.version} holds from frame {reply.seq} on")
         case "stats":
-            figures = control.ask(name, control.GetStats())
-            assert isinstance(figures, control.Figures)
+            figures = messages.ask(name, messages.GetStats())
+            assert isinstance(figures, messages.Figures)
             print(json.dumps(figures.stats, indent=1))
         case "snapshot":
             _snapshot(name, words)
         case "pause":
-            control.ask(name, control.Pause())
+            messages.ask(name, messages.Pause())
         case "resume":
-            control.ask(name, control.Resume())
+            messages.ask(name, messages.Resume())
         case "stop":
-            control.ask(name, control.Stop())
+            messages.ask(name, messages.Stop())
         case _:
             raise ConfigError(f"ctl {name}: {action!r} is no action; known: {', '.join(_ACTIONS)}")
 
@@ -65,15 +65,15 @@ def flows(name: str, seconds: float = 1.0) -> Table:
 
 
 def _figures(name: str) -> "Figures":
-    from warpfuse.graph import control
+    from warpfuse.graph.control import messages
 
-    figures = control.ask(name, control.GetStats())
-    assert isinstance(figures, control.Figures)
+    figures = messages.ask(name, messages.GetStats())
+    assert isinstance(figures, messages.Figures)
     return figures
 
 
 def _keys(words: list[str]) -> dict[str, Any]:
-    from warpfuse.graph.config import set_key
+    from warpfuse.graph.plan.config import set_key
 
     if not words:
         raise ConfigError("ctl NAME set: expected KEY=VALUE, as in stages.fuse.weight=0.8")
@@ -84,13 +84,13 @@ def _keys(words: list[str]) -> dict[str, Any]:
 
 
 def _snapshot(name: str, words: list[str]) -> None:
-    from warpfuse.graph import control
+    from warpfuse.graph.control import messages
 
     if len(words) != 1:
         raise ConfigError(f"ctl {name} snapshot: expected one FILE.png, got {len(words)} words")
     path = Path(words[0])
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path}: the folder is missing")
-    image = control.ask(name, control.Snapshot())
-    assert isinstance(image, control.Image)
+    image = messages.ask(name, messages.Snapshot())
+    assert isinstance(image, messages.Image)
     path.write_bytes(image.png)

@@ -16,8 +16,8 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.meters import Stats
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run
 from warpfuse.measure import measure
 from warpfuse.stages.consistency import Figures

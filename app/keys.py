@@ -10,7 +10,7 @@ def keys(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the keys go; made if it is not there.")],
 ) -> None:
     """Make the keys that links between hosts need: a server's pair, a client's, and who is let in."""
-    from warpfuse.graph.curve import make_keys
+    from warpfuse.graph.links.curve import make_keys
 
     for path in make_keys(folder):
         print(path)

@@ -13,7 +13,7 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warpfuse.graph.meters import Stats
+    from warpfuse.graph.metrics.meters import Stats
     from warpfuse.web.session import Session
 
 _LOOK_UP_S = 0.1

@@ -18,7 +18,7 @@ from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.stages.errors import StreamLost
 
 if TYPE_CHECKING:
-    from warpfuse.graph.meters import Stats
+    from warpfuse.graph.metrics.meters import Stats
 
 INTERRUPTED = 130
 

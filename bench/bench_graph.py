@@ -15,17 +15,17 @@ import time
 import numpy as np
 import zmq
 
-from warpfuse.graph.config import validate
-from warpfuse.graph.faults import Faults
-from warpfuse.graph.lane import Lane
-from warpfuse.graph.link import LinkPlan
+from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.transports import open_local
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.run import run
-from warpfuse.graph.runner import Given, Runner
-from warpfuse.graph.settings import SettingsBook
-from warpfuse.graph.sink_runner import SinkRunner
-from warpfuse.graph.source_runner import SourceRunner
-from warpfuse.graph.stage_runner import StageRunner
-from warpfuse.graph.transports import open_local
+from warpfuse.graph.runtime.failures import Faults
+from warpfuse.graph.runtime.lane import Lane
+from warpfuse.graph.runtime.runner import Given, Runner
+from warpfuse.graph.runtime.sink_runner import SinkRunner
+from warpfuse.graph.runtime.source_runner import SourceRunner
+from warpfuse.graph.runtime.stage_runner import StageRunner
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks.null import NullSink
 

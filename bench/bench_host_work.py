@@ -12,8 +12,8 @@ import statistics
 from warpfuse.benchmark.host_work import SETTLING, HostWork, host_work
 from warpfuse.benchmark.ways import pictures_of
 from warpfuse.demo import CLIP
-from warpfuse.graph.config import validate
-from warpfuse.graph.opening import prepare_source
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.opening import prepare_source
 
 
 def main() -> None:

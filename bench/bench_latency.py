@@ -25,11 +25,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parent.parent / "tests" / "stages"
-sys.path += [str(TESTS), str(TESTS / "sinks")]
-import burnt_code  # noqa: E402
-from delays import figures, plot  # noqa: E402
-from far_ends import (  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from delays import figures, plot
+from far_ends import (
     LONGER_S,
     READY,
     Camera,
@@ -42,12 +40,13 @@ from far_ends import (  # noqa: E402
     watch_page,
     watch_rtsp,
 )
-from peers import free_port  # noqa: E402
+from support import burnt_code
+from support.peers import free_port
 
-from warpfuse.stages.errors import SinkError  # noqa: E402
-from warpfuse.stages.frame import RawFrame  # noqa: E402
-from warpfuse.stages.sinks import check, open_sink  # noqa: E402
-from warpfuse.stages.sinks.v4l2_output import find_output  # noqa: E402
+from warpfuse.stages.errors import SinkError
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks import check, open_sink
+from warpfuse.stages.sinks.v4l2_output import find_output
 
 SINKS = ["rtsp", "rtmp", "srt", "page"]
 READY_S = 120.0  # for a viewer to load its libraries and to open a camera: in an emulated machine they take a while
@@ -140,10 +139,10 @@ def drive(
         camera.close()
         return camera, sink.notes
     # Here, not above: the sinks alone need no torch, which takes minutes to load in an emulated machine.
-    from warpfuse.graph.config import validate
-    from warpfuse.graph.ends import Ends
-    from warpfuse.graph.opening import prepare
-    from warpfuse.graph.running import Running
+    from warpfuse.graph.plan.config import validate
+    from warpfuse.graph.runtime.endpoints import Ends
+    from warpfuse.graph.runtime.opening import prepare
+    from warpfuse.graph.runtime.thread_run import Running
 
     config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}", "workers": "one"})
     materials = prepare(config, size, lambda line: None)

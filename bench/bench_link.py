@@ -25,10 +25,10 @@ import numpy as np
 import torch
 import zmq
 
-from warpfuse.graph.curve import Keys, admission, as_client, as_server, make_keys
-from warpfuse.graph.link import Inlet, LinkPlan, Outlet
-from warpfuse.graph.shared_memory import RunFolder
-from warpfuse.graph.transports import open_inlet, open_local, open_outlet
+from warpfuse.graph.links.curve import Keys, admission, as_client, as_server, make_keys
+from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.shared_memory import RunFolder
+from warpfuse.graph.links.transports import open_inlet, open_local, open_outlet
 from warpfuse.stages.frame import RawFrame, Stamp
 
 SMALL, LARGE = (512, 512, 3), (1080, 1920, 3)

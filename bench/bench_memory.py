@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from warpfuse.graph.config import validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
-from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.opening import ends_of, prepare_source
-from warpfuse.graph.running import Running
+from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.runtime.opening import ends_of, prepare_source
+from warpfuse.graph.runtime.thread_run import Running
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
 

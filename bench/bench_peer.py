@@ -25,9 +25,9 @@ from peers.stream_batch import StreamBatchPeer
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.ways import WARM_UP, host_to_host, pictures_of
 from warpfuse.demo import CLIP
-from warpfuse.graph.build import usable_cores
-from warpfuse.graph.config import validate
-from warpfuse.graph.opening import prepare_source
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.build import usable_cores
+from warpfuse.graph.runtime.opening import prepare_source
 
 WAYS: dict[str, dict[str, Any]] = {
     "warpfuse": {"fusion": 0},

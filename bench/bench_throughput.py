@@ -16,10 +16,10 @@ from typing import Any
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.engine.backends.onnxruntime import SLOTS
-from warpfuse.graph.build import usable_cores
-from warpfuse.graph.config import GraphConfig, validate
-from warpfuse.graph.opening import prepare_source
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run
+from warpfuse.graph.runtime.build import usable_cores
+from warpfuse.graph.runtime.opening import prepare_source
 from warpfuse.stages.sources import open_source
 
 HEAVY = ("encode", "flow", "encode_past", "predict", "decode")

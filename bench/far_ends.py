@@ -11,10 +11,10 @@ from typing import Any
 
 import av
 import av.error
-import burnt_code
 import cv2
 import numpy as np
-from peers import SYSTEM_PYTHON, free_port
+from support import burnt_code
+from support.peers import SYSTEM_PYTHON, free_port
 
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import RawFrame, Stamp
@@ -27,7 +27,7 @@ Seen = list[tuple[float, int | None]]
 
 LONGER_S = 6.0  # a viewer is there for so much longer than the camera
 
-_SERVER = Path(__file__).resolve().parent.parent / "tests" / "stages" / "sinks" / "rtsp_server.py"
+_SERVER = Path(__file__).resolve().parent.parent / "tests" / "support" / "rtsp_recorder.py"
 
 
 class Camera:

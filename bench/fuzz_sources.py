@@ -2,7 +2,7 @@
 
     nice -n 5 python bench/fuzz_sources.py [--count 20000] [--seed 0] [--limit 20] [--only clip.mkv:123] [--keep DIR]
 
-Each variant (tests/stages/sources/damage.py) is read to its end by a worker process: every third as a stream is, every
+Each variant (tests/support/damage.py) is read to its end by a worker process: every third as a stream is, every
 third into a file with its sound. A worker that takes longer than the limit is ended and counts as hanging, one that
 dies as crashed; variants that did either, or raised something that is none of our errors, are listed and kept. Last
 line: one JSON object.
@@ -22,9 +22,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "stages" / "sources"))
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
-import damage
+from support import damage
 
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.sinks import open_sink

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import psutil
 
-from warpfuse.graph import control
-from warpfuse.graph.config import GraphConfig, validate
+from warpfuse.graph.control import messages
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.meters import Stats
+from warpfuse.graph.links.shared_memory import shared_root
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import Watch, run
-from warpfuse.graph.shared_memory import shared_root
 
 TICK_S = 2
 SAMPLE_S = 10
@@ -64,8 +64,8 @@ def hurt(rng: random.Random) -> str:
 
 def tiny(folder: Path) -> str:
     """The bundle of the tests whose networks only rearrange pixels: all of the graph and nothing of diffusion."""
-    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "graph"))
-    import exact
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+    from support import exact
 
     return exact.write(folder / "exact")
 
@@ -120,7 +120,7 @@ class Watched:
 
     def _ask(self) -> None:
         try:
-            self.shown = control.ask(self.name, control.GetStats()).stats["frames"]["out"]
+            self.shown = messages.ask(self.name, messages.GetStats()).stats["frames"]["out"]
         except ConfigError:
             self.unanswered += 1
 

@@ -15,7 +15,7 @@ import numpy as np
 import warpfuse
 from warpfuse.demo import CLIP
 from warpfuse.engine import load_bundle
-from warpfuse.graph.config import parse_size
+from warpfuse.graph.plan.config import parse_size
 from warpfuse.stages.sources import open_source
 
 COLUMNS = 4

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from warpfuse.engine.streams import cuda_stream
+from warpfuse.engine.cuda_streams import cuda_stream
 
 SLOTS = 2
 WARM_UP = 3

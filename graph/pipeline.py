@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.config import validate
-from warpfuse.graph.ends import Ends
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live_settings import LiveSettings, check_live, merge
-from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import prepare
-from warpfuse.graph.running import Running
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.live_settings import LiveSettings, check_live, merge
+from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.thread_run import Running
+from warpfuse.stages.borrowed import kept
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.lent import kept
 from warpfuse.stages.stage import VideoInfo
 
 Picture = npt.NDArray[np.uint8]

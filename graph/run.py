@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from warpfuse.graph.build import calls_of
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.desk import Desk
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live_settings import LiveSettings
-from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, prepare_for
-from warpfuse.graph.origin import find, folder_for
-from warpfuse.graph.placement import several
-from warpfuse.graph.plan import plan_graph
-from warpfuse.graph.prometheus import serving
-from warpfuse.graph.running import Running
-from warpfuse.graph.supervisor import Supervisor
-from warpfuse.graph.trace import Track, write_chrome
-from warpfuse.graph.transports import best
+from warpfuse.graph.links.transports import best
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.metrics.prometheus import serving
+from warpfuse.graph.metrics.trace import Track, write_chrome
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.live_settings import LiveSettings
+from warpfuse.graph.plan.placement import several
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.processes.resolved_source import find, folder_for
+from warpfuse.graph.processes.supervisor import Supervisor
+from warpfuse.graph.runtime.build import calls_of
+from warpfuse.graph.runtime.desk import Desk
+from warpfuse.graph.runtime.opening import ends_of, prepare_for
+from warpfuse.graph.runtime.thread_run import Running
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sinks import check
 from warpfuse.stages.stage import VideoInfo

@@ -8,20 +8,20 @@ from dataclasses import replace
 from itertools import combinations
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.build import Materials
-from warpfuse.graph.desk import Desk
-from warpfuse.graph.ends import Ends
-from warpfuse.graph.engines import SharedEngines
+from warpfuse.graph.control.run_directory import RunDirectory, free_name
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, prepare_streams
-from warpfuse.graph.origin import Origin, find
-from warpfuse.graph.prometheus import serving
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.metrics.prometheus import serving
+from warpfuse.graph.metrics.trace import Track, write_chrome
+from warpfuse.graph.plan.streams import Streams, of_stream, under_name
+from warpfuse.graph.processes.resolved_source import Origin, find
 from warpfuse.graph.run import NOBODY, Watch, concluded, frames_expected
-from warpfuse.graph.run_directory import RunDirectory, free_name
-from warpfuse.graph.running import Running
-from warpfuse.graph.streams import Streams, of_stream, under_name
-from warpfuse.graph.trace import Track, write_chrome
+from warpfuse.graph.runtime.build import Materials
+from warpfuse.graph.runtime.desk import Desk
+from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.engines import SharedEngines
+from warpfuse.graph.runtime.opening import ends_of, prepare_streams
+from warpfuse.graph.runtime.thread_run import Running
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sinks import check
 from warpfuse.stages.sources.schemes import path_of, scheme_of

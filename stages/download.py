@@ -3,9 +3,9 @@
 import numpy as np
 from torch import Tensor
 
-from warpfuse.engine.streams import DownloadRing
+from warpfuse.engine.cuda_streams import DownloadRing
+from warpfuse.stages.cpu.pixels import bytes_of
 from warpfuse.stages.frame import Frame, RawFrame
-from warpfuse.stages.host.pictures import bytes_of
 
 
 class Download:

@@ -4,7 +4,7 @@ WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
-│   ├── KernelError           machine code of a picture loop cannot be kept on disk (host/kernel.py)
+│   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
 │   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have

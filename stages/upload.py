@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from warpfuse.engine.streams import UploadRing
+from warpfuse.engine.cuda_streams import UploadRing
+from warpfuse.stages.cpu.pixels import planes_of
 from warpfuse.stages.frame import Frame, RawFrame
-from warpfuse.stages.host.pictures import planes_of
 
 
 class Upload:

@@ -1,23 +1,19 @@
-"""Where tests find one another's parts, data that is not part of the project, and the exact bundle."""
+"""The tier of each test, data that is not part of the project, and the bundles that many tests run."""
 
 import os
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from tiers import tier_of
+
+pytest_plugins = ["support.shared_ends", "support.workers"]  # fixtures of theirs
 
 # One thread: on a machine that is doing something else torch's pool waits longer than it works.
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [
-    str(ROOT / "tests" / part)
-    for part in ("", "vm", "graph", "stages", "stages/sources", "engine", "export", "app/web")
-]
-
-from tiers import tier_of  # noqa: E402  (found through the path above)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,8 +61,8 @@ def cuda():
 
 @pytest.fixture(scope="session")
 def exact_bundle(tmp_path_factory):
-    """Folder of the bundle of `tests/graph/exact.py`."""
-    import exact  # found through the path above
+    """Folder of the bundle of `tests/support/exact.py`."""
+    from support import exact
 
     return exact.write(tmp_path_factory.mktemp("bundles") / "exact")
 
@@ -80,7 +76,7 @@ def short_folder():
 
 @pytest.fixture(scope="session", params=["sd15", "sdxl"])
 def lora_bundles(request, tmp_path_factory):
-    """Those of `tests/graph/lora_bundles.py`, of either family."""
-    import lora_bundles
+    """Those of `tests/support/lora_bundles.py`, of either family."""
+    from support import lora_bundles
 
     return lora_bundles.write(tmp_path_factory.mktemp(f"loras-{request.param}"), request.param)

@@ -19,5 +19,5 @@ def test_what_is_listed_exists_once(tier, member):
 
 def test_a_test_is_in_the_tier_of_its_file_or_folder():
     assert tier_of("obs/test_obs.py::test_x") == "device"
-    assert tier_of("graph/test_supervisor.py::test_x[a/b]") == "process"
-    assert tier_of("graph/test_plan.py::test_x") is None and tier_of("observatory/test_x.py::test_y") is None
+    assert tier_of("graph/processes/test_supervisor.py::test_x[a/b]") == "process"
+    assert tier_of("graph/plan/test_planner.py::test_x") is None and tier_of("observatory/test_x.py::test_y") is None

@@ -10,8 +10,8 @@ from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.several import several
 from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.opening import prepare_source
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.runtime.opening import prepare_source
 from warpfuse.stages.frame import RawFrame
 
 _FEWEST = 12  # frames of a turn

@@ -10,8 +10,8 @@ from torch import Tensor
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.work import Work, work_of
 from warpfuse.engine.feed import Shapes
-from warpfuse.graph.build import DIS, Materials, calls_of, flow_network, rows_of
-from warpfuse.graph.engines import shapes_of
+from warpfuse.graph.runtime.build import DIS, Materials, calls_of, flow_network, rows_of
+from warpfuse.graph.runtime.engines import shapes_of
 
 
 @dataclass(frozen=True, slots=True)

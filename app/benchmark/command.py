@@ -38,8 +38,8 @@ def bench(
     """Measure: networks alone, device to device, host to host, source to sink, each beside its floor."""
     from warpfuse.benchmark.machine import describe
     from warpfuse.demo import CLIP
-    from warpfuse.graph.build import usable_cores
-    from warpfuse.graph.config import validate
+    from warpfuse.graph.plan.config import validate
+    from warpfuse.graph.runtime.build import usable_cores
 
     keys: dict[str, Any] = {
         "source": source or str(CLIP), "sinks": ["null:"], "bundle": bundle, "backend": backend,
@@ -76,7 +76,7 @@ def _sweep(
     keys: dict[str, Any], sizes: list[str], steps: list[int], fps: float, console: Console, as_json: Path | None
 ) -> None:
     from warpfuse.benchmark.bench import sustained
-    from warpfuse.graph.config import validate
+    from warpfuse.graph.plan.config import validate
 
     lines = Table("size", *(f"{k} step{'s' * (k > 1)}" for k in steps), box=None)
     found: list[dict[str, Any]] = []

@@ -16,10 +16,10 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.engine.open import network_name
-from warpfuse.graph.build import DIS, Materials
-from warpfuse.graph.engines import Engines
-from warpfuse.stages.flow import Flow, FlowSettings
+from warpfuse.graph.runtime.build import DIS, Materials
+from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
 
 SETTLING = 3  # frames until a past is there and every buffer has its size
 

@@ -8,9 +8,9 @@ from types import TracebackType
 import cv2
 import torch
 
-from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials, calls_of, open_stage
-from warpfuse.graph.plan import plan_graph
+from warpfuse.engine.cuda_streams import settle
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.runtime.build import Materials, calls_of, open_stage
 from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.stage import Stage
 

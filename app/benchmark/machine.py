@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import torch
 
-from warpfuse.engine.streams import settle
-from warpfuse.graph.build import usable_cores
+from warpfuse.engine.cuda_streams import settle
+from warpfuse.graph.runtime.build import usable_cores
 from warpfuse.version import __version__
 
 _MATRIX = 1536  # side of the square matrices: large enough for the full rate, 50 ms on two cores

@@ -12,11 +12,11 @@ from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
 from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
 from warpfuse.engine.errors import BadInput
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.ends import Ends
-from warpfuse.graph.opening import prepare_streams
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.streams import Streams
 from warpfuse.graph.run_streams import StreamRun, live, together
-from warpfuse.graph.streams import Streams
+from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.opening import prepare_streams
 from warpfuse.stages.frame import RawFrame
 
 

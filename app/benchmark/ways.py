@@ -23,13 +23,13 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
 from warpfuse.benchmark.turns import TURNS, there_and_back
+from warpfuse.engine.cuda_streams import settle
 from warpfuse.engine.errors import BadInput
-from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.ends import Ends
-from warpfuse.graph.opening import prepare, prepare_source
-from warpfuse.graph.running import Running
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.runtime.build import Materials
+from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.opening import prepare, prepare_source
+from warpfuse.graph.runtime.thread_run import Running
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source

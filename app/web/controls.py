@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from warpfuse.graph.config import GraphConfig
-from warpfuse.graph.meters import Stats
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.web.pictures import Pictures
 
 Say = Callable[[str], None]

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.config import GraphConfig
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.meters import Stats
-from warpfuse.graph.opening import ends_of, find_source, prepare_for
-from warpfuse.graph.plan import usual_in_flight
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.planner import usual_in_flight
 from warpfuse.graph.run import concluded
-from warpfuse.graph.running import Running
+from warpfuse.graph.runtime.opening import ends_of, find_source, prepare_for
+from warpfuse.graph.runtime.thread_run import Running
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check
 from warpfuse.stages.stage import Sink

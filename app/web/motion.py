@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from warpfuse.engine.streams import new_stream, on, reads, wrote
+from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
 from warpfuse.stages.frame import Frame
 
 Rgb = npt.NDArray[np.uint8]

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from platformdirs import user_config_path
 
-from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import validate
 
 MOST_BYTES = 64 * 1024
 _MOST_DEPTH = 12

@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live_settings import NeedsRestart
+from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.version import __version__
 from warpfuse.web.presets import Presets
 from warpfuse.web.preview import Peers

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from warpfuse.engine.bundle import find_bundles, load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.redact import HIDDEN, redact
-from warpfuse.graph.config import GraphConfig, validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.live_settings import merge
-from warpfuse.graph.meters import Stats
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.live_settings import merge
 from warpfuse.stages.errors import Stopped
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import Bell

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from warpfuse.engine.streams import settle
-from warpfuse.graph.build import Materials
-from warpfuse.stages.levels import level_at, levels, zero_terminal
+from warpfuse.engine.cuda_streams import settle
+from warpfuse.graph.runtime.build import Materials
+from warpfuse.stages.solvers.levels import level_at, levels, zero_terminal
 
 SIGMA_DATA = 0.5
 TIMESTEP_SCALING = 10.0
@@ -120,6 +120,6 @@ class StreamBatchPeer:
         return torch.tensor(np.asarray(values), dtype=torch.float32, device=self._device).reshape(-1, 1, 1, 1)
 
     def _shapes(self, materials: Materials, kind: str) -> Any:
-        from warpfuse.graph.engines import shapes_of
+        from warpfuse.graph.runtime.engines import shapes_of
 
         return shapes_of(materials.bundle.about, kind, materials.size, self._rows, self._device)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import TensorSpec
+from warpfuse.engine.cuda_streams import cuda_stream
 from warpfuse.engine.errors import BackendMissing, EngineError
 from warpfuse.engine.feed import Shapes, check_feed, narrow
 from warpfuse.engine.precision import cpu_flags, gains_by
 from warpfuse.engine.replay import SLOTS
-from warpfuse.engine.streams import cuda_stream
 
 KEPT = 16
 """Shapes whose slots are kept: the rows of a call that several streams share are now few, now many."""

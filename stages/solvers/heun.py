@@ -13,8 +13,8 @@ n' as unit noise, would get the level wrong.
 
 from torch import Tensor
 
-from warpfuse.stages.sampling import Level
 from warpfuse.stages.solvers.network import seen_by_network
+from warpfuse.stages.solvers.pair import Level
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, keep, mix, one_call
 
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.errors import BadInput
-from warpfuse.stages.sampling import CLEAN, Level
 from warpfuse.stages.solvers.network import seen_by_network
+from warpfuse.stages.solvers.pair import CLEAN, Level
 
 Memory = tuple[Tensor, ...]
 """What a row carries from one call to the next; () where a step begins. A cut in the stream resets it to ()."""

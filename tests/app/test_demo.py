@@ -31,7 +31,7 @@ def pictures(path):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """The bundle of `exact.py`: its arithmetic is known, it needs no training."""
-    return importlib.import_module("exact").write(tmp_path_factory.mktemp("bundles") / "exact")
+    return importlib.import_module("support.exact").write(tmp_path_factory.mktemp("bundles") / "exact")
 
 
 @pytest.fixture(scope="module")

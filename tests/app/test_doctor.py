@@ -176,7 +176,7 @@ def test_a_bundle_that_lacks_a_file_is_told(monkeypatch, exact_bundle_copy):
 
 @pytest.fixture
 def exact_bundle_copy(tmp_path):
-    exact = importlib.import_module("exact")
+    exact = importlib.import_module("support.exact")
     return Path(exact.write(tmp_path / "bundles" / "exact"))
 
 

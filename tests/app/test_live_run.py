@@ -11,7 +11,7 @@ import sys
 import av
 import psutil
 import pytest
-import servers
+from support import servers
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 import psutil
 import pytest
 import torch
-from networks import affine
+from support.networks import affine
 
 from warpfuse.engine.background import Builds, Order, build_here
 from warpfuse.engine.errors import EngineError

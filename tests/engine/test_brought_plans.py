@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from networks import convolutions
+from support.networks import convolutions
 
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.brought_plans import TRUSTED, brought_plan

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from small_bundle import ABOUT, FILES
+from support.small_bundle import ABOUT, FILES
 
 from warpfuse.engine import load_bundle
 from warpfuse.engine.bundle import find_bundles, load_autoencoder_bundle, load_flow_bundle, read_description

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import SHAPE, affine, affine_program
+from support.networks import SHAPE, affine, affine_program
 
 from warpfuse.engine import open_engine
 from warpfuse.engine.errors import BackendMissing, EngineError

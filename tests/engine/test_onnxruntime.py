@@ -3,8 +3,8 @@
 import onnx
 import pytest
 import torch
-from networks import affine
 from onnx import TensorProto, helper
+from support.networks import affine
 
 from warpfuse.engine import open_engine
 from warpfuse.engine.backends.onnxruntime import KEPT

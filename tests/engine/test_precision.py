@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from small_bundle import ABOUT, FILES
+from support.small_bundle import ABOUT, FILES
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.bundle_writing import write_bundle

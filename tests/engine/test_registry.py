@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from warpfuse.engine import registry
 from warpfuse.engine.errors import BadInput
 from warpfuse.engine.open import backend_names, open_engine
-from warpfuse.graph.config import validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
 from warpfuse.stages.solvers import open_solver, solver_names
 

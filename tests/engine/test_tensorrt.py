@@ -5,7 +5,7 @@ import hashlib
 import onnx
 import pytest
 import torch
-from networks import affine, convolutions
+from support.networks import affine, convolutions
 
 from warpfuse.engine import open_engine
 from warpfuse.engine.artifacts import ArtifactCache

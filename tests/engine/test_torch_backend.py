@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 import torch
-from networks import SHAPE, affine, affine_program
+from support.networks import SHAPE, affine, affine_program
 
 from warpfuse.engine import open_engine, pt2_archive
 from warpfuse.engine.errors import EngineError

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from original_layout import original_vae, single_file
 from safetensors.torch import load_file, save_file
+from support.original_layout import original_vae, single_file
 
 from warpfuse.export.diffusion.autoencoders import choose_vae, overflows
 from warpfuse.export.diffusion.checkpoint import open_checkpoint

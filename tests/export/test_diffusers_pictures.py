@@ -1,7 +1,7 @@
 """A picture through the whole graph is the picture of the diffusers pipeline: every family, both reference backends.
 
 Same checkpoint, same noises, the mode of the encoder on both sides, no fusion. A pipeline of N steps and strength s
-calls its UNet int(N s) times; the graph is asked for as many steps at the same strength (`stages/spacing.py`).
+calls its UNet int(N s) times; the graph is asked for as many steps at the same strength (`diffusion/spacing.py`).
 """
 
 import json
@@ -22,12 +22,12 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.diffusion.networks import LCM_GUIDANCE, Decoder, Encoder, UNet, text_network
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
-from warpfuse.graph import build
-from warpfuse.graph.config import validate
-from warpfuse.graph.opening import prepare
 from warpfuse.graph.pipeline import Pipeline
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime import build
+from warpfuse.graph.runtime.opening import prepare
+from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.download import Download
-from warpfuse.stages.noise import Noises
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2

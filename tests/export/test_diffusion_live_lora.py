@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import lora_bundles as make
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import lora_bundles as make
 
 from warpfuse.engine.artifacts import network_hash
 from warpfuse.engine.bundle import load_bundle

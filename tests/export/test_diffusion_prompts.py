@@ -14,10 +14,10 @@ from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
-from warpfuse.graph.build import open_prompts
-from warpfuse.graph.config import validate
-from warpfuse.graph.engines import Engines
 from warpfuse.graph.pipeline import Pipeline
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.build import open_prompts
+from warpfuse.graph.runtime.engines import Engines
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from original_layout import original_name, single_file
 from safetensors.torch import load_file, save_file
+from support.original_layout import original_name, single_file
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING

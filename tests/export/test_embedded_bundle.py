@@ -12,9 +12,9 @@ import torch
 from warpfuse.engine.bundle import load_bundle, shipped_bundles
 from warpfuse.engine.errors import BundleError
 from warpfuse.engine.precision import cpu_flags, gains_by
-from warpfuse.stages.composite import composed
-from warpfuse.stages.levels import level_at, levels
-from warpfuse.stages.palette import palette_of, read_table
+from warpfuse.stages.diffusion.composite import composed
+from warpfuse.stages.diffusion.palette import palette_of, read_table
+from warpfuse.stages.solvers.levels import level_at, levels
 
 FOLDER = shipped_bundles() / "embedded"
 ABOUT = load_bundle(str(FOLDER)).about

@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from fields import pan
+from support.fields import pan
 from torch.nn.functional import grid_sample
 
 from warpfuse.engine import open_engine

@@ -5,15 +5,15 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from fields import as_bytes, constant_flow, end_point_error, pan, read_flo, read_picture
+from support.fields import as_bytes, constant_flow, end_point_error, pan, read_flo, read_picture
 from torch.nn.functional import interpolate
 
 from warpfuse.engine.bundle import load_flow_bundle, shipped_bundles
-from warpfuse.graph.config import validate
-from warpfuse.graph.engines import flow_shapes
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
-from warpfuse.stages.flow import dis_flow, open_dis
-from warpfuse.stages.warp import resize_flow
+from warpfuse.graph.runtime.engines import flow_shapes
+from warpfuse.stages.motion.dis_flow import dis_flow, open_dis
+from warpfuse.stages.motion.warp import resize_flow
 
 FOLDER = shipped_bundles() / "embedded-flow"
 CHAIRS = [(f"chairs/000000{i}-img0.png", f"chairs/000000{i}-img1.png", f"chairs/000000{i}-gt.flo") for i in (0, 1, 4)]

@@ -12,11 +12,11 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.open import open_engine
 from warpfuse.export.embedded.int8 import KEPT
 from warpfuse.export.integer_graph import convolutions, in_integers, ranges
-from warpfuse.graph import opening
-from warpfuse.graph.config import validate
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
 from warpfuse.graph.run_streams import run_streams
-from warpfuse.graph.streams import read_streams
+from warpfuse.graph.runtime import opening
 
 LEAST_DB = 35.0
 LEVEL = np.float32([[0.5706, 0.8212]])  # alpha, sigma of timestep 600, where one step starts

@@ -8,8 +8,8 @@ import re
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from original_layout import original_name
 from safetensors.torch import save_file
+from support.original_layout import original_name
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from warpfuse.export.diffusion import published

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from fields import read_flo, read_picture
+from support.fields import read_flo, read_picture
 from torch.nn.functional import avg_pool2d, grid_sample
 
 from warpfuse.engine.bundle import load_flow_bundle

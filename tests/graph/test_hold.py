@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import warpfuse
-from warpfuse.graph.config import validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
 
 SIZE = (64, 48)

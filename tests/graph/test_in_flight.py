@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from warpfuse.graph.config import validate
-from warpfuse.graph.ends import Ends
-from warpfuse.graph.opening import prepare
-from warpfuse.graph.running import Running
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.thread_run import Running
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 

@@ -1,16 +1,16 @@
 """Live LoRAs through a whole graph: at 0 nothing, at 1 what merging gives, and a change is there from one frame on."""
 
-import lora_bundles as make
 import numpy as np
 import pytest
+from support import lora_bundles as make
 
 import warpfuse
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run_streams import run_streams
-from warpfuse.graph.streams import read_streams
+from warpfuse.stages.diffusion.rows import Row
+from warpfuse.stages.diffusion.schedule import Program
 from warpfuse.stages.errors import LoraError
-from warpfuse.stages.program import Program
-from warpfuse.stages.rows import Row
 
 OFF = {"paint": 0.0, "line": 0.0}
 CHANGED_AT = 3
@@ -74,7 +74,7 @@ def test_a_change_is_there_from_exactly_the_next_frame_on(lora_bundles, pictures
             newest[:] = [row.program]
 
         monkeypatch.setattr(Row, "__init__", remembered)
-        from warpfuse.stages.denoise import Denoise
+        from warpfuse.stages.diffusion.denoise import Denoise
 
         feed = Denoise._feed
         monkeypatch.setattr(Denoise, "_feed", lambda self, row, _: feed(self, row, newest[0].conditioning))

@@ -10,13 +10,13 @@ import warpfuse
 from warpfuse.engine import load_bundle
 from warpfuse.engine.bundle_writing import write_bundle
 from warpfuse.engine.errors import BundleError
-from warpfuse.graph.config import validate
-from warpfuse.graph.plan import plan_graph
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.streams import plan_as_asked
 from warpfuse.graph.run import run
-from warpfuse.graph.streams import plan_as_asked
-from warpfuse.stages.palette import palette_of, read_table
+from warpfuse.stages.diffusion.palette import palette_of, read_table
 
-from exact import write  # isort: skip
+from support.exact import write  # isort: skip
 
 SIZE = (64, 48)
 

@@ -10,11 +10,11 @@ import av
 import pytest
 
 from warpfuse.engine.errors import BundleError
-from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.realtime import RealTime
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
-from warpfuse.stages.decode import Decode
+from warpfuse.graph.runtime.realtime import RealTime
+from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.sinks.null import NullSink
 from warpfuse.stages.sources.pattern import PatternSource
@@ -225,7 +225,7 @@ def test_source_and_sink_are_needed(go, keys, says):
 
 
 def test_the_flow_may_come_from_a_bundle(go, tmp_path, exact_bundle):
-    import still
+    from support import still
 
     bundle = still.write(tmp_path / "still", 64, 64)
     stats = go(flow=bundle, prompt="same", stages={"flow": {"trust": {"photometric": 0.2}}})

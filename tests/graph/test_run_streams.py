@@ -8,15 +8,15 @@ import pytest
 
 from warpfuse.engine.backends.onnxruntime import OnnxRuntimeEngine
 from warpfuse.engine.errors import BadInput
-from warpfuse.graph import opening
 from warpfuse.graph import run_streams as running
-from warpfuse.graph.config import validate
-from warpfuse.graph.control import Applied, Figures, GetStats, Set, ask
+from warpfuse.graph.control.messages import Applied, Figures, GetStats, Set, ask
 from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import Watch, run
-from warpfuse.graph.shared_engine import SharedEngine
-from warpfuse.graph.streams import read_streams
-from warpfuse.stages.decode import Decode
+from warpfuse.graph.runtime import opening
+from warpfuse.graph.runtime.shared_engine import SharedEngine
+from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.null import NullSink

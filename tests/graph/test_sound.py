@@ -8,12 +8,12 @@ import av
 import msgspec
 import numpy as np
 import pytest
-from servers import free_port, need_ffmpeg
+from support.servers import free_port, need_ffmpeg
 
-from warpfuse.graph import planes, wire
-from warpfuse.graph.config import validate
 from warpfuse.graph.errors import WireError
-from warpfuse.graph.plan import SOUND, plan_graph
+from warpfuse.graph.links import messages, tensor_layout
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.planner import SOUND, plan_graph
 from warpfuse.graph.run import run
 from warpfuse.stages.frame import SoundPiece, Stamp
 from warpfuse.stages.sinks import open_sink
@@ -140,13 +140,13 @@ def test_only_what_may_have_sound_and_keep_it_gets_the_link(tmp_path):
 
 def test_a_piece_crosses_between_processes_byte_for_byte():
     piece = SoundPiece(Stamp(3, -5_000_000), np.arange(1000, dtype=np.uint8))
-    packing = planes.pack(piece)
-    content = planes.check(packing.content, packing.nbytes)
-    back = planes.unpack(wire.FrameMessage(3, 0, 1, content=content), packing.tensors)
+    packing = tensor_layout.pack(piece)
+    content = tensor_layout.check(packing.content, packing.nbytes)
+    back = tensor_layout.unpack(messages.FrameMessage(3, 0, 1, content=content), packing.tensors)
     assert isinstance(back, SoundPiece) and back.stamp == piece.stamp and np.array_equal(back.nut, piece.nut)
     for plane in (replace_plane(content, shape=(10, 100)), replace_plane(content, dtype="int8")):
         with pytest.raises(WireError, match="one plane sound"):
-            planes.check(plane, packing.nbytes)
+            tensor_layout.check(plane, packing.nbytes)
 
 
 def replace_plane(content, **changed):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import warpfuse
-from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan import plan_graph
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.run import run
 
 SIZE = (64, 48)

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fields import as_bytes, constant_flow, pan, texture
+from support.fields import as_bytes, constant_flow, pan, texture
 
 from warpfuse.stages.consistency import Consistency
-from warpfuse.stages.warp import warp
+from warpfuse.stages.motion.warp import warp
 
 H, W = 96, 128
 

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from warpfuse.stages.decode import Decode
+from warpfuse.stages.diffusion.decode import Decode
+from warpfuse.stages.diffusion.encode import Encode
 from warpfuse.stages.download import Download
-from warpfuse.stages.encode import Encode
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.upload import Upload
 

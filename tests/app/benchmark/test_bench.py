@@ -17,8 +17,8 @@ from warpfuse.benchmark.several import Start, several
 from warpfuse.benchmark.ways import WARM_UP, pictures_of
 from warpfuse.cli import app
 from warpfuse.engine.errors import BadInput
-from warpfuse.graph.config import validate
-from warpfuse.graph.opening import prepare
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.opening import prepare
 
 MACHINE = Machine("a processor", 2, 4.0, "cpu", None, None, "Linux", {}, "float32", 1e9, 1e8)
 SOURCE = "pattern:64x48@25,frames=12"
@@ -53,8 +53,8 @@ def test_networks_are_counted_as_often_as_the_graph_runs_them(exact_bundle, keys
 
 
 def _plan(materials):
-    from warpfuse.graph.build import calls_of
-    from warpfuse.graph.plan import plan_graph
+    from warpfuse.graph.plan.planner import plan_graph
+    from warpfuse.graph.runtime.build import calls_of
 
     return plan_graph(materials.config, calls=calls_of(materials)).nodes
 

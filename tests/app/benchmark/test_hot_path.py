@@ -14,13 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from warpfuse.benchmark.host_work import SETTLING, HostWork
 from warpfuse.benchmark.ways import pictures_of
-from warpfuse.graph import inlet as inlet_module
-from warpfuse.graph import outlet as outlet_module
-from warpfuse.graph.config import validate
-from warpfuse.graph.link import Inlet, LinkPlan, Outlet
-from warpfuse.graph.opening import prepare
-from warpfuse.graph.plan import plan_graph
-from warpfuse.graph.slots import SlotTable
+from warpfuse.graph.links import inlet as inlet_module
+from warpfuse.graph.links import outlet as outlet_module
+from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.slots import SlotTable
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.runtime.opening import prepare
 from warpfuse.stages.frame import Frame, Stamp
 
 SIZE = (256, 256)

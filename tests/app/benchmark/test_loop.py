@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from in_process import shown_by
+from support.in_process import shown_by
 
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import Memory, pictures_of
-from warpfuse.graph.config import validate
-from warpfuse.graph.opening import prepare
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.opening import prepare
 from warpfuse.stages.frame import Frame, Stamp
 
 SIZE = (64, 48)

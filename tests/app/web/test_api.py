@@ -3,7 +3,7 @@
 import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
-from waiting import until
+from support.waiting import until
 
 from warpfuse.web.security import Access
 from warpfuse.web.server import application

@@ -2,7 +2,7 @@
 
 import pytest
 from pythonosc.udp_client import SimpleUDPClient
-from waiting import until
+from support.waiting import until
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.web.osc import OscServer, keys_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from waiting import PATIENCE_S, until
+from support.waiting import PATIENCE_S, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright: it drives the browser")
 

@@ -7,11 +7,11 @@ import av
 import cv2
 import numpy as np
 import pytest
-from servers import Web
-from waiting import until
+from support.servers import Web
+from support.waiting import until
 
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.live_settings import NeedsRestart
+from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.stages.errors import SinkError, SourceError, Stopped, StyleError
 from warpfuse.web.pictures import Look
 from warpfuse.web.session import NotRunning, Session

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import burnt_code
 import cv2
 import numpy as np
 import pytest
+from support import burnt_code
 
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink

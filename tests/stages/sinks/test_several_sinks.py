@@ -1,15 +1,12 @@
 """A graph with several sinks: what happens to one is nothing to the others."""
 
-import sys
 from pathlib import Path
 
 import av
 import pytest
+from support.peers import free_port, peer
 
-sys.path.append(str(Path(__file__).parent))
-from peers import free_port, peer
-
-from warpfuse.graph.config import validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
 from warpfuse.stages.errors import SinkLost
 

@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -6,13 +5,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import burnt_code
 import numpy as np
 import psutil
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-from peers import free_port, peer, pictures
+from support import burnt_code
+from support.peers import free_port, peer, pictures
 
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame, Stamp

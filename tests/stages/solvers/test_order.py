@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from driving import Gaussian, drive, normal
+from support.driving import Gaussian, drive, normal
 
-from warpfuse.stages.levels import flow_level, karras_levels, level_at, levels, steps_for
-from warpfuse.stages.sampling import CLEAN
 from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.solvers.levels import flow_level, karras_levels, level_at, levels, steps_for
+from warpfuse.stages.solvers.pair import CLEAN
 from warpfuse.stages.solvers.solver import keep
 
 TABLE = levels()

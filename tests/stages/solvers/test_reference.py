@@ -11,9 +11,12 @@ from functools import partial
 
 import pytest
 import torch
-from driving import drive, normal
+from support.driving import drive, normal
 
-from warpfuse.stages.levels import (
+from warpfuse.stages.diffusion.schedule import Sampling
+from warpfuse.stages.diffusion.spacing import Spacing
+from warpfuse.stages.solvers import open_solver
+from warpfuse.stages.solvers.levels import (
     flow_level,
     karras_levels,
     level_at,
@@ -21,10 +24,7 @@ from warpfuse.stages.levels import (
     variance_exploding,
     zero_terminal,
 )
-from warpfuse.stages.program import Sampling
-from warpfuse.stages.sampling import CLEAN
-from warpfuse.stages.solvers import open_solver
-from warpfuse.stages.spacing import Spacing
+from warpfuse.stages.solvers.pair import CLEAN
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e '.[test]'")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, under NumPy 2

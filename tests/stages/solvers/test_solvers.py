@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-from driving import drive, normal
+from support.driving import drive, normal
 
-from warpfuse.stages.levels import flow_level, karras_levels, level_at, levels, steps_for, variance_exploding
-from warpfuse.stages.sampling import CLEAN, Level, compose
 from warpfuse.stages.solvers import SolverError, open_solver, solver_names
+from warpfuse.stages.solvers.levels import flow_level, karras_levels, level_at, levels, steps_for, variance_exploding
 from warpfuse.stages.solvers.network import network_input, split
+from warpfuse.stages.solvers.pair import CLEAN, Level, compose
 
 TABLE = levels()
 VP = partial(level_at, TABLE)

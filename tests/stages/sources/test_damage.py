@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import damage
 import pytest
+from support import damage
 
 FUZZ = Path(__file__).resolve().parents[3] / "bench" / "fuzz_sources.py"
 

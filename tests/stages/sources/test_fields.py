@@ -182,7 +182,7 @@ def test_tags_and_rotation_of_what_was_interlaced_are_kept(make_clip: Callable[.
 
 
 def test_a_stream_over_http_is_deinterlaced(make_clip: Callable[..., Path], tmp_path: Path):
-    import servers
+    from support import servers
 
     clip = make_clip("a.mp4", interlaced(20), options=TOP_FIRST, muxer_options={"movflags": "faststart"})
     web = servers.Web(tmp_path)

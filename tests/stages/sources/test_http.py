@@ -8,7 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-import servers
+from support import servers
 
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources import open_source, probe

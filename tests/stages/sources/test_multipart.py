@@ -5,9 +5,9 @@ import itertools
 import cv2
 import numpy as np
 import pytest
-import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import servers
 
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources import open_source

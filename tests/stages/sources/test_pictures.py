@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from servers import need_ffmpeg
+from support.servers import need_ffmpeg
 
-from warpfuse.graph.config import validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources import open_source, probe
 

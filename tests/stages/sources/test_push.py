@@ -4,7 +4,7 @@ import socket
 
 import numpy as np
 import pytest
-import servers
+from support import servers
 
 from warpfuse.stages.errors import SourceError, SourceLost
 from warpfuse.stages.sources import open_source, srt

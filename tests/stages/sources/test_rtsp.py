@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import servers
+from support import servers
 
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources import open_source, probe

@@ -7,7 +7,7 @@ from typing import Any
 
 import av
 import pytest
-import servers
+from support import servers
 
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source

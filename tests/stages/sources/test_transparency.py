@@ -10,9 +10,9 @@ import pytest
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from warpfuse.graph.config import validate
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.opening import ends_of
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime.opening import ends_of
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import VideoInfo
 

@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import av
 import pytest
-import servers
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from support import servers
 
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources import open_source

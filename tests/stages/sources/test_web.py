@@ -4,7 +4,7 @@ import itertools
 
 import cv2
 import pytest
-import servers
+from support import servers
 
 from warpfuse.stages.errors import SourceError, SourceLost
 from warpfuse.stages.sources import open_source

@@ -1,0 +1,141 @@
+"""Asking a run that is under way: settings, pause, figures, a picture, its end. Typed messages; one answer to each.
+
+The socket lies in the run's folder, which only its user can enter.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import zmq
+
+from warpfuse.graph.control.run_directory import find_run
+from warpfuse.graph.errors import ConfigError, WireError
+
+_LIMIT = 1 << 20
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    pass
+
+
+class Set(_Message, frozen=True):
+    """Change these keys, and no others, from the next frame on."""
+
+    keys: dict[str, Any]
+
+
+class Pause(_Message, frozen=True):
+    """A file waits; the frames of a live source are dropped."""
+
+
+class Resume(_Message, frozen=True):
+    """Go on."""
+
+
+class GetStats(_Message, frozen=True):
+    """The figures so far."""
+
+
+class Snapshot(_Message, frozen=True):
+    """The picture that was shown last."""
+
+
+class Stop(_Message, frozen=True):
+    """Finish what was read, then end."""
+
+
+class Applied(_Message, frozen=True):
+    """The settings have this version, and hold from frame `seq` on."""
+
+    version: int
+    seq: int
+
+
+class Done(_Message, frozen=True):
+    """It was done."""
+
+
+class Figures(_Message, frozen=True):
+    """What `--stats` writes, and since when the run is under way and who runs what."""
+
+    stats: dict[str, Any]
+    seconds: float
+    workers: dict[str, list[str]]
+
+
+class Image(_Message, frozen=True):
+    """A PNG file."""
+
+    png: bytes
+
+
+class Denied(_Message, frozen=True):
+    """It was not done, and why: one line."""
+
+    why: Annotated[str, msgspec.Meta(max_length=8000)]
+
+
+Request = Set | Pause | Resume | GetStats | Snapshot | Stop
+Reply = Applied | Done | Figures | Image | Denied
+
+_ENCODER = msgspec.msgpack.Encoder()
+_REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_REPLIES: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def shown(png: bytes) -> Image | Denied:
+    """The answer to `Snapshot`. png: empty before the first picture."""
+    return Image(png) if png else Denied("no picture has been shown yet")
+
+
+class Control:
+    """The run's end. One thread polls `socket` and answers every request it takes, now or later."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 500)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, _LIMIT)
+        self.socket.bind(endpoint)
+
+    def requests(self) -> Iterator[tuple[list[bytes], Request]]:
+        """What has arrived, with what the answer has to be sent to. What is no request is answered here."""
+        while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            *to, data = self.socket.recv_multipart()
+            try:
+                yield to, _REQUESTS.decode(data)
+            except msgspec.MsgspecError as error:
+                self.reply(to, Denied(f"no request: {error}"))
+
+    def reply(self, to: list[bytes], reply: Reply) -> None:
+        """Answer. Who asked and left gets nothing."""
+        with contextlib.suppress(zmq.ZMQError):
+            self.socket.send_multipart([*to, _ENCODER.encode(reply)], zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+
+def ask(name: str, request: Request, *, timeout_s: float = 10.0) -> Reply:
+    """Ask the run of this name. Raises ConfigError: no such run, no answer in time, or what was asked is denied."""
+    return ask_at(find_run(name) / "control", request, name=name, timeout_s=timeout_s)
+
+
+def ask_at(socket_path: Path, request: Request, *, name: str, timeout_s: float = 10.0) -> Reply:
+    """Ask the run whose control socket lies there."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(f"ipc://{socket_path}")
+        socket.send(_ENCODER.encode(request))
+        if not socket.poll(int(timeout_s * 1000)):
+            raise ConfigError(f"{name} does not answer within {timeout_s:g} s; is it starting, or stopped (Ctrl-Z)?")
+        try:
+            reply = _REPLIES.decode(socket.recv())
+        except msgspec.MsgspecError as error:
+            raise WireError(f"{name} answers what this version does not know: {error}") from None
+    if isinstance(reply, Denied):
+        raise ConfigError(reply.why)
+    return reply

@@ -1,0 +1,1 @@
+"""What carries frames between lanes: two ends, slots of memory with credits, and what is said over sockets."""

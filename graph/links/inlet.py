@@ -1,0 +1,142 @@
+"""The receiving end of a link."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from warpfuse.graph.errors import LinkCut, WireError
+from warpfuse.graph.links import messages
+from warpfuse.graph.links.curve import Keys
+from warpfuse.graph.links.link_end import LinkEnd, LinkPlan
+from warpfuse.graph.links.slots import Access, Parcel
+from warpfuse.graph.links.sockets import readable, reader_socket, receive_parts, send_parts
+
+
+class Inlet(LinkEnd):
+    """The receiving end. `take` the next frame when there is one `ready`; `done` returns its slot.
+
+    access  where values lie; closed with the end
+    keys    of a tcp endpoint
+    sent_ns  when the frame taken last was handed over, by the run's clock; 0: a primed delay, or not stamped
+    dropped  frames that were not sent, by reason
+    torn    frames that were overwritten while they were read
+    """
+
+    def __init__(
+        self, context: "zmq.Context[Any]", plan: LinkPlan, access: Access, epoch: int, keys: Keys | None = None
+    ) -> None:
+        inline = access.transport == "inline"
+        super().__init__(plan, reader_socket(context, plan.address, epoch, keys, planes=inline), epoch)
+        self.ended = False
+        self.failed: str | None = None
+        self.received = 0
+        self.torn = 0
+        self.sent_ns = 0
+        self.dropped: dict[str, int] = {}
+        self._access = access
+        # Note: primed delays. They are not frames of the link: no slot is behind them and no credit is returned.
+        self._arrived: deque[Parcel | None] = deque([None] * plan.delay)
+        self._held: messages.FrameMessage | None = None
+        self._lent = 0
+        self._newest = -1
+        self._send(messages.Hello(plan.name, plan.credits, access.transport))
+
+    @property
+    def ready(self) -> bool:
+        """A frame can be taken."""
+        return bool(self._arrived)
+
+    def take(self) -> Any:
+        """The next frame's value; None for a primed delay. Valid until `done`: who keeps it copies (`stages.lent`).
+
+        Raises LinkCut when it has been overwritten.
+        """
+        parcel = self._arrived.popleft()
+        if parcel is None:
+            self._held, self.sent_ns = None, 0
+            return None
+        self._held = message = parcel.message
+        self.sent_ns = message.sent_ns
+        try:
+            return self._access.open(message, parcel.planes)
+        except WireError as error:
+            self.torn += 1
+            raise LinkCut(f"link {self.plan.name}: {error}") from None
+
+    def done(self) -> None:
+        """Return the slot of the frame taken last, and with it the credit for another.
+
+        Raises LinkCut when the frame was overwritten while it was read.
+        """
+        if self._held is None:
+            return
+        held, self._held = self._held, None
+        try:
+            self._access.done(held)
+        except WireError as error:
+            self.torn += 1
+            raise LinkCut(f"link {self.plan.name}: {error}") from None
+        self._return(held)
+
+    def bye(self, failed: str | None = None) -> None:
+        """Tell the sender that nothing more is taken, and which stage failed if that is why."""
+        self._send(messages.Bye(failed))
+
+    def receive(self) -> None:
+        """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
+        while readable(self.socket):
+            parts = receive_parts(self.socket)
+            try:
+                self._handle(self._decode(parts[:2]), parts[2:])
+            except LinkCut:
+                raise
+            except WireError as error:
+                self._refuse(error)
+
+    def close(self) -> None:
+        """Close the socket and let the memory go. After the thread that used it has ended."""
+        self.socket.close()
+        self._arrived.clear()
+        self._access.close()
+
+    def _handle(self, message: messages.Message | None, planes: Sequence[Any]) -> None:
+        if isinstance(message, messages.FrameMessage):
+            self._accept(message, planes)
+        elif planes:
+            raise WireError(f"{len(planes)} planes behind a {type(message).__name__}")
+        elif isinstance(message, messages.Welcome):
+            self._access.agree(message)
+        elif isinstance(message, messages.Eos):
+            if message.frames != self.received:
+                raise LinkCut(f"link {self.plan.name}: {message.frames} frames sent, {self.received} received")
+            self.ended = True
+        elif isinstance(message, messages.Error):
+            self.ended = True
+            self.failed = message.stage
+            self._arrived.clear()
+        elif message is not None:
+            raise WireError(f"a sender does not send {type(message).__name__}")
+
+    def _accept(self, message: messages.FrameMessage, planes: Sequence[Any]) -> None:
+        if self.ended:
+            raise WireError(f"frame {message.seq} after the end")
+        if self._lent >= self.plan.credits:
+            raise WireError(f"frame {message.seq} without a credit")
+        if message.seq <= self._newest:
+            raise WireError(f"frame {message.seq} after frame {self._newest}")
+        self._access.admit(message, planes)
+        self._newest = message.seq
+        self._lent += 1
+        self.received += 1
+        for reason, count in message.dropped:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+        self._arrived.append(Parcel(message, tuple(planes)))
+
+    def _return(self, message: messages.FrameMessage) -> None:
+        self._lent -= 1
+        self._send(messages.Credit(1, message.slot, message.generation, message.table))
+
+    def _send(self, message: messages.Message) -> None:
+        send_parts(self.socket, messages.encode(message, self._epoch))

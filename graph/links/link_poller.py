@@ -1,0 +1,86 @@
+"""What a thread waits for: messages on the ends of its links, and the end of the epoch. One poll covers all of them."""
+
+from collections.abc import Sequence
+
+import zmq
+
+from warpfuse.graph.links.cancel_token import Halt
+from warpfuse.graph.links.link import Inlet, Outlet
+
+
+class NeighbourGone(Exception):
+    """Another stage failed; `origin` is its name if it is known."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+
+class Halted(Exception):
+    """The epoch is over."""
+
+
+class LinkPoller:
+    """The ends of links of one thread. Closes none of them.
+
+    halt  ends the waiting without ending the links
+    """
+
+    def __init__(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
+        self._inlets, self._outlets, self._halt = list(inlets), list(outlets), halt
+        self._any, self._frames_only = zmq.Poller(), zmq.Poller()
+        if halt is not None:
+            self._any.register(halt.fd, zmq.POLLIN)
+            self._frames_only.register(halt.fd, zmq.POLLIN)
+        for end in self._ends:
+            self._any.register(end.socket, zmq.POLLIN)
+        for inlet in self._inlets:
+            self._frames_only.register(inlet.socket, zmq.POLLIN)
+        self._besides: dict[int, zmq.Poller] = {}
+
+    def check(self) -> None:
+        """Raises Halted when the epoch is over, NeighbourGone when a stage at the other end of a link has failed."""
+        if self._halt is not None and self._halt.is_set:
+            raise Halted
+        for end in self._ends:
+            if end.failed is not None:
+                raise NeighbourGone(end.failed)
+
+    def wait(self, timeout_ms: int | None = None) -> None:
+        """Until a message has arrived that may be of interest, or the epoch ends."""
+        # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others
+        # costs a context switch for each link and frame, so they are left lying until the next frame is offered.
+        idle = bool(self._inlets) and not any(outlet.waiting or outlet.ending for outlet in self._outlets)
+        self._receive(self._frames_only if idle else self._any, timeout_ms)
+
+    def wait_for_any(self, timeout_ms: int | None = None, *, fd: int | None = None) -> None:
+        """Until any message has arrived, `fd` is readable, or the epoch ends."""
+        self._receive(self._any if fd is None else self._beside(fd), timeout_ms)
+
+    def end(self, failed: str | None) -> None:
+        """End every link, and wait until what was sent has come through. failed: the stage that failed, if one did."""
+        for inlet in self._inlets:
+            inlet.bye(failed)
+        for outlet in self._outlets:
+            outlet.finish(failed)
+        while not all(outlet.finished for outlet in self._outlets):
+            self.wait()
+            if self._halt is not None and self._halt.is_set:
+                raise Halted
+
+    @property
+    def _ends(self) -> list[Inlet | Outlet]:
+        return [*self._inlets, *self._outlets]
+
+    def _beside(self, fd: int) -> zmq.Poller:
+        if fd not in self._besides:
+            self._besides[fd] = zmq.Poller()
+            for what, flags in (*self._any.sockets, (fd, zmq.POLLIN)):
+                self._besides[fd].register(what, flags)
+        return self._besides[fd]
+
+    def _receive(self, poller: zmq.Poller, timeout_ms: int | None) -> None:
+        ready = dict(poller.poll(timeout_ms))
+        for end in self._ends:
+            if end.socket in ready:
+                end.receive()

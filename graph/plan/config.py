@@ -1,0 +1,273 @@
+"""The configuration of a run: one frozen model for YAML files, flags and `--set`, validated once where it enters."""
+
+import difflib
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+
+from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
+from warpfuse.engine.precision import AskedPrecision
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.pacer import PaceSettings
+from warpfuse.graph.plan.placement import NAMED, TCP_OR_NONE, Workers
+from warpfuse.stages.diffusion.fuse import FuseSettings
+from warpfuse.stages.diffusion.predict import PredictOptions
+from warpfuse.stages.motion.dis_flow import FlowSettings
+from warpfuse.stages.motion.warp import WarpSettings
+from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.sinks.virtualcam import with_on_fault
+from warpfuse.stages.sources.pictures import with_rate
+
+Size = tuple[int, int]
+_TEXTS = ("prompt", "negative")  # keys whose values are text
+
+
+def parse_size(value: Any) -> Any:
+    """(width, height) from "512x288" or [512, 288]."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", value)
+        if match is None:
+            raise ValueError(f"{value!r} is no size: expected WIDTHxHEIGHT in pixels, as in 512x288")
+        return int(match[1]), int(match[2])
+    return value
+
+
+def _parse_colour(value: Any) -> Any:
+    """(red, green, blue) from a name as CSS has it, "#ff8800" or [255, 136, 0]."""
+    if not isinstance(value, str):
+        return value
+    from PIL import ImageColor  # as late as can be: most runs name none
+
+    try:
+        return ImageColor.getrgb(value)[:3]
+    except ValueError:
+        raise ValueError(f"expected a colour, as in black, white or '#ff8800', got {value!r}") from None
+
+
+def _rate(value: Any) -> Any:
+    """Frames a second from 25, 29.97 or "30000/1001"."""
+    if value is None or isinstance(value, Fraction):
+        return value
+    try:
+        rate = Fraction(str(value)).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise ValueError(f"expected frames a second, above 0 and at most 1000, got {value!r}")
+    return rate
+
+
+def _rate_text(value: Fraction | None) -> str | None:
+    return None if value is None else str(value)
+
+
+LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
+Level = Annotated[int, Field(ge=0, le=255)]
+Pixels = Annotated[int, Field(ge=16, le=8192)]
+
+
+class Stages(StageSettings):
+    """The settings of each stage that has any, by the stage's name."""
+
+    flow: FlowSettings = FlowSettings()
+    warp: WarpSettings = WarpSettings()
+    predict: PredictOptions = PredictOptions()
+    fuse: FuseSettings = FuseSettings()
+
+
+class GraphConfig(StageSettings):
+    """Everything a run is told.
+
+    source    path, or `pattern:...`
+    sinks     paths or `null:`; every one gets every frame
+    bundle    name or folder of a bundle
+    prompt    style, or "a:2, b" for a blend; empty: the bundle's default
+    negative  what guidance pulls away from, told as a prompt; empty: no style, or nothing in particular
+    loras     scale of live LoRAs of the bundle, by name; one that is left out: its default
+    steps     UNet runs a frame
+    strength  0..1: from the source picture to the full style
+    size      (width, height) the networks run at; none: the source's shape at the bundle's own size
+    seed      of the noise
+    frames    stop after so many; none: all
+    flow      "dis": OpenCV's, on the host; "embedded": a network, on the device; or name or folder of a flow bundle
+    backend   "auto", or a backend by name: that one or an error
+    precision  of the UNet: "auto", "float" as exported, or "int8", which auto takes where the processor gains by it
+    device    "cpu"
+    workers   where stages run: auto (one process for a file; capture, main and each sink apart for a live source), one,
+              stages (each in a process of its own), or a mapping of names to stages (`graph/plan/placement.py`)
+    listen    "tcp://ADDRESS:PORT": where workers on other hosts reach this one; its links take the ports that follow
+    keys      folder of the keys that links between hosts are encrypted with
+    fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come. Of pictures in a
+              row, which have no rate of their own, the source's as well
+    background  colour that shows where the source is transparent
+    realtime  read the source at its own rate and drop what nobody has time for, as from a camera
+    in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
+              and K - 1 more as a stream batch
+    name      what `warpfuse ctl` calls the run; none: after its source
+    stage_deadline_s  a call of a stage that lasts longer is a hang, and its worker is restarted
+    threads   cores the networks and the flow may use; none: all
+    pace      which frames the networks are spared
+    stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
+
+    `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
+    """
+
+    source: str = ""
+    sinks: tuple[str, ...] = ()
+    bundle: str = "embedded"
+    prompt: str = ""
+    negative: str = ""
+    loras: dict[str, LoraScale] = Field(default_factory=dict)
+    steps: int = Field(1, ge=1, le=4)
+    strength: float = Field(1.0, ge=0, le=1)
+    size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
+    seed: int = Field(0, ge=0, lt=2**63)
+    frames: int | None = Field(None, ge=1)
+    flow: str = Field("dis", min_length=1)
+    backend: str = "auto"
+    precision: AskedPrecision = "auto"
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    workers: Workers = "auto"
+    listen: str = Field("", pattern=TCP_OR_NONE)
+    keys: str = ""
+    fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
+    background: Annotated[tuple[Level, Level, Level], BeforeValidator(_parse_colour)] = (0, 0, 0)
+    realtime: bool = False
+    in_flight: int | None = Field(None, ge=1, le=64)
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})?$")
+    stage_deadline_s: float = Field(30.0, gt=0, le=3600)
+    threads: int | None = Field(None, ge=1, le=256)
+    pace: PaceSettings = PaceSettings()
+    stages: Stages = Stages()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "GraphConfig":
+        if self.pace.active and self.stages.predict.stream:
+            raise ValueError(
+                "stages.predict.stream keeps every frame's rows moving, pace spares frames: use one of them"
+                " (pace.skip=1, pace.still=0 and no pace.deadline_ms switch pace off)"
+            )
+        guidance = self.stages.predict.as_guidance()
+        if self.negative and not guidance.has_negative:
+            raise ValueError(
+                f"negative: guidance {guidance.mode!r} with scale {guidance.scale:g} never asks for a negative prompt:"
+                " use stages.predict.guidance full or initialize and a guidance_scale above 1, as in"
+                " --set stages.predict.guidance=full --set stages.predict.guidance_scale=5"
+            )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        raw = dict(raw)
+        if "fusion" in raw:
+            fusion = _share(raw.pop("fusion"))
+            stages = raw["stages"] = _copied(raw.get("stages"), "stages")
+            fuse = stages["fuse"] = _copied(stages.get("fuse"), "stages.fuse")
+            if fuse.setdefault("weight", fusion) != fusion:
+                raise ValueError(f"fusion is {fusion} and stages.fuse.weight {fuse['weight']}; give one of them")
+        if isinstance(raw.get("sinks"), str):
+            raw["sinks"] = (raw["sinks"],)
+        if "on_fault" in raw:
+            raw["sinks"] = with_on_fault(raw.get("sinks"), raw.pop("on_fault"))
+        if isinstance(raw.get("source"), str):
+            raw["source"] = with_rate(raw["source"], raw.get("fps"))
+        return raw
+
+
+def read_graph_file(path: Path) -> dict[str, Any]:
+    """The keys of a YAML graph file, not yet validated. Raises ConfigError: missing, no YAML, no mapping."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"graph file {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"graph file {path}: {' '.join(str(error).split())}") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"graph file {path}: expected keys and values, as in 'prompt: ink', got {type(raw).__name__}")
+    return raw
+
+
+def set_key(raw: dict[str, Any], assignment: str) -> None:
+    """Apply one `stages.fuse.weight=0.7` to raw keys. Raises ConfigError.
+
+    The value is read as YAML; a prompt is the text as it stands, unless it is quoted: brackets and colons are its own.
+    """
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment!r}: expected KEY=VALUE, as in stages.fuse.weight=0.7")
+    quoted = re.fullmatch(r"""\s*("[^"]*"|'[^']*')\s*""", text)
+    try:
+        value = text.strip() if keys[-1] in _TEXTS and not quoted else yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment!r}: the value is no YAML") from None
+    place = raw
+    for key in keys[:-1]:
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {assignment!r}: {key} holds a value, not keys")
+        place = inner
+    place[keys[-1]] = value
+
+
+def validate(raw: dict[str, Any], where: str = "") -> GraphConfig:
+    """Raw keys to a configuration.
+
+    Raises ConfigError that names the key, the range and, for an unknown key, the nearest right spelling.
+    """
+    try:
+        return GraphConfig.model_validate(raw)
+    except ValidationError as error:
+        prefix = f"{where}: " if where else ""
+        raise ConfigError(prefix + _explain(error)) from None
+
+
+def _share(value: Any) -> float:
+    """A number 0..1, said under the name the user gave it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError(f"fusion: expected a number from 0 to 1, got {value!r}")
+    return number
+
+
+def _copied(value: Any, where: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{where} takes keys, got {value!r}")
+    return dict(value or {})
+
+
+def _explain(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    path = [str(part) for part in detail["loc"] if part != NAMED]
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        nearest = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else f"known: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    got = "" if detail["type"] == "value_error" else f", got {detail['input']!r}"
+    return f"{key}: {text[:1].lower() + text[1:]}{got}" if key else f"{text}{got}"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = GraphConfig
+    for key in path:
+        field = model.model_fields.get(key)
+        if field is None or not hasattr(field.annotation, "model_fields"):
+            return []
+        model = field.annotation
+    extra = ["fusion", "on_fault"] if model is GraphConfig else []
+    return sorted([*model.model_fields, *extra])

@@ -1,0 +1,111 @@
+"""The way of a frame: every stage, called in its order, from the source to the sinks.
+
+`plan_graph` runs `pass_frame` once, with a recorder in the place of the stages. A run then calls what was called here,
+in this order, and hands on what is handed on here: by plain calls inside a lane (`runtime/lane.py`), by links
+between lanes.
+
+In a stream batch of K calls (`stages.predict.stream`) `predict` is K - 1 frames behind. What enters it and what leaves
+it are different frames, and each has a branch of its own to the past.
+"""
+
+from typing import NamedTuple
+
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.graph_plan import Call, Value
+
+
+class Styled(NamedTuple):
+    """A picture made, the latent that was decoded to it, and the past that it was made with, if that is a picture."""
+
+    paint: Value
+    latent: Value
+    past: Value | None = None
+
+
+def pass_frame(call: Call, config: GraphConfig, calls: int, *, temporal: bool, printed: bool) -> None:
+    """One frame. calls: network calls of a frame, K; temporal: it has a past; printed: the bundle draws lines."""
+    raw = call("source", config.source, role="source")
+    picture = call("upload", "uint8 to float, onto the device", raw=raw)
+    latent = call("encode", "picture to latent", frame=picture)
+    late = calls - 1 if temporal and config.stages.predict.stream else 0
+    if temporal:
+        motion = call("flow", f"optical flow and trust ({config.flow})", frame=picture)
+        shown = (_restyle_streamed if late else _restyle)(call, config, calls, latent, motion, printed)
+    else:
+        predicted = call("predict", _sampling(config, calls), source=latent)
+        shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
+    if printed:
+        paint, drawn, past = shown
+        source = Value(picture.stage, ahead=late)  # it waits for the latent of its frame
+        shown = Styled(call("composite", "inks and lines", paint=paint, latent=drawn, source=source, past=past), drawn)
+    out = call("download", "float to uint8, onto the host", frame=shown.paint)
+    for number, sink in enumerate(config.sinks, start=1):
+        call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
+
+
+def _restyle(call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, printed: bool) -> Styled:
+    """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit."""
+    fusion, sampling = config.stages.fuse, _sampling(config, calls)
+    fusing, onto = f"fusion, weight {fusion.weight:g}", "last picture onto this frame"
+    between = motion if fusion.between in ("latent", "picture") else None
+    match fusion.reference:
+        case "picture":
+            last = Value("composite" if printed else "decode", delay=1)
+            warped = call("warp", onto, motion=motion, styled=last)
+            reference = call("encode_past", "warped picture to latent", kind="encode", frame=warped)
+            predicted = call("predict", sampling, source=latent, reference=reference, motion=between)
+            fused = call("fuse", fusing, prediction=predicted, reference=reference)
+            held = warped if config.pace.active else None
+            return Styled(call("decode", "latent to picture", latent=fused, past=held), fused, warped)
+        case "latent":
+            warped = call("warp", "last x0 onto this frame", motion=motion, styled=Value("fuse", delay=1))
+            predicted = call("predict", sampling, source=latent, reference=warped, motion=between)
+            fused = call("fuse", fusing, prediction=predicted, reference=warped)
+            return Styled(call("decode", "latent to picture", latent=fused), fused)
+        case "output":
+            last = Value("composite" if printed else "blend", delay=1)
+            warped = call("warp", onto, motion=motion, styled=last)
+            entry = (
+                call("encode_past", "warped picture to latent", kind="encode", frame=warped) if fusion.entry else None
+            )
+            predicted = call("predict", sampling, source=latent, reference=entry, motion=between)
+            decoded = call("decode", "latent to picture", latent=predicted)
+            return Styled(call("blend", fusing, picture=decoded, past=warped), predicted, warped)
+
+
+def _restyle_streamed(
+    call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, printed: bool
+) -> Styled:
+    """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
+    fusion = config.stages.fuse
+    of_latents, of_output = fusion.reference == "latent", fusion.reference == "output"
+    last_latent = "fuse" if fusion.exit and not of_output else "predict"
+    last_picture = "composite" if printed else "blend" if fusion.exit and of_output else "decode"
+    last, what = (last_latent, "x0") if of_latents else (last_picture, "picture")
+    entry = past = reference = None
+    if fusion.entry:
+        far, onto = call("compose_motion", f"flow over {calls} frames", motion=motion), "onto the frame that enters"
+        entry = call("warp_entry", f"last {what} {onto}", kind="warp", motion=far, styled=Value(last, delay=calls))
+        if not of_latents:
+            entry = call("encode_entry", "warped picture to latent", kind="encode", frame=entry)
+    between = motion if fusion.between in ("latent", "picture") else None
+    leaving = call("predict", _sampling(config, calls), source=latent, reference=entry, motion=between)
+    if fusion.exit:
+        # the flow of the frames in the batch waits in this link for their pictures
+        waiting, onto = Value(motion.stage, ahead=calls - 1), "onto the frame that leaves"
+        reference = call("warp", f"last {what} {onto}", motion=waiting, styled=Value(last, delay=1))
+        past = None if of_latents else reference
+        if not of_latents and not of_output:
+            reference = call("encode_past", "warped picture to latent", kind="encode", frame=reference)
+    fusing = f"fusion, weight {fusion.weight:g}"
+    if last_latent == "fuse":
+        leaving = call("fuse", fusing, prediction=leaving, reference=reference)
+    shown = call("decode", "latent to picture", latent=leaving)
+    if fusion.exit and of_output:
+        shown = call("blend", fusing, picture=shown, past=reference)
+    return Styled(shown, leaving, past)
+
+
+def _sampling(config: GraphConfig, calls: int) -> str:
+    streamed = config.stages.predict.stream and calls > 1
+    return f"sampling, {calls} rows of as many frames" if streamed else f"sampling, {config.steps} step(s)"

@@ -1,0 +1,99 @@
+"""The dataflow graph of a configuration: which stages, which lanes, which links, how many slots. Nothing is opened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from warpfuse.graph.links import cuda_ipc
+from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.slots import Policy
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.dataflow import pass_frame
+from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, Role, Value
+from warpfuse.graph.plan.placement import Rendezvous, place
+from warpfuse.stages.sinks import wants_raw, wants_sound
+from warpfuse.stages.sources import has_sound
+
+IN_FLIGHT = 2
+"""Frames of a live source on their way at once: while one is in the networks, the next is uploaded and encoded."""
+
+SOUND = "sound"
+"""The input of a sink that takes the sound of a live source, by a bypass."""
+_SOUND_WAITS = 16  # pieces, one a picture: what a sink's process may be late by
+
+
+def plan_graph(
+    config: GraphConfig,
+    *,
+    temporal: bool | None = None,
+    calls: int | None = None,
+    printed: bool = False,
+    live: bool = False,
+    folder: str = "",
+) -> GraphPlan:
+    """The graph of a configuration: what `dataflow.pass_frame` calls, in its workers and lanes.
+
+    temporal  build the branches of the past; none: only if the weight of the fusion is above 0 or frames may be held.
+              Without them every frame is styled on its own, and nothing waits for the picture before.
+    calls     network calls of a frame, K; none: as many as steps
+    printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
+    live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
+    folder    of the sockets between workers; needed to open the graph, not to draw it
+    """
+    k = calls or config.steps
+    if temporal is None:
+        temporal = config.stages.fuse.weight > 0 or config.pace.active
+    recorder = _Recorder()
+    pass_frame(recorder.call, config, k, temporal=temporal, printed=printed)
+    if live or config.in_flight:
+        recorder.bound(config.in_flight or usual_in_flight(config, k))
+    nodes = recorder.nodes
+    plan = GraphPlan(tuple(nodes), tuple(recorder.links), _bypasses(config.source, nodes) if live else ())
+    # Asked in every process of this host alike: the ends of a link must be of one kind.
+    on_card = config.device.startswith("cuda") and cuda_ipc.missing(config.device) is None
+    at = Rendezvous(folder, config.listen, config.device if on_card else "cpu")
+    return place(plan, config.workers, at, live=live)
+
+
+def usual_in_flight(config: GraphConfig, calls: int) -> int:
+    """Frames of a live source that are on their way at once, if the configuration does not say."""
+    return IN_FLIGHT + (calls - 1 if config.stages.predict.stream else 0)
+
+
+def _bypasses(source: str, nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:
+    """The source's pictures, the newest first, to sinks that show them while no styled ones come; its sound to sinks
+    that keep it."""
+    sinks = [node for node in nodes if node.role == "sink"]
+    raw = [_past(node.name, "raw", "latest", 1) for node in sinks if wants_raw(node.about)]
+    sound = [_past(node.name, SOUND, "drop_oldest", _SOUND_WAITS) for node in sinks if wants_sound(node.about)]
+    return (*raw, *(sound if has_sound(source) else ()))
+
+
+def _past(sink: str, port: str, policy: Policy, mailbox: int) -> LinkPlan:
+    return LinkPlan(f"source->{sink}.{port}", "source", sink, port, policy=policy, mailbox=mailbox)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorder:
+    """Keeps each call of a stage as a node, and each of its inputs as a link."""
+
+    nodes: list[NodePlan] = field(default_factory=list)
+    links: list[LinkPlan] = field(default_factory=list)
+
+    def call(self, stage: str, about: str, *, kind: str = "", role: Role = "stage", **inputs: Value | None) -> Value:
+        """See `graph_plan.Call`."""
+        feeds = {port: value for port, value in inputs.items() if value is not None}
+        self.nodes.append(NodePlan(stage, kind or stage, role, tuple(feeds), "main", about))
+        for port, value in feeds.items():
+            label = f"{value.stage}->{stage}.{port}"
+            self.links.append(LinkPlan(label, value.stage, stage, port, mailbox=1 + value.ahead, delay=value.delay))
+        return Value(stage)
+
+    def bound(self, frames: int) -> None:
+        """Let the source send a frame only when fewer than so many are between it and `download`.
+
+        What waits in links is delay that a live source cannot make good: with two frames a link, a slow network shows
+        what happened ten frames ago. So room is a frame of a feedback link that starts with `frames` of them.
+        """
+        self.nodes[0] = replace(self.nodes[0], inputs=("room",))
+        link = LinkPlan("download->source.room", "download", "source", "room", credits=frames, delay=frames, bare=True)
+        self.links.append(link)

@@ -1,0 +1,164 @@
+"""Several streams in one run: their configurations, from one file or from several `--source` and `--sink`.
+
+    bundle: embedded
+    prompt: ink
+    streams:
+      yard: {source: "rtsp://10.0.0.5/1", sinks: [yard.mp4]}
+      door: {source: camera:0, sinks: [door.mp4], prompt: mosaic, seed: 3}
+
+Each stream is a graph of its own: source, sinks, prompt, seed, fusion, settings that change while it runs, what it
+remembers and how it ends. What they have in common is the networks, opened once (`runtime/shared_engine.py`). Keys at
+the top hold for every stream that does not say otherwise.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from warpfuse.engine.bundle import describe_bundle
+from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
+from warpfuse.graph.control.run_directory import name_after
+from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
+from warpfuse.graph.plan.live_settings import merge
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.stages.errors import Stopped, StreamLost
+from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
+
+COMMON = ("bundle", "backend", "precision", "device", "size", "threads")
+"""Keys that decide how the networks are opened: the same for all streams."""
+
+_PLACED = ("workers", "listen", "keys")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_MOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """A run of several streams, by name, in the order they were given.
+
+    batch      rows of different streams in one call of the UNet at most; none: one of each, or what it was built for
+    gather_ms  how long a call of the UNet may wait for streams that are about to ask: pays where a call of many rows
+               costs what one of one row does
+    """
+
+    configs: Mapping[str, GraphConfig]
+    batch: int | None = None
+    gather_ms: float = 0.0
+
+
+def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
+    """Raw keys with `streams` among them. Raises ConfigError: as `validate`, or a key that is in the wrong place."""
+    prefix = f"{where}: " if where else ""
+    top = dict(raw)
+    given, batch, gather_ms = top.pop("streams"), top.pop("batch", None), top.pop("gather_ms", 0)
+    if not isinstance(given, dict) or not given:
+        raise ConfigError(f"{prefix}streams: expected names with their keys, as in yard: {{source: ..}}, got {given!r}")
+    if batch is not None and (type(batch) is not int or not 1 <= batch <= _MOST):
+        raise ConfigError(f"{prefix}batch: expected rows a call, 1 to {_MOST}, got {batch!r}")
+    if type(gather_ms) not in (int, float) or not 0 <= gather_ms <= 1000:
+        raise ConfigError(f"{prefix}gather_ms: expected milliseconds, 0 to 1000, got {gather_ms!r}")
+    for key in ("source", "sinks", "name"):
+        if top.get(key):
+            raise ConfigError(f"{prefix}{key}: is each stream's own here: streams.{next(iter(given))}.{key}")
+    if validate(top, where).workers not in ("auto", "one"):
+        raise ConfigError(f"{prefix}workers: streams that share networks run in one process: leave workers out")
+    return Streams({str(name): _one(str(name), keys, top, prefix) for name, keys in given.items()}, batch, gather_ms)
+
+
+def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The streams of several `--source`, a `--sink` for each in their order; called after their sources."""
+    if len(sources) != len(sinks):
+        raise ConfigError(
+            f"{len(sources)} sources take as many sinks, in their order, got {len(sinks)}: give --sink once for each;"
+            " a graph file with streams: gives them several"
+        )
+    streams: dict[str, dict[str, Any]] = {}
+    for source, sink in zip(sources, sinks, strict=True):
+        name = first = name_after(source)
+        number = 1
+        while name in streams:
+            number += 1
+            name = f"{first}-{number}"
+        streams[name] = {"source": source, "sinks": [sink]}
+    return streams
+
+
+def plan_streams(streams: Streams) -> GraphPlan:
+    """The graphs of all streams side by side, to be drawn: stages and links as `NAME.stage`."""
+    nodes, links, calls, bypasses = list[NodePlan](), list[LinkPlan](), list[LinkPlan](), list[LinkPlan]()
+    for name, config in streams.configs.items():
+        plan = plan_as_asked(config)
+        for node in plan.nodes:
+            about = f"{node.about}; shared UNet" if node.kind == "predict" else node.about
+            nodes.append(replace(node, name=f"{name}.{node.name}", lane=f"{name}.{node.lane}", about=about))
+        links += [_of(name, link) for link in plan.links]
+        calls += [_of(name, call) for call in plan.calls]
+        bypasses += [_of(name, link) for link in plan.bypasses]
+    return GraphPlan(tuple(nodes), tuple(links), tuple(bypasses), tuple(calls))
+
+
+def plan_as_asked(config: GraphConfig) -> GraphPlan:
+    """The graph of one configuration, as far as it can be told without opening the source."""
+    live = config.realtime or scheme_of(config.source) in LIVE_SCHEMES
+    return plan_graph(config, printed=_printed(config.bundle), live=live)
+
+
+def _printed(bundle: str) -> bool:
+    """Whether a bundle draws lines. Of one that cannot be read nothing is known; opening it will say why."""
+    try:
+        about = describe_bundle(bundle)
+    except BundleError:
+        return False
+    return isinstance(about, BundleFile) and about.printed
+
+
+def _of(stream: str, link: LinkPlan) -> LinkPlan:
+    name, sender, receiver = (f"{stream}.{part}" for part in (link.name, link.sender, link.receiver))
+    return replace(link, name=name, sender=sender, receiver=receiver)
+
+
+@contextlib.contextmanager
+def of_stream(name: str) -> Iterator[None]:
+    """What is raised inside is raised under the stream's name."""
+    try:
+        yield
+    except WarpfuseError as error:
+        raise under_name(name, error) from error
+
+
+def under_name(name: str, error: Exception) -> WarpfuseError:
+    """The error, of the same kind, with the stream's name in it."""
+    match error:
+        case Stopped():
+            return error
+        case StageFailed():
+            named: WarpfuseError = StageFailed(f"{name}.{error.stage}", error.__cause__ or error)
+        case StreamLost():
+            named = type(error)(f"stream {name}: {error}")
+        case BadInput():
+            named = BadInput(f"stream {name}: {error}")
+        case _:
+            named = StageFailed(name, error)
+    named.__cause__ = error.__cause__ or error
+    return named
+
+
+def _one(name: str, keys: Any, top: dict[str, Any], prefix: str) -> GraphConfig:
+    place = f"{prefix}streams.{name}"
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{place}: no name for a stream: letters, digits, _ and -, 32 at most")
+    if not isinstance(keys, dict):
+        raise ConfigError(f"{place}: expected keys, as in source: yard.mp4, got {keys!r}")
+    for key in (*COMMON, *_PLACED, "name", "batch", "gather_ms"):
+        if key in keys:
+            raise ConfigError(f"{place}.{key}: is the same for all streams: give it at the top of the file")
+    config = validate(merge(top, {**keys, "workers": "one"}), place)
+    if not config.source or not config.sinks:
+        raise ConfigError(f"{place}: a stream needs a source and sinks, as in {{source: yard.mp4, sinks: [out.mp4]}}")
+    return config

@@ -1,0 +1,158 @@
+"""The process that worker processes are forked from.
+
+It loads torch, OpenCV and ZeroMQ once, opens nothing, and forks a worker whenever it is told to: a start takes
+milliseconds instead of seconds, the code is in memory once, and a worker that died is back at once. It must never touch
+a card, a network or a thread pool itself: what a fork inherits of those is broken.
+
+It lives and dies with the supervisor: at the end of its socket it kills its workers and removes what they left.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from warpfuse.graph.links.shared_memory import sweep
+from warpfuse.graph.processes.parent_death import die_with_parent
+
+_MESSAGE = 65536
+
+
+def main(fd: int, folder: str) -> None:
+    """Serve the supervisor at the other end of a SEQPACKET socket.
+
+        {"start": NAME, "endpoint": E, "loops": L}  ->  {"started": NAME, "pid": P}     L: load the stages' loops before
+        {"kill": P}
+                                                        {"exited": P, "code": C}        C < 0: by signal -C
+
+    folder  of the run, removed when the supervisor is gone without having done it
+
+    Note: it is not killed with the supervisor. The end of the socket says the same, and leaves it the time to clean up.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor decides how a run ends
+    from warpfuse.graph.processes import worker_process  # the slow part
+    from warpfuse.stages.cpu.compile import compile_all
+
+    preload()
+    gc.freeze()  # pages of what is loaded stay shared: the collector does not write into them
+    Nursery(socket.socket(fileno=fd), worker_process.main, Path(folder), compile_all).serve()
+
+
+def preload() -> None:
+    """Load what workers open their networks, sources and sinks with, where it is installed."""
+    for name in ("onnxruntime", "av", "warpfuse.stages.sources.file", "warpfuse.stages.sinks.file"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+class Nursery:
+    """Forks, waits and kills. One thread."""
+
+    def __init__(
+        self, line: socket.socket, work: Callable[[str, str], int], folder: Path, load: Callable[[], None]
+    ) -> None:
+        self._line = line
+        self._work = work
+        self._load = load
+        self._folder = folder
+        self._alive: set[int] = set()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        os.set_blocking(self._wake_read, False)
+
+    def serve(self) -> None:
+        """Until the supervisor is gone."""
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        while True:
+            ready, _, _ = select.select([self._line.fileno(), self._wake_read], [], [])
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+                self._reap()
+            if self._line.fileno() in ready:
+                try:
+                    data = self._line.recv(_MESSAGE)
+                except ConnectionError:  # it closed the line with news unread
+                    break
+                if not data:
+                    break
+                self._obey(json.loads(data))
+        self._clean_up()
+
+    def _obey(self, order: dict[str, object]) -> None:
+        if "kill" in order:
+            pid = int(str(order["kill"]))
+            if pid in self._alive:  # not reaped: the number is still its own
+                os.kill(pid, signal.SIGKILL)
+            return
+        name, endpoint = str(order["start"]), str(order["endpoint"])
+        if order["loops"]:
+            self._load()
+        here = os.getpid()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # Python 3.12: numpy's idle threads, which do not matter
+            pid = os.fork()
+        if pid == 0:
+            self._become(name, endpoint, here)
+        self._alive.add(pid)
+        self._tell({"started": name, "pid": pid})
+
+    def _become(self, name: str, endpoint: str, parent: int) -> None:
+        """In the child: be the worker, then end without a word to what was inherited."""
+        code = 1
+        try:
+            die_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._line.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            code = self._work(endpoint, name)
+        except BaseException:  # noqa: BLE001
+            sys.excepthook(*sys.exc_info())
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while self._alive:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._alive.discard(pid)
+            self._tell({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _tell(self, word: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone: its end of the socket says so next
+            self._line.send(json.dumps(word).encode())
+
+    def _clean_up(self) -> None:
+        for pid in self._alive:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._alive:
+            os.waitpid(pid, 0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        sweep()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
+    os._exit(0)  # nothing is left to be closed; to take torch apart would take a second, and the supervisor waits

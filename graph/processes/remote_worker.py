@@ -1,0 +1,13 @@
+"""A worker that somebody starts by hand, on another host than the run."""
+
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.processes.fork_server import preload
+from warpfuse.graph.processes.worker_process import main
+from warpfuse.graph.runtime.remote_hosts import keys_for, line_to
+
+
+def be_worker(config: GraphConfig, name: str) -> int:
+    """Dial the host that started the run and be this worker until the end; the exit code. Raises BadInput."""
+    endpoint, keys = line_to(config, name), keys_for(config)
+    preload()
+    return main(endpoint, name, keys)

@@ -1,0 +1,251 @@
+"""Runs a graph as several processes: starts them, keeps them in step, starts again what dies.
+
+Whatever goes wrong (a process that dies or hangs, a stage that raises) ends the epoch of all links: the survivors close
+theirs and keep their stages open, what died is started again, and when all are ready the next epoch begins where the
+last one broke off.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+from msgspec import structs
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.graph.control.messages import Control
+from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.metrics.report import stats_of
+from warpfuse.graph.metrics.trace import Span
+from warpfuse.graph.plan.graph_plan import GraphPlan
+from warpfuse.graph.plan.live_settings import LiveSettings
+from warpfuse.graph.processes import protocol
+from warpfuse.graph.processes.bypassing import Bypassing
+from warpfuse.graph.processes.epochs import LET_GO_S, Epochs
+from warpfuse.graph.processes.health import Stalls
+from warpfuse.graph.processes.launcher import ByHand
+from warpfuse.graph.processes.pool import STARTUP_S, Roster
+from warpfuse.graph.processes.remote_errors import error_of
+from warpfuse.graph.processes.resolved_source import Origin
+from warpfuse.graph.processes.switchboard import Switchboard
+from warpfuse.graph.processes.video_message import Info
+from warpfuse.graph.processes.worker_handle import Member
+from warpfuse.graph.runtime.build import Materials
+
+_TICK_MS = 50
+_HELLO_S = 10.0  # from the fork to the first word, which needs nothing but a core
+_GOODBYE_S = 15.0  # sinks finish their files
+
+
+class Supervisor:
+    """One thread. `run` returns the figures, or raises what ended the run.
+
+    folder   of the run, 0700: sockets lie there
+    endpoint of the control socket; empty: nobody may ask
+    trace    keep the calls of every stage
+    origin   of the run; a worker that is connected to it already is taken over
+    """
+
+    def __init__(
+        self,
+        materials: Materials,
+        plan: GraphPlan,
+        origin: Origin,
+        folder: Path,
+        settings: LiveSettings,
+        *,
+        stop: threading.Event,
+        say: Callable[[str], None],
+        endpoint: str = "",
+        trace: bool = False,
+    ) -> None:
+        config = materials.config
+        live = origin.info.live or config.realtime
+        self._materials, self._stop, self._say = materials, stop, say
+        self._deadline_s = config.stage_deadline_s
+        self._part = protocol.Assign(
+            "", {}, 0, Info.of(origin.info), materials.size, materials.engines.backend, materials.bundle.precision,
+            str(folder), folder.name, trace,
+        )  # fmt: skip
+        self._roster = Roster(plan, config, folder, origin.scout, live=live, say=say)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._roster.close)
+            control = Control(self._roster.context, endpoint) if endpoint else None
+            undo.pop_all()
+        self._switchboard = Switchboard(control, self._roster.members, settings, stats=self.stats, stop=stop)
+        sinks = [node.name for node in plan.nodes if node.role == "sink"]
+        self._epochs = Epochs(self._roster, sinks, rewind=not live, say=say)
+        self._bypassing = Bypassing(plan.bypasses)
+        self._stalls = Stalls(
+            {link.name: link.receiver for link in plan.links}, {node.name: node.lane for node in plan.nodes}
+        )
+        self._news = False
+        self._error: WarpfuseError | None = None
+        self._stopping = False
+
+    def run(self, progress: Callable[[int], None] = lambda frames: None) -> Stats:
+        """From the start of every worker to the end of the last."""
+        try:
+            for member in self._roster.members:
+                self._start(member)
+            while self._error is None and not self._over():
+                self._turn()
+                self._check()
+                progress(self._shown())
+            self._dismiss()
+        finally:
+            self.close()
+        if self._error is not None:
+            raise self._error
+        return self.stats()
+
+    def close(self) -> None:
+        """End every process and close the lines."""
+        self._switchboard.close()
+        self._roster.close()
+
+    def stats(self) -> Stats:
+        """The figures so far."""
+        lost, told = len(self._epochs.failed), tuple(self._epochs.told)
+        restarts = sum(member.restarts.total for member in self._roster.members)
+        stats = stats_of(self._roster.reports(), self._materials.setup, failed=lost, restarts=restarts, warnings=told)
+        return stats.stopped(self._stop.is_set())
+
+    def tracks(self) -> dict[str, list[Span]]:
+        """The calls of every worker's stages, after the end."""
+        return {member.name: [Span(*span) for span in member.spans] for member in self._roster.members}
+
+    def _turn(self) -> None:
+        poller = zmq.Poller()
+        self._roster.register(poller)
+        if self._switchboard.control is not None:
+            poller.register(self._switchboard.control.socket, zmq.POLLIN)
+        poller.poll(_TICK_MS)
+        for member, word in self._roster.heard():
+            self._heard(member, word)
+        for member, code in self._roster.exited():
+            if member.alive:
+                self._died(member, f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
+        self._switchboard.serve()
+
+    def _heard(self, member: Member, word: protocol.Word) -> None:
+        match word:
+            case protocol.Hello():
+                self._greet(member, word)
+            case protocol.Ready():
+                member.state = "ready"
+            case protocol.Said():
+                self._say(word.line)
+            case protocol.Refused():
+                self._error = error_of(word.kind, word.stage, word.text)
+            case protocol.Beat():
+                member.told(word.report)
+                self._news = True
+            case protocol.Quiet():
+                member.told(word.report)
+                if word.stuck and member.state == "quieting":
+                    self._died(member, f"stage {', '.join(word.stuck)} does not return")
+                elif member.state == "quieting":
+                    member.state = "ready"
+            case protocol.Faulted():
+                self._error = self._epochs.faulted(word) or self._error
+            case protocol.Begun() | protocol.Picture():
+                self._switchboard.heard(word)
+            case protocol.Pong():
+                member.clock_told(word, time.monotonic_ns())
+            case protocol.Gone():
+                member.told(word.report)
+                member.spans += word.spans
+                member.state = "gone"
+
+    def _greet(self, member: Member, hello: protocol.Hello) -> None:
+        if hello.version != protocol.VERSION:
+            text = f"worker {member.name} speaks version {hello.version}, this is {protocol.VERSION}"
+            self._error = ConfigError(f"{text}. Run the same warpfuse on every host")
+            return
+        again, member.pid = member.pid == hello.pid, hello.pid
+        if again and member.open:
+            self._reunite(member)
+            return
+        if member.state != "starting":  # somebody started it again by hand
+            self._died(member, "was started again", started=True)
+        if isinstance(member.launcher, ByHand):
+            member.ask_its_clock()
+        self._assign(member)
+
+    def _assign(self, member: Member) -> None:
+        part = structs.replace(self._part, worker=member.name, config=self._switchboard.keys)
+        member.send(structs.replace(part, version=self._switchboard.version))
+
+    def _reunite(self, member: Member) -> None:
+        """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
+        self._say(f"worker {member.name} was out of reach for a moment")
+        if self._switchboard.version:
+            self._switchboard.publish_to(member)
+        member.state = "quieting"
+        member.send(protocol.LetGo(LET_GO_S))
+        self._epochs.break_off()
+
+    def _check(self) -> None:
+        now, now_ns = time.monotonic(), time.monotonic_ns()
+        for member in self._roster.members:
+            if why := member.ailing(now, now_ns, stage_s=self._deadline_s, hello_s=_HELLO_S):
+                self._died(member, why)
+            elif member.state == "down" and now >= member.due_s:
+                self._start(member)
+            elif member.state == "starting" and now > member.due_s:
+                self._error = StageFailed(member.name, Elsewhere(f"not ready within {STARTUP_S:g} s"))
+        if self._news:
+            self._check_links(now)
+        if self._stop.is_set() and not self._stopping:
+            self._stopping = True
+            self._roster.tell_all(protocol.Stop())
+        self._bypassing.tend(self._roster.home_of)
+        if all(member.state == "ready" for member in self._roster.members):
+            self._stalls.forget()
+            paused: list[protocol.Order] = [protocol.Pause(True)] if self._switchboard.paused else []
+            self._epochs.begin([*paused, protocol.Stop()] if self._stopping else paused)
+
+    def _check_links(self, now_s: float) -> None:
+        """Look for a reader that keeps what it is given: its worker is started again, as that of one that hangs."""
+        self._news = False
+        told = [member.life_report for member in self._roster.members if member.state == "running"]
+        standing = self._stalls.longest([report for report in told if report is not None], now_s)
+        if standing is not None and standing[1] > self._deadline_s:
+            reader = self._stalls.readers[standing[0]]
+            why = f"stage {reader} has given nothing back by link {standing[0]} for {standing[1]:.0f} s"
+            self._died(self._roster.home_of(reader), why)
+
+    def _died(self, member: Member, why: str, *, started: bool = False) -> None:
+        """A worker is lost: the epoch is over for all, or the run is, if that happens too often."""
+        if member.state in ("down", "gone") or self._error is not None:
+            return
+        self._error = self._roster.lose(member, why, started=started)
+        if self._error is None:
+            self._epochs.break_off()
+
+    def _start(self, member: Member) -> None:
+        if self._roster.start(member):
+            self._assign(member)
+
+    def _over(self) -> bool:
+        return bool(self._epochs.number) and all(m.state == "running" and m.ended for m in self._roster.members)
+
+    def _dismiss(self) -> None:
+        """Have every worker close, and hear its last words; nothing is started again."""
+        self._roster.tell_all(protocol.Exit())
+        until = time.monotonic() + (_GOODBYE_S if self._error is None else LET_GO_S + 3)
+        while any(m.alive and m.line is not None for m in self._roster.members) and time.monotonic() < until:
+            for member, word in self._roster.heard():
+                if isinstance(word, protocol.Gone):
+                    self._heard(member, word)
+            with contextlib.suppress(StageFailed):
+                for member, _ in self._roster.exited():
+                    member.state = "gone"
+            time.sleep(0.005)
+
+    def _shown(self) -> int:
+        return self._roster.home_of("sink_1").written("sink_1")

@@ -1,0 +1,256 @@
+"""The life of a worker process: dial the supervisor, be told the part, obey until the end."""
+
+import os
+import time
+import traceback
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from warpfuse.engine.bundle import load_bundle
+from warpfuse.graph.links.curve import Keys
+from warpfuse.graph.metrics.trace import Track
+from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.setting_versions import SettingsBook
+from warpfuse.graph.processes import protocol
+from warpfuse.graph.processes.channel import dial
+from warpfuse.graph.processes.event_queue import Outbox
+from warpfuse.graph.processes.remote_errors import kind_of, text_of
+from warpfuse.graph.processes.video_message import Info
+from warpfuse.graph.runtime.build import Materials, calls_of, open_prompts, usable_cores
+from warpfuse.graph.runtime.desk import snapshot
+from warpfuse.graph.runtime.engines import Engines
+from warpfuse.graph.runtime.failures import Fault, Forwarded
+from warpfuse.graph.runtime.opening import compile_loops, ends_of, find_source
+from warpfuse.graph.runtime.source_runner import Resume
+from warpfuse.graph.runtime.worker import Worker
+from warpfuse.stages.diffusion.prompts import WhenAsked
+from warpfuse.stages.sources.live import LiveSource
+
+BEAT_S = 0.25
+FORSAKEN_S = 30.0
+FAILED = 4
+_TICK_MS = 60
+
+
+def main(endpoint: str, name: str, keys: Keys | None = None) -> int:
+    """Run the worker `name` for the supervisor at the endpoint. keys: of a line between hosts. The exit code."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    process = WorkerProcess(context, endpoint, name, keys)
+    try:
+        return process.serve()
+    finally:
+        process.close()
+        context.term()
+
+
+class WorkerProcess:
+    """One thread serves; those of the stages put what they have to tell into a queue."""
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str, keys: Keys | None = None
+    ) -> None:
+        self._name = name
+        self._keys = keys
+        self._line = dial(context, endpoint, keys)
+        self._monitor = self._line.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._outbox = Outbox()
+        self._worker: Worker | None = None
+        self._connected: LiveSource | None = None
+        self._epoch = 0
+        self._offset_ns = 0
+        self._stopped = False
+        self._told_end = False
+        self._alone_s: float | None = None
+
+    def serve(self) -> int:
+        """Until EXIT."""
+        self._hello()
+        poller = zmq.Poller()
+        poller.register(self._line, zmq.POLLIN)
+        poller.register(self._outbox.fd, zmq.POLLIN)
+        beat_at = 0.0
+        while True:
+            poller.poll(_TICK_MS)
+            for word in self._outbox.taken():
+                self._send(word)
+            while int(self._line.get(zmq.EVENTS)) & zmq.POLLIN:
+                came = self._clock()
+                order = protocol.order(self._line.recv())
+                if isinstance(order, protocol.Exit):
+                    self._leave()
+                    return 0
+                self._obey(order, came)
+            if self._forsaken():
+                self._leave()
+                return FAILED
+            worker = self._worker
+            if worker is not None:
+                for line in worker.news():
+                    self._send(protocol.Said(line))
+                ended = bool(self._epoch) and worker.ended
+                if time.monotonic() >= beat_at or (ended and not self._told_end):
+                    beat_at = time.monotonic() + BEAT_S
+                    self._told_end = ended
+                    self._send(protocol.Beat(worker.report()))
+
+    def _forsaken(self) -> bool:
+        """The supervisor of another host has been gone for half a minute. On one host the kernel tells.
+
+        To one that is back the worker is a stranger, as ZeroMQ counts, and may have been given up: it says HELLO again.
+        """
+        while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_DISCONNECTED:
+                self._alone_s = self._alone_s or time.monotonic()
+            elif self._alone_s is not None:
+                self._alone_s = None
+                self._hello()
+        return self._keys is not None and self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
+
+    def close(self) -> None:
+        """Close the line."""
+        self._line.disable_monitor()
+        self._monitor.close(0)
+        self._line.close()
+        self._outbox.close()
+
+    def _obey(self, order: protocol.Order, came: int) -> None:
+        if isinstance(order, protocol.Assign):
+            self._open(order)
+            return
+        if isinstance(order, protocol.Seek):
+            self._seek(order)
+            return
+        if isinstance(order, protocol.Ping):
+            self._send(protocol.Pong(order.t0, came, self._clock()))
+            return
+        if isinstance(order, protocol.SetClock):
+            self._offset_ns += order.offset_ns
+            return
+        worker = self._worker
+        if worker is None:
+            return  # refused: the supervisor is about to know
+        match order:
+            case protocol.Connect():
+                self._epoch, self._told_end = order.epoch, False
+                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns, order.done))
+            case protocol.OpenBypass():
+                worker.open_bypass(order.link, order.number)
+            case protocol.LetGo():
+                stuck = worker.let_go(order.deadline_s)
+                self._send(protocol.Quiet(worker.report(), stuck))
+            case protocol.Add():
+                worker.book.add(order.version, validate(order.config))
+            case protocol.Begin():
+                self._send(protocol.Begun(order.version, worker.book.begin(order.version)))
+            case protocol.Pause():
+                worker.pause(order.paused)
+            case protocol.Stop():
+                self._stopped = True
+            case protocol.Snap():
+                self._send(protocol.Picture(snapshot(worker)))
+            case _:
+                raise AssertionError(order)
+
+    def _seek(self, order: protocol.Seek) -> None:
+        try:
+            info, self._connected = find_source(order.url, near=order.near)
+        except Exception as error:  # noqa: BLE001  (told, and raised by who asked)
+            self._send(protocol.Refused(kind_of(error), self._name, text_of(error)))
+            return
+        self._send(protocol.Found(Info.of(info)))
+
+    def _open(self, part: protocol.Assign) -> None:
+        self._drop()
+        try:
+            self._worker = self._opened(part)
+        except Exception as error:  # noqa: BLE001  (told, and raised by the supervisor)
+            self._send(protocol.Refused(kind_of(error), self._name, text_of(error)))
+            return
+        self._send(protocol.Ready())
+
+    def _opened(self, part: protocol.Assign) -> Worker:
+        config = validate(part.config)
+        if self._keys is not None:  # this host's own, wherever they lie
+            config = config.model_copy(update={"keys": str(self._keys.folder)})
+        info = part.info.video()
+        connected, self._connected = self._connected, None
+        materials = self._materials(config, part)
+        try:
+            plan = plan_graph(
+                config,
+                calls=calls_of(materials),
+                printed=materials.bundle.about.printed,
+                live=info.live or config.realtime,
+                folder=part.folder,
+            )
+            worker = Worker(
+                part.worker,
+                plan,
+                materials,
+                ends_of(config, info, part.size, connected),
+                SettingsBook(config, part.version),
+                Forwarded(self._report),
+                lambda: self._stopped,
+                clock=self._clock,
+                track=Track() if part.trace else None,
+                run=part.run,
+            )
+            if any(node.worker == part.worker and node.role == "stage" for node in plan.nodes):
+                compile_loops(config, self._tell)  # done by the run on this host, on no other
+            worker.open()
+        except BaseException:
+            materials.close()
+            raise
+        return worker
+
+    def _materials(self, config: GraphConfig, part: protocol.Assign) -> Materials:
+        bundle = load_bundle(config.bundle).in_precision(part.precision)
+        engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, self._tell)
+        # A worker without `predict` has no use for a text encoder.
+        prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
+        return Materials(config, bundle, part.size, engines, prompts)
+
+    def _leave(self) -> None:
+        worker = self._drop()
+        if worker is None:
+            return
+        spans = [] if worker.track is None else [tuple(span) for span in worker.track.spans()]
+        self._send(protocol.Gone(worker.report(), spans))  # type: ignore[arg-type]
+
+    def _drop(self) -> Worker | None:
+        """Close what was opened; sinks that are not complete discard. The worker it was."""
+        worker, self._worker, self._epoch = self._worker, None, 0
+        if worker is not None:
+            worker.let_go(2.0)
+            worker.close()
+            worker.materials.close()
+        return worker
+
+    def _tell(self, line: str) -> None:
+        self._outbox.put(protocol.Said(line))
+
+    def _report(self, fault: Fault) -> None:
+        trace = "".join(traceback.format_exception(fault.error))
+        self._outbox.put(
+            protocol.Faulted(
+                self._epoch,
+                fault.stage,
+                fault.seq,
+                fault.passed,
+                kind_of(fault.error),
+                text_of(fault.error),
+                trace[-20_000:],
+            )
+        )
+
+    def _hello(self) -> None:
+        self._send(protocol.Hello(protocol.VERSION, self._name, os.getpid()))
+
+    def _send(self, word: protocol.Word) -> None:
+        self._line.send(protocol.encode(word))
+
+    def _clock(self) -> int:
+        return time.monotonic_ns() + self._offset_ns

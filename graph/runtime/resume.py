@@ -1,0 +1,34 @@
+"""Where a run goes on behind an epoch that broke off."""
+
+from collections.abc import Sequence
+
+from warpfuse.graph.metrics.report import Report
+from warpfuse.graph.runtime.source_runner import Resume
+
+
+def resume_after(
+    reports: Sequence[Report],
+    without: frozenset[int],
+    *,
+    rewind: bool,
+    sinks: Sequence[str],
+    first: bool = False,
+) -> Resume:
+    """Where the source goes on.
+
+    rewind  a file: at the first frame that some sink lacks; sinks leave out what they have. Else behind the newest
+            frame that anybody has seen
+    sinks   names of all: one that no report tells of has nothing
+    first   nothing has run yet
+    """
+    if first:
+        return Resume()
+    since = max((source.since_ns for r in reports for source in r.sources.values()), default=0)
+    told = {name: sink for r in reports for name, sink in r.sinks.items()}
+    open_ends = [name for name in sinks if name not in told or not told[name].complete]
+    shown = [told[name].shown if name in told else -1 for name in open_ends]
+    done = min((told[name].done if name in told else 0 for name in open_ends), default=0)
+    newest = max((report.newest for report in reports), default=-1)
+    reached = max((source.reached for r in reports for source in r.sources.values()), default=0)
+    start = min(shown, default=newest) + 1 if rewind else max(newest + 1, reached)
+    return Resume(start, without, since or 1, done)

@@ -1,0 +1,166 @@
+"""Runs a sink: every frame once and in order, over all epochs."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from warpfuse.graph.metrics.meters import Meter
+from warpfuse.graph.metrics.report import SinkReport
+from warpfuse.graph.plan.pacer import Pacer
+from warpfuse.graph.runtime.rate import AsTheyCome, Paced, Rate, Resampled
+from warpfuse.graph.runtime.runner import Clock, Runner
+from warpfuse.stages.frame import RawFrame, SoundPiece
+from warpfuse.stages.stage import Bridging, Hearing, Sink
+
+_PIECES = 4096  # of sound that wait for the next picture: one comes with each picture of the source
+
+
+class SinkRunner(Runner):
+    """Hands every frame to a sink and records its latency since it arrived at the source.
+
+    held      frames among `frames` that the networks were spared
+    shown     number of the newest frame written, -1 before the first; a frame up to it is not written again
+    latency   from a frame's arrival at the source to its hand-over to the sink
+    age       how old the content shown was when another took its place: what latency hides when frames are dropped
+    fps       hand over at this constant rate; none: as they come
+    live      by the clock, not by the presentation times
+    limit     the sink is closed, and whole, with so many frames, whatever the others still need
+    stopped   the run was told to end: a sink that has no frame then has nothing to complete
+    complete  the sink has been closed, and what it wrote, if anything, is whole
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        clock: Clock,
+        pacer: Pacer | None = None,
+        *,
+        fps: Fraction | None = None,
+        live: bool = False,
+        limit: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(name, clock)
+        self._rate: Rate = AsTheyCome(self._hand_over)
+        self._bridge = sink if isinstance(sink, Bridging) and sink.raw_wanted else None
+        if fps is not None and self._bridge is None:  # that one keeps its rate itself, and must see what is missing
+            self._rate = Paced(self._hand_over, fps, clock) if live else Resampled(self._hand_over, fps)
+        self._sink = sink
+        self._pacer = pacer
+        self._left, self._stopped = limit, stopped
+        self.latency = Meter()
+        self.age = Meter()
+        self.held = 0
+        self.shown = -1
+        self.ended_ns = 0
+        self.complete = False
+        self._closed = False
+        self._arrived_ns = 0
+        self._heard: deque[SoundPiece] = deque(maxlen=_PIECES)
+        self._zero_ns: int | None = None
+        self._last: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the sink has to tell at the end."""
+        return self._sink.notes
+
+    @property
+    def repeated(self) -> int:
+        """Hand-overs of a picture that had been handed over before."""
+        return self._rate.repeated
+
+    def sink_report(self) -> SinkReport:
+        """What only a sink counts."""
+        counts = self.frames, self.held, self.shown, self.repeated, self.ended_ns
+        return SinkReport(*counts, self.complete, self.latency.encode(), self.age.encode(), self.notes)
+
+    @property
+    def last(self) -> npt.NDArray[np.uint8] | None:
+        """The picture shown last, uint8 RGB [h, w, 3], a copy; None before the first."""
+        return None if self._last is None else self._last.copy()
+
+    def show_raw(self, frame: RawFrame) -> None:
+        """A picture of the source, past the networks, from any one thread."""
+        if self._bridge is not None and not self._closed:
+            self._bridge.write_raw(frame)
+
+    def hear(self, piece: SoundPiece) -> None:
+        """A piece of the source's sound, past the networks, from any one thread. It is kept for the next picture."""
+        if isinstance(self._sink, Hearing) and not self._closed:
+            self._heard.append(SoundPiece(piece.stamp, piece.nut.copy()))
+
+    def close(self) -> None:
+        """Discard what is not complete."""
+        self._close_sink(complete=False)
+
+    def fire(self) -> bool:
+        """Hand the next frame to the sink."""
+        if not self.gather():
+            return False
+        frame: RawFrame = self._take(self.inlets[0])
+        if frame.stamp.seq > self.shown and not self._closed:
+            self._show(frame)
+        self.inlets[0].done()
+        return True
+
+    def _show(self, frame: RawFrame) -> None:
+        if self._zero_ns is None:  # a constant rate by the clock counts from its first picture
+            self._zero_ns = frame.stamp.pts_ns if isinstance(self._rate, Paced) else 0
+        self._pass_sound()
+        with self._call(frame.stamp.seq):
+            self._rate.take(frame)
+        if self._pacer is not None:
+            self._pacer.left(frame.stamp, self._clock())
+        self.held += bool(frame.stamp.hold)
+        self.shown = self.passed = frame.stamp.seq
+        self._left = None if self._left is None else self._left - 1
+        if self._left == 0:
+            self._close_sink(complete=True)
+
+    def _pass_sound(self) -> None:
+        while self._heard and isinstance(self._sink, Hearing):
+            piece = self._heard.popleft()
+            stamp = replace(piece.stamp, pts_ns=piece.stamp.pts_ns - (self._zero_ns or 0))
+            self._sink.hear(SoundPiece(stamp, piece.nut))
+
+    def _hand_over(self, frame: RawFrame) -> None:
+        """Write a frame and say when; called by this thread or that of the rate."""
+        stamp, begun = frame.stamp, self._clock()
+        self._sink.write(frame)
+        now = self._clock()
+        self.meter.record(now - begun)
+        if stamp.arrived_ns != self._arrived_ns:
+            self.latency.record(now - stamp.arrived_ns)
+        if self._arrived_ns:
+            self.age.record(now - self._arrived_ns)
+        self._arrived_ns = stamp.arrived_ns
+        self._keep(frame.rgb)
+        self.frames += 1
+
+    def _keep(self, rgb: npt.NDArray[np.uint8]) -> None:
+        """Keep the picture for who asks what was shown: a copy, for the slot it lies in is filled again."""
+        if self._last is None or self._last.shape != rgb.shape:
+            self._last = np.empty_like(rgb)
+        np.copyto(self._last, rgb)
+
+    def finish(self, complete: bool) -> None:
+        """Complete what was written, or discard it."""
+        self._close_sink(complete and not (self._stopped() and self.shown < 0))
+        self.complete = self.complete or complete  # nothing more comes, whether or not there was anything to keep
+
+    def _close_sink(self, complete: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            self._pass_sound()
+            with contextlib.nullcontext() if complete else contextlib.suppress(Exception):
+                self._rate.end()
+            self._sink.close(complete)
+            self.complete = complete
+            self.ended_ns = self._clock()

@@ -1,0 +1,124 @@
+"""Runs a stage between the source and the sinks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from warpfuse.engine.cuda_streams import DeviceClock, NoStream, Stream, reads, wrote
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.plan.pacer import Pacer
+from warpfuse.graph.plan.setting_versions import SettingsBook
+from warpfuse.graph.runtime.runner import Clock, Given, Runner
+from warpfuse.stages.borrowed import kept
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.stage import Delaying, Stage
+
+
+class StageRunner(Runner):
+    """Calls a stage for every frame, and delivers what is ready.
+
+    settings_of  picks the stage's own settings out of a version of the book; None for a stage that has none
+    pacer        judges the frames before the stage sees them; the meter leaves out those that are held
+    leaves       frames that come out of here count as shown for the pacer, instead of being judged
+    stream       the CUDA stream of the lane, on a card
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stage: Stage,
+        clock: Clock,
+        *,
+        book: SettingsBook,
+        settings_of: Callable[[Any], Any] | None,
+        pacer: Pacer | None = None,
+        stream: Stream | None = None,
+        leaves: bool = False,
+    ) -> None:
+        super().__init__(name, clock)
+        self._stage = stage
+        self._stream = stream or NoStream()
+        self._device_clock = None if isinstance(self._stream, NoStream) else DeviceClock()
+        self._pacer = pacer
+        self._book = book
+        self._settings_of = settings_of
+        self._leaves = leaves
+        self._version = book.newest
+        self._leading = 0
+
+    def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
+        """Attach the links of an epoch; what a stage keeps back belongs to the one before and is dropped."""
+        super().connect(feeds, outlets, gives=gives)
+        self._leading = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
+        if isinstance(self._stage, Delaying):
+            self._stage.reset()
+
+    def fire(self) -> bool:
+        """Call the stage with the next frame of every input."""
+        if not self.gather():
+            return False
+        frames = [self._read(feed) for feed in self._feeds]
+        stamp = frames[self._leading].stamp
+        if stamp.settings != self._version:
+            self._version = stamp.settings
+            if self._settings_of is not None:
+                self._stage.update(self._settings_of(self._book[stamp.settings]))
+        with self._call(stamp.seq) as begun:
+            if self._pacer is not None and not self._leaves:
+                frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
+            out = self._timed(frames, begun, metered=not stamp.hold)
+        if self._pacer is not None and self._leaves:
+            self._pacer.left(stamp, self._clock())
+        self.frames += 1
+        self.passed = stamp.seq
+        out = kept(out)  # what a stage passes on may be lent, and only until `done`
+        self.given = out if self._gives else None
+        for inlet in self.inlets:
+            inlet.done()
+        if out is not None:
+            self._deliver(out.stamp.seq, self._written(out))
+        return True
+
+    def drain(self) -> None:
+        """Deliver what a stage that keeps frames back has left."""
+        if isinstance(self._stage, Delaying):
+            while (late := self._stage.flush()) is not None:
+                self._deliver(late.stamp.seq, self._written(late))
+
+    def _timed(self, frames: Sequence[Any], begun: int, *, metered: bool) -> Any:
+        """Call the stage. On a card its time is the device's own, known some frames later; the call only launches."""
+        clock = self._device_clock
+        if clock is None:
+            out = self._stage(*frames)
+            if metered:
+                self.meter.record(self._clock() - begun)
+            return out
+        if metered:
+            clock.begin()
+        with torch.cuda.nvtx.range(self.stage_name):
+            out = self._stage(*frames)
+        if metered:
+            clock.end()
+        for duration_ns in clock.over():
+            self.meter.record(duration_ns)
+        return out
+
+    def _read(self, feed: Inlet | Given) -> Any:
+        if isinstance(feed, Given):
+            return feed.sender.given
+        frame = self._take(feed)
+        if isinstance(frame, Frame):
+            reads(frame.tensors.values(), frame.ready, self._stream)
+        return frame
+
+    def _written(self, out: Any) -> Any:
+        """What goes to other lanes: on a card with the event behind the work that writes it."""
+        if isinstance(self._stream, NoStream) or not isinstance(out, Frame) or not self.outlets:
+            return out
+        return replace(out, ready=wrote(self._stream.device))
+
+    def close(self) -> None:
+        """Close the stage."""
+        self._stage.close()

@@ -1,0 +1,41 @@
+"""A look at what a stage gives, for a page or a window: the stage itself knows nothing of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from warpfuse.stages.borrowed import kept
+from warpfuse.stages.stage import Delaying, Stage
+
+Tap = Callable[[Any], None]
+"""Called in the stage's thread, on its stream, with the Frame or RawFrame it gave. It must be short and keep what it
+needs by reference; on a card the tensors are still being written (`engine.streams.wrote` gives the event to wait for).
+"""
+
+
+class Tapped:
+    """A stage, and a tap that sees every frame it gives before the links do."""
+
+    def __init__(self, stage: Stage, tap: Tap) -> None:
+        assert not isinstance(stage, Delaying), "frames that leave by flush() would pass the tap unseen"
+        self._stage = stage
+        self._tap = tap
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Those of the stage."""
+        return self._stage.inputs
+
+    def __call__(self, *frames: Any) -> Any:
+        """What the stage gives."""
+        out: Any = self._stage(*frames)
+        if out is not None:
+            self._tap(kept(out))  # what the stage passes on may be lent
+        return out
+
+    def update(self, settings: Any) -> None:
+        """For the stage."""
+        self._stage.update(settings)
+
+    def close(self) -> None:
+        """For the stage."""
+        self._stage.close()

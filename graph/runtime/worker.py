@@ -1,0 +1,252 @@
+"""Some stages of a graph: opened once, connected anew for each epoch. The same object in this process or in another."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+import torch
+
+from warpfuse.engine.cuda_streams import Stream, new_stream, settle
+from warpfuse.graph.links.cancel_token import Halt
+from warpfuse.graph.links.link import Inlet, LinkPlan
+from warpfuse.graph.metrics.report import Report
+from warpfuse.graph.metrics.trace import Track
+from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
+from warpfuse.graph.plan.pacer import Pacer
+from warpfuse.graph.plan.planner import SOUND
+from warpfuse.graph.plan.setting_versions import SettingsBook
+from warpfuse.graph.runtime.build import Materials, open_stage, settings_of
+from warpfuse.graph.runtime.bypass import BypassEntry, BypassExit, SoundEntry
+from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.failures import Faults
+from warpfuse.graph.runtime.lane import Lane
+from warpfuse.graph.runtime.runner import Clock, Given, Runner
+from warpfuse.graph.runtime.sink_runner import SinkRunner
+from warpfuse.graph.runtime.source_runner import Resume, SourceRunner
+from warpfuse.graph.runtime.stage_runner import StageRunner
+from warpfuse.graph.runtime.tap import Tapped
+from warpfuse.graph.runtime.wiring import Wiring
+
+
+@dataclass
+class Worker:
+    """The stages of one worker of a plan. `open`, then for each epoch `connect` and `let_go`, then `close`.
+
+    name     of the worker in the plan
+    stopped  asked by the source before each frame: True ends the stream
+    faults   where stages that raise are reported
+    run      name of the run in shared memory
+    """
+
+    name: str
+    plan: GraphPlan
+    materials: Materials
+    ends: Ends
+    book: SettingsBook
+    faults: Faults
+    stopped: Callable[[], bool]
+    clock: Clock = time.monotonic_ns
+    track: Track | None = None
+    run: str = "run"
+    runners: list[Runner] = field(default_factory=list, init=False)
+    lanes: list[Lane] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._nodes = [node for node in self.plan.nodes if node.worker == self.name]
+        self._pacer = Pacer() if self.materials.config.pace.active else None
+        self._halt: Halt | None = None
+        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run)
+        self._bypasses: dict[str, contextlib.ExitStack] = {}
+
+    def open(self) -> None:
+        """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
+        # Lanes have a thread each: torch's own pool in every one of them would oversubscribe the cores.
+        torch.set_num_threads(1)
+        cv2.setNumThreads(self.materials.engines.threads)
+        with contextlib.ExitStack() as undo:
+            lanes: list[Lane] = []
+            for nodes in self.plan.lanes.values():
+                if nodes[0].worker == self.name:
+                    stream = new_stream(self.materials.config.device)
+                    lanes.append(Lane([self._opened(node, stream, undo) for node in nodes], self.faults, stream))
+            undo.pop_all()
+        settle(self.materials.config.device)
+        self.lanes = lanes
+        opened = {runner.stage_name: runner for lane in lanes for runner in lane.runners}
+        self.runners = [opened[node.name] for node in self._nodes]
+
+    def connect(self, epoch: int, resume: Resume) -> None:
+        """Open the ends of links of an epoch and start every thread."""
+        self._halt = Halt()
+        inlets, outlets = self._wiring.open(epoch)
+        givers = {call.sender for call in self.plan.calls}
+        for node, runner in zip(self._nodes, self.runners, strict=True):
+            runner.connect(
+                [self._feed(feed, inlets) for feed in self.plan.feeds_of(node)],
+                [outlets[link.name] for link in self.plan.links_from(node)],
+                gives=node.name in givers,
+            )
+            if isinstance(runner, SourceRunner):
+                runner.resume(resume)
+        for lane in self.lanes:
+            lane.start(self._halt)
+
+    def let_go(self, deadline_s: float | None = None) -> list[str]:
+        """End the epoch: stop every thread, close its links; the stages stay open.
+
+        Returns the stages whose thread was still inside a call at the deadline; then the links are left as they are,
+        and only the end of the process frees them.
+        """
+        if self._halt is None:
+            return []
+        self._halt.set()
+        until = None if deadline_s is None else time.monotonic() + deadline_s
+        for lane in self.lanes:
+            lane.join(None if until is None else max(0.0, until - time.monotonic()))
+        stuck = [lane.working for lane in self.lanes if lane.is_alive()]
+        if stuck:
+            return stuck
+        for lane in self.lanes:
+            lane.disconnect()
+        self._halt.close()
+        self._wiring.let_go()
+        self._halt = None
+        return []
+
+    def open_bypass(self, name: str, number: int) -> None:
+        """Open the ends of a bypass that are here, for the `number`th time; what was open of it is closed."""
+        if (opened := self._bypasses.pop(name, None)) is not None:
+            opened.close()
+        with contextlib.ExitStack() as undo:
+            link, (inlets, outlets) = self._wiring.open_bypass(name, number, undo)
+            for inlet in inlets.values():
+                sink = next(sink for sink in self.sinks if sink.stage_name == link.receiver)
+                undo.callback(BypassExit(inlet, sink.hear if link.port == SOUND else sink.show_raw).close)
+            for outlet in outlets.values():
+                assert self.source is not None
+                entry = SoundEntry(outlet) if link.port == SOUND else BypassEntry(outlet)
+                undo.callback(entry.close)
+                self.source.passing.append(entry)
+                undo.callback(self.source.passing.remove, entry)
+            self._bypasses[name] = undo.pop_all()
+
+    def pause(self, paused: bool) -> None:
+        """Hold the source, or let it go on."""
+        for runner in self.runners:
+            if isinstance(runner, SourceRunner):
+                runner.paused = paused
+
+    def news(self) -> list[str]:
+        """What the source has to tell of itself, since the last call; ends a read that waits when it is to stop."""
+        source = self.source.recovering if self.source is not None else None
+        if source is None:
+            return []
+        if self.stopped():
+            source.interrupt()
+        return source.news()
+
+    def close(self) -> None:
+        """Close stages, source and sinks; a sink that is not complete discards. Frees the links."""
+        self.let_go()
+        while self._bypasses:
+            self._bypasses.popitem()[1].close()
+        for runner in self.runners:
+            runner.close()
+        self._wiring.close()
+
+    @property
+    def ended(self) -> bool:
+        """The end of the stream, or a failure that ends the run, has come through every stage."""
+        return all(runner.ended for runner in self.runners)
+
+    @property
+    def busy(self) -> bool:
+        """A thread is at work."""
+        return any(lane.is_alive() for lane in self.lanes)
+
+    @property
+    def alive(self) -> bool:
+        """Every thread is at work."""
+        return all(lane.is_alive() for lane in self.lanes)
+
+    @property
+    def source(self) -> SourceRunner | None:
+        """The runner of the source, if it is here."""
+        return next((r for r in self.runners if isinstance(r, SourceRunner)), None)
+
+    @property
+    def sinks(self) -> list[SinkRunner]:
+        """The runners of the sinks that are here."""
+        return [runner for runner in self.runners if isinstance(runner, SinkRunner)]
+
+    def report(self) -> Report:
+        """The figures so far."""
+        now = self.clock()
+        return Report(
+            self.name,
+            [runner.report(now) for runner in self.runners],
+            {source.stage_name: source.source_report() for source in (self.source,) if source is not None},
+            {sink.stage_name: sink.sink_report() for sink in self.sinks},
+        )
+
+    def _feed(self, feed: LinkPlan, inlets: dict[str, Inlet]) -> Inlet | Given:
+        if feed.name in inlets:
+            return inlets[feed.name]
+        return Given(feed, next(runner for runner in self.runners if runner.stage_name == feed.sender))
+
+    def _opened(self, node: NodePlan, stream: Stream, undo: contextlib.ExitStack) -> Runner:
+        runner = self._runner(node, stream)
+        undo.callback(runner.close)
+        runner.track = self.track
+        return runner
+
+    def _runner(self, node: NodePlan, stream: Stream) -> Runner:
+        config = self.materials.config
+        if node.role == "source":
+            return SourceRunner(
+                node.name,
+                self.ends.source(),
+                self.clock,
+                stopped=self.stopped,
+                book=self.book,
+                live=self.ends.live,
+                limit=config.frames if self.ends.live else None,
+                reopen=self.ends.source if self.ends.rewind else None,
+                tap=self.ends.taps.get("source"),
+            )
+        judge, leaves = self._pacing(node)
+        if node.role == "sink":
+            sink = self.ends.sink(node.about)
+            return SinkRunner(
+                node.name,
+                sink,
+                self.clock,
+                judge,
+                fps=config.fps,
+                live=self.ends.live,
+                limit=config.frames if self.ends.live else None,
+                stopped=self.stopped,
+            )
+        stage = open_stage(node, self.materials)
+        if node.kind in self.ends.taps:
+            stage = Tapped(stage, self.ends.taps[node.kind])
+        return StageRunner(
+            node.name,
+            stage,
+            self.clock,
+            book=self.book,
+            settings_of=settings_of(node.kind, self.materials.prompts),
+            pacer=judge,
+            stream=stream,
+            leaves=leaves,
+        )
+
+    def _pacing(self, node: NodePlan) -> tuple[Pacer | None, bool]:
+        """(the pacer, whether frames are told to it as shown). Where the sinks are elsewhere, download tells it."""
+        here = {n.name for n in self._nodes}
+        last = "sink_1" if "sink_1" in here else "download"
+        if self._pacer is None or "upload" not in here:
+            return None, False
+        return (self._pacer, node.name == last) if node.name in ("upload", last) else (None, False)

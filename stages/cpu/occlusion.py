@@ -1,0 +1,169 @@
+"""Places of the past that more than one place of the present claims, on a host: what is covered shows there.
+
+What comes into view has no place in the past. The flow gives it one all the same, and that belongs to something else,
+whose own flow is right: two claims, and the one that fits less is the one that came into view. So the flow one way
+tells what otherwise takes the flow back as well.
+"""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from warpfuse.stages.cpu.compile import kernel, part
+
+if TYPE_CHECKING:
+    from warpfuse.stages.motion.confidence import TrustSettings
+
+Planes = npt.NDArray[np.float32]
+Gray = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+
+_f32, _i32 = np.float32, np.int32
+
+_TOLERANCE = 2.25
+"""Of the check's offset, in px^2: claims a pixel apart may differ more than a flow and its inverse (bench/LOG.md)."""
+
+
+def undisputed(
+    flow_cur_to_prev: Tensor, gray: Gray, gray_prev: Gray, settings: "TrustSettings"
+) -> tuple[Tensor, float]:
+    """1 where nothing else claims the same place of the past with more right, else 0: [1, 1, h, w]; and a share.
+
+    A pixel is outdone by one whose claim lies within a pixel of its own, fits as well or better (mean difference of
+    luma over 3 x 3 pixels), and moves otherwise: more so than `settings` allow a flow and its inverse, with 2.25 times
+    the offset (in px^2).
+
+    flow_cur_to_prev  [1, 2, h, w] pixels, on the host
+    gray, gray_prev   luma at that size or larger
+    share             of the pixels that are not outdone, fit within `settings.photometric` and lie on the frame
+    """
+    flow = flow_cur_to_prev[0].numpy()
+    h, w = flow.shape[1:]
+    cur, prev = (np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA), np.uint8) for x in (gray, gray_prev))
+    if settings.check == "norm":
+        offset = settings.offset * np.sqrt(_TOLERANCE)
+    else:
+        offset = settings.offset * _TOLERANCE
+    limits = np.array([settings.slope, offset, 255 * settings.photometric], np.float32)
+    out = torch.empty(1, 1, h, w)
+    share = _contest(flow, cur, prev, settings.check == "norm", limits, out[0, 0].numpy())
+    return out, share
+
+
+@kernel("float64(float32[:, :, ::1], uint8[:, ::1], uint8[:, ::1], boolean, float32[::1], float32[:, ::1])")
+def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, out: Planes) -> np.float64:
+    """flow [2, h, w]; cur, prev [h, w]; limits: slope, offset, levels of luma. Returns the share.
+
+    What claims a place best is kept as lines one after another, with a place more on every side.
+    """
+    h, w = out.shape
+    slope, offset, enough = limits[0], limits[1], limits[2]
+    alike = offset * offset if norm else offset
+    wide = w + 2
+    places = np.empty((h, w), np.int32)
+    _claim(flow, wide, places)
+    misfit = _misfit(flow, cur, prev)
+    least = np.full((h + 2) * wide, np.inf, np.float32)
+    best_x, best_y = np.zeros((h + 2) * wide, np.float32), np.zeros((h + 2) * wide, np.float32)
+    for y in range(h):
+        for x in range(w):
+            i = np.uint64(places[y, x])
+            if misfit[y, x] < least[i]:
+                least[i], best_x[i], best_y[i] = misfit[y, x], flow[0, y, x], flow[1, y, x]
+    least[0] = np.inf  # claims of what is nowhere
+    across = np.full((h + 2) * wide, 1e9, np.float32)
+    low_x, high_x, low_y, high_y = (
+        np.empty_like(least),
+        np.empty_like(least),
+        np.empty_like(least),
+        np.empty_like(least),
+    )
+    _lowest(best_x, least, _f32(1), wide, across, low_x)
+    _lowest(best_x, least, _f32(-1), wide, across, high_x)
+    _lowest(best_y, least, _f32(1), wide, across, low_y)
+    _lowest(best_y, least, _f32(-1), wide, across, high_y)
+    believed = 0
+    for y in range(h):
+        for x in range(w):
+            i = np.uint64(places[y, x])
+            fx, fy, own = flow[0, y, x], flow[1, y, x], misfit[y, x]
+            mine = _f32(1)
+            far_x, far_y = max(-high_x[i] - fx, fx - low_x[i]), max(-high_y[i] - fy, fy - low_y[i])
+            if i > 0 and far_x * far_x + far_y * far_y > alike:  # else no neighbour can be apart: the most of a picture
+                for row in range(3):
+                    for at in range(3):
+                        j = i + np.uint64(row * wide + at) - np.uint64(wide + 1)
+                        ox, oy = best_x[j], best_y[j]
+                        gap2, f2, o2 = (fx - ox) ** 2 + (fy - oy) ** 2, fx * fx + fy * fy, ox * ox + oy * oy
+                        if norm:
+                            apart = np.sqrt(gap2) > slope * (np.sqrt(f2) + np.sqrt(o2)) + offset
+                        else:
+                            apart = gap2 > slope * (f2 + o2) + offset
+                        if apart and least[j] <= own:
+                            mine = _f32(0)
+            out[y, x] = mine
+            if i > 0 and mine > _f32(0) and own <= enough:
+                believed += 1
+    return np.float64(believed / (h * w))
+
+
+@part
+def _claim(flow: Planes, wide: int, places: Places) -> None:
+    """Where each pixel says that it was, as a place of the kept lines; 0 where that is nowhere."""
+    h, w = places.shape
+    width, height, step = _f32(w), _f32(h), _i32(wide)
+    for y in range(h):
+        for x in range(w):
+            column = _f32(_i32(x)) + flow[0, y, x] + _f32(1.5)
+            line = _f32(_i32(y)) + flow[1, y, x] + _f32(1.5)
+            on = column >= _f32(1) and column < width + _f32(1) and line >= _f32(1) and line < height + _f32(1)
+            column, line = column if on else _f32(0), line if on else _f32(0)  # what is no number is nowhere
+            places[y, x] = _i32(line) * step + _i32(column)
+
+
+@part
+def _lowest(values: Planes, least: Planes, sign: np.float32, wide: int, across: Planes, out: Planes) -> None:
+    """Least of sign * values over the 3 x 3 places around each that anything claims; across is memory to work in."""
+    n = np.uint64(len(values))
+    one, line = np.uint64(1), np.uint64(wide)
+    for i in range(n):
+        out[i] = sign * values[i] if least[i] < _f32(np.inf) else _f32(1e9)
+    for i in range(n - np.uint64(2)):
+        across[i + one] = min(min(out[i], out[i + one]), out[i + one + one])
+    for i in range(n - line - line):
+        out[i + line] = min(min(across[i], across[i + line]), across[i + line + line])
+
+
+@part
+def _misfit(flow: Planes, cur: Gray, prev: Gray) -> Planes:
+    """|cur - prev where the flow leads|, levels, its mean over 3 x 3 pixels; the edge goes on."""
+    h, w = cur.shape
+    right, bottom = _f32(w - 1), _f32(h - 1)
+    last_x, last_y = max(_i32(w - 2), _i32(0)), max(_i32(h - 2), _i32(0))
+    gap = np.empty((h, w + 2), np.float32)
+    for y in range(h):
+        row = _f32(_i32(y))
+        for x in range(w):
+            px = min(max(flow[0, y, x] + _f32(_i32(x)), _f32(0)), right)
+            py = min(max(flow[1, y, x] + row, _f32(0)), bottom)
+            column, line = min(max(_i32(px), _i32(0)), last_x), min(max(_i32(py), _i32(0)), last_y)
+            tx, ty = px - _f32(column), py - _f32(line)
+            beside, under = min(column + _i32(1), _i32(w - 1)), min(line + _i32(1), _i32(h - 1))
+            p0, p1 = _f32(prev[line, column]), _f32(prev[line, beside])
+            q0, q1 = _f32(prev[under, column]), _f32(prev[under, beside])
+            top, low = p0 + tx * (p1 - p0), q0 + tx * (q1 - q0)
+            gap[y, x + 1] = abs(_f32(cur[y, x]) - (top + ty * (low - top)))
+        gap[y, 0], gap[y, w + 1] = gap[y, 1], gap[y, w]
+    out = np.empty((h, w), np.float32)
+    column_sum = np.empty(w + 2, np.float32)
+    for y in range(h):
+        above, own, below = gap[max(y - 1, 0)], gap[y], gap[min(y + 1, h - 1)]
+        for x in range(w + 2):
+            column_sum[x] = above[x] + own[x] + below[x]
+        for x in range(w):
+            out[y, x] = (column_sum[x] + column_sum[x + 1] + column_sum[x + 2]) * _f32(1 / 9)
+    return out

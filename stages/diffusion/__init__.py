@@ -1,0 +1,1 @@
+"""Stages around the diffusion network: encode, predict, fuse, decode; prompts, schedules, rows."""

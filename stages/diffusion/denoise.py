@@ -1,0 +1,83 @@
+"""The network over rows of any frames: one call, or as few as its batch allows."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from warpfuse.engine.contract import Engine
+from warpfuse.engine.rows import fixed_batch, joined, run_rows
+from warpfuse.stages.diffusion.guidance import assumed, guided
+from warpfuse.stages.diffusion.rows import Row
+from warpfuse.stages.diffusion.schedule import Sampling
+from warpfuse.stages.solvers.network import network_input, split, split_clean
+
+Pair = tuple[Tensor, Tensor]
+
+
+class Denoise:
+    """Asks the UNet about rows, each at its own level with its own prompt, and guides what it says.
+
+    The UNet is fed what it has inputs for: latents `x` and `source`, `level` or `timestep`, its conditioning by name.
+
+    Rows that guidance asks about a second time follow the others in the same batch. A network built for a fixed batch
+    is fed in portions of that size, the last one filled up by repeating its first row.
+    Owns the engine and closes it.
+    """
+
+    def __init__(self, unet: Engine, sampling: Sampling) -> None:
+        self._unet = unet
+        self._sampling = sampling
+        self._dtypes = {spec.name: getattr(torch, spec.dtype) for spec in unet.inputs}
+        self._batch = fixed_batch(unet)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Pair]:
+        """The guided pair (x0, n) of every row, [1, c, h, w] each; the engine's memory until its next-but-one call."""
+        twice = [row for row in rows if row.program.guidance.asks_twice(row.k == 0)]
+        feeds = [self._feed(row, row.program.conditioning) for row in rows]
+        feeds += [self._feed(row, row.program.unconditional) for row in twice]
+        outputs = self._run(feeds)
+        unconditional = {
+            id(row): self._split(row, output) for row, output in zip(twice, outputs[len(rows) :], strict=True)
+        }
+        return [
+            _guide(row, self._split(row, output), unconditional.get(id(row)))
+            for row, output in zip(rows, outputs[: len(rows)], strict=True)
+        ]
+
+    def close(self) -> None:
+        """Close the UNet."""
+        self._unet.close()
+
+    def _feed(self, row: Row, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        call = row.program.plan[row.k]
+        x = network_input(row.x, call.level)
+        offered = {"x": x, "source": row.source, **row.program.told[row.k], **conditioning}
+        return {name: offered[name].to(dtype) for name, dtype in self._dtypes.items()}
+
+    def _split(self, row: Row, output: Tensor) -> Pair:
+        call = row.program.plan[row.k]
+        way = split_clean if call.level_next.sigma == 0 else split
+        return way(row.x, output, call.level, self._sampling.prediction)
+
+    def _run(self, feeds: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
+        """What the network says of each feed, in their order."""
+        output = run_rows(self._unet, joined(feeds), self._batch)["output"]
+        return [output[i : i + 1] for i in range(len(feeds))]
+
+
+def _guide(row: Row, conditional: Pair, unconditional: Pair | None) -> Pair:
+    guidance, level = row.program.guidance, row.program.plan[row.k].level
+    match guidance.mode:
+        case "none":
+            return conditional
+        case "full":
+            assert unconditional is not None
+            return guided(conditional, unconditional, guidance.scale)
+        case "self":
+            row.assumed = row.source
+        case "initialize":
+            if unconditional is not None:
+                row.assumed = unconditional[0].clone()  # kept for later calls; the engine's own is not
+    assert row.assumed is not None
+    return guided(conditional, assumed(row.x, row.assumed, level, guidance.delta), guidance.scale)

@@ -1,0 +1,82 @@
+"""Classifier-free guidance on the pair (x0, n), and its residual form that asks the network less (StreamDiffusion).
+
+    n = n_u + g (n_c - n_u),    x0 likewise (Ho and Salimans 2022, eq. 6): x = alpha x0 + sigma n stays true,
+                                since both ends of the line have the same x
+
+Where the unconditional pair (x0_u, n_u) comes from:
+
+    full        the network is asked a second time for every row
+    self        it is not asked: the unconditional picture is taken to be the source itself
+    initialize  it is asked once a frame, at the first call, and that picture is kept
+
+Note: no stock noise. Kodaira et al. 2023 (eq. 7) carry a noise r_k from step to step, by a recursion of the solver's
+steps. What it holds is the noise under which the assumed picture p would be clean: r_k = (x_k - alpha_k p) / sigma_k,
+with p the source latent or the first unconditional x0. Computed so it needs no state, fits every solver, and stays
+right when a reference has been fused into x_k, which the recursion does not see. The tests hold the two together.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.solvers.pair import Level
+
+GuidanceMode = Literal["none", "full", "self", "initialize"]
+
+
+class Guidance(StageSettings):
+    """How strongly the prompt pulls.
+
+    mode   none | full | self | initialize, see above
+    scale  g: 1 is the conditional prediction itself, more pulls away from the unconditional one
+    delta  0..2, of self and initialize: the share of the assumed noise that counts as unconditional
+    """
+
+    mode: GuidanceMode = "none"
+    scale: float = Field(1.0, ge=0, le=30)
+    delta: float = Field(1.0, ge=0, le=2)
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether what is pulled away from is asked of the network, so that a negative prompt counts."""
+        return self.mode in ("full", "initialize") and self.scale != 1
+
+    def asks_twice(self, first_call: bool) -> bool:
+        """Whether a row needs an unconditional row beside it in this network call."""
+        return self.mode == "full" or (self.mode == "initialize" and first_call)
+
+
+def guided(
+    conditional: tuple[Tensor, Tensor], unconditional: tuple[Tensor, Tensor], scale: float
+) -> tuple[Tensor, Tensor]:
+    """The guided pair (x0, n): (1 - g) unconditional + g conditional. g = 1 is the conditional one bit for bit."""
+    (x0_c, n_c), (x0_u, n_u) = conditional, unconditional
+    if scale == 1:
+        return conditional
+    return _line(x0_u, x0_c, scale), _line(n_u, n_c, scale)
+
+
+def assumed(x: Tensor, x0: Tensor, level: Level, delta: float) -> tuple[Tensor, Tensor]:
+    """The unconditional pair of x at `level` if its picture is x0: n_u = delta (x - alpha x0) / sigma.
+
+    x, x0  [b, c, h, w]. delta = 1 gives x0 itself and the noise that makes it x
+
+    Raises ValueError without noise or, unless delta is 1, without signal: there n_u fixes no x0_u.
+    """
+    alpha, sigma = level.alpha, level.sigma
+    if sigma == 0 or (alpha == 0 and delta != 1):
+        raise ValueError(f"no unconditional pair can be assumed at {level} with delta {delta}: set delta to 1")
+    wide = torch.promote_types(torch.promote_types(x.dtype, x0.dtype), torch.float32)
+    n = (x.to(wide) - alpha * x0.to(wide)) / sigma
+    if delta == 1:
+        return x0, n.to(x.dtype)
+    x0_u = (x.to(wide) - sigma * delta * n) / alpha
+    return x0_u.to(x0.dtype), (delta * n).to(x.dtype)
+
+
+def _line(start: Tensor, end: Tensor, part: float) -> Tensor:
+    wide = torch.promote_types(torch.promote_types(start.dtype, end.dtype), torch.float32)
+    return ((1 - part) * start.to(wide) + part * end.to(wide)).to(end.dtype)

@@ -1,0 +1,76 @@
+"""The noises of a stream: fixed for every step, fresh for every frame, and which of them a reference is given.
+
+The noise a style is painted from is drawn once from the seed and is the same for every frame: a style that boils is
+boiling noise first of all.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from warpfuse.stages.solvers import Call
+from warpfuse.stages.solvers.pair import Level
+
+NoisePolicy = Literal["model", "slot", "fresh"]
+"""The noise n_ref that goes with a reference, and how it is correlated with the frame's own n':
+
+    model  n_ref := n', rho = 1: the cheapest, nothing is rescaled
+    slot   the fixed noise of the step: rho = 1 where the solver makes noisy again with it (LCM, turbo), 0 where it goes
+           on with the predicted noise, between the two for a share of it (DDIM with eta, ancestral)
+    fresh  drawn for the frame, rho = 0: makes the network paint over seams; it flickers more
+"""
+
+
+class Noises:
+    """Unit noise of a stream, each [1, c, h, w] float32, seeded; drawn on the CPU so that every device sees the same.
+
+    `slot(0)` makes the source noisy, `slot(k)` belongs to the end of step k. It grows on demand and keeps what it drew.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
+        self._device = device
+        self._slots: list[Tensor] = []
+
+    def slot(self, step: int, shape: torch.Size) -> Tensor:
+        """The fixed noise of a step."""
+        if self._slots and self._slots[0].shape != shape:
+            self._slots = []
+        while len(self._slots) <= step:
+            self._slots.append(self._drawn(self._seed + len(self._slots), shape))
+        return self._slots[step]
+
+    def fresh(self, seq: int, step: int, shape: torch.Size) -> Tensor:
+        """Noise of one frame and step: no other frame's, no slot's, and the same again in another run."""
+        return self._drawn((self._seed * 0x9E3779B97F4A7C15 + (seq + 1) * 64 + step) % 2**63, shape)
+
+    def _drawn(self, seed: int, shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed % 2**63)).to(self._device)
+
+
+def at_entry(policy: NoisePolicy, noises: Noises, seq: int, shape: torch.Size) -> tuple[Tensor, float]:
+    """(n_ref, rho) where the source is made noisy: its own noise is the slot's there."""
+    if policy == "fresh":
+        return noises.fresh(seq, 0, shape), 0.0
+    return noises.slot(0, shape), 1.0
+
+
+def after_call(
+    policy: NoisePolicy, noises: Noises, seq: int, step: int, call: Call, n: Tensor
+) -> tuple[Tensor | None, float]:
+    """(n_ref, rho) for a reference fused into what `call` gave; n is that call's n'. None where no noise is left."""
+    if call.level_next.sigma == 0:
+        return None, 0.0
+    match policy:
+        case "model":
+            return n, 1.0
+        case "slot":
+            return noises.slot(step, n.shape), call.rho
+        case "fresh":
+            return noises.fresh(seq, step, n.shape), 0.0
+
+
+def in_window(window: tuple[float, float], level: Level) -> bool:
+    """Whether the level's timestep lies in low .. high, both included."""
+    return window[0] <= level.timestep <= window[1]

@@ -1,0 +1,141 @@
+"""Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
+
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from warpfuse.stages.borrowed import kept
+from warpfuse.stages.diffusion.denoise import Denoise
+from warpfuse.stages.diffusion.guidance import Guidance, GuidanceMode
+from warpfuse.stages.diffusion.noise import Noises
+from warpfuse.stages.diffusion.reference_warp import PullLatents, PullPictures
+from warpfuse.stages.diffusion.rows import Row, enter
+from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.stream_batch import StreamBatch, advance
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.motion.warp import latent_trust
+from warpfuse.stages.settings import StageSettings
+
+
+class PredictOptions(StageSettings):
+    """How frames are sampled.
+
+    stream          the K network calls of K consecutive frames are made as one batch: K - 1 frames of delay, and the
+                    throughput of a batch. Else a frame's calls are made one after the other, without delay
+    guidance        none; full (every row twice); self, initialize: residual, next to free (`guidance.py`)
+    guidance_scale  g: 1 leaves the prediction as it is
+    guidance_delta  share of the assumed noise that counts as unconditional (self, initialize)
+    """
+
+    stream: bool = False
+    guidance: GuidanceMode = "none"
+    guidance_scale: float = Field(1.0, ge=0, le=30)
+    guidance_delta: float = Field(1.0, ge=0, le=2)
+
+    def as_guidance(self) -> Guidance:
+        """The guidance part."""
+        return Guidance(mode=self.guidance, scale=self.guidance_scale, delta=self.guidance_delta)
+
+
+class Predict:
+    """Every network call of the sampler, with fusion in front and, if asked for, between the steps.
+
+    inputs  source     "latent" z [1, c, h, w] of the source frame
+            reference  "latent": the newest styled picture, warped and encoded, "trust" [1, 1, h, w]; or nothing
+            motion     "flow" [1, 2, H, W] and "trust" [1, 1, H, W] in pixels of the frame
+            The last two where the graph feeds them; `inputs` says which
+    gives   "latent"   predicted x0 after the last call
+
+        entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
+        a call     (x0, n) = split(x, UNet(x));    (x0', n') = solver(x0, n, z_{k+1})
+        between    x = alpha' [w x0_ref + (1 - w) x0'] + sigma' [w n_ref + r n']
+
+    One frame at a time, all its calls are made before it leaves. As a stream (`stream_batch.py`) each call of the
+    stage makes one network call over the last K frames; the first K - 1 give nothing back, `flush` gives the last
+    ones. A frame that is held passes without the network.
+    Owns its engines and closes them.
+    """
+
+    def __init__(
+        self,
+        denoise: Denoise,
+        sampling: Sampling,
+        settings: PredictSettings,
+        seed: int,
+        device: str,
+        *,
+        inputs: tuple[str, ...] = ("source", "reference"),
+        stream: bool = False,
+        pull: PullLatents | PullPictures | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self._denoise = denoise
+        self._sampling = sampling
+        self._device = torch.device(device)
+        self._noises = Noises(seed, self._device)
+        self._pull = pull
+        self._batch = StreamBatch(denoise, pull) if stream else None
+        self._last: Row | None = None
+        self.update(settings)
+
+    def __call__(self, *frames: Any) -> Frame | None:
+        """Take a frame; the one that is ready, if there is one."""
+        fed = dict(zip(self.inputs, frames, strict=False))  # trailing inputs may be left out
+        source: Frame = fed["source"]
+        if source.stamp.hold:
+            return Frame(source.stamp)
+        if self._batch is not None:  # rows stay for several calls
+            source, fed = kept(source), {name: kept(frame) for name, frame in fed.items() if name != "source"}
+        row = enter(source, self._program, self._noises, fed.get("reference"))
+        self._follow(row, fed.get("motion"))
+        if self._batch is None:
+            while not row.finished:
+                advance([row], self._denoise, self._pull)
+            return _result(row)
+        return _left(self._batch.step([row]))
+
+    def flush(self) -> Frame | None:
+        """After the last frame: the next of those still in the batch, or None when there is none."""
+        if self._batch is None:
+            return None
+        while len(self._batch):
+            if (frame := _left(self._batch.step())) is not None:
+                return frame
+        return None
+
+    def reset(self) -> None:
+        """Forget the frames in the batch."""
+        if self._batch is not None:
+            self._batch = StreamBatch(self._denoise, self._pull)
+        self._last = None
+
+    def update(self, settings: PredictSettings) -> None:
+        """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
+        self._program = program(self._sampling, settings, self._device)
+
+    def close(self) -> None:
+        """Close every network."""
+        self._denoise.close()
+        if self._pull is not None:
+            self._pull.close()
+
+    def _follow(self, row: Row, motion: Frame | None) -> None:
+        """Tie the row to the frame before, where its settings fuse that."""
+        if motion is None or row.program.fuse.between not in ("latent", "picture"):
+            self._last = None
+            return
+        factor = motion["trust"].shape[-1] // row.source.shape[-1]
+        trust_latent = latent_trust(motion["trust"], factor, row.program.warp)
+        row.motion = Frame(motion.stamp, {"flow": motion["flow"], "trust_latent": trust_latent})
+        row.before, self._last = self._last, row
+
+
+def _left(finished: list[Row]) -> Frame | None:
+    """The frame that left the batch with a step: one at most, since a stream's frames all have as many calls."""
+    (row,) = finished or (None,)
+    return None if row is None else _result(row)
+
+
+def _result(row: Row) -> Frame:
+    return Frame(row.stamp, {"latent": row.x})

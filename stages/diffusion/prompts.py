@@ -1,0 +1,266 @@
+"""What a prompt is to a network: the tensors it takes beside the latent."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextInput, TextPrompt
+from warpfuse.engine.contract import Engine
+from warpfuse.engine.cuda_streams import settle
+from warpfuse.engine.errors import BundleError
+from warpfuse.stages.diffusion.loras import lora_scales, tagged_scales
+from warpfuse.stages.diffusion.palette import Palette, Table, palette_of
+from warpfuse.stages.diffusion.prompt_chunks import Chunk, Layout
+from warpfuse.stages.diffusion.prompt_grammar import Part, parse
+from warpfuse.stages.diffusion.styles import style_vector, style_weights
+
+_NONE: Mapping[str, float] = MappingProxyType({})
+_NO_TABLES: Mapping[str, Table] = MappingProxyType({})
+Scales = tuple[float, ...]
+
+_REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
+_REMEMBERED_LINES = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioning:
+    """Name -> tensor [1, ...] the network takes, for the prompt and for none (guidance asks for the second).
+
+    palette  of a prompt of styles: what their paint is printed in, and their lines
+    """
+
+    given: Mapping[str, Tensor] = field(repr=False)
+    unconditional: Mapping[str, Tensor] = field(repr=False)
+    palette: Palette | None = field(default=None, repr=False)
+
+
+class Prompts(Protocol):
+    """Turns prompts into conditioning. Thread-safe; what was asked lately is remembered."""
+
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """What pulls, and what is pulled away from, with live LoRAs at these scales, by name.
+
+        Raises StyleError or LoraError for a name that is not known.
+        """
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class WhenAsked:
+    """Prompts that are opened when the first one is asked for: where none is, no text encoder is loaded."""
+
+    def __init__(self, open: Callable[[], Prompts]) -> None:
+        self._open = open
+        self._lock = threading.Lock()
+        self._prompts: Prompts | None = None
+
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """As those that are opened."""
+        with self._lock:
+            if self._prompts is None:
+                self._prompts = self._open()
+        return self._prompts(prompt, negative, loras)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._prompts is not None:
+            self._prompts.close()
+
+
+class StylePrompts:
+    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector.
+
+    tables  what the paint of the styles is printed in, of those that have one (`palette.py`)
+    """
+
+    def __init__(
+        self, styles: Mapping[str, Style], default: str, device: str, tables: Mapping[str, Table] = _NO_TABLES
+    ) -> None:
+        self._styles = styles
+        self._tables = tables
+        self._vectors: dict[str, Sequence[float]] = {name: style.vector for name, style in styles.items()}
+        self._default = default
+        self._device = device
+
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """The weighted mean of the styles' vectors."""
+        lora_scales(loras, ())
+        style = self._style(prompt)
+        negated = self._style(negative) if negative else torch.zeros_like(style)
+        palette = palette_of(self._styles, style_weights(prompt, self._styles, self._default), self._tables)
+        return Conditioning({"style": style}, {"style": negated}, palette)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _style(self, prompt: str) -> Tensor:
+        return torch.tensor([style_vector(prompt, self._vectors, self._default)], device=self._device)
+
+
+class TextPrompts:
+    """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
+
+    Prompts are those of `prompt_grammar`, in chunks of as many tokens as the encoder takes, one call for each:
+
+        context = z_empty + w (z - z_empty)      of every token; w its weight, z_empty the empty prompt's at its place
+
+    The contexts of the chunks follow one another; the other outputs are the first chunk's. Where the bundle takes more
+    chunks than a prompt has, they are repeated, which is the same to attention; or, if that does not come out even,
+    followed by those of the empty prompt.
+
+    Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
+    which are the picture's). Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it takes
+    them. Owns the engine and closes it.
+
+    tokenizers  input of the encoder -> file of its tokenizer
+    loras       live ones of the bundle
+    say         is told, once, what of a prompt is left out or taken otherwise than it may be meant
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        about: TextPrompt,
+        tokenizers: Mapping[str, Path],
+        loras: Sequence[LiveLora] = (),
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._engine = engine
+        self._about = about
+        self._inputs: Mapping[str, TextInput] = {str(name): one for name, one in about.inputs.items()}
+        self._layout = Layout(self._inputs, tokenizers, about.chunks)
+        self._embeddings = tuple(dict.fromkeys(name for one in self._inputs.values() for name in one.embeddings))
+        self._loras = loras
+        self._takes_loras = any(lora.text for lora in loras)
+        self._say = say
+        self._said: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+        self._zeros: Mapping[str, Tensor] | None = None
+        self._encoded = lru_cache(_REMEMBERED)(self._encode)
+        self._outputs = lru_cache(_REMEMBERED)(self._run)
+
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
+        lora_scales(loras, self._loras)
+        wanted = parse(prompt or self._about.default_prompt, self._embeddings)
+        unwanted = parse(negative, self._embeddings)
+        tagged, notes = tagged_scales(wanted.loras, loras, self._loras)
+        scales = lora_scales({**loras, **tagged}, self._loras)
+        told = {LORA_INPUT: torch.tensor([scales], device=self._engine.device)} if scales else {}
+        # one that leaves the encoder alone does not make it run again
+        of_text = tuple(s if one.text else 0.0 for s, one in zip(scales, self._loras, strict=True))
+        nothing: Sequence[str] = ()
+        with self._lock:
+            given, cut = self._encoded(wanted.parts, of_text)
+            if self._about.zeros_for_none and unwanted.parts == (Part(),):
+                unconditional, cut_unwanted = self._nothing(given), nothing
+            else:
+                unconditional, cut_unwanted = self._encoded(unwanted.parts, of_text)
+        self._tell("prompt", [*wanted.notes, *notes, *cut])
+        self._tell("negative", [*unwanted.notes, *map(_of_the_prompt, unwanted.loras), *cut_unwanted])
+        return Conditioning({**given, **told}, {**unconditional, **told})
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+    def _tell(self, kind: str, notes: Sequence[str]) -> None:
+        for line in (f"{kind}: {note}" for note in notes):
+            with self._lock:
+                known = line in self._said
+                self._said[line] = None
+                if len(self._said) > _REMEMBERED_LINES:
+                    self._said.popitem(last=False)
+            if not known:
+                self._say(line)
+
+    def _nothing(self, given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Zeros in the shapes of `given`, which are the same for every prompt."""
+        if self._zeros is None:
+            self._zeros = {name: x if name == "time_ids" else torch.zeros_like(x) for name, x in given.items()}
+            settle(self._engine.device)
+        return self._zeros
+
+    def _encode(self, parts: tuple[Part, ...], scales: Scales) -> tuple[Mapping[str, Tensor], Sequence[str]]:
+        """The outputs for a prompt, and a line for each thing that is left out of it."""
+        laid_out = [self._layout(part) for part in parts]
+        found = [self._of_chunks(chunks, scales) for chunks, _ in laid_out]
+        encoded = found[0] if len(found) == 1 else _mean(found, [part.weight for part in parts])
+        if self._about.time_ids is not None:
+            device = next(iter(encoded.values())).device
+            encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
+        settle(self._engine.device)  # whoever takes it from here works on another stream
+        return encoded, tuple(note for _, notes in laid_out for note in notes)
+
+    def _of_chunks(self, chunks: Sequence[Chunk], scales: Scales) -> dict[str, Tensor]:
+        """The outputs for one to `chunks` chunks, filled up."""
+        contexts, room = [self._weighted(chunk, scales) for chunk in chunks], self._about.chunks
+        if room % len(contexts) == 0:
+            contexts *= room // len(contexts)
+        else:
+            contexts += [self._of({}, scales)["context"]] * (room - len(contexts))
+        return {**self._of(chunks[0], scales), "context": torch.cat(contexts, dim=1)}
+
+    def _weighted(self, chunk: Chunk, scales: Scales) -> Tensor:
+        """The context of a chunk, [1, l, d]; where all weights are 1 as the encoder gives it."""
+        z = self._of(chunk, scales)["context"]
+        if all(token.weight == 1 for tokens in chunk.values() for token in tokens):
+            return z
+        w, z_empty = self._weights(chunk, z.shape[-1]).to(z.device), self._of({}, scales)["context"]
+        return torch.where(w == 1, z, (z - z_empty) * w + z_empty)
+
+    def _weights(self, chunk: Chunk, width: int) -> Tensor:
+        """[l, d], or [l, 1] for all d: the weight of every token; 1 of start, end and what fills up."""
+        columns, widths = [], []
+        for name, one in self._inputs.items():
+            inner = [token.weight for token in chunk[name]]
+            columns.append(torch.tensor([1.0, *inner, *[1.0] * (one.length - 1 - len(inner))])[:, None])
+            widths.append(one.width or 0)
+        if not all(widths):  # of one encoder, or of two of one vocabulary
+            return columns[0]
+        if sum(widths) != width:
+            raise BundleError(
+                f"text.inputs: widths of {' + '.join(map(str, widths))}, but the text network gives {width} numbers a"
+                " token. Export the bundle again"
+            )
+        return torch.cat([column.expand(-1, n) for column, n in zip(columns, widths, strict=True)], dim=1)
+
+    def _of(self, chunk: Chunk, scales: Scales) -> Mapping[str, Tensor]:
+        """The outputs for a chunk whatever its weights; for an empty one those of the empty prompt."""
+        numbers = tuple(tuple(token.number for token in chunk.get(name, ())) for name in self._inputs)
+        return self._outputs(numbers, scales)
+
+    def _run(self, numbers: tuple[tuple[int, ...], ...], scales: Scales) -> Mapping[str, Tensor]:
+        feed = {
+            name: self._framed(one, inner) for (name, one), inner in zip(self._inputs.items(), numbers, strict=True)
+        }
+        if self._takes_loras:
+            feed[LORA_INPUT] = torch.tensor([scales], device=self._engine.device)
+        return {name: tensor.clone() for name, tensor in self._engine(feed).items()}  # the engine's own is lent
+
+    def _framed(self, one: TextInput, numbers: Sequence[int]) -> Tensor:
+        """[1, length] int64: start, the tokens, end, padding."""
+        row = [one.start, *numbers, one.end]
+        return torch.tensor([row + [one.pad] * (one.length - len(row))], device=self._engine.device)
+
+
+def _mean(found: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of the outputs, by name."""
+    shares = torch.tensor(weights) / sum(weights)
+    return {
+        name: torch.stack([one[name] * share for one, share in zip(found, shares.tolist(), strict=True)]).sum(0)
+        for name in found[0]
+    }
+
+
+def _of_the_prompt(tag: tuple[str, float]) -> str:
+    return f"{f'<lora:{tag[0]}:{tag[1]:g}>'!r} is left out: LoRAs are set by the prompt"

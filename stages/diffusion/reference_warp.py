@@ -1,0 +1,55 @@
+"""Bring x0 of the frame before onto a frame: as a latent, or as the picture it stands for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from warpfuse.engine.contract import Engine
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.motion.warp import Mode, resize_flow, warp
+
+
+class PullLatents:
+    """Warp the latents themselves: cheap, and soft, since a cell of 8 x 8 pixels is not shift-equivariant."""
+
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame], mode: Mode) -> list[Tensor]:
+        """One warp over all rows; x0 [1, c, h, w] each, motions with "flow" [1, 2, H, W] in pixels of the frame."""
+        size = (x0[0].shape[-2], x0[0].shape[-1])
+        flow = torch.cat([resize_flow(motion["flow"], size) for motion in motions])
+        return _rows(warp(torch.cat(list(x0)), flow, mode))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PullPictures:
+    """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines."""
+
+    def __init__(self, decoder: Engine, encoder: Engine, scale: float) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._scale = scale
+
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame], mode: Mode) -> list[Tensor]:
+        """All rows as one batch; as `PullLatents`."""
+        rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
+        moved = warp(rgb, torch.cat([motion["flow"] for motion in motions]), mode).clamp_(0, 1)
+        return _rows(_run(self._encoder, "rgb", moved.contiguous(), "latent") * self._scale)
+
+    def close(self) -> None:
+        """Close both networks."""
+        self._decoder.close()
+        self._encoder.close()
+
+
+def _run(network: Engine, name: str, batch: Tensor, output: str) -> Tensor:
+    """The output for a batch; a network built for single pictures gets them one by one."""
+    (spec,) = network.inputs
+    if spec.shape[0] is None or spec.shape[0] == len(batch):
+        return network({name: batch})[output]
+    return torch.cat([network({name: row})[output].clone() for row in _rows(batch)])
+
+
+def _rows(batch: Tensor) -> list[Tensor]:
+    return [batch[i : i + 1] for i in range(len(batch))]

@@ -1,0 +1,54 @@
+"""Motion over several frames: where each pixel was K frames ago, and whether that may be believed all the way."""
+
+from collections import deque
+from typing import Any
+
+from torch import Tensor
+
+from warpfuse.stages.borrowed import kept
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.motion.confidence import inside
+from warpfuse.stages.motion.warp import warp
+
+
+class ComposeMotion:
+    """Frame with "flow" and "trust" to the frame before -> the same to the frame `frames` before.
+
+        F_1 = f_n,    F_{j+1}(p) = F_j(p) + f_{n-j}(p + F_j(p))
+        T_1 = m_n,    T_{j+1}(p) = T_j(p) m_{n-j}(p + F_j(p)),   and 0 where p + F_K(p) has left the picture
+
+    A cut anywhere on the way leaves no trust. It remembers `frames` - 1 motions; before that many have come, and after
+    a discontinuity, trust is 0. Memory is theirs: the tensors that came in, unless they were lent.
+    """
+
+    inputs = ("motion",)
+
+    def __init__(self, frames: int) -> None:
+        self._past: deque[Frame] = deque(maxlen=max(1, frames - 1))
+        self._frames = frames
+
+    def __call__(self, *frames: Any) -> Frame:
+        """The composed motion of one frame."""
+        (motion,) = frames
+        if motion.stamp.discontinuity:
+            self._past.clear()
+        flow, trust = motion["flow"], motion["trust"]
+        if self._frames > 1:
+            flow, trust = self._composed(flow, trust)
+            self._past.appendleft(kept(motion))
+        return Frame(motion.stamp, {"flow": flow, "trust": trust})
+
+    def update(self, settings: object) -> None:
+        """Nothing here can be changed while frames flow."""
+
+    def close(self) -> None:
+        """Forget every motion."""
+        self._past.clear()
+
+    def _composed(self, flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+        if len(self._past) < self._frames - 1 or any(past["flow"].shape != flow.shape for past in self._past):
+            return flow, trust * 0
+        for past in self._past:
+            trust = trust * warp(past["trust"], flow, "bilinear")
+            flow = flow + warp(past["flow"], flow, "bilinear")
+        return flow, trust * inside(flow)

@@ -1,0 +1,288 @@
+"""Where each pixel was a frame ago, and how far that may be believed: OpenCV's DIS flow as a stage.
+
+`Memory` is what every flow stage has in common, whatever gives it the flow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from warpfuse.engine.cuda_streams import DownloadRing, UploadRing
+from warpfuse.stages.borrowed import kept
+from warpfuse.stages.cpu.flow_resize import enlarged, in_cells
+from warpfuse.stages.cpu.occlusion import undisputed
+from warpfuse.stages.cpu.warp import believed
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.motion.confidence import TrustSettings, colour_histogram, grown, same_shot, trust
+from warpfuse.stages.motion.downscale import resized, seen
+from warpfuse.stages.motion.warp import resize_flow, warp_together
+from warpfuse.stages.settings import StageSettings
+
+Preset = Literal["ultrafast", "fast", "balanced", "medium"]
+Gray = npt.NDArray[np.uint8]
+
+_PRESETS: dict[Preset, int] = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "balanced": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+
+SMALLEST_PX = 12  # DIS refuses pictures of 8 pixels
+
+_THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colours by
+
+_DOUBTFUL = 0.7
+"""Share believed by claims alone below which the flow back is asked as well. The first frame of another shot is at
+0.55 at most, frames within shots at 0.87 or more but for a few in a thousand (bench/LOG.md)."""
+
+
+class FlowSettings(StageSettings):
+    """Settings of `Flow`.
+
+    preset     of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
+               3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
+    way_back   when the flow from the past to the present is computed too, which is as much work as the flow itself and
+               only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be believed
+               without it. Elsewhere trust is told by claims: of two places of the present that were at one place of
+               the past, the one that fits it less came into view (`host.claims`)
+    long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
+               None computes it at the frame's own size
+    trust      how trust is made, in pixels of the size the flow is computed at
+    trust_cell side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame, so
+               not every one has to be known. 1 judges every pixel
+    """
+
+    preset: Preset = "balanced"
+    way_back: Literal["always", "doubtful"] = "doubtful"
+    long_side: int | None = Field(384, ge=64)
+    trust: TrustSettings = TrustSettings()
+    trust_cell: int = Field(2, ge=1, le=8)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is remembered of a frame.
+
+    rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device, at the size trust is judged at: that of the flow, or
+             less
+    colours  its `colour_histogram`
+    """
+
+    rgb: Tensor
+    colours: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) the flow is computed at."""
+        return self.rgb.shape[-2], self.rgb.shape[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class GrayPast(Past):
+    """As DIS compares it. gray: uint8 [h, w], host."""
+
+    gray: Gray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) the flow is computed at."""
+        return self.gray.shape[0], self.gray.shape[1]
+
+
+class Motion(NamedTuple):
+    """From a frame to the one before it.
+
+    flow        flow_cur_to_prev [1, 2, h, w], at the size asked for and in pixels of it
+    judged      the same at the size trust is judged at, that of `Past.rgb`
+    back        flow_prev_to_cur there; None where it was not computed: it is not checked then
+    undisputed  [1, 1, h, w] there: 0 where nothing is to be believed, else 1; None is 1 everywhere
+    """
+
+    flow: Tensor
+    judged: Tensor
+    back: Tensor | None
+    undisputed: Tensor | None = None
+
+
+P = TypeVar("P", bound=Past)
+Compared = Callable[[P, P, tuple[int, int]], Motion]
+
+
+class Memory(Generic[P]):
+    """The frame before, and what follows from comparing a frame with it: flow, trust, and whether there was a cut."""
+
+    def __init__(self) -> None:
+        self._past: P | None = None
+
+    def compare(self, frame: Frame, present: P, compared: Compared[P], settings: TrustSettings) -> Frame:
+        """Flow and trust of `frame`, whose "rgb" gives the size of both; `present` takes the place of the past.
+
+        compared  (present, past, size) -> the motion at `size`; what trust is judged by is read before this returns
+        settings  in pixels of present.size
+
+        Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
+        another size. At the first frame of another shot trust alone is.
+        """
+        rgb: Tensor = frame["rgb"]
+        size = rgb.shape[-2], rgb.shape[-1]
+        past, self._past = self._past, present
+        if past is None or frame.stamp.discontinuity or past.size != present.size:
+            nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
+            return Frame(frame.stamp, nothing)
+        motion = compared(present, past, size)
+        settings = settings.at(present.rgb.shape[-2] / present.size[0])
+        m, coverage = _judged(motion, present.rgb, past.rgb, settings)
+        m.mul_(same_shot(coverage, present.colours, past.colours, settings))
+        if m.shape[-2:] != size:
+            m = resized(m, size)
+        return Frame(frame.stamp, {"flow": motion.flow, "trust": m})
+
+    def forget(self) -> None:
+        """The next frame has no past."""
+        self._past = None
+
+
+def _judged(motion: Motion, cur: Tensor, prev: Tensor, settings: TrustSettings) -> tuple[Tensor, Tensor]:
+    """`trust`, of a backward flow and a previous picture that are still to be pulled."""
+    flow, back = motion.judged, motion.back
+    if back is None:
+        back, settings = flow, settings.unchecked()  # not read
+    if cur.device.type != "cpu":
+        back_pulled, prev_pulled = warp_together((back, prev), flow)
+        return trust(flow, back_pulled, cur, prev_pulled, settings, motion.undisputed)
+    m, coverage = believed(flow, back, cur, prev, settings)
+    return grown(m if motion.undisputed is None else m.mul_(motion.undisputed), settings), coverage
+
+
+class Flow:
+    """The stage that compares each frame with the one before it.
+
+    Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
+    Returns a Frame with
+        flow   [1, 2, h, w] float32, pixels of the frame, current to previous
+        trust  [1, 1, h, w] float32 in [0, 1]
+    The first frame, one with `stamp.discontinuity`, one of another size and the first of another shot have no past:
+    their trust is 0 everywhere (and but for the last their flow).
+
+    DIS runs on the host: on a CUDA device the stage waits for a small gray picture; all else stays on the device.
+    OpenCV's own threads are the caller's to set.
+    """
+
+    inputs = ("frame",)
+
+    def __init__(self, settings: FlowSettings) -> None:
+        self._memory: Memory[GrayPast] = Memory()
+        self._host = Host()
+        self.update(settings)
+
+    def __call__(self, *frames: Any) -> Frame:
+        """Flow and trust of one frame. Raises ValueError for one that is too small for DIS."""
+        (frame,) = frames
+        if frame.stamp.hold == "repeat":
+            return Frame(frame.stamp)  # what is remembered stays that of the picture shown
+        return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings.trust)
+
+    def update(self, settings: FlowSettings) -> None:
+        """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""
+        self._settings = settings
+        self._dis = open_dis(settings.preset)
+
+    def close(self) -> None:
+        """Forget the frame before."""
+        self._memory.forget()
+        self._host = Host()
+
+    def _see(self, rgb: Tensor) -> GrayPast:
+        h, w = size = rgb.shape[-2], rgb.shape[-1]
+        long_side = self._settings.long_side
+        if long_side is not None and max(h, w) > long_side:
+            scale = long_side / max(h, w)
+            size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
+        if min(size) < SMALLEST_PX:
+            raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
+        gray, small = seen(rgb, size, self._settings.trust_cell)
+        small = kept(small)  # the next frame is compared with it
+        colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
+        return GrayPast(small, colours, self._host.gray(gray))
+
+    def _compared(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> Motion:
+        there = self._dis.calc(present.gray, past.gray, None)
+        judged = present.rgb.shape[-2], present.rgb.shape[-1]
+        there_judged = in_cells(there, judged)
+        claims = self._undoubted(present, past, there_judged)
+        unasked = claims is not None or self._settings.trust.check == "off"
+        back = None if unasked else self._dis.calc(past.gray, present.gray, None)
+        device = present.rgb.device
+        if device.type == "cpu":
+            back_judged = None if back is None else in_cells(back, judged)
+            return Motion(enlarged(there, size), there_judged, back_judged, claims)
+        flow, flow_back = self._host.flows(planes_of(there), planes_of(there if back is None else back), device)
+        back_judged = None if back is None else resize_flow(flow_back, judged)
+        on_device = None if claims is None else claims.to(device)
+        return Motion(resize_flow(flow, size), resize_flow(flow, judged), back_judged, on_device)
+
+    def _undoubted(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
+        """`Motion.undisputed`, or None where the flow back is to be asked. flow: at the size trust is judged at."""
+        settings = self._settings.trust
+        if self._settings.way_back == "always" or settings.check == "off":
+            return None
+        claims, share = undisputed(flow, present.gray, past.gray, settings.at(flow.shape[-2] / present.size[0]))
+        return claims if share >= _DOUBTFUL else None
+
+
+class Host:
+    """The way to the host, where DIS runs, and back: pinned memory on a card, nothing on a CPU.
+
+    The calling thread waits for its own copy down, by its event; the way up waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._down: tuple[tuple[int, ...], DownloadRing] | None = None
+        self._up: tuple[tuple[int, ...], UploadRing] | None = None
+
+    def gray(self, luma: Tensor) -> Gray:
+        """uint8 [h, w], copied out of the ring: the next frame is compared with it."""
+        if not luma.is_cuda:
+            return np.asarray(luma.numpy())
+        shape = tuple(luma.shape)
+        if self._down is None or self._down[0] != shape:
+            self._down = shape, DownloadRing(shape, luma.dtype, str(luma.device))
+        return self._down[1].download(luma).wait().numpy().copy()
+
+    def flows(self, there: Tensor, back: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Both flows [1, 2, h, w] on the device, as tensors of their own."""
+        both = torch.cat((there, back))
+        shape = tuple(both.shape)
+        if self._up is None or self._up[0] != shape:
+            self._up = shape, UploadRing(shape, both.dtype, str(device))
+        on_device = self._up[1].upload(both).clone()
+        return on_device[:1], on_device[1:]
+
+
+def open_dis(preset: Preset) -> Any:
+    """OpenCV's DIS flow at one of its presets; it owns its buffers and serves one thread."""
+    dis = cv2.DISOpticalFlow.create(_PRESETS[preset])
+    if preset == "balanced":
+        dis.setPatchStride(4)
+        dis.setGradientDescentIterations(16)
+    return dis
+
+
+def dis_flow(dis: Any, gray: Gray, gray_other: Gray) -> Tensor:
+    """Where each pixel of gray is in gray_other: uint8 [h, w] both -> float32 [1, 2, h, w] pixels, on the host."""
+    return planes_of(dis.calc(gray, gray_other, None))
+
+
+def planes_of(vectors: npt.NDArray[np.float32]) -> Tensor:
+    """OpenCV's flow, [h, w, 2] -> [1, 2, h, w]."""
+    out = np.empty((1, 2, *vectors.shape[:2]), np.float32)
+    cv2.split(vectors, list(out[0]))
+    return torch.from_numpy(out)

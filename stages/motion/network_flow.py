@@ -1,0 +1,87 @@
+"""Optical flow by a network of a flow bundle: the stage that stands where `flow.Flow` does, on any device."""
+
+from typing import Any
+
+from torch import Tensor
+
+from warpfuse.engine.contract import Engine
+from warpfuse.engine.errors import EngineError
+from warpfuse.stages.borrowed import kept
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.motion.confidence import TrustSettings, colour_histogram
+from warpfuse.stages.motion.dis_flow import Memory, Motion, Past
+from warpfuse.stages.motion.downscale import resized
+from warpfuse.stages.motion.warp import resize_flow
+
+
+class FlowNetwork:
+    """The stage that compares each frame with the one before it, by a network.
+
+    Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1], on the engine's device.
+    Returns a Frame with
+        flow   [1, 2, h, w] float32, pixels of the frame, current to previous
+        trust  [1, 1, h, w] float32 in [0, 1]
+    The first frame, one with `stamp.discontinuity` and the first of another shot have no past: their trust is 0
+    everywhere (and but for the last their flow).
+
+    engine    takes `cur` and `prev` [1, 3, H, W], gives `flow` and `flow_back` [1, 2, H, W] in its own pixels; owned
+              and closed. Frames of another size are brought to H x W and the flow back to theirs
+              (one that takes any size is opened for one: see `engine.open_engine`)
+    settings  how trust is made, in pixels of H x W
+
+    Nothing waits for the device. Raises EngineError for an engine of other inputs or outputs.
+    """
+
+    inputs = ("frame",)
+
+    def __init__(self, engine: Engine, settings: TrustSettings) -> None:
+        self._size = _size_of(engine)
+        self._engine = engine
+        self._settings = settings
+        self._memory: Memory[Past] = Memory()
+
+    def __call__(self, *frames: Any) -> Frame:
+        """Flow and trust of one frame."""
+        (frame,) = frames
+        if frame.stamp.hold == "repeat":
+            return Frame(frame.stamp)  # what is remembered stays that of the picture shown
+        return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings)
+
+    def update(self, settings: TrustSettings) -> None:
+        """Take new settings, from the next frame on. What is remembered stays."""
+        self._settings = settings
+
+    def close(self) -> None:
+        """Forget the frame before and close the engine."""
+        self._memory.forget()
+        self._engine.close()
+
+    def _see(self, rgb: Tensor) -> Past:
+        if tuple(rgb.shape[-2:]) != self._size:
+            rgb = resized(rgb, self._size)
+        rgb = kept(rgb)  # the next frame is compared with it
+        return Past(rgb, colour_histogram(rgb))
+
+    def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Motion:
+        flows = self._engine({"cur": present.rgb, "prev": past.rgb})
+        # The one that goes on is copied: the engine's memory is written again while a reader may still hold it.
+        flow = flows["flow"].clone() if size == self._size else resize_flow(flows["flow"], size)
+        return Motion(flow, flows["flow"], flows["flow_back"])
+
+
+def _size_of(engine: Engine) -> tuple[int, int]:
+    """(H, W) the engine was built for."""
+    given = {spec.name: spec.shape for spec in engine.inputs}
+    outputs = {spec.name for spec in engine.outputs}
+    if given.keys() != {"cur", "prev"} or outputs != {"flow", "flow_back"}:
+        raise EngineError(
+            f"flow network: expected inputs cur, prev and outputs flow, flow_back; "
+            f"got {', '.join(sorted(given))} and {', '.join(sorted(outputs))}. Give a bundle of kind 'flow'"
+        )
+    h, w = given["cur"][-2:]
+    if h is None or w is None or given["prev"] != given["cur"]:
+        raise EngineError(
+            f"flow network: expected cur and prev of one fixed size, got {given['cur']} and {given['prev']}. "
+            f"Open it for a size, or export it again with --size WxH"
+        )
+    return h, w

@@ -1,0 +1,263 @@
+"""Noise levels, predicted x0 and rescaled fusion: the arithmetic every diffusion family shares.
+
+A latent at a level is `x = alpha x0 + sigma n` with `n` of unit variance. The pair (x0, n) is what travels; `x` is
+composed last, so one fusion serves every family. Everything is computed in float32 at least (at timestep 999 the
+formula for x0 amplifies rounding fifteen-fold) and comes back in the dtype that came in.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from warpfuse.stages.cpu import latents
+
+PREDICTIONS = ("epsilon", "v", "sample", "flow")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One noise level: `x = alpha x0 + sigma n`.
+
+    alpha     gain of the clean latent, >= 0
+    sigma     gain of the unit-variance noise, >= 0; not both 0
+    timestep  what the network is told, in its own unit; finite
+
+    Raises ValueError when a number is out of range.
+    """
+
+    alpha: float
+    sigma: float
+    timestep: float
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "sigma", "timestep"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"a level's {name} must be finite, got {getattr(self, name)}")
+        if self.alpha < 0 or self.sigma < 0 or self.alpha == self.sigma == 0:
+            raise ValueError(f"a level needs alpha >= 0 and sigma >= 0, not both 0; got {self.alpha} and {self.sigma}")
+
+
+CLEAN = Level(1.0, 0.0, 0.0)  # where the last solver step goes
+
+
+def clean_and_noise(x: Tensor, output: Tensor, level: Level, prediction: str) -> tuple[Tensor, Tensor]:
+    """Split a noisy latent into (x0, n) by what the network said of it: `x = alpha x0 + sigma n` holds afterwards.
+
+    x, output   [b, c, h, w] (any shapes that broadcast), x at `level`, output of the network
+    prediction  what the network was trained to say, and so what x0 and n are:
+        epsilon  e          (x - sigma e) / alpha     e                        also Karras levels: alpha = 1
+        v        v          alpha x - sigma v         sigma x + alpha v        needs alpha^2 + sigma^2 = 1
+        sample   x0         x0                        (x - alpha x0) / sigma
+        flow     n - x0     x - sigma u               x + (1 - sigma) u        needs alpha + sigma = 1
+
+    Both results have the dtype of x. Raises ValueError for an unknown prediction and for a level at
+    which it defines no pair.
+    """
+    as_x0, as_n = _reading(level, prediction)
+    return _read(x, output, as_x0), _read(x, output, as_n)
+
+
+def clean(x: Tensor, output: Tensor, level: Level, prediction: str) -> Tensor:
+    """x0 of `clean_and_noise` alone: after the last call of a frame nobody asks for n."""
+    return _read(x, output, _reading(level, prediction)[0])
+
+
+Weights = tuple[float, float, float]
+
+_SAID: Weights = (0.0, 1.0, 1.0)
+
+
+def _reading(level: Level, prediction: str) -> tuple[Weights, Weights]:
+    """(a, b, over) for x0 and for n: each is (a x + b output) / over. The table is that of `clean_and_noise`."""
+    alpha, sigma = level.alpha, level.sigma
+    match prediction:
+        case "epsilon":
+            _need(alpha > 0, prediction, level, "alpha > 0")
+            return (1.0, -sigma, alpha), _SAID
+        case "v":
+            _need(abs(alpha**2 + sigma**2 - 1) < 1e-4, prediction, level, "alpha^2 + sigma^2 = 1")
+            return (alpha, -sigma, 1.0), (sigma, alpha, 1.0)
+        case "sample":
+            _need(sigma > 0, prediction, level, "sigma > 0")
+            return _SAID, (1.0, -alpha, sigma)
+        case "flow":
+            _need(abs(alpha + sigma - 1) < 1e-4, prediction, level, "alpha + sigma = 1")
+            return (1.0, -sigma, 1.0), (1.0, 1 - sigma, 1.0)
+        case _:
+            raise ValueError(f"unknown prediction {prediction!r}: one of {', '.join(PREDICTIONS)}")
+
+
+def _read(x: Tensor, output: Tensor, weights: Weights) -> Tensor:
+    if weights is _SAID:
+        return output.to(x.dtype)
+    wide = _wide(x, output)
+    a, b, over = weights
+    return _line(a, x.to(wide), b, output.to(wide), over).to(x.dtype)
+
+
+@overload
+def rescale(weight: float, rho: float) -> float: ...
+@overload
+def rescale(weight: Tensor, rho: float) -> Tensor: ...
+@overload
+def rescale(weight: Tensor | float, rho: float) -> Tensor | float: ...
+def rescale(weight: Tensor | float, rho: float) -> Tensor | float:
+    """The gain r of the own noise that keeps `weight n_ref + r n` at unit variance: w^2 + r^2 + 2 w r rho = 1.
+
+        r(w, rho) = -w rho + sqrt(1 - w^2 (1 - rho^2))              the positive root
+
+    weight  in [0, 1], a number or a tensor of any shape; a tensor is trusted (nothing waits for the device)
+    rho     correlation of the two noises, in [-1, 1]: 0 fresh, 1 the same tensor
+
+    r(0, rho) = 1 exactly; r(1, rho) = 0 exactly for rho >= 0. For rho < 0 the root at w = 1 is 2 |rho|: noises that
+    oppose each other leave room for both. Raises ValueError when a plain number is out of range.
+    """
+    _need_rho(rho)
+    if isinstance(weight, Tensor):
+        w = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        # 1 - w^2 + (w rho)^2 and not 1 - w^2 (1 - rho^2): at w = 1 this one is rho^2 to the last bit, so r is 0.
+        # The clamp is for weights a rounding above 1, which a blurred mask has; they would be NaN.
+        r = (1 - w * w + (w * rho) * (w * rho)).clamp_min(0).sqrt() - w * rho
+        return r.to(weight.dtype) if weight.is_floating_point() else r
+    _need_weight(weight)
+    return math.sqrt(1 - weight * weight + (weight * rho) * (weight * rho)) - weight * rho
+
+
+def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
+    """x = alpha x0 + sigma n, in the dtype of x0. At sigma = 0 the noise is not looked at and may be None.
+
+    Raises ValueError when there is noise to add and none given.
+    """
+    wide = _wide(x0, n)
+    if level.sigma == 0:
+        return (level.alpha * x0.to(wide)).to(x0.dtype)
+    return _line(level.alpha, x0.to(wide), level.sigma, _given(n, "n", level).to(wide)).to(x0.dtype)
+
+
+def fuse(
+    x0: Tensor,
+    n: Tensor | None,
+    x0_ref: Tensor,
+    n_ref: Tensor | None,
+    weight: Tensor | float,
+    rho: float,
+    level_next: Level,
+    inner_strength: float = 1.0,
+) -> Tensor:
+    """Pull a latent towards a reference without losing noise: the latent at the next, lower level.
+
+        x' = alpha' [w x0_ref + (1 - w) x0]  +  sigma' [w n_ref + r n],      r = rescale(w, rho)
+
+    x0, n          [b, c, h, w], this frame's pair; n is the next level's unit noise (fresh for LCM, see `ddim_noise`)
+    x0_ref, n_ref  the reference's pair, broadcastable to it. Finite also where it is not wanted: 0 NaN = NaN
+    weight         w in [0, 1], a number or a map [b, 1, h, w]; apply a mask here and nowhere else (to the reference
+                   as well would darken every soft edge by up to an eighth)
+    rho            correlation of n_ref and n
+    inner_strength in [0, 1]: 1 keeps the level exact; below it r is max(1 - w, inner_strength r), the softening of
+                   Rerender-A-Video (Yang et al. 2023, 0.9 there), which leaves a little less noise than the level has
+
+    w = 0 is `compose(x0, n, level_next)` bit for bit; w = 1 is the reference (for rho >= 0, inner_strength 1). At
+    sigma' = 0 only the blend of x0 is left and the noises may be None. The result has the dtype of x0. Raises
+    ValueError when a plain weight, rho or inner_strength is out of range, or a noise is missing that is needed.
+    """
+    if not isinstance(weight, Tensor):
+        _need_weight(weight)
+    noises: tuple[Tensor, ...] = ()
+    if level_next.sigma > 0:
+        noises = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
+        if noises[0] is noises[1] and rho == 1:  # w n + (1 - w) n
+            noises = noises[:1]
+        else:
+            _need_rho(rho)
+            _need_strength(inner_strength)
+    if isinstance(weight, Tensor) and latents.takes_alike(x0, x0_ref, *noises) and latents.takes_map(weight, x0):
+        gains = level_next.alpha, level_next.sigma
+        return latents.blend(x0, x0_ref, weight, gains, noises, rho, inner_strength)
+    wide = _wide(x0, n, x0_ref, n_ref)
+    w = weight.to(wide) if isinstance(weight, Tensor) else weight
+    blended = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
+    if not noises:
+        return (level_next.alpha * blended).to(x0.dtype)
+    noise = noises[0].to(wide)
+    if len(noises) == 2:
+        r = _softened(rescale(w, rho), w, inner_strength)
+        noise = w * noises[1].to(wide) + r * noise
+    return compose(blended, noise, level_next).to(x0.dtype)
+
+
+def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level) -> Tensor:
+    """The unit noise of a DDIM step with eta > 0, from the predicted n and a fresh unit z of its shape.
+
+        n' = sqrt(1 - k^2) n + k z,    k = (eta / sigma) sqrt(1 - alpha^2 / alpha'^2)       (DDIM, eq. 12 and 16)
+
+    eta in [0, 1]: 0 is deterministic (n itself), 1 is DDPM. For variance-preserving levels; level_next is the lower.
+    Correlation with a reference noise changes by the same mixing: fresh against either reference is rho = 0.
+    Raises ValueError for eta out of range or levels that do not descend.
+    """
+    k = fresh_share(eta, level, level_next)
+    wide = _wide(n, z)
+    return (math.sqrt(max(0.0, 1 - k * k)) * n.to(wide) + k * z.to(wide)).to(n.dtype)
+
+
+def fresh_share(eta: float, level: Level, level_next: Level) -> float:
+    """The k of `ddim_noise`, in [0, 1]: the correlation of its result with the fresh z. Raises ValueError likewise."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in [0, 1], got {eta}")
+    if not (level.sigma > 0 and 0 <= level.alpha <= level_next.alpha):
+        raise ValueError(f"a step goes from a noisy level to a lower one, got {level} -> {level_next}")
+    return min(1.0, eta / level.sigma * math.sqrt(1 - (level.alpha / level_next.alpha) ** 2))
+
+
+def _line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor:
+    """(a x + b y) / over."""
+    if latents.takes_alike(x, y):
+        return latents.line(a, x, b, y, over)
+    out = (x if a == 1 else a * x) + b * y
+    return out if over == 1 else out / over
+
+
+def _softened(r: Tensor | float, w: Tensor | float, inner_strength: float) -> Tensor | float:
+    """max(1 - w, inner_strength r); r itself at 1, to the bit."""
+    if inner_strength == 1:
+        return r
+    if isinstance(w, Tensor):
+        return torch.maximum(1 - w, inner_strength * torch.as_tensor(r))
+    return max(1 - w, inner_strength * float(r))
+
+
+def _wide(*tensors: Tensor | None) -> torch.dtype:
+    """The dtype to compute in: float32, or float64 if any of the tensors is."""
+    wide = torch.float32
+    for tensor in tensors:
+        if tensor is not None:
+            wide = torch.promote_types(wide, tensor.dtype)
+    return wide
+
+
+def _need(holds: bool, prediction: str, level: Level, what: str) -> None:
+    if not holds:
+        raise ValueError(f"prediction {prediction!r} needs a level with {what}, got {level}")
+
+
+def _need_weight(weight: float) -> None:
+    if not 0 <= weight <= 1:
+        raise ValueError(f"the fusion weight must be in [0, 1], got {weight}")
+
+
+def _need_rho(rho: float) -> None:
+    if not -1 <= rho <= 1:
+        raise ValueError(f"the correlation rho must be in [-1, 1], got {rho}")
+
+
+def _need_strength(inner_strength: float) -> None:
+    if not 0 <= inner_strength <= 1:
+        raise ValueError(f"inner_strength must be in [0, 1], got {inner_strength}")
+
+
+def _given(noise: Tensor | None, name: str, level: Level) -> Tensor:
+    if noise is None:
+        raise ValueError(f"noise {name!r} is None at sigma {level.sigma}: only a step to sigma = 0 needs no noise")
+    return noise

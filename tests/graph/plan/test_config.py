@@ -1,0 +1,133 @@
+"""Flags, files and `--set` meet in one model; what is wrong is said with the key, the range and the right spelling."""
+
+import pytest
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import read_graph_file, set_key, validate
+
+
+def test_the_defaults_are_valid():
+    assert validate({}).stages.fuse.weight == validate({"fusion": 0.8}).stages.fuse.weight
+
+
+def test_fusion_is_short_for_the_weight():
+    assert validate({"fusion": 0.3}).stages.fuse.weight == 0.3
+    assert validate({"fusion": "0.3", "stages": {"fuse": {"entry": 0}}}).stages.fuse.weight == 0.3
+
+
+def test_two_different_weights_are_an_error():
+    with pytest.raises(ConfigError, match="give one of them"):
+        validate({"fusion": 0.3, "stages": {"fuse": {"weight": 0.4}}})
+
+
+@pytest.mark.parametrize("size", ["512x288", " 512 X 288 ", [512, 288], (512, 288)])
+def test_sizes_are_written_as_people_write_them(size):
+    assert validate({"size": size}).size == (512, 288)
+
+
+@pytest.mark.parametrize(
+    "raw, says",
+    [
+        ({"fusion": 1.5}, "fusion: expected a number from 0 to 1, got 1.5"),
+        ({"fusion": "lots"}, "fusion: .* got 'lots'"),
+        ({"steps": 0}, "steps: .*greater than or equal to 1, got 0"),
+        ({"steps": 5}, "steps: .*less than or equal to 4"),
+        ({"steps": "two"}, "steps"),
+        ({"strength": -0.1}, "strength"),
+        ({"strength": float("nan")}, "strength"),
+        ({"size": "512"}, "WIDTHxHEIGHT"),
+        ({"size": "0x0"}, "size"),
+        ({"seed": -1}, "seed"),
+        ({"frames": 0}, "frames"),
+        ({"workers": "many"}, "workers"),
+        ({"device": "gpu"}, "device"),
+        ({"promt": "ink"}, "unknown key 'promt'; did you mean 'prompt'"),
+        ({"fussion": 0.5}, "did you mean 'fusion'"),
+        ({"stages": {"fuse": {"wieght": 0.5}}}, "unknown key 'stages.fuse.wieght'; did you mean 'stages.fuse.weight'"),
+        ({"stages": {"fues": {}}}, "did you mean 'stages.fuse'"),
+        ({"zzz": 1}, "unknown key 'zzz'; known: .*bundle"),
+        ({"stages": 3}, "stages"),
+        ({"stages": {"fuse": 3}, "fusion": 0.5}, "stages.fuse takes keys"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(raw, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        validate(raw)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["full", "initialize"])
+def test_a_negative_prompt_needs_a_guidance_that_asks_for_it(mode):
+    guided = {"predict": {"guidance": mode, "guidance_scale": 5}}
+    assert validate({"negative": "blurry", "stages": guided}).negative == "blurry"
+    for unused in ({}, {"guidance": "self", "guidance_scale": 5}, {"guidance": mode}):
+        with pytest.raises(ConfigError, match=r"negative: guidance .* --set stages\.predict\.guidance=full") as caught:
+            validate({"negative": "blurry", "stages": {"predict": unused}})
+        assert "\n" not in str(caught.value)
+
+
+def test_set_reaches_any_key():
+    raw = {"stages": {"fuse": {"entry": 0}}}
+    set_key(raw, "stages.fuse.weight=0.7")
+    set_key(raw, "seed=ink: 2")
+    set_key(raw, "sinks=[a.mp4, b.mp4]")
+    with pytest.raises(ConfigError, match="seed"):
+        validate(raw)
+    set_key(raw, "seed=2")
+    config = validate(raw)
+    assert (config.stages.fuse.weight, config.stages.fuse.entry, config.sinks) == (0.7, 0, ("a.mp4", "b.mp4"))
+
+
+@pytest.mark.parametrize("assignment", ["weight", "=1", "a..b=1", "prompt.x=1", "seed=[", ""])
+def test_a_set_that_is_no_assignment_is_an_error(assignment):
+    with pytest.raises(ConfigError, match="--set"):
+        set_key({"prompt": "ink"}, assignment)
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("ink: 2", "ink: 2"),
+        ("'ink: 2'", "ink: 2"),
+        ('"it\'s \\u0041"', "it's A"),
+        ("[ink] drawing", "[ink] drawing"),
+        ("(ink:1.3), # 1 {a|b}", "(ink:1.3), # 1 {a|b}"),
+        ("'old' and 'new'", "'old' and 'new'"),
+        ("1984", "1984"),
+        ("yes", "yes"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["prompt", "negative"])
+def test_a_prompt_is_set_as_it_stands(key, text, wanted):
+    """What YAML makes of brackets, colons and numbers is not meant; quotes around all of it are YAML's as elsewhere."""
+    raw = {}
+    set_key(raw, f"{key}={text}")
+    assert raw == {key: wanted}
+
+
+def test_a_graph_file_holds_the_same_keys(tmp_path):
+    path = tmp_path / "graph.yaml"
+    path.write_text("source: in.mp4\nsinks: [out.mp4]\nprompt: ink\nsize: 512x288\nstages: {fuse: {weight: 0.5}}\n")
+    config = validate(read_graph_file(path))
+    assert (config.source, config.sinks, config.size, config.stages.fuse.weight) == (
+        "in.mp4",
+        ("out.mp4",),
+        (512, 288),
+        0.5,
+    )
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "42", "\x00"])
+def test_a_graph_file_that_is_none_is_an_error(tmp_path, text):
+    path = tmp_path / "graph.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"graph\.yaml") as caught:
+        read_graph_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_graph_file_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_graph_file(tmp_path / "nothing.yaml")

@@ -1,0 +1,56 @@
+"""Changing keys while frames flow: what is laid over what, and what asks for a restart."""
+
+import pytest
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.live_settings import LiveSettings, NeedsRestart, check_live, merge
+from warpfuse.graph.plan.planner import plan_graph
+
+ENDS = {"source": "here", "sinks": ["here"]}
+
+
+def live(**keys):
+    keys = {**ENDS, **keys}
+    config = validate(keys)
+    return LiveSettings(keys, config, plan_graph(config), config.steps, lambda *told: None)
+
+
+def test_keys_are_laid_over_one_another_nested_ones_too():
+    old = {"prompt": "ink", "stages": {"fuse": {"weight": 0.5, "entry": 0.2}}}
+    assert merge(old, {"stages": {"fuse": {"weight": 0.7}}})["stages"]["fuse"] == {"weight": 0.7, "entry": 0.2}
+    assert old["stages"]["fuse"]["weight"] == 0.5
+
+
+def test_fusion_and_its_long_name_replace_one_another():
+    assert merge({"fusion": 0.5}, {"stages": {"fuse": {"weight": 0.7}}}) == {"stages": {"fuse": {"weight": 0.7}}}
+    short = merge({"stages": {"fuse": {"weight": 0.7, "entry": 0.2}}}, {"fusion": 0.5})
+    assert short == {"fusion": 0.5, "stages": {"fuse": {"entry": 0.2}}}
+
+
+@pytest.mark.parametrize(
+    "keys", [{"stages": 3}, {"stages": {"fuse": 3}}, {"stages": None, "fusion": 2}, {"prompt": []}]
+)
+def test_what_cannot_be_used_changes_nothing(keys):
+    settings = live(prompt="ink")
+    with pytest.raises(ConfigError):
+        settings.changed(keys)
+    assert settings.keys == {**ENDS, "prompt": "ink"} and settings.config.prompt == "ink"
+
+
+def test_keys_that_are_built_in_ask_for_a_restart():
+    was = validate({})
+    for keys in ({"seed": 3}, {"source": "x.mp4"}, {"size": "64x48"}, {"device": "cuda"}):
+        with pytest.raises(NeedsRestart, match="cannot change while frames flow"):
+            check_live(validate(keys), was)
+    with pytest.raises(NeedsRestart, match="decides which stages there are"):
+        live().changed({"stages": {"fuse": {"reference": "latent"}}})
+
+
+def test_a_change_is_the_configuration_from_then_on():
+    settings = live()
+    assert settings.changed({"strength": 0.5}).strength == 0.5
+    assert (settings.changed({"prompt": "ink"}).strength, settings.keys) == (
+        0.5,
+        {**ENDS, "strength": 0.5, "prompt": "ink"},
+    )

@@ -1,0 +1,74 @@
+"""The plan is a dataflow graph that can run: every input fed once, every cycle broken by a delay."""
+
+import pytest
+
+from warpfuse.engine import load_bundle
+from warpfuse.engine.bundle_parts import Style
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.runtime.build import Materials, open_stage, predict_settings
+from warpfuse.graph.runtime.engines import Engines
+from warpfuse.stages.diffusion.prompts import StylePrompts
+
+CONFIGS = [
+    {},
+    {"fusion": 0},
+    {"sinks": ["a.mp4", "null:", "b.mp4"]},
+    {"stages": {"fuse": {"reference": "latent"}}},
+    {"stages": {"fuse": {"reference": "output"}}},
+    {"stages": {"fuse": {"reference": "output", "entry": 0}}},
+]
+
+
+def plan(raw, **options):
+    return plan_graph(validate({"source": "in.mp4", "sinks": ["out.mp4"], **raw}), **options)
+
+
+@pytest.mark.parametrize("raw", CONFIGS)
+def test_every_input_is_fed_by_exactly_one_link(raw):
+    graph = plan(raw)
+    for node in graph.nodes:
+        assert [link.port for link in graph.feeds_of(node)] == list(node.inputs)
+    assert len({feed.name for feed in graph.feeds}) == len(graph.feeds)
+
+
+@pytest.mark.parametrize("raw", CONFIGS)
+def test_without_the_delayed_links_there_is_no_cycle(raw):
+    graph = plan(raw)
+    place = {node.name: number for number, node in enumerate(graph.nodes)}
+    for feed in graph.feeds:
+        assert (place[feed.sender] < place[feed.receiver]) != bool(feed.delay)
+
+
+def test_without_fusion_nothing_waits_for_the_past():
+    assert not any(feed.delay for feed in plan({"fusion": 0}).feeds)
+    assert any(feed.delay for feed in plan({"fusion": 0}, temporal=True).feeds), "unless it may be turned on later"
+
+
+def test_every_sink_has_its_own_link():
+    graph = plan({"sinks": ["a.mp4", "null:"]})
+    assert [link.receiver for link in graph.links if link.sender == "download"] == ["sink_1", "sink_2"]
+
+
+def test_slots_cover_writing_waiting_and_lent():
+    assert all(link.slots == 1 + link.mailbox + link.credits for link in plan({}).links)
+
+
+@pytest.mark.parametrize("raw", CONFIGS)
+def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
+    bundle = load_bundle(exact_bundle)
+    prompts = StylePrompts(bundle.about.styles, bundle.about.default_style, "cpu")
+    materials = Materials(
+        validate({"bundle": exact_bundle}), bundle, (64, 64), Engines("onnxruntime", "cpu", 1), prompts
+    )
+    for node in plan(raw).nodes:
+        if node.role == "stage":
+            stage = open_stage(node, materials)
+            assert node.inputs == stage.inputs[: len(node.inputs)]
+            stage.close()
+
+
+def test_the_settings_of_the_warp_reach_the_stage_that_samples():
+    prompts = StylePrompts({"ink": Style(vector=(1.0,))}, "ink", "cpu")
+    config = validate({"stages": {"warp": {"cell_norm": 3, "mode": "nearest"}}})
+    assert predict_settings(config, prompts).warp == config.stages.warp != validate({}).stages.warp

@@ -1,0 +1,57 @@
+"""Loops of the stages are compiled where a run is prepared, which is told, and never while frames flow."""
+
+import os
+import subprocess
+import sys
+
+_RUN = """
+import pkgutil, sys
+from numba.core import event
+from warpfuse.benchmark.loop import PlainLoop
+from warpfuse.benchmark.ways import pictures_of
+from warpfuse.graph import opening
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.streams import Streams
+from warpfuse.stages import host
+from warpfuse.stages.sources import probe
+
+print("not imported", [m.name for m in pkgutil.iter_modules(host.__path__, "warpfuse.stages.cpu.")
+                       if m.name not in sys.modules])
+lines, compiled = [], []
+
+class Compiling(event.Listener):
+    def on_start(self, happened): compiled.append(happened)
+    def on_end(self, happened): pass
+
+config = validate({"source": "pattern:64x64@25,frames=4", "sinks": ["null:"], "size": "64x64", "threads": 1})
+if sys.argv[1] == "control":
+    opening.compile_all = lambda say: None
+if sys.argv[1] == "streams":
+    found = opening.prepare_streams(Streams({"a": config}), {"a": probe(config.source)}, lines.append)
+    materials = found["a"]
+else:
+    materials = opening.prepare(config, (64, 64), lines.append)
+print("told", sum("compiling" in line for line in lines))
+with event.install_listener("numba:compile", Compiling()), PlainLoop(materials) as loop:
+    for raw in pictures_of(config, (64, 64)):
+        loop.step(raw)
+print("meanwhile", len(compiled) > 0)
+"""
+
+
+def run(folder, how):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, how], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_loops_are_compiled_before_frames_flow_and_once(tmp_path):
+    assert run(tmp_path, "run") == ["not imported []", "told 1", "meanwhile False"]
+    assert run(tmp_path, "streams") == ["not imported []", "told 0", "meanwhile False"]
+
+
+def test_a_loop_compiled_while_frames_flow_is_noticed(tmp_path):
+    """The control."""
+    assert run(tmp_path, "control") == ["not imported []", "told 0", "meanwhile True"]

@@ -1,0 +1,51 @@
+"""Bytes become floats and bytes again, as a card makes them."""
+
+import numpy as np
+import pytest
+import torch
+
+from warpfuse.stages.cpu.pixels import bytes_of, planes_of
+
+
+def levels():
+    """All 256 in every channel, in different places: uint8 [16, 48, 3]."""
+    ramp = np.arange(256, dtype=np.uint8)
+    return np.stack([np.concatenate([np.roll(ramp, 37 * c)] * 3) for c in range(3)], axis=1).reshape(16, 48, 3)
+
+
+def test_every_level_comes_back():
+    rgb = levels()
+    planes = planes_of(rgb)
+    assert torch.equal(planes, torch.from_numpy(rgb).permute(2, 0, 1)[None].float() * (1 / 255))
+    assert float(planes.min()) == 0 and float(planes.max()) == 1
+    assert np.array_equal(bytes_of(planes), rgb)
+    assert not np.array_equal(bytes_of(planes.flip(1)), rgb), "the control: blue for red"
+
+
+def test_floats_are_rounded_to_the_nearest_and_held():
+    rgb = torch.randn(1, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+    wanted = (rgb[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(bytes_of(rgb), wanted)
+    down = (rgb[0] * 255).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert not np.array_equal(bytes_of(rgb), down), "the control: down"
+
+
+def test_bytes_are_those_of_a_card_to_the_bit():
+    eighths = (torch.arange(0, 255.5, 0.125) / 255).expand(1, 3, 1, -1).contiguous()
+    wanted = (eighths[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(bytes_of(eighths), wanted)
+    up = (eighths[0] * 255 + 0.5).clamp_(0, 255).byte().permute(1, 2, 0).numpy()
+    assert not np.array_equal(up, wanted), "the control: halves go up"
+
+
+@pytest.mark.parametrize("value", [-8e6, -1.0, -1e-3, 1.001, 2.0, 8e6])
+def test_what_is_beyond_a_byte_is_held_not_wrapped(value):
+    assert (bytes_of(torch.full((1, 3, 5, 40), value)) == (0 if value < 0 else 255)).all()
+
+
+@pytest.mark.parametrize("part", ["crop", "mirror", "locked"])
+def test_pictures_that_lie_elsewhere_are_read_there(part):
+    rgb = levels()
+    lying = {"crop": rgb[2:9, 5:30], "mirror": rgb[:, ::-1], "locked": np.frombuffer(rgb.tobytes(), np.uint8)}[part]
+    lying = lying.reshape(rgb.shape) if part == "locked" else lying
+    assert np.array_equal(bytes_of(planes_of(lying)), lying)

@@ -1,0 +1,140 @@
+"""Paint, inks and lines to a picture: the formula, on a host and on a device, and when the network is asked."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d, grid_sample
+
+from warpfuse.engine.bundle_parts import Style
+from warpfuse.stages.diffusion.composite import Composite, CompositeSettings, as_sharp_as, composed
+from warpfuse.stages.diffusion.fuse import FuseSettings
+from warpfuse.stages.diffusion.palette import SIDE, palette_of
+from warpfuse.stages.frame import Frame, Stamp
+
+TABLES = {"both": np.random.default_rng(0).random((SIDE, SIDE, SIDE, 3), np.float32)}
+STYLES = {
+    "both": Style(vector=(1.0, 0.0, 0.0), ink=(0.1, 0.2, 0.3), lines=0.8, lut="both.lut"),
+    "lines": Style(vector=(0.0, 1.0, 0.0), ink=(0.9, 0.2, 0.3)),
+    "none": Style(vector=(0.0, 0.0, 1.0), lines=0.0),
+}
+
+
+def random(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Lines:
+    """A network that gives the cover it was made with, and counts."""
+
+    def __init__(self, cover):
+        self.cover, self.fed, self.closed = cover, [], False
+
+    def __call__(self, feed):
+        self.fed.append(feed)
+        return {"cover": self.cover}
+
+    def close(self):
+        self.closed = True
+
+
+def settings(style="both", strength=1.0, **fuse):
+    palette = palette_of(STYLES, {style: 1.0}, TABLES)
+    return CompositeSettings(torch.tensor([STYLES[style].vector]), palette, strength, FuseSettings(**fuse))
+
+
+def frames(size=(24, 40), **stamp):
+    at = Stamp(seq=0, pts_ns=0, **stamp)
+    paint, source = Frame(at, {"rgb": random(1, 3, *size)}), Frame(at, {"rgb": random(1, 3, *size, seed=1)})
+    return paint, Frame(at, {"latent": random(1, 4, size[0] // 8, size[1] // 8)}), source
+
+
+@pytest.mark.parametrize("style", ["both", "lines"])
+@pytest.mark.parametrize("strength", [1.0, 0.35])
+def test_the_picture_is_that_of_the_formula(style, strength):
+    paint, cover = random(1, 3, 31, 45), random(1, 1, 31, 45, seed=1)
+    palette = palette_of(STYLES, {style: 1.0}, TABLES)
+    table = None if palette.table is None else torch.from_numpy(palette.table.copy())
+    printed = paint
+    if table is not None:
+        grid = torch.stack([paint[:, 0], paint[:, 1], paint[:, 2]], -1)[:, None] * 2 - 1
+        looked_up = grid_sample(table.permute(3, 0, 1, 2)[None], grid, align_corners=True)[:, :, 0]
+        printed = paint + strength * (looked_up - paint)
+    ink = torch.tensor(palette.ink)[None, :, None, None]
+    wanted = printed + strength * palette.lines * cover * (ink - printed)
+    found = composed(paint, cover, palette, table, strength)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+    unlike = composed(paint.flip(1), cover, palette, table, strength)
+    assert (unlike - wanted).abs().max() > 0.05, "the control: blue for red"
+
+
+def test_strange_values_stay_within_the_table():
+    palette = palette_of(STYLES, {"both": 1.0}, TABLES)
+    table = torch.from_numpy(palette.table.copy())
+    paint = torch.tensor([-0.2, 0.0, 1.0, 1.7, float("inf"), -float("inf")]).repeat(1, 3, 4, 1)
+    assert composed(paint[..., :4], None, palette, table, 1.0).isfinite().all()
+    held = composed(paint[..., :4].clamp(0, 1), None, palette, table, 1.0)
+    torch.testing.assert_close(composed(paint[..., :4], None, palette, table, 1.0), held, atol=1e-6, rtol=0)
+    composed(torch.full((1, 3, 4, 4), float("nan")), None, palette, table, 1.0)
+
+
+def test_at_strength_0_the_paint_is_shown_to_the_bit_and_nothing_is_drawn():
+    network = Lines(random(1, 1, 24, 40))
+    paint, latent, source = frames()
+    out = Composite(network, settings(strength=0.0))(paint, latent, source)
+    assert torch.equal(out["rgb"], paint["rgb"]) and not network.fed
+
+
+def test_a_style_without_lines_does_not_ask_for_them():
+    network = Lines(random(1, 1, 24, 40))
+    stage = Composite(network, settings("none"))
+    paint, latent, source = frames()
+    out = stage(paint, latent, source)
+    assert torch.equal(out["rgb"], paint["rgb"]) and "cover" not in out.tensors and not network.fed
+    stage.update(settings("lines"))
+    assert "cover" in stage(paint, latent, source).tensors
+    (fed,) = network.fed
+    assert fed["rgb"] is source["rgb"] and fed["style"].tolist() == [[0.0, 1.0, 0.0]]
+
+
+def test_the_cover_of_the_frame_before_is_fused_where_it_is_trusted():
+    fresh, before = random(1, 1, 24, 40), random(1, 1, 24, 40, seed=3)
+    trust = (random(1, 1, 24, 40, seed=4) > 0.5).float()
+    paint, latent, source = frames()
+    past = Frame(paint.stamp, {"rgb": paint["rgb"], "cover": before, "trust_pixels": trust})
+    out = Composite(Lines(fresh), settings(weight=0.8, lines=0.5))(paint, latent, source, past)
+    w = 0.8 * 0.5 * trust
+    torch.testing.assert_close(out["cover"], as_sharp_as(fresh, w * before + (1 - w) * fresh))
+    alone = Composite(Lines(fresh), settings(weight=0.8, lines=0.0))(paint, latent, source, past)
+    assert torch.equal(alone["cover"], fresh)
+
+
+def test_a_fused_cover_is_as_sharp_as_the_one_drawn():
+    def sharpness(x):
+        return float((x - avg_pool2d(x, 3, 1, 1, count_include_pad=False)).square().mean().sqrt())
+
+    drawn = avg_pool2d(random(1, 1, 40, 48), 5, 1, 2) * 0.5 + 0.25  # away from 0 and 1, where it would be held
+    blurred = 0.5 * (drawn + drawn.roll(1, 3))
+    assert sharpness(blurred) < 0.9 * sharpness(drawn), "the control: blurred it is"
+    assert sharpness(as_sharp_as(drawn, blurred)) == pytest.approx(sharpness(drawn), rel=0.05)
+    assert torch.equal(as_sharp_as(drawn, drawn), drawn), "what is still stays as it is"
+
+
+def test_what_comes_back_is_the_paint_not_the_picture():
+    paint, latent, source = frames()
+    out = Composite(Lines(random(1, 1, 24, 40)), settings())(paint, latent, source)
+    assert out["paint"] is paint["rgb"] and not torch.equal(out["rgb"], out["paint"])
+
+
+def test_a_held_frame_shows_the_cover_it_was_given():
+    network = Lines(random(1, 1, 24, 40))
+    paint, latent, source = frames(hold="warp")
+    past = Frame(paint.stamp, {"rgb": paint["rgb"], "cover": random(1, 1, 24, 40, seed=5)})
+    out = Composite(network, settings())(paint, Frame(paint.stamp), source, past)
+    assert torch.equal(out["cover"], past["cover"]) and not network.fed
+    assert np.array_equal(Composite(network, settings())(Frame(paint.stamp), latent, source).tensors, {})
+
+
+def test_the_network_is_closed_with_the_stage():
+    network = Lines(random(1, 1, 8, 8))
+    Composite(network, settings()).close()
+    assert network.closed
