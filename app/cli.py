@@ -13,6 +13,7 @@ from rich.table import Table
 from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
 from warpfuse.bundles import bundles
+from warpfuse.comfy import installing
 from warpfuse.configuring import configure, configure_any
 from warpfuse.controlling import ctl
 from warpfuse.engine.errors import BadInput, WarpfuseError
@@ -48,6 +49,7 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
+app.add_typer(installing.app, name="comfy")
 app.command()(bench)
 app.command("keys")(keys.keys)
 app.command()(ctl)

@@ -41,6 +41,7 @@ TIERS = {
     ],
     "slow": [
         "app/benchmark",
+        "app/comfy/test_stylize.py",
         "app/test_cli.py::test_live_loras_are_listed_and_taken",
         "app/test_demo.py",
         "app/test_export_targets.py",

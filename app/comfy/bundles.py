@@ -1,0 +1,17 @@
+"""The bundles a node can offer."""
+
+from warpfuse.engine.bundle import find_bundles, read_description
+from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.errors import BundleError
+
+
+def diffusion_bundles() -> list[str]:
+    """Names of those that style pictures, by their descriptions; one that cannot be read is left out."""
+    found = []
+    for name, folder in find_bundles().items():
+        try:
+            if isinstance(read_description(folder), BundleFile):
+                found.append(name)
+        except BundleError:
+            continue
+    return found

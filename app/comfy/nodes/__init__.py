@@ -1,0 +1,24 @@
+"""The nodes: what each takes and gives, as ComfyUI's nodes of version 3. Importing this needs ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from warpfuse.comfy.nodes.motion import WarpfuseFlow, WarpfuseWarp
+from warpfuse.comfy.nodes.stylize import WarpfuseBundle, WarpfuseLive, WarpfuseStylize
+
+NODES: list[type[io.ComfyNode]] = [
+    WarpfuseBundle,
+    WarpfuseStylize,
+    WarpfuseLive,
+    WarpfuseFlow,
+    WarpfuseWarp,
+]
+
+
+def extension() -> ComfyExtension:
+    """What ComfyUI asks for the nodes."""
+
+    class Warpfuse(ComfyExtension):
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            return NODES
+
+    return Warpfuse()

@@ -1,0 +1,77 @@
+"""Nodes for motion to look at and to use elsewhere: optical flow with its trust, and warping along it."""
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from warpfuse.comfy.nodes.sockets import CATEGORY, MOTION, images, motion, progress
+
+
+class WarpfuseFlow(io.ComfyNode):
+    """Where each pixel was a frame before, and how far that may be believed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs are settings of `stages.flow`."""
+        return io.Schema(
+            node_id="WarpfuseFlow",
+            display_name="Warpfuse Flow",
+            category=CATEGORY,
+            description="Optical flow from each frame to the one before it (DIS), as motion for the other nodes, as "
+            "colours (hue: direction, white: still) and as a mask of where it is trusted. At a cut nothing is.",
+            inputs=[
+                images("Frames of a video in their order, 12 pixels or more each way."),
+                io.Combo.Input(
+                    "preset",
+                    options=["ultrafast", "fast", "balanced", "medium"],
+                    default="balanced",
+                    tooltip="Of OpenCV's DIS flow: faster, or finer.",
+                ),
+                io.Int.Input(
+                    "long_side",
+                    default=384,
+                    min=0,
+                    max=4096,
+                    tooltip="Pixels of the longer side the flow is computed at where frames are larger; "
+                    "0: at the frames' own size, else 64 or more.",
+                ),
+            ],
+            outputs=[
+                MOTION.Output(display_name="motion"),
+                io.Image.Output(display_name="colours"),
+                io.Mask.Output(display_name="trust"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, preset: Any, long_side: int) -> io.NodeOutput:
+        """Compare every frame with the one before it. Raises BadInput for frames that are too small."""
+        from warpfuse.comfy.motion import colours, flow_of
+
+        found = flow_of(images, preset, long_side or None, progress(len(images)))
+        return io.NodeOutput(found, colours(found), found["trust"][:, 0])
+
+
+class WarpfuseWarp(io.ComfyNode):
+    """Every frame's predecessor, pulled onto it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Pictures and motion of as many frames."""
+        return io.Schema(
+            node_id="WarpfuseWarp",
+            display_name="Warpfuse Warp",
+            category=CATEGORY,
+            description="Pulls each picture onto the frame after it, along the flow: picture i - 1 where its things "
+            "are in frame i. The first stays as it is.",
+            inputs=[images("As many pictures as the motion has frames, of the same size."), motion()],
+            outputs=[io.Image.Output(display_name="images")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, motion: Any) -> io.NodeOutput:
+        """Warp the batch. Raises BadInput where numbers or sizes differ."""
+        from warpfuse.comfy.motion import warped
+
+        return io.NodeOutput(warped(images, motion, progress(len(images), preview=False)))

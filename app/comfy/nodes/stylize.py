@@ -1,0 +1,125 @@
+"""Nodes that run a bundle of warpfuse: choose one, style a clip, style a live stream."""
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from warpfuse.comfy.nodes.sockets import BUNDLE, CATEGORY, images, progress, share
+
+_SETTINGS = """Further keys of a graph file, as YAML. For example:
+flow: embedded
+stages: {fuse: {reference: latent}, predict: {stream: true}}"""
+
+
+def _inputs() -> list[Any]:
+    return [
+        BUNDLE.Input("bundle", tooltip="The networks, from WarpfuseBundle."),
+        images("Frames of a video in their order, any size."),
+        io.String.Input(
+            "prompt",
+            default="",
+            multiline=True,
+            dynamic_prompts=True,
+            tooltip="A style of the bundle, or several as in 'ink:2, watercolour'; of a checkpoint a text. "
+            "Empty: the bundle's default.",
+        ),
+        io.String.Input(
+            "negative",
+            default="",
+            multiline=True,
+            dynamic_prompts=True,
+            tooltip="What guidance pulls away from. Needs 'stages: {predict: {guidance: full, guidance_scale: 5}}' "
+            "in the settings.",
+        ),
+        share("fusion", 0.8, "How firmly the style stays on things. 0: every frame on its own."),
+        share("strength", 1.0, "From the source picture (0) to the full style (1)."),
+        io.Int.Input(
+            "steps", default=1, min=1, max=4, tooltip="Runs of the UNet a frame. The embedded styles need one."
+        ),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Of the noise."),
+        io.String.Input("settings", default="", multiline=True, optional=True, tooltip=_SETTINGS, placeholder="YAML"),
+    ]
+
+
+class WarpfuseBundle(io.ComfyNode):
+    """A bundle by name, its files verified."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs: one combo, of the bundles that are there now."""
+        from warpfuse.comfy.bundles import diffusion_bundles
+
+        return io.Schema(
+            node_id="WarpfuseBundle",
+            display_name="Warpfuse Bundle",
+            category=CATEGORY,
+            description="Networks to style with: the embedded styles, or a checkpoint made into a bundle by "
+            "'warpfuse export'. Every file is checked against its sha256.",
+            inputs=[io.Combo.Input("name", options=diffusion_bundles(), tooltip="As 'warpfuse bundles' lists them.")],
+            outputs=[BUNDLE.Output(display_name="bundle")],
+        )
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        """Verify it. Raises BundleError for a missing or torn file."""
+        from warpfuse.engine.bundle import load_bundle
+
+        return io.NodeOutput(str(load_bundle(name).folder))
+
+
+class WarpfuseStylize(io.ComfyNode):
+    """A clip, styled by a Pipeline of its own."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs are those of a graph file."""
+        return io.Schema(
+            node_id="WarpfuseStylize",
+            display_name="Warpfuse Stylize",
+            category=CATEGORY,
+            description="Restyles a video; the style stays on things along the optical flow.",
+            inputs=_inputs(),
+            outputs=[io.Image.Output(display_name="images")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, settings: str = "", **keys: Any) -> io.NodeOutput:
+        """Style the clip; an interruption ends it and leaves no thread. Raises BadInput."""
+        from warpfuse.comfy.styling import graph_keys, stylize
+
+        return io.NodeOutput(stylize(images, graph_keys(settings, **keys), progress(len(images))))
+
+
+class WarpfuseLive(io.ComfyNode):
+    """A few frames of a stream that goes on from run to run."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs of `WarpfuseStylize`, and the stream's name."""
+        name = io.String.Input(
+            "stream", default="live", tooltip="What belongs together: the past of a stream is known by its name."
+        )
+        return io.Schema(
+            node_id="WarpfuseLive",
+            display_name="Warpfuse Live",
+            category=CATEGORY,
+            description="Restyles a live video, one frame or a few a queue run; the last picture is remembered until "
+            "the next run, for half a minute. Works inside comfystream.",
+            inputs=[*_inputs(), name],
+            outputs=[io.Image.Output(display_name="images")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> float:
+        """Never the same: the next frame of a stream may look like the last and still follows it."""
+        return float("nan")
+
+    @classmethod
+    def execute(cls, images: Tensor, stream: str, settings: str = "", **keys: Any) -> io.NodeOutput:
+        """Style the next frames of the stream. Raises BadInput."""
+        from warpfuse.comfy.streams import shared_streams
+        from warpfuse.comfy.styling import graph_keys
+
+        each = progress(len(images), preview=len(images) > 1)
+        return io.NodeOutput(shared_streams().restyle(stream, images, graph_keys(settings, **keys), each))
