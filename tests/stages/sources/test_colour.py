@@ -93,7 +93,7 @@ def test_hlg_of_a_phone_is_shown_as_sdr(make_clip: Callable[..., Path]):
     fill(frame, [np.full((144, 256), 721, np.uint16), *[np.full((72, 128), 512, np.uint16)] * 2])
     colour = {"color_primaries": BT2020, "color_trc": HLG, "colorspace": BT2020, "color_range": 1}
     clip = make_clip(
-        "hlg.mp4", [frame], "libx265", "yuv420p10le", colour=colour, options={"x265-params": "log-level=0"}
+        "hlg.mp4", [frame], "libx265", "yuv420p10le", colour=colour, options={"x265-params": "log-level=0:bframes=0"}
     )
     levels, _ = shown(clip)
     assert np.abs(levels - 235).max() <= 8
