@@ -9,13 +9,13 @@ import pkgutil, sys
 from numba.core import event
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import pictures_of
-from warpfuse.graph import opening
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import Streams
-from warpfuse.stages import host
+from warpfuse.graph.runtime import opening
+from warpfuse.stages import cpu
 from warpfuse.stages.sources import probe
 
-print("not imported", [m.name for m in pkgutil.iter_modules(host.__path__, "warpfuse.stages.cpu.")
+print("not imported", [m.name for m in pkgutil.iter_modules(cpu.__path__, "warpfuse.stages.cpu.")
                        if m.name not in sys.modules])
 lines, compiled = [], []
 
