@@ -2,6 +2,22 @@
 
 A module of this folder, or behind an entry point of `warpfuse.sinks`, that declares SCHEMES, `check` and `open` is a
 kind of sink.
+
+A live sink is the one stage with a thread of its own: whoever it writes to may freeze. `write` copies the frame into a
+place for one, newest first, and returns; what is replaced is counted. A file shown live is slowed to real time by the
+clock (`playback.py`), never by a viewer.
+
+- Streams (`stream.py`): the thread encodes and hands NUT through a pipe to a process (`remux.py`, for SRT `ffmpeg`)
+  that talks to the peer. A process, because a frozen peer holds whoever writes to it, whatever timeouts were set, and
+  only a process can be killed: a pipe that takes nothing for `stall` seconds ends it. A lost connection is made again
+  after a full-jitter pause; a refused one (wrong password) ends the run with exit 3.
+- Cameras (`camera_thread.py`): absolute deadlines, something at every tick. With `on-fault=passthrough` the source's
+  frames come too, by a bypass (`graph/runtime/bypass.py`), and are shown while no styled ones do. It is a link like any
+  other but belongs to no epoch: it lasts as long as the two processes at its ends.
+- Page (`page.py`): the newest picture for any number of viewers, encoded once, by the first who asks, or not at all.
+- Files are written in place under a temporary name. What cannot be made again, a file of a live source, is written in
+  fragments that become an ordinary file at the end; whatever goes wrong, it stays where it is under a name that players
+  open (`target.py`), and the next sink of that file says so.
 """
 
 import sys
