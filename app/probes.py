@@ -59,7 +59,7 @@ def _gpu() -> Iterator[Finding]:
     driver, models = _nvidia()
     if not driver:
         places = Path("/sys/bus/pci/devices").glob("*")
-        card = any(_read(p / "vendor").strip() == "0x10de" and _read(p / "class").startswith("0x03") for p in places)
+        card = any(read_file(p / "vendor").strip() == "0x10de" and read_file(p / "class").startswith("0x03") for p in places)
         detail = "an NVIDIA card is there, its driver is not" if card else "no NVIDIA GPU: networks run on the CPU"
         remedy = "sudo apt-get install nvidia-driver    (on Ubuntu: sudo ubuntu-drivers install)" if card else ""
         yield Finding("gpu", "NVIDIA driver", False, detail, remedy)
@@ -78,9 +78,9 @@ def _gpu() -> Iterator[Finding]:
 
 def _nvidia() -> tuple[str, list[str]]:
     """The driver's version, empty without one, and the models of the GPUs."""
-    version = re.search(r"\s(\d{3}\.[\d.]+)\s", _read("/proc/driver/nvidia/version"))
+    version = re.search(r"\s(\d{3}\.[\d.]+)\s", read_file("/proc/driver/nvidia/version"))
     driver = version[1] if version else ""
-    told = [re.search(r"Model:\s*(.+)", _read(f)) for f in Path("/proc/driver/nvidia/gpus").glob("*/information")]
+    told = [re.search(r"Model:\s*(.+)", read_file(f)) for f in Path("/proc/driver/nvidia/gpus").glob("*/information")]
     models = [found[1].strip() for found in told if found]
     smi = shutil.which("nvidia-smi")
     if smi and not (driver and models):
@@ -97,7 +97,7 @@ def _backends() -> Iterator[Finding]:
 
     reasons = {name: missing(name) for name in backend_names()}
     for name, reason in reasons.items():
-        version = _version(name, f"{name}-gpu", f"{name}-cu13", f"{name}-cu13-bindings") or ""
+        version = installed_version(name, f"{name}-gpu", f"{name}-cu13", f"{name}-cu13-bindings") or ""
         lack, _, cure = (reason or "").partition(": ")
         detail = lack or f"{version}, runs on the CPU".lstrip(", ")
         yield Finding("networks", name, not lack, detail, cure, needed=None not in reasons.values())
@@ -105,7 +105,7 @@ def _backends() -> Iterator[Finding]:
             lack, _, cure = (missing(name, "cuda:0") or "").partition(": ")
             detail = lack or f"{version}, runs on a GPU".lstrip(", ")
             yield Finding("networks", f"{name} on CUDA", not lack, detail, cure)
-    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
         clash = "onnxruntime and onnxruntime-gpu are both installed: each overwrites files of the other"
         remedy = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
         yield Finding("networks", "one onnxruntime", False, clash, remedy, needed=True)
@@ -145,7 +145,7 @@ def _machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("machine", "cores", True, f"{cores} usable of {os.cpu_count()}")
     memory = import_module("psutil").virtual_memory()
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    limit = read_file("/sys/fs/cgroup/memory.max").strip()
     total = min(memory.total, int(limit)) if limit.isdigit() else memory.total
     free = min(memory.available, total)
     detail = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB available, {MEMORY_ENOUGH >> 30} are enough"
@@ -190,7 +190,8 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
 )
 
 
-def _version(*distributions: str) -> str | None:
+def installed_version(*distributions: str) -> str | None:
+    """The version of the first of these distributions that is installed."""
     for name in distributions:
         try:
             return metadata.version(name)
@@ -199,7 +200,7 @@ def _version(*distributions: str) -> str | None:
     return None
 
 
-def _read(path: str | Path) -> str:
+def read_file(path: str | Path) -> str:
     """The text of a file of /proc or /sys, empty where there is none."""
     try:
         return Path(path).read_text(errors="replace")

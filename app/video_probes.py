@@ -26,12 +26,12 @@ def video() -> Iterator[Finding]:
         yield Finding("video", f"{codec} {does}", found, detail, remedy, needed=codec in ("libx264", "h264"))
     for protocol in ("rtsp", "rtmp", "srt"):
         # RTSP is a format to FFmpeg, the others are protocols; its format "srt" is SubRip's subtitles.
-        found = protocol in av.formats_available if protocol == "rtsp" else _speaks(av, protocol)
+        found = protocol in av.formats_available if protocol == "rtsp" else speaks(av, protocol)
         served = "" if _served("sources", protocol) else "; this version does not open such sources yet"
         detail = ("in these FFmpeg libraries" if found else "not in these FFmpeg libraries") + served
         remedy = "" if found else f"build PyAV on an FFmpeg that has {protocol}: pip install --no-binary av av"
         if protocol == "srt" and not found:  # the wheels have none; the program takes its place
-            found = _program_speaks(protocol)
+            found = program_speaks(protocol)
             detail = "by the ffmpeg program" if found else "neither in these FFmpeg libraries nor in an ffmpeg program"
             remedy = "" if found else "sudo apt-get install ffmpeg"
         yield Finding("video", f"{protocol}://", found, detail, remedy)
@@ -59,7 +59,7 @@ def virtual_cameras() -> Iterator[Finding]:
     yield Finding("cameras", "virtual camera", loaded and bool(made), detail + served, remedy)
 
 
-def _speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
+def speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
     """Whether FFmpeg has a protocol. It looks it up before it asks the whitelist, which holds the connection off."""
     errors = import_module("av.error")
     try:
@@ -71,7 +71,7 @@ def _speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
     return True
 
 
-def _program_speaks(protocol: str) -> bool:
+def program_speaks(protocol: str) -> bool:
     """Whether there is an ffmpeg program that has a protocol."""
     place = shutil.which("ffmpeg")
     if place is None:

@@ -37,12 +37,13 @@ def redact(text: str) -> str:
     """`text` without the secrets that addresses and headers in it carry; of an address scheme, host, port and short
     folders stay, of an RTMP address the application. Applied twice it changes nothing more. Never raises."""
     try:
-        return "\n".join(_line(line) for line in text.split("\n"))
+        return "\n".join(redacted_line(line) for line in text.split("\n"))
     except Exception:  # noqa: BLE001  (fails closed: nothing is better than a secret)
         return WITHHELD
 
 
-def _line(line: str) -> str:
+def redacted_line(line: str) -> str:
+    """One line without secrets; may raise."""
     starts = _starts(line)
     pieces = [line[: starts[0]] if starts else line]
     # Note: up to the next address. A password may hold blanks, '@', '/' and '?': what lies before the last '@' of the

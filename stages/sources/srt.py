@@ -56,10 +56,10 @@ def open(
 def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
     address = checked(url)
     timeout_us = str(round(patience.silence * 1e6))
-    if _libraries_have_srt():
+    if libraries_have_srt():
         return lambda: StreamSession(address, {"timeout": timeout_us, "rw_timeout": timeout_us}, near=near)
     program = shutil.which("ffmpeg")
-    if program is None or not _speaks_srt(program):
+    if program is None or not speaks_srt(program):
         lack = "there is no ffmpeg program" if program is None else f"{program} has no SRT"
         raise SourceError(f"{redact(url)}: PyAV's FFmpeg has no SRT, and {lack}. Try: sudo apt-get install ffmpeg")
     return lambda: ChildSession(program, address, timeout_us)
@@ -138,7 +138,7 @@ class ChildSession:
 
 
 @cache
-def _libraries_have_srt() -> bool:
+def libraries_have_srt() -> bool:
     """FFmpeg looks a protocol up before it asks the whitelist, which holds the connection off."""
     try:
         av.open("srt://127.0.0.1:9", options={"protocol_whitelist": "none"})
@@ -150,6 +150,7 @@ def _libraries_have_srt() -> bool:
 
 
 @cache
-def _speaks_srt(program: str) -> bool:
+def speaks_srt(program: str) -> bool:
+    """Whether an ffmpeg program has SRT."""
     told = subprocess.run([program, "-hide_banner", "-protocols"], capture_output=True, text=True, check=False)
     return "srt" in told.stdout.split()

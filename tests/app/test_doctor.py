@@ -62,7 +62,7 @@ def test_without_any_backend_nothing_runs_and_it_says_so(monkeypatch):
 
 
 def test_two_onnxruntimes_are_told(monkeypatch):
-    monkeypatch.setattr(probes, "_version", lambda *names: "1.0")
+    monkeypatch.setattr(probes, "installed_version", lambda *names: "1.0")
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in by_name(examine())["one onnxruntime"].remedy
 
 
@@ -130,8 +130,8 @@ def test_protocols_are_told_apart_without_a_connection():
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         place = f"127.0.0.1:{server.getsockname()[1]}"
-        assert video_probes._speaks(av, "rtmp", place)
-        assert not video_probes._speaks(av, "pigeon", place), "FFmpeg has no such protocol"
+        assert video_probes.speaks(av, "rtmp", place)
+        assert not video_probes.speaks(av, "pigeon", place), "FFmpeg has no such protocol"
         with pytest.raises(BlockingIOError):
             server.accept()
         with pytest.raises(av.error.FFmpegError):  # the control: without the whitelist it does connect
@@ -142,7 +142,7 @@ def test_protocols_are_told_apart_without_a_connection():
 @pytest.mark.parametrize("cards", [2, 0])
 def test_gpus_are_told_by_their_driver(cards, monkeypatch):
     version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs)\n"
-    monkeypatch.setattr(probes, "_read", lambda path: version if str(path).endswith("nvidia/version") else "")
+    monkeypatch.setattr(probes, "read_file", lambda path: version if str(path).endswith("nvidia/version") else "")
     monkeypatch.setattr(probes.shutil, "which", lambda name: f"/usr/bin/{name}")
     answer = subprocess.CompletedProcess([], 0, "570.86.15, NVIDIA H200\n" * cards)
     monkeypatch.setattr(probes.subprocess, "run", lambda *_, **__: answer)
@@ -210,9 +210,9 @@ def test_importing_the_doctor_imports_nothing_that_may_be_broken():
 
 def test_srt_is_not_taken_for_the_subtitles_of_that_name(monkeypatch):
     av = video_probes.import_module("av")
-    monkeypatch.setattr(video_probes, "_speaks", lambda av, protocol: False)
+    monkeypatch.setattr(video_probes, "speaks", lambda av, protocol: False)
     for there in (True, False):
-        monkeypatch.setattr(video_probes, "_program_speaks", lambda protocol, there=there: there)
+        monkeypatch.setattr(video_probes, "program_speaks", lambda protocol, there=there: there)
         (finding,) = [finding for finding in video_probes.video() if finding.name == "srt://"]
         assert "srt" in av.formats_available and finding.found is there
         assert finding.remedy == ("" if there else "sudo apt-get install ffmpeg")

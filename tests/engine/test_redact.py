@@ -111,7 +111,7 @@ def test_what_is_no_secret_stays(text):
 
 
 def test_a_redactor_that_fails_shows_nothing(monkeypatch):
-    monkeypatch.setattr(module, "_line", lambda line: 1 / 0)
+    monkeypatch.setattr(module, "redacted_line", lambda line: 1 / 0)
     assert redact("rtsp://a:b@c") == WITHHELD
 
 

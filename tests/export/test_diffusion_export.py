@@ -168,7 +168,7 @@ def test_a_request_out_of_range_is_one_line_and_leaves_nothing(sd15, tmp_path, c
 
 def test_a_folder_that_is_no_bundle_is_refused_before_the_work(sd15, tmp_path, monkeypatch):
     (tmp_path / "dear.jpg").write_bytes(b"...")
-    monkeypatch.setattr(exporting, "_write_all", None)  # calling it would fail otherwise
+    monkeypatch.setattr(exporting, "write_network", None)  # calling it would fail otherwise
     with pytest.raises(BundleError, match="not a bundle"):
         export_checkpoint(tmp_path, sd15, Request(size=(64, 64), steps=1))
 

@@ -47,7 +47,7 @@ def test_rtmp_is_received_and_comes_back_and_shows_no_stream_key():
 
 @pytest.fixture
 def srt_port():
-    if not srt._libraries_have_srt() and not srt._speaks_srt(servers.need_ffmpeg()):
+    if not srt.libraries_have_srt() and not srt.speaks_srt(servers.need_ffmpeg()):
         pytest.skip("neither PyAV nor ffmpeg has SRT: apt-get install ffmpeg")
     return servers.free_port(socket.SOCK_DGRAM)
 
@@ -76,7 +76,7 @@ def test_nobody_at_an_srt_address_is_said_without_the_passphrase(srt_port):
 
 
 def test_without_any_srt_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(srt, "_libraries_have_srt", lambda: False)
+    monkeypatch.setattr(srt, "libraries_have_srt", lambda: False)
     monkeypatch.setattr(srt.shutil, "which", lambda name: None)
     with pytest.raises(SourceError, match=r"there is no ffmpeg program. Try: sudo apt-get install ffmpeg"):
         open_source("srt://anna:S3CRET@cam:9000")
