@@ -59,7 +59,8 @@ def _gpu() -> Iterator[Finding]:
     driver, models = _nvidia()
     if not driver:
         places = Path("/sys/bus/pci/devices").glob("*")
-        card = any(read_file(p / "vendor").strip() == "0x10de" and read_file(p / "class").startswith("0x03") for p in places)
+        kinds = [(read_file(place / "vendor").strip(), read_file(place / "class")) for place in places]
+        card = any(vendor == "0x10de" and kind.startswith("0x03") for vendor, kind in kinds)
         detail = "an NVIDIA card is there, its driver is not" if card else "no NVIDIA GPU: networks run on the CPU"
         remedy = "sudo apt-get install nvidia-driver    (on Ubuntu: sudo ubuntu-drivers install)" if card else ""
         yield Finding("gpu", "NVIDIA driver", False, detail, remedy)
