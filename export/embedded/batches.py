@@ -18,10 +18,11 @@ TURNED = 0.3  # of the crops are set on their side or on their head: lines are l
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """Crops and what painters made of them: source, paint [n,3,h,w], cover [n,1,h,w] in 0..1, style [n], its place."""
+    """Crops and what painters made of them: source, paint, deep (paint of later steps) [n,3,h,w], cover [n,1,h,w] in 0..1, style [n], its place."""
 
     source: Tensor
     paint: Tensor
+    deep: Tensor
     cover: Tensor
     style: Tensor
 
@@ -52,8 +53,9 @@ def painted_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random
         turned = [p[:: -1 if upset else 1, :: -1 if mirrored else 1] for p in cut]
         taken.append([np.ascontiguousarray(p.swapaxes(0, 1) if aside else p) for p in turned])
         styles.append(style)
-    source, paint, cover = zip(*taken, strict=True)
-    return Painted(to_tensor(source), to_tensor(paint), to_tensor([c[..., None] for c in cover]), torch.tensor(styles))
+    *pictures, covers = zip(*taken, strict=True)
+    source, paint, deep = (to_tensor(p) for p in pictures)
+    return Painted(source, paint, deep, to_tensor([c[..., None] for c in covers]), torch.tensor(styles))
 
 
 def window(rgb: Tensor, offset_px: Tensor, side: int) -> Tensor:

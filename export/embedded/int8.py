@@ -17,8 +17,9 @@ from . import calibration
 from .calibration import Latent, Networks, as_input, feed_of, feeds
 from .levels import alphas_and_sigmas
 from .photographs import Picture
+from .strokes import FIXED
 
-KEPT = ("enter", "to_half", "leave")
+KEPT = ("enter", "to_half", "leave", "light", *(f"strokes.{name}" for name in FIXED), "brush", "pressure", "relief")
 NAME = "unet.int8.onnx"
 LEAST_DB = 30.0
 

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .autoencoder import LATENT_CHANNELS, Enlarge, bend
+from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Enlarge, bend
+from .strokes import STROKES, Strokes, half_size_light
 
 CELL = 4  # pixels: the block works at a quarter of the size, all pixels of a cell being channels
 PIXELS = CELL * CELL
@@ -37,6 +38,7 @@ class LineBlock(nn.Module):
     """
 
     drawn: Tensor
+    light: Tensor
 
     def __init__(self, starts: Sequence[Start | None]) -> None:
         super().__init__()
@@ -46,6 +48,10 @@ class LineBlock(nn.Module):
         self.threshold = nn.Parameter(torch.zeros(len(starts), 3 * PIXELS))  # of the band pass, by style
         self.told = nn.Parameter(torch.zeros(len(starts), 2 * width))  # scales and shifts, by style
         self.up = Enlarge(LATENT_CHANNELS, width)
+        self.strokes = Strokes()
+        self.register_buffer("light", half_size_light())
+        self.hatched = nn.Parameter(torch.ones(len(starts), STROKES))  # how much the strokes say, by style
+        self.hatch = Enlarge(STROKES, width)
         self.first = nn.Conv2d(width, HIDDEN, 3, padding=2, dilation=2)
         self.second = nn.Conv2d(HIDDEN, width, 3, padding=1)
         self.leave = nn.Conv2d(width, PIXELS, 3, padding=1)
@@ -62,8 +68,10 @@ class LineBlock(nn.Module):
             band, luma, free = self.see(self.luma(rgb)).split([PIXELS, PIXELS, FREE], 1)
             gain, weight, offset = (style @ self.threshold)[:, :, None, None].chunk(3, 1)
             line = self._clipped(gain * band + weight * luma + offset)
+            strokes = self.strokes(nn.functional.conv2d(rgb, self.light, stride=DOWNSCALE))
         scale, shift = (style @ self.told)[:, :, None, None].chunk(2, 1)
         h = torch.cat([line, self.bend(free)], 1) * (1 + scale) + shift + self.up(latent)
+        h = h + self.hatch(strokes * (style @ self.hatched)[:, :, None, None])
         h = h + self.second(self.bend(self.first(h)))
         cover = nn.functional.pixel_shuffle(self.leave(self.bend(h)), CELL)
         return self._clipped(cover) * (share / drawing)[:, :, None, None]
@@ -83,6 +91,7 @@ class LineBlock(nn.Module):
             per_style = torch.tensor([start or (0.0, 0.0, 0.0) for start in starts])
             self.threshold.copy_(per_style.repeat_interleave(PIXELS, 1))
             self.up.weight.mul_(0.2)
+            nn.init.zeros_(self.hatch.weight)
             self.second.weight.mul_(0.1)
             self.leave.weight.mul_(0.1)
             nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]

@@ -84,7 +84,7 @@ def read_unet(unet: UNet, file: Path, known: Sequence[str]) -> UNet:
 def read_lines(block: LineBlock, file: Path, known: Sequence[str]) -> LineBlock:
     """As `read_unet`."""
     stored = _stored(file)
-    for name in ("threshold", "told"):
+    for name in ("threshold", "told", "hatched"):
         own = block.state_dict()[name].clone()
         if name in stored:
             _places(own.T, stored[name].T, known)

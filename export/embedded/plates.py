@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .documents import page
-from .painters.structure import structure
-from .painters.styles import PAINTERS, layers, padded, trimmed
+from .painters.structure import deepened, structure
+from .painters.styles import MARGIN, PAINTERS, deep_paint, layers, padded, trimmed
 from .photographs import Picture, jitter
 
 LEAST_SIDE = 136  # pixels
@@ -29,18 +29,19 @@ PAINTS = list(dict.fromkeys(p.paint for p in PAINTERS))  # the paint layers ther
 class Plate:
     """A source, its paint layers and the cover of every style.
 
-    pictures  [1+P,h,w,3], the source first, then PAINTS in their order
+    pictures  [1+2P,h,w,3], the source first, then PAINTS in their order, then what later steps make of each
     covers    [S,h,w], of PAINTERS in their order
     """
 
     pictures: NDArray[np.uint8]
     covers: NDArray[np.uint8]
 
-    def crop(self, style: int, y: int, x: int, side: int) -> tuple[Picture, Picture, NDArray[np.uint8]]:
-        """(source, paint, cover) of a square of `side` pixels at (x, y) in the style at place `style`."""
+    def crop(self, style: int, y: int, x: int, side: int) -> tuple[Picture, Picture, Picture, NDArray[np.uint8]]:
+        """(source, paint, deep paint, cover) of a square of `side` pixels at (x, y) in the style at place `style`."""
         inside = np.s_[y : y + side, x : x + side]
         paint = 1 + PAINTS.index(PAINTERS[style].paint)
-        return self.pictures[0][inside], self.pictures[paint][inside], self.covers[style][inside]
+        source, first, deep = (self.pictures[i][inside] for i in (0, paint, paint + len(PAINTS)))
+        return source, first, deep, self.covers[style][inside]
 
 
 def plates(
@@ -65,7 +66,9 @@ def painted(source: Picture) -> Plate:
     found = structure(padded(source.astype(np.float32) / np.float32(255)))
     made = [trimmed(layers(p, found)) for p in PAINTERS]
     first = {p.paint: m.paint for p, m in zip(reversed(PAINTERS), reversed(made), strict=True)}
-    pictures = [source, *[_bytes(first[paint]) for paint in PAINTS]]
+    deep, inside = deepened(found), np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    last = {paint: deep_paint(paint, deep)[inside] for paint in PAINTS}
+    pictures = [source, *[_bytes(of[paint]) for of in (first, last) for paint in PAINTS]]
     return Plate(np.stack(pictures), np.stack([_bytes(m.cover) for m in made]))
 
 

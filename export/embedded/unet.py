@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoder import LATENT_CHANNELS, Enlarge, bend
+from .strokes import PIXELS, STROKES, Strokes
 
 
 class Modulate(nn.Linear):
@@ -55,6 +56,8 @@ class UNet(nn.Module):
     latent's size, where a block costs a quarter.
     """
 
+    light: Tensor
+
     def __init__(self, styles: int, widths: tuple[int, int, int] = (64, 160, 224), condition: int = 128) -> None:
         super().__init__()
         full, half, quarter = widths
@@ -72,7 +75,14 @@ class UNet(nn.Module):
         self.full_out = Block(full, condition)
         self.tint = Modulate(full, condition)
         self.leave = nn.Conv2d(full, LATENT_CHANNELS, 3, padding=1)
+        self.strokes = Strokes()
+        self.register_buffer("light", torch.zeros(PIXELS, LATENT_CHANNELS, 3, 3))
+        self.brush = nn.Conv2d(STROKES, full, 3, padding=1, bias=False)
+        self.pressure = nn.Conv2d(full, STROKES, 1)
+        self.relief = nn.Conv2d(STROKES, LATENT_CHANNELS, 3, padding=1, bias=False)
         with torch.no_grad():
+            for silent in (self.brush, self.relief):
+                nn.init.zeros_(silent.weight)
             # a style is one number among eleven: at the usual start it would hardly be felt behind two layers
             nn.init.normal_(told[0].weight)
             for layer in (told[1], self.enter, self.to_half, self.to_quarter):
@@ -83,14 +93,23 @@ class UNet(nn.Module):
         """One prediction of x0."""
         strength = style.sum(1, keepdim=True)
         c = self.condition(torch.cat([level, style / strength.clamp_min(1e-6)], 1))
-        full = self.bend(self.enter(torch.cat([x, source], 1)))
+        strokes = self._drawn(source)
+        full = self.bend(self.enter(torch.cat([x, source], 1)) + self.brush(strokes))
         half = self.half_in(self.bend(self.to_half(full)), c)
         quarter = self.quarter(self.bend(self.to_quarter(half)), c)
         half = self.half_out(_join(half, self.from_quarter(quarter)), c)
         full = self.full_out(_join(full, self.from_half(half)), c)
-        styled: Tensor = self.leave(self.bend(self.tint(full, c)))
+        full = self.bend(self.tint(full, c))
+        styled: Tensor = self.leave(full) + self.relief(strokes * self.pressure(full))
         s = strength[:, :, None, None]
         return (1 - s) * source + s * styled
+
+    def _drawn(self, source: Tensor) -> Tensor:
+        """The strokes of a source, which no convolution of the others could follow.  Nothing of them is trained."""
+        with torch.no_grad(), torch.autocast(source.device.type, enabled=False):
+            rimmed = nn.functional.pad(source, (1, 1, 1, 1), mode="replicate")
+            strokes: Tensor = self.strokes(nn.functional.conv2d(rimmed, self.light))
+        return strokes
 
 
 def _join(fine: Tensor, coarse: Tensor) -> Tensor:

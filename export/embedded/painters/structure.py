@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from .flow_fields import Field, across, along, blur, kuwahara, tangents
 LINE_SIGMA = 1.2  # pixels: lines two to four pixels wide, which an eightfold latent beside a line block can carry
 LINE_FLOW = 5.0  # pixels along which a line is drawn out
 CRISP = (0.03, 0.08)  # band of what is drawn as it is: letters and eyes, which are smaller than LINE_FLOW
+UNSEEN = (0.02, 0.08)  # light around a place, before shade is lifted: noise below, all that is drawn above
 AROUND = 26.0  # pixels over which light is looked at when shade is lifted
 
 
@@ -23,7 +24,7 @@ class Structure:
     daubs, calm  filtered once and twice to flat areas with crisp borders
     light        its light, 0..1, smoothed across and along the edges
     band         light further from a line less light on it: above 0 on dark lines and on the dark side of edges
-    ridges       texture drawn out along the form, about -1..1, next to nothing on empty ground
+    ridges       texture drawn out along the form, about -1..1, next to nothing on empty ground; like band 0 in the dark
     t, sure      tangents of the edges, and how sure they are
     """
 
@@ -48,7 +49,15 @@ def structure(rgb: Rgb) -> Structure:
     raw = np.stack([near, far - near], -1)
     drawn = along(raw, t, LINE_FLOW)
     drawn += (raw - drawn) * smooth_step(*CRISP, np.abs(raw[..., 1]))[..., None]
-    return Structure(lit, daubs, calm, drawn[..., 0], drawn[..., 1], ridges(light, t, 0.8, 2.6, 6.0), t, sure)
+    seen = smooth_step(*UNSEEN, blur(to_lab(rgb)[..., 0] / np.float32(100), 4.0))
+    band, strokes = seen * drawn[..., 1], seen * ridges(light, t, 0.8, 2.6, 6.0)
+    return Structure(lit, daubs, calm, drawn[..., 0], band, strokes, t, sure)
+
+
+def deepened(s: Structure) -> Structure:
+    """Of the same picture, in larger areas and stronger strokes: what later steps paint."""
+    calm = along(kuwahara(s.calm, s.t, s.sure, 8.0, 9.0), s.t, 6.0)
+    return replace(s, daubs=s.calm, calm=calm, ridges=np.clip(np.float32(1.5) * s.ridges, -1.8, 1.8))
 
 
 def exposed(rgb: Rgb, amount: float = 0.65, aim: float = 0.58, most: float = 2.4) -> Rgb:
@@ -62,7 +71,7 @@ def exposed(rgb: Rgb, amount: float = 0.65, aim: float = 0.58, most: float = 2.4
     return to_rgb(lab)
 
 
-def ridges(light: Map, t: Field, fine: float, coarse: float, reach: float, least: float = 0.005) -> Map:
+def ridges(light: Map, t: Field, fine: float, coarse: float, reach: float, least: float = 0.008) -> Map:
     """Strokes, about -1..1: texture between `fine` and `coarse` pixels of a light, drawn out along t by `reach` pixels.
 
     It is divided by how much of it lies around, and by no less than `least`, so that sensor noise makes no strokes.

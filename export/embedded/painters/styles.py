@@ -28,7 +28,7 @@ from .colour import (
     to_rgb,
 )
 from .flow_fields import along, blur, tangents
-from .structure import Structure, ridges, structure
+from .structure import CRISP, Structure, deepened, ridges, structure
 
 MARGIN = 32  # pixels of mirrored picture around it, so that the rim is painted like the rest
 
@@ -261,10 +261,15 @@ def relief(height: Map) -> Map:
 
 def oil_paint(s: Structure) -> Rgb:
     """Broad daubs that follow the form, rich colour, light on the ridges the brush left."""
+    light = to_lab(s.lit)[..., 0] / np.float32(100)
+    broad = ridges(light, s.t, 1.4, 4.2, 10.0)
+    fine = smooth_step(*CRISP, np.abs(s.band))
+    strokes = np.clip(0.65 * (s.ridges + broad), -1.8, 1.8) * (1.0 - 0.6 * fine)
     lab = saturated(to_lab(s.daubs), 1.6, 95.0)
-    lab[..., 0] = 100.0 * np.clip(0.5 + 1.2 * (lab[..., 0] / 100.0 - 0.5), 0.0, 1.0)
-    lab[..., 0] += 4.0 * s.ridges + 12.0 * relief(blur(s.ridges, 0.6) + 0.02 * lab[..., 0])
-    lab[..., 1:] *= (1.0 - 0.12 * s.ridges)[..., None]
+    light = lab[..., 0] / 100.0
+    lab[..., 0] = 100.0 * np.clip(light + 0.042 * np.sin(2.0 * np.pi * (light - 0.5)), 0.0, 1.0)
+    lab[..., 0] += 6.0 * strokes + 14.0 * relief(blur(strokes, 0.6) + 0.02 * lab[..., 0])
+    lab[..., 1:] *= (1.0 - 0.12 * strokes)[..., None]
     return to_rgb(lab)
 
 
@@ -284,13 +289,14 @@ def starry_tint(lab: Lab) -> Lab:
 
 
 def starry_paint(s: Structure) -> Rgb:
-    """Long ropes of paint that swirl around the form."""
-    t, _ = tangents(s.lit, 6.0, 0.5)
-    ropes = ridges(to_lab(s.lit)[..., 0] / np.float32(100), t, 1.0, 3.2, 10.0)
-    lab = starry_tint(to_lab(along(s.daubs, t, 5.0)))
-    lab[..., 0] += 9.0 * ropes + 9.0 * relief(blur(ropes, 0.8))
-    lab[..., 1] -= 4.0 * ropes
-    lab[..., 2] += 12.0 * ropes
+    """Long ropes of paint that swirl around the form, yellow on their ridges, blue between; eyes and letters stay."""
+    t, _ = tangents(s.lit, 5.0, 0.5)
+    ropes = ridges(to_lab(s.lit)[..., 0] / np.float32(100), t, 1.3, 4.2, 11.0, 0.006)
+    fine = smooth_step(*CRISP, np.abs(s.band))
+    lab = starry_tint(to_lab(mixed(along(s.daubs, t, 5.0), s.daubs, fine)))
+    lab[..., 0] += 11.0 * ropes + 12.0 * relief(blur(ropes, 0.8))
+    lab[..., 1] -= 6.0 * ropes
+    lab[..., 2] += 16.0 * ropes
     return to_rgb(lab)
 
 
@@ -340,6 +346,13 @@ PAINTERS: tuple[Painter, ...] = (
     ),
     Painter("chalk", "coloured chalk on slate", chalk_paint, Contours(0.006, 0.03, 0.9, True), "#f2eee4"),
 )  # fmt: skip
+
+
+def deep_paint(paint: Callable[[Structure], Rgb], deep: Structure) -> Rgb:
+    """The paint layer that the last of several steps aims at, of a structure that is `deepened`: richer, too."""
+    lab = saturated(to_lab(np.clip(paint(deep), 0.0, 1.0).astype(np.float32)), 1.25, 95.0)
+    lab[..., 0] = np.clip(50.0 + 1.15 * (lab[..., 0] - 50.0), 0.0, 100.0)
+    return np.clip(to_rgb(lab), 0.0, 1.0)
 
 
 def layers(painter: Painter, s: Structure) -> Layers:

@@ -1,0 +1,140 @@
+"""Texture drawn out along the edges of a picture, at half its size: what brush strokes and hatching hang on.
+
+A convolution of fixed weights cannot follow an edge. Here the structure tensor of a place says how eight convolutions,
+one a direction, are mixed there (steerable filters, Freeman and Adelson 1991). Nothing of it is trained.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
+SIDE = 4  # half-size pixels along a cell of the latent
+PIXELS = SIDE * SIDE
+STROKES = 2 * PIXELS  # channels
+DIRECTIONS = 8
+POWER = 8  # of the cosine that mixes them: half as much 12 degrees off
+MEAN_POWER = 35 / 256  # of the positive half of cos^8 over a turn
+FINE, COARSE = 0.4, 1.3  # half-size pixels: Gaussians whose difference is the texture
+SLOPE_SIGMA = 0.7  # half-size pixels
+LENGTH, WIDTH = 2.4, 0.42  # half-size pixels: a direction's Gaussian, along and across; it is applied twice
+GROUND, SLANT = 2e-5, 0.35  # tensor and direction, radians, of empty ground
+LEAST = 0.009  # texture that counts as full strokes, so that sensor noise makes none
+DRAWN, MOST = 30.0, 1.8  # gain of the texture as it is, and its limit and that of the strokes
+LUMA = (0.299, 0.587, 0.114)
+FIXED = ("see", "spread", "turn", "draw", "add")  # convolutions of `Strokes`
+
+
+class Strokes(nn.Module):
+    """light [n,PIXELS,h,w], the half-size pixels of each cell -> [n,STROKES,h,w] in -MOST..MOST.
+
+    First the texture over how much of it lies around, then the texture itself; both drawn out along the edges.
+    """
+
+    see: Tensor
+    spread: Tensor
+    turn: Tensor
+    draw: Tensor
+    add: Tensor
+    ground: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        across, down = _filters(_slope), _filters(lambda x, y: _slope(y, x))
+        seen = np.concatenate([_filters(_texture), across, down])
+        self.register_buffer("see", torch.from_numpy(seen))
+        self.register_buffer("spread", torch.from_numpy(_interpolation()))
+        angle = 2.0 * math.pi * torch.arange(DIRECTIONS) / DIRECTIONS
+        each = torch.eye(PIXELS)
+        turned = torch.cat([torch.kron(f(angle)[:, None], -each) for f in (torch.cos, torch.sin)], 1)
+        self.register_buffer("turn", turned[:, :, None, None])
+        drawn = np.concatenate([_filters(_stroke(math.pi * k / DIRECTIONS)) for k in range(DIRECTIONS)])
+        self.register_buffer("draw", torch.from_numpy(drawn))
+        self.register_buffer("add", each.repeat(1, DIRECTIONS)[:, :, None, None] / (DIRECTIONS * MEAN_POWER))
+        nx, ny = -math.sin(SLANT), math.cos(SLANT)
+        self.register_buffer("ground", GROUND * torch.tensor([nx * nx - ny * ny, 2 * nx * ny])[:, None, None])
+
+    def forward(self, light: Tensor) -> Tensor:
+        """In single precision."""
+        texture, across, down = conv2d(_rimmed(light), self.see).split(PIXELS, 1)
+        share = self._shares(across, down)
+        for _ in range(2):
+            texture = conv2d(conv2d(_rimmed(texture), self.draw) * share, self.add)
+        around = avg_pool2d(_rimmed((texture * texture).mean(1, keepdim=True)), 3, 1)
+        strokes = texture / (conv2d(_rimmed(around), self.spread) + LEAST**2).sqrt()
+        return torch.cat([strokes, DRAWN * texture], 1).clamp(-MOST, MOST)
+
+    def _shares(self, across: Tensor, down: Tensor) -> Tensor:
+        """[n,DIRECTIONS*PIXELS,h,w]: how much of every direction a pixel takes, from the slopes of light."""
+        tensor = torch.stack([(across * across - down * down).mean(1), 2.0 * (across * down).mean(1)], 1)
+        around = avg_pool2d(_rimmed(tensor), 3, 1)
+        wide = avg_pool2d(_rimmed(around), 3, 1)
+        tensor = tensor + 0.15 * around + 0.06 * wide + self.ground
+        even, odd = (conv2d(_rimmed(x), self.spread) for x in tensor.split(1, 1))
+        size = (even * even + odd * odd + 1e-14).sqrt()
+        near = conv2d(torch.cat([even / size, odd / size], 1), self.turn).relu()
+        return ((near * near) ** 2) ** 2
+
+
+def half_size_light() -> Tensor:
+    """[PIXELS,3,8,8]: a convolution of rgb by cells, to the mean luma of 2x2 pixels, for `Strokes`."""
+    weight = torch.zeros(PIXELS, 3, 2 * SIDE, 2 * SIDE)
+    for pixel in range(PIXELS):
+        y, x = 2 * (pixel // SIDE), 2 * (pixel % SIDE)
+        weight[pixel, :, y : y + 2, x : x + 2] = torch.tensor(LUMA)[:, None, None] / 4.0
+    return weight
+
+
+def _rimmed(x: Tensor) -> Tensor:
+    """With its border cells repeated once around: a border of zeros would be an edge."""
+    return pad(x, (1, 1, 1, 1), mode="replicate")
+
+
+def _filters(of) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+    """[PIXELS,PIXELS,3,3]: the filter of(x, y), offsets in half-size pixels, of every pixel of a cell, on 3x3 cells."""
+    at = np.arange(3 * SIDE)
+    found = np.empty((PIXELS, 3 * SIDE, 3 * SIDE))
+    for pixel in range(PIXELS):
+        y, x = at - SIDE - pixel // SIDE, at - SIDE - pixel % SIDE
+        found[pixel] = of(x[None, :], y[:, None])
+    cells = found.reshape(PIXELS, 3, SIDE, 3, SIDE).transpose(0, 2, 4, 1, 3)
+    return np.ascontiguousarray(cells.reshape(PIXELS, PIXELS, 3, 3), np.float32)
+
+
+def _gaussian(x, y, sigma):  # type: ignore[no-untyped-def]
+    g = np.exp(-(x**2 + y**2) / (2 * sigma**2))
+    return g / g.sum()
+
+
+def _texture(x, y):  # type: ignore[no-untyped-def]
+    return _gaussian(x, y, FINE) - _gaussian(x, y, COARSE)
+
+
+def _slope(x, y):  # type: ignore[no-untyped-def]
+    """Of light along x, a full-size pixel."""
+    g = x * _gaussian(x, y, SLOPE_SIGMA)
+    return g / (2 * (g * x).sum())
+
+
+def _stroke(angle: float):  # type: ignore[no-untyped-def]
+    def filter_of(x, y):  # type: ignore[no-untyped-def]
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        g = np.exp(-(u**2) / (2 * LENGTH**2) - v**2 / (2 * WIDTH**2))
+        return g / g.sum()
+
+    return filter_of
+
+
+def _interpolation() -> NDArray[np.float32]:
+    """[PIXELS,1,3,3]: a value of every cell to its pixels, smoothly."""
+    centre = np.array([-SIDE, 0, SIDE]) + (SIDE - 1) / 2
+    found = np.empty((PIXELS, 1, 3, 3), np.float32)
+    for pixel in range(PIXELS):
+        y, x = centre - pixel // SIDE, centre - pixel % SIDE
+        found[pixel, 0] = _gaussian(x[None, :], y[:, None], 0.45 * SIDE)
+    return found
