@@ -18,7 +18,12 @@ TURNED = 0.3  # of the crops are set on their side or on their head: lines are l
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """Crops and what painters made of them: source, paint, deep (paint of later steps) [n,3,h,w], cover [n,1,h,w] in 0..1, style [n], its place."""
+    """Crops and what painters made of them, all in 0..1.
+
+    source, paint, deep  [n,3,h,w], deep being the paint that later steps aim at
+    cover                [n,1,h,w] of the lines
+    style                [n], its place
+    """
 
     source: Tensor
     paint: Tensor

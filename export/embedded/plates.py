@@ -87,7 +87,7 @@ def _side(sides: tuple[int, int], rng: np.random.Generator) -> int:
 
 def _plate(stem: Path, draw: Callable[[], Picture]) -> Plate:
     pictures_at, covers_at = stem.with_suffix(".pictures.npy"), stem.with_suffix(".covers.npy")
-    if not covers_at.exists():
+    if not covers_at.exists() or len(np.load(pictures_at, mmap_mode="r")) != 1 + 2 * len(PAINTS):
         plate = painted(draw())
         np.save(pictures_at, plate.pictures)
         beside = stem.with_suffix(".writing.npy")

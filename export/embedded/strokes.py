@@ -7,6 +7,8 @@ one a direction, are mixed there (steerable filters, Freeman and Adelson 1991). 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +31,9 @@ DRAWN, MOST = 30.0, 1.8  # gain of the texture as it is, and its limit and that 
 LUMA = (0.299, 0.587, 0.114)
 FIXED = ("see", "spread", "turn", "draw", "add")  # convolutions of `Strokes`
 
+Offsets = NDArray[np.float64]
+Filter = Callable[[Offsets, Offsets], Offsets]  # of x and y, half-size pixels from its middle
+
 
 class Strokes(nn.Module):
     """light [n,PIXELS,h,w], the half-size pixels of each cell -> [n,STROKES,h,w] in -MOST..MOST.
@@ -45,15 +50,14 @@ class Strokes(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        across, down = _filters(_slope), _filters(lambda x, y: _slope(y, x))
-        seen = np.concatenate([_filters(_texture), across, down])
+        seen = np.concatenate([_filters(of) for of in (_texture, _slope_across, _slope_down)])
         self.register_buffer("see", torch.from_numpy(seen))
         self.register_buffer("spread", torch.from_numpy(_interpolation()))
         angle = 2.0 * math.pi * torch.arange(DIRECTIONS) / DIRECTIONS
         each = torch.eye(PIXELS)
         turned = torch.cat([torch.kron(f(angle)[:, None], -each) for f in (torch.cos, torch.sin)], 1)
         self.register_buffer("turn", turned[:, :, None, None])
-        drawn = np.concatenate([_filters(_stroke(math.pi * k / DIRECTIONS)) for k in range(DIRECTIONS)])
+        drawn = np.concatenate([_filters(partial(_stroke, k)) for k in range(DIRECTIONS)])
         self.register_buffer("draw", torch.from_numpy(drawn))
         self.register_buffer("add", each.repeat(1, DIRECTIONS)[:, :, None, None] / (DIRECTIONS * MEAN_POWER))
         nx, ny = -math.sin(SLANT), math.cos(SLANT)
@@ -95,39 +99,41 @@ def _rimmed(x: Tensor) -> Tensor:
     return pad(x, (1, 1, 1, 1), mode="replicate")
 
 
-def _filters(of) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
-    """[PIXELS,PIXELS,3,3]: the filter of(x, y), offsets in half-size pixels, of every pixel of a cell, on 3x3 cells."""
+def _filters(of: Filter) -> NDArray[np.float32]:
+    """[PIXELS,PIXELS,3,3]: `of` around every pixel of a cell, on 3x3 cells."""
     at = np.arange(3 * SIDE)
     found = np.empty((PIXELS, 3 * SIDE, 3 * SIDE))
     for pixel in range(PIXELS):
-        y, x = at - SIDE - pixel // SIDE, at - SIDE - pixel % SIDE
-        found[pixel] = of(x[None, :], y[:, None])
+        y, x = np.meshgrid(at - SIDE - pixel // SIDE, at - SIDE - pixel % SIDE, indexing="ij")
+        found[pixel] = of(x, y)
     cells = found.reshape(PIXELS, 3, SIDE, 3, SIDE).transpose(0, 2, 4, 1, 3)
     return np.ascontiguousarray(cells.reshape(PIXELS, PIXELS, 3, 3), np.float32)
 
 
-def _gaussian(x, y, sigma):  # type: ignore[no-untyped-def]
-    g = np.exp(-(x**2 + y**2) / (2 * sigma**2))
-    return g / g.sum()
+def _gaussian(u: Offsets, v: Offsets, along: float, across: float) -> Offsets:
+    g = np.exp(-(u**2) / (2 * along**2) - v**2 / (2 * across**2))
+    return np.asarray(g / g.sum())
 
 
-def _texture(x, y):  # type: ignore[no-untyped-def]
-    return _gaussian(x, y, FINE) - _gaussian(x, y, COARSE)
+def _texture(x: Offsets, y: Offsets) -> Offsets:
+    return _gaussian(x, y, FINE, FINE) - _gaussian(x, y, COARSE, COARSE)
 
 
-def _slope(x, y):  # type: ignore[no-untyped-def]
-    """Of light along x, a full-size pixel."""
-    g = x * _gaussian(x, y, SLOPE_SIGMA)
-    return g / (2 * (g * x).sum())
+def _slope_across(x: Offsets, y: Offsets) -> Offsets:
+    """Of light towards greater x, a full-size pixel."""
+    g = x * _gaussian(x, y, SLOPE_SIGMA, SLOPE_SIGMA)
+    return np.asarray(g / (2 * (g * x).sum()))
 
 
-def _stroke(angle: float):  # type: ignore[no-untyped-def]
-    def filter_of(x, y):  # type: ignore[no-untyped-def]
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        g = np.exp(-(u**2) / (2 * LENGTH**2) - v**2 / (2 * WIDTH**2))
-        return g / g.sum()
+def _slope_down(x: Offsets, y: Offsets) -> Offsets:
+    return _slope_across(y, x)
 
-    return filter_of
+
+def _stroke(k: int, x: Offsets, y: Offsets) -> Offsets:
+    """A Gaussian along direction k of DIRECTIONS."""
+    angle = math.pi * k / DIRECTIONS
+    u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    return _gaussian(u, v, LENGTH, WIDTH)
 
 
 def _interpolation() -> NDArray[np.float32]:
@@ -135,6 +141,6 @@ def _interpolation() -> NDArray[np.float32]:
     centre = np.array([-SIDE, 0, SIDE]) + (SIDE - 1) / 2
     found = np.empty((PIXELS, 1, 3, 3), np.float32)
     for pixel in range(PIXELS):
-        y, x = centre - pixel // SIDE, centre - pixel % SIDE
-        found[pixel, 0] = _gaussian(x[None, :], y[:, None], 0.45 * SIDE)
+        y, x = np.meshgrid(centre - pixel // SIDE, centre - pixel % SIDE, indexing="ij")
+        found[pixel, 0] = _gaussian(x, y, 0.45 * SIDE, 0.45 * SIDE)
     return found

@@ -39,12 +39,13 @@ from warpfuse.export.embedded.onnx_files import (
     round_to_half,
     unet_onnx,
 )
-from warpfuse.export.embedded.painters.structure import structure
-from warpfuse.export.embedded.painters.styles import layers
+from warpfuse.export.embedded.painters.structure import deepened, structure
+from warpfuse.export.embedded.painters.styles import deep_paint, flat, layers
 from warpfuse.export.embedded.photographs import training_set
 from warpfuse.export.embedded.plates import PAINTS, painted
 from warpfuse.export.embedded.schedule import Length, learning_rate
 from warpfuse.export.embedded.styles import STYLES, one_hot
+from warpfuse.export.embedded.train_student import LAST_TIMESTEP, START_TIMESTEP, depth
 from warpfuse.export.embedded.unet import UNet
 from warpfuse.export.onnx_writing import ExportError
 
@@ -343,12 +344,13 @@ def plate():
 
 
 def test_a_plate_holds_each_paint_layer_once_and_every_cover(plate):
-    assert plate.pictures.shape == (1 + len(PAINTS), 144, 168, 3) and len(PAINTS) < len(STYLES)
+    assert plate.pictures.shape == (1 + 2 * len(PAINTS), 144, 168, 3) and len(PAINTS) < len(STYLES)
     assert plate.covers.shape == (len(STYLES), 144, 168)
     for i, style in enumerate(STYLES):
-        source, paint, cover = plate.crop(i, 16, 24, 64)
+        source, paint, deep, cover = plate.crop(i, 16, 24, 64)
         assert np.array_equal(source, plate.pictures[0][16:80, 24:88])
         assert np.array_equal(paint, plate.pictures[1 + PAINTS.index(style.paint)][16:80, 24:88])
+        assert np.array_equal(deep, plate.pictures[1 + len(PAINTS) + PAINTS.index(style.paint)][16:80, 24:88])
         assert np.array_equal(cover, plate.covers[i][16:80, 24:88])
 
 
@@ -362,6 +364,38 @@ def test_plates_are_painted_once_and_read_again(tmp_path, monkeypatch):
         list(plates.plates(tmp_path / "other", photos, 1, 0, (136, 137), 7))
 
 
+def test_plates_with_other_layers_are_painted_anew(tmp_path):
+    """Those that an earlier version left behind."""
+    photos = [(255 * cloudy(144, 160, 0)).astype(np.uint8)]
+    (first,) = plates.plates(tmp_path, photos, 1, 0, (136, 137), 7)
+    whole = first.pictures.copy()
+    np.save(tmp_path / "00_0000.pictures.npy", whole[: 1 + len(PAINTS)])
+    (again,) = plates.plates(tmp_path, photos, 1, 0, (136, 137), 7)
+    assert np.array_equal(again.pictures, whole)
+
+
+def test_each_step_more_is_taught_a_deeper_paint():
+    """The first step is taught the paint; the last of two, three and four lie further and further towards the deep."""
+    last = [LAST_TIMESTEP + (START_TIMESTEP - LAST_TIMESTEP) / steps for steps in (1, 2, 3, 4)]
+    depths = depth(torch.tensor(last)).tolist()
+    assert depths == pytest.approx([0.0, 0.4, 0.7, 1.0], abs=0.03)
+    assert depth(torch.tensor([START_TIMESTEP + 49, LAST_TIMESTEP - 20])).tolist() == [0.0, 1.0]
+    along = depth(torch.arange(40, 300))
+    assert (along[1:] <= along[:-1]).all()
+
+
+def test_deep_paint_is_flatter_and_richer(plate):
+    """Of the paint that most styles share: less detail within areas, and more contrast and colour than those have."""
+    paint, deep = plate.pictures[1].astype(np.float32), plate.pictures[1 + len(PAINTS)].astype(np.float32)
+
+    def detail(x):
+        return np.abs(x - cv2.blur(x, (5, 5))).mean() / x.std()
+
+    assert detail(deep) < 0.9 * detail(paint)
+    areas = deepened(structure(cloudy(96, 96, 3)))
+    assert deep_paint(flat, areas).std() > 1.08 * flat(areas).std()
+
+
 def test_crops_of_all_layers_are_turned_together(plate):
     """Where a crop lies in its source its paint and its cover lie too, mirrored and turned alike."""
     crops = painted_crops([plate], 16, 64, np.random.default_rng(0))
@@ -369,8 +403,9 @@ def test_crops_of_all_layers_are_turned_together(plate):
     places = list[int]()
     for n, style in enumerate(crops.style.tolist()):
         paint = plate.pictures[1 + PAINTS.index(STYLES[style].paint)]
-        whole = np.concatenate([plate.pictures[0], paint, plate.covers[style][..., None]], -1)
-        crop = torch.cat([crops.source[n], crops.paint[n], crops.cover[n]])
+        deep = plate.pictures[1 + len(PAINTS) + PAINTS.index(STYLES[style].paint)]
+        whole = np.concatenate([plate.pictures[0], paint, deep, plate.covers[style][..., None]], -1)
+        crop = torch.cat([crops.source[n], crops.paint[n], crops.deep[n], crops.cover[n]])
         before = len(places)
         for turn in range(8):
             turned = whole[:: -1 if turn & 1 else 1, :: -1 if turn & 2 else 1].swapaxes(0, turn >> 2)

@@ -28,7 +28,7 @@ from .colour import (
     to_rgb,
 )
 from .flow_fields import along, blur, tangents
-from .structure import CRISP, Structure, deepened, ridges, structure
+from .structure import CRISP, Structure, ridges, structure
 
 MARGIN = 32  # pixels of mirrored picture around it, so that the rim is painted like the rest
 
