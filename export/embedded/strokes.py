@@ -65,7 +65,7 @@ class Strokes(nn.Module):
 
     def forward(self, light: Tensor) -> Tensor:
         """In single precision."""
-        texture, across, down = conv2d(_rimmed(light), self.see).split(PIXELS, 1)
+        texture, across, down = conv2d(_rimmed(light), self.see).chunk(3, 1)
         share = self._shares(across, down)
         for _ in range(2):
             texture = conv2d(conv2d(_rimmed(texture), self.draw) * share, self.add)
@@ -79,7 +79,7 @@ class Strokes(nn.Module):
         around = avg_pool2d(_rimmed(tensor), 3, 1)
         wide = avg_pool2d(_rimmed(around), 3, 1)
         tensor = tensor + 0.15 * around + 0.06 * wide + self.ground
-        even, odd = (conv2d(_rimmed(x), self.spread) for x in tensor.split(1, 1))
+        even, odd = (conv2d(_rimmed(x), self.spread) for x in tensor.chunk(2, 1))
         size = (even * even + odd * odd + 1e-14).sqrt()
         near = conv2d(torch.cat([even / size, odd / size], 1), self.turn).relu()
         return ((near * near) ** 2) ** 2
@@ -101,7 +101,7 @@ def _rimmed(x: Tensor) -> Tensor:
 
 def _filters(of: Filter) -> NDArray[np.float32]:
     """[PIXELS,PIXELS,3,3]: `of` around every pixel of a cell, on 3x3 cells."""
-    at = np.arange(3 * SIDE)
+    at = np.arange(3 * SIDE, dtype=np.float64)
     found = np.empty((PIXELS, 3 * SIDE, 3 * SIDE))
     for pixel in range(PIXELS):
         y, x = np.meshgrid(at - SIDE - pixel // SIDE, at - SIDE - pixel % SIDE, indexing="ij")

@@ -179,7 +179,8 @@ def _patches(x: Tensor, padding: int = 0) -> Tensor:
 def _least_squares(gram: Tensor, moment: Tensor, ridge: float = 1e-6) -> Tensor:
     """ridge  as a share of the mean variance"""
     steadied = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
-    return torch.linalg.solve(steadied, moment).float()
+    solved: Tensor = torch.linalg.solve(steadied, moment)
+    return solved.float()
 
 
 def _crops(plates: Sequence[Plate], count: int, twins: int, rng: np.random.Generator) -> tuple[Painted, Tensor]:
