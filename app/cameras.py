@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from warpfuse.engine.errors import one_line
 from warpfuse.stages.sources import v4l2
 from warpfuse.stages.sources.camera import Wish, choose
 from warpfuse.stages.sources.v4l2 import Device, Mode
@@ -77,7 +78,7 @@ def _examined(device: Device) -> Camera:
         modes = tuple(v4l2.modes(device.path))
         return Camera(device, modes, choose(Wish(device.path), list(modes)))
     except Exception as error:  # noqa: BLE001  (a doctor that falls ill tells why and goes on)
-        return Camera(device, (), None, " ".join(str(error).split()))
+        return Camera(device, (), None, one_line(error))
 
 
 def _by_size(modes: tuple[Mode, ...]) -> dict[tuple[str, int, int], list[str]]:

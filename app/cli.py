@@ -17,6 +17,7 @@ from warpfuse.comfy import installing
 from warpfuse.configuring import configure, configure_any
 from warpfuse.controlling import ctl
 from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import guard_process
 from warpfuse.flags import GraphFile, Setting, asked, takes_a_graph
 from warpfuse.graph.errors import StageFailed
@@ -235,7 +236,7 @@ def graph(
     plan = plan_streams(config) if isinstance(config, Streams) else plan_as_asked(config)
     if svg is not None:
         check_writable(svg)
-        svg.write_text(draw.svg(plan), encoding="utf-8")
+        write_whole(svg, draw.svg(plan).encode())
     Console().print(draw.terminal(plan))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from warpfuse.engine.files import write_whole
 from warpfuse.graph.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,4 +94,4 @@ def _snapshot(name: str, words: list[str]) -> None:
         raise ConfigError(f"{path}: the folder is missing")
     image = messages.ask(name, messages.Snapshot())
     assert isinstance(image, messages.Image)
-    path.write_bytes(image.png)
+    write_whole(path, image.png)

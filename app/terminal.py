@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.stages.errors import StreamLost
@@ -107,6 +108,4 @@ def finish(report: "Stats", stats: Path | None) -> int:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())

@@ -6,14 +6,12 @@ under temporary names and renamed, the description last: an artifact without a d
 lock of the operating system, which dies with its process, lets one process build while the others wait for its result.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import platformdirs
 
 from warpfuse.engine.bundle import sha256_of
 from warpfuse.engine.errors import EngineError
+from warpfuse.engine.files import write_whole, written_whole
 
 FORMAT = 1
 
@@ -124,13 +123,11 @@ class ArtifactCache:
 
     def _build(self, key: ArtifactKey, build: Callable[[Path], None]) -> Path:
         path, description = self._paths(key)
-        for stale in (description, path, *self.folder.glob(f"{key.digest}.*.tmp")):
+        for stale in (description, path, *self.folder.glob(f".{key.digest}.*.tmp")):
             stale.unlink(missing_ok=True)  # of a build that was killed; we hold the lock, so nobody is writing it
-        with _temporary(path) as fresh:
+        with written_whole(path) as fresh:
             build(fresh)
             about = _about(key, fresh.stat().st_size, sha256_of(fresh))
-            _sync(fresh)
-            fresh.replace(path)
         write_whole(description, json.dumps(about, indent=1).encode())
         return path
 
@@ -138,33 +135,11 @@ class ArtifactCache:
         return self.folder / f"{key.digest}.bin", self.folder / f"{key.digest}.json"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with _temporary(path) as fresh:
-        fresh.write_bytes(data)
-        _sync(fresh)
-        fresh.replace(path)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    fresh = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}{path.suffix}.tmp")
-    try:
-        yield fresh
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
 def _link_or_copy(path: Path, fresh: Path) -> None:
     try:
         os.link(path, fresh)
     except OSError:  # another file system, or one without links
         shutil.copyfile(path, fresh)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _about(key: ArtifactKey, size: int, sha256: str) -> dict[str, object]:

@@ -26,3 +26,15 @@ class EngineError(BadInput):
 
 class BackendMissing(EngineError):
     """The backend asked for is not installed, or the machine has no device for it."""
+
+
+def one_line(error: BaseException | str, longest: int | None = None) -> str:
+    """The text of an error on one line, of at most `longest` characters; the name of its type where it has no text."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
+def typed_line(error: BaseException, longest: int | None = None) -> str:
+    """An error that was not raised on purpose, on one line: its type, and its text where it has one."""
+    kind = type(error).__name__
+    line = one_line(error, longest)
+    return kind if line == kind else f"{kind}: {line}"

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.errors import one_line
 
 TOLERANCE = 0.05
 """How far any value may lie from the reference, as a share of the largest of the output: what a network in half
@@ -66,14 +67,14 @@ class SwappingEngine:
             return expected
         error = future.exception()
         if error is not None:
-            self._tell(f"stays on {old.backend}: the new engine could not be built: {_one_line(error)}")
+            self._tell(f"stays on {old.backend}: the new engine could not be built: {one_line(error, 300)}")
             return expected
         new = future.result()
         try:
             got = new(inputs)
             reason = self._disagreement(expected, got)
         except Exception as failure:  # noqa: BLE001  whatever the new engine raises, the old one runs; it is told below
-            reason = f"it fails on a real input: {_one_line(failure)}"
+            reason = f"it fails on a real input: {one_line(failure, 300)}"
         if reason is not None:
             self._tell(f"stays on {old.backend}: {new.backend} is built but {reason}")
             new.close()
@@ -115,7 +116,3 @@ class SwappingEngine:
 def _close_result(future: Future[Engine]) -> None:
     if not future.cancelled() and future.exception() is None:
         future.result().close()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

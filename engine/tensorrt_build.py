@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from warpfuse.engine.artifacts import ArtifactCache, ArtifactKey, network_hash, write_whole
+from warpfuse.engine.artifacts import ArtifactCache, ArtifactKey, network_hash
 from warpfuse.engine.errors import EngineError
 from warpfuse.engine.feed import Shapes
+from warpfuse.engine.files import write_whole
 from warpfuse.engine.tensorrt_module import Flavour, check_capability, complaints, load, version
 
 TIMING_ITERATIONS = 4

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warpfuse.engine.artifacts import ArtifactCache, write_whole
+from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.brought_plans import brought_plan
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BackendMissing, EngineError
 from warpfuse.engine.feed import Shapes, check_feed, memory_for
+from warpfuse.engine.files import write_whole
 from warpfuse.engine.replay import SLOTS, Replay
 from warpfuse.engine.tensorrt_build import kept_beside, plan_for, plan_key
 from warpfuse.engine.tensorrt_module import Flavour, capability, complaints, load, missing, version

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from warpfuse.engine.errors import BackendMissing, EngineError
+from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def not_installed(flavour: Flavour) -> str | None:
         importlib.import_module(flavour.module)
     except ImportError as error:
         found = importlib.util.find_spec(flavour.module) is not None
-        what = f"cannot be loaded ({_one_line(error)})" if found else "is not installed"
+        what = f"cannot be loaded ({one_line(error, 200)})" if found else "is not installed"
         return f"{flavour.backend} {what}: pip install 'warpfuse[{flavour.extra}]'"
     return None
 
@@ -127,7 +127,3 @@ def check_capability(flavour: Flavour, name: str) -> None:
     """Raise EngineError unless `flavour` builds ahead of time for `name`."""
     if name not in capabilities(flavour):
         raise EngineError(f"{flavour.backend} builds for {', '.join(capabilities(flavour))}, not for {name!r}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

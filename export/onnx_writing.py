@@ -16,7 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from warpfuse.engine.errors import BadInput
+from warpfuse.engine.errors import BadInput, one_line
 
 from .agreement import Agreement, differences
 
@@ -44,7 +44,7 @@ def load_weights(network: N, weights: Path, prefix: str = "") -> N:
     except OSError as error:
         raise ExportError(f"weights {weights}: {error.strerror or error}") from None
     except (RuntimeError, AttributeError, TypeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ExportError(f"weights {weights} are not those of {type(network).__name__}: {reason}") from None
     return network.eval()
 
@@ -106,7 +106,7 @@ def write_onnx(
         store_in_half(model.graph)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        written = Path(folder) / path.name
+        written = Path(folder) / path.name  # under its own name, for `accept` tells it
         onnx.save_model(model, written)
         agreement = accept(written, inputs, wanted, tolerance, measured=measured)
         written.replace(path)
@@ -133,7 +133,7 @@ def accept(
         onnx.checker.check_model(os.fspath(path), full_check=True)
         model = onnx.load_model(path, load_external_data=False)
     except Exception as error:  # onnx and protobuf raise types of their own, which moved between versions
-        raise ExportError(f"{path.name} is no valid ONNX: {' '.join(str(error).split())[:300]}") from error
+        raise ExportError(f"{path.name} is no valid ONNX: {one_line(error, 300)}") from error
     if not model.graph.node:
         raise ExportError(f"{path.name} has no node: the exporter wrote an empty network")
     for what, names, values in (("inputs", inputs, model.graph.input), ("outputs", wanted, model.graph.output)):

@@ -13,7 +13,7 @@ WarpfuseError
 
 from typing import Any
 
-from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.engine.errors import BadInput, WarpfuseError, one_line, typed_line
 
 
 class ConfigError(BadInput):
@@ -53,6 +53,6 @@ class StageFailed(WarpfuseError):
     stats: Any = None
 
     def __init__(self, stage: str, cause: BaseException) -> None:
-        kind = "" if isinstance(cause, Elsewhere) else f"{type(cause).__name__}: "
-        super().__init__(f"stage {stage}: {kind}{' '.join(str(cause).split())}")
+        line = one_line(cause) if isinstance(cause, Elsewhere) else typed_line(cause)
+        super().__init__(f"stage {stage}: {line}")
         self.stage = stage

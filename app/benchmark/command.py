@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.engine.files import write_whole
 
 SIZES = ("256x256", "384x384", "512x288", "512x512", "640x360", "768x432", "960x544", "1280x720")
 """What a sweep tries unless told."""
@@ -111,6 +112,6 @@ def _pixels(size: str) -> int:
 
 def _write(path: Path, figures: dict[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, (json.dumps(figures, indent=1) + "\n").encode())
     except OSError as error:
         raise BadInput(f"--json {path} cannot be written: {error.strerror or error}") from None

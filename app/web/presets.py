@@ -1,6 +1,5 @@
 """Presets: graph files under names, in one folder."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import yaml
 from platformdirs import user_config_path
 
+from warpfuse.engine.errors import one_line
+from warpfuse.engine.files import write_whole
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 
@@ -43,10 +44,7 @@ class Presets:
         parse(text)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(f".{os.getpid()}")
-            temporary.touch(mode=0o600)  # the address of a source may hold a password
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(file)
+            write_whole(file, text.encode(), mode=0o600)  # the address of a source may hold a password
         except OSError as error:
             raise ConfigError(f"preset {name!r} cannot be saved in {self._folder}: {error.strerror}") from None
 
@@ -78,7 +76,7 @@ def parse(text: str) -> dict[str, Any]:
         _check_shape(text)
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"this is no YAML: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigError(f"this is no YAML: {one_line(error, 200)}") from None
     if raw is None:
         raw = {}
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.cuda_streams import cuda_stream
-from warpfuse.engine.errors import BackendMissing, EngineError
+from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 from warpfuse.engine.feed import Shapes, check_feed, narrow
 from warpfuse.engine.precision import cpu_flags, gains_by
 from warpfuse.engine.replay import SLOTS
@@ -91,7 +91,7 @@ class OnnxRuntimeEngine:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's own exception types are not importable on every version
-            raise EngineError(f"{path.name} cannot be opened by onnxruntime: {_one_line(error)}") from error
+            raise EngineError(f"{path.name} cannot be opened by onnxruntime: {one_line(error, 300)}") from error
         if self._stream is not None and _CUDA not in self._session.get_providers():
             # onnxruntime goes on on the CPU when the libraries of CUDA cannot be loaded
             raise BackendMissing("onnxruntime cannot load CUDA: pip install 'warpfuse[cuda]', or give --device cpu")
@@ -131,7 +131,7 @@ class OnnxRuntimeEngine:
     def _failed(self, fed: list[Tensor], error: Exception) -> str:
         """Why a run gave nothing, in one line."""
         shapes = ", ".join(f"{spec.name} {list(tensor.shape)}" for spec, tensor in zip(self.inputs, fed, strict=True))
-        words = f"{self.name} fails on {shapes}: {_one_line(error)}"
+        words = f"{self.name} fails on {shapes}: {one_line(error, 300)}"
         if self._stream is None or not _NO_MEMORY.search(str(error)):
             return words
         free, total = (n >> 20 for n in torch.cuda.mem_get_info(self.device))
@@ -168,7 +168,3 @@ def _spec(node: Any) -> TensorSpec:
         raise EngineError(f"'{node.name}' is {node.type}; known are {', '.join(_DTYPES)}")
     shape = tuple(axis if isinstance(axis, int) else None for axis in node.shape)
     return TensorSpec(node.name, str(dtype).removeprefix("torch."), shape)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -17,7 +17,7 @@ from torch.export.passes import move_to_device_pass
 from torch.utils._pytree import tree_unflatten
 
 from warpfuse.engine.contract import TensorSpec
-from warpfuse.engine.errors import BackendMissing, EngineError
+from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 from warpfuse.engine.feed import Shapes, check_feed, memory_for, narrow
 from warpfuse.engine.pt2_archive import check_archive
 from warpfuse.engine.replay import SLOTS, Replay
@@ -73,7 +73,7 @@ class TorchEngine:
         try:
             program = torch.export.load(path)
         except Exception as error:  # torch raises whatever its many deserialisers raise
-            raise EngineError(f"{path.name} cannot be opened by torch: {_one_line(error)}") from error
+            raise EngineError(f"{path.name} cannot be opened by torch: {one_line(error, 300)}") from error
         self.name, self.device = path.name, device
         self._threads = threads
         self._cuda = torch.device(device).type == "cuda"
@@ -139,10 +139,10 @@ class TorchEngine:
             with torch.inference_mode():
                 return self._run(*args, **kwargs)
         except torch.cuda.OutOfMemoryError as error:
-            raise EngineError(f"{self.name}: {_one_line(error)}. Lower --size or --steps") from error
+            raise EngineError(f"{self.name}: {one_line(error, 300)}. Lower --size or --steps") from error
         except (RuntimeError, AssertionError) as error:
             shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in named.items())
-            raise EngineError(f"{self.name} fails on {shapes}: {_one_line(error)}") from error
+            raise EngineError(f"{self.name} fails on {shapes}: {one_line(error, 300)}") from error
         finally:
             torch.set_num_threads(before)
 
@@ -152,7 +152,3 @@ def _spec(network: str, name: str, value: Any) -> TensorSpec:
         raise EngineError(f"{network}: '{name}' is no tensor. Export the bundle with --to torch")
     shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape)
     return TensorSpec(name, str(value.dtype).removeprefix("torch."), shape)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

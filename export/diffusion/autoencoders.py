@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from warpfuse.engine.errors import one_line
+
 from ..onnx_writing import ExportError
 from .checkpoint import Checkpoint
 from .weights import Tensors, filled, read_tensors
@@ -123,7 +125,7 @@ def _from_hub(name: str, asked: str) -> nn.Module:
     try:
         folder = Path(snapshot_download(name, allow_patterns=[*files, *(f"vae/{file}" for file in files)]))
     except Exception as error:  # no connection has many types
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise ExportError(f"--vae {asked}: {name} cannot be had: {reason}. Give its folder: --vae DIR") from error
     return load_vae(folder / "vae" if (folder / "vae" / "config.json").is_file() else folder)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from warpfuse.engine.errors import one_line
+
 from ..onnx_writing import ExportError
 
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -25,15 +27,15 @@ def fetch(source: str) -> tuple[Path, str]:
         patterns = [*_DESCRIPTIONS, *weights_needed(source, names)]
         folder = snapshot_download(source, revision=info.sha, allow_patterns=patterns)
     except HfHubHTTPError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ExportError(f"{source}: the hub refuses: {reason}. Check the name, or log in: hf auth login") from None
     except OSError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ExportError(f"{source}: {reason}. What arrived is kept; run it again to resume") from None
     except Exception as error:  # httpx raises types of its own, and the hub's library moved them between versions
         if not type(error).__module__.startswith(("http", "huggingface_hub")):
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ExportError(f"{source}: cannot reach the hub: {reason}. Run it again to resume") from None
     return Path(folder), info.sha or "unknown"
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from warpfuse.engine.errors import one_line
+
 from ..onnx_writing import ExportError
 from . import published
 from .autoencoders import holds_vae, vae_of
@@ -129,7 +131,7 @@ def _from_hub(name: str) -> Path:
     try:
         folder = snapshot_download(name, allow_patterns=["vocab.json", "merges.txt", "*tokenizer*.json"])
     except Exception as error:  # no connection has many types
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise ExportError(
             f"a single file holds no tokenizer, and that of {name} cannot be had: {reason}. Give a folder with its "
             "vocab.json and merges.txt: --tokenizer DIR"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from warpfuse.engine.errors import one_line
+
 from ..onnx_writing import ExportError
 
 LENGTH = 77
@@ -59,7 +61,7 @@ def read_tokenizer(folder: Path, pad: str | None = None) -> Tokenizer:
     except ExportError:
         raise
     except Exception as error:  # the library raises plain Exception for a file it cannot parse
-        raise ExportError(f"{folder} holds no readable tokenizer: {' '.join(str(error).split())[:200]}") from error
+        raise ExportError(f"{folder} holds no readable tokenizer: {one_line(error, 200)}") from error
     ids = {}
     for use, token in special.items():
         number = library.token_to_id(token)

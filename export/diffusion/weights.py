@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from warpfuse.engine.errors import one_line
+
 from ..onnx_writing import ExportError
 
 Tensors = dict[str, Tensor]
@@ -46,7 +48,7 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, "pt") as tensors:
             names = list(tensors.keys())
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise ExportError(f"{path} is torn: {reason}. Copy or download it again") from None
     if not names:
         raise ExportError(f"{path} holds no tensor. Copy or download it again")
@@ -92,7 +94,7 @@ def filled(network: Any, convert: Callable[[], Tensors], part: str, name: str) -
     try:
         missing, _ = network.load_state_dict(convert(), strict=False)
     except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ExportError(f"{name}: its {part} does not fit: {reason}") from None
     if missing:
         raise ExportError(f"{name}: its {part} lacks {len(missing)} tensors, {missing[0]} for one")
@@ -124,7 +126,7 @@ def _load(kind: Any, folder: Path, **options: Any) -> nn.Module:
             folder, use_safetensors=True, local_files_only=True, variant=variant, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ExportError(f"{folder} does not hold a {kind.__name__}: {reason}") from None
     odd = [*info["missing_keys"], *info["mismatched_keys"]]
     if odd:

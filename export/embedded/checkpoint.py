@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from warpfuse.engine.files import written_whole
+
 N = TypeVar("N", bound=nn.Module)
 
 
 def save(path: Path, parts: Mapping[str, Any], step: int, seconds: float) -> None:
     """`parts` have a state_dict. Written beside and renamed, so that a stop never leaves half a file."""
-    beside = path.with_suffix(".writing")
-    torch.save({"step": step, "seconds": seconds, "parts": {k: v.state_dict() for k, v in parts.items()}}, beside)
-    beside.replace(path)
+    stored = {"step": step, "seconds": seconds, "parts": {k: v.state_dict() for k, v in parts.items()}}
+    with written_whole(path) as beside:
+        torch.save(stored, beside)
 
 
 def load(path: Path, parts: Mapping[str, Any]) -> tuple[int, float]:

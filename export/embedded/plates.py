@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from warpfuse.engine.files import written_whole
+
 from .documents import page
 from .painters.structure import deepened, structure
 from .painters.styles import MARGIN, PAINTERS, deep_paint, layers, padded, trimmed
@@ -90,9 +92,8 @@ def _plate(stem: Path, draw: Callable[[], Picture]) -> Plate:
     if not covers_at.exists() or len(np.load(pictures_at, mmap_mode="r")) != 1 + 2 * len(PAINTS):
         plate = painted(draw())
         np.save(pictures_at, plate.pictures)
-        beside = stem.with_suffix(".writing.npy")
-        np.save(beside, plate.covers)
-        beside.replace(covers_at)  # last: its presence says that the plate is whole
+        with written_whole(covers_at) as fresh, fresh.open("wb") as file:  # last: it says that the plate is whole
+            np.save(file, plate.covers)
     return Plate(np.load(pictures_at, mmap_mode="r"), np.load(covers_at, mmap_mode="r"))
 
 

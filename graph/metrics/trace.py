@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from warpfuse.engine.files import write_whole
+
 _MOST = 200_000  # calls kept by a worker: some 20 minutes of ten stages at 15 fps
 
 
@@ -62,6 +64,4 @@ def to_chrome(tracks: Mapping[str, Sequence[Span]]) -> dict[str, object]:
 
 def write_chrome(path: Path, tracks: Mapping[str, Sequence[Span]]) -> None:
     """Write the trace, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(to_chrome(tracks)), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(to_chrome(tracks)).encode())

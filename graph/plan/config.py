@@ -10,6 +10,7 @@ import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
+from warpfuse.engine.errors import one_line
 from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.pacer import PaceSettings
@@ -188,7 +189,7 @@ def read_graph_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"graph file {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"graph file {path}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"graph file {path}: {one_line(error)}") from None
     if raw is None:
         return {}
     if not isinstance(raw, dict):

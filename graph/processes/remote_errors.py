@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from warpfuse.engine.errors import BadInput, WarpfuseError
+from warpfuse.engine.errors import BadInput, WarpfuseError, one_line, typed_line
 from warpfuse.graph.errors import ConfigError, Elsewhere, LinkCut, SharedMemoryFull, StageFailed
 from warpfuse.stages.errors import StreamLost
 
@@ -29,8 +29,7 @@ def kind_of(error: BaseException) -> Kind:
 
 def text_of(error: BaseException) -> str:
     """One line: of a WarpfuseError its own, else the type too."""
-    line = " ".join(str(error).split())[:4000]
-    return line if isinstance(error, WarpfuseError) else f"{type(error).__name__}: {line}"
+    return one_line(error, 4000) if isinstance(error, WarpfuseError) else typed_line(error, 4000)
 
 
 def error_of(kind: Kind, stage: str, text: str) -> WarpfuseError:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.errors import WarpfuseError, typed_line
 from warpfuse.graph.errors import StageFailed
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.report import stats_of
@@ -128,7 +128,7 @@ class Running:
 
     def stats(self) -> Stats:
         """The figures so far."""
-        lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {_one_line(f.error)}" for f in self._lost)
+        lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {typed_line(f.error)}" for f in self._lost)
         return stats_of([self.worker.report()], self.materials.setup, failed=len(self._lost), warnings=lost).stopped(
             self.stop.is_set()
         )
@@ -149,7 +149,3 @@ class Running:
 
     def _stopped(self) -> bool:
         return self._closing or self.stop.is_set()
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -20,6 +20,9 @@ _TOLD_APART = itertools.count()
 class Target:
     """A file that appears under its name when it is whole, and not at all otherwise.
 
+    `engine.files.written_whole` would not do: a recording that breaks off is kept, and a full disk is told with its
+    figures.
+
     path       the final name, links resolved: what a link names is replaced, not the link
     recording  it cannot be made again: whatever happens, what was written is kept, under the name of the part
     part       the name meanwhile, beside it: `.NAME.part-PID-N`; of a recording `STEM.unfinished-PID-N.ENDING`

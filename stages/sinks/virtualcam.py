@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from warpfuse.engine.errors import one_line
 from warpfuse.stages.errors import SinkError, SourceError
 from warpfuse.stages.sinks.bt709 import require_even
 from warpfuse.stages.sinks.cadence import OnFault
@@ -131,9 +132,7 @@ def _foreign(device: str, size: tuple[int, int], fps: Fraction) -> Output:
     try:
         return _Foreign(library.Camera(*size, float(fps), device=device or None))
     except RuntimeError as error:
-        raise SinkError(
-            f"virtualcam: {' '.join(str(error).split())}. Start OBS once: it installs its camera."
-        ) from None
+        raise SinkError(f"virtualcam: {one_line(error)}. Start OBS once: it installs its camera.") from None
 
 
 class _Foreign:

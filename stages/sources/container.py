@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.errors import WarpfuseError, one_line
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.times import PacketTimes, told
 
@@ -121,7 +121,7 @@ def exact(value: Any) -> Fraction | None:
 
 def met(error: BaseException) -> str:
     """What was met, for a line of text: without the address that PyAV's errors hold, and never longer than a line."""
-    said = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+    said = getattr(error, "strerror", None) or one_line(error, 120)
     kind = type(error).__name__
     return said if isinstance(error, av.error.FFmpegError) and said else f"{kind}: {said}" if said else kind
 

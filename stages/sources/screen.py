@@ -13,6 +13,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from mss.exception import ScreenShotError
 
+from warpfuse.engine.errors import one_line
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
@@ -95,7 +96,7 @@ class ScreenSession:
             options: dict[str, Any] = {"display": region.display} if region.display is not None else {}
             self._mss: Any = mss.MSS(with_cursor=True, **options)
         except (ScreenShotError, OSError, ValueError) as error:
-            why = " ".join(str(error).split())
+            why = one_line(error)
             raise Broken(Fault.UNABLE, f"there is no screen to take ({why})", _REMEDY) from None
         try:
             self._box = _box(region, self._mss.monitors)

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from warpfuse.engine.errors import one_line
+
 Parts = Mapping[str, Tensor]
 
 _LOHA = frozenset(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"))
@@ -124,7 +126,7 @@ def _delta(parts: dict[str, Tensor], layer: nn.Module, s: float) -> Tensor | Non
     try:
         products = [product for form in (_low_rank, _hadamard, _kronecker) if (product := form(parts)) is not None]
     except (RuntimeError, IndexError) as error:
-        raise Unfit(f"its halves do not fit each other ({' '.join(str(error).split())[:80]})") from None
+        raise Unfit(f"its halves do not fit each other ({one_line(error, 80)})") from None
     scalar = float(parts["scalar"]) if "scalar" in parts else 1.0
     sums = [s * scalar * _fitted(product, weight) for product in products]
     if "diff" in parts:
