@@ -6,7 +6,10 @@ from contextlib import suppress
 
 
 class Bell:
-    """Counts its strokes and wakes whoever waits. `ring` from any thread; without a waiter it only counts."""
+    """Counts its strokes and wakes whoever waits. `ring` from any thread; without a waiter it only counts.
+
+    Not a `stages.timing.Waker`: any number of coroutines, of any loop, wait for a stroke, and each hears every one.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

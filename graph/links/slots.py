@@ -147,7 +147,10 @@ class SlotTable:
 
 
 class Mailbox:
-    """Frames that wait for a credit. `block` says it is full; the dropping policies make room and count it."""
+    """Frames that wait for a credit. `block` says it is full; the dropping policies make room and count it.
+
+    Not a `stages.timing.Latest`: it belongs to one thread, holds several frames, and with `block` drops none.
+    """
 
     def __init__(self, policy: Policy, capacity: int) -> None:
         self.policy = policy

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from warpfuse.graph.links.shared_memory import sweep
 from warpfuse.graph.processes.parent_death import die_with_parent
+from warpfuse.stages.timing import Waker
 
 _MESSAGE = 65536
 
@@ -66,18 +67,16 @@ class Nursery:
         self._load = load
         self._folder = folder
         self._alive: set[int] = set()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        os.set_blocking(self._wake_read, False)
+        self._waker = Waker()
 
     def serve(self) -> None:
         """Until the supervisor is gone."""
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._waker.write_fd, warn_on_full_buffer=False)
         while True:
-            ready, _, _ = select.select([self._line.fileno(), self._wake_read], [], [])
-            if self._wake_read in ready:
-                os.read(self._wake_read, 4096)
+            ready, _, _ = select.select([self._line.fileno(), self._waker.fd], [], [])
+            if self._waker.fd in ready:
+                self._waker.clear()
                 self._reap()
             if self._line.fileno() in ready:
                 try:
@@ -118,8 +117,7 @@ class Nursery:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._line.close()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._waker.close()
             code = self._work(endpoint, name)
         except BaseException:  # noqa: BLE001
             sys.excepthook(*sys.exc_info())

@@ -3,7 +3,6 @@
 A thread that blocks in `read` would see a credit only with the next frame, one period late.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,35 +10,44 @@ from dataclasses import replace
 from warpfuse.graph.runtime.runner import Clock
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.stage import Recovering, Source
+from warpfuse.stages.timing import Latest, Waker
 
 
 class Capture:
     """The newest frame of a live source, stamped with its arrival. One thread takes; it polls `fd`.
 
-    dropped  frames that a newer one replaced before they were taken
-    read     frames that came from the source
-    ended    the source has ended, or raised `error`
+    error  what the source raised
     """
 
     def __init__(self, source: Source, clock: Clock, also: Callable[[RawFrame], None] = lambda frame: None) -> None:
-        self.dropped = 0
-        self.read = 0
-        self.ended = False
         self.error: BaseException | None = None
         self._source = source
         self._clock = clock
         self._also = also
-        self._lock = threading.Lock()
-        self._newest: RawFrame | None = None
         self._closing = False
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
+        self._waker = Waker()
+        self._latest: Latest[RawFrame] = Latest(self._waker)
         self._thread = threading.Thread(target=self._run, name="wf:capture", daemon=True)
 
     @property
     def fd(self) -> int:
-        """Readable when there is something to take."""
-        return self._wake_read
+        """Readable when there is something to take, and at the end."""
+        return self._waker.fd
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were taken."""
+        return self._latest.skipped
+
+    @property
+    def read(self) -> int:
+        """Frames that came from the source."""
+        return self._latest.received
+
+    @property
+    def ended(self) -> bool:
+        """The source has ended, or raised `error`, and every frame was taken or dropped."""
+        return self._latest.over
 
     def start(self) -> None:
         """Begin to read. A second call does nothing."""
@@ -48,11 +56,7 @@ class Capture:
 
     def take(self) -> RawFrame | None:
         """The newest frame, if it was not taken before."""
-        with self._lock:
-            frame, self._newest = self._newest, None
-            if frame is not None and not self.ended:
-                os.read(self._wake_read, 1)
-        return frame
+        return self._latest.take()
 
     def close(self) -> None:
         """Stop reading, after the frame that is being read. Closes the source."""
@@ -62,8 +66,7 @@ class Capture:
         if self._thread.ident is not None:
             self._thread.join()
         self._source.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._waker.close()
 
     def _run(self) -> None:
         try:
@@ -71,20 +74,8 @@ class Capture:
                 frame = RawFrame(
                     replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb, raw.sound
                 )
-                self._put(frame)
+                self._latest.put(frame)
                 self._also(frame)
         except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)
             self.error = error
-        with self._lock:
-            self.ended = True
-            if self._newest is None:
-                os.write(self._wake_write, b"!")
-
-    def _put(self, frame: RawFrame) -> None:
-        with self._lock:
-            self.read += 1
-            if self._newest is None:
-                os.write(self._wake_write, b"!")
-            else:
-                self.dropped += 1
-            self._newest = frame
+        self._latest.close()

@@ -185,9 +185,9 @@ class SourceRunner(Runner):
                 continue
             raw = capture.take()
             if raw is None:
-                if capture.error is not None:
-                    raise capture.error
                 if capture.ended:
+                    if capture.error is not None:
+                        raise capture.error
                     return False
                 self._poller.wait_for_any(_TICK_MS, fd=capture.fd)
                 continue

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.cadence import Cadence, OnFault, choose
-from warpfuse.stages.sinks.mailbox import Mailbox, Picture
+from warpfuse.stages.sinks.latest_picture import LatestPicture, Picture
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.stage import VideoInfo
 
@@ -35,20 +35,20 @@ class _Source:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
-        self._mailbox: Mailbox | None = None
+        self._pictures: LatestPicture | None = None
         self._taken: npt.NDArray[np.uint8] | None = None
         self._fitted: npt.NDArray[np.uint8] | None = None
 
     def put(self, rgb: npt.NDArray[np.uint8]) -> None:
         """Copy a picture in. Never waits."""
         size = rgb.shape[1], rgb.shape[0]
-        if self._mailbox is None or self._mailbox.size != size:
-            self._mailbox = Mailbox(size)
-        self._mailbox.put(rgb, 0)
+        if self._pictures is None or self._pictures.size != size:
+            self._pictures = LatestPicture(size)
+        self._pictures.put(rgb, 0)
 
     def take(self) -> bool:
         """Take the newest picture; False when there is none since the last time."""
-        picture = None if self._mailbox is None else self._mailbox.take()
+        picture = None if self._pictures is None else self._pictures.take()
         if picture is not None:
             self._taken, self._fitted = picture.rgb, None
         return picture is not None
@@ -79,7 +79,7 @@ class CameraThread:
         self.raw_wanted = on_fault == "passthrough"
         self.sent = self.repeated = self.skipped = self.bridged = 0
         self._playback = Playback(info)
-        self._styled = Mailbox(size)
+        self._styled = LatestPicture(size)
         self._raw = _Source(size) if self.raw_wanted else None
         self._closing = threading.Event()
         self._error: OSError | None = None

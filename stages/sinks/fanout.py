@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from warpfuse.stages.sinks.mailbox import Mailbox
+from warpfuse.stages.sinks.latest_picture import LatestPicture
 
 _QUALITY = 85
 
@@ -31,7 +31,7 @@ class Fanout:
     """
 
     def __init__(self, size: tuple[int, int], most_viewers: int = 16) -> None:
-        self._mailbox = Mailbox(size)
+        self._pictures = LatestPicture(size)
         self._changed = threading.Condition()
         self._encoding = threading.Lock()
         self._newest: Jpeg | None = None
@@ -42,9 +42,9 @@ class Fanout:
 
     def put(self, rgb: npt.NDArray[np.uint8]) -> None:
         """Make this the newest picture, uint8 [h, w, 3]. It is copied. One thread puts."""
-        self._mailbox.put(rgb, 0)
+        self._pictures.put(rgb, 0)
         with self._changed:
-            self._number = self._mailbox.received
+            self._number = self._pictures.received
             self._changed.notify_all()
 
     def newer_than(self, number: int, timeout: float) -> Jpeg | None:
@@ -54,7 +54,7 @@ class Fanout:
             if self._number <= number or self.closed:
                 return None
         with self._encoding:
-            picture = self._mailbox.take()
+            picture = self._pictures.take()
             if picture is not None:
                 # OpenCV wants BGR. JPEG is full-range BT.601, which OpenCV does; browsers expect that.
                 _, data = cv2.imencode(".jpg", picture.rgb[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))

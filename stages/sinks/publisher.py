@@ -10,8 +10,8 @@ from typing import Literal
 from warpfuse.engine.redact import redact
 from warpfuse.stages.sinks.address import Address
 from warpfuse.stages.sinks.backoff import Backoff
+from warpfuse.stages.sinks.latest_picture import LatestPicture
 from warpfuse.stages.sinks.live_encoder import LiveEncoder
-from warpfuse.stages.sinks.mailbox import Mailbox
 from warpfuse.stages.sinks.relay import Gone, Relay
 
 State = Literal["CONNECTING", "LIVE", "RECONNECTING", "LOST", "CLOSED"]
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Publisher(threading.Thread):
-    """Publishes what is put into a mailbox until the mailbox is closed. Whatever the peer does, only it waits.
+    """Publishes what is put into a pictures until the pictures is closed. Whatever the peer does, only it waits.
 
     state       CONNECTING until the first connection stands; RECONNECTING after one was lost; LOST for good
     sent        pictures the peer's connection took
@@ -31,9 +31,9 @@ class Publisher(threading.Thread):
     lost        one line for the user, once `state` is LOST
     """
 
-    def __init__(self, address: Address, mailbox: Mailbox, size: tuple[int, int], fps: Fraction) -> None:
+    def __init__(self, address: Address, pictures: LatestPicture, size: tuple[int, int], fps: Fraction) -> None:
         super().__init__(name="wf:publish", daemon=True)
-        self._address, self._mailbox, self._size, self._fps = address, mailbox, size, fps
+        self._address, self._pictures, self._size, self._fps = address, pictures, size, fps
         self._name = redact(address.url)
         self._backoff = Backoff(random.random)
         self._leaving = threading.Event()
@@ -53,14 +53,14 @@ class Publisher(threading.Thread):
             return self._changed.wait_for(lambda: self.state in states, timeout)
 
     def leave(self) -> None:
-        """End without finishing; the mailbox has to be closed too."""
+        """End without finishing; the pictures has to be closed too."""
         self._leaving.set()
 
     def run(self) -> None:
         """The thread."""
         begun = time.monotonic()
         try:
-            while not self._mailbox.closed:
+            while not self._pictures.closed:
                 attempt = time.monotonic()
                 why = self._connection()
                 if why is None:
@@ -81,14 +81,14 @@ class Publisher(threading.Thread):
 
     def _connection(self) -> Gone | None:
         """One connection from its making to its end; None if it was we who ended it."""
-        self._mailbox.discard()
+        self._pictures.discard()
         relay = Relay(self._address)
         complete = False
         try:
             picture = None
             while picture is None:
-                picture = self._mailbox.take(_TAKE_S)
-                if picture is None and self._mailbox.closed:
+                picture = self._pictures.take(_TAKE_S)
+                if picture is None and self._pictures.closed:
                     return None
             encoder = LiveEncoder(relay, self._size, self._fps, self._address.settings)
             start_ns = picture.due_ns
@@ -99,12 +99,12 @@ class Publisher(threading.Thread):
             self._to("LIVE")
             key = True  # what was sent while nobody listened is old; whoever has joined by now starts here
             while not self._leaving.is_set():
-                picture = self._mailbox.take(_TAKE_S)
+                picture = self._pictures.take(_TAKE_S)
                 if picture is not None:
                     encoder.write(picture.rgb, picture.due_ns - start_ns, key)
                     self.sent += 1
                     key = False
-                elif self._mailbox.closed:
+                elif self._pictures.closed:
                     encoder.close()
                     complete = True
                     return None

@@ -10,8 +10,8 @@ from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.address import Address
 from warpfuse.stages.sinks.beside import unheld
 from warpfuse.stages.sinks.bt709 import require_even
+from warpfuse.stages.sinks.latest_picture import LatestPicture
 from warpfuse.stages.sinks.live_encoder import codec_for
-from warpfuse.stages.sinks.mailbox import Mailbox
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.sinks.publisher import Publisher
 from warpfuse.stages.sinks.relay import program_for
@@ -56,14 +56,19 @@ class StreamSink:
         self._name = redact(address.url)
         self._encoder = codec_for(address.settings.codec)
         self._playback = Playback(info)
-        self._mailbox = Mailbox(size)
-        self.publisher = Publisher(address, self._mailbox, size, info.fps)
+        self._pictures = LatestPicture(size)
+        self.publisher = Publisher(address, self._pictures, size, info.fps)
         self.publisher.start()
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were sent."""
+        return self._pictures.dropped
 
     @property
     def notes(self) -> list[str]:
         """What became of the frames, in one line; in another what is not sent at all."""
-        figures = f"{self.publisher.sent} frames sent by {self._encoder}, {self._mailbox.dropped} dropped"
+        figures = f"{self.publisher.sent} frames sent by {self._encoder}, {self.dropped} dropped"
         notes = [f"{self._name}: {figures}, {self.publisher.reconnects} reconnects"]
         if self._unsent:
             notes.append(f"{self._name}: the picture alone is sent, not {'; '.join(self._unsent)}")
@@ -74,19 +79,19 @@ class StreamSink:
         due_ns = self._playback.due(frame)
         if self.publisher.lost is not None:
             raise SinkLost(self.publisher.lost)
-        self._mailbox.put(frame.rgb, due_ns)
+        self._pictures.put(frame.rgb, due_ns)
 
     def close(self, complete: bool) -> None:
         """Send what waits and say goodbye, for a few seconds at most. Raises SinkLost if nobody was ever reached."""
         self._playback.close()
         if not complete or self.publisher.state != "LIVE":
             self.publisher.leave()
-        self._mailbox.close()
+        self._pictures.close()
         self.publisher.join(_FINISH_S)
         if self.publisher.is_alive():
             self.publisher.leave()
             self.publisher.join(_FINISH_S)
         if complete and self.publisher.lost is not None:
             raise SinkLost(self.publisher.lost)
-        if complete and not self.publisher.connections and self._mailbox.received:
+        if complete and not self.publisher.connections and self._pictures.received:
             raise SinkLost(f"{self._name}: no connection was made, nothing was sent")

@@ -11,8 +11,8 @@ from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources.connection import Connection, Patience, State
 from warpfuse.stages.sources.faults import EXPECTED, Broken, Fault, broken
 from warpfuse.stages.sources.live_times import Pace
-from warpfuse.stages.sources.newest import Newest
 from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
+from warpfuse.stages.timing import Latest
 
 _PIECES = 1000  # of sound, one a picture, that may wait for a reader
 _LEAVING_S = 1.0  # how long `close` waits for a thread that may sit in FFmpeg until its timeout
@@ -43,7 +43,7 @@ class Receiver:
         self._connect, self._patience, self._clock = connect, patience, clock
         self._lock = threading.Lock()  # over the connection's state: both sides look at it and drive it
         self._connection = Connection(clock(), patience, jitter)
-        self._newest: Newest[Arrived] = Newest()
+        self._newest: Latest[Arrived] = Latest()
         self._sound: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
         self._closing = threading.Event()
         self._session: Session | None = None

@@ -15,8 +15,8 @@ from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.faults import Broken, Fault, foreign
 from warpfuse.stages.sources.live import LiveSource
-from warpfuse.stages.sources.newest import Newest
 from warpfuse.stages.sources.session import Nature, Picture
+from warpfuse.stages.timing import Latest
 
 QUICK = Patience(first=30.0, stall=0.02, silence=0.05, least=0.001, most=0.002, total=60.0)
 
@@ -96,7 +96,7 @@ class Camera:
                 self.sent += 1
 
 
-class Fifo(Newest):
+class Fifo(Latest):
     """The control: what a reader without a newest-only place has, a queue."""
 
     def __init__(self):
@@ -108,16 +108,16 @@ class Fifo(Newest):
             self._queue.append(value)
             self._changed.notify_all()
 
-    def take(self, timeout_s):
+    def take(self, timeout_s=0.0):
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed, timeout_s)
+            self._changed.wait_for(lambda: self._queue or self.closed, timeout_s)
             return self._queue.popleft() if self._queue else None
 
 
 @pytest.mark.parametrize("newest_only", [True, False])
 def test_a_slow_reader_is_never_behind(newest_only, monkeypatch):
     if not newest_only:
-        monkeypatch.setattr(receiver, "Newest", Fifo)
+        monkeypatch.setattr(receiver, "Latest", Fifo)
     camera = Camera()
     source = LiveSource("rtsp://cam/1", in_turn(Scripted(camera.script())), patience=Patience(stall=60))
     ages = []

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from warpfuse.stages.sinks.mailbox import Mailbox
+from warpfuse.stages.sinks.latest_picture import LatestPicture
 
 SIZE = (8, 4)
 
@@ -13,7 +13,7 @@ def flat(level: int) -> np.ndarray:
 
 
 def test_the_newest_is_taken_and_what_it_replaced_is_counted() -> None:
-    box = Mailbox(SIZE)
+    box = LatestPicture(SIZE)
     for level in (1, 2, 3):
         box.put(flat(level), level)
     taken = box.take()
@@ -25,7 +25,7 @@ def test_the_newest_is_taken_and_what_it_replaced_is_counted() -> None:
 
 @pytest.mark.parametrize("puts", range(1, 8))
 def test_a_picture_stays_what_it_was_until_the_next_is_taken(puts: int) -> None:
-    box = Mailbox(SIZE)
+    box = LatestPicture(SIZE)
     box.put(flat(100), 0)
     held = box.take()
     for level in range(puts):
@@ -35,7 +35,7 @@ def test_a_picture_stays_what_it_was_until_the_next_is_taken(puts: int) -> None:
 
 
 def test_the_graph_may_use_its_memory_again() -> None:
-    box, rgb = Mailbox(SIZE), flat(7)
+    box, rgb = LatestPicture(SIZE), flat(7)
     box.put(rgb, 0)
     rgb[:] = 99
     taken = box.take()
@@ -44,9 +44,9 @@ def test_the_graph_may_use_its_memory_again() -> None:
 
 
 def test_closing_wakes_who_waits() -> None:
-    box = Mailbox(SIZE)
+    box = LatestPicture(SIZE)
     taken: list[object] = []
-    waiting = threading.Thread(target=lambda: taken.append(box.take(timeout=60)))
+    waiting = threading.Thread(target=lambda: taken.append(box.take(60)))
     waiting.start()
     box.close()
     waiting.join(10)
@@ -55,4 +55,4 @@ def test_closing_wakes_who_waits() -> None:
 
 def test_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(4, 8, 3\) were agreed on, got \(8, 4, 3\)"):
-        Mailbox(SIZE).put(np.zeros((8, 4, 3), np.uint8), 0)
+        LatestPicture(SIZE).put(np.zeros((8, 4, 3), np.uint8), 0)
