@@ -1,8 +1,12 @@
-"""What passes between threads: the newest value, and a wake-up."""
+"""What passes between threads, and when: the newest value, a wake-up, pauses between tries.
+
+`Latest` and `Waker` are thread-safe. The rest are state machines without a clock: time and chance are arguments.
+"""
 
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -117,3 +121,31 @@ class Latest(Generic[T]):
             self._waker.wake()
         self._value = value
         self._changed.notify_all()
+
+
+def doubled_s(failures: int, first_s: float, most_s: float) -> float:
+    """The bound of the pause after so many failures in a row: `first_s`, doubled with each more, up to `most_s`."""
+    return min(most_s, first_s * 2.0 ** min(failures - 1, 60))
+
+
+class Backoff:
+    """Pauses before the next try: a random share, at least a tenth, of a bound that doubles from failure to failure.
+
+    The random share (full jitter) keeps clients of one server that came back from arriving all at once; the tenth is
+    against a busy loop.
+
+    chance  0 to 1, drawn for each pause
+    """
+
+    def __init__(self, first_s: float, most_s: float, chance: Callable[[], float]) -> None:
+        self._first_s, self._most_s, self._chance = first_s, most_s, chance
+        self._failures = 0
+
+    def failed(self) -> float:
+        """Count a failure; seconds to wait before the next try."""
+        self._failures += 1
+        return doubled_s(self._failures, self._first_s, self._most_s) * (0.1 + 0.9 * self._chance())
+
+    def reset(self) -> None:
+        """It worked for long enough: the bound starts anew."""
+        self._failures = 0

@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from warpfuse.stages.timing import doubled_s
+
 AT_MOST = 5
 WITHIN_S = 60.0
 FIRST_S = 0.5
@@ -11,7 +13,10 @@ LONGEST_S = 8.0
 
 @dataclass(slots=True)
 class Restarts:
-    """The deaths of one worker. Plain state; seconds of any monotonic clock."""
+    """The deaths of one worker. Plain state; seconds of any monotonic clock.
+
+    Not a `Backoff`: it counts the deaths of the last minute, not those in a row.
+    """
 
     total: int = 0
     _deaths: deque[float] = field(default_factory=deque)
@@ -24,4 +29,4 @@ class Restarts:
             return None
         self._deaths.append(now_s)
         self.total += 1
-        return min(FIRST_S * float(2 ** (len(self._deaths) - 1)), LONGEST_S)
+        return doubled_s(len(self._deaths), FIRST_S, LONGEST_S)

@@ -9,15 +9,17 @@ from typing import Literal
 
 from warpfuse.engine.redact import redact
 from warpfuse.stages.sinks.address import Address
-from warpfuse.stages.sinks.backoff import Backoff
 from warpfuse.stages.sinks.latest_picture import LatestPicture
 from warpfuse.stages.sinks.live_encoder import LiveEncoder
 from warpfuse.stages.sinks.relay import Gone, Relay
+from warpfuse.stages.timing import Backoff
 
 State = Literal["CONNECTING", "LIVE", "RECONNECTING", "LOST", "CLOSED"]
 
 _CONNECT_S = 10.0
 _TAKE_S = 0.2
+_FIRST_S, _MOST_S = 0.5, 30.0  # bounds of the pauses between connections
+_HEALTHY_S = 10.0  # a connection that held so long makes the pauses start anew
 _FIRST_PAUSE_S = 2.0  # until it first stands somebody sits before it and waits
 _log = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class Publisher(threading.Thread):
         super().__init__(name="wf:publish", daemon=True)
         self._address, self._pictures, self._size, self._fps = address, pictures, size, fps
         self._name = redact(address.url)
-        self._backoff = Backoff(random.random)
+        self._backoff = Backoff(_FIRST_S, _MOST_S, random.random)
         self._leaving = threading.Event()
         self._changed = threading.Condition()
         self.state: State = "CONNECTING"
@@ -73,7 +75,9 @@ class Publisher(threading.Thread):
                     self._lose(f"{verb}: {why}")
                     return
                 self._to("RECONNECTING" if self.connections else "CONNECTING", str(why))
-                pause = self._backoff.lost(held)
+                if held >= _HEALTHY_S:
+                    self._backoff.reset()
+                pause = self._backoff.failed()
                 self._leaving.wait(pause if self.connections else min(pause, _FIRST_PAUSE_S))
             self._to("CLOSED")
         except Exception as error:  # noqa: BLE001  (the thread's end; the next write tells it)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from warpfuse.stages.sources.faults import TRIES, Broken, Fault
+from warpfuse.stages.timing import Backoff
 
 _S = 1_000_000_000
 _KEPT = 100  # changes nobody fetched: a connection that flutters for days must not fill the memory
@@ -72,10 +73,9 @@ class Connection:
         self.entered: Counter[State] = Counter()
         self.tries = 0
         self._patience = patience
-        self._random = random
+        self._backoff = Backoff(patience.least, patience.most, random)
         self._period_ns = 0
         self._begun_ns = self._seen_ns = self._opened_ns = now_ns
-        self._pauses = 0
         self._in_a_row: dict[Fault, int] = {}
         self._had_picture = False
 
@@ -100,7 +100,7 @@ class Connection:
         self._seen_ns = now_ns
         self.tries = 0
         if now_ns - self._opened_ns >= self._patience.healthy * _S:
-            self._pauses = 0
+            self._backoff.reset()
             self._in_a_row.clear()
 
     def tick(self, now_ns: int) -> None:
@@ -118,11 +118,7 @@ class Connection:
         if count >= TRIES.get(why.fault, count + 1):
             self._go(now_ns, State.LOST, self.reason)
             return
-        longest = min(self._patience.most, self._patience.least * 2 ** min(self._pauses, 20))
-        self._pauses += 1
-        # Full jitter: cameras that went down together must not come back in step. A tenth at least: no busy loop.
-        pause_s = longest * (0.1 + 0.9 * self._random())
-        self.attempt_ns = now_ns + round(pause_s * _S)
+        self.attempt_ns = now_ns + round(self._backoff.failed() * _S)
         if self._had_picture and self.state is not State.RECONNECTING:
             self._go(now_ns, State.RECONNECTING, self.reason)
         self.tick(now_ns)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpfuse.stages.sinks.backoff import Backoff
 from warpfuse.stages.sinks.cadence import Cadence, choose
 from warpfuse.stages.sinks.timeline import Timeline
+from warpfuse.stages.timing import Backoff, doubled_s
 
 MS = 1_000_000
 S = 1000 * MS
@@ -47,18 +47,20 @@ def test_times_only_go_forward(frames: list[tuple[int, int]]) -> None:
         last = due
 
 
-def test_waits_double_up_to_a_bound_and_start_anew_after_a_good_connection() -> None:
-    backoff = Backoff(lambda: 1.0)
-    assert [backoff.lost(0) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert backoff.lost(held_s=11) == 0.5
+def test_pauses_double_up_to_a_bound_and_start_anew() -> None:
+    backoff = Backoff(0.5, 30, lambda: 1.0)
+    assert [backoff.failed() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    backoff.reset()
+    assert backoff.failed() == 0.5
+    assert doubled_s(10**9, 0.5, 30) == 30, "a connection that fails for years"
 
 
 @given(st.floats(0, 1), st.integers(0, 40))
-def test_a_wait_is_a_share_of_its_bound(chance: float, before: int) -> None:
-    backoff = Backoff(lambda: chance)
+def test_a_pause_is_a_tenth_to_the_whole_of_its_bound(chance: float, before: int) -> None:
+    backoff = Backoff(0.5, 30, lambda: chance)
     for _ in range(before):
-        backoff.lost(0)
-    assert backoff.lost(0) == pytest.approx(chance * min(30, 0.5 * 2**before))
+        backoff.failed()
+    assert backoff.failed() == pytest.approx((0.1 + 0.9 * chance) * min(30, 0.5 * 2**before))
 
 
 def test_deadlines_do_not_drift() -> None:
