@@ -42,6 +42,7 @@ TIERS = {
     "slow": [
         "app/benchmark",
         "app/comfy/test_stylize.py",
+        "app/comfy/test_video.py::test_memory_is_flat_over_300_frames",
         "app/test_cli.py::test_live_loras_are_listed_and_taken",
         "app/test_demo.py",
         "app/test_export_targets.py",

@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from warpfuse.comfy.nodes.model import WarpfuseCrossFrame, WarpfuseFuseModel
 from warpfuse.comfy.nodes.motion import WarpfuseFlow, WarpfuseWarp
+from warpfuse.comfy.nodes.sampling import WarpfuseSampler, WarpfuseVideoSampler
 from warpfuse.comfy.nodes.stylize import WarpfuseBundle, WarpfuseLive, WarpfuseStylize
 
 NODES: list[type[io.ComfyNode]] = [
@@ -11,6 +13,10 @@ NODES: list[type[io.ComfyNode]] = [
     WarpfuseLive,
     WarpfuseFlow,
     WarpfuseWarp,
+    WarpfuseFuseModel,
+    WarpfuseSampler,
+    WarpfuseVideoSampler,
+    WarpfuseCrossFrame,
 ]
 
 

@@ -1,0 +1,128 @@
+"""Motion of a clip at the size of its latents, and references pulled along it: the chain of fused frames.
+
+    x0'_i = x0_i + w_i (pull(x0'_{i - 1}) - x0_i),      w_i = weight trust_i,      x0'_0 = x0_0
+
+A batch of frames is denoised together, so frame i of every step is fused with frame i - 1 of the same step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from warpfuse.comfy.motion import ClipMotion
+from warpfuse.engine.errors import BadInput
+from warpfuse.stages.motion.confidence import inside
+from warpfuse.stages.motion.warp import WarpSettings, latent_trust, resize_flow, warp, warp_picture
+
+Reference = Literal["previous", "first"]
+"""What a frame is fused with: the fused frame before it, or the first along the composed flow."""
+
+Picture = Callable[[Tensor], Tensor]
+"""A decoder, [1, c, h, w] in the model's scale -> [1, 3, H, W] in [0, 1]; or an encoder, the reverse."""
+
+Pull = Callable[[Tensor, int], Tensor]
+"""(fused x0 of another frame, i) -> it, pulled onto frame i; [1, c, h, w] both."""
+
+_DOWNSCALE = 8  # of most autoencoders: pixels that do not make a cell of it are cut off
+
+
+@dataclass(frozen=True, slots=True)
+class LatentMotion:
+    """Where frame i was in the frame it is fused with, and how far that may be believed.
+
+    flow      [B, 2, h, w], latent cells
+    trust     [B, 1, h, w] in [0, 1]; 0 for frame 0
+    flow_px   [B, 2, H, W], pixels, for references that are pulled as pictures
+    """
+
+    flow: Tensor
+    trust: Tensor
+    flow_px: Tensor
+
+    def to(self, device: torch.device) -> "LatentMotion":
+        """The same on a device."""
+        return LatentMotion(self.flow.to(device), self.trust.to(device), self.flow_px.to(device))
+
+
+def at_latents(motion: ClipMotion, frames: int, size: tuple[int, int], reference: Reference) -> LatentMotion:
+    """Motion of a clip at the (h, w) of its latents.
+
+    Pictures that are no whole number of cells were cut at their centre by ComfyUI's encoder, and so is the motion; one
+    of another scale is resized. Raises BadInput where the numbers of frames differ.
+    """
+    flow, trust = motion["flow"], motion["trust"]
+    if len(flow) != frames:
+        raise BadInput(
+            f"the motion is of {len(flow)} frames, the latents are {frames}: encode the same frames, in one batch"
+        )
+    flow, trust, downscale = _in_cells(flow, trust, size)
+    if reference == "first":
+        flow, trust = _to_first(flow, trust)
+    return LatentMotion(resize_flow(flow, size), latent_trust(trust, downscale, WarpSettings()), flow)
+
+
+def pull_latents(motion: LatentMotion) -> Pull:
+    """References pulled as latents."""
+    return lambda x0, i: warp(x0, motion.flow[i : i + 1])
+
+
+def pull_pictures(motion: LatentMotion, decode: Picture, encode: Picture) -> Pull:
+    """References pulled as the pictures they decode to: sharper, and a decoder and an encoder run for every frame."""
+
+    def pull(x0: Tensor, i: int) -> Tensor:
+        rgb = decode(x0)
+        flow = motion.flow_px[i : i + 1].to(rgb.device)
+        pulled = warp_picture(rgb, resize_flow(flow, (rgb.shape[-2], rgb.shape[-1])))
+        return encode(pulled).to(x0)
+
+    return pull
+
+
+def chained(
+    x0: Tensor,
+    fuse: Callable[[int, Tensor | None], Tensor],
+    pull: Pull,
+    reference: Reference,
+) -> list[Tensor]:
+    """Every frame's fused x0, [1, c, h, w] each, i ascending.
+
+    x0    [B, c, h, w], what the network said
+    fuse  (i, reference pulled onto frame i; None for frame 0) -> fused x0 of frame i
+    """
+    done: list[Tensor] = []
+    for i in range(len(x0)):
+        past = None if i == 0 else done[0 if reference == "first" else i - 1]
+        done.append(fuse(i, None if past is None else pull(past, i)))
+    return done
+
+
+def _in_cells(flow: Tensor, trust: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+    """Flow and trust of whole cells, and the pixels of a cell's side."""
+    height, width = flow.shape[-2:]
+    for downscale in (_DOWNSCALE, height // size[0]):
+        over = height - downscale * size[0], width - downscale * size[1]
+        if all(0 <= rest < downscale for rest in over):
+            top, left = over[0] // 2, over[1] // 2
+            rows, columns = slice(top, top + downscale * size[0]), slice(left, left + downscale * size[1])
+            return flow[..., rows, columns], trust[..., rows, columns], downscale
+    fitted = _DOWNSCALE * size[0], _DOWNSCALE * size[1]
+    trust = interpolate(trust, fitted, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    return resize_flow(flow, fitted), trust, _DOWNSCALE
+
+
+def _to_first(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+    """Motion to frame 0: F_i(p) = f_i(p) + F_{i-1}(p + f_i(p)), and trust its product along the way."""
+    flows: list[Tensor] = [flow[:1]]
+    trusts: list[Tensor] = [torch.ones_like(trust[:1])]
+    for f, m in zip(_single(flow[1:]), _single(trust[1:]), strict=True):
+        flows.append(f + warp(flows[-1], f, "bilinear"))
+        trusts.append(m * warp(trusts[-1], f, "bilinear") * inside(flows[-1]))
+    return torch.cat(flows), torch.cat([trust[:1], *trusts[1:]])
+
+
+def _single(batch: Tensor) -> Sequence[Tensor]:
+    return [one[None] for one in batch]

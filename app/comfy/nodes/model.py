@@ -1,0 +1,114 @@
+"""Nodes that patch a MODEL of ComfyUI, whatever checkpoint and LoRAs it is made of, for a batch of frames."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from warpfuse.comfy.nodes.sockets import CATEGORY, motion, share
+
+SAMPLER_SAMPLE = "sampler_sample"
+"""Where ComfyUI takes wrappers around a sampler (`comfy.patcher_extension.WrappersMP`)."""
+
+
+class WarpfuseFuseModel(io.ComfyNode):
+    """Frames of a batch fused along the flow while any sampler denoises them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """MODEL and motion, how firmly, when, and along what."""
+        return io.Schema(
+            node_id="WarpfuseFuseModel",
+            display_name="Warpfuse Fuse Model",
+            category=CATEGORY,
+            description="Makes every frame of a batch go on from the one before it: the clean latent that the model "
+            "predicts is fused with the last frame's, pulled along the flow, and the noise stays the model's own. "
+            "Exact with euler, ddim, euler_ancestral and lcm; with samplers of higher order approximate: use "
+            "WarpfuseSampler there.",
+            inputs=[
+                io.Model.Input("model", tooltip="Any model of pictures: SD, SDXL, Flux, ..., with its LoRAs."),
+                motion(),
+                share("weight", 0.8, "How firmly a frame follows the one before it. 0: not at all."),
+                share("start_percent", 0.0, "Share of the sampling after which it begins."),
+                share("end_percent", 1.0, "Share of the sampling at which it ends."),
+                io.Combo.Input(
+                    "reference",
+                    options=["previous", "first"],
+                    default="previous",
+                    tooltip="Follow the frame before, or the first along the whole way: less drift, less trust.",
+                ),
+                io.Combo.Input(
+                    "kappa",
+                    options=["auto", "1"],
+                    default="auto",
+                    tooltip="auto: as the sampler goes on. 1: for samplers of other packs that make the picture noisy "
+                    "again at every step, as lcm does.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Pull references as pictures: sharper, and a decoder and an encoder run for every frame "
+                    "and step. Without it, as latents.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        motion: Any,
+        weight: float,
+        start_percent: float,
+        end_percent: float,
+        reference: Any,
+        kappa: Any,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        """A clone of the model with the hook. Raises BadInput when it samples another number of frames."""
+        from warpfuse.comfy.model_fusion import FuseModel, tell_step
+        from warpfuse.comfy.nodes.networks import in_model_scale, is_flow
+
+        pictures = None if vae is None else lambda base: in_model_scale(vae, base)
+        window = start_percent, end_percent
+        model = model.clone()
+        model.add_wrapper_with_key(SAMPLER_SAMPLE, "warpfuse", tell_step)
+        model.set_model_sampler_post_cfg_function(
+            FuseModel(motion, weight, window, reference, kappa, is_flow, pictures)
+        )
+        return io.NodeOutput(model)
+
+
+class WarpfuseCrossFrame(io.ComfyNode):
+    """Frames of a batch that see one another in self-attention."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """MODEL, which blocks, and what a frame attends to."""
+        return io.Schema(
+            node_id="WarpfuseCrossFrame",
+            display_name="Warpfuse Cross Frame",
+            category=CATEGORY,
+            description="Lets every frame of a batch attend to the first frame and to the one before it, so that they "
+            "look alike (as in Rerender-A-Video). For UNets: SD 1.5, SD 2, SDXL. The first frame is unchanged.",
+            inputs=[
+                io.Model.Input("model", tooltip="A model with a UNet."),
+                io.Combo.Input(
+                    "blocks",
+                    options=["output", "all"],
+                    default="output",
+                    tooltip="The decoder of the UNet, or all of it: firmer, and nearly twice the cost.",
+                ),
+                share("own", 1.0, "How much its own tokens count. 0: they are replaced, as in Rerender-A-Video."),
+                share("anchor", 1.0, "How much those of the first frame count."),
+                share("previous", 1.0, "How much those of the frame before count."),
+            ],
+            outputs=[io.Model.Output(display_name="model")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, blocks: str, own: float, anchor: float, previous: float) -> io.NodeOutput:
+        """A clone of the model with the patch. Raises BadInput where all three are 0."""
+        from warpfuse.comfy.cross_frame import Weights, patched
+
+        return io.NodeOutput(patched(model, Weights(own, anchor, previous), blocks))

@@ -1,0 +1,188 @@
+"""Nodes that sample with a MODEL of ComfyUI: the solvers of warpfuse, and a whole video frame by frame."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from warpfuse.comfy.nodes.sockets import CATEGORY, images, motion, progress, share
+
+
+class WarpfuseSampler(io.ComfyNode):
+    """A solver of warpfuse with fusion, for SamplerCustom and SamplerCustomAdvanced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Solver, noise policy, motion, weights and window."""
+        return io.Schema(
+            node_id="WarpfuseSampler",
+            display_name="Warpfuse Sampler",
+            category=CATEGORY,
+            description="Samples a batch of frames and fuses each with the one before it between the steps and at the "
+            "end, the noise rescaled: exact for every solver here. For SamplerCustom and SamplerCustomAdvanced.",
+            inputs=[
+                io.Combo.Input(
+                    "solver",
+                    options=["auto", "euler", "euler_ancestral", "heun", "ddim", "turbo", "rectified_flow"],
+                    default="auto",
+                    tooltip="auto: euler, and rectified_flow for flow models. turbo makes noisy again at every step: "
+                    "for LCM, turbo and lightning models.",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=["model", "slot", "fresh"],
+                    default="model",
+                    tooltip="The noise a reference comes with. model: the frame's own; slot: the step's, the same for "
+                    "every frame; fresh: drawn anew, which paints over seams and flickers more.",
+                ),
+                share("weight", 0.8, "Share of the frame before between the steps."),
+                share("exit", 0.8, "Share of the frame before in what comes out."),
+                share("start_percent", 0.0, "Share of the sampling after which it fuses between steps."),
+                share("end_percent", 1.0, "Share of the sampling at which it no longer does."),
+                io.Combo.Input(
+                    "reference",
+                    options=["previous", "first"],
+                    default="previous",
+                    tooltip="Follow the frame before, or the first along the whole way.",
+                ),
+                motion(optional=True),
+            ],
+            outputs=[io.Sampler.Output(display_name="sampler")],
+        )
+
+    @classmethod
+    def execute(cls, start_percent: float, end_percent: float, motion: Any = None, **settings: Any) -> io.NodeOutput:
+        """A SAMPLER of ComfyUI. Without motion it only samples."""
+        from comfy.samplers import KSAMPLER
+
+        from warpfuse.comfy.nodes.networks import is_flow
+        from warpfuse.comfy.sampler import SamplerSettings, solve
+
+        def sample_warpfuse(
+            model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None
+        ) -> Tensor:
+            sampling = model.inner_model.inner_model.model_sampling
+            window = sampling.percent_to_sigma(start_percent), sampling.percent_to_sigma(end_percent)
+            extra = extra_args or {}
+
+            def denoise(x: Tensor, sigma: float) -> Tensor:
+                told: Tensor = model(x, torch.full((len(x),), sigma, device=x.device, dtype=x.dtype), **extra)
+                return told
+
+            def each(call: int, x: Tensor, x0: Tensor) -> None:
+                if callback is not None:
+                    callback({"i": min(call, len(sigmas) - 2), "x": x, "denoised": x0})
+
+            asked = SamplerSettings(window=(float(window[0]), float(window[1])), **settings)
+            steps = [float(sigma) for sigma in sigmas]
+            return solve(denoise, x, steps, asked, motion, extra.get("seed") or 0, is_flow(sampling), each)
+
+        return io.NodeOutput(KSAMPLER(sample_warpfuse))
+
+
+class WarpfuseVideoSampler(io.ComfyNode):
+    """A video, frame by frame, with ComfyUI's model in the place of the bundle's."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """What SamplerCustom takes, the frames, fusion, and a ControlNet for every frame."""
+        return io.Schema(
+            node_id="WarpfuseVideoSampler",
+            display_name="Warpfuse Video Sampler",
+            category=CATEGORY,
+            description="Restyles a video of any length with any checkpoint: each frame is encoded, starts from the "
+            "last styled picture pulled along the flow, is sampled, fused again and decoded, one at a time. "
+            "LoRAs, ControlNets and adapters are those of the model and the conditioning.",
+            inputs=[
+                io.Model.Input("model", tooltip="Any model of pictures, with its LoRAs and patches."),
+                io.Vae.Input("vae", tooltip="Its autoencoder. A tiny one (TAESD) is several times as fast."),
+                io.Conditioning.Input("positive", tooltip="What it should look like."),
+                io.Conditioning.Input("negative", tooltip="What it should not."),
+                images("Frames of the video in their order, any size."),
+                io.Sampler.Input("sampler", tooltip="Any; KSamplerSelect has those of ComfyUI."),
+                io.Sigmas.Input(
+                    "sigmas",
+                    tooltip="Of a scheduler, with a denoise of 0.4 to 0.8: sampling starts from the frame.",
+                ),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of the prompt."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=True,
+                    tooltip="Of the noise, the same for every frame: boiling noise is a boiling style.",
+                ),
+                share("fusion", 0.8, "How firmly the style stays on things. 0: every frame on its own."),
+                share("entry", 1.0, "Share of it in what sampling starts from; keeps strokes sharp."),
+                share("exit", 1.0, "Share of it in what is shown; keeps strokes still."),
+                io.Combo.Input(
+                    "cross_frame",
+                    options=["off", "previous", "anchor+previous"],
+                    default="off",
+                    tooltip="Let frames attend to the one before, and to the first of the shot. For UNets.",
+                ),
+                motion(optional=True),
+                io.ControlNet.Input(
+                    "control_net", optional=True, tooltip="Guides every frame by its own control image."
+                ),
+                io.Image.Input("control_images", optional=True, tooltip="One for every frame: edges, depth, poses."),
+                io.Float.Input(
+                    "control_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Of the ControlNet.",
+                ),
+                share("control_start", 0.0, "Share of the sampling after which the ControlNet acts.", optional=True),
+                share("control_end", 1.0, "Share of the sampling at which it ends.", optional=True),
+            ],
+            outputs=[io.Image.Output(display_name="images"), io.Latent.Output(display_name="latents")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        positive: Any,
+        negative: Any,
+        images: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        cfg: float,
+        seed: int,
+        fusion: float,
+        entry: float,
+        exit: float,
+        cross_frame: str,
+        motion: Any = None,
+        control_net: Any = None,
+        control_images: Tensor | None = None,
+        control_strength: float = 1.0,
+        control_start: float = 0.0,
+        control_end: float = 1.0,
+    ) -> io.NodeOutput:
+        """Restyle the video. Raises BadInput where numbers of frames differ."""
+        from warpfuse.comfy.cross_frame import StreamCrossFrame
+        from warpfuse.comfy.motion import flow_of
+        from warpfuse.comfy.nodes.networks import FrameNetworks, spatial_cells, with_control
+        from warpfuse.comfy.video import VideoFusion, hints, restyle
+
+        window = control_start, control_end
+        hinted = hints(control_net, control_images, images, spatial_cells(vae))
+
+        def conditioned(frame: int) -> tuple[Any, Any]:
+            if hinted is None or not control_strength:
+                return positive, negative
+            return with_control((positive, negative), control_net, hinted[frame], control_strength, window, vae)
+
+        attention = None if cross_frame == "off" else StreamCrossFrame(anchored=cross_frame == "anchor+previous")
+        networks = FrameNetworks(model, vae, conditioned, sampler, sigmas, cfg, seed, attention)
+        if motion is None:
+            motion = flow_of(images, "balanced", 384, lambda done, rgb: None)
+        styled, latents = restyle(images, motion, networks, VideoFusion(fusion, entry, exit), progress(len(images)))
+        return io.NodeOutput(styled, {"samples": latents})

@@ -1,0 +1,146 @@
+"""The solvers of warpfuse on ComfyUI's model, with rescaled fusion between steps and at the end: exact at any order.
+
+ComfyUI's convention: x = x0 + s n for models of epsilon and v, x = (1 - s) x0 + s n for flows, and the model answers
+with its clean latent. Solvers of variance-preserving levels see x / sqrt(1 + s^2) with the same pair (x0, n).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warpfuse.comfy.latent_motion import LatentMotion, Reference, at_latents, chained, pull_latents
+from warpfuse.comfy.motion import ClipMotion
+from warpfuse.engine.errors import BadInput
+from warpfuse.stages.diffusion.fuse import W_MAX
+from warpfuse.stages.diffusion.noise import NoisePolicy, Noises, after_call
+from warpfuse.stages.solvers import Call, open_solver
+from warpfuse.stages.solvers.levels import variance_preserving
+from warpfuse.stages.solvers.pair import CLEAN, Level, compose, fuse
+
+SOLVERS = ("auto", "euler", "euler_ancestral", "heun", "ddim", "turbo", "rectified_flow")
+"""auto is euler, and rectified_flow for flows. turbo is what ComfyUI calls lcm: its models of that kind have the
+boundary of LCM in themselves."""
+
+Denoise = Callable[[Tensor, float], Tensor]
+"""(x, sigma) in ComfyUI's convention -> x0 of every frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """What `solve` is told.
+
+    solver     of `SOLVERS`
+    noise      the noise a reference comes with (`stages.diffusion.noise`)
+    weight     0..1: share of the reference between steps; exit: in what comes out
+    window     (highest, lowest) sigma of the calls after which is fused between
+    reference  what a frame is fused with
+    """
+
+    solver: str = "auto"
+    noise: NoisePolicy = "model"
+    weight: float = 0.8
+    exit: float = 0.8
+    window: tuple[float, float] = (float("inf"), 0.0)
+    reference: Reference = "previous"
+
+
+def solve(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Sequence[float],
+    settings: SamplerSettings,
+    motion: ClipMotion | None,
+    seed: int,
+    is_flow: bool,
+    each: Callable[[int, Tensor, Tensor], None],
+) -> Tensor:
+    """Sample a batch of frames, [B, c, h, w], and return it at the last sigma, in ComfyUI's convention.
+
+    x       at sigmas[0]
+    motion  of these frames; None: no fusion
+    seed    of the fixed noise that the solver or the policy takes, the same for every frame
+    each    (network calls made, x, x0)
+
+    Raises BadInput.
+    """
+    if len(sigmas) < 2:
+        return x
+    solver = open_solver(_solver_name(settings.solver, is_flow))
+    levels = [_level(sigma, is_flow, solver.space) for sigma in sigmas]
+    plan = solver.plan(levels[:-1], levels[-1])
+    noises = Noises(seed, x.device)
+    along = None
+    if motion is not None and len(x) > 1:
+        along = at_latents(motion, len(x), (x.shape[-2], x.shape[-1]), settings.reference).to(x.device)
+    x = plan[0].level.alpha * x if solver.space == "vp" else x
+    memory: Any = ()
+    step = 0
+    for k, call in enumerate(plan):
+        sigma = call.level.sigma / call.level.alpha if solver.space == "vp" else call.level.sigma
+        x0 = denoise(x / call.level.alpha if solver.space == "vp" else x, sigma).to(x.dtype)
+        each(k, x, x0)
+        n = (x - call.level.alpha * x0) / call.level.sigma
+        step += call.finished
+        z = noises.slot(step, x[:1].shape).to(x).expand_as(x) if call.needs_noise else None
+        x0, n, memory = call.advance(x, x0, n, z, memory)
+        weight = _weight(settings, call, sigma, k + 1 == len(plan))
+        if along is None or not weight:
+            x = compose(x0, n, call.level_next)
+        else:
+            x = _fused(x0, n, call, step, min(weight, W_MAX), along, settings, noises)
+    end = plan[-1].level_next
+    return x / end.alpha if solver.space == "vp" else x
+
+
+def _fused(
+    x0: Tensor,
+    n: Tensor,
+    call: Call,
+    step: int,
+    weight: float,
+    along: LatentMotion,
+    settings: SamplerSettings,
+    noises: Noises,
+) -> Tensor:
+    """The batch at the next level, every frame fused with the one before it."""
+    rows: list[Tensor] = []
+
+    def one(i: int, pulled: Tensor | None) -> Tensor:
+        own, own_n = x0[i : i + 1], n[i : i + 1]
+        if pulled is None:
+            rows.append(compose(own, own_n, call.level_next))
+            return own
+        w = weight * along.trust[i : i + 1]
+        n_ref, rho = after_call(settings.noise, noises, i, step, call, own_n)
+        rows.append(fuse(own, own_n, pulled, n_ref, w, rho, call.level_next))
+        return fuse(own, None, pulled, None, w, 0.0, CLEAN)
+
+    chained(x0, one, pull_latents(along), settings.reference)
+    return torch.cat(rows)
+
+
+def _weight(settings: SamplerSettings, call: Call, sigma: float, last: bool) -> float:
+    """The share that is fused in behind a call; 0 inside a step, where it would be undone."""
+    if not call.finished:
+        return 0.0
+    if last:
+        return settings.exit
+    highest, lowest = settings.window
+    return settings.weight if lowest <= sigma <= highest else 0.0
+
+
+def _solver_name(asked: str, is_flow: bool) -> str:
+    if asked == "auto":
+        return "rectified_flow" if is_flow else "euler"
+    if is_flow != (asked == "rectified_flow"):
+        kind, fit = ("a flow", "rectified_flow") if is_flow else ("one of epsilon or v", "another than rectified_flow")
+        raise BadInput(f"solver {asked!r} does not fit this model, which is {kind}: take {fit}, or auto")
+    return asked
+
+
+def _level(sigma: float, is_flow: bool, space: str) -> Level:
+    level = Level(1 - sigma if is_flow else 1.0, sigma, 0.0)
+    return variance_preserving(level) if space == "vp" else level

@@ -1,0 +1,120 @@
+"""A whole video through a network of ComfyUI, a frame at a time: its model is in the place of a bundle's UNet.
+
+    z      = encode(frame i)
+    z_ref  = encode(pull(shown i - 1))                                           along the flow
+    z'     = lerp(z, lock(z_ref, z), entry weight trust)                         what sampling starts from
+    x0     = sample(z')                                                          with the same noise for every frame
+    shown  = decode(lerp(x0, z_ref, exit weight trust)), its contrast locked     what is shown, and pulled next
+
+Without a past (the first frame, a cut: no trust anywhere) the frame is sampled as if it were alone, to the bit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from warpfuse.comfy.motion import ClipMotion, need_frames, planes
+from warpfuse.comfy.pictures import Rgb, checked, to_bytes
+from warpfuse.engine.errors import BadInput
+from warpfuse.stages.diffusion.fuse import W_MAX
+from warpfuse.stages.diffusion.moment_lock import Anchor, AnchorSettings, lock_to_source
+from warpfuse.stages.motion.warp import WarpSettings, latent_trust, warp_picture
+from warpfuse.stages.solvers.pair import CLEAN, fuse
+
+
+class Networks(Protocol):
+    """What samples a frame.
+
+    cells  pixels that widths and heights are to be multiples of
+    """
+
+    cells: int
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        """[1, 3, H, W] in [0, 1] -> [1, c, h, w]."""
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The reverse."""
+
+    def sample(self, latent: Tensor, frame: int, cut: bool) -> Tensor:
+        """Make noisy, denoise. cut: the frame has no past."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFusion:
+    """Weight where everything is trusted, 0..1, and the shares of it where sampling starts and in what is shown."""
+
+    weight: float = 0.8
+    entry: float = 1.0
+    exit: float = 1.0
+
+
+def restyle(
+    images: Tensor, motion: ClipMotion, networks: Networks, fusion: VideoFusion, each: Callable[[int, Rgb], None]
+) -> tuple[Tensor, Tensor]:
+    """IMAGE [B, H, W, 3] -> the styled IMAGE, and its latents [B, c, h, w].
+
+    each  is called after every frame; what it raises ends the run
+
+    Raises BadInput.
+    """
+    images = checked(images)
+    need_frames(motion, images)
+    height, width = images.shape[1:3]
+    anchor, weight = Anchor(AnchorSettings()), min(fusion.weight, W_MAX)
+    out = torch.empty(images.shape[0], height, width, 3)
+    latents: Tensor | None = None
+    shown: Tensor | None = None
+    for i, image in enumerate(images):
+        rgb = _whole_cells(planes(image), networks.cells)
+        flow = _whole_cells(motion["flow"][i : i + 1].to(torch.float32), networks.cells)
+        trust = _whole_cells(motion["trust"][i : i + 1].to(torch.float32), networks.cells)
+        cut = shown is None or not bool(trust.any())
+        z = networks.encode(rgb)
+        if z.ndim != 4:
+            raise BadInput(f"expected an autoencoder of pictures, [1, c, h, w], got latents {list(z.shape)}")
+        if cut or not weight or shown is None:
+            anchor.reset()
+            x0 = networks.sample(z, i, cut)
+        else:
+            z_ref = networks.encode(warp_picture(shown, flow))
+            m = latent_trust(trust, rgb.shape[-1] // z.shape[-1], WarpSettings())
+            start = fuse(z, None, lock_to_source(z_ref, z), None, fusion.entry * weight * m, 0.0, CLEAN)
+            x0 = networks.sample(start, i, cut)
+            if fusion.exit:
+                x0 = anchor.fuse(x0, z_ref, m, fusion.exit * weight)
+        shown = networks.decode(x0).clamp(0, 1)
+        out[i] = shown[0, :, :height, :width].permute(1, 2, 0)
+        if latents is None:
+            latents = torch.empty(len(images), *x0.shape[1:])
+        latents[i] = x0[0]
+        each(i + 1, to_bytes(out[i]))
+    assert latents is not None
+    return out, latents
+
+
+def hints(control_net: object, control_images: Tensor | None, images: Tensor, cells: int) -> list[Tensor] | None:
+    """The control image of every frame, [1, 3, H, W], its edge gone on as the frame's is; None without a ControlNet.
+
+    Raises BadInput where one of the two is missing, or their numbers differ.
+    """
+    if control_net is None and control_images is None:
+        return None
+    if control_net is None or control_images is None:
+        lacking = "control_net" if control_net is None else "control_images"
+        raise BadInput(f"a ControlNet takes both control_net and control_images, and {lacking} is not connected")
+    if len(control_images) != len(images):
+        raise BadInput(f"control_images: expected one for each of the {len(images)} frames, got {len(control_images)}")
+    shown = [planes(image) for image in checked(control_images)]
+    alike = control_images.shape[1:3] == images.shape[1:3]
+    return [_whole_cells(one, cells) for one in shown] if alike else shown
+
+
+def _whole_cells(x: Tensor, cells: int) -> Tensor:
+    """[1, c, H, W] with its right and lower edge gone on to multiples of `cells`."""
+    right, below = -x.shape[-1] % cells, -x.shape[-2] % cells
+    return pad(x, (0, right, 0, below), "replicate") if right or below else x
