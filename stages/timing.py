@@ -1,4 +1,5 @@
-"""What passes between threads, and when: the newest value, a wake-up, pauses between tries.
+"""What passes between threads, and when: the newest value, a wake-up, pauses between tries, times of one
+clock on another.
 
 `Latest` and `Waker` are thread-safe. The rest are state machines without a clock: time and chance are arguments.
 """
@@ -149,3 +150,36 @@ class Backoff:
     def reset(self) -> None:
         """It worked for long enough: the bound starts anew."""
         self._failures = 0
+
+
+class ClockMap:
+    """Lays the times of one clock on another: the first on that clock's now, the others as far apart as they are.
+
+    A time that comes out further from now than the bounds moves the whole mapping, and is laid on now: the clock has
+    drifted, leapt, or was silent. So times never burst and never fall behind.
+
+    late_ns   how far before now a time may come out; None: any
+    early_ns  how far after now; None: any
+    moved     how often the mapping was moved by the bounds
+    """
+
+    def __init__(self, late_ns: int | None = None, early_ns: int | None = None) -> None:
+        self._late_ns, self._early_ns = late_ns, early_ns
+        self._shift_ns: int | None = None
+        self.moved = 0
+
+    def __call__(self, time_ns: int, now_ns: int) -> int:
+        """`time_ns` on the clock whose time is `now_ns`."""
+        if self._shift_ns is None:
+            self._shift_ns = now_ns - time_ns
+        ahead_ns = time_ns + self._shift_ns - now_ns
+        late = self._late_ns is not None and -ahead_ns > self._late_ns
+        early = self._early_ns is not None and ahead_ns > self._early_ns
+        if late or early:
+            self._shift_ns = now_ns - time_ns
+            self.moved += 1
+        return time_ns + self._shift_ns
+
+    def restart(self) -> None:
+        """The next time is of another clock: it is laid on now."""
+        self._shift_ns = None

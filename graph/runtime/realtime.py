@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.stage import Source, VideoInfo
+from warpfuse.stages.timing import ClockMap
 
 
 class RealTime:
@@ -21,16 +22,15 @@ class RealTime:
         self._clock = clock
         self._closed = threading.Event()
         self._wait = wait or self._closed.wait
-        self._started_ns: int | None = None
+        self._due = ClockMap()
 
     def read(self) -> RawFrame | None:
         """The next frame, not before its time."""
         raw = self._source.read()
         if raw is None:
             return None
-        if self._started_ns is None:
-            self._started_ns = self._clock() - raw.stamp.pts_ns
-        ahead = self._started_ns + raw.stamp.pts_ns - self._clock()
+        now = self._clock()
+        ahead = self._due(raw.stamp.pts_ns, now) - now
         if ahead > 0:
             self._wait(ahead / 1e9)
         return raw

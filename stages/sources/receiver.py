@@ -10,13 +10,13 @@ from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources.connection import Connection, Patience, State
 from warpfuse.stages.sources.faults import EXPECTED, Broken, Fault, broken
-from warpfuse.stages.sources.live_times import Pace
 from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
-from warpfuse.stages.timing import Latest
+from warpfuse.stages.timing import ClockMap, Latest
 
 _PIECES = 1000  # of sound, one a picture, that may wait for a reader
 _LEAVING_S = 1.0  # how long `close` waits for a thread that may sit in FFmpeg until its timeout
 _KEPT = 100  # remarks that nobody fetched
+_LATE_NS, _EARLY_NS = 1_000_000_000, 60_000_000_000  # for a burst: network's delay, and more than a playlist holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Receiver:
         return False
 
     def _receive(self, session: Session, epoch: int) -> bool:
-        nature, pace = session.nature, Pace()
+        nature, due = session.nature, ClockMap(_LATE_NS, _EARLY_NS)
         if nature.note:
             with self._lock:
                 self._noted.setdefault(nature.note, False)
@@ -200,8 +200,10 @@ class Receiver:
                 if self._clock() - seen_ns > self._patience.silence * 1e9:
                     raise Broken(Fault.FOREIGN, "it sends, but no picture that can be decoded")
                 continue
-            if nature.bursts and self._closing.wait(max(0, pace.wait_ns(picture.sent_ns, self._clock())) / 1e9):
-                return True
+            if nature.bursts and picture.sent_ns is not None:  # HLS sends a segment at a time: at their own spacing
+                now_ns = self._clock()
+                if self._closing.wait(max(0, due(picture.sent_ns, now_ns) - now_ns) / 1e9):
+                    return True
             seen_ns = self._clock()
             with self._lock:
                 if seen:

@@ -1,50 +1,71 @@
-"""Pure functions of numbers: timeline, back-off, cadence. No clock runs here."""
+"""Pure functions of numbers: clocks, pauses, ticks. No clock runs here."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from warpfuse.stages.sinks.cadence import Cadence, choose
-from warpfuse.stages.sinks.timeline import Timeline
-from warpfuse.stages.timing import Backoff, doubled_s
+from warpfuse.stages.timing import Backoff, ClockMap, doubled_s
 
 MS = 1_000_000
 S = 1000 * MS
 
 
-def test_frames_keep_the_distances_of_their_source_whenever_they_arrive() -> None:
-    timeline = Timeline(40 * MS)
+def test_times_keep_their_distances_whenever_they_arrive() -> None:
+    due = ClockMap(500 * MS, 500 * MS)
     late = [0, 30, 5, 90, 12, 0]
-    due = [timeline.due(i * 40 * MS, 7 * S + i * 40 * MS + late[i] * MS) for i in range(6)]
-    assert due == [7 * S + i * 40 * MS for i in range(6)]
+    times = [due(i * 40 * MS, 7 * S + i * 40 * MS + late[i] * MS) for i in range(6)]
+    assert times == [7 * S + i * 40 * MS for i in range(6)] and due.moved == 0
 
 
 @pytest.mark.parametrize("away", [-5 * S, 5 * S])
-def test_an_interrupted_source_goes_on_from_now(away: int) -> None:
-    timeline = Timeline(40 * MS)
-    timeline.due(0, 0)
-    assert timeline.due(40 * MS + away, 40 * MS) == 40 * MS
-    assert timeline.due(80 * MS + away, 80 * MS) == 80 * MS
-    assert timeline.moved == 1
+def test_a_clock_that_leaps_is_laid_on_now_and_goes_on_from_there(away: int) -> None:
+    due, unbounded = ClockMap(500 * MS, 500 * MS), ClockMap()
+    due(0, 0), unbounded(0, 0)
+    assert due(40 * MS + away, 40 * MS) == 40 * MS
+    assert due(80 * MS + away, 90 * MS) == 80 * MS
+    assert due.moved == 1
+    assert unbounded(40 * MS + away, 40 * MS) == 40 * MS + away, "control"
+
+
+def test_each_side_has_its_own_bound() -> None:
+    due = ClockMap(late_ns=1 * S, early_ns=60 * S)
+    due(0, 0)
+    assert due(50 * S, 0) == 50 * S and due(50 * S, 51 * S) == 50 * S and due.moved == 0
+    assert due(50 * S, 52 * S) == 52 * S and due(200 * S, 52 * S) == 52 * S and due.moved == 2
+
+
+def test_another_clock_is_laid_on_now() -> None:
+    due = ClockMap()
+    due(90 * S, 0)
+    due.restart()
+    assert due(5 * MS, 1 * S) == 1 * S and due.moved == 0
 
 
 def test_an_hour_of_a_clock_that_is_wrong_by_a_thousandth_never_falls_behind() -> None:
-    timeline = Timeline(40 * MS)
+    due = ClockMap(500 * MS, 500 * MS)
     for i in range(90_000):
         now = i * 40 * MS
-        assert abs(timeline.due(now * 1001 // 1000, now) - now) <= 500 * MS
+        assert abs(due(now * 1001 // 1000, now) - now) <= 500 * MS
+    assert due.moved > 0, "control: 3.6 s in the end, unmended"
 
 
-@given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**9)), max_size=50))
-def test_times_only_go_forward(frames: list[tuple[int, int]]) -> None:
-    timeline, now, last = Timeline(40 * MS), 0, -1
-    for pts, passed in frames:
-        now += passed
-        due = timeline.due(pts, now)
-        assert due > last
-        last = due
+def test_a_burst_is_shown_at_its_own_spacing() -> None:
+    due, now, shown = ClockMap(1 * S, 60 * S), 0, []
+    for segment in range(3):
+        now = max(now, segment * 2 * S)  # 50 pictures at once, every two seconds
+        for k in range(50):
+            now = max(now, due((segment * 50 + k) * 40 * MS, now))
+            shown.append(now)
+    assert {after - before for before, after in pairwise(shown)} == {40 * MS}
+
+
+def test_a_late_burst_is_shown_from_its_first_picture_on() -> None:
+    due = ClockMap(1 * S, 60 * S)
+    assert [due(0, 0), due(40 * MS, 5 * S), due(80 * MS, 5 * S)] == [0, 5 * S, 5 * S + 40 * MS]
 
 
 def test_pauses_double_up_to_a_bound_and_start_anew() -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpfuse.stages.sources.live_times import LiveTimes, Pace
+from warpfuse.stages.sources.live_times import LiveTimes
 
 MS = 1_000_000
 jitter = st.lists(st.integers(0, 90 * MS), min_size=2, max_size=60)
@@ -44,25 +44,3 @@ def test_another_connection_starts_its_own_clock():
 def test_a_clip_keeps_its_times_however_fast_it_is_read():
     times = LiveTimes(None)
     assert [times(k * 40 * MS, k) for k in range(100)] == [k * 40 * MS for k in range(100)]
-
-
-def test_a_burst_is_shown_at_its_own_spacing():
-    pace, now, shown = Pace(), 0, []
-    for segment in range(3):
-        now = max(now, segment * 2000 * MS)  # 50 pictures at once, every two seconds
-        for k in range(50):
-            now += max(0, pace.wait_ns((segment * 50 + k) * 40 * MS, now))
-            shown.append(now)
-    assert {after - before for before, after in pairwise(shown)} == {40 * MS}
-
-
-def test_a_late_burst_is_shown_from_its_first_picture_on():
-    pace = Pace()
-    assert pace.wait_ns(0, 0) == 0
-    assert pace.wait_ns(40 * MS, 5000 * MS) == 0 and pace.wait_ns(80 * MS, 5000 * MS) == 40 * MS
-
-
-def test_a_clock_that_leaps_does_not_hold_pictures_back():
-    pace = Pace()
-    pace.wait_ns(0, 0)
-    assert pace.wait_ns(10**15, 40 * MS) == 0
