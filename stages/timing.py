@@ -1,5 +1,5 @@
 """What passes between threads, and when: the newest value, a wake-up, pauses between tries, times of one
-clock on another.
+clock on another, ticks at a constant rate.
 
 `Latest` and `Waker` are thread-safe. The rest are state machines without a clock: time and chance are arguments.
 """
@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -183,3 +184,32 @@ class ClockMap:
     def restart(self) -> None:
         """The next time is of another clock: it is laid on now."""
         self._shift_ns = None
+
+
+def tick_ns(k: int, fps: Fraction) -> int:
+    """When tick k is, nanoseconds from tick 0."""
+    return round(k * 1_000_000_000 / fps)
+
+
+class Ticker:
+    """Deadlines at a constant rate: tick k is due at `start_ns` + k / `fps`, whatever the ticks before it took.
+
+    A tick is left out when its time and that of the next are over: no burst of old ticks follows a pause.
+
+    tick     number of the tick that `next` gave last; -1 before the first
+    skipped  ticks left out
+    """
+
+    def __init__(self, fps: Fraction, start_ns: int) -> None:
+        self._fps = fps
+        self._start_ns = start_ns
+        self.tick = -1
+        self.skipped = 0
+
+    def next(self, now_ns: int) -> int:
+        """When the next tick is due: in the past by less than a period if the last one took too long."""
+        wanted = self.tick + 1
+        latest = (now_ns - self._start_ns) * self._fps // 1_000_000_000
+        self.tick = max(wanted, latest)
+        self.skipped += self.tick - wanted
+        return self._start_ns + tick_ns(self.tick, self._fps)

@@ -13,30 +13,17 @@ from typing import Protocol
 import numpy as np
 
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.timing import Latest, Ticker, tick_ns
 
 HandOver = Callable[[RawFrame], None]
 
 _NEAR_NS = 1000  # presentation times are rounded to their container's unit: this much off a tick is on it
 
 
-def tick_ns(k: int, fps: Fraction) -> int:
-    """When tick k is, nanoseconds from tick 0."""
-    return round(k * 1_000_000_000 / fps)
-
-
 def ticks_before(pts_ns: int, k: int, fps: Fraction) -> int:
     """Ticks from number k on that come before a picture with this time, and so still show the one before it."""
     first = (pts_ns - _NEAR_NS) * fps / 1_000_000_000
     return max(0, -(-first.numerator // first.denominator) - k)
-
-
-def next_tick(k: int, since_ns: int, now_ns: int, fps: Fraction) -> int:
-    """The tick to wait for, when tick k is to come next: k, or a later one when more than a period has been lost.
-
-    What was lost is left out: a burst of old ticks helps nobody.
-    """
-    elapsed = (now_ns - since_ns) * fps / 1_000_000_000
-    return k if elapsed <= k + 1 else elapsed.numerator // elapsed.denominator
 
 
 class Rate(Protocol):
@@ -113,49 +100,43 @@ class Paced:
         self._hand_over = hand_over
         self._fps = fps
         self._clock = clock
-        self._ready = threading.Condition()
-        self._newest: RawFrame | None = None
-        self._fresh = False
-        self._ending = False
+        self._latest: Latest[RawFrame] = Latest()
+        self._ending = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="wf:rate", daemon=True)
 
     def take(self, frame: RawFrame) -> None:
         """Show it from the next tick on. Raises what the sink raised."""
-        with self._ready:
-            if self._error is not None:
-                raise self._error
-            self._newest, self._fresh = _own(frame), True
-            self._ready.notify()
+        if self._error is not None:
+            raise self._error
+        self._latest.put(_own(frame))
         if self._thread.ident is None:
             self._thread.start()
 
     def end(self) -> None:
         """Stop after the picture that is being shown. Raises what the sink raised."""
-        with self._ready:
-            self._ending = True
-            self._ready.notify()
+        self._ending.set()
         if self._thread.ident is not None:
             self._thread.join()
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
-        k, since = 0, self._clock()
+        ticker, shown = Ticker(self._fps, self._clock()), None
         try:
             while True:
-                k = next_tick(k, since, self._clock(), self._fps)
-                with self._ready:
-                    while not self._ending and (wait := since + tick_ns(k, self._fps) - self._clock()) > 0:
-                        self._ready.wait(wait / 1e9)
-                    frame, fresh, self._fresh = self._newest, self._fresh, False
-                    if self._ending and not fresh:
-                        return
-                assert frame is not None
-                stamp = replace(frame.stamp, seq=k, pts_ns=tick_ns(k, self._fps))
-                self._hand_over(RawFrame(stamp, frame.rgb))
-                self.repeated += not fresh
-                k += 1
+                due_ns = ticker.next(self._clock())
+                while (wait_ns := due_ns - self._clock()) > 0 and not self._ending.wait(wait_ns / 1e9):
+                    pass
+                ending = self._ending.is_set()  # asked first: what came before the end is shown
+                fresh = self._latest.take()
+                if fresh is None and ending:
+                    return
+                shown, k = fresh or shown, ticker.tick
+                assert shown is not None
+                stamp = replace(shown.stamp, seq=k, pts_ns=tick_ns(k, self._fps))
+                self._hand_over(RawFrame(stamp, shown.rgb))
+                self.repeated += fresh is None
         except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)
             self._error = error
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -11,11 +11,16 @@ import numpy.typing as npt
 
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.sinks.cadence import Cadence, OnFault, choose
 from warpfuse.stages.sinks.latest_picture import LatestPicture, Picture
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.timing import Ticker
 
+OnFault = Literal["hold", "passthrough"]
+Shown = Literal["styled", "raw", "held"]
+
+_FAULT_FRAMES = 3
+_LEAST_FAULT_NS = 1_000_000_000
 _BLACK = 16  # not 0: some programs take a wholly black picture for a covered camera
 
 
@@ -124,11 +129,11 @@ class CameraThread:
 
     def _show(self) -> None:
         period_ns = round(10**9 / self._fps)
-        cadence = Cadence(self._fps, time.monotonic_ns())
+        ticker = Ticker(self._fps, time.monotonic_ns())
         styled: Picture | None = None
         styled_ns = raw_ns = None
         while True:
-            left_ns = cadence.next(time.monotonic_ns()) - time.monotonic_ns()
+            left_ns = ticker.next(time.monotonic_ns()) - time.monotonic_ns()
             if self._closing.wait(max(0.0, left_ns / 1e9)):
                 return
             now = time.monotonic_ns()
@@ -146,4 +151,17 @@ class CameraThread:
                 self._output.send(self._dark if styled is None else styled.rgb)
                 self.repeated += fresh is None
             self.sent += 1
-            self.skipped = cadence.skipped
+            self.skipped = ticker.skipped
+
+
+def choose(on_fault: OnFault, period_ns: int, now_ns: int, styled_ns: int | None, raw_ns: int | None) -> Shown:
+    """What to show, given when the last styled and the last raw picture came (None: never).
+
+    A fault is a second (or three periods) without a styled picture. `hold` then goes on showing the last one;
+    `passthrough` shows the source, as long as that at least moves."""
+    patience_ns = max(_LEAST_FAULT_NS, _FAULT_FRAMES * period_ns)
+    styled = styled_ns is not None and now_ns - styled_ns <= patience_ns
+    raw = raw_ns is not None and now_ns - raw_ns <= patience_ns
+    if not styled and raw and on_fault == "passthrough":
+        return "raw"
+    return "styled" if styled else "held"

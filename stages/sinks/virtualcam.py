@@ -12,8 +12,7 @@ from typing import Any
 from warpfuse.engine.errors import one_line
 from warpfuse.stages.errors import SinkError, SourceError
 from warpfuse.stages.sinks.bt709 import require_even
-from warpfuse.stages.sinks.cadence import OnFault
-from warpfuse.stages.sinks.camera_thread import CameraThread, Output
+from warpfuse.stages.sinks.camera_thread import CameraThread, OnFault, Output
 from warpfuse.stages.sinks.v4l2_output import PixelFormat, V4l2Output, find_output, require_output
 from warpfuse.stages.sources import v4l2
 from warpfuse.stages.sources.camera import Wish, locate

@@ -1,6 +1,7 @@
 """Ticks are numbers: no clock runs here but the test's own."""
 
 import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpfuse.graph.runtime.rate import Paced, Resampled, next_tick, tick_ns, ticks_before
+from warpfuse.graph.runtime.rate import Paced, Resampled, ticks_before
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.timing import tick_ns
 
 RATES = st.fractions(min_value=1, max_value=240, max_denominator=1001)
 
@@ -52,14 +54,6 @@ def test_ticks_have_no_gap_and_each_shows_the_newest_picture_of_its_time(steps, 
     assert rate.repeated == len(pictures) - len(set(pictures))
 
 
-@pytest.mark.parametrize(
-    "k, now_ms, expected",
-    [(0, 0, 0), (5, 100, 5), (5, 200, 5), (5, 239, 5), (5, 241, 6), (5, 1000, 25)],
-)
-def test_ticks_that_were_missed_are_left_out(k, now_ms, expected):
-    assert next_tick(k, 0, now_ms * 1_000_000, Fraction(25)) == expected
-
-
 def test_a_paced_sink_repeats_while_nothing_comes_and_raises_what_the_sink_raised():
     now, shown, enough = [0], [], threading.Event()
 
@@ -78,3 +72,14 @@ def test_a_paced_sink_repeats_while_nothing_comes_and_raises_what_the_sink_raise
     assert [picture for _, picture in shown] == [9] * 5 and rate.repeated == 3
     numbers = [k for k, _ in shown]
     assert numbers == sorted(set(numbers))
+
+
+def test_what_a_paced_sink_took_before_its_end_is_shown():
+    for number in range(200):
+        shown = []
+        rate = Paced(lambda f, into=shown: into.append(int(f.rgb[0, 0, 0])), Fraction(1000), time.monotonic_ns)
+        rate.take(frame(1, 0))
+        if number % 2:
+            rate.take(frame(2, 0))
+        rate.end()
+        assert shown[-1] == (2 if number % 2 else 1)
