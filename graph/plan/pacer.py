@@ -133,6 +133,7 @@ class Pacer:
 
 
 def _look(rgb: npt.NDArray[np.uint8]) -> _Look:
+    """Not `colour_histogram` of the flow: a process that only captures loads neither torch nor compiled loops."""
     h, w = rgb.shape[:2]
     scale = min(1.0, _LOOK_PX / max(h, w))
     size = max(1, round(w * scale)), max(1, round(h * scale))

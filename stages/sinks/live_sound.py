@@ -74,11 +74,7 @@ class LiveSound:
         """Mux what starts before `end`, and nothing behind it."""
         self.advance(end)
         for track in self._tracks.values():
-            try:
-                made = track.flush()
-            except Exception:  # noqa: BLE001, S112  (nothing had been encoded)
-                continue
-            mux(self._out, made)
+            mux(self._out, track.flush())
         if self._lost_pieces:
             self._notes.append(
                 f"sound: {self._lost_pieces} pieces of it, one a picture, were lost on the way to the file"

@@ -103,8 +103,13 @@ class Track:
             self._trial.close()
 
     def flush(self) -> "list[Packet[Any]]":
-        """What an encoder still holds."""
-        return [] if self.copied else list(self.made.encode(None))
+        """What an encoder still holds; nothing where nothing had been encoded."""
+        if self.copied:
+            return []
+        try:
+            return list(self.made.encode(None))
+        except Exception:  # noqa: BLE001  (an encoder that was given nothing was never opened)
+            return []
 
     def _encode(self, frame: Any, shift: int) -> "list[Packet[Any]]":
         if frame.pts is not None:
@@ -282,11 +287,7 @@ class Sound:
         for track in self._tracks.values():
             if not track.done:
                 track.done = True
-                try:
-                    made = track.flush()
-                except Exception:  # noqa: BLE001, S112  (nothing had been encoded)
-                    continue
-                self._put(track, made, Fraction(0))
+                self._put(track, track.flush(), Fraction(0))
 
 
 def mux(out: OutputContainer, made: "list[Packet[Any]]") -> str | None:

@@ -1,7 +1,6 @@
 """Cameras of this machine: `camera:0`, `camera:C920,1280x720@30,mjpeg`, `/dev/video0`, `/dev/v4l/by-id/...`."""
 
 import re
-import threading
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
@@ -11,12 +10,11 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources import v4l2
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
-from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.schemes import parse_rate
 from warpfuse.stages.sources.session import Connect
 from warpfuse.stages.sources.v4l2 import Device, Mode
 from warpfuse.stages.sources.v4l2_capture import CODECS, CaptureSession
-from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("camera",)
 FORMATS = {"mjpeg": "MJPG", "mjpg": "MJPG", **{name.lower(): name for name in CODECS}}
@@ -128,23 +126,7 @@ def find(device: Device, devices: list[Device]) -> Path | None:
     return cameras[0].path if cameras else None
 
 
-def probe(url: str) -> VideoInfo:
-    """What the camera gives: opens it and takes one picture. Raises SourceError, SourceLost."""
-    return info_of(url, _connecting(url, Patience()))
-
-
-def open(
-    url: str,
-    size: tuple[int, int] | None,
-    frames: int | None,
-    patience: Patience = Patience(),  # noqa: B008  (frozen)
-    stop: threading.Event | None = None,
-) -> LiveSource:
-    """Open the camera. Raises SourceError for what the address asks and it does not give, SourceLost, Stopped."""
-    return LiveSource(url, _connecting(url, patience), size, frames, patience=patience, stop=stop)
-
-
-def _connecting(url: str, patience: Patience) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
     wish = Wish.parse(url)
     path = locate(url, wish.camera, v4l2.devices())
     try:
@@ -167,3 +149,6 @@ def _connecting(url: str, patience: Patience) -> Connect:
         return CaptureSession(path, mode, patience.silence)
 
     return connect
+
+
+probe, open = live_source(_connecting)

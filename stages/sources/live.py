@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from warpfuse.stages.sources.live_times import LiveTimes
 from warpfuse.stages.sources.receiver import Arrived, Receiver
 from warpfuse.stages.sources.session import Connect
 from warpfuse.stages.sources.transparency import Rgb
+from warpfuse.stages.sources.variants import USUAL_SIZE
 from warpfuse.stages.stage import VideoInfo
 
 _TIME_BASE = Fraction(1, 90_000)
@@ -217,8 +218,45 @@ class LiveSource:
         return RawFrame(stamp, self._last, sound)
 
 
-def info_of(url: str, connect: Connect, patience: Patience = _USUAL) -> VideoInfo:
-    """Connect, look at the first picture, and leave again. Raises as `LiveSource` does."""
-    source = LiveSource(url, connect, patience=patience)
-    source.close()
-    return replace(source.info, frames=None)
+class Connecting(Protocol):
+    """How a kind of live source reads its addresses."""
+
+    def __call__(self, url: str, patience: Patience, near: tuple[int, int], /) -> Connect:
+        """What makes connections to `url`. Raises SourceError for an address that is not understood.
+
+        near  of a source that offers several sizes that above this (width, height) is taken
+        """
+
+
+class OpenLive(Protocol):
+    """`open` of a live source."""
+
+    def __call__(
+        self, url: str, size: tuple[int, int] | None, frames: int | None, patience: Patience = ...,
+        stop: threading.Event | None = None, near: tuple[int, int] | None = None,
+    ) -> LiveSource:  # fmt: skip
+        """See `live_source`."""
+
+
+def live_source(connecting: Connecting) -> tuple[Callable[[str], VideoInfo], OpenLive]:
+    """`probe` and `open` of the module of a live source."""
+
+    def probe(url: str) -> VideoInfo:
+        """Connect, look at the first picture, and leave again. Raises as `LiveSource` does, and SourceError."""
+        patience = Patience()
+        source = LiveSource(url, connecting(url, patience, USUAL_SIZE), patience=patience)
+        source.close()
+        return replace(source.info, frames=None)
+
+    def open(
+        url: str, size: tuple[int, int] | None, frames: int | None, patience: Patience = _USUAL,
+        stop: threading.Event | None = None, near: tuple[int, int] | None = None,
+    ) -> LiveSource:  # fmt: skip
+        """Connect, and wait for the first picture. Raises as `LiveSource` does, and SourceError.
+
+        near  of a source that offers several sizes that above this (width, height) is taken; None: above `size`
+        """
+        connect = connecting(url, patience, near or size or USUAL_SIZE)
+        return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
+
+    return probe, open

@@ -15,6 +15,7 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sources.scene import MOTIONS, Picture, Scene, texture
 from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.timing import Ticker
 
 SCHEMES: tuple[str, ...] = ("pattern",)
 _SHAPE = re.compile(r"(\d+)x(\d+)(?:@([\d./]+))?|@([\d./]+)")
@@ -105,7 +106,6 @@ class PatternSource:
     """Frames of a moving texture. Every picture is a function of its number and the settings alone.
 
     clock, sleep  of a live one: nanoseconds, and how its thread waits for so many seconds
-    skipped       pictures of a live one that were over before they were asked for
     """
 
     def __init__(
@@ -121,8 +121,14 @@ class PatternSource:
         side = 1 << min(10, int(np.ceil(np.log2(reach))))
         self._base = texture(side, np.random.default_rng(settings.seed))
         self._scenes: dict[int, Scene] = {}
-        self._count = self._moment = self._began_ns = self.skipped = 0
+        self._count = 0
+        self._ticker: Ticker | None = None  # from the first picture on
         self._clock, self._sleep = clock, sleep
+
+    @property
+    def skipped(self) -> int:
+        """Pictures of a live one that were over before they were asked for."""
+        return 0 if self._ticker is None else self._ticker.skipped
 
     def read(self) -> RawFrame | None:
         """The next frame, None at the end."""
@@ -152,15 +158,12 @@ class PatternSource:
 
     def _wait(self) -> int:
         """Until the next picture is due; the number of the one that is."""
-        self._began_ns = self._began_ns or self._clock()
-        period_ns = round(10**9 / self._settings.fps)
-        now = (self._clock() - self._began_ns) // period_ns
-        if now < self._moment:
-            self._sleep(max(0, self._began_ns + self._moment * period_ns - self._clock()) / 1e9)
-        number = max(self._moment, now)
-        self.skipped += number - self._moment
-        self._moment = number + 1
-        return number
+        if self._ticker is None:
+            self._ticker = Ticker(self._settings.fps, self._clock())
+        due_ns = self._ticker.next(self._clock())
+        if (left_ns := due_ns - self._clock()) > 0:
+            self._sleep(left_ns / 1e9)
+        return self._ticker.tick
 
     def _scene(self, seq: int) -> Scene:
         settings = self._settings

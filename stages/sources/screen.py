@@ -17,10 +17,10 @@ from warpfuse.engine.errors import one_line
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
-from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.schemes import parse_rate
-from warpfuse.stages.sources.session import Nature, Picture
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.sources.session import Connect, Nature, Picture
+from warpfuse.stages.timing import Ticker
 
 SCHEMES: tuple[str, ...] = ("screen",)
 _AREA = re.compile(r"(?:(\d+)x(\d+)\+(\d+)\+(\d+))?(?:@([\d.]+(?:/\d+)?))?")
@@ -69,21 +69,12 @@ class Region:
         return cls(screen, area, fps, display)
 
 
-def probe(url: str) -> VideoInfo:
-    """What the screen gives: takes one picture. Raises SourceError, SourceLost."""
+def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
     region = Region.parse(url)
-    return info_of(url, lambda: ScreenSession(region))
+    return lambda: ScreenSession(region)
 
 
-def open(
-    url: str,
-    size: tuple[int, int] | None,
-    frames: int | None,
-    patience: Patience = Patience(),  # noqa: B008  (frozen)
-) -> LiveSource:
-    """Open the screen. Raises SourceError for an address that is not understood, SourceLost when there is no screen."""
-    region = Region.parse(url)
-    return LiveSource(url, lambda: ScreenSession(region), size, frames, patience=patience)
+probe, open = live_source(_connecting)
 
 
 class ScreenSession:
@@ -106,7 +97,8 @@ class ScreenSession:
 
     def pictures(self) -> Iterator[Picture | None]:
         """The screen as it is at each tick."""
-        start_ns, period_ns, tick = time.monotonic_ns(), round(1e9 / self.nature.rate), 0
+        ticker = Ticker(self.nature.rate, time.monotonic_ns())
+        ticker.next(time.monotonic_ns())  # the first is due now
         while not self._ended.is_set():
             now_ns = time.monotonic_ns()
             try:
@@ -115,8 +107,8 @@ class ScreenSession:
                 raise Broken(Fault.NETWORK, f"the screen cannot be read ({error})", "") from None
             bgra = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
             yield Picture(VideoFrame.from_ndarray(np.ascontiguousarray(bgra[..., :3]), format="bgr24"), now_ns)
-            tick = max(tick + 1, (time.monotonic_ns() - start_ns) // period_ns)  # ticks that were missed are left out
-            self._ended.wait(max(0, start_ns + tick * period_ns - time.monotonic_ns()) / 1e9)
+            due_ns = ticker.next(time.monotonic_ns())
+            self._ended.wait(max(0, due_ns - time.monotonic_ns()) / 1e9)
         raise Broken(Fault.ENDED, "the screen is no longer taken", "")
 
     def interrupt(self) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from functools import cache
 
@@ -15,11 +14,9 @@ from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault, broken
-from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.session import Connect, Picture
 from warpfuse.stages.sources.stream import StreamSession, checked
-from warpfuse.stages.sources.variants import USUAL_SIZE
-from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("srt",)
 CONNECTS = True
@@ -33,27 +30,7 @@ _TIED = (
 _SAID = 4096  # bytes of the child's complaint that are looked at
 
 
-def probe(url: str) -> VideoInfo:
-    """What the stream is: connects and decodes one picture. Raises SourceLost, SourceError."""
-    return info_of(url, _connecting(url, Patience()))
-
-
-def open(
-    url: str,
-    size: tuple[int, int] | None,
-    frames: int | None,
-    patience: Patience = Patience(),  # noqa: B008  (frozen)
-    stop: threading.Event | None = None,
-    near: tuple[int, int] | None = None,
-) -> LiveSource:
-    """Connect to the stream; near: as in stream.open.
-
-    Raises SourceLost; SourceError, also when nothing on this machine speaks SRT; Stopped."""
-    connect = _connecting(url, patience, near or size or USUAL_SIZE)
-    return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
-
-
-def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
     address = checked(url)
     timeout_us = str(round(patience.silence * 1e6))
     if libraries_have_srt():
@@ -63,6 +40,9 @@ def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE
         lack = "there is no ffmpeg program" if program is None else f"{program} has no SRT"
         raise SourceError(f"{redact(url)}: PyAV's FFmpeg has no SRT, and {lack}. Try: sudo apt-get install ffmpeg")
     return lambda: ChildSession(program, address, timeout_us)
+
+
+probe, open = live_source(_connecting)
 
 
 class ChildSession:

@@ -1,7 +1,6 @@
 """Streams that FFmpeg's libraries receive themselves: RTSP and RTMP; and what of HTTP they read."""
 
 import errno
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,12 +19,11 @@ from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.container import LENIENT, Decoder, Demuxer, exact, picture_streams
 from warpfuse.stages.sources.faults import Broken, Fault, broken, foreign
 from warpfuse.stages.sources.fields import Deinterlacer
-from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
 from warpfuse.stages.sources.sound_packets import SoundPackets
 from warpfuse.stages.sources.times import BestEffort, Times
-from warpfuse.stages.sources.variants import USUAL_SIZE, nearest_above
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.sources.variants import nearest_above
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps")
 CONNECTS = True
@@ -46,29 +44,8 @@ _BURSTS = ("hls", "dash")
 _DISCARDED = getattr(getattr(av.stream, "Discard", None), "all", None)  # PyAV before 18 has no such thing
 
 
-def probe(url: str) -> VideoInfo:
-    """What the stream is: connects and decodes one picture. Raises SourceLost, SourceError."""
-    return info_of(url, _connecting(url, Patience()))
-
-
-def open(
-    url: str,
-    size: tuple[int, int] | None,
-    frames: int | None,
-    patience: Patience = Patience(),  # noqa: B008  (frozen)
-    stop: threading.Event | None = None,
-    near: tuple[int, int] | None = None,
-) -> LiveSource:
-    """Connect to the stream. An RTSP address that ends in #udp is received over UDP.
-
-    near  of a stream that offers several sizes that above this (width, height) is taken; None: above `size`
-
-    Raises SourceLost, SourceError; Stopped once `stop` is set."""
-    connect = _connecting(url, patience, near or size or USUAL_SIZE)
-    return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
-
-
-def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
+    """An RTSP address that ends in #udp is received over UDP, in #tcp over nothing else."""
     address, _, transport = checked(url).partition("#")
     scheme = address.partition(":")[0].lower().removesuffix("s")
     options = {"protocol_whitelist": NETWORK, **_OPTIONS[scheme]}
@@ -78,6 +55,9 @@ def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE
             raise SourceError(f"{redact(url)}: it ends in neither #tcp nor #udp. RTSP travels over one of them.")
         return _Rtsp(address, options, transport, near)
     return lambda: StreamSession(address, options, near=near)
+
+
+probe, open = live_source(_connecting)
 
 
 class _Rtsp:
@@ -156,7 +136,7 @@ class StreamSession:
         format: str | None = None,
         *,
         clips: bool = False,
-        near: tuple[int, int] = USUAL_SIZE,
+        near: tuple[int, int],
     ) -> None:
         """Connect. Raises what FFmpeg raises, or Broken.
 

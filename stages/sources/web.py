@@ -1,7 +1,6 @@
 """HTTP addresses. What the server answers decides how it is read: a stream, a clip, parts, one picture, or a page."""
 
 import contextlib
-import threading
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePosixPath
@@ -14,15 +13,14 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.container import ODD_NAMES
 from warpfuse.stages.sources.faults import Broken, Fault
-from warpfuse.stages.sources.live import LiveSource, info_of
+from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.multipart import JPEG, PartsSession
 from warpfuse.stages.sources.schemes import parse_rate
 from warpfuse.stages.sources.session import Connect, Session
 from warpfuse.stages.sources.snapshot import USUAL_RATE, SnapshotSession
 from warpfuse.stages.sources.stream import NETWORK, StreamSession, checked
-from warpfuse.stages.sources.variants import USUAL_SIZE, choose_variant
+from warpfuse.stages.sources.variants import choose_variant
 from warpfuse.stages.sources.web_request import Answer, Requests
-from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("http", "https")
 CONNECTS = True
@@ -50,35 +48,17 @@ _TOLD = (
 )  # what the server answers needs no second question
 
 
-def probe(url: str) -> VideoInfo:
-    """What the stream is: connects and decodes one picture. Raises SourceLost, SourceError."""
-    return info_of(url, _connecting(url, Patience()))
-
-
-def open(
-    url: str,
-    size: tuple[int, int] | None,
-    frames: int | None,
-    patience: Patience = Patience(),  # noqa: B008  (frozen)
-    stop: threading.Event | None = None,
-    near: tuple[int, int] | None = None,
-) -> LiveSource:
-    """Connect to the stream. A still picture is fetched again and again, as often as `#fps=N` at the end says.
-
-    near  of a stream that offers several sizes that above this (width, height) is taken; None: above `size`
-
-    Raises SourceLost, SourceError; Stopped once `stop` is set."""
-    connect = _connecting(url, patience, near or size or USUAL_SIZE)
-    return LiveSource(url, connect, size, frames, patience=patience, stop=stop)
-
-
-def _connecting(url: str, patience: Patience, near: tuple[int, int] = USUAL_SIZE) -> Connect:
+def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
+    """A still picture is fetched again and again, as often as `#fps=N` at the end says."""
     address, _, setting = checked(url).partition("#")
     host = urlsplit(address).hostname or ""
     if any(host == site or host.endswith(f".{site}") for site in _SITES) and _end(address) not in (*_MEDIA, _PLAYLIST):
         raise SourceError(f"{host}: {_PAGE}. {_TOOLS}")
     rate = parse_rate(redact(url), setting[4:], _FASTEST) if setting.startswith("fps=") else USUAL_RATE
     return _Web(address, patience, rate, near)
+
+
+probe, open = live_source(_connecting)
 
 
 def _end(address: str) -> str:
