@@ -5,6 +5,10 @@ milliseconds instead of seconds, the code is in memory once, and a worker that d
 a card, a network or a thread pool itself: what a fork inherits of those is broken.
 
 It lives and dies with the supervisor: at the end of its socket it kills its workers and removes what they left.
+
+Note: not `multiprocessing`'s forkserver. Its workers outlive a supervisor that is killed, for each holds the descriptor
+whose end it waits for; it runs the user's main module again in every worker; and it cannot load the loops' machine code
+between two forks (bench/LOG.md, "The standard library's fork server").
 """
 
 import contextlib

@@ -23,7 +23,7 @@ from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
 from warpfuse.stages.sources.sound_packets import SoundPackets
 from warpfuse.stages.sources.times import BestEffort, Times
-from warpfuse.stages.sources.variants import nearest_above
+from warpfuse.stages.sources.variants import USUAL_SIZE, nearest_above
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps")
 CONNECTS = True
@@ -136,7 +136,7 @@ class StreamSession:
         format: str | None = None,
         *,
         clips: bool = False,
-        near: tuple[int, int],
+        near: tuple[int, int] = USUAL_SIZE,
     ) -> None:
         """Connect. Raises what FFmpeg raises, or Broken.
 
