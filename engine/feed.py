@@ -17,13 +17,13 @@ def check_feed(network: str, device: str, specs: Sequence[TensorSpec], inputs: M
 
     Raises EngineError: a name, type, shape or device does not fit.
     """
-    known = {spec.name for spec in specs}
-    if inputs.keys() != known:
-        raise EngineError(f"{network}: takes {_listed(known)}, the graph feeds {_listed(inputs)}")
     there = torch.device(device)
     fed = []
     for spec in specs:
-        tensor = inputs[spec.name]
+        tensor = inputs.get(spec.name)
+        if tensor is None or len(inputs) != len(specs):
+            takes = _listed(spec.name for spec in specs)
+            raise EngineError(f"{network}: takes {takes}, the graph feeds {_listed(inputs)}")
         spec.check(network, tensor)
         if tensor.device.type != there.type or (there.index is not None and tensor.device.index != there.index):
             raise EngineError(f"{network}: '{spec.name}' is on {tensor.device}, the engine on {device}")

@@ -5,6 +5,7 @@ Inputs are bound where they lie and outputs are written into our own two slots: 
 
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ KEPT = 16
 """Shapes whose slots are kept: the rows of a call that several streams share are now few, now many."""
 
 _CUDA = "CUDAExecutionProvider"
+_SHAPE = attrgetter("shape")
 _Slot = tuple[Any, dict[str, Tensor]]
 _NO_MEMORY = re.compile(r"out of memory|failed to allocate|BFCArena", re.IGNORECASE)
 _DTYPES = {
@@ -105,7 +107,7 @@ class OnnxRuntimeEngine:
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Run once; see `Engine`."""
         fed = check_feed(self.name, self.device, self.inputs, inputs)
-        slots = self._slots.get(tuple(tensor.shape for tensor in fed)) or self._allocate(fed)
+        slots = self._slots.get(tuple(map(_SHAPE, fed))) or self._allocate(fed)
         (binding, outputs), self._next = slots[self._next], (self._next + 1) % SLOTS
         for spec, tensor in zip(self.inputs, fed, strict=True):
             self._bind(binding.bind_input, spec.name, tensor)
@@ -153,7 +155,7 @@ class OnnxRuntimeEngine:
             slots.append((binding, outputs))
         if len(self._slots) == KEPT:
             del self._slots[next(iter(self._slots))]
-        self._slots[tuple(tensor.shape for tensor in fed)] = slots
+        self._slots[tuple(map(_SHAPE, fed))] = slots
         return slots
 
     def _bind(self, bind: Any, name: str, tensor: Tensor) -> None:

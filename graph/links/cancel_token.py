@@ -4,26 +4,24 @@ from warpfuse.stages.timing import Waker
 
 
 class Halt:
-    """Set once; then `fd` stays readable for every poller that has it. Thread-safe. Whoever made it closes it."""
+    """Set once; then `fd` stays readable for every poller that has it. Thread-safe. Whoever made it closes it.
+
+    is_set  `set` has been called
+    """
 
     def __init__(self) -> None:
         self._waker = Waker()
-        self._set = False
+        self.is_set = False
 
     @property
     def fd(self) -> int:
         """A file descriptor that is readable from `set` on."""
         return self._waker.fd
 
-    @property
-    def is_set(self) -> bool:
-        """`set` has been called."""
-        return self._set
-
     def set(self) -> None:
         """Wake every thread that waits. A second call does nothing."""
-        if not self._set:
-            self._set = True
+        if not self.is_set:
+            self.is_set = True
             self._waker.wake()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import zmq
 
@@ -11,6 +12,7 @@ from warpfuse.graph.links import messages
 from warpfuse.graph.links.slots import Policy, slots_needed
 
 _log = logging.getLogger(__name__)
+_BYTES = attrgetter("bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,6 @@ class LinkEnd:
         for part in parts:
             if len(part) > messages.MAX_BODY:
                 raise WireError(f"a head or body of more than {messages.MAX_BODY} bytes")
-        message = messages.decode([part.bytes for part in parts], self._epoch)
+        message = messages.decode(tuple(map(_BYTES, parts)), self._epoch)
         self.stale += message is None
         return message

@@ -28,6 +28,8 @@ class LinkPoller:
 
     def __init__(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
         self._inlets, self._outlets, self._halt = list(inlets), list(outlets), halt
+        self._ends: list[Inlet | Outlet] = [*inlets, *outlets]
+        self._by_socket = {end.socket: end for end in self._ends}
         self._any, self._frames_only = zmq.Poller(), zmq.Poller()
         if halt is not None:
             self._any.register(halt.fd, zmq.POLLIN)
@@ -50,8 +52,11 @@ class LinkPoller:
         """Until a message has arrived that may be of interest, or the epoch ends."""
         # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others
         # costs a context switch for each link and frame, so they are left lying until the next frame is offered.
-        idle = bool(self._inlets) and not any(outlet.waiting or outlet.ending for outlet in self._outlets)
-        self._receive(self._frames_only if idle else self._any, timeout_ms)
+        poller = self._frames_only if self._inlets else self._any
+        for outlet in self._outlets:
+            if outlet.expecting:
+                poller = self._any
+        self._receive(poller, timeout_ms)
 
     def wait_for_any(self, timeout_ms: int | None = None, *, fd: int | None = None) -> None:
         """Until any message has arrived, `fd` is readable, or the epoch ends."""
@@ -68,10 +73,6 @@ class LinkPoller:
             if self._halt is not None and self._halt.is_set:
                 raise Halted
 
-    @property
-    def _ends(self) -> list[Inlet | Outlet]:
-        return [*self._inlets, *self._outlets]
-
     def _beside(self, fd: int) -> zmq.Poller:
         if fd not in self._besides:
             self._besides[fd] = zmq.Poller()
@@ -80,7 +81,7 @@ class LinkPoller:
         return self._besides[fd]
 
     def _receive(self, poller: zmq.Poller, timeout_ms: int | None) -> None:
-        ready = dict(poller.poll(timeout_ms))
-        for end in self._ends:
-            if end.socket in ready:
+        for socket, _ in poller.poll(timeout_ms):
+            end = self._by_socket.get(socket)
+            if end is not None:  # else the end of the epoch, or what is waited for besides
                 end.receive()

@@ -62,9 +62,9 @@ class Outlet(LinkEnd):
         return 0 if self.closed else len(self._mailbox)
 
     @property
-    def ending(self) -> bool:
-        """`finish` has been called, and there is still something to send or to get back."""
-        return self._finishing and not self.finished
+    def expecting(self) -> bool:
+        """What the reader says is needed now: a credit for a frame that waits, or what is still lent at the end."""
+        return not self.closed and (len(self._mailbox) > 0 or (self._finishing and not self.finished))
 
     @property
     def dropped(self) -> int:
@@ -109,7 +109,9 @@ class Outlet(LinkEnd):
 
     def receive(self) -> None:
         """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
+        heard = False
         while readable(self.socket):
+            heard = True
             sender, *parts = receive_parts(self.socket)
             if sender.bytes != self._reader:
                 self.stale += 1
@@ -121,7 +123,8 @@ class Outlet(LinkEnd):
                 self._handle(self._decode(parts))
             except WireError as error:
                 self._refuse(error)
-        self._pump()
+        if heard:
+            self._pump()
 
     def close(self) -> None:
         """Close the socket and the store. After the thread that used it has ended."""
@@ -162,9 +165,12 @@ class Outlet(LinkEnd):
     def _pump(self) -> None:
         if not self._greeted or self.closed:
             return
-        self._tell()
+        agreed = self._store.agreed
+        if agreed is not self._told:  # the reader does not know the table in use
+            self._told = agreed
+            self._send(agreed)
         while self._credits and len(self._mailbox):
-            self._post(self._mailbox.pop())
+            self._post(self._mailbox.popleft())
         if self._last is not None and not len(self._mailbox) and not self.closed:
             self._send(self._last)
             self._last = None
@@ -179,16 +185,9 @@ class Outlet(LinkEnd):
         self._lent[message.table, message.slot] = message
         self._send(message, parcel.planes)
 
-    def _tell(self) -> None:
-        """The table in use, if the reader does not know it yet."""
-        agreed = self._store.agreed
-        if agreed is not self._told:
-            self._told = agreed
-            self._send(agreed)
-
     def _empty(self) -> None:
         while len(self._mailbox):
-            self._store.free(self._mailbox.pop().message)
+            self._store.free(self._mailbox.popleft().message)
 
     def _send(self, message: messages.Message, planes: Sequence[Any] = ()) -> None:
         try:

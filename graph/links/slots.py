@@ -130,8 +130,8 @@ class SlotTable:
         self._check(message.slot, message.generation)
 
     def open(self, message: messages.FrameMessage, planes: Sequence[Any]) -> Any:
-        """The value itself."""
-        return self.get(message.slot, message.generation)
+        """The value itself: nobody else fills the slot of an admitted frame before its release."""
+        return self._values[message.slot]
 
     def done(self, message: messages.FrameMessage) -> None:
         """Nothing to check: the value is no slot's."""
@@ -146,34 +146,27 @@ class SlotTable:
             raise WireError(f"slot {slot} holds generation {self._generations[slot]}, not {generation}")
 
 
-class Mailbox:
+class Mailbox(deque[Parcel]):
     """Frames that wait for a credit. `block` says it is full; the dropping policies make room and count it.
 
     Not a `stages.timing.Latest`: it belongs to one thread, holds several frames, and with `block` drops none.
     """
 
     def __init__(self, policy: Policy, capacity: int) -> None:
+        super().__init__()
         self.policy = policy
         self.capacity = capacity
         self.dropped = 0
-        self._waiting: deque[Parcel] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     @property
     def full(self) -> bool:
         """A frame offered now would have to wait (only with `block`)."""
-        return self.policy == "block" and len(self._waiting) >= self.capacity
+        return self.policy == "block" and len(self) >= self.capacity
 
     def push(self, item: Parcel) -> Parcel | None:
         """Add a frame. Returns the one dropped to make room, whose slot the caller frees."""
-        self._waiting.append(item)
-        if len(self._waiting) > self.capacity:
+        self.append(item)
+        if len(self) > self.capacity:
             self.dropped += 1
-            return self._waiting.popleft()
+            return self.popleft()
         return None
-
-    def pop(self) -> Parcel:
-        """The frame to send next."""
-        return self._waiting.popleft()

@@ -103,10 +103,13 @@ class Lane:
 
     def _work(self) -> None:
         """Every frame: each stage in turn, a call as soon as what its links bring is there."""
-        while self._fires(self.runners[0]):
+        first = self._working
+        while first.fire():
             for runner in self.runners[1:]:
-                if not self._fires(runner):
+                self._working = runner
+                if not runner.fire():
                     raise RuntimeError(f"the links into {runner.stage_name} ended a frame or more before the others")
+            self._working = first
         for runner in self.runners:
             self._working = runner
             if any(not inlet.plan.delay for inlet in runner.inlets) and runner.gather():
@@ -114,7 +117,3 @@ class Lane:
             runner.drain()
             for outlet in runner.outlets:  # now: the end may have to come back from another lane to the next stage
                 outlet.finish()
-
-    def _fires(self, runner: Runner) -> bool:
-        self._working = runner
-        return runner.fire()

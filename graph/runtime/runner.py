@@ -4,8 +4,7 @@ The rules of synchronous dataflow: a stage fires when each of its inputs has a f
 to each outlet. A feedback link starts with `delay` empty frames, which is what lets a loop start.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +58,7 @@ class Runner:
         self.outlets: list[Outlet] = []
         self.track: Track | None = None
         self._feeds: list[Inlet | Given] = []
+        self._leading: list[Inlet] = []
         self._gives = False
         self._links: dict[str, LinkReport] = {}
         self._clock = clock
@@ -71,6 +71,7 @@ class Runner:
         """
         self._feeds, self.outlets, self._gives = list(feeds), list(outlets), gives
         self.inlets = [feed for feed in feeds if isinstance(feed, Inlet)]
+        self._leading = [inlet for inlet in self.inlets if not inlet.plan.delay]
         self.given, self.ended, self.at = None, False, -1
         for inlet in self.inlets:
             if not inlet.plan.bare:  # room waits for the source on purpose
@@ -115,18 +116,14 @@ class Runner:
 
     def gather(self) -> bool:
         """Wait until every inlet has a frame: True. False at the end of the stream on all of them."""
-        leading = [inlet for inlet in self.inlets if not inlet.plan.delay]
-        while True:
-            self._poller.check()
-            if all(inlet.ready for inlet in self.inlets):
-                return True
-            over = [inlet for inlet in leading if inlet.ended and not inlet.ready]
-            # All of them: a stage that left at the first end would pull the rug from under a sender still delivering.
-            if leading and len(over) == len(leading):
-                return False
-            if over and len(over) + sum(inlet.ready for inlet in leading) == len(leading):
-                raise RuntimeError(f"{over[0].plan.name} ended a frame or more before the other inputs")
-            self._poller.wait()
+        self._poller.check()
+        for inlet in self.inlets:
+            while not inlet.ready:
+                if self._over():
+                    return False
+                self._poller.wait()
+                self._poller.check()
+        return True
 
     def report(self, now_ns: int) -> RunnerReport:
         """The figures so far, from any thread: a histogram that is being written may lack the last entry."""
@@ -143,17 +140,28 @@ class Runner:
             self.starving,
         )
 
+    def _over(self) -> bool:
+        """The stream has ended on all inlets: a stage that left at the first end would leave a sender still
+        delivering. Raises RuntimeError when one ended before the others."""
+        leading = self._leading
+        over = [inlet for inlet in leading if inlet.ended and not inlet.ready]
+        if over and len(over) < len(leading) == len(over) + sum(inlet.ready for inlet in leading):
+            raise RuntimeError(f"{over[0].plan.name} ended a frame or more before the other inputs")
+        return bool(leading) and len(over) == len(leading)
+
     def _counted(self, outlet: Outlet) -> LinkReport:
         """Of a link, this epoch included."""
         before = self._links.get(outlet.plan.name, LinkReport(outlet.plan.slots))
         return before + LinkReport(outlet.plan.slots, outlet.sent, outlet.peak, outlet.dropped, outlet.waiting > 0)
 
-    @contextlib.contextmanager
-    def _call(self, seq: int) -> Iterator[int]:
-        """Around a call of the stage: says since when it lasts, and keeps the trace. Gives the clock."""
+    def _begin(self, seq: int) -> int:
+        """A call of the stage begins: says since when it lasts. Gives the clock."""
         begun = self.busy_since = self._clock()
         self.at = seq
-        yield begun
+        return begun
+
+    def _end(self, seq: int, begun: int) -> None:
+        """The call is over: keeps it in the trace. After one that raised the lane takes `busy_since` back."""
         self.busy_since = 0
         if self.track is not None:
             self.track.add(self.stage_name, seq, begun, self._clock())
@@ -167,6 +175,8 @@ class Runner:
 
     def _deliver(self, seq: int, value: Any) -> None:
         """Offer a value to every outlet, waiting for the slow ones."""
+        if not self.outlets:
+            return
         for outlet in self.outlets:
             outlet.receive()
             while outlet.blocked:

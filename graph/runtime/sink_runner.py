@@ -114,8 +114,9 @@ class SinkRunner(Runner):
         if self._zero_ns is None:  # a constant rate by the clock counts from its first picture
             self._zero_ns = frame.stamp.pts_ns if isinstance(self._rate, Paced) else 0
         self._pass_sound()
-        with self._call(frame.stamp.seq):
-            self._rate.take(frame)
+        begun = self._begin(frame.stamp.seq)
+        self._rate.take(frame)
+        self._end(frame.stamp.seq, begun)
         if self._pacer is not None:
             self._pacer.left(frame.stamp, self._clock())
         self.held += bool(frame.stamp.hold)

@@ -154,8 +154,9 @@ class SourceRunner(Runner):
                 self._poller.wait_for_any(_TICK_MS)
                 self._poller.check()
                 continue
-            with self._call(-1) as begun:
-                raw = self._source.read()
+            begun = self._begin(-1)
+            raw = self._source.read()
+            self._end(-1, begun)
             if raw is None:
                 return False
             seq = raw.stamp.seq

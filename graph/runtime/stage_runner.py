@@ -46,12 +46,12 @@ class StageRunner(Runner):
         self._settings_of = settings_of
         self._leaves = leaves
         self._version = book.newest
-        self._leading = 0
+        self._stamped_by = 0
 
     def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
         """Attach the links of an epoch; what a stage keeps back belongs to the one before and is dropped."""
         super().connect(feeds, outlets, gives=gives)
-        self._leading = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
+        self._stamped_by = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
         if isinstance(self._stage, Delaying):
             self._stage.reset()
 
@@ -60,15 +60,16 @@ class StageRunner(Runner):
         if not self.gather():
             return False
         frames = [self._read(feed) for feed in self._feeds]
-        stamp = frames[self._leading].stamp
+        stamp = frames[self._stamped_by].stamp
         if stamp.settings != self._version:
             self._version = stamp.settings
             if self._settings_of is not None:
                 self._stage.update(self._settings_of(self._book[stamp.settings]))
-        with self._call(stamp.seq) as begun:
-            if self._pacer is not None and not self._leaves:
-                frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
-            out = self._timed(frames, begun, metered=not stamp.hold)
+        begun = self._begin(stamp.seq)
+        if self._pacer is not None and not self._leaves:
+            frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
+        out = self._timed(frames, begun, metered=not stamp.hold)
+        self._end(stamp.seq, begun)
         if self._pacer is not None and self._leaves:
             self._pacer.left(stamp, self._clock())
         self.frames += 1

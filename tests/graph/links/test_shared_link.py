@@ -166,11 +166,11 @@ def test_the_end_waits_until_the_memory_is_back(connect):
     outlet.offer(0, frame(0, x=torch.ones(4)))
     outlet.finish()
     pump(outlet, inlet)
-    assert (inlet.ended, outlet.finished, outlet.ending) == (True, False, True)
+    assert (inlet.ended, outlet.finished, outlet.expecting) == (True, False, True)
     inlet.take()
     inlet.done()
     pump(outlet, inlet)
-    assert (outlet.finished, outlet.ending) == (True, False)
+    assert (outlet.finished, outlet.expecting) == (True, False)
 
 
 def test_the_time_of_sending_and_drops_travel_with_the_frame(connect):

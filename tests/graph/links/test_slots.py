@@ -62,7 +62,7 @@ def test_a_free_slot_exists_whenever_one_is_asked_for(mailbox, credits, data):
             if dropped:
                 table.free(dropped.message)
         while len(box) and len(lent) < credits:
-            lent.append(box.pop().message)
+            lent.append(box.popleft().message)
         assert table.in_use == len(box) + len(lent) < len(table)
 
 
@@ -74,7 +74,7 @@ def test_dropping_keeps_the_newest_and_counts():
     box = Mailbox("latest", 1)
     dropped = [box.push(_waiting(seq)) for seq in range(4)]
     assert [item.message.seq for item in dropped if item] == [0, 1, 2]
-    assert (box.pop().message.seq, box.dropped, box.full) == (3, 3, False)
+    assert (box.popleft().message.seq, box.dropped, box.full) == (3, 3, False)
 
 
 def test_only_a_blocking_mailbox_is_ever_full():
