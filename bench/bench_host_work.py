@@ -8,12 +8,17 @@ Milliseconds of processor time of one thread, least and median of the frames: on
 import argparse
 import json
 import statistics
+import sys
+from pathlib import Path
 
-from warpfuse.benchmark.host_work import SETTLING, HostWork, host_work
 from warpfuse.benchmark.ways import pictures_of
 from warpfuse.demo import CLIP
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.opening import prepare_source
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+
+from support.host_work import SETTLING, HostWork, host_work
 
 
 def main() -> None:

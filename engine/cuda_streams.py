@@ -47,12 +47,6 @@ def on(stream: Stream) -> Iterator[None]:
         yield
 
 
-def hand_over(x: Tensor, to: Stream) -> Tensor:
-    """Let `to` read x, which the current stream has written. Returns x. It is `wrote` and `reads` in one."""
-    reads((x,), wrote(x.device), to)
-    return x
-
-
 def wrote(device: str | torch.device) -> torch.cuda.Event | None:
     """An event behind all that the current stream was given until now; None on a CPU.
 
@@ -75,16 +69,6 @@ def reads(tensors: Iterable[Tensor], event: torch.cuda.Event | None, by: Stream)
     for tensor in tensors:
         if tensor.is_cuda:
             tensor.record_stream(by)
-
-
-def hand_back(by: Stream) -> None:
-    """Before a slot is filled again: the current stream waits for all that `by`, its reader, was given until now.
-
-    record_stream guards memory that is freed, not memory that is kept and written again: the slots of an engine need
-    this.
-    """
-    if not isinstance(by, NoStream):
-        torch.cuda.current_stream(by.device).wait_stream(by)
 
 
 def settle(device: str) -> None:

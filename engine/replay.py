@@ -20,7 +20,7 @@ class Replay:
              few times (lazy initialisation, tuning) and then captured once a slot
 
     The inputs are one set: copy and replay follow each other on one stream, so always call it on the same one. A reader
-    on another stream gets an output by `hand_over`, and the caller waits for it by `hand_back` before the next-but-one.
+    on another stream reads an output after an event (`wrote`, `reads`), and before the next-but-one call.
     """
 
     def __init__(

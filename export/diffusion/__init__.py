@@ -3,6 +3,6 @@
     hub, folder, single_file -> checkpoint -> embeddings -> lora -> networks -> live_graph -> half -> written -> bundle
 
 `families` says which checkpoints work, `schedule` reads the noise levels, `published` holds the architectures that a
-single file does not name, `random_checkpoint` writes checkpoints without training for tests and benches. The networks
-themselves come from diffusers and transformers, which only this package imports.
+single file does not name. The networks themselves come from diffusers and transformers, which only this package
+imports.
 """

@@ -21,11 +21,15 @@ clock (`playback.py`), never by a viewer.
 """
 
 import sys
+from types import ModuleType
 from typing import Any
 
 from warpfuse.stages.errors import SinkError
-from warpfuse.stages.sources.schemes import module_for
+from warpfuse.stages.sources.schemes import module_for, scheme_of
 from warpfuse.stages.stage import Sink, VideoInfo
+
+_HINTS = {"window": "there are no windows here. Use --sink page:8080 and open http://127.0.0.1:8080/view"}
+"""Kinds of sink that somebody might look for, and what to use instead."""
 
 __all__ = ["check", "open_sink", "wants_raw", "wants_sound"]
 
@@ -36,18 +40,18 @@ def check(url: str, source: str | None = None) -> None:
     source  URL the frames come from: a sink must not be the same file
 
     Raises SinkError: unknown kind or container, folder missing or not writable, a folder, the source itself."""
-    module_for(sys.modules[__name__], url, "sink", SinkError).check(url, source)
+    _module(url).check(url, source)
 
 
 def wants_raw(url: str) -> bool:
     """The sink is one that is to get the source's pictures as well (`stage.Bridging`). Raises SinkError."""
-    asked = getattr(module_for(sys.modules[__name__], url, "sink", SinkError), "wants_raw", None)
+    asked = getattr(_module(url), "wants_raw", None)
     return bool(asked is not None and asked(url))
 
 
 def wants_sound(url: str) -> bool:
     """The sink is one that keeps the sound of a live source (`stage.Hearing`). Raises SinkError."""
-    return bool(getattr(module_for(sys.modules[__name__], url, "sink", SinkError), "KEEPS_SOUND", False))
+    return bool(getattr(_module(url), "KEEPS_SOUND", False))
 
 
 def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, **options: Any) -> Sink:
@@ -59,6 +63,13 @@ def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str 
     options     of that kind of sink (`threads` for a file)
 
     Raises SinkError."""
-    module = module_for(sys.modules[__name__], url, "sink", SinkError)
+    module = _module(url)
     sink: Sink = module.open(url, info, size, sound_from, **options)
     return sink
+
+
+def _module(url: str) -> ModuleType:
+    hint = _HINTS.get(scheme_of(url))
+    if hint is not None:
+        raise SinkError(f"{url}: {hint}")
+    return module_for(sys.modules[__name__], url, "sink", SinkError)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.random_checkpoint import write_random_checkpoint
 from typer.models import TyperInfo
 
 from warpfuse import cli, exporting
@@ -11,7 +12,6 @@ from warpfuse.engine.bundle import load_autoencoder_bundle, load_bundle, load_fl
 from warpfuse.engine.tensorrt_build import plan_key
 from warpfuse.engine.tensorrt_module import TENSORRT_RTX, not_installed
 from warpfuse.export import taef2
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.raft_small import RaftSmall
 
 EVERYTHING = ("--to", "onnx,torch,tensorrt-rtx", "--gpu", "sm89", "--check")

@@ -9,10 +9,10 @@ from warpfuse.engine.cuda_streams import (
     NoStream,
     UploadRing,
     current_stream,
-    hand_back,
-    hand_over,
     new_stream,
     on,
+    reads,
+    wrote,
 )
 
 
@@ -21,9 +21,9 @@ def test_on_a_cpu_the_same_calls_do_nothing():
     assert isinstance(stream, NoStream) and isinstance(current_stream("cpu"), NoStream)
     x = torch.arange(4.0)
     with on(stream):
-        y = hand_over(x, stream)
-        hand_back(stream)
-    assert y is x and torch.equal(x, torch.arange(4.0))
+        event = wrote(x.device)
+        reads((x,), event, stream)
+    assert event is None and torch.equal(x, torch.arange(4.0))
 
 
 def test_on_leaves_the_block_by_an_exception():
@@ -75,7 +75,7 @@ def torn_by_reuse(guarded):
         with on(producer):
             x = torch.full((1 << 20,), float(n), device=device)
             if guarded:
-                hand_over(x, reader)
+                reads((x,), wrote(x.device), reader)
             else:
                 reader.wait_event(producer.record_event())  # written before it is read, but not kept until then
         with on(reader):
@@ -105,28 +105,11 @@ def test_a_reader_waits_for_its_producer(cuda, guarded):
         slow()
         x.fill_(1.0)
         if guarded:
-            hand_over(x, reader)
+            reads((x,), wrote(x.device), reader)
     with on(reader):
         seen = x.clone()
     torch.cuda.synchronize()
     assert (seen.min() == 1) if guarded else (seen.min() == 0)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("guarded", [True, False])
-def test_a_slot_is_not_filled_while_it_is_read(cuda, guarded):
-    producer, reader = new_stream("cuda:0"), new_stream("cuda:0")
-    slot = torch.ones(1 << 20, device="cuda:0")
-    torch.cuda.synchronize()
-    with on(reader):
-        slow()
-        seen = slot.clone()
-    with on(producer):
-        if guarded:
-            hand_back(reader)
-        slot.fill_(2.0)
-    torch.cuda.synchronize()
-    assert (seen.max() == 1) if guarded else (seen.max() == 2)
 
 
 @pytest.mark.gpu

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.original_layout import original_vae, single_file
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.export.diffusion.autoencoders import choose_vae, overflows
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
 from warpfuse.export.diffusion.markers import UNET, Markers, family_in, predicting, prediction_in
 from warpfuse.export.diffusion.networks import text_network
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.diffusion.schedule import sampler_of
 from warpfuse.export.diffusion.single_file import read_single_file
 from warpfuse.export.onnx_writing import ExportError

@@ -16,12 +16,12 @@ import pytest
 import torch
 from diffusers.models.autoencoders import vae
 from safetensors.torch import load_file, save_file
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.diffusion.networks import LCM_GUIDANCE, Decoder, Encoder, UNet, text_network
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime import build

@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.random_checkpoint import write_random_checkpoint, write_tokenizer
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.hub import weights_needed
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint, write_tokenizer
 from warpfuse.export.diffusion.tokens import read_tokenizer
 from warpfuse.export.onnx_writing import ExportError
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import BundleError
@@ -18,7 +19,6 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
 from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.diffusion.networks import LCM_GUIDANCE, time_ids
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 
 WIDTH, HEIGHT, ROWS = 72, 64, 2

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.merging import Lora, merge_lora, parse_lora
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 
 RANK = 3

@@ -8,11 +8,11 @@ import onnxruntime as ort
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate

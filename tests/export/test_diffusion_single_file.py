@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.original_layout import original_name, single_file
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
 from warpfuse.export.diffusion.lora.names import Layers
 from warpfuse.export.diffusion.markers import family_in, markers_of
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.diffusion.single_file import read_single_file
 from warpfuse.export.onnx_writing import ExportError
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.embeddings import Embedding, add_embeddings, parse_embedding
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.build import open_prompts

@@ -5,13 +5,13 @@ Minutes and 13 GB of memory: deselected unless `-m full` asks for them.
 
 import pytest
 import torch
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.tensorrt_build import plan_key
 from warpfuse.engine.tensorrt_module import TENSORRT_RTX, not_installed
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.raft_bundle import export_raft_small
 from warpfuse.export.raft_small import RaftSmall
 from warpfuse.export.taef2 import Decoder, Encoder, export_taef2

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from support.original_layout import original_name
+from support.random_checkpoint import write_random_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from warpfuse.export.diffusion import published
@@ -17,7 +18,6 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.live import attach_loras
 from warpfuse.export.diffusion.lora.merging import Lora, merge_lora
 from warpfuse.export.diffusion.lora.names import Layers
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 
 RANK, ALPHA, SCALE = 3, 1.5, 0.5

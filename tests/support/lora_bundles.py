@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from support.random_checkpoint import write_random_checkpoint
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.merging import Lora
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 
 SIZE, ROWS = (64, 64), 2
 MERGED_AT = {"paint": 1.0, "line": -0.5}

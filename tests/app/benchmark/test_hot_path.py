@@ -10,9 +10,9 @@ import tracemalloc
 import pytest
 import torch
 import zmq
+from support.host_work import SETTLING, HostWork
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from warpfuse.benchmark.host_work import SETTLING, HostWork
 from warpfuse.benchmark.ways import pictures_of
 from warpfuse.graph.links import inlet as inlet_module
 from warpfuse.graph.links import outlet as outlet_module

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from . import published
-from .families import WORKING, refused
+from warpfuse.export.diffusion import published
+from warpfuse.export.diffusion.families import WORKING, refused
 
 _WORDS = ("ink", "oil", "blue", "paint")  # merged into one token each; the rest of a prompt is spelled in bytes
 _END = "<|endoftext|>"
