@@ -1,4 +1,7 @@
-"""The flags of every command that takes a graph, said once."""
+"""The flags of every command that takes a graph, said once.
+
+`takes_a_graph` stays because typer reads flags from a signature alone: without it the table stood in every command.
+"""
 
 import inspect
 from collections.abc import Callable

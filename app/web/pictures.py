@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.sinks.fanout import jpeg
 from warpfuse.web.bell import Bell
 from warpfuse.web.motion import Motion, Rgb, doubt_over, flow_over
 
@@ -24,7 +25,6 @@ OVERLAYS: tuple[Overlay, ...] = get_args(Overlay)
 
 _GAP_PX = 4  # between the two pictures of a side-by-side view
 _IN_FLIGHT = 64  # frames between the source and the page at most; older ones were dropped on the way
-_QUALITY = 85
 
 T = TypeVar("T")
 
@@ -49,6 +49,8 @@ class Shown:
 
 class Pictures:
     """The newest pictures. The run's threads put, any thread looks; nobody who looks can hold up the run.
+
+    Not a `Latest`: a picture stays for those who look later, and is composed in as many ways as they look.
 
     bell     rings for every picture
     viewers  how many look now
@@ -127,12 +129,12 @@ class Pictures:
         if composed is None:
             return None
         number, rgb = composed
-        return self._once(self._jpegs, look).of(number, lambda: _jpeg(rgb))
+        return self._once(self._jpegs, look).of(number, lambda: jpeg(rgb))
 
     def png(self, look: Look) -> bytes | None:
         """PNG of the newest picture."""
         composed = self.composed(look)
-        return None if composed is None else _encoded(".png", composed[1], [])
+        return None if composed is None else _png(composed[1])
 
     def _once(self, memory: "dict[Look, _Once[T]]", look: Look) -> "_Once[T]":
         with self._lock:
@@ -187,10 +189,6 @@ def _overlaid(rgb: Rgb, motion: Motion | None, overlay: Overlay) -> Rgb:
     return flow_over(rgb, flow) if overlay == "flow" else doubt_over(rgb, trust)
 
 
-def _jpeg(rgb: Rgb) -> bytes:
-    return _encoded(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-
-
-def _encoded(kind: str, rgb: Rgb, options: list[int]) -> bytes:
-    _, data = cv2.imencode(kind, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
-    return bytes(data)
+def _png(rgb: Rgb) -> bytes:
+    _, data = cv2.imencode(".png", rgb[:, :, ::-1])
+    return data.tobytes()

@@ -2,7 +2,7 @@
 
 Sources: config.json of runwayml/stable-diffusion-v1-5, stabilityai/stable-diffusion-2-1, sd-turbo,
 stable-diffusion-xl-base-1.0, sdxl-turbo and SimianLuo/LCM_Dreamshaper_v7. What equals the default of the classes is
-left out.
+left out. They stay here because diffusers fetches them from the hub, and a file is to be read without one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A checkpoint in one .safetensors file, keys as in the original implementation."""
+"""A checkpoint in one .safetensors file, keys as in the original implementation.
+
+Not diffusers' `from_single_file`: that fetches the architecture from the hub, and a file is to be read without one.
+"""
 
 from __future__ import annotations
 

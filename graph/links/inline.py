@@ -1,7 +1,8 @@
 """Planes behind the message, where no memory is shared: another host, or a transport that cannot be had.
 
 By default they go as they are, from where they lie. lz4 takes less of a slow line and loses nothing; jpeg takes a
-fraction, loses something, and is for uint8 pictures alone, so it has to be asked for by name.
+fraction, loses something, and is for uint8 pictures alone, so it has to be asked for by name. They stay because raw
+pictures of 1280 x 720 at 25 a second take 553 Mbit/s, more than most wireless networks carry.
 """
 
 from collections.abc import Sequence

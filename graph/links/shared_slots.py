@@ -21,7 +21,7 @@ class Table(Protocol):
 
     slots: int
     slot_bytes: int
-    copies: int  # planes copied into slots until now
+    copies: int  # planes copied into slots until now: tests hold a link to one copy a picture
     copied_bytes: int
 
     def write(self, slot: int, generation: int, packing: tensor_layout.Packing) -> None:

@@ -2,6 +2,8 @@
 
 A link without delay points right, from a layer to a later one; the depth of a stage is its longest path from a source.
 A link that passes a layer holds a place of its own in it, so no arrow crosses a box. Everything is in pixels, y down.
+
+It stays because `warpfuse graph --svg` writes a picture: text for Graphviz or Mermaid is one only where those are.
 """
 
 from collections.abc import Callable, Sequence

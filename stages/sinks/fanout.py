@@ -12,6 +12,12 @@ from warpfuse.stages.sinks.latest_picture import LatestPicture
 _QUALITY = 85
 
 
+def jpeg(rgb: npt.NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 [h, w, 3], as a browser shows it: JPEG is full-range BT.601, which OpenCV does, from BGR."""
+    _, data = cv2.imencode(".jpg", rgb[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
+    return data.tobytes()
+
+
 @dataclass(frozen=True, slots=True)
 class Jpeg:
     """An encoded picture and its number: 1 for the first."""
@@ -56,9 +62,7 @@ class Fanout:
         with self._encoding:
             picture = self._pictures.take()
             if picture is not None:
-                # OpenCV wants BGR. JPEG is full-range BT.601, which OpenCV does; browsers expect that.
-                _, data = cv2.imencode(".jpg", picture.rgb[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
-                self._newest = Jpeg(picture.number, data.tobytes())
+                self._newest = Jpeg(picture.number, jpeg(picture.rgb))
                 self.encoded += 1
             return self._newest
 

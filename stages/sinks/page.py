@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.fanout import Fanout
-from warpfuse.stages.sinks.page_server import PageServer
+from warpfuse.stages.sinks.page_server import PictureServer
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.stage import VideoInfo
 
@@ -18,7 +18,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def check(url: str, source: str | None = None) -> None:
     """Raise SinkError for an address that is not understood, is not this machine's, or is taken."""
-    PageServer.bound(_port(url), url).close()
+    PictureServer.bound(_port(url), url).close()
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "PageSink":
@@ -32,7 +32,7 @@ class PageSink:
     def __init__(self, url: str, info: VideoInfo, size: tuple[int, int]) -> None:
         self._playback = Playback(info)
         self.fanout = Fanout(size)
-        self.server = PageServer(_port(url), url, self.fanout)
+        self.server = PictureServer(_port(url), url, self.fanout)
 
     @property
     def notes(self) -> list[str]:

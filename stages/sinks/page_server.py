@@ -1,4 +1,8 @@
-"""The HTTP server of the page: standard library, loopback, a thread for each viewer."""
+"""The HTTP server of the page: standard library, loopback, a thread for each viewer.
+
+Not the server of the control page (`app/web`): a sink works without the packages of that one (`warpfuse[web]`), and in
+a worker process that loads none of them.
+"""
 
 import re
 import socket
@@ -49,7 +53,7 @@ _BOUNDARY = "warpfuse"
 _LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 
-class PageServer:
+class PictureServer:
     """Serves /view (the page), /frame.jpg?after=N and /mjpeg until closed.
 
     address  of the page, with the port that was taken

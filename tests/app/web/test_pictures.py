@@ -81,8 +81,8 @@ def test_a_picture_without_motion_is_shown_plain():
 @pytest.mark.parametrize("once", [True, False])
 def test_a_picture_is_encoded_once_however_many_look(monkeypatch, once):
     encoded = []
-    encode = module._jpeg
-    monkeypatch.setattr(module, "_jpeg", lambda rgb: encoded.append(1) or encode(rgb))
+    encode = module.jpeg
+    monkeypatch.setattr(module, "jpeg", lambda rgb: encoded.append(1) or encode(rgb))
     pictures = Pictures()
     if not once:
         monkeypatch.setattr(module._Once, "of", lambda self, number, make: (number, make()))
