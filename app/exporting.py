@@ -110,6 +110,12 @@ def checkpoint(
     solver: Annotated[str | None, typer.Option(help="In the place of the family's own; lcm with an LCM LoRA.")] = None,
     prompt: Annotated[str, typer.Option(help="The bundle's default.")] = "",
     prompt_chunks: Annotated[int, typer.Option(metavar="N", help="Prompts of up to N times 75 tokens.")] = 1,
+    attention: Annotated[
+        str | None, typer.Option(metavar="low|low+|up|all", help="Layers that see the tokens of earlier frames too.")
+    ] = None,
+    references: Annotated[
+        int | None, typer.Option(metavar="1|2", help="Earlier frames that they see: the last, and the first of a shot.")
+    ] = None,
     family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
     check: Check = False,
@@ -121,6 +127,7 @@ def checkpoint(
         raise BadInput(f"--dtype {dtype}: expected fp16, bf16 or fp32")
     require("onnx", "diffusers", "transformers")
     targets = parse(to, gpu, dtype)
+    from warpfuse.export.diffusion.attention import MOST_REFERENCES, parse_reach
     from warpfuse.export.diffusion.bundle import Request, export_checkpoint
     from warpfuse.export.diffusion.checkpoint import open_checkpoint
     from warpfuse.export.diffusion.embeddings import parse_embedding
@@ -138,6 +145,8 @@ def checkpoint(
         clip_skip=clip_skip,
         prompt=prompt,
         chunks=prompt_chunks,
+        attention=parse_reach(attention, references),
+        references=MOST_REFERENCES if references is None else references,
         check=check,
         targets=targets,
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from warpfuse.engine.bundle_parts import (
+    AttentionMemory,
     LatentSpace,
     LiveLora,
     Part,
@@ -61,6 +62,7 @@ class BundleFile(Described):
 
     size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
     loras        live ones, in the order of their columns in the input of the networks
+    attention    what the UNet takes of earlier frames, if it does
     networks     "text" of a bundle with text; "lines", of one with styles, gives the cover of the lines that are laid
                  over the decoder's picture: rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1]
     int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
@@ -81,6 +83,7 @@ class BundleFile(Described):
     styles: dict[str, Style] = Field(default_factory=dict)
     text: TextPrompt | None = None
     loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
+    attention: AttentionMemory | None = None
     networks: dict[Literal["encoder", "unet", "decoder", "text", "lines"], str]
     int8: dict[Literal["unet"], str] = Field(default_factory=dict)
 
@@ -101,6 +104,8 @@ class BundleFile(Described):
             return self
         if self.loras:
             raise ValueError("loras are of a bundle with text, this one has styles")
+        if self.attention is not None:
+            raise ValueError("attention is of a bundle with text, this one has styles")
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
         self._check_listed(style.lut for style in self.styles.values() if style.lut is not None)

@@ -149,3 +149,35 @@ class LiveLora(Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
     default: float = Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)
     text: bool = False
+
+
+class AttentionLayer(Part):
+    """What a layer keeps of a frame for those after it: rows x columns tokens of `width` numbers, row by row."""
+
+    name: str = Field(max_length=200)
+    rows: int = Field(gt=0, le=4096)
+    columns: int = Field(gt=0, le=4096)
+    width: int = Field(gt=0, le=65536)
+
+    @property
+    def numbers(self) -> int:
+        """All of its tokens."""
+        return self.rows * self.columns * self.width
+
+
+class AttentionMemory(Part):
+    """Cross-frame attention: the UNet takes tokens of earlier frames and gives those of its own.
+
+    past         [rows, references, F]        what was given as `kept` for other frames, at the same level
+    past_weight  [rows, references, h, w]     0..1: how much each cell of it counts; 0: not at all
+    own_weight   [rows, 1]                    0..1: how much a row's own tokens count
+    kept         [rows, F]                    what the row leaves: the tokens of the layers, one after the other
+    """
+
+    references: int = Field(ge=1, le=4)
+    layers: tuple[AttentionLayer, ...] = Field(min_length=1, max_length=256)
+
+    @property
+    def numbers(self) -> int:
+        """F."""
+        return sum(layer.numbers for layer in self.layers)

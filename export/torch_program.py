@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from warpfuse.engine.backends.torch import TorchEngine
 
-ALWAYS_SINGLE = ("timestep", "time_ids")  # sines of them are taken, which half precision blurs
+# Fed and given as the network has them: sines or logarithms are taken of the first, which half precision blurs.
+AS_THEY_ARE = ("timestep", "time_ids", "past_weight", "own_weight", "past", "kept")
 GRAPH_BYTES = 16 << 20  # a program beside its weights, and more than any needs
 _META = ("stack_trace", "nn_module_stack", "source_fn_stack")
 _PRODUCTS = (
@@ -127,10 +128,11 @@ class _Program(nn.Module):
 
     def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weights = {name: self._cast(getattr(self, f"weight_{n}")) for n, name in enumerate(self._names)}
-        fed = tuple(tensor if name in ALWAYS_SINGLE else self._cast(tensor) for name, tensor in inputs.items())
+        fed = tuple(tensor if name in AS_THEY_ARE else self._cast(tensor) for name, tensor in inputs.items())
         results = functional_call(self._network[0], weights, fed)
         results = (results,) if isinstance(results, Tensor) else results
-        return {name: result.float() for name, result in zip(self._outputs, results, strict=True)}
+        named = zip(self._outputs, results, strict=True)
+        return {name: result if name in AS_THEY_ARE else result.float() for name, result in named}
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self._compute) if value.is_floating_point() else value

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from warpfuse.engine.bundle import PLANS, Bundle
-from warpfuse.engine.bundle_parts import LORA_INPUT, MOST_CHUNKS
+from warpfuse.engine.bundle_parts import LORA_INPUT, MOST_CHUNKS, AttentionMemory
 from warpfuse.engine.bundle_writing import check_place, write_bundle
 
 from ..disk import check_room, told_when_full
 from ..network_files import Written, conclude
 from ..onnx_writing import ExportError
 from ..targets import ONNX_ALONE, Targets
+from .attention import MOST_REFERENCES, Reach, RememberingUNet, attach_references, typical_references
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
 from .embeddings import Embedding, add_embeddings
@@ -43,6 +44,7 @@ class Request:
     solver  in the place of the family's own
     chunks  of 77 tokens that the UNet takes of a prompt
     clip_skip  the layer of the text encoder whose state is taken, as `text_network` counts
+    attention  which layers of the UNet see the tokens of earlier frames too, of so many `references`; none: no layer
     check   measure every network, keep going to the end, say the table, then refuse
 
     Raises ExportError for LoRAs that cannot be live together.
@@ -59,6 +61,8 @@ class Request:
     clip_skip: int | None = None
     prompt: str = ""
     chunks: int = 1
+    attention: Reach | None = None
+    references: int = MOST_REFERENCES
     check: bool = False
     targets: Targets = ONNX_ALONE
 
@@ -90,6 +94,8 @@ def export_checkpoint(
         raise ExportError(f"steps {request.steps}: expected 1 to {MOST_STEPS}")
     if not 1 <= request.chunks <= MOST_CHUNKS:
         raise ExportError(f"--prompt-chunks {request.chunks}: expected 1 to {MOST_CHUNKS}, each of 75 tokens")
+    if not 1 <= request.references <= MOST_REFERENCES:
+        raise ExportError(f"--references {request.references}: expected 1 to {MOST_REFERENCES}")
     text_network(checkpoint, request.clip_skip)  # refused before anything is changed
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     embedded = add_embeddings(checkpoint, request.embeddings, say)
@@ -100,7 +106,7 @@ def export_checkpoint(
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            written = _write_all(Path(temporary), checkpoint, vae, live, request, say)
+            written, attention = _write_all(Path(temporary), checkpoint, vae, live, request, say)
             files: dict[str, bytes | Path] = {
                 name: path for network in written.values() for name, path in network.files.items()
             }
@@ -131,6 +137,7 @@ def export_checkpoint(
                     "time_ids": time_ids(width, height) if checkpoint.family.xl else None,
                 },
                 loras=live.about,
+                attention=attention,
                 networks={kind: network.path.name for kind, network in written.items()},
                 licence=checkpoint.licence,
                 source=_source(checkpoint, request),
@@ -144,8 +151,11 @@ def _write_all(
     live: LiveLoras,
     request: Request,
     say: Callable[[str], None],
-) -> dict[str, Written]:
-    """Every network, each fed what the one before it gave. Those that are off are among them where `request.check`."""
+) -> tuple[dict[str, Written], AttentionMemory | None]:
+    """Every network, each fed what the one before it gave, and what the UNet keeps of a frame.
+
+    Networks that are off are among them where `request.check`.
+    """
     written: dict[str, Written] = {}
 
     def write(kind: str, network: nn.Module, inputs: dict[str, Tensor], outputs: list[str], half: Precision) -> None:
@@ -185,8 +195,25 @@ def _write_all(
         ids = torch.tensor([time_ids(width, height)])
         inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
     unet = with_scales(UNet(checkpoint.unet), live.unet, inputs, rows)
-    write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
-    return written
+    if request.attention is None:
+        write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
+        return written, None
+    layers = attach_references(checkpoint.unet, request.attention, unet, inputs)
+    remembering = RememberingUNet(unet, layers)
+    ends = torch.float16 if request.dtype == "fp16" else torch.float32
+    inputs |= typical_references(remembering, inputs, request.references, ends)
+    write("unet", remembering, inputs, ["output", "kept"], _of_unet(checkpoint))
+    memory = AttentionMemory(references=request.references, layers=layers.kept_layers)
+    say(f"unet: {_told(memory, request)}")
+    return written, memory
+
+
+def _told(memory: AttentionMemory, request: Request) -> str:
+    size = memory.numbers * (2 if request.dtype == "fp16" else 4) / 1e6
+    return (
+        f"attention {request.attention}, {len(memory.layers)} layers take {memory.references} references; a row keeps "
+        f"{size:.1f} MB a call"
+    )
 
 
 def _precision(request: Request, half: Precision) -> Precision:

@@ -1,8 +1,8 @@
 """An ONNX graph of single precision turned into float16 or bfloat16, with islands of single precision.
 
 The types are in the graph itself, as builders that take no flags for them need. Islands are what overflows or loses too
-much in half precision: norms, softmax, powers and roots, the sines that a timestep becomes with all that leads to them,
-and where it is asked for the products that go into a softmax.
+much in half precision: norms, softmax, powers and roots, the sines that a timestep becomes and the logarithms of
+weights with all that leads to them, and where it is asked for the products that go into a softmax.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _NUMPY: dict[int, Any] = {HALF: np.float16, BFLOAT: ml_dtypes.bfloat16}
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax")
 _POWERS = ("Sin", "Cos", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2")
 _MADE = ("Range", "ConstantOfShape")  # single by definition
-ISLANDS = frozenset((*_NORMS, *_POWERS, *_MADE))
+_ASKED = ("IsNaN", "IsInf")  # the second takes no half precision in this operator set
+ISLANDS = frozenset((*_NORMS, *_POWERS, *_MADE, *_ASKED))
 _ONLY_FIRST = frozenset(("Resize", "Upsample"))  # the other inputs are scales, which are single by definition
-_ENDS_OF_SINES = frozenset(("Sin", "Cos"))
+_WITH_ALL_BEFORE = frozenset(("Sin", "Cos", "Log"))
 
 
 def to_half(model: onnx.ModelProto, *, products_in_single: bool, kind: int = HALF) -> None:
@@ -93,7 +94,7 @@ def _islands(onnx_graph: onnx.GraphProto, products: bool) -> set[int]:
                         waiting.append(maker)
 
     for number, node in enumerate(onnx_graph.node):
-        if node.op_type in _ENDS_OF_SINES:
+        if node.op_type in _WITH_ALL_BEFORE:
             found.update(before(number, None))
         elif products and node.op_type == "Softmax":
             found.update(before(number, "MatMul"))
