@@ -174,7 +174,7 @@ class AttentionMemory(Part):
     kept         [rows, F]                    what the row leaves: the tokens of the layers, one after the other
     """
 
-    references: int = Field(ge=1, le=4)
+    references: int = Field(ge=1, le=2)
     layers: tuple[AttentionLayer, ...] = Field(min_length=1, max_length=256)
 
     @property

@@ -80,9 +80,9 @@ def run(
         keys = config.model_dump(mode="json")
         if apart:
             calls, traced = calls_of(materials), watch.trace is not None
-            printed = materials.bundle.about.printed
-            plan = plan_graph(config, calls=calls, printed=printed, live=live, folder=folder)
-            settings = LiveSettings(keys, config, plan, calls, materials.prompts, live)
+            printed, attends = materials.bundle.about.printed, materials.attends
+            plan = plan_graph(config, calls=calls, printed=printed, attends=attends, live=live, folder=folder)
+            settings = LiveSettings(keys, config, plan, calls, materials.prompts, live, attends)
             supervisor = Supervisor(
                 materials, plan, origin, Path(folder), settings, stop=stop, say=say, endpoint=endpoint, trace=traced
             )

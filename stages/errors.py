@@ -3,6 +3,7 @@
 WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
+│   ├── AttentionError        attention is asked of a bundle that was exported without
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
@@ -21,6 +22,10 @@ from warpfuse.engine.errors import BadInput, WarpfuseError
 
 class SourceError(BadInput):
     """A source cannot be opened or holds no picture."""
+
+
+class AttentionError(BadInput):
+    """Attention is asked of a bundle that was exported without."""
 
 
 class LoraError(BadInput):

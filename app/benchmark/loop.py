@@ -31,7 +31,8 @@ class PlainLoop:
     ) -> None:
         self._clock = clock
         self.materials = materials
-        self._plan = plan_graph(materials.config, calls=calls_of(materials), printed=materials.bundle.about.printed)
+        printed, attends = materials.bundle.about.printed, materials.attends
+        self._plan = plan_graph(materials.config, calls=calls_of(materials), printed=printed, attends=attends)
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
         mine = instead or {}
         self._stages = {node.name: mine.get(node.name) or open_stage(node, materials) for node in self._nodes}

@@ -22,15 +22,25 @@ class Styled(NamedTuple):
     past: Value | None = None
 
 
-def pass_frame(call: Call, config: GraphConfig, calls: int, *, temporal: bool, printed: bool) -> None:
-    """One frame. calls: network calls of a frame, K; temporal: it has a past; printed: the bundle draws lines."""
+def pass_frame(
+    call: Call, config: GraphConfig, calls: int, *, temporal: bool, printed: bool, attends: bool = False
+) -> None:
+    """One frame.
+
+    calls     network calls of a frame, K
+    temporal  it has a past
+    printed   the bundle draws lines
+    attends   its UNet sees tokens of earlier frames
+    """
     raw = call("source", config.source, role="source")
     picture = call("upload", "uint8 to float, onto the device", raw=raw)
     latent = call("encode", "picture to latent", frame=picture)
     late = calls - 1 if temporal and config.stages.predict.stream else 0
     if temporal:
         motion = call("flow", f"optical flow and trust ({config.flow})", frame=picture)
-        shown = (_restyle_streamed if late else _restyle)(call, config, calls, latent, motion, printed)
+        followed = motion if attends or config.stages.fuse.between in ("latent", "picture") else None
+        way = _restyle_streamed if late else _restyle
+        shown = way(call, config, calls, latent, motion, followed, printed)
     else:
         predicted = call("predict", _sampling(config, calls), source=latent)
         shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
@@ -43,23 +53,27 @@ def pass_frame(call: Call, config: GraphConfig, calls: int, *, temporal: bool, p
         call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
 
 
-def _restyle(call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, printed: bool) -> Styled:
-    """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit."""
+def _restyle(
+    call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, followed: Value | None, printed: bool
+) -> Styled:
+    """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit.
+
+    followed  the motion, where `predict` looks at the frame before
+    """
     fusion, sampling = config.stages.fuse, _sampling(config, calls)
     fusing, onto = f"fusion, weight {fusion.weight:g}", "last picture onto this frame"
-    between = motion if fusion.between in ("latent", "picture") else None
     match fusion.reference:
         case "picture":
             last = Value("composite" if printed else "decode", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             reference = call("encode_past", "warped picture to latent", kind="encode", frame=warped)
-            predicted = call("predict", sampling, source=latent, reference=reference, motion=between)
+            predicted = call("predict", sampling, source=latent, reference=reference, motion=followed)
             fused = call("fuse", fusing, prediction=predicted, reference=reference)
             held = warped if config.pace.active else None
             return Styled(call("decode", "latent to picture", latent=fused, past=held), fused, warped)
         case "latent":
             warped = call("warp", "last x0 onto this frame", motion=motion, styled=Value("fuse", delay=1))
-            predicted = call("predict", sampling, source=latent, reference=warped, motion=between)
+            predicted = call("predict", sampling, source=latent, reference=warped, motion=followed)
             fused = call("fuse", fusing, prediction=predicted, reference=warped)
             return Styled(call("decode", "latent to picture", latent=fused), fused)
         case "output":
@@ -68,13 +82,13 @@ def _restyle(call: Call, config: GraphConfig, calls: int, latent: Value, motion:
             entry = (
                 call("encode_past", "warped picture to latent", kind="encode", frame=warped) if fusion.entry else None
             )
-            predicted = call("predict", sampling, source=latent, reference=entry, motion=between)
+            predicted = call("predict", sampling, source=latent, reference=entry, motion=followed)
             decoded = call("decode", "latent to picture", latent=predicted)
             return Styled(call("blend", fusing, picture=decoded, past=warped), predicted, warped)
 
 
 def _restyle_streamed(
-    call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, printed: bool
+    call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, followed: Value | None, printed: bool
 ) -> Styled:
     """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
     fusion = config.stages.fuse
@@ -88,8 +102,7 @@ def _restyle_streamed(
         entry = call("warp_entry", f"last {what} {onto}", kind="warp", motion=far, styled=Value(last, delay=calls))
         if not of_latents:
             entry = call("encode_entry", "warped picture to latent", kind="encode", frame=entry)
-    between = motion if fusion.between in ("latent", "picture") else None
-    leaving = call("predict", _sampling(config, calls), source=latent, reference=entry, motion=between)
+    leaving = call("predict", _sampling(config, calls), source=latent, reference=entry, motion=followed)
     if fusion.exit:
         # the flow of the frames in the batch waits in this link for their pictures
         waiting, onto = Value(motion.stage, ahead=calls - 1), "onto the frame that leaves"

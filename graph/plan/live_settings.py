@@ -8,6 +8,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.stages.diffusion.attention import check_attention, in_weights
 from warpfuse.stages.diffusion.prompts import Prompts
 
 
@@ -26,6 +27,7 @@ class LiveSettings:
     keys    as they were given
     ends    keys that the graph was built with besides: source and sinks of a Pipeline
     prompts raises BadInput for what the bundle does not know
+    attends its UNet sees tokens of earlier frames
     """
 
     keys: dict[str, Any]
@@ -34,14 +36,16 @@ class LiveSettings:
     calls: int
     prompts: Prompts
     live: bool = False
+    attends: bool = False
 
     def changed(self, new: Mapping[str, Any]) -> GraphConfig:
         """Take new keys; returns the configuration that follows. Raises BadInput and then changes nothing."""
-        merged = merge(self.keys, dict(new))
+        merged = merge(self.keys, _without_recipe(new))
         config = validate(merged)
         check_live(config, self.config)
         self._check_structure(config)
         self.prompts(config.prompt, config.negative, config.loras)
+        check_attention(config.stages.predict.attention, self.attends)
         self.keys, self.config = merged, config
         return config
 
@@ -50,9 +54,11 @@ class LiveSettings:
         temporal = any(node.name == "flow" for node in self.plan.nodes)
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
         printed = any(node.name == "composite" for node in self.plan.nodes)
+        followed = any(node.kind == "predict" and "motion" in node.inputs for node in self.plan.nodes)
         plan = plan_graph(
-            config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, live=self.live
-        )
+            config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, attends=followed,
+            live=self.live,
+        )  # fmt: skip
         inner = [(node.name, node.inputs) for node in plan.nodes if node.role == "stage"]
         now = [(node.name, node.inputs) for node in self.plan.nodes if node.role == "stage"]
         was, wants = self.config.stages, config.stages
@@ -90,6 +96,19 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     elif weight_given and "fusion" not in new:
         merged.pop("fusion", None)
     return merged
+
+
+def _without_recipe(new: Mapping[str, Any]) -> dict[str, Any]:
+    """New keys with the weights that a recipe of attention stands for: later ones are then put on top of these."""
+    stages = _dict(new.get("stages"))
+    predict = _dict(stages.get("predict"))
+    if "attention" not in predict:
+        return dict(new)
+    try:
+        weights = in_weights(predict["attention"])
+    except ValueError:
+        return dict(new)  # the validation that follows tells
+    return {**new, "stages": {**stages, "predict": {**predict, "attention": weights}}}
 
 
 def _dict(value: Any) -> dict[str, Any]:

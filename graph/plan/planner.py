@@ -27,6 +27,7 @@ def plan_graph(
     temporal: bool | None = None,
     calls: int | None = None,
     printed: bool = False,
+    attends: bool = False,
     live: bool = False,
     folder: str = "",
 ) -> GraphPlan:
@@ -36,6 +37,7 @@ def plan_graph(
               Without them every frame is styled on its own, and nothing waits for the picture before.
     calls     network calls of a frame, K; none: as many as steps
     printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
+    attends   its UNet sees tokens of earlier frames (`BundleFile.attention`)
     live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
     folder    of the sockets between workers; needed to open the graph, not to draw it
     """
@@ -43,7 +45,7 @@ def plan_graph(
     if temporal is None:
         temporal = config.stages.fuse.weight > 0 or config.pace.active
     recorder = _Recorder()
-    pass_frame(recorder.call, config, k, temporal=temporal, printed=printed)
+    pass_frame(recorder.call, config, k, temporal=temporal, printed=printed, attends=attends)
     if live or config.in_flight:
         recorder.bound(config.in_flight or usual_in_flight(config, k))
     nodes = recorder.nodes

@@ -106,16 +106,20 @@ def plan_streams(streams: Streams) -> GraphPlan:
 def plan_as_asked(config: GraphConfig) -> GraphPlan:
     """The graph of one configuration, as far as it can be told without opening the source."""
     live = config.realtime or scheme_of(config.source) in LIVE_SCHEMES
-    return plan_graph(config, printed=_printed(config.bundle), live=live)
+    printed, attends = _known(config.bundle)
+    return plan_graph(config, printed=printed, attends=attends, live=live)
 
 
-def _printed(bundle: str) -> bool:
-    """Whether a bundle draws lines. Of one that cannot be read nothing is known; opening it will say why."""
+def _known(bundle: str) -> tuple[bool, bool]:
+    """Whether a bundle draws lines, and has attention. Of one that cannot be read nothing is known; opening it will
+    say why."""
     try:
         about = describe_bundle(bundle)
     except BundleError:
-        return False
-    return isinstance(about, BundleFile) and about.printed
+        return False, False
+    if not isinstance(about, BundleFile):
+        return False, False
+    return about.printed, about.attention is not None
 
 
 def _of(stream: str, link: LinkPlan) -> LinkPlan:

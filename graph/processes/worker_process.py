@@ -183,6 +183,7 @@ class WorkerProcess:
                 config,
                 calls=calls_of(materials),
                 printed=materials.bundle.about.printed,
+                attends=materials.attends,
                 live=info.live or config.realtime,
                 folder=part.folder,
             )

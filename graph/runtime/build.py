@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from warpfuse.engine.bundle import Bundle, load_flow_bundle
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
@@ -14,6 +16,7 @@ from warpfuse.graph.metrics.report import Setup
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.graph_plan import NodePlan
 from warpfuse.graph.runtime.engines import Engines, flow_shapes, shapes_of
+from warpfuse.stages.diffusion.attention import CrossFrame, check_attention, check_memory
 from warpfuse.stages.diffusion.composite import Composite, CompositeSettings
 from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.diffusion.denoise import Denoise
@@ -54,6 +57,11 @@ class Materials:
     engines: Engines
     prompts: Prompts
     rows: int | None = None
+
+    @property
+    def attends(self) -> bool:
+        """Whether the UNet sees tokens of earlier frames."""
+        return self.bundle.about.attention is not None
 
     @property
     def setup(self) -> Setup:
@@ -100,6 +108,7 @@ def predict_settings(config: GraphConfig, prompts: Prompts) -> PredictSettings:
         fuse=config.stages.fuse,
         guidance=config.stages.predict.as_guidance(),
         warp=config.stages.warp,
+        attention=config.stages.predict.attention,
     )
 
 
@@ -216,6 +225,8 @@ def _spacing(bundle: Bundle) -> Spacing | None:
 def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
     sampling, unet = _sampling(m), _network("unet", m)
     check_input("unet", unet.inputs, m.bundle.about.loras)
+    check_memory(unet.inputs, m.bundle.about.attention)
+    check_attention(m.config.stages.predict.attention, m.attends)
     return Predict(
         Denoise(unet, sampling),
         sampling,
@@ -225,7 +236,16 @@ def _predict(m: Materials, inputs: tuple[str, ...]) -> Stage:
         inputs=inputs,
         stream=m.config.stages.predict.stream,
         pull=_pull(m),
+        attention=_attention(m, unet),
     )
+
+
+def _attention(m: Materials, unet: Engine) -> CrossFrame | None:
+    about = m.bundle.about.attention
+    if about is None:
+        return None
+    dtype = next(spec.dtype for spec in unet.inputs if spec.name == "past")
+    return CrossFrame(about, getattr(torch, dtype), torch.device(m.config.device))
 
 
 def _pull(m: Materials) -> PullLatents | PullPictures | None:

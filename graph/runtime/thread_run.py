@@ -54,8 +54,9 @@ class Running:
         self.book = SettingsBook(config)
         self.calls = calls_of(materials)
         self.plan: GraphPlan = plan_graph(
-            config, temporal=temporal, calls=self.calls, printed=materials.bundle.about.printed, live=ends.live
-        )
+            config, temporal=temporal, calls=self.calls, printed=materials.bundle.about.printed,
+            attends=materials.attends, live=ends.live,
+        )  # fmt: skip
         self._closing = False
         self._news = threading.Event()
         self._faults = Faults(failures, self._news.set)
@@ -91,7 +92,8 @@ class Running:
 
     def live_settings(self, keys: dict[str, Any], config: GraphConfig) -> LiveSettings:
         """What may change of `config`, which came from `keys`, while this graph runs."""
-        return LiveSettings(keys, config, self.plan, self.calls, self.materials.prompts, self.worker.ends.live)
+        live, attends = self.worker.ends.live, self.materials.attends
+        return LiveSettings(keys, config, self.plan, self.calls, self.materials.prompts, live, attends)
 
     def wait(
         self, progress: Callable[[int], None] | None = None, say: Callable[[str], None] = lambda line: None

@@ -1,6 +1,6 @@
 """The network over rows of any frames: one call, or as few as its batch allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ Pair = tuple[Tensor, Tensor]
 class Denoise:
     """Asks the UNet about rows, each at its own level with its own prompt, and guides what it says.
 
-    The UNet is fed what it has inputs for: latents `x` and `source`, `level` or `timestep`, its conditioning by name.
+    The UNet is fed what it has inputs for: latents `x` and `source`, `level` or `timestep`, its conditioning by name,
+    tokens of earlier frames. Those that it gives are left to the frames after.
 
     Rows that guidance asks about a second time follow the others in the same batch. A network built for a fixed batch
     is fed in portions of that size, the last one filled up by repeating its first row.
@@ -34,9 +35,8 @@ class Denoise:
     def __call__(self, rows: Sequence[Row]) -> list[Pair]:
         """The guided pair (x0, n) of every row, [1, c, h, w] each; the engine's memory until its next-but-one call."""
         twice = [row for row in rows if row.program.guidance.asks_twice(row.k == 0)]
-        feeds = [self._feed(row, row.program.conditioning) for row in rows]
-        feeds += [self._feed(row, row.program.unconditional) for row in twice]
-        outputs = self._run(feeds)
+        passes = [(row, False) for row in rows] + [(row, True) for row in twice]
+        outputs = self._run(passes)
         unconditional = {
             id(row): self._split(row, output) for row, output in zip(twice, outputs[len(rows) :], strict=True)
         }
@@ -49,10 +49,15 @@ class Denoise:
         """Close the UNet."""
         self._unet.close()
 
-    def _feed(self, row: Row, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        call = row.program.plan[row.k]
+    def _feed(self, row: Row, apart: bool) -> dict[str, Tensor]:
+        """apart: the pass without the prompt, which guidance asks for."""
+        call, program = row.program.plan[row.k], row.program
         x = network_input(row.x, call.level)
-        offered = {"x": x, "source": row.source, **row.program.told[row.k], **conditioning}
+        conditioning = program.unconditional if apart else program.conditioning
+        offered = {"x": x, "source": row.source, **program.told[row.k], **conditioning}
+        if row.past is not None:
+            cells = (row.x.shape[-2], row.x.shape[-1])
+            offered |= row.past.offered((row.k, apart), program.attention, call.seen.timestep, cells)
         return {name: offered[name].to(dtype) for name, dtype in self._dtypes.items()}
 
     def _split(self, row: Row, output: Tensor) -> Pair:
@@ -60,10 +65,13 @@ class Denoise:
         way = split_clean if call.level_next.sigma == 0 else split
         return way(row.x, output, call.level, self._sampling.prediction)
 
-    def _run(self, feeds: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
-        """What the network says of each feed, in their order."""
-        output = run_rows(self._unet, joined(feeds), self._batch)["output"]
-        return [output[i : i + 1] for i in range(len(feeds))]
+    def _run(self, passes: Sequence[tuple[Row, bool]]) -> list[Tensor]:
+        """What the network says in each pass, in their order."""
+        given = run_rows(self._unet, joined([self._feed(row, apart) for row, apart in passes]), self._batch)
+        for i, (row, apart) in enumerate(passes):
+            if row.past is not None:
+                row.past.leave((row.k, apart), given["kept"][i : i + 1].clone())  # the engine's own is lent
+        return [given["output"][i : i + 1] for i in range(len(passes))]
 
 
 def _guide(row: Row, conditional: Pair, unconditional: Pair | None) -> Pair:

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 
 from warpfuse.stages.borrowed import kept
+from warpfuse.stages.diffusion.attention import Attention, AttentionSettings, CrossFrame
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.guidance import Guidance, GuidanceMode
 from warpfuse.stages.diffusion.noise import Noises
@@ -26,12 +27,15 @@ class PredictOptions(StageSettings):
     guidance        none; full (every row twice); self, initialize: residual, next to free (`guidance.py`)
     guidance_scale  g: 1 leaves the prediction as it is
     guidance_delta  share of the assumed noise that counts as unconditional (self, initialize)
+    attention       what the UNet sees of earlier frames, where the bundle has attention: weights, or a recipe by name:
+                    rerender, streamv2v, off
     """
 
     stream: bool = False
     guidance: GuidanceMode = "none"
     guidance_scale: float = Field(1.0, ge=0, le=30)
     guidance_delta: float = Field(1.0, ge=0, le=2)
+    attention: Attention = AttentionSettings()
 
     def as_guidance(self) -> Guidance:
         """The guidance part."""
@@ -68,6 +72,7 @@ class Predict:
         inputs: tuple[str, ...] = ("source", "reference"),
         stream: bool = False,
         pull: PullLatents | PullPictures | None = None,
+        attention: CrossFrame | None = None,
     ) -> None:
         self.inputs = inputs
         self._denoise = denoise
@@ -75,6 +80,7 @@ class Predict:
         self._device = torch.device(device)
         self._noises = Noises(seed, self._device)
         self._pull = pull
+        self._attention = attention
         self._batch = StreamBatch(denoise, pull) if stream else None
         self._last: Row | None = None
         self.update(settings)
@@ -84,6 +90,8 @@ class Predict:
         fed = dict(zip(self.inputs, frames, strict=False))  # trailing inputs may be left out
         source: Frame = fed["source"]
         if source.stamp.hold:
+            if self._attention is not None:
+                self._attention.skip()
             return Frame(source.stamp)
         if self._batch is not None:  # rows stay for several calls
             source, fed = kept(source), {name: kept(frame) for name, frame in fed.items() if name != "source"}
@@ -108,6 +116,8 @@ class Predict:
         """Forget the frames in the batch."""
         if self._batch is not None:
             self._batch = StreamBatch(self._denoise, self._pull)
+        if self._attention is not None:
+            self._attention.reset()
         self._last = None
 
     def update(self, settings: PredictSettings) -> None:
@@ -121,13 +131,19 @@ class Predict:
             self._pull.close()
 
     def _follow(self, row: Row, motion: Frame | None) -> None:
-        """Tie the row to the frame before, where its settings fuse that."""
-        if motion is None or row.program.fuse.between not in ("latent", "picture"):
+        """Tie the row to the frame before, where its settings fuse that or its attention sees it."""
+        flow = trust_latent = None
+        if motion is not None:
+            flow = motion["flow"]
+            factor = motion["trust"].shape[-1] // row.source.shape[-1]
+            trust_latent = latent_trust(motion["trust"], factor, row.program.warp)
+        if self._attention is not None:
+            told = len(row.program.plan), row.program.conditioning, row.program.unconditional
+            row.past = self._attention.enter(row.stamp, row.program.attention, told, flow, trust_latent)
+        if flow is None or trust_latent is None or row.program.fuse.between not in ("latent", "picture"):
             self._last = None
             return
-        factor = motion["trust"].shape[-1] // row.source.shape[-1]
-        trust_latent = latent_trust(motion["trust"], factor, row.program.warp)
-        row.motion = Frame(motion.stamp, {"flow": motion["flow"], "trust_latent": trust_latent})
+        row.motion = Frame(row.stamp, {"flow": flow, "trust_latent": trust_latent})
         row.before, self._last = self._last, row
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from warpfuse.stages.diffusion.attention import Past
 from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight
 from warpfuse.stages.diffusion.moment_lock import fuse_locked
 from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
@@ -35,6 +36,7 @@ class Row:
     reference  "latent" and "trust": the newest styled picture, pulled onto this frame; or no tensors
     motion     "flow", "trust" (pixels) to the frame before; None where nothing needs it
     before     the row of the frame before in the same stream, while this one needs it
+    past       tokens of earlier frames, where the bundle has attention
     k, step    calls made, steps finished
     memory     of the solver inside a step
     assumed    x0 that counts as unconditional, for residual guidance
@@ -49,6 +51,7 @@ class Row:
     reference: Frame | None = None
     motion: Frame | None = None
     before: "Row | None" = None
+    past: Past | None = None
     k: int = 0
     step: int = 0
     memory: Memory = ()
@@ -108,6 +111,8 @@ def move(row: Row, pair: tuple[Tensor, Tensor], pulled: Tensor | None) -> None:
     row.k += 1
     if row.finished:
         row.before = None  # the chain of frames ends here: memory does not grow with the stream
+        if row.past is not None:
+            row.past.end()
 
 
 def wants_between(row: Row) -> bool:

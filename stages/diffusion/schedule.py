@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from warpfuse.stages.diffusion.attention import AttentionSettings
 from warpfuse.stages.diffusion.fuse import FuseSettings
 from warpfuse.stages.diffusion.guidance import Guidance
 from warpfuse.stages.diffusion.prompts import Conditioning
@@ -77,6 +78,7 @@ class PredictSettings:
     fuse          fusion at entry and between steps
     guidance      how strongly the prompt pulls
     warp          how x0 of the frame before is pulled and trusted between steps
+    attention     how much the tokens of earlier frames count
     """
 
     conditioning: Conditioning
@@ -85,6 +87,7 @@ class PredictSettings:
     fuse: FuseSettings
     guidance: Guidance = field(default_factory=Guidance)
     warp: WarpSettings = field(default_factory=WarpSettings)
+    attention: AttentionSettings = field(default_factory=AttentionSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Program:
     fuse: FuseSettings
     guidance: Guidance
     warp: WarpSettings
+    attention: AttentionSettings
     told: tuple[Mapping[str, Tensor], ...] = field(repr=False)
     conditioning: Mapping[str, Tensor] = field(repr=False)
     unconditional: Mapping[str, Tensor] = field(repr=False)
@@ -126,6 +130,7 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
         fuse=settings.fuse,
         guidance=settings.guidance,
         warp=settings.warp,
+        attention=settings.attention,
         told=tuple(_told(call.seen, device) for call in plan),
         conditioning=given if scale == 1 else {name: tensor * scale for name, tensor in given.items()},
         unconditional=settings.conditioning.unconditional,

@@ -356,7 +356,7 @@ def test_a_plan_for_a_card_is_built_of_it(sources, tmp_path):
 
 
 def test_live_loras_change_the_keys_of_references_too(lora_bundles, tmp_path):
-    import lora_bundles as make
+    from support import lora_bundles as make
 
     loras = [make.Lora(path) for path in lora_bundles.files.values()]
     live, merged = (

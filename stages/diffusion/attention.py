@@ -1,0 +1,261 @@
+"""Cross-frame attention: which tokens of earlier frames a row's network call is given, and which it leaves.
+
+A bundle exported with `--attention` has a UNet whose self-attention also sees tokens of earlier frames, each with a
+weight (`engine.bundle_parts.AttentionMemory`). They are of the same call of the sampler, so of the same noise level:
+
+    anchor    the first frame of the shot, or the newest that took its place
+    previous  the frame before. Attention knows no places, so pulling its tokens along the flow changes nothing by
+              itself; it brings them to where the trust of this frame is known, which is their weight
+
+What a row leaves after call k is read by call k of the next frame of its stream, and by no other row. In a stream batch
+that call is made one step later, so a stream and frames sampled alone have the same past.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, field_validator
+from torch import Tensor
+
+from warpfuse.engine.bundle_parts import AttentionMemory
+from warpfuse.engine.contract import TensorSpec
+from warpfuse.engine.errors import BundleError
+from warpfuse.stages.errors import AttentionError
+from warpfuse.stages.frame import Stamp
+from warpfuse.stages.motion.warp import resize_flow
+from warpfuse.stages.settings import StageSettings
+
+RECIPES: Mapping[str, Mapping[str, float]] = {
+    "rerender": {"own": 0.0, "anchor": 1.0, "previous": 1.0},
+    "streamv2v": {"own": 1.0, "anchor": 0.0, "previous": 1.0},
+    "off": {"own": 1.0, "anchor": 0.0, "previous": 0.0},
+}
+"""Weights by name: those of Rerender-A-Video (Yang et al. 2023), of StreamV2V (Liang et al. 2024), and none."""
+
+
+def in_weights(value: Any) -> Any:
+    """The weights of a recipe that is given by its name; anything else as it is. Raises ValueError: no such recipe."""
+    name = "off" if value is False else value  # as YAML reads off
+    if not isinstance(name, str):
+        return value
+    if name not in RECIPES:
+        raise ValueError(f"expected {', '.join(RECIPES)}, or keys and values, got {name!r}")
+    return dict(RECIPES[name])
+
+
+class AttentionSettings(StageSettings):
+    """How much the tokens of earlier frames count, where the bundle has attention.
+
+    own       0..1: the frame's own tokens; 0 takes them from the anchor and the frame before alone
+    anchor    0..1: the tokens of the first frame of the shot
+    previous  0..1: the tokens of the frame before, where the flow is trusted. At 0, and the anchor at 0, the picture
+              is the one without attention. A bundle of one reference takes the anchor where this is 0
+    window    timesteps low, high: levels at which earlier frames are seen
+    pull      flow  the tokens of the frame before are pulled along the flow, and weighed by its trust
+              off   they are taken as they lie, weighed by 1
+    coverage  0..1: below this mean trust the frame begins a shot
+    refresh   frames after which another one becomes the anchor; none: when a shot begins
+    """
+
+    own: float = Field(1.0, ge=0, le=1)
+    anchor: float = Field(1.0, ge=0, le=1)
+    previous: float = Field(1.0, ge=0, le=1)
+    window: tuple[float, float] = (0.0, 1000.0)
+    pull: Literal["flow", "off"] = "flow"
+    coverage: float = Field(0.2, ge=0, le=1)
+    refresh: int | None = Field(None, ge=1)
+
+    @field_validator("window")
+    @classmethod
+    def _ascending(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= window[0] <= window[1]:
+            raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
+        return window
+
+
+Attention = Annotated[AttentionSettings, BeforeValidator(in_weights)]
+"""The settings, or the name of a recipe."""
+
+
+def check_attention(settings: AttentionSettings, attends: bool) -> None:
+    """Raises AttentionError: weights are asked for that the bundle has no use for."""
+    asked = settings != AttentionSettings() and bool(settings.anchor or settings.previous)
+    if asked and not attends:
+        raise AttentionError(
+            "stages.predict.attention: this bundle was exported without attention. Export it again: warpfuse export "
+            "SOURCE --attention low ..., or use stages.predict.attention=off"
+        )
+
+
+def check_memory(inputs: tuple[TensorSpec, ...], about: AttentionMemory | None) -> None:
+    """Nothing if the UNet takes the references that its bundle lists, or none. Raises BundleError."""
+    spec = next((spec for spec in inputs if spec.name == "past"), None)
+    given = None if spec is None else spec.shape[1:]
+    wanted = None if about is None else (about.references, about.numbers)
+    if given != wanted:
+        found = "missing" if given is None else f"[rows, {', '.join(str(n or '?') for n in given)}]"
+        expected = "none" if wanted is None else f"[rows, {wanted[0]}, {wanted[1]}]"
+        raise BundleError(f"unet: 'past' is {found}, by the bundle expected is {expected}. Export the bundle again")
+
+
+Key = tuple[int, bool]
+"""A pass of the network over a frame: the call of the sampler, and whether it is the unconditional one of guidance."""
+
+Places = Mapping[tuple[int, int], Tensor]
+"""Rows and columns of a layer's tokens -> for each token the number of the one it was in the frame before, int64."""
+
+
+@dataclass(slots=True, eq=False)
+class Past:
+    """The earlier frames as one row sees them, and what it leaves to later ones.
+
+    anchors  of the shot, shared by its rows
+    before   the past of the frame before, while that is needed; none where there is no frame before
+    trust    [1, 1, h, w]: weight of the frame before; none: 1
+    places   where its tokens were; none: they are not pulled
+    known    [1] 1 where this frame goes on what was before it, else 0, on the device; none: it does
+    tokens   what this row left, [1, F] each
+    """
+
+    about: AttentionMemory
+    nothing: Tensor = field(repr=False)
+    anchors: dict[Key, Tensor] = field(repr=False)
+    before: "Past | None" = field(default=None, repr=False)
+    trust: Tensor | None = None
+    places: Places | None = field(default=None, repr=False)
+    known: Tensor | None = None
+    tokens: dict[Key, Tensor] = field(default_factory=dict, repr=False)
+
+    def offered(
+        self, key: Key, settings: AttentionSettings, timestep: float, cells: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """`past` [1, P, F], `past_weight` [1, P, h, w] and `own_weight` [1, 1] of a pass. cells: (h, w) of the latent.
+
+        A reference that is not there is zeros of weight 0; where none is, own tokens count 1.
+        """
+        seen = settings.window[0] <= timestep <= settings.window[1]
+        references = [self._anchor(key, settings, cells), self._previous(key, settings, cells)]
+        if self.about.references == 1:
+            references = references[1:] if settings.previous else references[:1]
+        off = self.nothing.new_zeros(1, *cells, dtype=torch.float32)
+        past = [self.nothing if tokens is None or not seen else tokens for tokens, _ in references]
+        weights = [off if tokens is None or not seen else weight for tokens, weight in references]
+        weight = torch.stack(weights, 1)
+        own = torch.where(weight.amax() > 0, settings.own, 1.0).reshape(1, 1)
+        return {"past": torch.stack(past, 1), "past_weight": weight, "own_weight": own}
+
+    def leave(self, key: Key, kept: Tensor) -> None:
+        """Take what the network gave, [1, F], memory of our own."""
+        self.tokens[key] = kept
+        anchor = self.anchors.get(key)
+        if anchor is None:
+            self.anchors[key] = kept
+        elif self.known is not None:  # without asking the device what it is
+            self.anchors[key] = torch.where(self.known > 0, anchor, kept)
+
+    def end(self) -> None:
+        """After the last call: let go of the frames before, so that memory does not grow with the stream."""
+        self.before = self.trust = self.places = self.known = None
+
+    def _anchor(self, key: Key, settings: AttentionSettings, cells: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
+        return self._reference(self.anchors.get(key), settings.anchor, None, cells)
+
+    def _previous(self, key: Key, settings: AttentionSettings, cells: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
+        tokens = None if self.before is None or not settings.previous else self.before.tokens.get(key)
+        if tokens is not None and self.places is not None:
+            tokens = pulled(tokens, self.about, self.places)
+        return self._reference(tokens, settings.previous, self.trust, cells)
+
+    def _reference(
+        self, tokens: Tensor | None, share: float, trust: Tensor | None, cells: tuple[int, int]
+    ) -> tuple[Tensor | None, Tensor]:
+        weight = self.nothing.new_full((1, *cells), share, dtype=torch.float32)
+        if trust is not None:
+            weight = weight * trust[:, 0]
+        if self.known is not None:
+            weight = weight * self.known
+        return tokens if share else None, weight
+
+
+class CrossFrame:
+    """Hands the past of one stream from frame to frame.
+
+    A frame begins a shot after a discontinuity, when the prompt, a LoRA or the number of calls changed, and where the
+    mean trust of the flow is below `coverage`: it sees no earlier frame and is the anchor of those that follow.
+    """
+
+    def __init__(self, about: AttentionMemory, dtype: torch.dtype, device: torch.device) -> None:
+        self._about = about
+        self._nothing = torch.zeros(1, about.numbers, dtype=dtype, device=device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every frame."""
+        self._last: Past | None = None
+        self._told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
+        self._anchors: dict[Key, Tensor] = {}
+        self._frames = 0
+        self._gap = False
+
+    def skip(self) -> None:
+        """A frame passes without the network: the flow of the next one does not lead to the last that was kept."""
+        self._gap = True
+
+    def enter(
+        self, stamp: Stamp, settings: AttentionSettings, told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]],
+        flow: Tensor | None, trust: Tensor | None,
+    ) -> Past:  # fmt: skip
+        """The past of the next frame.
+
+        told         calls of the network, conditioning and unconditional of the frame
+        flow, trust  [1, 2, H, W] px to the frame before, and [1, 1, h, w] of each latent cell; none: not known
+        """
+        if stamp.discontinuity or self._told is None or not _same(told, self._told):
+            self.reset()
+        elif settings.refresh is not None and self._frames >= settings.refresh:
+            self._anchors, self._frames = {}, 0
+        past = Past(self._about, self._nothing, self._anchors, self._last)
+        if trust is not None:
+            past.known = (trust.mean() >= settings.coverage).to(torch.float32).reshape(1)
+        if settings.pull == "flow" and trust is not None and flow is not None:
+            past.trust = trust.mean().expand_as(trust) if self._gap else trust
+            past.places = None if self._gap else places_of(flow, self._about)
+        self._last, self._told, self._gap = past, told, False
+        self._frames += 1
+        return past
+
+
+def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory) -> Places:
+    """Where each token of each size of layer was, to the nearest token; what came from outside is from the border."""
+    found = {}
+    for grid in dict.fromkeys((layer.rows, layer.columns) for layer in about.layers):
+        flow = resize_flow(flow_cur_to_prev, grid)[0]
+        rows = torch.arange(grid[0], device=flow.device)[:, None]
+        columns = torch.arange(grid[1], device=flow.device)
+        y = (rows + flow[1]).round().clamp(0, grid[0] - 1)
+        x = (columns + flow[0]).round().clamp(0, grid[1] - 1)
+        found[grid] = (y * grid[1] + x).long().flatten()
+    return found
+
+
+def pulled(tokens: Tensor, about: AttentionMemory, places: Places) -> Tensor:
+    """Tokens [1, F] of the frame before, each where the thing it stands for is now."""
+    parts = tokens[0].split([layer.numbers for layer in about.layers])
+    moved = [
+        part.view(-1, layer.width).index_select(0, places[layer.rows, layer.columns]).view(-1)
+        for layer, part in zip(about.layers, parts, strict=True)
+    ]
+    return torch.cat(moved)[None]
+
+
+def _same(
+    a: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]], b: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]
+) -> bool:
+    """Whether two frames are told the same. Values are looked at only where settings changed in between."""
+    return a[0] == b[0] and all(_equal(one, other) for one, other in zip(a[1:], b[1:], strict=True))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (a.keys() == b.keys() and all(a[name] is b[name] or torch.equal(a[name], b[name]) for name in a))
