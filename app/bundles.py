@@ -36,5 +36,8 @@ def bundles() -> None:
             for style, description in about.styles.items():
                 mark = " (default)" if style == about.default_style else ""
                 console.print(f"    {style:<14}{description.about}{mark}", markup=False)
+            if about.attention is not None:
+                seen, layers = about.attention.references, len(about.attention.layers)
+                console.print(f"    attention to {seen} earlier frames in {layers} layers", markup=False)
             for lora in about.loras:
                 console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)

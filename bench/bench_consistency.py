@@ -13,6 +13,9 @@ so sharpness and high-frequency energy stand beside it; a frozen picture has a l
     drift       largest change of a channel's mean from frame 10 to the end, less that of the unfused run, 0..1
 
     python bench/bench_consistency.py CLIP [CLIP ...] [--frames N] [--long-side N] [--prompt STYLE] [--plot FILE.png]
+
+With `--bundle` of a checkpoint that was exported with `--attention`: which attention, with fusion and alone. Every other run has
+it off. The size is then the bundle's.
 """
 
 import argparse
@@ -29,7 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 import warpfuse
+from warpfuse.engine.bundle import load_bundle
+from warpfuse.graph.plan.live_settings import merge
 from warpfuse.stages.consistency import Consistency
+from warpfuse.stages.diffusion.attention import RECIPES
 from warpfuse.stages.sources import open_source
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -74,15 +80,31 @@ def rows() -> dict[str, dict[str, Any]]:
     return found
 
 
+def attentions() -> dict[str, dict[str, Any]]:
+    """Name -> keys, for a bundle with attention: each recipe alone, along the flow and not, and with fusion."""
+    alone = _fuse(weight=0.8, entry=0, exit=0)  # there is a flow, and nothing is fused
+    found = {"fusion alone": _fuse(weight=0.8)}
+    for name, weights in {"default": {"anchor": 1.0, "previous": 1.0}, **RECIPES}.items():
+        if name != "off":
+            found[f"attention {name} alone"] = merge(alone, _attend(**weights))
+            found[f"attention {name} alone, not pulled"] = merge(alone, _attend(**weights, pull="off"))
+            found[f"attention {name} and fusion"] = merge(_fuse(weight=0.8), _attend(**weights))
+    return found
+
+
+def _attend(**settings: Any) -> dict[str, Any]:
+    return {"stages": {"predict": {"attention": settings}}}
+
+
 def _fuse(**settings: Any) -> dict[str, Any]:
     return {"stages": {"fuse": settings}}
 
 
-def frames_of(clip: str, long_side: int, count: int) -> list[np.ndarray]:
-    """The first `count` pictures of a clip, its long side as given, in multiples of 8."""
+def frames_of(clip: str, long_side: int, count: int, size: tuple[int, int] | None) -> list[np.ndarray]:
+    """The first `count` pictures of a clip, at a size, or its long side as given, in multiples of 8."""
     info = open_source(clip).info
     scale = long_side / max(info.width, info.height)
-    size = (round(info.width * scale / 8) * 8, round(info.height * scale / 8) * 8)
+    size = size or (round(info.width * scale / 8) * 8, round(info.height * scale / 8) * 8)
     source = open_source(clip, size=size, frames=count)
     pictures = [frame.rgb for frame in iter(source.read, None)]
     source.close()
@@ -164,24 +186,26 @@ def main() -> None:
     parser.add_argument("--long-side", type=int, default=320)
     parser.add_argument("--prompt", default="")
     parser.add_argument("--steps", type=int, default=1, help="from 2 on, the rows of a stream batch are compared too")
+    parser.add_argument("--bundle", default="embedded")
     parser.add_argument("--ways", nargs="*", help="only those whose name contains one of these")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    offered = ways() if options.steps == 1 else rows()
+    about = load_bundle(options.bundle).about
+    offered = attentions() if about.attention is not None else ways() if options.steps == 1 else rows()
     chosen = {n: keys for n, keys in offered.items() if not options.ways or any(part in n for part in options.ways)}
-    common = {"prompt": options.prompt, "steps": options.steps}
+    common = {"prompt": options.prompt, "steps": options.steps, "bundle": options.bundle, **_attend(**RECIPES["off"])}
     found: dict[str, list[dict[str, float]]] = {}
     for clip in options.clips:
-        source = frames_of(clip, options.long_side, options.frames)
-        alone, took = styled(source, {**common, **_fuse(weight=0.0)})
+        source = frames_of(clip, options.long_side, options.frames, about.size)
+        alone, took = styled(source, merge(common, _fuse(weight=0.0)))
         base = figures(source, alone, alone)
         found.setdefault("unfused", []).append(dict.fromkeys(RATIOS, 1.0) | {"distance": 0.0, "drift": 0.0, "ms": took})
         for name, keys in chosen.items():
-            out, took = styled(source, {**common, **keys})
+            out, took = styled(source, merge(common, keys))
             one = figures(source, out, alone)
             ratios = {ratio: one[ratio] / base[ratio] for ratio in RATIOS}
             found.setdefault(name, []).append(one | ratios | {"ms": took})
-            print(f"{Path(clip).name}  {name:<24}", *(f"{f} {found[name][-1][f]:.3f}" for f in FIGURES), flush=True)
+            print(f"{Path(clip).name}  {name:<40}", *(f"{f} {found[name][-1][f]:.3f}" for f in FIGURES), flush=True)
     means = {n: {f: round(statistics.fmean(row[f] for row in many), 4) for f in FIGURES} for n, many in found.items()}
     table = Table("mean of the clips", *FIGURES, box=None)
     for name, row in means.items():

@@ -50,6 +50,7 @@ TIERS = {
         "engine/test_background.py",
         "engine/test_tensorrt.py",
         "export",
+        "graph/test_attention.py",
         "graph/test_drift.py",
         "graph/runtime/test_engines.py",
         "graph/test_in_flight.py",

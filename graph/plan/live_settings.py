@@ -40,7 +40,7 @@ class LiveSettings:
 
     def changed(self, new: Mapping[str, Any]) -> GraphConfig:
         """Take new keys; returns the configuration that follows. Raises BadInput and then changes nothing."""
-        merged = merge(self.keys, _without_recipe(new))
+        merged = merge(self.keys, new)
         config = validate(merged)
         check_live(config, self.config)
         self._check_structure(config)
@@ -83,11 +83,12 @@ def check_live(config: GraphConfig, was: GraphConfig) -> None:
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse."""
-    merged = dict(old)
-    for key, value in new.items():
-        inner = merged.get(key)
-        merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse.
+
+    A recipe of attention is the weights it stands for, so that a later key is laid over these.
+    """
+    new = _without_recipe(new)
+    merged = _laid_over(_without_recipe(old), new)
     weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
     if "fusion" in new and not weight_given:
         stages = _dict(merged.get("stages"))
@@ -98,17 +99,22 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _without_recipe(new: Mapping[str, Any]) -> dict[str, Any]:
-    """New keys with the weights that a recipe of attention stands for: later ones are then put on top of these."""
-    stages = _dict(new.get("stages"))
+def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        inner = merged.get(key)
+        merged[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _without_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
+    stages = _dict(keys.get("stages"))
     predict = _dict(stages.get("predict"))
-    if "attention" not in predict:
-        return dict(new)
     try:
         weights = in_weights(predict["attention"])
-    except ValueError:
-        return dict(new)  # the validation that follows tells
-    return {**new, "stages": {**stages, "predict": {**predict, "attention": weights}}}
+    except (KeyError, ValueError):
+        return dict(keys)  # none, or one that the validation that follows tells of
+    return {**keys, "stages": {**stages, "predict": {**predict, "attention": weights}}}
 
 
 def _dict(value: Any) -> dict[str, Any]:

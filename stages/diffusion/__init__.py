@@ -30,6 +30,14 @@ last ones. Counts of frames stay equal on every link. The last row meets the pic
 entry row the newest finished picture, K frames back, along the composed flow (`motion/compose_motion.py`); rows
 between, if asked for, x0 of the frame before at their own level, warped as a latent or through decoder and encoder.
 
+Attention (`attention.py`). The UNet of a checkpoint exported with `--attention` also sees tokens of earlier frames in
+its self-attention. They are inputs and outputs, not state of the network: each row has its own, several streams share a
+call, and what a row left is read by the next frame of its stream at the same call, as its x0 is. A weight is a
+multiplicity, log(m) added to the logit: 0 is the network without, by ONNX Runtime in single precision to the bit. Kept
+are the normed tokens in front of to_k and to_v, half of what keys and values are. Attention knows no places, so tokens
+of the frame before are pulled along the flow only to line up with its trust, which weighs them. Whether a frame begins
+a shot is a number on the device, and nobody waits for it.
+
 Guidance (`guidance.py`) acts on the pair (x0, n). Residual guidance carries no stock noise: the noise under which the
 assumed picture would be clean, (x - alpha p) / sigma, is what the recursion of its paper arrives at, needs no state,
 and stays right when something was fused in.

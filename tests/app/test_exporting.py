@@ -112,6 +112,9 @@ def test_the_help_lists_every_source(command):
         ({"--clip-skip": "9"}, "--clip-skip 9: expected 1 to 2"),
         ({"--embedding": "none"}, "--embedding none: none is no file"),
         ({"--prompt-chunks": "9"}, "--prompt-chunks 9: expected 1 to 8"),
+        ({"--attention": "lower"}, "--attention lower: expected low, low+, up, all"),
+        ({"--attention": "low", "--references": "3"}, "--references 3: expected 1 to 2"),
+        ({"--references": "1"}, "--references 1: no layer sees any. Add --attention low|low+|up|all"),
     ],
 )
 def test_a_checkpoint_asked_for_wrongly_is_one_line(command, checkpoint, tmp_path, changes, says):

@@ -131,3 +131,14 @@ def test_a_graph_file_that_is_none_is_an_error(tmp_path, text):
 def test_a_missing_graph_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read_graph_file(tmp_path / "nothing.yaml")
+
+
+def test_off_is_a_word_as_yaml_reads_it_too():
+    raw = {}
+    for assignment in ("stages.fuse.between=off", "stages.predict.attention=off", "stages.flow.trust.check=off"):
+        set_key(raw, assignment)
+    stages = validate(raw).stages
+    assert (stages.fuse.between, stages.flow.trust.check) == ("off", "off")
+    assert (stages.predict.attention.anchor, stages.predict.attention.previous) == (0, 0)
+    with pytest.raises(ConfigError, match=r"stages\.fuse\.noise: .*got False"):
+        validate({"stages": {"fuse": {"noise": False}}})

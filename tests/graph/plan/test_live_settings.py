@@ -6,6 +6,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import LiveSettings, NeedsRestart, check_live, merge
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.stages.errors import AttentionError
 
 ENDS = {"source": "here", "sinks": ["here"]}
 
@@ -54,3 +55,21 @@ def test_a_change_is_the_configuration_from_then_on():
         0.5,
         {**ENDS, "strength": 0.5, "prompt": "ink"},
     )
+
+
+def test_a_recipe_is_its_weights_and_a_later_key_stands_on_top():
+    settings = live(stages={"predict": {"attention": {"coverage": 0.5}}})
+    settings.attends = True
+    found = settings.changed({"stages": {"predict": {"attention": "rerender"}}}).stages.predict.attention
+    assert (found.own, found.anchor, found.previous, found.coverage) == (0, 1, 1, 0.5)
+    found = settings.changed({"stages": {"predict": {"attention": {"own": 0.25}}}}).stages.predict.attention
+    assert (found.own, found.anchor, found.previous, found.coverage) == (0.25, 1, 1, 0.5)
+    with pytest.raises(ConfigError, match=r"stages\.predict\.attention: expected rerender, streamv2v, off"):
+        settings.changed({"stages": {"predict": {"attention": "rerendr"}}})
+    assert merge(
+        {"stages": {"predict": {"attention": "off"}}}, {"stages": {"predict": {"attention": {"own": 0.5}}}}
+    ) == {"stages": {"predict": {"attention": {"own": 0.5, "anchor": 0.0, "previous": 0.0}}}}
+    settings.attends = False
+    with pytest.raises(AttentionError, match="exported without attention"):
+        settings.changed({"stages": {"predict": {"attention": {"own": 0.5}}}})
+    assert settings.config.stages.predict.attention == found
