@@ -29,7 +29,7 @@ def graph_flags(
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, watercolour'.")] = None,
     negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
     lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
-    steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 4.")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 20.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
     fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,

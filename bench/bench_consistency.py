@@ -14,8 +14,8 @@ so sharpness and high-frequency energy stand beside it; a frozen picture has a l
 
     python bench/bench_consistency.py CLIP [CLIP ...] [--frames N] [--long-side N] [--prompt STYLE] [--plot FILE.png]
 
-With `--bundle` of a checkpoint that was exported with `--attention`: which attention, with fusion and alone. Every other run has
-it off. The size is then the bundle's.
+With `--bundle` of a checkpoint that was exported with `--attention`: which attention, with fusion and alone. Every
+other run has it off. The size is then the bundle's.
 """
 
 import argparse

@@ -66,6 +66,7 @@ def _rate_text(value: Fraction | None) -> str | None:
     return None if value is None else str(value)
 
 
+MOST_STEPS, MOST_STREAMED = 20, 4
 LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=16, le=8192)]
@@ -89,7 +90,7 @@ class GraphConfig(StageSettings):
     prompt    style, or "a:2, b" for a blend; empty: the bundle's default
     negative  what guidance pulls away from, told as a prompt; empty: no style, or nothing in particular
     loras     scale of live LoRAs of the bundle, by name; one that is left out: its default
-    steps     UNet runs a frame
+    steps     UNet runs a frame; as a stream batch `MOST_STREAMED` at most
     strength  0..1: from the source picture to the full style
     size      (width, height) the networks run at; none: the source's shape at the bundle's own size
     seed      of the noise
@@ -123,7 +124,7 @@ class GraphConfig(StageSettings):
     prompt: str = ""
     negative: str = ""
     loras: dict[str, LoraScale] = Field(default_factory=dict)
-    steps: int = Field(1, ge=1, le=4)
+    steps: int = Field(1, ge=1, le=MOST_STEPS)
     strength: float = Field(1.0, ge=0, le=1)
     size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
     seed: int = Field(0, ge=0, lt=2**63)
@@ -151,6 +152,11 @@ class GraphConfig(StageSettings):
             raise ValueError(
                 "stages.predict.stream keeps every frame's rows moving, pace spares frames: use one of them"
                 " (pace.skip=1, pace.still=0 and no pace.deadline_ms switch pace off)"
+            )
+        if self.stages.predict.stream and self.steps > MOST_STREAMED:
+            raise ValueError(
+                f"steps: a stream batch has 1 to {MOST_STREAMED}, got {self.steps}; stages.predict.stream=false takes"
+                f" up to {MOST_STEPS}"
             )
         guidance = self.stages.predict.as_guidance()
         if self.negative and not guidance.has_negative:

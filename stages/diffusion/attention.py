@@ -116,7 +116,7 @@ class Past:
     trust    [1, 1, h, w]: weight of the frame before; none: 1
     places   where its tokens were; none: they are not pulled
     known    [1] 1 where this frame goes on what was before it, else 0, on the device; none: it does
-    tokens   what this row left, [1, F] each
+    tokens   what this row left, [1, F] each, until the next frame has read it
     """
 
     about: AttentionMemory
@@ -147,8 +147,10 @@ class Past:
         return {"past": torch.stack(past, 1), "past_weight": weight, "own_weight": own}
 
     def leave(self, key: Key, kept: Tensor) -> None:
-        """Take what the network gave, [1, F], memory of our own."""
+        """Take what the network gave, [1, F], memory of our own. What the frame before left there is read by now."""
         self.tokens[key] = kept
+        if self.before is not None:
+            self.before.tokens.pop(key, None)
         anchor = self.anchors.get(key)
         if anchor is None:
             self.anchors[key] = kept

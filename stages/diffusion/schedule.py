@@ -53,7 +53,11 @@ class Sampling:
 
     def plan(self, strength: float, steps: int) -> tuple[Call, ...]:
         """Every network call of a frame; as many at every strength. Raises SolverError."""
-        return self.solver.plan(self.levels(strength, steps), self.end)
+        try:
+            found = self.levels(strength, steps)
+        except ValueError as error:
+            raise SolverError(f"steps {steps}, strength {strength:g}: {error}") from None
+        return self.solver.plan(found, self.end)
 
     def calls(self, steps: int) -> int:
         """Network calls of a frame."""
@@ -74,7 +78,7 @@ class PredictSettings:
 
     conditioning  of the prompt
     strength      0..1
-    steps         of the sampler, 1..4
+    steps         of the sampler
     fuse          fusion at entry and between steps
     guidance      how strongly the prompt pulls
     warp          how x0 of the frame before is pulled and trusted between steps

@@ -246,6 +246,30 @@ def test_the_published_architectures_have_the_layers_that_are_counted(family):
     assert all(name.startswith("up_blocks") for name in layer_names(unet.config, "up"))
 
 
+@pytest.mark.parametrize(
+    "family, reach, side, numbers",
+    [
+        ("sd15", "low", 512, 3 * 256 * 1280 + 3 * 1024 * 640),
+        ("sd15", "low+", 512, 3 * 256 * 1280 + 3 * 1024 * 640 + 3 * 1024 * 320),
+        ("sd15", "up", 512, 3 * 256 * 1280 + 3 * 1024 * 640 + 3 * 4096 * 320),
+        ("sdxl", "low", 512, 6 * 1024 * 640),
+        ("sdxl", "low", 1024, 6 * 1024 * 640),
+        ("sdxl", "up", 1024, 30 * 1024 * 1280 + 6 * 4096 * 640),
+    ],
+)
+def test_the_published_architectures_keep_what_was_reckoned(family, reach, side, numbers):
+    """Layers times tokens times width; what is fine is merged in "low" and "low+"."""
+    config, cells = published.UNETS[family], side // 8
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+        inputs = {"x": torch.zeros(1, 4, cells, cells), "timestep": torch.zeros(1)}
+        inputs["context"] = torch.zeros(1, 77, config["cross_attention_dim"])
+        if "addition_embed_type" in config:
+            inputs |= {"pooled": torch.zeros(1, 1280), "time_ids": torch.zeros(1, 6)}
+        references = attach_references(unet, reach, UNet(unet), inputs)
+    assert sum(layer.numbers for layer in references.kept_layers) == numbers
+
+
 def test_a_layer_more_or_less_than_the_configuration_says_is_refused(sources):
     """Elsewhere a patch that misses layers runs, and does less than it says."""
     checkpoint = open_checkpoint(str(sources["sd15"]))

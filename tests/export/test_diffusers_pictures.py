@@ -78,7 +78,8 @@ WALKS = (Case(1, 2), Case(2, 2), Case(2, 4), Case(3, 5), Case(4, 4))
 GUIDED = (Case(2, 2, 5.0), Case(2, 4, 5.0, OTHER))
 ZERO = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 KINDS = {
-    "sd15": Kind("sd15", SD, (*WALKS, *GUIDED), scheduler=diffusers.DDIMScheduler),  # theirs, PNDM, is of many steps
+    # theirs, PNDM, is of many steps
+    "sd15": Kind("sd15", SD, (*WALKS, Case(20, 20), *GUIDED), scheduler=diffusers.DDIMScheduler),
     "sd21": Kind("sd21", SD, (*WALKS, *GUIDED)),
     "sd-turbo": Kind("sd-turbo", SD, (Case(1, 1), *WALKS)),
     "sdxl": Kind("sdxl", XL, (*WALKS, *GUIDED)),

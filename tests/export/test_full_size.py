@@ -48,6 +48,18 @@ def test_every_network_of_a_checkpoint_builds(tmp_path, family):
     assert all(plans.values()) and plans["unet"].stat().st_size > 1.5e9
 
 
+@pytest.mark.parametrize("family, reach, numbers", [("sd15", "up", 6_881_280), ("sd-turbo", "low+", 3_932_160)])
+def test_a_network_with_attention_to_earlier_frames_builds_and_its_attention_is_fused(tmp_path, family, reach, numbers):
+    source = write_random_checkpoint(tmp_path / family, family, small=False)
+    request = Request(size=SIZE, steps=1, targets=RTX_40, attention=reach)
+    bundle = export_checkpoint(tmp_path / "bundle", open_checkpoint(str(source)), request, print)
+    about = bundle.about.attention
+    assert (len(about.layers), about.numbers, about.references) == (9, numbers, 2)
+    plan = built(bundle, "unet").read_bytes()
+    assert b"_gemm_mha_v2" in plan, "the mask of weights keeps the builder from fusing softmax and products"
+    assert len(plan) > 1.5e9
+
+
 def test_the_flow_network_builds(tmp_path):
     torch.manual_seed(0)
     bundle = export_raft_small(tmp_path / "flow", RaftSmall(iterations=6).eval(), SIZE, RTX_40)

@@ -31,7 +31,7 @@ def test_sizes_are_written_as_people_write_them(size):
         ({"fusion": 1.5}, "fusion: expected a number from 0 to 1, got 1.5"),
         ({"fusion": "lots"}, "fusion: .* got 'lots'"),
         ({"steps": 0}, "steps: .*greater than or equal to 1, got 0"),
-        ({"steps": 5}, "steps: .*less than or equal to 4"),
+        ({"steps": 21}, "steps: .*less than or equal to 20"),
         ({"steps": "two"}, "steps"),
         ({"strength": -0.1}, "strength"),
         ({"strength": float("nan")}, "strength"),
@@ -131,6 +131,14 @@ def test_a_graph_file_that_is_none_is_an_error(tmp_path, text):
 def test_a_missing_graph_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read_graph_file(tmp_path / "nothing.yaml")
+
+
+def test_a_stream_batch_has_fewer_steps_than_frames_alone_may():
+    assert validate({"steps": 20}).steps == 20
+    streamed = {"stages": {"predict": {"stream": True}}}
+    assert validate({"steps": 4, **streamed}).steps == 4
+    with pytest.raises(ConfigError, match=r"steps: a stream batch has 1 to 4, got 5; stages\.predict\.stream=false"):
+        validate({"steps": 5, **streamed})
 
 
 def test_off_is_a_word_as_yaml_reads_it_too():

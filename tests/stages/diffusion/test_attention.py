@@ -337,20 +337,20 @@ def test_another_frame_becomes_the_anchor_after_as_many_as_are_asked_for():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_memory_does_not_grow_with_the_stream(stream):
-    stage = staged(Remembering(), settings(), stream=stream)
-    stage._denoise._unet.fed = _Nothing()
+    """Of each call the tokens of one frame and the anchor's: 2 K of them, however long it runs."""
+    unet = Remembering()
+    stage = staged(unet, settings(), stream=stream)
     held = []
     for seq in range(300):
         stage(*fed(seq % 7))
+        unet.fed.clear()
         if seq in (20, 299):
             gc.collect()
-            held.append(sum(type(one) is Past for one in gc.get_objects()))
-    assert held[0] == held[1] <= STEPS + 2
-
-
-class _Nothing(list):
-    def append(self, _):
-        """Keeps nothing."""
+            pasts = [one for one in gc.get_objects() if type(one) is Past]
+            tokens = {id(x): x.nbytes for past in pasts for x in (*past.tokens.values(), *past.anchors.values())}
+            held.append((len(pasts), sum(tokens.values())))
+    assert held[0] == held[1]
+    assert held[0][0] <= STEPS + 1 and held[0][1] == 2 * STEPS * memory().numbers * 4
 
 
 def test_recipes_go_by_name_and_off_is_a_word():
