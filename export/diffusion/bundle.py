@@ -273,7 +273,9 @@ def _source(checkpoint: Checkpoint, request: Request) -> str:
     words = "".join(f", embedding {one.path.name}" for one in request.embeddings)
     skip = "" if request.clip_skip is None else f", clip skip {request.clip_skip}"
     loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
-    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {Path(request.vae).name}{skip}{words}{loras}"
+    seen = "" if request.attention is None else f", attention {request.attention} to {request.references}"
+    vae = Path(request.vae).name
+    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {vae}{skip}{seen}{words}{loras}"
 
 
 def _smooth(*shape: int) -> Tensor:

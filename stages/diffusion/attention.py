@@ -244,7 +244,7 @@ def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory) -> Places:
 
 def pulled(tokens: Tensor, about: AttentionMemory, places: Places) -> Tensor:
     """Tokens [1, F] of the frame before, each where the thing it stands for is now."""
-    parts = tokens[0].split([layer.numbers for layer in about.layers])
+    parts = torch.split(tokens[0], [layer.numbers for layer in about.layers])
     moved = [
         part.view(-1, layer.width).index_select(0, places[layer.rows, layer.columns]).view(-1)
         for layer, part in zip(about.layers, parts, strict=True)

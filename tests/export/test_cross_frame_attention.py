@@ -34,7 +34,7 @@ from warpfuse.export.targets import Targets
 from warpfuse.export.torch_program import run_program
 
 ODD = (72, 64)  # the latent's sides do not halve evenly: 9 x 8, 5 x 4, 3 x 2, 2 x 1
-EVEN = (256, 256)
+EVEN = (128, 64)
 ROWS = 2
 
 
@@ -125,18 +125,13 @@ def near(a, b, within=1e-5):
     return (a - b).abs().max().item() < within * b.abs().max().item()
 
 
+@pytest.mark.parametrize("size", [EVEN, ODD])
 @pytest.mark.parametrize("family", WORKING)
-def test_at_weight_0_it_is_the_network_without_to_the_bit(family, sources):
-    """Where every layer has a multiple of 16 tokens. Else torch sums a softmax in another order with more keys."""
-    net = networks(sources[family], "all", EVEN)
-    assert torch.equal(net(net.noise(), 0.0)[0], net.without())
-    assert (net(net.noise(), 1.0)[0] - net.without()).abs().max() > 0.01, "the control: at 1 it is another"
-
-
-@pytest.mark.parametrize("family", WORKING)
-def test_at_any_size_it_is_near_at_weight_0(family, sources):
-    net = networks(sources[family], "all", ODD)
+def test_at_weight_0_it_is_the_network_without(family, size, sources):
+    """Within rounding: with more keys torch sums a softmax in another order. As an ONNX file it is to the bit, below."""
+    net = networks(sources[family], "all", size)
     assert near(net(net.noise(), 0.0)[0], net.without(), 1e-6)
+    assert not near(net(net.noise(), 1.0)[0], net.without(), 5e-3), "the control: at 1 it is another"
 
 
 def test_own_0_and_two_references_replace_the_tokens_as_rerender_does(sd15):
@@ -329,7 +324,7 @@ def run(bundle, feed):
 
 
 @pytest.mark.parametrize("family", WORKING)
-def test_exported_it_is_the_network_without_at_0_and_says_what_it_keeps(family, sources, tmp_path):
+def test_exported_it_is_the_network_without_at_0_to_the_bit_and_says_what_it_keeps(family, sources, tmp_path):
     plain = exported(sources[family], tmp_path / "plain")
     bundle = exported(sources[family], tmp_path / "bundle", attention="all")
     feed = fed(bundle, 0.0)
@@ -360,8 +355,10 @@ def test_programs_of_torch_give_the_same(sources, tmp_path, dtype, off):
         sources["sd15"], tmp_path / "bundle", attention="low", dtype=dtype, targets=Targets(("onnx", "torch"))
     )
     wide = exported(sources["sd15"], tmp_path / "wide", attention="low")
-    feed = fed(bundle, 0.7, 0.5)
-    wanted = run(wide, {**feed, "past": feed["past"].astype(np.float32)})
+    feed = fed(wide, 0.7, 0.5)
+    wanted = run(wide, feed)
+    if dtype == "fp16":
+        feed["past"] = feed["past"].astype(np.float16)
     program = bundle.network("unet").with_suffix(".pt2")
     found = run_program(program, {name: torch.from_numpy(value) for name, value in feed.items()})
     assert found["kept"].dtype == (torch.float16 if dtype == "fp16" else torch.float32)
