@@ -128,7 +128,7 @@ def near(a, b, within=1e-5):
 @pytest.mark.parametrize("size", [EVEN, ODD])
 @pytest.mark.parametrize("family", WORKING)
 def test_at_weight_0_it_is_the_network_without(family, size, sources):
-    """Within rounding: with more keys torch sums a softmax in another order. As an ONNX file it is to the bit, below."""
+    """Within rounding: with more keys torch sums a softmax otherwise. As an ONNX file it is to the bit, below."""
     net = networks(sources[family], "all", size)
     assert near(net(net.noise(), 0.0)[0], net.without(), 1e-6)
     assert not near(net(net.noise(), 1.0)[0], net.without(), 5e-3), "the control: at 1 it is another"

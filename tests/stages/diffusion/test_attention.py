@@ -345,12 +345,17 @@ def test_memory_does_not_grow_with_the_stream(stream):
         stage(*fed(seq % 7))
         unet.fed.clear()
         if seq in (20, 299):
-            gc.collect()
-            pasts = [one for one in gc.get_objects() if type(one) is Past]
-            tokens = {id(x): x.nbytes for past in pasts for x in (*past.tokens.values(), *past.anchors.values())}
-            held.append((len(pasts), sum(tokens.values())))
+            held.append(_remembered())
     assert held[0] == held[1]
     assert held[0][0] <= STEPS + 1 and held[0][1] == 2 * STEPS * memory().numbers * 4
+
+
+def _remembered():
+    """How many frames are remembered, and the bytes of their tokens."""
+    gc.collect()
+    pasts = [one for one in gc.get_objects() if type(one) is Past]
+    tokens = {id(x): x.nbytes for past in pasts for x in (*past.tokens.values(), *past.anchors.values())}
+    return len(pasts), sum(tokens.values())
 
 
 def test_recipes_go_by_name_and_off_is_a_word():
