@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from warpfuse.comfy.pictures import checked, to_image
-from warpfuse.comfy.styling import Each
+from warpfuse.comfy.pictures import Each, checked, to_image
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.motion.dis_flow import SMALLEST_PX, Flow, FlowSettings, Preset

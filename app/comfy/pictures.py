@@ -1,5 +1,7 @@
 """Pictures as ComfyUI has them, float32 in [0, 1], and as a Pipeline takes them, uint8."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -8,6 +10,9 @@ from torch import Tensor
 from warpfuse.engine.errors import BadInput
 
 Rgb = npt.NDArray[np.uint8]
+
+Each = Callable[[int, Rgb | None], None]
+"""(frames done, the newest picture, uint8 [H, W, 3], if there is one to show). It may raise: the run is interrupted."""
 
 
 def checked(images: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warpfuse.comfy.pictures import Rgb, checked, to_bytes, to_image
-from warpfuse.comfy.styling import Each, Restyler, own_threads
+from warpfuse.comfy.pictures import Each, Rgb, checked, to_bytes, to_image
+from warpfuse.comfy.styling import Restyler, own_threads
 from warpfuse.graph.plan.live_settings import NeedsRestart
 
 Place = tuple[str, str, tuple[int, int]]

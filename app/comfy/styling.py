@@ -1,7 +1,7 @@
 """Frames of ComfyUI through a Pipeline: the graph keys a node's inputs come to, sizes of any kind, and a whole clip."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from warpfuse.comfy.pictures import Rgb, checked, padded, to_bytes, to_image
+from warpfuse.comfy.pictures import Each, Rgb, checked, padded, to_bytes, to_image
 from warpfuse.engine.bundle import describe_bundle
 from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.errors import BadInput
@@ -17,9 +17,6 @@ from warpfuse.graph.pipeline import Pipeline
 
 OWN = ("bundle", "prompt", "negative", "fusion", "strength", "steps", "seed")
 """Graph keys that are inputs of a node of their own."""
-
-Each = Callable[[int, Rgb | None], None]
-"""(frames done, the newest picture, uint8 [H, W, 3], if there is one to show). It may raise: the run is interrupted."""
 
 
 def graph_keys(settings: str, **inputs: Any) -> dict[str, Any]:

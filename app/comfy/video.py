@@ -9,7 +9,6 @@
 Without a past (the first frame, a cut: no trust anywhere) the frame is sampled as if it were alone, to the bit.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from warpfuse.comfy.motion import ClipMotion, need_frames, planes
-from warpfuse.comfy.pictures import Rgb, checked, to_bytes
+from warpfuse.comfy.pictures import Each, checked, to_bytes
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.diffusion.fuse import W_MAX
 from warpfuse.stages.diffusion.moment_lock import Anchor, AnchorSettings, lock_to_source
@@ -54,7 +53,7 @@ class VideoFusion:
 
 
 def restyle(
-    images: Tensor, motion: ClipMotion, networks: Networks, fusion: VideoFusion, each: Callable[[int, Rgb], None]
+    images: Tensor, motion: ClipMotion, networks: Networks, fusion: VideoFusion, each: Each
 ) -> tuple[Tensor, Tensor]:
     """IMAGE [B, H, W, 3] -> the styled IMAGE, and its latents [B, c, h, w].
 
