@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
+from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.bundle import load_bundle
@@ -28,7 +29,6 @@ from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
 from warpfuse.export.diffusion.networks import UNet
-from warpfuse.export.diffusion.random_checkpoint import write_random_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 from warpfuse.export.targets import Targets
 from warpfuse.export.torch_program import run_program
