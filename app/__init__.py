@@ -33,9 +33,8 @@ def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
     raw, where = (dict(graph), "") if isinstance(graph, Mapping) else (read_graph_file(Path(graph)), str(graph))
     if "streams" in raw:
         from warpfuse.graph.plan.streams import read_streams
-        from warpfuse.graph.run_streams import run_streams
 
-        return run_streams(read_streams(raw, where))
+        return run_graph(read_streams(raw, where))
     return run_graph(validate(raw, where))
 
 

@@ -14,7 +14,7 @@ from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
 from warpfuse.bundles import bundles
 from warpfuse.comfy import installing
-from warpfuse.configuring import configure, configure_any
+from warpfuse.configuring import configure, configure_any, keys_of
 from warpfuse.controlling import ctl
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.engine.files import write_whole
@@ -110,22 +110,17 @@ def run(
     if page is not None:
         if metrics is not None or trace is not None:
             raise BadInput("--page shows the figures itself; --metrics and --trace are for runs without it")
-        keys = configure(*asked(flags, name=name)).model_dump(mode="json", exclude_defaults=True)
+        keys = keys_of(configure_any(*asked(flags, name=name)))
         with stopped_by_signals() as stop, figures_if_lost(stats):
             report = run_with_page(keys, PageOptions(port=page), stop=stop, say=say, tell_url=tell_url)
         return finish(report, stats)
     config = configure_any(*asked(flags, name=name))
-    from warpfuse.graph.plan.streams import Streams
-    from warpfuse.graph.run import Watch
+    from warpfuse.graph.run import Observers
     from warpfuse.graph.run import run as run_graph
-    from warpfuse.graph.run_streams import run_streams
 
-    watch = Watch(control=control, metrics=metrics, trace=trace)
+    observers = Observers(control=control, metrics=metrics, trace=trace)
     with stopped_by_signals() as stop, progress_bar() as progress, figures_if_lost(stats):
-        if isinstance(config, Streams):
-            report = run_streams(config, progress=progress, say=say, stop=stop, watch=watch)
-        else:
-            report = run_graph(config, progress=progress, say=say, stop=stop, watch=watch)
+        report = run_graph(config, progress=progress, say=say, stop=stop, observers=observers)
     return finish(report, stats)
 
 
@@ -144,11 +139,12 @@ def serve(
     **flags: Any,
 ) -> None:
     """Serve a control page: start, watch and change runs from a browser."""
-    config = configure(*asked(flags))
-    keys = config.model_dump(mode="json", exclude_defaults=True)
+    keys = keys_of(configure_any(*asked(flags)))
     options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
     with stopped_by_signals("closing the page; once more to stop at once") as stop:
-        serve_page(keys, options, stop=stop, say=say, tell_url=tell_url, first=bool(config.source))
+        serve_page(
+            keys, options, stop=stop, say=say, tell_url=tell_url, first=bool(keys.get("source") or keys.get("streams"))
+        )
 
 
 @app.command()

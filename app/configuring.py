@@ -20,7 +20,7 @@ def configure(
 
     config = configure_any(graph, flags, settings, defaults)
     if isinstance(config, Streams):
-        raise ConfigError("several streams are for `warpfuse run` without --page: give this command one source")
+        raise ConfigError("several streams are for `warpfuse run` and `serve`: give this command one source")
     return config
 
 
@@ -54,6 +54,13 @@ def configure_any(
     if "streams" in raw:
         return read_streams(raw, where)
     return validate({**(defaults or {}), **raw}, where)
+
+
+def keys_of(config: "GraphConfig | Streams") -> dict[str, Any]:
+    """The keys that a configuration can be read from again, plain types only."""
+    from warpfuse.graph.plan.streams import Streams
+
+    return config.keys if isinstance(config, Streams) else config.model_dump(mode="json", exclude_defaults=True)
 
 
 def lora_scales(flags: list[str]) -> dict[str, str] | None:

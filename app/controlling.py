@@ -14,21 +14,35 @@ from warpfuse.graph.errors import ConfigError
 if TYPE_CHECKING:
     from warpfuse.graph.control.messages import Figures
 
-_ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop")
+_ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop", "add", "remove")
 
 
 def ctl(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the run: it says so when it starts.")],
     action: Annotated[str, typer.Argument(metavar="ACTION", help=", ".join(_ACTIONS))],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | FILE.png]")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | FILE.png | STREAM]")] = None,
+    source: Annotated[str | None, typer.Option(help="add: of the stream that joins.")] = None,
+    sink: Annotated[list[str] | None, typer.Option(help="add: of the stream that joins (repeatable).")] = None,
+    stream: Annotated[str, typer.Option(metavar="NAME", help="add: name of the stream; after its source.")] = "",
 ) -> None:
-    """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end."""
+    """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end.
+
+    Of a run of several streams, `add` has one join and `remove` has one leave.
+    """
     from warpfuse.graph.control import messages
 
     words = words or []
     if action in ("stats", "pause", "resume", "stop") and words:
         raise ConfigError(f"ctl {name} {action} takes nothing more, got {' '.join(words)!r}")
+    if action != "add" and (source or sink or stream):
+        raise ConfigError(f"ctl {name} {action}: --source, --sink and --stream are for add")
     match action:
+        case "add":
+            _add(name, stream, source, sink or [], words)
+        case "remove":
+            if len(words) != 1:
+                raise ConfigError(f"ctl {name} remove: expected the name of one stream, got {len(words)} words")
+            messages.ask(name, messages.Remove(words[0]), timeout_s=60)
         case "set":
             reply = messages.ask(name, messages.Set(_keys(words)), timeout_s=60)
             assert isinstance(reply, messages.Applied)
@@ -82,6 +96,24 @@ def _keys(words: list[str]) -> dict[str, Any]:
     for word in words:
         set_key(keys, word)
     return keys
+
+
+def _add(name: str, stream: str, source: str | None, sinks: list[str], words: list[str]) -> None:
+    from warpfuse.graph.control import messages
+
+    if source is None or not sinks:
+        raise ConfigError(f"ctl {name} add: expected --source and --sink, as in --source camera:1 --sink door.mp4")
+    # Named from here: the run may have been started in another folder.
+    keys = {**(_keys(words) if words else {}), "source": _absolute(source), "sinks": [_absolute(s) for s in sinks]}
+    reply = messages.ask(name, messages.Add(stream, keys), timeout_s=60)
+    assert isinstance(reply, messages.Added)
+    print(f"stream {reply.name} has joined")
+
+
+def _absolute(url: str) -> str:
+    from warpfuse.stages.sources.schemes import path_of, scheme_of
+
+    return str(path_of(url).absolute()) if scheme_of(url) == "file" else url
 
 
 def _snapshot(name: str, words: list[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from warpfuse.benchmark.ways import pictures_of
 from warpfuse.demo import CLIP
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.opening import prepare_source
+from warpfuse.graph.runtime.context import prepare_source
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -31,9 +31,9 @@ def main() -> None:
     options = parser.parse_args()
     keys = {"source": options.clip, "sinks": ["null:"], "bundle": options.bundle, "size": options.size, "threads": 1}
     config = validate(keys)
-    _, materials = prepare_source(config)
-    with HostWork(materials) as loop:
-        least = host_work(loop, pictures_of(config, materials.size), options.frames)
+    _, context = prepare_source(config)
+    with HostWork(context) as loop:
+        least = host_work(loop, pictures_of(config, context.size), options.frames)
         for name, ms in least.items():
             print(f"{name:<12} {ms:7.3f} ms  median {statistics.median(loop.ms[name][SETTLING:]):7.3f}")
     total = round(sum(least.values()), 3)

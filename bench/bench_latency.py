@@ -19,7 +19,6 @@ import functools
 import json
 import multiprocessing
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,27 +139,28 @@ def drive(
         return camera, sink.notes
     # Here, not above: the sinks alone need no torch, which takes minutes to load in an emulated machine.
     from warpfuse.graph.plan.config import validate
-    from warpfuse.graph.runtime.endpoints import Ends
-    from warpfuse.graph.runtime.opening import prepare
-    from warpfuse.graph.runtime.thread_run import Running
+    from warpfuse.graph.runtime.context import prepare
+    from warpfuse.graph.runtime.endpoints import Endpoints
+    from warpfuse.graph.runtime.thread_run import ThreadRun
 
     config = validate({"source": "pattern:", "sinks": [url], "size": f"{size[0]}x{size[1]}", "workers": "one"})
-    materials = prepare(config, size, lambda line: None)
-    camera = opened(materials.size)
+    context = prepare(config, size, lambda line: None)
+    camera = opened(context.size)
 
     def sink_of(url: str) -> BurnIn:
-        return BurnIn(open_sink(url, camera.info, materials.size), camera.number_of)
+        return BurnIn(open_sink(url, camera.info, context.size), camera.number_of)
 
-    ends = Ends(lambda: camera, sink_of, True, rewind=False)
-    running = Running(materials, ends, threading.Event())
+    ends = Endpoints(lambda: camera, sink_of, True, rewind=False)
+    running = ThreadRun(context, ends)
     try:
         running.open()
+        running.start()
         watch()
         camera.watched.set()
         return camera, list(running.wait().warnings)
     finally:
         running.close()
-        materials.close()
+        context.close()
 
 
 def main() -> None:

@@ -12,25 +12,25 @@ import argparse
 import json
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.demo import CLIP
 from warpfuse.graph.plan.config import GraphConfig, validate
-from warpfuse.graph.runtime.opening import ends_of, prepare_source
-from warpfuse.graph.runtime.thread_run import Running
+from warpfuse.graph.runtime.context import prepare_source
+from warpfuse.graph.runtime.endpoints import endpoints_of
+from warpfuse.graph.runtime.thread_run import ThreadRun
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
 
 
 def plain_loop(config: GraphConfig, out: Path) -> float:
     """Frames a second of one thread that calls everything in turn."""
-    info, materials = prepare_source(config)
-    with PlainLoop(materials) as loop:
-        source = open_source(config.source, size=loop.materials.size, frames=config.frames)
-        sink = open_sink(str(out), info, loop.materials.size)
+    info, context = prepare_source(config)
+    with PlainLoop(context) as loop:
+        source = open_source(config.source, size=loop.context.size, frames=config.frames)
+        sink = open_sink(str(out), info, loop.context.size)
         count, started = 0, time.perf_counter()
         while (frame := source.read()) is not None:
             if (styled := loop.step(frame)) is not None:
@@ -44,14 +44,15 @@ def plain_loop(config: GraphConfig, out: Path) -> float:
 def graph(config: GraphConfig, out: Path) -> float:
     """Frames a second of the graph."""
     config = config.model_copy(update={"sinks": (str(out),)})
-    info, materials = prepare_source(config)
-    running = Running(materials, ends_of(config, info, materials.size), threading.Event())
+    info, context = prepare_source(config)
+    running = ThreadRun(context, endpoints_of(config, info, context.size))
     running.open()
+    running.start()
     try:
         return running.wait().fps
     finally:
         running.close()
-        materials.close()
+        context.close()
 
 
 def main() -> None:

@@ -26,8 +26,7 @@ from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.ways import WARM_UP, host_to_host, pictures_of
 from warpfuse.demo import CLIP
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.build import usable_cores
-from warpfuse.graph.runtime.opening import prepare_source
+from warpfuse.graph.runtime.context import prepare_source, usable_cores
 
 WAYS: dict[str, dict[str, Any]] = {
     "warpfuse": {"fusion": 0},
@@ -39,10 +38,10 @@ WAYS: dict[str, dict[str, Any]] = {
 def peer_fps(keys: dict[str, Any], frames: int) -> float:
     """Frames a second of the peer."""
     config = validate({**keys, "fusion": 0, "stages": {"predict": {"stream": True}}})
-    _, materials = prepare_source(config)
-    pictures = [Image.fromarray(raw.rgb) for raw in pictures_of(config, materials.size)]
-    torch.set_num_threads(materials.engines.threads)  # it is one thread; the networks and its tensors have all cores
-    peer = StreamBatchPeer(materials)
+    _, context = prepare_source(config)
+    pictures = [Image.fromarray(raw.rgb) for raw in pictures_of(config, context.size)]
+    torch.set_num_threads(context.engines.threads)  # it is one thread; the networks and its tensors have all cores
+    peer = StreamBatchPeer(context)
     try:
         for i in range(WARM_UP):
             peer(pictures[i % len(pictures)])
@@ -52,16 +51,16 @@ def peer_fps(keys: dict[str, Any], frames: int) -> float:
         return frames / (time.perf_counter() - begun)
     finally:
         peer.close()
-        materials.close()
+        context.close()
         torch.set_num_threads(1)
 
 
 def warpfuse_fps(keys: dict[str, Any], frames: int) -> float:
     """Frames a second of the graph."""
     config = validate(keys)
-    _, materials = prepare_source(config)
+    _, context = prepare_source(config)
     figure = Figure("host to host", 0.0)
-    host_to_host(materials, pictures_of(config, materials.size), figure, frames + WARM_UP)
+    host_to_host(context, pictures_of(config, context.size), figure, frames + WARM_UP)
     return figure.fps
 
 

@@ -18,8 +18,7 @@ from warpfuse.demo import CLIP
 from warpfuse.engine.backends.onnxruntime import SLOTS
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run
-from warpfuse.graph.runtime.build import usable_cores
-from warpfuse.graph.runtime.opening import prepare_source
+from warpfuse.graph.runtime.context import prepare_source, usable_cores
 from warpfuse.stages.sources import open_source
 
 HEAVY = ("encode", "flow", "encode_past", "predict", "decode")
@@ -27,9 +26,9 @@ HEAVY = ("encode", "flow", "encode_past", "predict", "decode")
 
 def floor_ms(config: GraphConfig) -> dict[str, float]:
     """Median milliseconds of each network and of the flow, one at a time on an idle machine."""
-    _, materials = prepare_source(config)
-    with PlainLoop(materials) as loop:
-        source = open_source(config.source, size=loop.materials.size, frames=config.frames)
+    _, context = prepare_source(config)
+    with PlainLoop(context) as loop:
+        source = open_source(config.source, size=loop.context.size, frames=config.frames)
         while (frame := source.read()) is not None:
             loop.step(frame)
         source.close()

@@ -28,7 +28,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.links.shared_memory import shared_root
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import GraphConfig, validate
-from warpfuse.graph.run import Watch, run
+from warpfuse.graph.run import Observers, run
 
 TICK_S = 2
 SAMPLE_S = 10
@@ -165,7 +165,7 @@ def main() -> None:
         config = settings(options, Path(folder))
         undo.callback(stop.set)
         begun = time.monotonic()
-        arguments = {"stop": stop, "say": said.append, "watch": Watch(control=True)}
+        arguments = {"stop": stop, "say": said.append, "observers": Observers(control=True)}
         thread = threading.Thread(target=lambda: ended.append(run(config, **arguments)))
         thread.start()
         watched = Watched(options, config.name)

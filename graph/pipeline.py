@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import threading
 from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
@@ -15,10 +14,10 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.plan.live_settings import LiveSettings, check_live, merge
-from warpfuse.graph.runtime.endpoints import Ends
-from warpfuse.graph.runtime.opening import prepare
-from warpfuse.graph.runtime.thread_run import Running
+from warpfuse.graph.plan.live_settings import check_live, merge
+from warpfuse.graph.runtime.context import prepare
+from warpfuse.graph.runtime.endpoints import Endpoints
+from warpfuse.graph.runtime.thread_run import ThreadRun
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
@@ -46,8 +45,7 @@ class Pipeline:
             raise ConfigError(f"{', '.join(sorted(refused))}: a Pipeline is fed by push(); use warpfuse.run for files")
         self._keys = keys
         self._config = validate(keys)
-        self._running: Running | None = None
-        self._settings: LiveSettings | None = None
+        self._run: ThreadRun | None = None
         self._in: queue.Queue[Picture | None] = queue.Queue()
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
         self._filling = 0
@@ -67,25 +65,25 @@ class Pipeline:
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ConfigError(f"push: expected uint8 [h, w, 3], got {rgb.dtype} {list(rgb.shape)}")
-        running = self._running or self._open((rgb.shape[1], rgb.shape[0]))
+        run = self._run or self._open((rgb.shape[1], rgb.shape[0]))
         self._in.put(np.array(rgb, order="C"))  # a copy: the caller may draw into theirs while the stages read
-        if self._filling and running.alive:
+        if self._filling and run.alive:
             self._filling -= 1
             return None
         frame = self._out.get()
         if frame is None:
-            self._running = None
+            self._run = None
             self._in.put(None)  # the source may be waiting for a picture, and `wait` for the source
             try:
-                running.wait()
+                run.wait()
             finally:
-                running.close()
+                run.close()
             raise WarpfuseError("the pipeline has ended")
         return frame.rgb
 
     def drain(self) -> list[Picture]:
         """End the graph, and the pictures that were still inside, in order; [] without a stream batch."""
-        if self._running is None:
+        if self._run is None:
             return []
         self._in.put(None)
         rest = [frame.rgb for frame in iter(self._out.get, None)]
@@ -94,10 +92,8 @@ class Pipeline:
 
     def update(self, **keys: Any) -> None:
         """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
-        if self._settings is not None and self._running is not None:
-            self._running.book.publish(self._settings.changed(keys))
-            self._keys, self._config = self._settings.keys, self._settings.config
-            return
+        if self._run is not None:
+            self._run.change(keys)
         merged = merge(self._keys, keys)
         config = validate(merged)
         check_live(config, self._config)
@@ -105,32 +101,32 @@ class Pipeline:
 
     def close(self) -> Stats | None:
         """End the graph; its figures, or None if nothing was pushed."""
-        running, self._running = self._running, None
-        if running is None:
+        run, self._run = self._run, None
+        if run is None:
             return None
         self._in.put(None)
         try:
-            return running.wait()
+            return run.wait()
         finally:
-            running.close()
-            running.materials.close()
+            run.close()
+            run.context.close()
 
-    def _open(self, shape: tuple[int, int]) -> Running:
-        materials = prepare(self._config, shape, say=_LOG.info, warn=_LOG.warning)
+    def _open(self, shape: tuple[int, int]) -> ThreadRun:
+        context = prepare(self._config, shape, say=_LOG.info, warn=_LOG.warning)
         config = self._config.model_copy(update=_ENDS)
-        ends = Ends(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
+        endpoints = Endpoints(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
         # One failure ends it: every push waits for its picture.
-        running = Running(replace(materials, config=config), ends, threading.Event(), temporal=True, failures=1)
+        run = ThreadRun(replace(context, config=config), endpoints, keys=self._keys, temporal=True, failures=1)
         try:
-            running.open()
+            run.open()
         except BaseException:
-            running.close()
-            materials.close()
+            run.close()
+            context.close()
             raise
-        self._running = running
-        self._settings = running.live_settings(self._keys, self._config)
-        self._filling = running.calls - 1 if config.stages.predict.stream else 0
-        return running
+        run.start()
+        self._run = run
+        self._filling = context.calls - 1 if config.stages.predict.stream else 0
+        return run
 
 
 class _PushSource:

@@ -1,33 +1,36 @@
-"""Run a graph from its source to its sinks, in this process or in several."""
+"""Open and run a graph, or several side by side: threads of this process, or several processes."""
 
 import contextlib
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from warpfuse.graph.control.run import Progress, Run
+from warpfuse.graph.control.run_directory import RunDirectory, free_name
+from warpfuse.graph.control.server import ControlServer
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.links.transports import best
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.prometheus import serving
 from warpfuse.graph.metrics.trace import Track, write_chrome
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.plan.live_settings import LiveSettings
-from warpfuse.graph.plan.placement import several
+from warpfuse.graph.plan.placement import several, with_worker
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.streams import Streams
+from warpfuse.graph.processes.launcher import Launcher
+from warpfuse.graph.processes.process_run import ProcessRun
 from warpfuse.graph.processes.resolved_source import find, folder_for
-from warpfuse.graph.processes.supervisor import Supervisor
-from warpfuse.graph.runtime.build import calls_of
-from warpfuse.graph.runtime.desk import Desk
-from warpfuse.graph.runtime.opening import ends_of, prepare_for
-from warpfuse.graph.runtime.thread_run import Running
-from warpfuse.stages.errors import SourceLost
+from warpfuse.graph.processes.thread_worker import ThreadWorker
+from warpfuse.graph.runtime.context import Say, prepare, silent
+from warpfuse.graph.runtime.endpoints import Viewer, check_passthrough, endpoints_of, frames_expected, viewed
+from warpfuse.graph.runtime.streams_run import open_streams
+from warpfuse.graph.runtime.thread_run import ThreadRun
 from warpfuse.stages.sinks import check
-from warpfuse.stages.stage import VideoInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Observers:
     """Who may look at a run.
 
     control  `warpfuse ctl` of the same user may, and may change settings
@@ -40,100 +43,164 @@ class Watch:
     trace: Path | None = None
 
 
-NOBODY = Watch()
+NOBODY = Observers()
 
 
 def run(
-    config: GraphConfig,
+    config: GraphConfig | Streams,
     *,
-    progress: Callable[[int, int | None], None] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+    say: Say = silent,
     stop: threading.Event | None = None,
-    watch: Watch = NOBODY,
+    observers: Observers = NOBODY,
 ) -> Stats:
-    """Run a configuration to the end of its source.
+    """Run a configuration to the end of its source, or several to the end of the last.
 
-    progress  called a few times a second with frames written and, if known, frames expected
-    say       called with lines a user should read: the size chosen, the backend taken and why, what was lost
-    stop      set it to end the run early; what was written until then is complete
-    watch     who may look at the run, and ask things of it
+    progress   called a few times a second with frames written and, if known, frames expected
+    say        called with lines a user should read: the size chosen, the backend taken and why, what was lost
+    stop       set it to end the run early; what was written until then is complete
+    observers  who may look at the run, and ask things of it
 
     Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off, Stopped when `stop`
-    was set while the source was being connected.
+    was set while the source was being connected. Of several streams the others come to their end first.
     """
-    _check_ends(config)
-    stop = stop or threading.Event()
     with contextlib.ExitStack() as undo:
-        origin = find(config, undo, stop)
-        info = origin.info
-        tell = _with_total(progress, info, config) or (lambda frames: None)
-        materials = prepare_for(config, info, say)
-        undo.callback(materials.close)
-        live = info.live or config.realtime
-        apart = several(config.workers, live=live)
-        if apart and config.device.startswith("cuda"):
-            best("cuda-ipc", device=config.device, say=say)
-        folder = origin.folder or (folder_for(config, undo) if apart or watch.control else "")
-        if watch.control:
-            say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
-        endpoint = f"ipc://{folder}/control" if watch.control else ""
-        keys = config.model_dump(mode="json")
-        if apart:
-            calls, traced = calls_of(materials), watch.trace is not None
-            printed, attends = materials.bundle.about.printed, materials.attends
-            plan = plan_graph(config, calls=calls, printed=printed, attends=attends, live=live, folder=folder)
-            settings = LiveSettings(keys, config, plan, calls, materials.prompts, live, attends)
-            supervisor = Supervisor(
-                materials, plan, origin, Path(folder), settings, stop=stop, say=say, endpoint=endpoint, trace=traced
-            )
-            with serving(supervisor.stats, watch.metrics):
-                stats = supervisor.run(tell)
-            tracks = supervisor.tracks()
-        else:
-            track = Track() if watch.trace is not None else None
-            running = Running(materials, ends_of(config, info, materials.size, origin.connected), stop, track=track)
-            undo.callback(running.close)
-            running.open()
-            if endpoint:
-                settings = running.live_settings(keys, config)
-                undo.enter_context(Desk(endpoint, running.worker, settings, stats=running.stats, stop=stop))
-            with serving(running.stats, watch.metrics):
-                stats = running.wait(tell, say)
-            tracks = {running.worker.name: track.spans() if track is not None else []}
-    if watch.trace is not None:
-        write_chrome(watch.trace, tracks)
-    return concluded(stats, say)
+        traced = observers.trace is not None
+        under_way = open_run(config, undo, say=say, stop=stop, trace=traced, control=observers.control)
+        with serving(under_way.stats, observers.metrics):
+            under_way.start()
+            try:
+                return under_way.wait(progress)
+            finally:
+                under_way.close()
+                if observers.trace is not None:
+                    write_chrome(observers.trace, under_way.spans())
 
 
-def _check_ends(config: GraphConfig) -> None:
+def open_run(
+    config: GraphConfig | Streams,
+    undo: contextlib.ExitStack,
+    *,
+    say: Say = silent,
+    stop: threading.Event | None = None,
+    trace: bool = False,
+    control: bool = False,
+    viewer: Viewer | None = None,
+) -> Run:
+    """A run of which every stage is open; what it holds is freed with `undo`.
+
+    trace    keep the calls of every stage
+    control  `warpfuse ctl` of the same user may ask it
+    viewer   looks at it
+    Raises as `run` does; then nothing is left but what `undo` frees.
+    """
+    stop = stop or threading.Event()
+    if isinstance(config, Streams):
+        return _open_streams(config, undo, say, stop, trace, control, viewer)
+    return _open_one(config, undo, say, stop, trace, control, viewer)
+
+
+def _open_one(
+    config: GraphConfig,
+    undo: contextlib.ExitStack,
+    say: Say,
+    stop: threading.Event,
+    trace: bool,
+    control: bool,
+    viewer: Viewer | None,
+) -> Run:
+    if viewer is not None:  # as one process if it may be: the page is then told of the source and the motion too
+        config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
+    _check_ends(config, watched=viewer is not None)
+    origin = find(config, undo, stop)
+    info = origin.info
+    check_passthrough(config, info)
+    context = prepare(config, (info.width, info.height), say, stop=stop, track=Track() if trace else None)
+    undo.callback(context.close)
+    live = info.live or config.realtime
+    apart = several(config.workers, live=live)
+    folder = origin.folder or (folder_for(config, undo) if apart or control else "")
+    if apart and config.device.startswith("cuda"):
+        best("cuda-ipc", device=config.device, say=say)
+    if control:
+        say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
+    keys = config.model_dump(mode="json") if viewer is not None else None
+    temporal = True if viewer is not None else None
+    endpoints = endpoints_of(config, info, context.size, origin.connected)
+    if viewer is not None:
+        config, endpoints = viewed(viewer, "", config, endpoints, info, context.size)
+    if apart:
+        here: dict[str, Launcher] = {}
+        if viewer is not None:
+            workers, name = with_worker(config.workers, f"sink_{len(config.sinks)}")
+            config, here = config.model_copy(update={"workers": workers}), {name: ThreadWorker(viewer)}
+        printed, attends = context.bundle.about.printed, context.attends
+        plan = plan_graph(
+            config, temporal=temporal, calls=context.calls, printed=printed, attends=attends, live=live, folder=folder
+        )
+        opened: Run = ProcessRun(
+            replace(context, config=config),
+            plan,
+            origin,
+            Path(folder),
+            keys=keys,
+            here=here,
+            temporal=temporal,
+            trace=trace,
+        )
+        undo.callback(opened.close)
+    else:
+        expected = frames_expected(info, config)
+        if viewer is not None:
+            config = config.model_copy(update={"workers": "one"})
+        context = replace(context, config=config)
+        opened = thread_run = ThreadRun(context, endpoints, keys=keys, temporal=temporal, expected=expected)
+        undo.callback(opened.close)
+        thread_run.open()
+    if control:
+        undo.enter_context(ControlServer(f"ipc://{folder}/control", opened))
+    return opened
+
+
+def _open_streams(
+    streams: Streams,
+    undo: contextlib.ExitStack,
+    say: Say,
+    stop: threading.Event,
+    trace: bool,
+    control: bool,
+    viewer: Viewer | None,
+) -> Run:
+    @contextlib.contextmanager
+    def answering(name: str, run: Run) -> Iterator[None]:
+        if not control:
+            yield
+            return
+        with _served(
+            name, run, lambda name_of_run: say(f"stream {name} is {name_of_run}: warpfuse ctl {name_of_run} stats")
+        ):
+            yield
+
+    opened = open_streams(streams, undo, say=say, stop=stop, trace=trace, beside=answering, viewer=viewer)
+    if control:
+        told = "this run is {0}: warpfuse ctl {0} stats, add, remove"
+        undo.enter_context(_served("streams", opened, lambda name_of_run: say(told.format(name_of_run))))
+    return opened
+
+
+@contextlib.contextmanager
+def _served(name: str, run: Run, tell: Callable[[str], None]) -> Iterator[None]:
+    """`warpfuse ctl` may ask the run while inside. tell: gets the name it has."""
+    with RunDirectory(free_name(name)) as folder:
+        tell(folder.name)
+        with ControlServer(f"ipc://{folder.path}/control", run):
+            yield
+
+
+def _check_ends(config: GraphConfig, *, watched: bool) -> None:
     if not config.source:
         raise ConfigError("no source: give --source PATH, or source: in the graph file")
-    if not config.sinks:
+    if not config.sinks and not watched:
         raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
     for sink in config.sinks:
         check(sink, source=config.source)
-
-
-def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
-    """The figures of a run that came to its end, its warnings said. Raises SourceLost, which carries them."""
-    for line in stats.warnings:
-        say(line)
-    if stats.source_lost is not None:
-        lost = SourceLost(stats.source_lost)
-        lost.stats = stats
-        raise lost
-    return stats
-
-
-def _with_total(
-    progress: Callable[[int, int | None], None] | None, info: VideoInfo, config: GraphConfig
-) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    expected = frames_expected(info, config)
-    return lambda frames: progress(frames, expected)
-
-
-def frames_expected(info: VideoInfo, config: GraphConfig) -> int | None:
-    """How many frames a run will show, where that is known."""
-    return min((n for n in (info.frames, config.frames) if n is not None), default=None)

@@ -55,7 +55,7 @@ TIERS = {
         "graph/runtime/test_engines.py",
         "graph/test_in_flight.py",
         "graph/test_live_lora.py",
-        "graph/runtime/test_opening.py",
+        "graph/runtime/test_context.py",
         "graph/test_printed.py",
         "graph/test_run_streams.py",
         "stages/cpu/test_compile.py",

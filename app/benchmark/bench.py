@@ -11,7 +11,7 @@ from warpfuse.benchmark.several import several
 from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.runtime.opening import prepare_source
+from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.stages.frame import RawFrame
 
 _FEWEST = 12  # frames of a turn
@@ -51,23 +51,23 @@ def bench(
     seconds  about how long each of the four ways takes, and each number of streams
     streams  numbers of streams that are to share the networks
     """
-    _, materials = prepare_source(config, say)
+    _, context = prepare_source(config, say)
     try:
-        calls = calls_of_a_frame(materials)
+        calls = calls_of_a_frame(context)
         floor_ms = floor_of(calls, machine)
         say("each network alone")
-        alone = networks(materials, calls, machine, seconds)
+        alone = networks(context, calls, machine, seconds)
     finally:
-        materials.close()
-    backend = materials.engines.in_use
-    pictures = pictures_of(config, materials.size)
+        context.close()
+    backend = context.engines.in_use
+    pictures = pictures_of(config, context.size)
     whole = _whole(config, pictures, floor_ms, seconds, say)
     frames = max(_FEWEST, round(seconds * whole[0].fps))
     if streams:
         say(f"streams at once: {', '.join(map(str, streams))}")
     at_once = several(config, pictures, floor_ms, frames, streams)
     return Report(
-        machine, materials.bundle.about.name, backend, materials.bundle.precision, materials.size, config.steps,
+        machine, context.bundle.about.name, backend, context.bundle.precision, context.size, config.steps,
         config.stages.predict.stream, config.flow, tuple(alone), (*whole, *at_once),
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ def _whole(
 
 def sustained(config: GraphConfig, frames: int) -> float:
     """Frames a second from host to host, for a sweep: no more is measured. Raises BadInput."""
-    _, materials = prepare_source(config)
+    _, context = prepare_source(config)
     figure = Figure("host to host", 0.0)
-    host_to_host(materials, pictures_of(config, materials.size), figure, frames)
+    host_to_host(context, pictures_of(config, context.size), figure, frames)
     return figure.fps

@@ -10,7 +10,8 @@ from torch import Tensor
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.work import Work, work_of
 from warpfuse.engine.feed import Shapes
-from warpfuse.graph.runtime.build import DIS, Materials, calls_of, flow_network, rows_of
+from warpfuse.graph.runtime.build import DIS, flow_network
+from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import shapes_of
 
 
@@ -25,28 +26,28 @@ class Call:
     work: Work
 
 
-def calls_of_a_frame(materials: Materials) -> list[Call]:
+def calls_of_a_frame(context: RunContext) -> list[Call]:
     """Every network of the graph, with inputs of the right shapes. Raises BadInput."""
-    config, about = materials.config, materials.bundle.about
+    config, about = context.config, context.bundle.about
     fuses = config.stages.fuse.weight > 0
     stream = config.stages.predict.stream
     encodes = 1 + (fuses and config.stages.fuse.reference == "picture") * (2 if stream else 1)
-    times = {"encoder": encodes, "unet": 1 if stream else calls_of(materials), "decoder": 1}
+    times = {"encoder": encodes, "unet": 1 if stream else context.calls, "decoder": 1}
     if about.printed:
         times["lines"] = 1
     calls = []
     for name, count in times.items():
-        path = materials.bundle.network(name)  # type: ignore[arg-type]
-        shapes = shapes_of(about, name, materials.size, rows_of(materials), "any")
-        calls.append(_call(materials, name, path, shapes, count))
+        path = context.bundle.network(name)  # type: ignore[arg-type]
+        shapes = shapes_of(about, name, context.size, context.rows_alone, "any")
+        calls.append(_call(context, name, path, shapes, count))
     if fuses and config.flow != DIS:
-        calls.append(_call(materials, "flow", *flow_network(materials), 1))
+        calls.append(_call(context, "flow", *flow_network(context), 1))
     return calls
 
 
-def _call(materials: Materials, name: str, path: Path, shapes: Shapes | None, times: float) -> Call:
-    engine = materials.engines.open(path, shapes)
-    feeds = {spec.name: _typical(spec.shape, spec.dtype, materials.config.device) for spec in engine.inputs}
+def _call(context: RunContext, name: str, path: Path, shapes: Shapes | None, times: float) -> Call:
+    engine = context.engines.open(path, shapes)
+    feeds = {spec.name: _typical(spec.shape, spec.dtype, context.config.device) for spec in engine.inputs}
     engine.close()
     return Call(name, path, feeds, times, work_of(path, {key: tuple(x.shape) for key, x in feeds.items()}))
 

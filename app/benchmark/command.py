@@ -40,7 +40,7 @@ def bench(
     from warpfuse.benchmark.machine import describe
     from warpfuse.demo import CLIP
     from warpfuse.graph.plan.config import validate
-    from warpfuse.graph.runtime.build import usable_cores
+    from warpfuse.graph.runtime.context import usable_cores
 
     keys: dict[str, Any] = {
         "source": source or str(CLIP), "sinks": ["null:"], "bundle": bundle, "backend": backend,

@@ -10,13 +10,14 @@ import torch
 
 from warpfuse.engine.cuda_streams import settle
 from warpfuse.graph.plan.planner import plan_graph
-from warpfuse.graph.runtime.build import Materials, calls_of, open_stage
+from warpfuse.graph.runtime.build import open_stage
+from warpfuse.graph.runtime.context import RunContext
 from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.stage import Stage
 
 
 class PlainLoop:
-    """Every stage of the plan of `materials`, opened; a context manager, which closes them and the materials.
+    """Every stage of the plan of `context`, opened; a context manager, which closes them and the context.
 
     ms       of each stage, a value a call: on a CPU its time, on a card the time to launch it
     instead  stages to take in the place of those of the plan, by name
@@ -25,31 +26,31 @@ class PlainLoop:
 
     def __init__(
         self,
-        materials: Materials,
+        context: RunContext,
         instead: Mapping[str, Stage] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
-        self.materials = materials
-        printed, attends = materials.bundle.about.printed, materials.attends
-        self._plan = plan_graph(materials.config, calls=calls_of(materials), printed=printed, attends=attends)
+        self.context = context
+        printed, attends = context.bundle.about.printed, context.attends
+        self._plan = plan_graph(context.config, calls=context.calls, printed=printed, attends=attends)
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
         mine = instead or {}
-        self._stages = {node.name: mine.get(node.name) or open_stage(node, materials) for node in self._nodes}
+        self._stages = {node.name: mine.get(node.name) or open_stage(node, context) for node in self._nodes}
         self._links = {link.name: deque[object]([None] * link.delay) for link in self._plan.feeds}
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         torch.set_num_threads(1)  # as the graph does
-        cv2.setNumThreads(materials.engines.threads)
-        settle(materials.config.device)
+        cv2.setNumThreads(context.engines.threads)
+        settle(context.config.device)
 
     def __enter__(self) -> "PlainLoop":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        settle(self.materials.config.device)
+        settle(self.context.config.device)
         for stage in self._stages.values():
             stage.close()
-        self.materials.close()
+        self.context.close()
 
     def step(self, frame: RawFrame) -> RawFrame | None:
         """One frame through every stage; the one that leaves. None while a stream batch fills."""

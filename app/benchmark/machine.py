@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from warpfuse.engine.cuda_streams import settle
-from warpfuse.graph.runtime.build import usable_cores
+from warpfuse.graph.runtime.context import usable_cores
 from warpfuse.version import __version__
 
 _MATRIX = 1536  # side of the square matrices: large enough for the full rate, 50 ms on two cores

@@ -14,9 +14,9 @@ from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.streams import Streams
-from warpfuse.graph.run_streams import StreamRun, live, together
-from warpfuse.graph.runtime.endpoints import Ends
-from warpfuse.graph.runtime.opening import prepare_streams
+from warpfuse.graph.runtime.context import open_networks, silent
+from warpfuse.graph.runtime.endpoints import Endpoints
+from warpfuse.graph.runtime.streams_run import StreamsRun
 from warpfuse.stages.frame import RawFrame
 
 
@@ -48,26 +48,21 @@ def _at_once(
 ) -> tuple[float, float]:
     """(frames a second of all, rows in a call of the UNet); the times of frames go into `figure`."""
     names = [f"s{number}" for number in range(1, count + 1)]
-    info = Memory(pictures, frames).info
-    materials = prepare_streams(Streams(dict.fromkeys(names, config)), dict.fromkeys(names, info), _silent)
+    streams, info = Streams(dict.fromkeys(names, config)), Memory(pictures, frames).info
+    networks = open_networks(streams.configs, dict.fromkeys(names, (info.width, info.height)), silent, streams)
     start = Start(count)
     sinks = {name: Timing(start=start) for name in names}
-    runs = [StreamRun(name, its, _ends(pictures, frames, sinks[name])) for name, its in materials.items()]
+    run = StreamsRun(networks)
     power = PowerMeter(config.device)
     try:
-        for run in runs:
-            run.running.prepare()
-        live(runs, _silent, threading.Event(), lambda frames: None)
+        for name, sink in sinks.items():
+            run.put(name, config, _ends(pictures, frames, sink), info)
+        run.start()
+        unet = run.wait().networks["unet"]
         figure.watts, figure.gpu_mib = power.watts(), gpu_mib(config.device)
-        unet = together(runs).networks["unet"]
     finally:
-        for run in runs:
-            run.close()
-        for its in materials.values():
-            its.close()
-    for run in runs:
-        if run.error is not None:
-            raise run.error
+        run.close()
+        networks.close()
     warm = [sink.at[WARM_UP:] for sink in sinks.values()]
     figure.ms += [1000 * (later - earlier) for at in warm for earlier, later in pairwise(at)]
     begun, ended = max(at[0] for at in warm), min(at[-1] for at in warm)
@@ -99,9 +94,5 @@ class Start:
         self._at = time.perf_counter()
 
 
-def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Ends:
-    return Ends(lambda: Memory(pictures, frames), lambda url: sink, rewind=False)
-
-
-def _silent(line: str) -> None:
-    """Nobody reads it here."""
+def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Endpoints:
+    return Endpoints(lambda: Memory(pictures, frames), lambda url: sink, rewind=False)

@@ -6,7 +6,6 @@ What is compared is measured in turns (`turns.there_and_back`), so that a machin
 import contextlib
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -26,10 +25,9 @@ from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.engine.cuda_streams import settle
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.runtime.build import Materials
-from warpfuse.graph.runtime.endpoints import Ends
-from warpfuse.graph.runtime.opening import prepare, prepare_source
-from warpfuse.graph.runtime.thread_run import Running
+from warpfuse.graph.runtime.context import RunContext, prepare, prepare_source
+from warpfuse.graph.runtime.endpoints import Endpoints
+from warpfuse.graph.runtime.thread_run import ThreadRun
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
@@ -39,13 +37,13 @@ WARM_UP = 3
 _MOST = 32  # pictures kept in memory; longer runs go through them again
 
 
-def networks(materials: Materials, calls: Sequence[Call], machine: Machine, seconds: float) -> list[Figure]:
+def networks(context: RunContext, calls: Sequence[Call], machine: Machine, seconds: float) -> list[Figure]:
     """Each network alone, in turns."""
     figures = [Figure(call.name, call.work.floor_ms(machine), calls=call.times) for call in calls]
 
     def one(call: Call, figure: Figure) -> None:
-        engine = materials.engines.open(call.path, {name: tuple(x.shape) for name, x in call.feeds.items()})
-        with _watched(figure, materials.config.device):
+        engine = context.engines.open(call.path, {name: tuple(x.shape) for name, x in call.feeds.items()})
+        with _watched(figure, context.config.device):
             figure.ms += list(_timed(partial(engine, call.feeds), seconds / TURNS / len(calls), engine.device))
         engine.close()
 
@@ -99,38 +97,39 @@ def on_device(config: GraphConfig, pictures: Sequence[RawFrame], figure: Figure,
             figure.ms += list(_timed(lambda: loop.step_on_device(next(turn)), seconds, device))
 
 
-def host_to_host(materials: Materials, pictures: Sequence[RawFrame], figure: Figure, frames: int) -> None:
-    """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the materials."""
-    _through_the_graph(figure, materials, Memory(pictures, frames), Timing())
+def host_to_host(context: RunContext, pictures: Sequence[RawFrame], figure: Figure, frames: int) -> None:
+    """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the context."""
+    _through_the_graph(figure, context, Memory(pictures, frames), Timing())
 
 
 def source_to_sink(config: GraphConfig, figure: Figure, frames: int) -> None:
     """From a source to a file: decoding and encoding of video included."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
-        info, materials = prepare_source(config)
-        undo.callback(materials.close)
-        source = open_source(config.source, size=materials.size, frames=frames)
-        sink = Timing(open_sink(str(Path(folder) / "out.mp4"), info, materials.size))
+        info, context = prepare_source(config)
+        undo.callback(context.close)
+        source = open_source(config.source, size=context.size, frames=frames)
+        sink = Timing(open_sink(str(Path(folder) / "out.mp4"), info, context.size))
         undo.pop_all()
-        _through_the_graph(figure, materials, source, sink)
+        _through_the_graph(figure, context, source, sink)
 
 
-def _through_the_graph(figure: Figure, materials: Materials, source: Source, sink: "Timing") -> None:
+def _through_the_graph(figure: Figure, context: RunContext, source: Source, sink: "Timing") -> None:
     """Closes all that it is given."""
-    running = Running(materials, Ends(lambda: source, lambda url: sink, rewind=False), threading.Event(), failures=1)
+    run = ThreadRun(context, Endpoints(lambda: source, lambda url: sink, rewind=False), failures=1)
     try:
-        with _watched(figure, materials.config.device):
-            running.open()
-            running.wait()
+        with _watched(figure, context.config.device):
+            run.open()
+            run.start()
+            run.wait()
             warm = sink.at[WARM_UP:]
             if len(warm) < 2:
                 raise BadInput(
-                    f"{materials.config.source} has {len(sink.at)} frames; {WARM_UP + 2} are needed to measure"
+                    f"{context.config.source} has {len(sink.at)} frames; {WARM_UP + 2} are needed to measure"
                 )
             figure.ms += [1000 * (later - earlier) for earlier, later in pairwise(warm)]
     finally:
-        running.close()
-        materials.close()
+        run.close()
+        context.close()
         source.close()
 
 

@@ -33,6 +33,14 @@ class Switch(BaseModel):
     on: bool
 
 
+class Named(BaseModel):
+    """A stream, by its name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=32)
+
+
 class Offer(BaseModel):
     """A browser's wish to look by WebRTC."""
 
@@ -57,6 +65,7 @@ def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
     api = APIRouter()
     _add_settings(api, session)
     _add_run(api, session)
+    _add_streams(api, session)
     _add_presets(api, session, presets)
     _add_pictures(api, session)
     _add_webrtc(api, peers)
@@ -131,6 +140,25 @@ def _add_run(api: APIRouter, session: Session) -> None:
     def post_record(switch: Switch) -> dict[str, Any]:
         """Record what is shown into a new file, or end that."""
         return {"file": session.record(switch.on)}
+
+
+def _add_streams(api: APIRouter, session: Session) -> None:
+    @api.post("/api/stream")
+    def post_stream(wanted: Named) -> dict[str, Any]:
+        """Look at this stream of a run of several, and control it."""
+        session.select(wanted.name)
+        return session.stats()
+
+    @api.post("/api/streams")
+    def post_streams(keys: Keys, name: Annotated[str, Query(max_length=32)] = "") -> dict[str, Any]:
+        """Have a stream of these keys join; without a name it is called after its source."""
+        return {"name": session.add(keys, name)}
+
+    @api.delete("/api/streams/{name}")
+    def delete_stream(name: str) -> dict[str, Any]:
+        """Have a stream leave. Answers when its files are whole."""
+        session.remove(name)
+        return session.stats()
 
 
 def _add_presets(api: APIRouter, session: Session, presets: Presets) -> None:

@@ -1,24 +1,30 @@
 """What the page controls: one run at a time, started, changed and stopped by whoever is let in."""
 
+import contextlib
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
 from warpfuse.engine.bundle import find_bundles, load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.redact import HIDDEN, redact
+from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.live_settings import merge
+from warpfuse.graph.plan.streams import COMMON, Streams, read_streams
+from warpfuse.graph.run import open_run
+from warpfuse.graph.runtime.context import Say, silent
 from warpfuse.stages.errors import Stopped
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import Bell
-from warpfuse.web.controls import Controls, OpenRun, Say
-from warpfuse.web.local import LocalRun
-from warpfuse.web.pictures import Pictures
+from warpfuse.web.figures import Moment
+from warpfuse.web.pictures import VIEWS, Pictures
+from warpfuse.web.viewing import Looking, PageSink
 
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
@@ -45,45 +51,91 @@ class Session:
         *,
         record_to: Path,
         fixed_files: bool = False,
-        open_run: OpenRun = LocalRun,
-        say: Say = lambda line: None,
+        say: Say = silent,
     ) -> None:
         """Raises ConfigError for keys that cannot be used."""
         self.pictures = Pictures()
         self.changed = Bell()
         self.lines: deque[str] = deque(maxlen=_LINES)
         self._keys = keys
-        self._config = validate(keys)
+        self._config = _read(keys)
         self._record_to, self._fixed_files = record_to, fixed_files
-        self._open_run, self._tell = open_run, say
+        self._tell = say
         self._lock = threading.RLock()
-        self._run: Controls | None = None
+        self._run: Run | None = None
+        self._looking: Looking | None = None
         self._thread: threading.Thread | None = None
-        self._starting = self._paused = False
+        self._starting = False
         self._stopping = threading.Event()
         self._error: WarpfuseError | None = None
         self._stats: Stats | None = None
+        self._selected = next(iter(self._config.configs)) if isinstance(self._config, Streams) else ""
+
+    @property
+    def selected(self) -> str:
+        """The stream that is looked at and controlled; "" where there is one."""
+        return self._selected
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams of a run of several."""
+        names = list(self._run.streams) if self._run is not None else _streams_of(self._keys)
+        return [name for name in names if name]
+
+    def select(self, name: str) -> None:
+        """Look at another stream, and control it from now on. Raises ConfigError."""
+        if name not in self.streams:
+            raise ConfigError(f"there is no stream {name!r}; known: {', '.join(self.streams) or 'none'}")
+        with self._lock:
+            self._selected = name
+            self.pictures.start_over()
+        self.changed.ring()
+
+    def add(self, keys: dict[str, Any], name: str = "") -> str:
+        """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
+        run = self._of_several()
+        if self._fixed_files:
+            _refuse_files(validate({}), validate({key: keys[key] for key in ("source", "sinks") if key in keys}))
+        name = run.add(name, keys)
+        with self._lock:
+            self._keys = merge(self._keys, {"streams": {name: keys}})
+            self._config = _read(self._keys)
+        self.changed.ring()
+        return name
+
+    def remove(self, name: str) -> None:
+        """Have a stream leave: its files are whole when this returns. Raises ConfigError, NotRunning."""
+        self._of_several().remove(name)
+        with self._lock:
+            others = {other: keys for other, keys in self._keys["streams"].items() if other != name}
+            if others:  # the last one stays among the settings, to be started again
+                self._keys = {**self._keys, "streams": others}
+                self._config = _read(self._keys)
+            if self._selected == name and self.streams:
+                self.select(self.streams[0])
+        self.changed.ring()
 
     @property
     def state(self) -> State:
         """What the run does now."""
         if self._starting:
             return "starting"
-        if self._run is not None:
-            return "paused" if self._paused else "running"
+        run = self._run
+        if run is not None:
+            return "paused" if self._chosen(run).paused else "running"
         if self._error is not None:
             return "stopped" if isinstance(self._error, Stopped) else "failed"
         return "ended" if self._stats is not None and not self._stats.interrupted else "stopped"
 
     def settings(self) -> dict[str, Any]:
         """All keys, plain types only; addresses without what must stay secret in them."""
-        keys = self._config.model_dump(mode="json")
+        keys = self._now.model_dump(mode="json")
         keys["source"], keys["sinks"] = redact(keys["source"]), [redact(sink) for sink in keys["sinks"]]
         return keys
 
     def given(self) -> dict[str, Any]:
         """The keys that differ from the defaults: what a preset holds."""
-        return self._config.model_dump(mode="json", exclude_defaults=True)
+        return self._now.model_dump(mode="json", exclude_defaults=True)
 
     def change(self, keys: dict[str, Any]) -> int | None:
         """Lay keys over the settings; the version that frames read from now on carry, None while nothing runs.
@@ -91,7 +143,8 @@ class Session:
         Raises NeedsRestart for keys that a running graph was built with, BadInput; then nothing changed."""
         with self._lock:
             wanted = self._allowed(keys)
-            version = None if self._run is None else self._run.change(keys)
+            run = self._run
+            version = None if run is None else self._chosen(run).change(keys).version
             self._take(wanted, keys)
         return version
 
@@ -103,23 +156,20 @@ class Session:
             if self._run is not None:
                 raise ConfigError("it runs already; stop it first, or restart")
             self._take(self._allowed(keys or {}), keys or {})
-            if not self._config.source:
+            if not self._now.source:
                 raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
             self._join()
-            self._starting, self._paused, self._error, self._stats = True, False, None, None
+            self._starting, self._error, self._stats = True, None, None
             self._stopping = threading.Event()
             self.changed.ring()
+            opened: Future[None] = Future()
+            self._thread = threading.Thread(target=self._live, args=(opened,), name="wf:page", daemon=True)
+            self._thread.start()
             try:
-                self._run = self._open_run(self._keys, self._config, self.pictures, self._hear, self._stopping)
-            except WarpfuseError as error:
-                self._error = error
-                self._hear(str(error))
-                raise
+                opened.result()
             finally:
                 self._starting = False
                 self.changed.ring()
-            self._thread = threading.Thread(target=self._attend, args=(self._run,), name="wf:page", daemon=True)
-            self._thread.start()
 
     def stop(self) -> None:
         """End the run, or its start, and wait until it has: files are whole. Nothing happens without one."""
@@ -155,40 +205,41 @@ class Session:
 
     def pause(self) -> None:
         """Read no more frames until `resume`. Raises NotRunning."""
-        self._running().pause()
-        self._paused = True
+        self._chosen(self._running()).pause()
         self.changed.ring()
 
     def resume(self) -> None:
         """Read on. Raises NotRunning."""
-        self._running().resume()
-        self._paused = False
+        self._chosen(self._running()).resume()
         self.changed.ring()
 
     def record(self, on: bool) -> str | None:
         """Record what is shown into a new file, whose name is returned; or end that. Raises NotRunning, BadInput."""
-        run = self._running()
+        sink = self._sink(self._running())
         if not on:
-            run.record(None)
+            self._end_recording(sink)
             return None
         try:
             self._record_to.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{self._record_to}: no recordings can be kept there ({error.strerror})") from None
         file = self._record_to / time.strftime("warpfuse-%Y%m%d-%H%M%S.mp4")
-        run.record(str(file))
+        with self._lock:
+            self._end_recording(sink)
+            sink.record(str(file))
         return str(file)
 
     def stats(self) -> dict[str, Any]:
         """State, and the run's figures while there is one."""
-        run = self._run
-        figures = run.stats() if run is not None else {}
+        run, looking = self._run, self._looking
+        figures = _figures(self._chosen(run), looking.sinks.get(self._name_in(run))) if run and looking else {}
         error = redact(str(self._error)) if self.state == "failed" else None
-        return {"state": self.state, "error": error, "viewers": self.pictures.viewers, **figures}
+        streams = {"streams": self.streams, "stream": self._selected}
+        return {"state": self.state, "error": error, "viewers": self.pictures.viewers, **streams, **figures}
 
     def bundle(self) -> dict[str, Any]:
         """The bundle of the settings: its styles and what each is about, or that it takes text. Raises BundleError."""
-        about = load_bundle(self._config.bundle).about
+        about = load_bundle(self._now.bundle).about
         return {
             "name": about.name,
             "text": about.text is not None,
@@ -201,43 +252,149 @@ class Session:
         """Stop, for good."""
         self.stop()
 
-    def _running(self) -> Controls:
+    @property
+    def _now(self) -> GraphConfig:
+        """The configuration of the stream that is looked at."""
+        config = self._config
+        return config.configs[self._selected] if isinstance(config, Streams) else config
+
+    def _running(self) -> Run:
         run = self._run
         if run is None:
             raise NotRunning("nothing runs; start it first")
         return run
 
-    def _allowed(self, keys: dict[str, Any]) -> GraphConfig:
-        config = validate(merge(self._keys, keys))
-        if HIDDEN in "".join((config.source, *config.sinks)):
+    def _of_several(self) -> ManyStreams:
+        run = self._running()
+        if not isinstance(run, ManyStreams):
+            raise ConfigError("this run has one stream; start one of several to add and remove them")
+        return run
+
+    def _name_in(self, run: Run) -> str:
+        """The stream that is looked at; of one that has gone, the first that is left."""
+        streams = run.streams
+        return self._selected if self._selected in streams else next(iter(streams), "")
+
+    def _chosen(self, run: Run) -> Run:
+        return run.streams.get(self._name_in(run), run)
+
+    def _sink(self, run: Run) -> PageSink:
+        sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None
+        if sink is None:
+            raise NotRunning("no stream runs; add one first")
+        return sink
+
+    def _allowed(self, keys: dict[str, Any]) -> "GraphConfig | Streams":
+        wanted = _read(self._with(keys))
+        before, now = self._now, _of(wanted, self._selected)
+        if HIDDEN in "".join((now.source, *now.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
-            _refuse_files(self._config, config)
-        return config
+            _refuse_files(before, now)
+        return wanted
 
-    def _take(self, config: GraphConfig, keys: dict[str, Any]) -> None:
-        self._keys, self._config = merge(self._keys, keys), config
+    def _with(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """The keys with others on top: of several streams those of the one that is looked at, or all."""
+        if not isinstance(self._config, Streams):
+            return merge(self._keys, keys)
+        for_all = {key: value for key, value in keys.items() if key in COMMON}
+        own = {key: value for key, value in keys.items() if key not in COMMON}
+        return merge(self._keys, {**for_all, "streams": {self._selected: own}})
+
+    def _take(self, config: "GraphConfig | Streams", keys: dict[str, Any]) -> None:
+        self._keys, self._config = self._with(keys), config
         self.changed.ring()
 
     def _hear(self, line: str) -> None:
         self.lines.append(redact(line))
         self._tell(line)
 
-    def _attend(self, run: Controls) -> None:
-        """In a thread: until the run has ended."""
+    def _live(self, opened: "Future[None]") -> None:
+        """In a thread of its own, which the processes of a run end with: from the start of a run to its end."""
+        looking = Looking(self.pictures, lambda: self._selected)
         try:
-            self._stats = run.wait()
+            with contextlib.ExitStack() as undo:
+                self.pictures.start_over()
+                viewer, stop = looking.viewer, self._stopping
+                run = open_run(self._config, undo, say=self._hear, stop=stop, viewer=viewer)
+                run.start()
+                self._run, self._looking = run, looking
+                opened.set_result(None)
+                try:
+                    self._stats = run.wait()
+                finally:
+                    for sink in looking.sinks.values():
+                        self._end_quietly(sink)
         except WarpfuseError as error:
             self._error = error
             self._hear(str(error))
+            if not opened.done():
+                opened.set_exception(error)
+        except BaseException as error:
+            if not opened.done():
+                opened.set_exception(error)
+            raise
         finally:
-            self._run = None
+            self._run = self._looking = None
             self.changed.ring()
+
+    def _end_recording(self, sink: PageSink) -> None:
+        """The file is whole when this returns. Raises what ended it early."""
+        recorder, sink.recorder = sink.recorder, None
+        if recorder is not None:
+            recorder.close()
+            if recorder.error is not None:
+                raise recorder.error
+            self._hear(f"recorded {recorder.frames} frames to {recorder.file}")
+
+    def _end_quietly(self, sink: PageSink) -> None:
+        try:
+            self._end_recording(sink)
+        except WarpfuseError as error:  # the run's own end is the one to tell
+            self._hear(str(error))
 
     def _join(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+
+
+def _read(keys: dict[str, Any]) -> "GraphConfig | Streams":
+    return read_streams(keys) if "streams" in keys else validate(keys)
+
+
+def _of(config: "GraphConfig | Streams", stream: str) -> GraphConfig:
+    return config.configs[stream] if isinstance(config, Streams) else config
+
+
+def _streams_of(keys: dict[str, Any]) -> list[str]:
+    return list(keys.get("streams", {}))
+
+
+def _figures(run: Run, sink: PageSink | None) -> dict[str, Any]:
+    """What the page shows of a stream under way; rate and latency are those of the last two seconds."""
+    so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
+    recorder = sink.recorder if sink is not None else None
+    recording = None
+    if recorder is not None:
+        error = str(recorder.error) if recorder.error else None
+        counts = {"frames": recorder.frames, "dropped": recorder.dropped}
+        recording = {"file": recorder.file, **counts, "error": error}
+    return {
+        "fps": moment.fps,
+        "latency_ms": {"p50": moment.p50, "p95": moment.p95, "newest": moment.newest},
+        "frames": {"in": so_far.frames.into, "out": sink.frames if sink is not None else so_far.frames.out},
+        "dropped": {reason: count for reason, count in so_far.drops.items() if count},
+        "stages": {name: {"ms_p50": m.ms(50), "ms_p95": m.ms(95)} for name, m in so_far.stages.items()},
+        "backend": so_far.backend,
+        "precision": so_far.precision,
+        "device": so_far.device,
+        "bundle": so_far.bundle,
+        "size": list(so_far.size),
+        "views": ["styled"] if len(run.workers()) > 1 else list(VIEWS),
+        "paused": run.paused,
+        "recording": recording,
+    }
 
 
 def _refuse_files(was: GraphConfig, wants: GraphConfig) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from warpfuse.engine.cuda_streams import settle
-from warpfuse.graph.runtime.build import Materials
+from warpfuse.graph.runtime.context import RunContext
 from warpfuse.stages.solvers.levels import level_at, levels, zero_terminal
 
 SIGMA_DATA = 0.5
@@ -28,22 +28,22 @@ TIMESTEP_SCALING = 10.0
 class StreamBatchPeer:
     """`__call__` takes a PIL picture and returns one, N - 1 frames later. Owns its engines; `close` ends them.
 
-    materials  bundle, size, backend, prompt and steps: what warpfuse runs with
+    context  bundle, size, backend, prompt and steps: what warpfuse runs with
     """
 
-    def __init__(self, materials: Materials) -> None:
-        config, about = materials.config, materials.bundle.about
-        self._size, self._device = materials.size, config.device
+    def __init__(self, context: RunContext) -> None:
+        config, about = context.config, context.bundle.about
+        self._size, self._device = context.size, config.device
         self._scale = about.latent.scale
         self._rows = config.steps
         self._encoder, self._unet, self._decoder = (
-            materials.engines.open(materials.bundle.network(kind), self._shapes(materials, kind))
+            context.engines.open(context.bundle.network(kind), self._shapes(context, kind))
             for kind in ("encoder", "unet", "decoder")
         )
         self._taken = {spec.name: getattr(torch, spec.dtype) for spec in self._unet.inputs}
         self._prompt = {
             name: tensor.repeat(self._rows, *[1] * (tensor.dim() - 1))
-            for name, tensor in materials.prompts(config.prompt).given.items()
+            for name, tensor in context.prompts(config.prompt).given.items()
         }
         schedule = about.levels
         table = levels(schedule.schedule, schedule.beta_start, schedule.beta_end, schedule.train_timesteps)
@@ -119,7 +119,7 @@ class StreamBatchPeer:
     def _column(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float32, device=self._device).reshape(-1, 1, 1, 1)
 
-    def _shapes(self, materials: Materials, kind: str) -> Any:
+    def _shapes(self, context: RunContext, kind: str) -> Any:
         from warpfuse.graph.runtime.engines import shapes_of
 
-        return shapes_of(materials.bundle.about, kind, materials.size, self._rows, self._device)
+        return shapes_of(context.bundle.about, kind, context.size, self._rows, self._device)

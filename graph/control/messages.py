@@ -47,6 +47,25 @@ class Stop(_Message, frozen=True):
     """Finish what was read, then end."""
 
 
+class Add(_Message, frozen=True):
+    """Have a stream of these keys join a run of several; name "": after its source."""
+
+    name: str
+    keys: dict[str, Any]
+
+
+class Remove(_Message, frozen=True):
+    """Have a stream leave a run of several."""
+
+    name: str
+
+
+class Added(_Message, frozen=True):
+    """The stream has joined under this name."""
+
+    name: str
+
+
 class Applied(_Message, frozen=True):
     """The settings have this version, and hold from frame `seq` on."""
 
@@ -78,8 +97,8 @@ class Denied(_Message, frozen=True):
     why: Annotated[str, msgspec.Meta(max_length=8000)]
 
 
-Request = Set | Pause | Resume | GetStats | Snapshot | Stop
-Reply = Applied | Done | Figures | Image | Denied
+Request = Set | Pause | Resume | GetStats | Snapshot | Stop | Add | Remove
+Reply = Applied | Done | Figures | Image | Added | Denied
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -70,14 +70,18 @@ def _loose(histogram: HdrHistogram) -> HdrHistogram:
 
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
-    """Frames read from the source, written to the sinks, dropped and repeated on the way: in + repeated = out + dropped
-    at the end of a complete run. held: those among the written that the networks were spared; predicted: the others."""
+    """Frames read from the source, written to the sinks, dropped, repeated, and still under way between the two.
+
+    in + repeated = out + dropped + under way, at every moment, and nothing is under way when a run has ended.
+    held: those among the written that the networks were spared; predicted: the others.
+    """
 
     into: int = 0
     out: int = 0
     dropped: int = 0
     repeated: int = 0
     held: int = 0
+    under_way: int = 0
 
     def __add__(self, other: "FrameCounts") -> "FrameCounts":
         return FrameCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -179,6 +183,7 @@ class Stats:
                 "repeated": self.frames.repeated,
                 "predicted": self.frames.predicted,
                 "held": self.frames.held,
+                "under_way": self.frames.under_way,
             },
             "fps": round(self.fps, 3),
             "seconds": round(self.seconds, 3),

@@ -217,19 +217,25 @@ def stats_of(
 def _counted(
     sources: Sequence[SourceReport], sink: SinkReport, dropped: int, failed: int
 ) -> tuple[FrameCounts, dict[str, int]]:
-    """Frames, and why they were dropped. dropped: by links; failed: at a stage that raised."""
-    into = sum(source.reached for source in sources)
-    # Those behind the newest that was shown are on their way yet, while there is a sink to show them.
-    under_way = 0 if sink.complete else max(0, into - 1 - sink.shown)
-    missing = into + sink.repeated - sink.frames
-    paused = sum(source.paused for source in sources)
-    late = sum(source.dropped for source in sources) - paused + dropped
+    """Frames, and why they were dropped. dropped: by links; failed: at a stage that raised.
+
+    Note: figures under way. Source and sink are asked one after the other, in several processes up to a beat apart. So
+    a frame may be shown that the source is not known to have read. What was shown was read, and every frame that was
+    read is shown, dropped or on its way: that holds at every moment.
+    """
+    new = max(0, sink.frames - sink.repeated)
+    into = max(sum(source.reached for source in sources), sink.shown + 1, new)
+    missing = into - new
+    paused = min(sum(source.paused for source in sources), missing)
+    failed = min(failed, missing - paused)
     # Numbers of frames that a lost source had dropped are given again by the next: they are counted once.
-    late = max(0, min(late, missing - failed - paused))
-    gone = max(0, missing - late - paused - failed)
-    restart = max(0, gone - under_way)
-    counts = FrameCounts(into, sink.frames, missing - gone + restart, sink.repeated, sink.held)
-    return counts, {"late": late, "paused": paused, "failed": failed, "restart": restart}
+    late = max(0, sum(source.dropped - source.paused for source in sources) + dropped)
+    late = min(late, missing - paused - failed)
+    gone = missing - paused - failed - late
+    # Those behind the newest that was shown are on their way yet, while there is a sink to show them.
+    under_way = 0 if sink.complete else min(gone, into - 1 - sink.shown)
+    drops = {"late": late, "paused": paused, "failed": failed, "restart": gone - under_way}
+    return FrameCounts(into, sink.frames, missing - under_way, sink.repeated, sink.held, under_way), drops
 
 
 def _seconds(sources: Iterable[SourceReport], sinks: Iterable[SinkReport]) -> float:

@@ -40,14 +40,18 @@ class LiveSettings:
 
     def changed(self, new: Mapping[str, Any]) -> GraphConfig:
         """Take new keys; returns the configuration that follows. Raises BadInput and then changes nothing."""
+        self.keys, self.config = self.checked(new)
+        return self.config
+
+    def checked(self, new: Mapping[str, Any]) -> tuple[dict[str, Any], GraphConfig]:
+        """The keys and the configuration that new keys would lead to. Raises BadInput."""
         merged = merge(self.keys, new)
         config = validate(merged)
         check_live(config, self.config)
         self._check_structure(config)
         self.prompts(config.prompt, config.negative, config.loras)
         check_attention(config.stages.predict.attention, self.attends)
-        self.keys, self.config = merged, config
-        return config
+        return merged, config
 
     def _check_structure(self, config: GraphConfig) -> None:
         """Raise NeedsRestart for what decides which stages there are, or what they were built with."""

@@ -114,6 +114,16 @@ def several(workers: str | dict[str, Place], *, live: bool) -> bool:
     return len(chosen) > 1 if isinstance(chosen, dict) else chosen != "one"
 
 
+def with_worker(workers: str | dict[str, Place], stage: str) -> tuple[str | dict[str, Place], str]:
+    """(the workers and one more, which runs this stage alone; its name)"""
+    if not isinstance(workers, dict):
+        return workers, stage
+    name = stage
+    while name in workers:
+        name = f"{name}-alone"
+    return {**workers, name: Place(stages=(stage,))}, name
+
+
 def workers_of(plan: GraphPlan) -> list[str]:
     """The workers of a placed plan, in the order a frame meets them."""
     return list(dict.fromkeys(node.worker for node in plan.nodes))

@@ -13,8 +13,8 @@ the top hold for every stream that does not say otherwise.
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from warpfuse.engine.bundle import describe_bundle
@@ -42,6 +42,8 @@ _MOST = 64
 class Streams:
     """A run of several streams, by name, in the order they were given.
 
+    common     keys that hold for every stream that does not say otherwise
+    own        the keys of each
     batch      rows of different streams in one call of the UNet at most; none: one of each, or what it was built for
     gather_ms  how long a call of the UNet may wait for streams that are about to ask: pays where a call of many rows
                costs what one of one row does
@@ -50,6 +52,18 @@ class Streams:
     configs: Mapping[str, GraphConfig]
     batch: int | None = None
     gather_ms: float = 0.0
+    common: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What `read_streams` made this of."""
+        shared = {"batch": self.batch, "gather_ms": self.gather_ms}
+        return {**self.common, **shared, "streams": {name: dict(keys) for name, keys in self.own.items()}}
+
+    def joined(self, name: str, keys: Mapping[str, Any]) -> GraphConfig:
+        """The configuration of one more stream, of these keys over the common ones. Raises ConfigError."""
+        return _one(name, dict(keys), dict(self.common), "")
 
 
 def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
@@ -68,7 +82,8 @@ def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
             raise ConfigError(f"{prefix}{key}: is each stream's own here: streams.{next(iter(given))}.{key}")
     if validate(top, where).workers not in ("auto", "one"):
         raise ConfigError(f"{prefix}workers: streams that share networks run in one process: leave workers out")
-    return Streams({str(name): _one(str(name), keys, top, prefix) for name, keys in given.items()}, batch, gather_ms)
+    configs = {str(name): _one(str(name), keys, top, prefix) for name, keys in given.items()}
+    return Streams(configs, batch, gather_ms, top, {str(name): keys for name, keys in given.items()})
 
 
 def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -80,13 +95,18 @@ def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[s
         )
     streams: dict[str, dict[str, Any]] = {}
     for source, sink in zip(sources, sinks, strict=True):
-        name = first = name_after(source)
-        number = 1
-        while name in streams:
-            number += 1
-            name = f"{first}-{number}"
-        streams[name] = {"source": source, "sinks": [sink]}
+        streams[free_stream_name(source, streams)] = {"source": source, "sinks": [sink]}
     return streams
+
+
+def free_stream_name(source: str, taken: Container[str]) -> str:
+    """A name for a stream, after its source, that no other has."""
+    name = first = name_after(source)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{first}-{number}"
+    return name
 
 
 def plan_streams(streams: Streams) -> GraphPlan:

@@ -1,13 +1,14 @@
-"""A graph at work in several processes: a supervisor, a pool of workers, and what they say to one another.
+"""A graph at work in several processes: a run that supervises, a pool of workers, and what they say to
+one another.
 
-The supervisor hears the workers and decides; the pool begins and ends their lives; `epochs.py` holds the epochs of the
-links. By default a file runs in one process, a live source as capture, main and a process for each sink: PyAV's timeout
-takes the GIL for every packet, a frozen peer blocks a sink for seconds, and kernels of several processes take turns on
-a card.
+`ProcessRun` (`process_run.py`) hears the workers and decides; the pool begins and ends their lives; `epochs.py` holds
+the epochs of the links. By default a file runs in one process, a live source as capture, main and a process for each
+sink: PyAV's timeout takes the GIL for every packet, a frozen peer blocks a sink for seconds, and kernels of several
+processes take turns on a card.
 
 - Fork server. Processes are forked from one that has loaded everything and opened nothing: a start takes milliseconds
-  instead of the seconds that importing torch takes, and the code is in memory once. It ends with the supervisor, kills
-  what is left and removes it; the kernel kills the workers if it dies itself.
+  instead of the seconds that importing torch takes, and the code is in memory once. It ends with the run's process,
+  kills what is left and removes it; the kernel kills the workers if it dies itself.
 - Liveness is ZeroMQ's own heartbeat on the channel to each worker (`channel.py`), answered by a thread of its I/O that
   needs no GIL: a stage that holds the interpreter is not taken for dead, a stopped process is found within two seconds.
   A channel that breaks and is back before that costs an epoch: the worker says HELLO again, for nobody knows what was
@@ -28,5 +29,4 @@ a card.
 
 Some servers take one connection, so a live source is connected before there is a plan, by the process that will read it
 (`source_probe.py`). FFmpeg cannot be interrupted while it connects: a stop kills that process, or in one process leaves
-the thread behind, which closes what it gets.
-"""
+the thread behind, which closes what it gets."""

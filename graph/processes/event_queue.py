@@ -1,33 +1,35 @@
-"""What the threads of stages have to say to the supervisor, until the one thread that has the line takes it."""
+"""From many threads to the one that polls: what they have to say or to ask, in order."""
 
 import queue
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
-from warpfuse.graph.processes import protocol
 from warpfuse.stages.timing import Waker
 
+T = TypeVar("T")
 
-class Outbox:
+
+class EventQueue(Generic[T]):
     """`put` from any thread, `taken` from one. Whoever made it closes it, when nobody puts any more.
 
     fd  readable when something has been put since it was taken
     """
 
     def __init__(self) -> None:
-        self._words: queue.SimpleQueue[protocol.Word] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[T] = queue.SimpleQueue()
         self._waker = Waker()
         self.fd = self._waker.fd
 
-    def put(self, word: protocol.Word) -> None:
-        """Leave a word, and wake who waits for one."""
-        self._words.put(word)
+    def put(self, event: T) -> None:
+        """Leave an event, and wake who waits for one."""
+        self._events.put(event)
         self._waker.wake()
 
-    def taken(self) -> Iterator[protocol.Word]:
-        """Every word that is there, in order."""
-        self._waker.clear()  # before the words: one that comes later wakes once more
-        while not self._words.empty():
-            yield self._words.get()
+    def taken(self) -> Iterator[T]:
+        """Every event that is there, in order."""
+        self._waker.clear()  # before the events: one that comes later wakes once more
+        while not self._events.empty():
+            yield self._events.get()
 
     def close(self) -> None:
         """Let the waker go."""

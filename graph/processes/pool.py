@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import zmq
@@ -17,7 +17,7 @@ from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.placement import workers_of
 from warpfuse.graph.processes import protocol
 from warpfuse.graph.processes.channel import Line, words
-from warpfuse.graph.processes.launcher import ByHand, LocalProcesses
+from warpfuse.graph.processes.launcher import ByHand, Launcher, LocalProcesses
 from warpfuse.graph.processes.source_probe import Scout
 from warpfuse.graph.processes.worker_handle import Member, home_of
 from warpfuse.graph.runtime.remote_hosts import far_workers, keys_for, line_to
@@ -33,6 +33,7 @@ class Roster:
     folder   of the run, 0700: sockets lie there
     scout    a worker that is connected to the source already; it is taken over
     live     the source cannot wait
+    here     workers that are no processes, by name, and who starts them
     context  of the lines, and of whatever else the supervisor listens to
     """
 
@@ -45,6 +46,7 @@ class Roster:
         *,
         live: bool,
         say: Callable[[str], None],
+        here: Mapping[str, Launcher] | None = None,
     ) -> None:
         self._plan, self._config, self._folder, self._live, self._say = plan, config, folder, live, say
         self._keys = Keys(Path(config.keys)) if config.keys else None
@@ -64,6 +66,7 @@ class Roster:
             self._first_lines[scout.worker] = scout.line
             scout.let_go()
         far = far_workers(config)
+        self._here = dict(here or {})
         self.members = [self._member(name, name in far) for name in workers_of(plan)]
 
     def start(self, member: Member) -> bool:
@@ -152,12 +155,14 @@ class Roster:
         while self._first_lines:
             self._first_lines.popitem()[1].close()
         self.processes.close()
+        for launcher in self._here.values():
+            launcher.close()
         self._admission.close()
         self.context.term()
 
     def _member(self, name: str, far: bool) -> Member:
         nodes = tuple(node.name for node in self._plan.nodes if node.worker == name)
-        return Member(name, nodes, ByHand() if far else self.processes)
+        return Member(name, nodes, self._here.get(name) or (ByHand() if far else self.processes))
 
     def _hang_up(self, member: Member) -> None:
         if member.line is not None:

@@ -14,7 +14,7 @@ from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.processes.remote_errors import Kind
 from warpfuse.graph.processes.video_message import Info
 
-VERSION = 6
+VERSION = 7
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -30,6 +30,7 @@ class Assign(_Order, frozen=True):
     config   keys of the configuration, whose newest settings have number `version`
     folder   of the ipc sockets of links; run: name of the run in shared memory
     trace    keep the calls of every stage
+    temporal build the branches of the past, as in plan_graph
     """
 
     worker: str
@@ -42,6 +43,7 @@ class Assign(_Order, frozen=True):
     folder: str
     run: str
     trace: bool
+    temporal: bool | None = None
 
 
 class Seek(_Order, frozen=True):

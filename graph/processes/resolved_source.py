@@ -9,7 +9,7 @@ from warpfuse.graph.control.run_directory import RunDirectory, free_name, name_a
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.placement import reader_of
 from warpfuse.graph.processes.source_probe import Scout
-from warpfuse.graph.runtime.opening import find_source
+from warpfuse.graph.runtime.endpoints import find_source
 from warpfuse.stages.sources import connects
 from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import VideoInfo

@@ -1,6 +1,7 @@
 """The life of a worker process: dial the supervisor, be told the part, obey until the end."""
 
 import os
+import threading
 import time
 import traceback
 
@@ -15,16 +16,15 @@ from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.processes import protocol
 from warpfuse.graph.processes.channel import dial
-from warpfuse.graph.processes.event_queue import Outbox
+from warpfuse.graph.processes.event_queue import EventQueue
 from warpfuse.graph.processes.remote_errors import kind_of, text_of
 from warpfuse.graph.processes.video_message import Info
-from warpfuse.graph.runtime.build import Materials, calls_of, open_prompts, usable_cores
-from warpfuse.graph.runtime.desk import snapshot
+from warpfuse.graph.runtime.context import RunContext, compile_loops, open_prompts, usable_cores
+from warpfuse.graph.runtime.endpoints import Endpoints, Viewer, endpoints_of, find_source, seen_by
 from warpfuse.graph.runtime.engines import Engines
 from warpfuse.graph.runtime.failures import Fault, Forwarded
-from warpfuse.graph.runtime.opening import compile_loops, ends_of, find_source
 from warpfuse.graph.runtime.source_runner import Resume
-from warpfuse.graph.runtime.worker import Worker
+from warpfuse.graph.runtime.worker import Worker, snapshot
 from warpfuse.stages.diffusion.prompts import WhenAsked
 from warpfuse.stages.sources.live import LiveSource
 
@@ -34,10 +34,21 @@ FAILED = 4
 _TICK_MS = 60
 
 
-def main(endpoint: str, name: str, keys: Keys | None = None) -> int:
-    """Run the worker `name` for the supervisor at the endpoint. keys: of a line between hosts. The exit code."""
+def main(
+    endpoint: str,
+    name: str,
+    keys: Keys | None = None,
+    *,
+    viewer: Viewer | None = None,
+    ended: threading.Event | None = None,
+) -> int:
+    """Run the worker `name` for the run at the endpoint; the exit code.
+
+    keys    of a line between hosts
+    viewer  of the run, where the worker is a thread of the process that looks; set `ended` to have it leave
+    """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    process = WorkerProcess(context, endpoint, name, keys)
+    process = WorkerProcess(context, endpoint, name, keys, viewer=viewer, ended=ended)
     try:
         return process.serve()
     finally:
@@ -49,13 +60,22 @@ class WorkerProcess:
     """One thread serves; those of the stages put what they have to tell into a queue."""
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, name: str, keys: Keys | None = None
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        name: str,
+        keys: Keys | None = None,
+        *,
+        viewer: Viewer | None = None,
+        ended: threading.Event | None = None,
     ) -> None:
+        self._viewer = viewer
+        self._ended = ended or threading.Event()
         self._name = name
         self._keys = keys
         self._line = dial(context, endpoint, keys)
         self._monitor = self._line.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self._outbox = Outbox()
+        self._events: EventQueue[protocol.Word] = EventQueue()
         self._worker: Worker | None = None
         self._connected: LiveSource | None = None
         self._epoch = 0
@@ -69,11 +89,11 @@ class WorkerProcess:
         self._hello()
         poller = zmq.Poller()
         poller.register(self._line, zmq.POLLIN)
-        poller.register(self._outbox.fd, zmq.POLLIN)
+        poller.register(self._events.fd, zmq.POLLIN)
         beat_at = 0.0
         while True:
             poller.poll(_TICK_MS)
-            for word in self._outbox.taken():
+            for word in self._events.taken():
                 self._send(word)
             while int(self._line.get(zmq.EVENTS)) & zmq.POLLIN:
                 came = self._clock()
@@ -82,7 +102,7 @@ class WorkerProcess:
                     self._leave()
                     return 0
                 self._obey(order, came)
-            if self._forsaken():
+            if self._forsaken() or self._ended.is_set():
                 self._leave()
                 return FAILED
             worker = self._worker
@@ -114,7 +134,7 @@ class WorkerProcess:
         self._line.disable_monitor()
         self._monitor.close(0)
         self._line.close()
-        self._outbox.close()
+        self._events.close()
 
     def _obey(self, order: protocol.Order, came: int) -> None:
         if isinstance(order, protocol.Assign):
@@ -177,48 +197,53 @@ class WorkerProcess:
             config = config.model_copy(update={"keys": str(self._keys.folder)})
         info = part.info.video()
         connected, self._connected = self._connected, None
-        materials = self._materials(config, part)
+        context = self._context(config, part)
         try:
             plan = plan_graph(
                 config,
-                calls=calls_of(materials),
-                printed=materials.bundle.about.printed,
-                attends=materials.attends,
+                temporal=part.temporal,
+                calls=context.calls,
+                printed=context.bundle.about.printed,
+                attends=context.attends,
                 live=info.live or config.realtime,
                 folder=part.folder,
             )
             worker = Worker(
                 part.worker,
                 plan,
-                materials,
-                ends_of(config, info, part.size, connected),
+                context,
+                self._endpoints(config, part, connected),
                 SettingsBook(config, part.version),
                 Forwarded(self._report),
                 lambda: self._stopped,
-                clock=self._clock,
-                track=Track() if part.trace else None,
                 run=part.run,
             )
             if any(node.worker == part.worker and node.role == "stage" for node in plan.nodes):
                 compile_loops(config, self._tell)  # done by the run on this host, on no other
             worker.open()
         except BaseException:
-            materials.close()
+            context.close()
             raise
         return worker
 
-    def _materials(self, config: GraphConfig, part: protocol.Assign) -> Materials:
+    def _endpoints(self, config: GraphConfig, part: protocol.Assign, connected: LiveSource | None) -> Endpoints:
+        info = part.info.video()
+        endpoints = endpoints_of(config, info, part.size, connected)
+        return endpoints if self._viewer is None else seen_by(self._viewer, "", endpoints, info, part.size)
+
+    def _context(self, config: GraphConfig, part: protocol.Assign) -> RunContext:
         bundle = load_bundle(config.bundle).in_precision(part.precision)
         engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, self._tell)
         # A worker without `predict` has no use for a text encoder.
         prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
-        return Materials(config, bundle, part.size, engines, prompts)
+        track = Track() if part.trace else None
+        return RunContext(config, bundle, part.size, engines, prompts, say=self._tell, clock=self._clock, track=track)
 
     def _leave(self) -> None:
         worker = self._drop()
         if worker is None:
             return
-        spans = [] if worker.track is None else [tuple(span) for span in worker.track.spans()]
+        spans = [] if (track := worker.context.track) is None else [tuple(span) for span in track.spans()]
         self._send(protocol.Gone(worker.report(), spans))  # type: ignore[arg-type]
 
     def _drop(self) -> Worker | None:
@@ -227,15 +252,15 @@ class WorkerProcess:
         if worker is not None:
             worker.let_go(2.0)
             worker.close()
-            worker.materials.close()
+            worker.context.close()
         return worker
 
     def _tell(self, line: str) -> None:
-        self._outbox.put(protocol.Said(line))
+        self._events.put(protocol.Said(line))
 
     def _report(self, fault: Fault) -> None:
         trace = "".join(traceback.format_exception(fault.error))
-        self._outbox.put(
+        self._events.put(
             protocol.Faulted(
                 self._epoch,
                 fault.stage,

@@ -1,5 +1,6 @@
 """The networks of a run: opened by its backend at its size, and replaced by a faster one once that is built."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,18 +71,25 @@ class SharedEngines(Engines):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._opening = threading.Lock()
         self._shared: dict[tuple[Path, str], SharedEngine] = {}
 
     def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
-        """A seat at a network, which the first opens and the last closes. One thread opens."""
+        """A client of a network, which the first opens and the last closes; after that it is opened anew."""
         key = path, repr(sorted((shapes or {}).items()))
-        if key not in self._shared:
-            engine = super().open(path, shapes)
+        with self._opening:
+            before = self._shared.get(key)
+            client = before.client() if before is not None else None
+            if client is not None:
+                return client
             together = path == self.unet
-            self._shared[key] = (
-                SharedEngine(engine, self.batch, self.patience_s) if together else SharedEngine(engine, 1)
-            )
-        return self._shared[key].seat()
+            most, patience_s = (self.batch, self.patience_s) if together else (1, 0.0)
+            self._shared[key] = shared = SharedEngine(super().open(path, shapes), most, patience_s)
+            if before is not None:  # what was asked of it counts
+                shared.calls, shared.rows = before.calls, before.rows
+            client = shared.client()
+            assert client is not None, "a network that has just been opened is open"
+            return client
 
     def calls(self) -> dict[str, dict[str, int]]:
         """How often each network was called, and for how many rows."""

@@ -35,7 +35,7 @@ _ROUND = 2  # calls back: who shared one of them is about to ask again
 class _Request:
     """Rows that wait for the network. written: event behind the feed, on a card; answered: behind the outputs."""
 
-    seat: "Seat"
+    client: "EngineClient"
     feed: Feed
     kind: tuple[object, ...]
     rows: int
@@ -50,9 +50,9 @@ class _Request:
 
 
 class SharedEngine:
-    """A network that several stages call, each through a `seat` of its own, from any thread.
+    """A network that several stages call, each through a `client` of its own, from any thread.
 
-    most        rows of different seats in one call, at most; none: as many as wait. Never more than the network's batch
+    most        rows of several clients in one call, at most; none: as many as wait. Never more than the network's batch
     patience_s  how long a call may wait for those that are about to ask
     calls       made of the network; rows: asked for in them
     """
@@ -63,11 +63,11 @@ class SharedEngine:
         self.rows = 0
         self._engine = engine
         self._most = most
-        self._served: dict[Seat, int] = {}
+        self._served: dict[EngineClient, int] = {}
         self._groups = 0
         self._turn = threading.Condition()
         self._waiting: deque[_Request] = deque()
-        self._busy = False
+        self._busy = self._closed = False
         self._left: torch.cuda.Event | None = None
 
     @property
@@ -80,27 +80,29 @@ class SharedEngine:
         """Stages that wait for their turn."""
         return len(self._waiting)
 
-    def seat(self) -> "Seat":
-        """For one more stage. The network is closed with the last seat."""
-        seat = Seat(self)
+    def client(self) -> "EngineClient | None":
+        """For one more stage; None: the network has been closed, which the last client does."""
+        client = EngineClient(self)
         with self._turn:
-            self._served[seat] = -_ROUND
-        return seat
+            if self._closed:
+                return None
+            self._served[client] = -_ROUND
+        return client
 
-    def leave(self, seat: "Seat") -> None:
-        """A seat is given up."""
+    def leave(self, client: "EngineClient") -> None:
+        """A client goes."""
         with self._turn:
-            del self._served[seat]
-            last = not self._served
+            del self._served[client]
+            self._closed = last = not self._served
             self._turn.notify_all()  # nobody waits for it any more
         if last:
             self._engine.close()
 
-    def run(self, seat: "Seat", feed: Feed) -> Feed:
+    def run(self, client: "EngineClient", feed: Feed) -> Feed:
         """What the network gives for these rows; the caller's own memory. Raises what the network raised for them."""
         kind = tuple((name, x.dtype, x.shape[1:]) for name, x in sorted(feed.items()))
         rows = next(iter(feed.values())).shape[0]
-        request = _Request(seat, feed, kind, rows, wrote(self._engine.device))
+        request = _Request(client, feed, kind, rows, wrote(self._engine.device))
         with self._turn:
             self._waiting.append(request)
             if self.patience_s:
@@ -144,14 +146,14 @@ class SharedEngine:
             self._groups += 1
             for request in group:
                 self._waiting.remove(request)
-                self._served[request.seat] = self._groups
+                self._served[request.client] = self._groups
         return group
 
     def _all_here(self, most: int | None) -> bool:
         """Nothing more is to be expected, or would fit."""
-        waiting = {request.seat for request in self._waiting}
+        waiting = {request.client for request in self._waiting}
         full = most is not None and sum(request.rows for request in self._waiting) >= most
-        return full or all(seat in waiting for seat, at in self._served.items() if at > self._groups - _ROUND)
+        return full or all(client in waiting for client, at in self._served.items() if at > self._groups - _ROUND)
 
     def _serve(self, group: Sequence[_Request]) -> None:
         """Answer requests, together; where that fails one by one, so that it fails for the one to blame alone."""
@@ -182,7 +184,7 @@ class SharedEngine:
             request.answered, request.outputs = self._left, own
 
 
-class Seat:
+class EngineClient:
     """A shared network as one stage sees it: an `Engine` that takes any number of rows. Outputs are the caller's."""
 
     def __init__(self, shared: SharedEngine) -> None:
@@ -196,7 +198,7 @@ class Seat:
         return self._shared.run(self, inputs)
 
     def close(self) -> None:
-        """Give up the seat."""
+        """Leave the network."""
         self._shared.leave(self)
 
 

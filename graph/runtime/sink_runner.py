@@ -141,7 +141,7 @@ class SinkRunner(Runner):
             self.latency.record(now - stamp.arrived_ns)
         if self._arrived_ns:
             self.age.record(now - self._arrived_ns)
-        self._arrived_ns = stamp.arrived_ns
+        self._arrived_ns, self.ended_ns = stamp.arrived_ns, now
         self._keep(frame.rgb)
         self.frames += 1
 

@@ -1,106 +1,93 @@
-"""A graph in this process, while it runs: a thread for each lane."""
+"""A run in this process: a thread for each lane."""
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from warpfuse.engine.errors import WarpfuseError, typed_line
+from warpfuse.graph.control.messages import Applied
+from warpfuse.graph.control.run import Progress, Run
 from warpfuse.graph.errors import StageFailed
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.report import stats_of
-from warpfuse.graph.metrics.trace import Track
-from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.metrics.trace import Span
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.plan.placement import workers_of
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
-from warpfuse.graph.runtime.build import Materials, calls_of
-from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.context import RunContext
+from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.failures import IN_A_ROW, Fault, Faults
 from warpfuse.graph.runtime.resume import resume_after
-from warpfuse.graph.runtime.runner import Clock
 from warpfuse.graph.runtime.source_runner import Resume
-from warpfuse.graph.runtime.worker import Worker
+from warpfuse.graph.runtime.worker import Worker, snapshot
+from warpfuse.stages.errors import SourceLost
 
 _TICK_S = 0.1
 
 
-class Running:
-    """A graph in one process: `open` starts every thread, `wait` ends with the figures, `close` frees the links.
+class ThreadRun:
+    """A `Run` in threads: `open` opens every stage, `start` starts every thread, `close` frees the links.
 
-    `open` is `prepare` and `start` in one, for who has to open several before the first may begin.
+    The context belongs to whoever made it, who closes it after the run.
 
+    keys      the configuration as it was given; none: its own
     temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
-    live      the source cannot wait
     failures  in a row, of one stage, that end the run; every other costs a frame
+    expected  frames that the run will show, where that is known
     """
 
     def __init__(
         self,
-        materials: Materials,
-        ends: Ends,
-        stop: threading.Event,
+        context: RunContext,
+        endpoints: Endpoints,
         *,
+        keys: Mapping[str, Any] | None = None,
         temporal: bool | None = None,
         failures: int = IN_A_ROW,
-        clock: Clock = time.monotonic_ns,
-        track: Track | None = None,
+        expected: int | None = None,
     ) -> None:
-        config = materials.config
-        self.materials = materials
-        self.stop = stop
+        config = context.config
+        self.context = context
         self.book = SettingsBook(config)
-        self.calls = calls_of(materials)
+        printed, attends, live = context.bundle.about.printed, context.attends, endpoints.live
         self.plan: GraphPlan = plan_graph(
-            config, temporal=temporal, calls=self.calls, printed=materials.bundle.about.printed,
-            attends=materials.attends, live=ends.live,
-        )  # fmt: skip
+            config, temporal=temporal, calls=context.calls, printed=printed, attends=attends, live=live
+        )
+        given = dict(keys) if keys is not None else config.model_dump(mode="json")
+        settled = config if keys is None else validate(given)
+        self._live = LiveSettings(given, settled, self.plan, context.calls, context.prompts, live, attends)
+        self._expected = expected
+        self._changing = threading.Lock()
         self._closing = False
         self._news = threading.Event()
         self._faults = Faults(failures, self._news.set)
         self._epochs = 0
         self._lost: list[Fault] = []
         (name,) = workers_of(self.plan)
-        self.worker = Worker(
-            name,
-            self.plan,
-            materials,
-            ends,
-            self.book,
-            self._faults,
-            self._stopped,
-            clock=clock,
-            track=track,
-        )
+        self.worker = Worker(name, self.plan, context, endpoints, self.book, self._faults, self._stopped)
+
+    @property
+    def streams(self) -> Mapping[str, Run]:
+        """As `Run` says."""
+        return {"": self}
 
     def open(self) -> None:
-        """Open every stage and start its thread. Raises BadInput; then nothing was started and nothing is left."""
-        self.prepare()
-        self.start()
-
-    def prepare(self) -> None:
         """Open every stage. Raises BadInput; then nothing is left."""
         self.worker.open()
 
     def start(self) -> None:
-        """Start the thread of every stage."""
+        """Start the thread of every lane."""
         for link in self.plan.bypasses:
             self.worker.open_bypass(link.name, 1)
         self._connect(Resume())
 
-    def live_settings(self, keys: dict[str, Any], config: GraphConfig) -> LiveSettings:
-        """What may change of `config`, which came from `keys`, while this graph runs."""
-        live, attends = self.worker.ends.live, self.materials.attends
-        return LiveSettings(keys, config, self.plan, self.calls, self.materials.prompts, live, attends)
+    def wait(self, progress: Progress | None = None) -> Stats:
+        """Until every thread has ended; the context is told what the source has to tell.
 
-    def wait(
-        self, progress: Callable[[int], None] | None = None, say: Callable[[str], None] = lambda line: None
-    ) -> Stats:
-        """Until every thread has ended; `say` gets what the source tells of itself.
-
-        Raises what the first failed stage raised, or StageFailed around it.
+        Raises what the first failed stage raised, or StageFailed around it; SourceLost, which carries the figures.
         """
         while self.worker.busy or self._news.is_set():
             self._news.wait(_TICK_S)
@@ -108,32 +95,79 @@ class Running:
             if (spared := self._faults.take()) and self._faults.error is None:
                 self._begin_anew(spared)
             for line in self.worker.news():
-                say(line)
+                self.context.say(line)
             if progress is not None and self.worker.sinks:
-                progress(self.worker.sinks[0].frames)
+                progress(self.worker.sinks[0].frames, self._expected)
         if self._faults.error is None:
             assert self.worker.ended, "a thread ended without a recorded error"
-            return self.stats()
+            return concluded(self.stats(), self.context.say)
         if isinstance(self._faults.error, WarpfuseError):
             raise self._faults.error
         raise StageFailed(str(self._faults.stage), self._faults.error) from self._faults.error
 
     def close(self) -> None:
-        """End the run if it has not ended, and free everything; sinks that are not complete discard."""
-        self._closing = True
-        self.worker.close()
+        """As `Run` says. A second call does nothing."""
+        if not self._closing:
+            self._closing = True
+            self.worker.close()
 
     @property
     def alive(self) -> bool:
         """Every thread is at work."""
         return self.worker.alive
 
+    @property
+    def paused(self) -> bool:
+        """As `Run` says."""
+        return self.worker.source is not None and self.worker.source.paused
+
+    def settings(self) -> dict[str, Any]:
+        """As `Run` says."""
+        return self._live.config.model_dump(mode="json")
+
+    def check(self, keys: Mapping[str, Any]) -> None:
+        """Raise BadInput if the settings cannot be changed so."""
+        with self._changing:
+            self._live.checked(keys)
+
+    def change(self, keys: Mapping[str, Any]) -> Applied:
+        """As `Run` says."""
+        with self._changing:
+            config = self._live.changed(keys)
+            version = self.book.newest + 1
+            self.book.add(version, config)
+            return Applied(version, self.book.begin(version))
+
     def stats(self) -> Stats:
         """The figures so far."""
         lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {typed_line(f.error)}" for f in self._lost)
-        return stats_of([self.worker.report()], self.materials.setup, failed=len(self._lost), warnings=lost).stopped(
-            self.stop.is_set()
-        )
+        stats = stats_of([self.worker.report()], self.context.setup, failed=len(self._lost), warnings=lost)
+        return stats.stopped(self.context.stop.is_set())
+
+    def workers(self) -> dict[str, list[str]]:
+        """As `Run` says."""
+        return {self.worker.name: [runner.stage_name for runner in self.worker.runners]}
+
+    def spans(self) -> dict[str, list[Span]]:
+        """As `Run` says."""
+        track = self.context.track
+        return {self.worker.name: track.spans() if track is not None else []}
+
+    def pause(self) -> None:
+        """As `Run` says."""
+        self.worker.pause(True)
+
+    def resume(self) -> None:
+        """As `Run` says."""
+        self.worker.pause(False)
+
+    def snapshot(self) -> bytes:
+        """As `Run` says."""
+        return snapshot(self.worker)
+
+    def stop(self) -> None:
+        """As `Run` says."""
+        self.context.stop.set()
 
     def _begin_anew(self, spared: list[Fault]) -> None:
         """A new epoch behind frames that a stage failed at."""
@@ -141,7 +175,7 @@ class Running:
         self._lost += spared + self._faults.take()
         reports = [self.worker.report()]
         without = frozenset(fault.seq for fault in self._lost)
-        rewind = self.worker.ends.rewind and not self.worker.ends.live
+        rewind = self.worker.endpoints.rewind and not self.worker.endpoints.live
         sinks = [sink.stage_name for sink in self.worker.sinks]
         self._connect(resume_after(reports, without, rewind=rewind, sinks=sinks))
 
@@ -150,4 +184,15 @@ class Running:
         self.worker.connect(self._epochs, resume)
 
     def _stopped(self) -> bool:
-        return self._closing or self.stop.is_set()
+        return self._closing or self.context.stop.is_set()
+
+
+def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
+    """The figures of a run that came to its end, its warnings said. Raises SourceLost, which carries them."""
+    for line in stats.warnings:
+        say(line)
+    if stats.source_lost is not None:
+        lost = SourceLost(stats.source_lost)
+        lost.stats = stats
+        raise lost
+    return stats

@@ -12,17 +12,17 @@ from warpfuse.engine.cuda_streams import Stream, new_stream, settle
 from warpfuse.graph.links.cancel_token import Halt
 from warpfuse.graph.links.link import Inlet, LinkPlan
 from warpfuse.graph.metrics.report import Report
-from warpfuse.graph.metrics.trace import Track
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.planner import SOUND
 from warpfuse.graph.plan.setting_versions import SettingsBook
-from warpfuse.graph.runtime.build import Materials, open_stage, settings_of
+from warpfuse.graph.runtime.build import open_stage, settings_of
 from warpfuse.graph.runtime.bypass import BypassEntry, BypassExit, SoundEntry
-from warpfuse.graph.runtime.endpoints import Ends
+from warpfuse.graph.runtime.context import RunContext
+from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.lane import Lane
-from warpfuse.graph.runtime.runner import Clock, Given, Runner
+from warpfuse.graph.runtime.runner import Given, Runner
 from warpfuse.graph.runtime.sink_runner import SinkRunner
 from warpfuse.graph.runtime.source_runner import Resume, SourceRunner
 from warpfuse.graph.runtime.stage_runner import StageRunner
@@ -35,50 +35,48 @@ class Worker:
     """The stages of one worker of a plan. `open`, then for each epoch `connect` and `let_go`, then `close`.
 
     name     of the worker in the plan
-    stopped  asked by the source before each frame: True ends the stream
+    stopped  asked by the source before each frame: True endpoints the stream
     faults   where stages that raise are reported
     run      name of the run in shared memory
     """
 
     name: str
     plan: GraphPlan
-    materials: Materials
-    ends: Ends
+    context: RunContext
+    endpoints: Endpoints
     book: SettingsBook
     faults: Faults
     stopped: Callable[[], bool]
-    clock: Clock = time.monotonic_ns
-    track: Track | None = None
     run: str = "run"
     runners: list[Runner] = field(default_factory=list, init=False)
     lanes: list[Lane] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._nodes = [node for node in self.plan.nodes if node.worker == self.name]
-        self._pacer = Pacer() if self.materials.config.pace.active else None
+        self._pacer = Pacer() if self.context.config.pace.active else None
         self._halt: Halt | None = None
-        self._wiring = Wiring(self.name, self.plan, self.materials.config, self.run)
+        self._wiring = Wiring(self.name, self.plan, self.context.config, self.run)
         self._bypasses: dict[str, contextlib.ExitStack] = {}
 
     def open(self) -> None:
         """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
         # Lanes have a thread each: torch's own pool in every one of them would oversubscribe the cores.
         torch.set_num_threads(1)
-        cv2.setNumThreads(self.materials.engines.threads)
+        cv2.setNumThreads(self.context.engines.threads)
         with contextlib.ExitStack() as undo:
             lanes: list[Lane] = []
             for nodes in self.plan.lanes.values():
                 if nodes[0].worker == self.name:
-                    stream = new_stream(self.materials.config.device)
+                    stream = new_stream(self.context.config.device)
                     lanes.append(Lane([self._opened(node, stream, undo) for node in nodes], self.faults, stream))
             undo.pop_all()
-        settle(self.materials.config.device)
+        settle(self.context.config.device)
         self.lanes = lanes
         opened = {runner.stage_name: runner for lane in lanes for runner in lane.runners}
         self.runners = [opened[node.name] for node in self._nodes]
 
     def connect(self, epoch: int, resume: Resume) -> None:
-        """Open the ends of links of an epoch and start every thread."""
+        """Open the endpoints of links of an epoch and start every thread."""
         self._halt = Halt()
         inlets, outlets = self._wiring.open(epoch)
         givers = {call.sender for call in self.plan.calls}
@@ -116,7 +114,7 @@ class Worker:
         return []
 
     def open_bypass(self, name: str, number: int) -> None:
-        """Open the ends of a bypass that are here, for the `number`th time; what was open of it is closed."""
+        """Open the endpoints of a bypass that are here, for the `number`th time; what was open of it is closed."""
         if (opened := self._bypasses.pop(name, None)) is not None:
             opened.close()
         with contextlib.ExitStack() as undo:
@@ -158,7 +156,7 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """The end of the stream, or a failure that ends the run, has come through every stage."""
+        """The end of the stream, or a failure that endpoints the run, has come through every stage."""
         return all(runner.ended for runner in self.runners)
 
     @property
@@ -183,7 +181,7 @@ class Worker:
 
     def report(self) -> Report:
         """The figures so far."""
-        now = self.clock()
+        now = self.context.clock()
         return Report(
             self.name,
             [runner.report(now) for runner in self.runners],
@@ -199,45 +197,45 @@ class Worker:
     def _opened(self, node: NodePlan, stream: Stream, undo: contextlib.ExitStack) -> Runner:
         runner = self._runner(node, stream)
         undo.callback(runner.close)
-        runner.track = self.track
+        runner.track = self.context.track
         return runner
 
     def _runner(self, node: NodePlan, stream: Stream) -> Runner:
-        config = self.materials.config
+        config = self.context.config
         if node.role == "source":
             return SourceRunner(
                 node.name,
-                self.ends.source(),
-                self.clock,
+                self.endpoints.source(),
+                self.context.clock,
                 stopped=self.stopped,
                 book=self.book,
-                live=self.ends.live,
-                limit=config.frames if self.ends.live else None,
-                reopen=self.ends.source if self.ends.rewind else None,
-                tap=self.ends.taps.get("source"),
+                live=self.endpoints.live,
+                limit=config.frames if self.endpoints.live else None,
+                reopen=self.endpoints.source if self.endpoints.rewind else None,
+                tap=self.endpoints.taps.get("source"),
             )
         judge, leaves = self._pacing(node)
         if node.role == "sink":
-            sink = self.ends.sink(node.about)
+            sink = self.endpoints.sink(node.about)
             return SinkRunner(
                 node.name,
                 sink,
-                self.clock,
+                self.context.clock,
                 judge,
                 fps=config.fps,
-                live=self.ends.live,
-                limit=config.frames if self.ends.live else None,
+                live=self.endpoints.live,
+                limit=config.frames if self.endpoints.live else None,
                 stopped=self.stopped,
             )
-        stage = open_stage(node, self.materials)
-        if node.kind in self.ends.taps:
-            stage = Tapped(stage, self.ends.taps[node.kind])
+        stage = open_stage(node, self.context)
+        if node.kind in self.endpoints.taps:
+            stage = Tapped(stage, self.endpoints.taps[node.kind])
         return StageRunner(
             node.name,
             stage,
-            self.clock,
+            self.context.clock,
             book=self.book,
-            settings_of=settings_of(node.kind, self.materials.prompts),
+            settings_of=settings_of(node.kind, self.context.prompts),
             pacer=judge,
             stream=stream,
             leaves=leaves,
@@ -250,3 +248,12 @@ class Worker:
         if self._pacer is None or "upload" not in here:
             return None, False
         return (self._pacer, node.name == last) if node.name in ("upload", last) else (None, False)
+
+
+def snapshot(worker: Worker) -> bytes:
+    """The picture that the worker's first sink showed last, as PNG; empty before the first."""
+    for sink in worker.sinks:
+        if (rgb := sink.last) is not None:
+            _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            return bytes(png.tobytes())
+    return b""

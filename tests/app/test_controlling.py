@@ -64,6 +64,10 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
         (["set"], "expected KEY=VALUE"),
         (["pause", "now"], "takes nothing more"),
         (["snapshot"], "expected one FILE.png"),
+        (["add"], "expected --source and --sink"),
+        (["add", "--source", "pattern:"], "expected --source and --sink"),
+        (["remove"], "expected the name of one stream"),
+        (["stats", "--source", "pattern:"], "are for add"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(short_folder, monkeypatch, words, says):

@@ -72,14 +72,21 @@ def test_every_stream_is_drawn(command, graph, tmp_path):
         ),
         (["run", "GRAPH", "--source", A], "source: is each stream's own here: streams.yard.source"),
         (["run", "GRAPH", "--workers", "stages"], "run in one process: leave workers out"),
-        (["run", "GRAPH", "--page", "0"], "several streams are for `warpfuse run` without --page"),
-        (["serve", "--source", A, "--source", B, "--sink", "null:", "--sink", "null:"], "several streams are for"),
         (["worker", "GRAPH", "main"], "give this command one source"),
     ],
 )
 def test_what_several_streams_cannot_is_one_line(command, graph, arguments, says):
     code, out, err = command(*(graph if argument == "GRAPH" else argument for argument in arguments))
     assert (code, out) == (2, "") and says in err and err.count("\n") == 1
+
+
+def test_a_page_may_stand_beside_several_streams(command, tmp_path):
+    pytest.importorskip("fastapi", reason="the control page needs the extra 'web'")
+    file = tmp_path / "stats.json"
+    ends = ["--source", A, "--source", B, "--sink", "null:", "--sink", "null:"]
+    code, _, err = command("run", *ends, "--page", "0", "--stats", str(file))
+    assert code == 0 and "control page: http://127.0.0.1:" in err
+    assert len(json.loads(file.read_text())["streams"]) == 2
 
 
 @pytest.mark.parametrize("error, exit_code", [(SinkLost("the disk is full"), 3), (RuntimeError("out of paint"), 4)])

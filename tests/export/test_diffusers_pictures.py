@@ -25,7 +25,7 @@ from warpfuse.export.diffusion.networks import LCM_GUIDANCE, Decoder, Encoder, U
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime import build
-from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.download import Download
 

@@ -16,7 +16,7 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.onnx_writing import ExportError
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.build import open_prompts
+from warpfuse.graph.runtime.context import open_prompts
 from warpfuse.graph.runtime.engines import Engines
 
 pytestmark = [

@@ -15,8 +15,7 @@ from warpfuse.export.integer_graph import convolutions, in_integers, ranges
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
-from warpfuse.graph.run_streams import run_streams
-from warpfuse.graph.runtime import opening
+from warpfuse.graph.runtime import context as opening
 
 LEAST_DB = 35.0
 LEVEL = np.float32([[0.5706, 0.8212]])  # alpha, sigma of timestep 600, where one step starts
@@ -159,7 +158,7 @@ def test_streams_that_share_it_have_the_bytes_they_have_alone(tmp_path, stream):
         name: {"source": PATTERN.format(12), "sinks": [str(tmp_path / f"{name}.mp4")], **own}
         for name, own in kinds.items()
     }
-    stats = run_streams(read_streams({"precision": "int8", "streams": told, **keys}))
+    stats = run(read_streams({"precision": "int8", "streams": told, **keys}))
     assert stats.precision == "int8" and set(stats.networks) >= {"encoder", "unet", "decoder"}
     for name, own in kinds.items():
         alone, _ = written(tmp_path / "alone.mp4", precision="int8", **own, **keys)

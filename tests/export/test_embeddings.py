@@ -15,7 +15,7 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.embeddings import Embedding, add_embeddings, parse_embedding
 from warpfuse.export.onnx_writing import ExportError
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.build import open_prompts
+from warpfuse.graph.runtime.context import open_prompts
 from warpfuse.graph.runtime.engines import Engines
 
 DRAWS = torch.Generator().manual_seed(0)

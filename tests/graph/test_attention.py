@@ -14,7 +14,6 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import plan_as_asked, read_streams
 from warpfuse.graph.run import run
-from warpfuse.graph.run_streams import run_streams
 from warpfuse.stages.errors import AttentionError
 from warpfuse.stages.sources import open_source
 
@@ -125,7 +124,7 @@ def test_three_streams_have_the_bytes_they_have_alone(bundles, tmp_path):
     keys = {name: {"source": f"pattern:{SIZE}@25,frames={9 + n},cut=5", "steps": 2, **own}
             for n, (name, own) in enumerate(told.items())}  # fmt: skip
     streams = {name: {**own, "sinks": [str(tmp_path / f"{name}.mkv")]} for name, own in keys.items()}
-    run_streams(read_streams({"bundle": bundles["attends"], "streams": streams}))
+    run(read_streams({"bundle": bundles["attends"], "streams": streams}))
     for name, own in keys.items():
         run(validate({**own, "bundle": bundles["attends"], "sinks": [str(tmp_path / "alone.mkv")]}))
         assert _bytes(tmp_path / f"{name}.mkv") == _bytes(tmp_path / "alone.mkv"), name

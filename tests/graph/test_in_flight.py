@@ -1,15 +1,16 @@
 """A live source: few frames on their way at once, whatever its rate; in a process of its own too."""
 
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.endpoints import Ends
-from warpfuse.graph.runtime.opening import prepare
-from warpfuse.graph.runtime.thread_run import Running
+from warpfuse.graph.runtime.context import prepare
+from warpfuse.graph.runtime.endpoints import Endpoints
+from warpfuse.graph.runtime.thread_run import ThreadRun
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 
@@ -51,7 +52,7 @@ class Until:
 def most_on_their_way(bundle, shown=SHOWN, live=True, **keys):
     """The most frames that were between the source and the way out at once; and the run's figures and numbers."""
     config = validate({"source": "flood", "sinks": ["here"], "bundle": bundle, "size": "64x48", **keys})
-    materials = prepare(config, (64, 48), say=lambda line: None)
+    context = prepare(config, (64, 48), say=lambda line: None)
     lock, now, most = threading.Lock(), [0], [0]
 
     def count(step):
@@ -64,14 +65,15 @@ def most_on_their_way(bundle, shown=SHOWN, live=True, **keys):
 
     stop = threading.Event()
     sink = Until(stop, shown)
-    ends = Ends(Flood, lambda url: sink, live, rewind=False, taps={"source": count(1), "download": count(-1)})
-    running = Running(materials, ends, stop)
+    ends = Endpoints(Flood, lambda url: sink, live, rewind=False, taps={"source": count(1), "download": count(-1)})
+    running = ThreadRun(replace(context, stop=stop), ends)
     try:
         running.open()
+        running.start()
         stats = running.wait()
     finally:
         running.close()
-        materials.close()
+        context.close()
     return most[0], stats, sink.seen
 
 

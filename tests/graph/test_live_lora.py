@@ -7,7 +7,7 @@ from support import lora_bundles as make
 import warpfuse
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.streams import read_streams
-from warpfuse.graph.run_streams import run_streams
+from warpfuse.graph.run import run
 from warpfuse.stages.diffusion.rows import Row
 from warpfuse.stages.diffusion.schedule import Program
 from warpfuse.stages.errors import LoraError
@@ -124,6 +124,6 @@ def test_what_a_prompt_leaves_out_is_said_once_and_of_its_stream(lora_bundles):
     source = {"source": "pattern:64x64@25,frames=2", "sinks": ["null:"]}
     both = {"a": {**source, "prompt": "[ink]"}, "b": {**source, "prompt": "(ink"}}
     lines = []
-    run_streams(read_streams({"bundle": str(lora_bundles.base), "streams": both}), say=lines.append)
+    run(read_streams({"bundle": str(lora_bundles.base), "streams": both}), say=lines.append)
     told = [line.partition(" is taken as text")[0] for line in lines if "is taken as text" in line]
     assert told == ["a: prompt: '[ink]'", "b: prompt: a '(' without its other half"]

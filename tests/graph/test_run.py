@@ -13,7 +13,7 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
-from warpfuse.graph.runtime import opening
+from warpfuse.graph.runtime import endpoints
 from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.sinks.null import NullSink
@@ -188,7 +188,7 @@ def test_a_live_source_never_waits_and_what_it_drops_is_counted(go, monkeypatch)
 
     monkeypatch.setattr(PatternSource, "read", reading)
     monkeypatch.setattr(NullSink, "write", writing)
-    monkeypatch.setattr(opening, "RealTime", lambda source, clock: source)  # the test lets it read
+    monkeypatch.setattr(endpoints, "RealTime", lambda source, clock: source)  # the test lets it read
     stats = go(source="pattern:96x64@25,frames=200", sinks=["null:"], realtime=True, workers="one")
     assert stats.frames.into == 200 and stats.frames.out < 60
     assert stats.frames.dropped == stats.frames.into - stats.frames.out

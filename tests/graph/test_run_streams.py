@@ -1,20 +1,21 @@
 """Several streams in one run: the same bytes as alone, shared calls, and nobody waits for anybody."""
 
+import contextlib
 import hashlib
 import json
 import threading
 
 import pytest
+from support.waiting import until
 
 from warpfuse.engine.backends.onnxruntime import OnnxRuntimeEngine
 from warpfuse.engine.errors import BadInput
-from warpfuse.graph import run_streams as running
-from warpfuse.graph.control.messages import Applied, Figures, GetStats, Set, ask
+from warpfuse.graph.control.messages import Add, Applied, Figures, GetStats, Remove, Set, ask
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import read_streams
-from warpfuse.graph.run import Watch, run
-from warpfuse.graph.runtime import opening
+from warpfuse.graph.run import Observers, open_run, run
+from warpfuse.graph.runtime import endpoints
 from warpfuse.graph.runtime.shared_engine import SharedEngine
 from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.errors import SinkLost
@@ -35,9 +36,37 @@ KINDS = {
 @pytest.fixture
 def go(exact_bundle):
     def run_them(streams, top=None, **options):
-        return running.run_streams(read_streams({"bundle": exact_bundle, **(top or {}), "streams": streams}), **options)
+        return run(read_streams({"bundle": exact_bundle, **(top or {}), "streams": streams}), **options)
 
     return run_them
+
+
+@pytest.fixture
+def streams_run(exact_bundle):
+    """streams_run(streams) -> (a context manager around the run under way, the run)."""
+    undo = contextlib.ExitStack()
+
+    def opened(streams, *, stop=True):
+        ending = threading.Event()
+        running = open_run(read_streams({"bundle": exact_bundle, "streams": streams}), undo, stop=ending)
+
+        @contextlib.contextmanager
+        def under_way():
+            running.start()
+            waiting = threading.Thread(target=running.wait)
+            waiting.start()
+            try:
+                yield
+            finally:
+                if stop:
+                    ending.set()
+                waiting.join(WAIT_S)
+                assert not waiting.is_alive()
+
+        return under_way(), running
+
+    with undo:
+        yield opened
 
 
 def null(frames, **keys):
@@ -63,8 +92,8 @@ def shown(monkeypatch):
         seen.setdefault(frames, []).append(frame.stamp.seq)
         return write(self, frame)
 
-    opened_by = opening.open_sink
-    monkeypatch.setattr(opening, "open_sink", open_sink)
+    opened_by = endpoints.open_sink
+    monkeypatch.setattr(endpoints, "open_sink", open_sink)
     monkeypatch.setattr(NullSink, "write", writing)
     return seen
 
@@ -253,7 +282,7 @@ def test_each_stream_can_be_asked_and_changed_by_its_name(go, short_folder, monk
             replies.append(ask("b", GetStats(), timeout_s=WAIT_S))
             stop.set()
 
-    go({"a": null(1_000_000), "b": null(1_000_000)}, watch=Watch(control=True), stop=stop, progress=progress)
+    go({"a": null(1_000_000), "b": null(1_000_000)}, observers=Observers(control=True), stop=stop, progress=progress)
     applied, figures = replies
     assert isinstance(applied, Applied) and applied.version == 1
     assert isinstance(figures, Figures) and "predict" in figures.stats["stages"]
@@ -282,3 +311,88 @@ def test_a_sink_must_not_be_what_another_stream_reads(go, tmp_path):
         go({"a": {"source": str(film), "sinks": ["null:"]}, "b": {"source": PATTERN.format(5), "sinks": [str(film)]}})
     with pytest.raises(ConfigError):
         go({"a": {"source": str(film), "sinks": []}})
+
+
+def test_a_stream_joins_and_leaves_while_the_others_go_on(go, short_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    stop, done = threading.Event(), []
+    joined, left = str(tmp_path / "c.mp4"), []
+
+    def asking():
+        assert ask("streams", Add("", {"source": PATTERN.format(7), "sinks": [joined], "prompt": "negative"})).name == (
+            "pattern"
+        )
+        ask("streams", Add("d", null(1_000_000)), timeout_s=WAIT_S)
+        while ask("d", GetStats()).stats["frames"]["out"] < 3:
+            pass
+        ask("streams", Remove("d"), timeout_s=WAIT_S)
+        left.append(sorted(path.name for path in (short_folder / "warpfuse").iterdir()))
+        with pytest.raises(ConfigError, match="there is no stream 'd'"):
+            ask("streams", Remove("d"))
+        with pytest.raises(ConfigError, match="a stream of that name"):
+            ask("streams", Add("a", null(5)))
+        with pytest.raises(ConfigError, match=r"missing\.mp4"):
+            ask("streams", Add("e", {**null(5), "source": "missing.mp4"}))
+        with pytest.raises(ConfigError, match="has one stream"):
+            ask("a", Remove("a"))
+        done.append(True)
+
+    def progress(frames, total):
+        if frames >= 3 and not asker.ident:
+            asker.start()
+        if done or (asker.ident and not asker.is_alive()):
+            stop.set()
+
+    asker = threading.Thread(target=asking, daemon=True)
+    said = []
+    stats = go(
+        {"a": null(1_000_000), "b": null(1_000_000)},
+        observers=Observers(control=True),
+        stop=stop,
+        progress=progress,
+        say=said.append,
+    )
+    assert done and "d" not in left[0] and {"a", "b"} <= set(left[0])
+    assert stats.streams["pattern"].frames.out == 7 and stats.streams["d"].frames.out >= 3
+    assert "stream d has joined" in said and "stream d has left" in said
+    assert stats.frames.out == sum(own.frames.out for own in stats.streams.values())
+
+
+def test_a_stream_that_joins_has_the_bytes_it_has_alone(streams_run, exact_bundle, tmp_path):
+    run_them, running = streams_run({"a": null(1_000_000)})
+    with run_them:
+        keys = {**KINDS["noisy"], "sinks": [str(tmp_path / "late.mp4")]}
+        running.add("late", keys)
+        until(lambda: "late" not in running.streams, "the end of the stream")
+    run(validate({**KINDS["noisy"], "sinks": [str(tmp_path / "alone.mp4")], "bundle": exact_bundle}))
+    assert bytes_of(tmp_path / "late.mp4") == bytes_of(tmp_path / "alone.mp4")
+
+
+def test_a_run_whose_last_stream_left_takes_the_next_one_over_open_networks(streams_run):
+    """A network closes with its last client: whoever comes next must not get the closed one."""
+    run_them, running = streams_run({"a": null(1_000_000)})
+    with run_them:
+        running.remove("a")
+        assert not running.streams
+        running.add("b", null(9))
+        until(lambda: "b" not in running.streams, "the end of the stream")
+    assert running.stats().streams["b"].frames.out == 9
+    assert running.stats().networks["decoder"]["rows"] == running.stats().frames.out
+
+
+def test_a_run_whose_last_stream_came_to_its_end_is_over(streams_run):
+    run_them, running = streams_run({"a": null(5)}, stop=False)
+    with run_them:
+        pass
+    with pytest.raises(BadInput, match="has ended"):
+        running.add("b", null(5))
+
+
+def test_a_change_of_all_streams_is_of_all_or_of_none(streams_run):
+    run_them, running = streams_run({"a": null(1_000_000), "b": null(1_000_000, steps=2)})
+    with run_them:
+        assert running.change({"strength": 0.5}).version == 1
+        assert {own.settings()["strength"] for own in running.streams.values()} == {0.5}
+        with pytest.raises(BadInput, match="seed cannot change"):
+            running.change({"seed": 3})
+        assert {own.settings()["seed"] for own in running.streams.values()} == {0}

@@ -16,7 +16,8 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.engine.open import network_name
-from warpfuse.graph.runtime.build import DIS, Materials
+from warpfuse.graph.runtime.build import DIS
+from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
@@ -94,16 +95,16 @@ class _FlowAside(Flow):
 class HostWork(PlainLoop):
     """The plain loop with networks and DIS set aside. `ms` is processor time of the calling thread.
 
-    materials  their `threads` are the loop's: with 1 no work is done elsewhere, so none is missed
+    context  their `threads` are the loop's: with 1 no work is done elsewhere, so none is missed
     """
 
-    def __init__(self, materials: Materials) -> None:
-        engines = materials.engines
+    def __init__(self, context: RunContext) -> None:
+        engines = context.engines
         self._engines = PlayedEngines(engines.backend, engines.device, engines.threads)
         self._aside = Aside()
-        config = materials.config
+        config = context.config
         mine = {"flow": _FlowAside(config.stages.flow, self._aside)} if config.flow == DIS else {}
-        super().__init__(replace(materials, engines=self._engines), mine, self._seconds)
+        super().__init__(replace(context, engines=self._engines), mine, self._seconds)
 
     @property
     def calls(self) -> dict[str, int]:

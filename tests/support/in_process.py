@@ -1,9 +1,7 @@
 """A graph run in this process to its end, and the pictures that came out of it."""
 
-import threading
-
-from warpfuse.graph.runtime.endpoints import Ends
-from warpfuse.graph.runtime.thread_run import Running
+from warpfuse.graph.runtime.endpoints import Endpoints
+from warpfuse.graph.runtime.thread_run import ThreadRun
 
 
 class Kept:
@@ -19,14 +17,15 @@ class Kept:
         pass
 
 
-def shown_by(materials, source, **ends):
-    """What the sink was given, uint8 [h, w, 3] each; source opens one. Closes the materials."""
+def shown_by(context, source, **ends):
+    """What the sink was given, uint8 [h, w, 3] each; source opens one. Closes the context."""
     sink = Kept()
-    running = Running(materials, Ends(source, lambda url: sink, **ends), threading.Event(), failures=1)
+    run = ThreadRun(context, Endpoints(source, lambda url: sink, **ends), failures=1)
     try:
-        running.open()
-        running.wait()
+        run.open()
+        run.start()
+        run.wait()
     finally:
-        running.close()
-        materials.close()
+        run.close()
+        context.close()
     return sink.shown

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.processes.supervisor import Supervisor
+from warpfuse.graph.processes.process_run import ProcessRun
 from warpfuse.graph.run import run
 
 STAGES = ["upload", "encode", "flow", "warp", "encode_past", "predict", "fuse", "decode", "download"]
@@ -21,14 +21,14 @@ def go(exact_bundle, tmp_path, monkeypatch, short_folder):
     def run_it(during=None, **keys):
         if during is not None:
             waiting = [during]
-            turn = Supervisor._turn
+            turn = ProcessRun._turn
 
             def turning(self):
                 turn(self)
                 if waiting and self._shown() > 0 and waiting[0](self):
                     waiting.clear()
 
-            monkeypatch.setattr(Supervisor, "_turn", turning)
+            monkeypatch.setattr(ProcessRun, "_turn", turning)
         defaults = {"sinks": [str(tmp_path / "out.mp4")], "bundle": exact_bundle, "prompt": "noisy", "fusion": 0.8}
         said = []
         stats = run(validate({**defaults, **keys}), say=said.append)

@@ -7,6 +7,7 @@ import { listPresets, wirePresets } from "./presets.js";
 import { Preview } from "./preview.js";
 import { Prompt } from "./prompt.js";
 import { RunForm } from "./run.js";
+import { Streams } from "./streams.js";
 
 const $ = (id) => document.getElementById(id);
 const STATES = {
@@ -24,6 +25,8 @@ const figures = new Figures();
 const preview = new Preview($("video"), $("image"));
 const prompt = new Prompt((text) => change({ prompt: text }));
 const run = new RunForm((keys) => (busy() ? tried(() => request("POST", "/api/restart", keys)) : change(keys)));
+
+const streams = new Streams((method, path, body) => tried(() => request(method, path, body)));
 
 const busy = () => ["running", "paused", "starting"].includes(state);
 
@@ -72,6 +75,8 @@ async function bundled() {
 function stats(now) {
   if (now.state !== state) entered(now.state);
   figures.show(now);
+  viewable(now.views);
+  streams.follow(now.streams, now.stream, ["running", "paused"].includes(now.state));
   $("facts").replaceChildren(...facts(now).map((text) => Object.assign(document.createElement("span"), { textContent: text })));
   const recording = Boolean(now.recording);
   if ($("record").getAttribute("aria-pressed") !== String(recording)) {
@@ -102,6 +107,18 @@ function entered(next) {
   // A button that goes takes the focus with it; the one in its place gets it.
   if (focused?.hidden) (busy() ? $("stop") : $("start")).focus();
   refreshLog();
+}
+
+/** Of a run in several processes the page has the styled pictures alone. */
+function viewable(views) {
+  if (!views) return;
+  for (const radio of document.querySelectorAll("[name=view], [name=overlay]")) {
+    radio.disabled = views.length === 1 && !["styled", "none"].includes(radio.value);
+    if (radio.disabled && radio.checked) {
+      document.querySelector(`[name=${radio.name}]`).checked = true;
+      looked();
+    }
+  }
 }
 
 /** The screen has the shape of the picture, so that it is not framed in black where there is room. */

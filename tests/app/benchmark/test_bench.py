@@ -18,7 +18,7 @@ from warpfuse.benchmark.ways import WARM_UP, pictures_of
 from warpfuse.cli import app
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.context import prepare
 
 MACHINE = Machine("a processor", 2, 4.0, "cpu", None, None, "Linux", {}, "float32", 1e9, 1e8)
 SOURCE = "pattern:64x48@25,frames=12"
@@ -40,23 +40,22 @@ def config(bundle, **keys):
 )
 def test_networks_are_counted_as_often_as_the_graph_runs_them(exact_bundle, keys, times):
     told = config(exact_bundle, **keys)
-    materials = prepare(told, (64, 48), lambda line: None)
+    context = prepare(told, (64, 48), lambda line: None)
     try:
-        calls = {call.name: call for call in calls_of_a_frame(materials)}
-        plan = [node.kind for node in _plan(materials)]
+        calls = {call.name: call for call in calls_of_a_frame(context)}
+        plan = [node.kind for node in _plan(context)]
     finally:
-        materials.close()
+        context.close()
     assert {name: call.times for name, call in calls.items()} == times
     assert (plan.count("encode"), plan.count("decode")) == (times["encoder"], times["decoder"])
     rows = 3 if keys.get("stages", {}).get("predict") else 1
     assert calls["unet"].feeds["x"].shape == (rows, 192, 6, 8)
 
 
-def _plan(materials):
+def _plan(context):
     from warpfuse.graph.plan.planner import plan_graph
-    from warpfuse.graph.runtime.build import calls_of
 
-    return plan_graph(materials.config, calls=calls_of(materials)).nodes
+    return plan_graph(context.config, calls=context.calls).nodes
 
 
 def test_a_frames_floor_is_the_sum_over_its_calls():

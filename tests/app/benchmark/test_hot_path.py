@@ -20,7 +20,7 @@ from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
 from warpfuse.graph.links.slots import SlotTable
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.planner import plan_graph
-from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages.frame import Frame, Stamp
 
 SIZE = (256, 256)
@@ -106,8 +106,8 @@ class Watched:
 class Counting(HostWork):
     """Counts every stage over one frame, two ways. extra: name of a stage -> what is done after it as well."""
 
-    def __init__(self, materials, extra):
-        super().__init__(materials)
+    def __init__(self, context, extra):
+        super().__init__(context)
         self.measure = None
         self.counted = {name: [] for name in self._stages}
         for name, stage in self._stages.items():

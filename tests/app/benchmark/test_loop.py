@@ -8,7 +8,7 @@ from support.in_process import shown_by
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import Memory, pictures_of
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages.frame import Frame, Stamp
 
 SIZE = (64, 48)
@@ -20,8 +20,8 @@ def config(bundle, steps, stream, **keys):
 
 
 def by_the_graph(told, pictures):
-    materials = prepare(told, SIZE, lambda line: None)
-    return shown_by(materials, lambda: Memory(pictures, len(pictures)), rewind=False)
+    context = prepare(told, SIZE, lambda line: None)
+    return shown_by(context, lambda: Memory(pictures, len(pictures)), rewind=False)
 
 
 def by_the_loop(told, pictures):

@@ -6,9 +6,11 @@ import threading
 import av
 import cv2
 import numpy as np
+import psutil
 import pytest
 from support.servers import Web
 from support.waiting import until
+from support.workers import STAGES
 
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.live_settings import NeedsRestart
@@ -215,3 +217,103 @@ def test_secrets_of_an_address_are_not_shown_but_kept(keys, tmp_path):
     assert "swordfish" in session.given()["source"], "the run and its presets need it"
     with pytest.raises(ConfigError, match="give the whole address"):
         session.change({"source": session.settings()["source"] + "/other"})
+
+
+def seen_apart(session):
+    """As `far_apart`; -1 before a picture and its source are there: the first of another stream have none."""
+    shown = session.pictures.shown
+    return -1 if shown is None or shown.source is None else far_apart(session)
+
+
+@pytest.fixture
+def several(keys, tmp_path):
+    """A session over two streams: `a` shows its source, `b` the negative of it."""
+    common = {key: keys[key] for key in ("bundle", "size")}
+    streams = {"a": {"prompt": "same"}, "b": {"prompt": "negative"}}
+    streams = {
+        name: {**own, "source": keys["source"], "sinks": ["null:"], "fusion": 0} for name, own in streams.items()
+    }
+    session = Session({**common, "streams": streams}, record_to=tmp_path / "recordings")
+    yield session
+    session.close()
+
+
+def test_one_of_several_streams_is_looked_at_and_controlled(several):
+    several.start()
+    assert (several.state, several.stats()["streams"], several.selected) == ("running", ["a", "b"], "a")
+    until(lambda: 0 <= seen_apart(several) < 1, "the picture of a")
+    several.select("b")
+    until(lambda: seen_apart(several) > 20, "the picture of b")
+    assert several.settings()["prompt"] == "negative"
+    several.change({"prompt": "same"})
+    until(lambda: 0 <= seen_apart(several) < 1, "the change of b")
+    several.select("a")
+    assert several.settings()["prompt"] == "same" and several.state == "running"
+    several.pause()
+    assert several.state == "paused"
+    several.select("b")
+    assert several.state == "running", "a alone is held"
+    with pytest.raises(ConfigError, match="no stream 'c'; known: a, b"):
+        several.select("c")
+
+
+def test_streams_join_and_leave_from_the_page(several, keys):
+    several.start()
+    assert several.add({"source": keys["source"], "sinks": ["null:"], "prompt": "negative"}, "c") == "c"
+    several.select("c")
+    until(lambda: seen_apart(several) > 20, "the picture of c")
+    for name in ("c", "a"):
+        several.remove(name)
+    assert several.stats()["streams"] == ["b"] == [several.selected]
+    with pytest.raises(ConfigError, match="sinks"):
+        several.add({"source": keys["source"]})
+    several.remove("b")
+    assert several.state == "running" and several.stats()["streams"] == [], "it waits for the next"
+    several.add({"source": keys["source"], "sinks": ["null:"]}, "d")
+    until(lambda: several.stats().get("frames", {"out": 0})["out"] > 3, "frames of d")
+    several.stop()
+    assert several.over
+
+
+def test_a_run_of_one_stream_takes_no_others(session, keys):
+    session.start()
+    with pytest.raises(ConfigError, match="has one stream"):
+        session.add({"source": keys["source"], "sinks": ["null:"]})
+
+
+@pytest.fixture(params=["stages", "names"])
+def apart(request, keys, tmp_path, short_folder, monkeypatch):
+    """A session over a run of several processes."""
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    monkeypatch.setenv("WARPFUSE_SHM", str(tmp_path))
+    names = {"near": ["source", "upload", "encode"], "far": [*STAGES[2:], "sink_1"]}
+    workers = "stages" if request.param == "stages" else names
+    session = Session({**keys, "sinks": ["null:"], "fusion": 0, "workers": workers}, record_to=tmp_path / "recordings")
+    before = set(psutil.Process().children())
+    yield session
+    session.close()
+    assert set(psutil.Process().children()) <= before, "a process was left"
+    assert not list(short_folder.glob("warpfuse/*")), "a socket was left"
+
+
+def test_the_page_looks_at_a_run_of_several_processes_and_changes_it(apart):
+    apart.start()
+    until(lambda: apart.pictures.shown is not None, "a picture")
+    plain = apart.pictures.shown.styled.astype(int)
+    assert apart.change({"prompt": "negative", "fusion": 0.3}) == 1, "fusion can be switched on"
+    until(lambda: np.abs(apart.pictures.shown.styled.astype(int) - plain).mean() > 20, "the negative")
+    assert apart.settings()["prompt"] == "negative" and apart.settings()["sinks"] == ["null:"]
+    with pytest.raises(NeedsRestart, match="seed"):
+        apart.change({"seed": 5})
+    file = apart.record(True)
+    until(lambda: apart.stats()["recording"]["frames"] >= 3, "recorded frames")
+    apart.record(False)
+    with av.open(file) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 3
+    apart.pause()
+    assert apart.state == "paused" and apart.stats()["views"] == ["styled"]
+    apart.resume()
+    seen = apart.pictures.shown.number
+    until(lambda: apart.pictures.shown.number > seen + 3, "new pictures")
+    apart.stop()
+    assert apart.over and apart.wait().interrupted

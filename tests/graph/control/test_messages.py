@@ -13,7 +13,7 @@ from warpfuse.graph.control import messages
 from warpfuse.graph.control.run_directory import RunDirectory, find_run, free_name, name_after, runs_folder
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.run import Watch, run
+from warpfuse.graph.run import Observers, run
 
 
 @pytest.fixture
@@ -37,13 +37,15 @@ def started(request, runs, exact_bundle):
     )  # fmt: skip
     shown, stop, ended = threading.Event(), threading.Event(), []
     port = free_port()
-    watch = Watch(control=True, metrics=port)
+    observers = Observers(control=True, metrics=port)
 
     def progress(frames, total):
         if frames > 3:
             shown.set()
 
-    thread = threading.Thread(target=lambda: ended.append(run(config, progress=progress, stop=stop, watch=watch)))
+    thread = threading.Thread(
+        target=lambda: ended.append(run(config, progress=progress, stop=stop, observers=observers))
+    )
     thread.start()
     assert shown.wait(60)
     yield port, ended, thread

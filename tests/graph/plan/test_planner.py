@@ -6,7 +6,8 @@ from warpfuse.engine import load_bundle
 from warpfuse.engine.bundle_parts import Style
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.planner import plan_graph
-from warpfuse.graph.runtime.build import Materials, open_stage, predict_settings
+from warpfuse.graph.runtime.build import open_stage, predict_settings
+from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.diffusion.prompts import StylePrompts
 
@@ -58,12 +59,12 @@ def test_slots_cover_writing_waiting_and_lent():
 def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
     bundle = load_bundle(exact_bundle)
     prompts = StylePrompts(bundle.about.styles, bundle.about.default_style, "cpu")
-    materials = Materials(
+    context = RunContext(
         validate({"bundle": exact_bundle}), bundle, (64, 64), Engines("onnxruntime", "cpu", 1), prompts
     )
     for node in plan(raw).nodes:
         if node.role == "stage":
-            stage = open_stage(node, materials)
+            stage = open_stage(node, context)
             assert node.inputs == stage.inputs[: len(node.inputs)]
             stage.close()
 

@@ -6,12 +6,12 @@ import threading
 import pytest
 
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.event_queue import Outbox
+from warpfuse.graph.processes.event_queue import EventQueue
 
 
 @pytest.fixture
 def outbox():
-    made = Outbox()
+    made = EventQueue()
     yield made
     made.close()
 

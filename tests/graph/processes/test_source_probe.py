@@ -14,7 +14,8 @@ from warpfuse.graph import run as running
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.processes.source_probe import Scout
 from warpfuse.graph.run import run
-from warpfuse.graph.runtime.opening import ends_of, prepare_source
+from warpfuse.graph.runtime.context import prepare_source
+from warpfuse.graph.runtime.endpoints import endpoints_of
 
 FRAMES = 6
 
@@ -47,23 +48,23 @@ def test_one_connection_is_enough(web, exact_bundle, workers):
 def test_a_probe_is_a_connection_of_its_own(web, exact_bundle):
     """The control: whoever probes and opens is seen twice."""
     web.once, config = False, asking(web, exact_bundle)
-    info, materials = prepare_source(config)
-    ends_of(config, info, materials.size).source().close()
-    materials.close()
+    info, context = prepare_source(config)
+    endpoints_of(config, info, context.size).source().close()
+    context.close()
     assert web.asked == 2
 
 
 def test_a_reader_that_dies_before_it_has_its_part_is_started_again(web, exact_bundle, monkeypatch):
     scouts = []
     web.once = False
-    find, prepare = Scout.find, running.prepare_for
+    find, prepare = Scout.find, running.prepare
     monkeypatch.setattr(Scout, "find", lambda self, *told: (scouts.append(self), find(self, *told))[1])
 
-    def preparing(*args):
+    def preparing(*args, **options):
         os.kill(scouts[0].processes.pid("capture"), signal.SIGKILL)
-        return prepare(*args)
+        return prepare(*args, **options)
 
-    monkeypatch.setattr(running, "prepare_for", preparing)
+    monkeypatch.setattr(running, "prepare", preparing)
     stats = run(asking(web, exact_bundle))
     # once, and again where an overloaded machine takes the new one for dead
     assert stats.frames.out == FRAMES and web.asked >= 2 and stats.restarts >= 1

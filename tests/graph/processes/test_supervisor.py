@@ -134,7 +134,7 @@ def test_a_file_is_whole_and_in_order_after_a_crash(go, tmp_path, monkeypatch, w
 
 def test_a_worker_that_was_stopped_before_its_first_word_is_started_again(go, monkeypatch):
     """Its line has never been connected, so no heartbeat can be missed."""
-    monkeypatch.setattr("warpfuse.graph.processes.supervisor._HELLO_S", 1.0)
+    monkeypatch.setattr("warpfuse.graph.processes.process_run._HELLO_S", 1.0)
     told, stopped = LocalProcesses.exited, []
 
     def stopping(self):

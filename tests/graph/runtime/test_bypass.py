@@ -14,11 +14,11 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
-from warpfuse.graph.processes.supervisor import Supervisor
+from warpfuse.graph.processes.process_run import ProcessRun
 from warpfuse.graph.run import run
+from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.lane import Lane
-from warpfuse.graph.runtime.opening import prepare_source
 from warpfuse.graph.runtime.source_runner import SourceRunner
 from warpfuse.stages.download import Download
 from warpfuse.stages.sinks import virtualcam
@@ -66,7 +66,7 @@ def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, m
     """Main is killed or stopped, and started again after a while; what was shown is compared phase by phase."""
     wanted = {"passthrough": "r", "hold": "s"}[on_fault]
     phases = {"styled": 0, "dead": 0, "again": 0}
-    turn = Supervisor._turn
+    turn = ProcessRun._turn
 
     def turning(self):
         turn(self)
@@ -90,7 +90,7 @@ def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, m
             phases["again"] = len(shown)
             self._stop.set()
 
-    monkeypatch.setattr(Supervisor, "_turn", turning)
+    monkeypatch.setattr(ProcessRun, "_turn", turning)
     run(validate({**KEYS, "bundle": exact_bundle, "sinks": f"virtualcam:{screen}", "on_fault": on_fault}))
     shown = screen.read_text()
     dead = shown[phases["styled"] : phases["dead"]]

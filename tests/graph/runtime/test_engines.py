@@ -106,13 +106,12 @@ def test_a_flow_network_of_many_sizes_is_opened_for_that_of_the_frames(size, lon
 
 
 def test_rows_are_those_of_the_batch():
-    from warpfuse.graph.runtime.build import Materials, rows_of
-    from warpfuse.graph.runtime.engines import Engines
+    from warpfuse.graph.runtime.sampling import rows_of
 
     bundle = load_bundle("embedded")
 
     def rows(**keys):
-        return rows_of(Materials(validate(keys), bundle, (64, 64), Engines("onnxruntime", "cpu", 1), None))
+        return rows_of(validate(keys), bundle)
 
     stream = {"stages": {"predict": {"stream": True}}}
     assert (rows(steps=3), rows(steps=3, **stream)) == (1, 3)

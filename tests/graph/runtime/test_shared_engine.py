@@ -40,17 +40,17 @@ class Gated:
 
 
 class Askers:
-    """Threads that ask a seat each, told one by one."""
+    """Threads that ask a client each, told one by one."""
 
     def __init__(self, shared):
         self.shared, self.threads, self.answers = shared, [], {}
 
-    def ask(self, *rows, seat=None, width=2):
+    def ask(self, *rows, client=None, width=2):
         """Ask, and return once the rows wait or are being served."""
-        seat = seat or self.shared.seat()
+        client = client or self.shared.client()
         busy, before = bool(self.shared.engine.fed), self.shared.waiting
         feed = {"x": torch.tensor(rows, dtype=torch.float32)[:, None].repeat(1, width)}
-        thread = threading.Thread(target=self._ask, args=(seat, feed, rows), daemon=True)
+        thread = threading.Thread(target=self._ask, args=(client, feed, rows), daemon=True)
         self.threads.append(thread)
         thread.start()
         if not busy:
@@ -61,9 +61,9 @@ class Askers:
             assert time.monotonic() < until, "the rows did not come into the queue"
             thread.join(0.001)
 
-    def _ask(self, seat, feed, rows):
+    def _ask(self, client, feed, rows):
         try:
-            self.answers[rows] = seat(feed)["y"]
+            self.answers[rows] = client(feed)["y"]
         except Exception as error:  # noqa: BLE001
             self.answers[rows] = error
 
@@ -118,15 +118,15 @@ def test_rows_of_one_stage_may_be_more_than_the_batch():
 def test_who_comes_again_stands_behind_those_that_wait():
     """A stage that asks all the time gets one turn, then the others do: the queue is served in its order."""
     askers = Askers(SharedEngine(Gated(), most=1))
-    greedy = askers.shared.seat()
-    askers.ask(1, seat=greedy)
+    greedy = askers.shared.client()
+    askers.ask(1, client=greedy)
     askers.ask(2)
     askers.ask(3)
     engine = askers.shared.engine
     engine.go.release()  # the call of 1 ends, the next is that of 2
     assert engine.began.acquire(timeout=WAIT_S)
     askers.threads[0].join(WAIT_S)
-    askers.ask(10, seat=greedy)
+    askers.ask(10, client=greedy)
     askers.ask(4)
     assert askers.finish() == [[1], [2], [3], [10], [4]]
 
@@ -146,21 +146,21 @@ def test_the_oldest_is_served_next(fair):
 
 def test_a_stage_with_nothing_to_ask_is_not_waited_for():
     askers = asked(rows=((1,),))
-    idle = [askers.shared.seat() for _ in range(3)]
+    idle = [askers.shared.client() for _ in range(3)]
     assert askers.finish() == [[1]] and len(idle) == 3
 
 
 @pytest.mark.parametrize("patience_s, calls", [(WAIT_S, [[1], [2, 3]]), (0, [[1], [2], [3]])])
 def test_who_shared_a_call_lately_is_waited_for_a_little(patience_s, calls):
     askers = Askers(SharedEngine(Gated(), patience_s=patience_s))
-    first, engine = askers.shared.seat(), askers.shared.engine
-    askers.ask(1, seat=first)
+    first, engine = askers.shared.client(), askers.shared.engine
+    askers.ask(1, client=first)
     askers.ask(2)
     engine.go.release()
     askers.threads[0].join(WAIT_S)
     if not patience_s:
         assert engine.began.acquire(timeout=WAIT_S), "2 is served alone"
-    askers.ask(3, seat=first)
+    askers.ask(3, client=first)
     assert askers.finish() == calls
 
 
@@ -169,7 +169,7 @@ def test_a_stream_that_stalls_is_waited_for_twice_at_most(alone, waits):
     engine = Gated()
     engine.go = threading.Semaphore(100)
     shared = SharedEngine(engine, patience_s=0.001)
-    going, stalled, feed = shared.seat(), shared.seat(), {"x": torch.ones(1, 2)}
+    going, stalled, feed = shared.client(), shared.client(), {"x": torch.ones(1, 2)}
     stalled(feed)
     for _ in range(alone):
         going(feed)
@@ -203,7 +203,7 @@ def test_an_answer_stays_whatever_others_ask_later():
     engine = Gated()
     engine.go = threading.Semaphore(100)
     shared = SharedEngine(engine)
-    mine, others = shared.seat(), shared.seat()
+    mine, others = shared.client(), shared.client()
     first = mine({"x": torch.ones(1, 2)})["y"]
     bare = engine({"x": torch.ones(1, 2)})["y"]
     for n in range(2, 5):
@@ -212,13 +212,13 @@ def test_an_answer_stays_whatever_others_ask_later():
     assert not torch.equal(bare, torch.full((1, 2), 2.0)), "control: the engine's own memory is written again"
 
 
-def test_the_network_is_closed_with_the_last_seat():
+def test_the_network_is_closed_with_the_last_client():
     shared = SharedEngine(Gated())
-    seats = [shared.seat() for _ in range(3)]
-    for seat in seats[:2]:
-        seat.close()
+    clients = [shared.client() for _ in range(3)]
+    for client in clients[:2]:
+        client.close()
     assert shared.engine.closed == 0
-    seats[2].close()
+    clients[2].close()
     assert shared.engine.closed == 1
 
 
@@ -228,10 +228,10 @@ def test_many_threads_at_once_get_their_own_answers():
     shared, wrong = SharedEngine(engine, most=3), []
 
     def ask(number):
-        seat = shared.seat()
+        client = shared.client()
         for turn in range(100):
             value = float(1 + number * 1000 + turn)
-            if seat({"x": torch.full((1, 2), value)})["y"].tolist() != [[2 * value] * 2]:
+            if client({"x": torch.full((1, 2), value)})["y"].tolist() != [[2 * value] * 2]:
                 wrong.append(value)
 
     threads = [threading.Thread(target=ask, args=(n,), daemon=True) for n in range(6)]

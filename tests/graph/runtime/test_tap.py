@@ -5,14 +5,14 @@ import pytest
 from support.in_process import shown_by
 
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.opening import prepare
+from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages.sources import open_source
 
 
 def pictures(bundle, taps):
     config = validate({"source": "pattern:64x48,frames=4", "sinks": ["here"], "bundle": str(bundle), "size": "64x48"})
-    materials = prepare(config, (64, 48), say=lambda line: None)
-    return shown_by(materials, lambda: open_source(config.source, size=materials.size), taps=taps)
+    context = prepare(config, (64, 48), say=lambda line: None)
+    return shown_by(context, lambda: open_source(config.source, size=context.size), taps=taps)
 
 
 def test_a_tap_sees_the_flow_of_every_frame_and_the_pictures_stay_the_same(exact_bundle):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime.opening import ends_of
+from warpfuse.graph.runtime.endpoints import endpoints_of
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import VideoInfo
 
@@ -120,7 +120,7 @@ def test_the_key_background_reaches_the_source(make_clip: Callable[..., Path], t
     config = validate({"source": str(clip), "sinks": ["null:"], "background": told})
     assert validate(config.model_dump(mode="json")) == config  # as it travels to workers
     info = VideoInfo(WIDTH, HEIGHT, Fraction(25), Fraction(1, 25))
-    source = ends_of(config, info, (WIDTH, HEIGHT)).source()
+    source = endpoints_of(config, info, (WIDTH, HEIGHT)).source()
     frame = source.read()
     source.close()
     assert frame is not None

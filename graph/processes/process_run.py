@@ -8,76 +8,97 @@ last one broke off.
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import zmq
 from msgspec import structs
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.control.messages import Control
+from warpfuse.graph.control.messages import Applied
+from warpfuse.graph.control.run import Progress, Run
 from warpfuse.graph.errors import ConfigError, Elsewhere, StageFailed
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.report import stats_of
 from warpfuse.graph.metrics.trace import Span
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.processes import protocol
 from warpfuse.graph.processes.bypassing import Bypassing
 from warpfuse.graph.processes.epochs import LET_GO_S, Epochs
+from warpfuse.graph.processes.event_queue import EventQueue
 from warpfuse.graph.processes.health import Stalls
-from warpfuse.graph.processes.launcher import ByHand
+from warpfuse.graph.processes.launcher import ByHand, Launcher
 from warpfuse.graph.processes.pool import STARTUP_S, Roster
 from warpfuse.graph.processes.remote_errors import error_of
 from warpfuse.graph.processes.resolved_source import Origin
-from warpfuse.graph.processes.switchboard import Switchboard
 from warpfuse.graph.processes.video_message import Info
 from warpfuse.graph.processes.worker_handle import Member
-from warpfuse.graph.runtime.build import Materials
+from warpfuse.graph.runtime.context import RunContext
+from warpfuse.graph.runtime.endpoints import frames_expected
+from warpfuse.graph.runtime.thread_run import concluded
 
+_ANSWER_S = 60.0  # a worker that is started again has no answer before it is ready
 _TICK_MS = 50
 _HELLO_S = 10.0  # from the fork to the first word, which needs nothing but a core
 _GOODBYE_S = 15.0  # sinks finish their files
 
 
-class Supervisor:
-    """One thread. `run` returns the figures, or raises what ended the run.
+class _Asked:
+    """Somebody who waits for a word of this kind from a worker."""
+
+    def __init__(self, kind: type[protocol.Word]) -> None:
+        self.kind = kind
+        self.answer: Future[Any] = Future()
+
+
+class ProcessRun:
+    """A `Run` in processes. `wait` runs in one thread, which alone speaks to the workers; others leave it requests.
 
     folder   of the run, 0700: sockets lie there
-    endpoint of the control socket; empty: nobody may ask
+    keys     the configuration as it was given; none: its own
+    here     workers that are no processes, by name, and who starts them
+    temporal as in plan_graph, which gave the plan
     trace    keep the calls of every stage
     origin   of the run; a worker that is connected to it already is taken over
     """
 
     def __init__(
         self,
-        materials: Materials,
+        context: RunContext,
         plan: GraphPlan,
         origin: Origin,
         folder: Path,
-        settings: LiveSettings,
         *,
-        stop: threading.Event,
-        say: Callable[[str], None],
-        endpoint: str = "",
+        keys: Mapping[str, Any] | None = None,
+        here: Mapping[str, Launcher] | None = None,
+        temporal: bool | None = None,
         trace: bool = False,
     ) -> None:
-        config = materials.config
+        config = context.config
         live = origin.info.live or config.realtime
-        self._materials, self._stop, self._say = materials, stop, say
+        given = dict(keys) if keys is not None else config.model_dump(mode="json")
+        settled = config if keys is None else validate(given)
+        self._context, self._stop, self._say = context, context.stop, context.say
         self._deadline_s = config.stage_deadline_s
+        self._expected = frames_expected(origin.info, config)
+        self._settings = LiveSettings(given, settled, plan, context.calls, context.prompts, live, context.attends)
+        self._version = 0
+        self._paused = self._over = False
         self._part = protocol.Assign(
-            "", {}, 0, Info.of(origin.info), materials.size, materials.engines.backend, materials.bundle.precision,
-            str(folder), folder.name, trace,
+            "", {}, 0, Info.of(origin.info), context.size, context.engines.backend, context.bundle.precision,
+            str(folder), folder.name, trace, temporal,
         )  # fmt: skip
-        self._roster = Roster(plan, config, folder, origin.scout, live=live, say=say)
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._roster.close)
-            control = Control(self._roster.context, endpoint) if endpoint else None
-            undo.pop_all()
-        self._switchboard = Switchboard(control, self._roster.members, settings, stats=self.stats, stop=stop)
+        self._roster = Roster(plan, config, folder, origin.scout, live=live, say=self._say, here=here)
+        self._requests: EventQueue[Callable[[], None]] = EventQueue()
+        self._asked: list[_Asked] = []
+        self._asking = threading.Lock()
         sinks = [node.name for node in plan.nodes if node.role == "sink"]
-        self._epochs = Epochs(self._roster, sinks, rewind=not live, say=say)
+        self._epochs = Epochs(self._roster, sinks, rewind=not live, say=self._say)
         self._bypassing = Bypassing(plan.bypasses)
         self._stalls = Stalls(
             {link.name: link.receiver for link in plan.links}, {node.name: node.lane for node in plan.nodes}
@@ -86,50 +107,156 @@ class Supervisor:
         self._error: WarpfuseError | None = None
         self._stopping = False
 
-    def run(self, progress: Callable[[int], None] = lambda frames: None) -> Stats:
-        """From the start of every worker to the end of the last."""
+    @property
+    def streams(self) -> Mapping[str, Run]:
+        """As `Run` says."""
+        return {"": self}
+
+    def start(self) -> None:
+        """Start every worker."""
+        for member in self._roster.members:
+            self._start(member)
+
+    def wait(self, progress: Progress | None = None) -> Stats:
+        """As `Run` says: until the end of the last worker."""
         try:
-            for member in self._roster.members:
-                self._start(member)
-            while self._error is None and not self._over():
+            while self._error is None and not self._ended():
                 self._turn()
                 self._check()
-                progress(self._shown())
+                if progress is not None:
+                    progress(self._shown(), self._expected)
             self._dismiss()
         finally:
             self.close()
         if self._error is not None:
             raise self._error
-        return self.stats()
+        return concluded(self.stats(), self._say)
 
     def close(self) -> None:
-        """End every process and close the lines."""
-        self._switchboard.close()
+        """End every process and close the lines; who waits for an answer is told. A second call does nothing."""
+        with self._asking:
+            if self._over:
+                return
+            self._over = True
         self._roster.close()
+        for request in self._requests.taken():
+            request()
+        for asked in self._asked:
+            asked.answer.set_exception(ConfigError("the run has ended"))
+        self._requests.close()
+
+    @property
+    def paused(self) -> bool:
+        """As `Run` says."""
+        return self._paused
+
+    def settings(self) -> dict[str, Any]:
+        """As `Run` says."""
+        return self._settings.config.model_dump(mode="json")
+
+    def change(self, keys: Mapping[str, Any]) -> Applied:
+        """As `Run` says. New settings go to every worker before the source stamps a frame with them."""
+        begun: protocol.Begun = self._ask(protocol.Begun, partial(self._publish, keys))
+        return Applied(begun.version, begun.seq)
+
+    def snapshot(self) -> bytes:
+        """As `Run` says."""
+        picture: protocol.Picture = self._ask(
+            protocol.Picture, lambda: self._roster.home_of("sink_1").send(protocol.Snap())
+        )
+        return picture.png
+
+    def pause(self) -> None:
+        """As `Run` says."""
+        self._hold(True)
+
+    def resume(self) -> None:
+        """As `Run` says."""
+        self._hold(False)
+
+    def stop(self) -> None:
+        """As `Run` says."""
+        self._stop.set()
+
+    def workers(self) -> dict[str, list[str]]:
+        """As `Run` says."""
+        return {member.name: list(member.nodes) for member in self._roster.members}
 
     def stats(self) -> Stats:
         """The figures so far."""
         lost, told = len(self._epochs.failed), tuple(self._epochs.told)
         restarts = sum(member.restarts.total for member in self._roster.members)
-        stats = stats_of(self._roster.reports(), self._materials.setup, failed=lost, restarts=restarts, warnings=told)
+        stats = stats_of(self._roster.reports(), self._context.setup, failed=lost, restarts=restarts, warnings=told)
         return stats.stopped(self._stop.is_set())
 
-    def tracks(self) -> dict[str, list[Span]]:
-        """The calls of every worker's stages, after the end."""
+    def spans(self) -> dict[str, list[Span]]:
+        """As `Run` says; known after the end."""
         return {member.name: [Span(*span) for span in member.spans] for member in self._roster.members}
+
+    def _ask(self, kind: type[protocol.Word], do: Callable[[], None]) -> Any:
+        """Have the thread of `wait` do something that a worker answers; the answer. Raises what `do` raises."""
+        asked = _Asked(kind)
+
+        def ask() -> None:
+            if self._over:
+                asked.answer.set_exception(ConfigError("the run has ended"))
+                return
+            try:
+                do()
+            except WarpfuseError as error:
+                asked.answer.set_exception(error)
+            else:
+                self._asked.append(asked)
+
+        self._leave(ask)
+        try:
+            return asked.answer.result(_ANSWER_S)
+        except TimeoutError:
+            raise ConfigError(f"no worker has answered within {_ANSWER_S:g} s") from None
+
+    def _hold(self, paused: bool) -> None:
+        self._paused = paused
+        self._leave(lambda: None if self._over else self._roster.tell_all(protocol.Pause(paused)))
+
+    def _leave(self, request: Callable[[], None]) -> None:
+        """Leave something to be done to the thread of `wait`."""
+        with self._asking:
+            if self._over:
+                raise ConfigError("the run has ended")
+            self._requests.put(request)
+
+    def _publish(self, keys: Mapping[str, Any]) -> None:
+        """New settings, to every worker, then to the source. A worker that is down gets them with its part."""
+        self._settings.changed(keys)
+        self._version += 1
+        self._roster.tell_all(protocol.Add(self._version, self._told()))
+        self._roster.home_of("source").send(protocol.Begin(self._version))
+
+    def _told(self) -> dict[str, Any]:
+        """The newest settings as workers are told them: with the sink of a viewer, if there is one."""
+        built = self._context.config.model_dump(mode="json", include={"sinks", "workers", "in_flight"})
+        return {**self.settings(), **built}
+
+    def _answered(self, word: protocol.Begun | protocol.Picture) -> None:
+        """What a worker was asked for; the oldest who asked for it is answered."""
+        for asked in self._asked:
+            if isinstance(word, asked.kind):
+                self._asked.remove(asked)
+                asked.answer.set_result(word)
+                return
 
     def _turn(self) -> None:
         poller = zmq.Poller()
         self._roster.register(poller)
-        if self._switchboard.control is not None:
-            poller.register(self._switchboard.control.socket, zmq.POLLIN)
+        poller.register(self._requests.fd, zmq.POLLIN)
         poller.poll(_TICK_MS)
         for member, word in self._roster.heard():
             self._heard(member, word)
         for member, code in self._roster.exited():
             if member.alive:
                 self._died(member, f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
-        self._switchboard.serve()
+        for request in self._requests.taken():
+            request()
 
     def _heard(self, member: Member, word: protocol.Word) -> None:
         match word:
@@ -153,7 +280,7 @@ class Supervisor:
             case protocol.Faulted():
                 self._error = self._epochs.faulted(word) or self._error
             case protocol.Begun() | protocol.Picture():
-                self._switchboard.heard(word)
+                self._answered(word)
             case protocol.Pong():
                 member.clock_told(word, time.monotonic_ns())
             case protocol.Gone():
@@ -177,14 +304,16 @@ class Supervisor:
         self._assign(member)
 
     def _assign(self, member: Member) -> None:
-        part = structs.replace(self._part, worker=member.name, config=self._switchboard.keys)
-        member.send(structs.replace(part, version=self._switchboard.version))
+        part = structs.replace(self._part, worker=member.name, config=self._told())
+        member.send(structs.replace(part, version=self._version))
 
     def _reunite(self, member: Member) -> None:
         """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
         self._say(f"worker {member.name} was out of reach for a moment")
-        if self._switchboard.version:
-            self._switchboard.publish_to(member)
+        if self._version:
+            member.send(protocol.Add(self._version, self._told()))
+            if "source" in member.nodes:
+                member.send(protocol.Begin(self._version))
         member.state = "quieting"
         member.send(protocol.LetGo(LET_GO_S))
         self._epochs.break_off()
@@ -206,7 +335,7 @@ class Supervisor:
         self._bypassing.tend(self._roster.home_of)
         if all(member.state == "ready" for member in self._roster.members):
             self._stalls.forget()
-            paused: list[protocol.Order] = [protocol.Pause(True)] if self._switchboard.paused else []
+            paused: list[protocol.Order] = [protocol.Pause(True)] if self._paused else []
             self._epochs.begin([*paused, protocol.Stop()] if self._stopping else paused)
 
     def _check_links(self, now_s: float) -> None:
@@ -231,7 +360,7 @@ class Supervisor:
         if self._roster.start(member):
             self._assign(member)
 
-    def _over(self) -> bool:
+    def _ended(self) -> bool:
         return bool(self._epochs.number) and all(m.state == "running" and m.ended for m in self._roster.members)
 
     def _dismiss(self) -> None:

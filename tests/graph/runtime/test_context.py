@@ -9,11 +9,10 @@ import pkgutil, sys
 from numba.core import event
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import pictures_of
+from warpfuse.graph.runtime import context as opening
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import Streams
-from warpfuse.graph.runtime import opening
 from warpfuse.stages import cpu
-from warpfuse.stages.sources import probe
 
 print("not imported", [m.name for m in pkgutil.iter_modules(cpu.__path__, "warpfuse.stages.cpu.")
                        if m.name not in sys.modules])
@@ -27,12 +26,13 @@ config = validate({"source": "pattern:64x64@25,frames=4", "sinks": ["null:"], "s
 if sys.argv[1] == "control":
     opening.compile_all = lambda say: None
 if sys.argv[1] == "streams":
-    found = opening.prepare_streams(Streams({"a": config}), {"a": probe(config.source)}, lines.append)
-    materials = found["a"]
+    streams = Streams({"a": config})
+    networks = opening.open_networks(streams.configs, {"a": (64, 64)}, lines.append, streams)
+    context = networks.context(config, lines.append)
 else:
-    materials = opening.prepare(config, (64, 64), lines.append)
+    context = opening.prepare(config, (64, 64), lines.append)
 print("told", sum("compiling" in line for line in lines))
-with event.install_listener("numba:compile", Compiling()), PlainLoop(materials) as loop:
+with event.install_listener("numba:compile", Compiling()), PlainLoop(context) as loop:
     for raw in pictures_of(config, (64, 64)):
         loop.step(raw)
 print("meanwhile", len(compiled) > 0)

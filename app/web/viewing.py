@@ -1,0 +1,79 @@
+"""How the page looks at a run: one more sink behind each stream, and taps, of which those of one stream are shown."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from warpfuse.graph.runtime.endpoints import Viewer
+from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.stage import VideoInfo
+from warpfuse.web.figures import Moment, Recent
+from warpfuse.web.pictures import Pictures
+from warpfuse.web.recorder import Recorder
+
+
+class PageSink:
+    """Shows the frames of a stream while it is the one looked at, and hands them to a recorder while there is one."""
+
+    def __init__(self, shown: Callable[[RawFrame], None], info: VideoInfo, size: tuple[int, int]) -> None:
+        self.notes: list[str] = []
+        self.frames = 0
+        self.recorder: Recorder | None = None
+        self._recent = Recent()
+        self._shown = shown
+        self._info, self._size = info, size
+
+    def record(self, file: str) -> None:
+        """Write what is shown from now on to a file, too. Raises SinkError."""
+        self.recorder = Recorder(file, self._info, self._size, lossless=not self._info.live)
+
+    def moment(self) -> Moment:
+        """The figures of the last two seconds."""
+        return self._recent.at(time.monotonic_ns())
+
+    def write(self, frame: RawFrame) -> None:
+        """Two references and two numbers, unless it is recorded."""
+        now = time.monotonic_ns()
+        self.frames += 1
+        self._recent.add(now, now - frame.stamp.arrived_ns)
+        self._shown(frame)
+        recorder = self.recorder
+        if recorder is not None:
+            recorder.write(frame)
+
+    def close(self, complete: bool) -> None:
+        """Nothing is held."""
+
+
+class Looking:
+    """What is looked at of a run: one stream at a time, chosen by `selected`.
+
+    sinks  of the streams, by name
+    """
+
+    def __init__(self, pictures: Pictures, selected: Callable[[], str]) -> None:
+        self.sinks: dict[str, PageSink] = {}
+        self._pictures, self._selected = pictures, selected
+
+    @property
+    def viewer(self) -> Viewer:
+        """As a run takes it."""
+        return Viewer(self._sink, self._taps)
+
+    def _sink(self, stream: str, info: VideoInfo, size: tuple[int, int]) -> PageSink:
+        self.sinks[stream] = sink = PageSink(self._if_selected(stream, self._pictures.show), info, size)
+        return sink
+
+    def _taps(self, stream: str) -> Mapping[str, Callable[[Any], None]]:
+        taps: dict[str, Callable[[Any], None]] = {
+            "source": self._pictures.saw_source,
+            "flow": self._pictures.saw_motion,
+        }
+        return {kind: self._if_selected(stream, tap) for kind, tap in taps.items()}
+
+    def _if_selected(self, stream: str, see: Callable[[Any], None]) -> Callable[[Any], None]:
+        def seen(frame: Any) -> None:
+            if self._selected() in ("", stream):
+                see(frame)
+
+        return seen

@@ -1,0 +1,247 @@
+"""What a run is opened with: its configuration, the bundle and size, who opens its networks, and who is told.
+
+Several runs may share their networks (`Networks`); each has a context of its own.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from warpfuse.engine.bundle import Bundle, load_bundle
+from warpfuse.engine.open import choose_backend, upgrade_of
+from warpfuse.engine.precision import choose_precision, cpu_flags
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.metrics.report import Setup
+from warpfuse.graph.metrics.trace import Track
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.sizing import choose_size
+from warpfuse.graph.plan.streams import Streams
+from warpfuse.graph.runtime.endpoints import check_passthrough
+from warpfuse.graph.runtime.engines import Engines, SharedEngines
+from warpfuse.graph.runtime.sampling import calls_of, idle_steps, rows_of
+from warpfuse.stages.cpu.compile import compile_all
+from warpfuse.stages.diffusion.loras import check_input
+from warpfuse.stages.diffusion.palette import read_table
+from warpfuse.stages.diffusion.prompts import Prompts, StylePrompts, TextPrompts
+from warpfuse.stages.sources import probe
+from warpfuse.stages.stage import VideoInfo
+
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What a run is opened with.
+
+    rows   of a call of the UNet, where streams share it; none: those of this run alone (`rows_alone`)
+    alone  the networks are of this run: they are closed with it
+    say    told what a user should read
+    stop   set it, from any thread, to end the run early
+    clock  monotonic nanoseconds
+    track  keeps the calls of the stages; none: nobody does
+    """
+
+    config: GraphConfig
+    bundle: Bundle
+    size: tuple[int, int]
+    engines: Engines
+    prompts: Prompts
+    rows: int | None = None
+    alone: bool = True
+    say: Say = silent
+    stop: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], int] = time.monotonic_ns
+    track: Track | None = None
+
+    @property
+    def setup(self) -> Setup:
+        """What `--stats` tells of them, now: a network may have moved to a faster backend."""
+        config, bundle = self.config, self.bundle
+        about = self.engines.in_use, bundle.precision, config.device, bundle.about.name
+        return Setup(*about, self.size, config.steps)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the UNet sees tokens of earlier frames."""
+        return self.bundle.about.attention is not None
+
+    @property
+    def calls(self) -> int:
+        """Network calls of a frame."""
+        return calls_of(self.config, self.bundle)
+
+    @property
+    def rows_alone(self) -> int:
+        """Rows of a network call that only this run makes."""
+        return rows_of(self.config, self.bundle)
+
+    def close(self) -> None:
+        """Close what turns prompts into tensors, and stop building networks of its own. After the stages."""
+        self.prompts.close()
+        if self.alone:
+            self.engines.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The networks of one run, or of several that share them. Whoever opened them closes them, after the runs.
+
+    rows  of a call of the UNet, where runs share it
+    """
+
+    bundle: Bundle
+    size: tuple[int, int]
+    engines: Engines
+    rows: int | None = None
+
+    def context(
+        self,
+        config: GraphConfig,
+        say: Say,
+        *,
+        warn: Say | None = None,
+        stop: threading.Event | None = None,
+        track: Track | None = None,
+    ) -> RunContext:
+        """That of one run; its prompts are tried. warn: as in `prepare`. Raises BadInput."""
+        prompts = open_prompts(config, self.bundle, self.engines, warn or say)
+        try:
+            prompts(config.prompt, config.negative, config.loras)
+        except BaseException:
+            prompts.close()
+            raise
+        if note := idle_steps(config, self.bundle):
+            say(note)
+        alone = not isinstance(self.engines, SharedEngines)
+        common = self.bundle, self.size, self.engines, prompts, self.rows, alone
+        return RunContext(config, *common, say, stop or threading.Event(), track=track)
+
+    def close(self) -> None:
+        """Stop building."""
+        self.engines.close()
+
+
+def prepare_source(config: GraphConfig, say: Say = silent) -> tuple[VideoInfo, RunContext]:
+    """What is known of the configuration's source, and the context of a run over it. Raises BadInput, StreamLost."""
+    info = probe(config.source)
+    check_passthrough(config, info)
+    return info, prepare(config, (info.width, info.height), say)
+
+
+def prepare(
+    config: GraphConfig,
+    shape: tuple[int, int],
+    say: Say,
+    warn: Say | None = None,
+    *,
+    stop: threading.Event | None = None,
+    track: Track | None = None,
+) -> RunContext:
+    """The context of a run over pictures of this (width, height), with networks of its own. Raises BadInput.
+
+    warn  is told what of a prompt is left out, as long as the run lasts; `say` where it is not given
+    """
+    networks = open_networks({"": config}, {"": shape}, say)
+    try:
+        return networks.context(config, say, warn=warn, stop=stop, track=track)
+    except BaseException:
+        networks.close()
+        raise
+
+
+def open_networks(
+    configs: Mapping[str, GraphConfig],
+    shapes: Mapping[str, tuple[int, int]],
+    say: Say,
+    shared: Streams | None = None,
+) -> Networks:
+    """The networks of runs by name, over pictures of (width, height). Each is opened when a stage asks for it.
+
+    shared  the streams that share them, and how; none: they are of one run
+    Raises BadInput, for runs of different sizes too.
+    """
+    common = next(iter(configs.values()))
+    backend, why = choose_backend(common.backend, common.device)
+    compile_loops(common, say)
+    bundle, why_precision = _open_bundle(common, backend)
+    size = _one_size(configs, shapes, bundle, say)
+    upgrade, threads = upgrade_of(common.backend, backend, common.device), common.threads or usable_cores()
+    make: Callable[..., Engines] = Engines
+    if shared is not None:
+        unet, patience_s = bundle.network("unet"), shared.gather_ms / 1000
+        make = partial(SharedEngines, unet=unet, batch=shared.batch, patience_s=patience_s)
+    engines = make(backend, common.device, threads, upgrade, say)
+    say(_about(bundle, engines, why, why_precision))
+    if shared is None:
+        return Networks(bundle, size, engines)
+    rows = sum(rows_of(config, bundle) for config in configs.values())
+    most = bundle.about.batch or min(shared.batch or rows, rows)
+    say(
+        f"{len(configs)} streams share them, "
+        + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns")
+    )
+    return Networks(bundle, size, engines, most)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; a container's limit counts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compile_loops(config: GraphConfig, say: Say) -> None:
+    """Have the machine code of the stages' loops at hand, so that none is made while frames flow. Raises BadInput."""
+    if config.device == "cpu":
+        compile_all(say)
+
+
+def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines, say: Say = silent) -> Prompts:
+    """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened.
+
+    say  is told what of a prompt is left out or taken otherwise than it may be meant
+    """
+    about = bundle.about
+    if about.text is None:
+        luts = {name: style.lut for name, style in about.styles.items() if style.lut is not None}
+        tables = {name: read_table(bundle.folder / lut) for name, lut in luts.items()}
+        return StylePrompts(about.styles, about.default_style, config.device, tables)
+    engine = engines.open(bundle.network("text"))
+    check_input("text", engine.inputs, about.loras)
+    tokenizers: dict[str, Path] = {name: bundle.tokenizer(name) for name in about.text.inputs}
+    return TextPrompts(engine, about.text, tokenizers, about.loras, say)
+
+
+def _open_bundle(config: GraphConfig, backend: str) -> tuple[Bundle, str]:
+    """The bundle in the precision this backend runs it in, and why in that. Raises BadInput."""
+    bundle = load_bundle(config.bundle)
+    precision, why = choose_precision(config.precision, bundle.about, backend, config.device, cpu_flags())
+    return bundle.in_precision(precision), why
+
+
+def _about(bundle: Bundle, engines: Engines, why: str, why_precision: str) -> str:
+    then = f"; {engines.upgrade} is built meanwhile" if engines.upgrade else ""
+    return (
+        f"networks: {bundle.about.name}, on {engines.device} by {engines.backend} ({why}{then}),"
+        f" UNet in {bundle.precision} ({why_precision})"
+    )
+
+
+def _one_size(
+    configs: Mapping[str, GraphConfig], shapes: Mapping[str, tuple[int, int]], bundle: Bundle, say: Say
+) -> tuple[int, int]:
+    about = bundle.about
+    chosen = {n: choose_size(c.size, shapes[n], about.sizes, about.size) for n, c in configs.items()}
+    sizes = {size for size, _ in chosen.values()}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{name} {w}x{h}" for name, ((w, h), _) in chosen.items())
+        raise ConfigError(f"streams share networks of one size, these come to {listed}: give --size WxH")
+    for line in dict.fromkeys(line for _, line in chosen.values() if line):
+        say(line)
+    return sizes.pop()

@@ -1,0 +1,370 @@
+"""A run of several streams in this process: a run in threads each, over networks they share. One that fails ends alone.
+
+Streams may join and leave while the others go on.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+from warpfuse.engine.errors import WarpfuseError
+from warpfuse.graph.control.messages import Applied
+from warpfuse.graph.control.run import Progress, Run
+from warpfuse.graph.errors import ConfigError, StageFailed
+from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.metrics.trace import Span, Track
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.streams import Streams, free_stream_name, of_stream, under_name
+from warpfuse.graph.runtime.context import Networks, Say, open_networks, silent
+from warpfuse.graph.runtime.endpoints import (
+    Endpoints,
+    Viewer,
+    check_passthrough,
+    endpoints_of,
+    find_source,
+    frames_expected,
+    viewed,
+)
+from warpfuse.graph.runtime.engines import SharedEngines
+from warpfuse.graph.runtime.thread_run import ThreadRun
+from warpfuse.stages.errors import StreamLost
+from warpfuse.stages.sinks import check
+from warpfuse.stages.sources.live import LiveSource
+from warpfuse.stages.sources.schemes import path_of, scheme_of
+from warpfuse.stages.stage import VideoInfo
+
+_TICK_S = 0.1
+
+Beside = Callable[[str, Run], contextlib.AbstractContextManager[object]]
+"""What goes beside a stream, by its name, for as long as the stream lasts."""
+
+
+@dataclass
+class _Stream:
+    """A stream under way. frames: written so far; error: why it broke off, under its name."""
+
+    name: str
+    config: GraphConfig
+    run: ThreadRun
+    expected: int | None
+    undo: contextlib.ExitStack
+    frames: int = 0
+    error: WarpfuseError | None = None
+    thread: threading.Thread | None = None
+    removed: bool = False
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def alive(self) -> bool:
+        return self.thread is None or self.thread.is_alive()
+
+
+class StreamsRun:
+    """A `Run` over several others. `put` or `add` streams, then as every run.
+
+    A run whose last stream came to its end is over. One whose last stream was removed waits for the next.
+
+    given   what keys of streams that are added are laid over; none: no stream can be added
+    trace   keep the calls of every stage
+    beside  opened with each stream, and closed with it
+    viewer  looks at every stream
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        *,
+        given: Streams | None = None,
+        say: Say = silent,
+        stop: threading.Event | None = None,
+        trace: bool = False,
+        beside: Beside = lambda name, run: contextlib.nullcontext(),
+        viewer: Viewer | None = None,
+    ) -> None:
+        self._networks, self._given, self._say, self._trace = networks, given, say, trace
+        self._beside, self._viewer = beside, viewer
+        self._stop = stop or threading.Event()
+        self._started = self._over = False
+        self._waits_for_next = False
+        self._opening = threading.Lock()  # one stream is opened at a time
+        self._changing = threading.RLock()
+        self._news = threading.Event()
+        self._streams: dict[str, _Stream] = {}
+        self._gone: Stats | None = None
+        self._gone_frames, self._gone_expected = 0, 0
+        self._spans: dict[str, list[Span]] = {}
+        self._failed: WarpfuseError | None = None
+
+    @property
+    def streams(self) -> Mapping[str, Run]:
+        """As `Run` says: those under way."""
+        return {name: stream.run for name, stream in list(self._streams.items())}
+
+    def put(self, name: str, config: GraphConfig, endpoints: Endpoints, info: VideoInfo) -> None:
+        """Open a stream over a source of which this is known. It starts with the run, or at once if that is under way.
+
+        Raises BadInput; then nothing is left.
+        """
+
+        def say(line: str) -> None:
+            self._say(f"{name}: {line}")
+
+        with self._opening, of_stream(name), contextlib.ExitStack() as undo:
+            if name in self._streams:
+                raise ConfigError("a stream of that name is under way; give another name")
+            keys, asked = None, config
+            if self._viewer is not None:
+                keys = config.model_dump(mode="json")
+                size = self._networks.size
+                config, endpoints = viewed(self._viewer, name, config, endpoints, info, size)
+            context = self._networks.context(config, say, track=Track() if self._trace else None)
+            undo.callback(context.close)
+            temporal = True if self._viewer is not None else None
+            expected = frames_expected(info, config)
+            run = ThreadRun(context, endpoints, keys=keys, temporal=temporal, expected=expected)
+            undo.callback(run.close)
+            run.open()
+            undo.enter_context(self._beside(name, run))
+            with self._changing:
+                if self._over:
+                    raise ConfigError("the run has ended")
+                self._streams[name] = stream = _Stream(name, asked, run, expected, undo.pop_all())
+                if self._started:
+                    self._start(stream)
+
+    def start(self) -> None:
+        """As `Run` says."""
+        with self._changing:
+            self._started = True
+            for stream in self._streams.values():
+                self._start(stream)
+
+    def add(self, name: str, keys: Mapping[str, Any]) -> str:
+        """Have a stream join, of these keys over the common ones; its name, "" for one after its source.
+
+        Raises BadInput, StreamLost: what keeps it from starting; then the others go on and nothing is left.
+        """
+        if self._given is None:
+            raise ConfigError("this run takes no more streams")
+        name = name or free_stream_name(str(keys.get("source", "")), self._streams)
+        config = self._given.joined(name, keys).model_copy(update={"size": self._networks.size})
+        check_ends({name: config}, {own.name: own.config for own in list(self._streams.values())})
+        with of_stream(name):
+            info, connected = find_source(config.source, self._stop, config.size)
+        try:
+            with of_stream(name):
+                check_passthrough(config, info)
+            endpoints = endpoints_of(config, info, self._networks.size, connected)
+            self.put(name, config, endpoints, info)
+        except BaseException:
+            if connected is not None:
+                connected.close()
+            raise
+        self._say(f"stream {name} has joined")
+        return name
+
+    def remove(self, name: str) -> None:
+        """Have a stream leave: what it read is finished, its files are whole when this returns. Raises ConfigError."""
+        stream = self._streams.get(name)
+        if stream is None:
+            raise ConfigError(f"there is no stream {name!r}; under way: {', '.join(self._streams) or 'none'}")
+        stream.removed = True
+        stream.run.stop()
+        self._news.set()
+        stream.closed.wait()
+        self._say(f"stream {name} has left")
+
+    def wait(self, progress: Progress | None = None) -> Stats:
+        """As `Run` says: until the last stream has ended. Raises what the first of those that broke off raised."""
+        while True:
+            self._news.wait(_TICK_S)
+            self._news.clear()
+            if self._stop.is_set():
+                for stream in list(self._streams.values()):
+                    stream.run.stop()
+            for stream in [stream for stream in list(self._streams.values()) if not stream.alive]:
+                self._retire(stream)
+            if progress is not None:
+                progress(*self._progress())
+            with self._changing:
+                if not self._streams and (self._stop.is_set() or not self._waits_for_next):
+                    self._over = True
+                    break
+        stats = self.stats()
+        if self._failed is not None:
+            if isinstance(self._failed, StreamLost | StageFailed):
+                self._failed.stats = stats
+            raise self._failed
+        return stats
+
+    def close(self) -> None:
+        """As `Run` says; the networks are closed by whoever opened them."""
+        with self._changing:
+            self._over = True
+            for stream in list(self._streams.values()):
+                stream.run.stop()
+                if stream.thread is not None:
+                    stream.thread.join()
+                self._retire(stream)
+
+    @property
+    def paused(self) -> bool:
+        """As `Run` says: every stream is held."""
+        return bool(self._streams) and all(run.paused for run in self.streams.values())
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of every stream."""
+        return {"streams": {name: run.settings() for name, run in self.streams.items()}}
+
+    def change(self, keys: Mapping[str, Any]) -> Applied:
+        """Change the settings of every stream, or of none. Returns the newest version and frame of all."""
+        with self._changing:
+            runs = [stream.run for stream in self._streams.values()]
+            for run in runs:
+                run.check(keys)
+            applied = [run.change(keys) for run in runs]
+        return Applied(max((a.version for a in applied), default=0), max((a.seq for a in applied), default=0))
+
+    def stats(self) -> Stats:
+        """Figures of all streams: counts are added, stages and links are `NAME.stage`; each one's own in `streams`."""
+        with self._changing:
+            told = [stream.run.stats().under(name) for name, stream in self._streams.items()]
+            if self._gone is not None:
+                told.insert(0, self._gone)
+        engines = self._networks.engines
+        networks = engines.calls() if isinstance(engines, SharedEngines) else {}
+        return replace(sum(told[1:], told[0]), networks=networks).stopped(self._stop.is_set())
+
+    def workers(self) -> dict[str, list[str]]:
+        """The stages of each stream, as `NAME.stage`."""
+        own = {
+            name: [stage for stages in run.workers().values() for stage in stages] for name, run in self.streams.items()
+        }
+        return {name: [f"{name}.{stage}" for stage in stages] for name, stages in own.items()}
+
+    def spans(self) -> dict[str, list[Span]]:
+        """The calls of the stages of each stream."""
+        return {**self._spans, **{name: _spans(stream.run) for name, stream in self._streams.items()}}
+
+    def pause(self) -> None:
+        """Hold every source."""
+        for run in self.streams.values():
+            run.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        for run in self.streams.values():
+            run.resume()
+
+    def snapshot(self) -> bytes:
+        """Raises ConfigError: each stream shows a picture of its own."""
+        raise ConfigError(f"the run has several streams; ask one of them by its name: {', '.join(self._streams)}")
+
+    def stop(self) -> None:
+        """As `Run` says."""
+        self._stop.set()
+        self._news.set()
+
+    def _start(self, stream: _Stream) -> None:
+        stream.run.start()
+        stream.thread = threading.Thread(
+            target=self._live, args=(stream,), name=f"wf:stream {stream.name}", daemon=True
+        )
+        stream.thread.start()
+
+    def _live(self, stream: _Stream) -> None:
+        def progress(frames: int, expected: int | None) -> None:
+            stream.frames = frames
+
+        try:
+            stream.run.wait(progress)
+        except Exception as error:  # noqa: BLE001  kept, and raised when the other streams are done
+            stream.error = under_name(stream.name, error)
+            self._say(f"{stream.name}: has ended, the others go on: {error}")
+        self._news.set()
+
+    def _retire(self, stream: _Stream) -> None:
+        """Close a stream that has ended, and keep what it came to."""
+        with self._changing:
+            if self._streams.get(stream.name) is not stream:
+                return
+            stats = stream.run.stats()
+            stream.undo.close()
+            own = stats.under(stream.name)
+            self._gone = own if self._gone is None else self._gone + own
+            self._gone_frames += stream.frames
+            self._gone_expected += stream.expected or stream.frames
+            self._spans[stream.name] = _spans(stream.run)
+            self._failed = self._failed or stream.error
+            del self._streams[stream.name]
+            self._waits_for_next = stream.removed
+        stream.closed.set()
+
+    def _progress(self) -> tuple[int, int | None]:
+        streams = list(self._streams.values())
+        known = [stream.expected for stream in streams]
+        total = None if None in known else self._gone_expected + sum(n for n in known if n is not None)
+        return self._gone_frames + sum(stream.frames for stream in streams), total
+
+
+def open_streams(
+    streams: Streams,
+    undo: contextlib.ExitStack,
+    *,
+    say: Say = silent,
+    stop: threading.Event,
+    trace: bool = False,
+    beside: Beside = lambda name, run: contextlib.nullcontext(),
+    viewer: Viewer | None = None,
+) -> StreamsRun:
+    """The run of these streams, every stage open; what it holds is freed with `undo`. Raises BadInput, StreamLost."""
+    check_ends(streams.configs)
+    found: dict[str, tuple[VideoInfo, LiveSource | None]] = {}
+    for name, config in streams.configs.items():
+        with of_stream(name):
+            found[name] = find_source(config.source, stop, config.size)
+            connected = found[name][1]
+            if connected is not None:
+                undo.callback(connected.close)
+    shapes = {name: (info.width, info.height) for name, (info, _) in found.items()}
+    networks = open_networks(streams.configs, shapes, say, streams)
+    undo.callback(networks.close)
+    run = StreamsRun(networks, given=streams, say=say, stop=stop, trace=trace, beside=beside, viewer=viewer)
+    undo.callback(run.close)
+    for name, config in streams.configs.items():
+        info, connected = found[name]
+        with of_stream(name):
+            check_passthrough(config, info)
+        run.put(name, config, endpoints_of(config, info, networks.size, connected), info)
+    return run
+
+
+def check_ends(configs: Mapping[str, GraphConfig], under_way: Mapping[str, GraphConfig] | None = None) -> None:
+    """Raise BadInput for a sink that cannot be opened, is read by a stream, or is written by two.
+
+    under_way  streams whose sinks are open already
+    """
+    everybody = {**(under_way or {}), **configs}
+    for config in configs.values():
+        for sink in config.sinks:
+            for other in everybody.values():
+                check(sink, source=other.source)
+        open_sinks = [sink for other in (under_way or {}).values() for sink in other.sinks]
+        if read := next((sink for sink in open_sinks if _end(sink) == _end(config.source)), None):
+            raise ConfigError(f"{read} is a sink of this run: no stream of it can read it")
+    for a, b in combinations(everybody, 2):
+        twice = {_end(s) for s in everybody[a].sinks} & {_end(s) for s in everybody[b].sinks} - {"null:"}
+        if twice:
+            raise ConfigError(f"{min(twice)} is a sink of {a} and of {b}: each stream needs its own")
+
+
+def _end(sink: str) -> str:
+    """What is written, whatever way it is called."""
+    return str(path_of(sink).resolve()) if scheme_of(sink) == "file" else sink
+
+
+def _spans(run: ThreadRun) -> list[Span]:
+    return run.context.track.spans() if run.context.track is not None else []
