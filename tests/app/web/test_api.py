@@ -1,10 +1,14 @@
 """The interface: the keys of a graph file in, our own lines out."""
 
+import re
+from importlib import resources
+
 import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from support.waiting import until
 
+from warpfuse.graph.plan.config import validate
 from warpfuse.web.security import Access
 from warpfuse.web.server import application
 
@@ -151,3 +155,16 @@ def test_an_offer_that_is_none_is_refused(client):
     assert client.post("/api/webrtc", json={"sdp": "nonsense"}).status_code == 422
     assert client.patch("/api/webrtc/nobody", json={"view": "side"}).status_code == 422
     assert client.delete("/api/webrtc/nobody").status_code == 200
+
+
+def test_every_control_of_the_page_is_a_key_that_there_is():
+    page = (resources.files("warpfuse.web") / "static" / "page.html").read_text(encoding="utf-8")
+    keys = re.findall(r'data-key="([^"]+)"', page)
+    known = validate({}).model_dump()
+    for key in keys:
+        inner = known
+        for part in key.split("."):
+            assert part in inner, key
+            inner = inner[part]
+    weights = {"own", "anchor", "previous", "coverage", "pull"}
+    assert {f"stages.predict.attention.{name}" for name in weights} <= set(keys)

@@ -26,6 +26,16 @@ def test_an_address_is_a_key_of_the_graph_file(osc):
     assert session.settings()["prompt"] == "negative" and not said
 
 
+def test_a_recipe_of_attention_is_a_word_and_each_of_its_weights_an_address(osc):
+    send, said, session = osc
+    send("/stages/predict/attention", "off")
+    send("/stages/predict/attention/coverage", 0.5)
+    send("/prompt", "negative")
+    until(lambda: session.settings()["prompt"] == "negative", "the message behind them all")
+    found = session.settings()["stages"]["predict"]["attention"]
+    assert (found["own"], found["anchor"], found["previous"], found["coverage"]) == (1, 0, 0, 0.5) and not said
+
+
 def test_what_is_refused_is_told_once_and_changes_nothing(osc):
     send, said, session = osc
     for value in range(3):

@@ -130,15 +130,17 @@ def test_off_is_the_network_without_whatever_lies_in_the_past(stream):
 
 
 @pytest.mark.parametrize("name", [None, *RECIPES])
-@pytest.mark.parametrize("batch", [None, 2])
-def test_the_stream_gives_the_pictures_of_frames_sampled_alone(name, batch):
+@pytest.mark.parametrize("steps, batch", [(2, None), (4, None), (3, 2)])
+def test_the_stream_gives_the_pictures_of_frames_sampled_alone(name, steps, batch):
     """With a cut, which the trust tells of, and another prompt on the way."""
     chosen = AttentionSettings(**RECIPES[name]) if name else AttentionSettings(refresh=2)
     frames = [fed(seq, trusted=0.0 if seq == 4 else 0.75) for seq in range(FRAMES)]
-    options = {"told": settings(chosen), "changes": {6: settings(chosen, style=(0.9, 0.1))}}
+    options = {
+        "told": settings(chosen, steps=steps), "changes": {6: settings(chosen, steps=steps, style=(0.9, 0.1))}
+    }  # fmt: skip
     alone = predicted(frames, **options)
     assert same(predicted(frames, unet=Remembering(batch), stream=True, **options), alone)
-    other = {**options, "told": settings(AttentionSettings(own=0.25))}
+    other = {**options, "told": settings(AttentionSettings(own=0.25), steps=steps)}
     assert not same(predicted(frames, stream=True, **other), alone), "the control: other weights, other pictures"
 
 
