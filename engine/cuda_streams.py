@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -157,6 +159,56 @@ class DownloadRing:
         host = self._host[slot].copy_(x, non_blocking=True)
         done = torch.cuda.current_stream(x.device).record_event() if x.is_cuda else None
         return Landing(host, done)
+
+
+class ToDevice:
+    """Host tensors onto `device`: onto a card through pinned memory, without waiting; on a CPU they are there.
+
+    On a card the result is written by the current stream, and the caller's.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self._device = str(device)
+        self._cuda = _is_cuda(device)
+        self._ring: UploadRing | None = None
+        self._last: tuple[torch.Size, torch.dtype] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x on the device. One of another shape or type than the last takes new pinned memory."""
+        if not self._cuda:
+            return x
+        if self._ring is None or self._last != (x.shape, x.dtype):
+            self._ring, self._last = UploadRing(tuple(x.shape), x.dtype, self._device), (x.shape, x.dtype)
+        return self._ring.upload(x).clone()
+
+    def close(self) -> None:
+        """Give the pinned memory back."""
+        self._ring = None
+
+
+class ToHost:
+    """Tensors of `device` to the host. The calling thread waits for its own copy, by its event; the device for nobody.
+
+    On a CPU the array is the tensor's own memory, else it is the caller's.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self._device = str(device)
+        self._cuda = _is_cuda(device)
+        self._ring: DownloadRing | None = None
+        self._last: tuple[torch.Size, torch.dtype] | None = None
+
+    def __call__(self, x: Tensor) -> npt.NDArray[np.uint8]:
+        """uint8 x as an array. One of another shape than the last takes new pinned memory."""
+        if not self._cuda:
+            return np.asarray(x.numpy())
+        if self._ring is None or self._last != (x.shape, x.dtype):
+            self._ring, self._last = DownloadRing(tuple(x.shape), x.dtype, self._device), (x.shape, x.dtype)
+        return self._ring.download(x).wait().numpy().copy()
+
+    def close(self) -> None:
+        """Give the pinned memory back."""
+        self._ring = None
 
 
 def _timing_event() -> torch.cuda.Event:

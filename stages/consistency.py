@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpfuse.stages.cpu.luma import luma_bytes
+from warpfuse.stages.cpu import warp
+from warpfuse.stages.cpu.downscale import luma_bytes
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.motion.dis_flow import Flow, FlowSettings, dis_flow, open_dis
-from warpfuse.stages.motion.warp import warp
 
 Picture = npt.NDArray[np.uint8]
 

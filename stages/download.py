@@ -1,10 +1,7 @@
 """From the device to the host: float32 in [0, 1] to uint8 RGB."""
 
-import numpy as np
-from torch import Tensor
-
-from warpfuse.engine.cuda_streams import DownloadRing
-from warpfuse.stages.cpu.pixels import bytes_of
+from warpfuse.engine.cuda_streams import ToHost
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.frame import Frame, RawFrame
 
 
@@ -13,31 +10,23 @@ class Download:
 
     The one place where the path of a frame meets the host: this thread waits for the copy of its own picture, by its
     event, while the other stages go on giving work to the device.
+
+    device  where the tensors are
     """
 
     inputs = ("frame",)
 
-    def __init__(self) -> None:
-        self._ring: DownloadRing | None = None
-        self._shape: tuple[int, ...] = ()
+    def __init__(self, device: str = "cpu") -> None:
+        self._ops = arithmetic(device)
+        self._to_host = ToHost(device)
 
     def __call__(self, frame: Frame) -> RawFrame:
         """Conversion runs on the device, only bytes cross the bus."""
-        rgb = frame["rgb"]
-        if not rgb.is_cuda:
-            return RawFrame(frame.stamp, bytes_of(rgb))
-        pixels = (rgb[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous()
-        return RawFrame(frame.stamp, self._on_host(pixels))
+        return RawFrame(frame.stamp, self._to_host(self._ops.bytes_of(frame["rgb"])))
 
     def update(self, settings: object) -> None:
         """Nothing here can be changed while frames flow."""
 
     def close(self) -> None:
         """Give the pinned memory back."""
-        self._ring = None
-
-    def _on_host(self, pixels: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        if self._ring is None or pixels.shape != self._shape:
-            self._ring, self._shape = DownloadRing(tuple(pixels.shape), pixels.dtype, str(pixels.device)), pixels.shape
-        # Copied out of the pinned memory: sinks keep pictures for as long as they like.
-        return self._ring.download(pixels).wait().numpy().copy()
+        self._to_host.close()

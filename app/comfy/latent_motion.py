@@ -15,8 +15,10 @@ from torch.nn.functional import interpolate
 
 from warpfuse.comfy.motion import ClipMotion
 from warpfuse.engine.errors import BadInput
-from warpfuse.stages.motion.confidence import inside
-from warpfuse.stages.motion.warp import WarpSettings, latent_trust, resize_flow, warp, warp_picture
+from warpfuse.stages import cpu
+from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.formulas.confidence_mask import inside
+from warpfuse.stages.motion.warp import WarpSettings, latent_trust
 
 Reference = Literal["previous", "first"]
 """What a frame is fused with: the fused frame before it, or the first along the composed flow."""
@@ -62,12 +64,13 @@ def at_latents(motion: ClipMotion, frames: int, size: tuple[int, int], reference
     flow, trust, downscale = _in_cells(flow, trust, size)
     if reference == "first":
         flow, trust = _to_first(flow, trust)
-    return LatentMotion(resize_flow(flow, size), latent_trust(trust, downscale, WarpSettings()), flow)
+    return LatentMotion(cpu.resize_flow(flow, size), latent_trust(trust, downscale, WarpSettings()), flow)
 
 
 def pull_latents(motion: LatentMotion) -> Pull:
     """References pulled as latents."""
-    return lambda x0, i: warp(x0, motion.flow[i : i + 1])
+    ops = arithmetic(motion.flow.device)
+    return lambda x0, i: ops.warp(x0, motion.flow[i : i + 1])
 
 
 def pull_pictures(motion: LatentMotion, decode: Picture, encode: Picture) -> Pull:
@@ -75,8 +78,8 @@ def pull_pictures(motion: LatentMotion, decode: Picture, encode: Picture) -> Pul
 
     def pull(x0: Tensor, i: int) -> Tensor:
         rgb = decode(x0)
-        flow = motion.flow_px[i : i + 1].to(rgb.device)
-        pulled = warp_picture(rgb, resize_flow(flow, (rgb.shape[-2], rgb.shape[-1])))
+        ops, flow = arithmetic(rgb.device), motion.flow_px[i : i + 1].to(rgb.device)
+        pulled = ops.warp_picture(rgb, ops.resize_flow(flow, (rgb.shape[-2], rgb.shape[-1])))
         return encode(pulled).to(x0)
 
     return pull
@@ -111,7 +114,7 @@ def _in_cells(flow: Tensor, trust: Tensor, size: tuple[int, int]) -> tuple[Tenso
             return flow[..., rows, columns], trust[..., rows, columns], downscale
     fitted = _DOWNSCALE * size[0], _DOWNSCALE * size[1]
     trust = interpolate(trust, fitted, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
-    return resize_flow(flow, fitted), trust, _DOWNSCALE
+    return cpu.resize_flow(flow, fitted), trust, _DOWNSCALE
 
 
 def _to_first(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,8 +122,8 @@ def _to_first(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     flows: list[Tensor] = [flow[:1]]
     trusts: list[Tensor] = [torch.ones_like(trust[:1])]
     for f, m in zip(_single(flow[1:]), _single(trust[1:]), strict=True):
-        flows.append(f + warp(flows[-1], f, "bilinear"))
-        trusts.append(m * warp(trusts[-1], f, "bilinear") * inside(flows[-1]))
+        flows.append(f + cpu.warp(flows[-1], f, "bilinear"))
+        trusts.append(m * cpu.warp(trusts[-1], f, "bilinear") * inside(flows[-1]))
     return torch.cat(flows), torch.cat([trust[:1], *trusts[1:]])
 
 

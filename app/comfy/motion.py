@@ -8,9 +8,9 @@ from torch import Tensor
 
 from warpfuse.comfy.pictures import Each, checked, to_image
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.cpu import warp_picture
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.motion.dis_flow import SMALLEST_PX, Flow, FlowSettings, Preset
-from warpfuse.stages.motion.warp import warp_picture
 from warpfuse.web.motion import flow_over
 
 

@@ -19,9 +19,10 @@ from torch.nn.functional import pad
 from warpfuse.comfy.motion import ClipMotion, need_frames, planes
 from warpfuse.comfy.pictures import Each, checked, to_bytes
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.diffusion.fuse import W_MAX
-from warpfuse.stages.diffusion.moment_lock import Anchor, AnchorSettings, lock_to_source
-from warpfuse.stages.motion.warp import WarpSettings, latent_trust, warp_picture
+from warpfuse.stages.diffusion.moment_lock import MomentLock, MomentLockSettings
+from warpfuse.stages.motion.warp import WarpSettings, latent_trust
 from warpfuse.stages.solvers.pair import CLEAN, fuse
 
 
@@ -64,7 +65,7 @@ def restyle(
     images = checked(images)
     need_frames(motion, images)
     height, width = images.shape[1:3]
-    anchor, weight = Anchor(AnchorSettings()), min(fusion.weight, W_MAX)
+    lock, weight = MomentLock(MomentLockSettings()), min(fusion.weight, W_MAX)
     out = torch.empty(images.shape[0], height, width, 3)
     latents: Tensor | None = None
     shown: Tensor | None = None
@@ -77,15 +78,17 @@ def restyle(
         if z.ndim != 4:
             raise BadInput(f"expected an autoencoder of pictures, [1, c, h, w], got latents {list(z.shape)}")
         if cut or not weight or shown is None:
-            anchor.reset()
+            lock.reset()
             x0 = networks.sample(z, i, cut)
         else:
-            z_ref = networks.encode(warp_picture(shown, flow))
+            z_ref = networks.encode(arithmetic(shown.device).warp_picture(shown, flow))
             m = latent_trust(trust, rgb.shape[-1] // z.shape[-1], WarpSettings())
-            start = fuse(z, None, lock_to_source(z_ref, z), None, fusion.entry * weight * m, 0.0, CLEAN)
+            start = fuse(
+                z, None, arithmetic(z.device).lock_to_source(z_ref, z), None, fusion.entry * weight * m, 0.0, CLEAN
+            )
             x0 = networks.sample(start, i, cut)
             if fusion.exit:
-                x0 = anchor.fuse(x0, z_ref, m, fusion.exit * weight)
+                x0 = lock.fuse(x0, z_ref, m, fusion.exit * weight)
         shown = networks.decode(x0).clamp(0, 1)
         out[i] = shown[0, :, :height, :width].permute(1, 2, 0)
         if latents is None:

@@ -88,7 +88,7 @@ def _encode(m: RunContext) -> Stage:
 
 def _flow(m: RunContext) -> Stage:
     if m.config.flow == DIS:
-        return Flow(m.config.stages.flow)
+        return Flow(m.config.stages.flow, m.config.device)
     return FlowNetwork(m.engines.open(*flow_network(m)), m.config.stages.flow.trust)
 
 
@@ -99,11 +99,11 @@ def flow_network(m: RunContext) -> tuple[Path, Shapes | None]:
 
 
 def _warp(m: RunContext) -> Stage:
-    return Warp(m.config.stages.warp, m.bundle.about.latent.downscale)
+    return Warp(m.config.stages.warp, m.bundle.about.latent.downscale, m.config.device)
 
 
 def _compose_motion(m: RunContext) -> Stage:
-    return ComposeMotion(m.calls)
+    return ComposeMotion(m.calls, m.config.device)
 
 
 def _predict(m: RunContext, inputs: tuple[str, ...]) -> Stage:
@@ -135,7 +135,7 @@ def _attention(m: RunContext, unet: Engine) -> CrossFrame | None:
 def _pull(m: RunContext) -> PullLatents | PullPictures | None:
     match m.config.stages.fuse.between:
         case "latent":
-            return PullLatents()
+            return PullLatents(m.config.device)
         case "picture":
             return PullPictures(_network("decoder", m), _network("encoder", m), m.bundle.about.latent.scale)
         case _:
@@ -143,11 +143,11 @@ def _pull(m: RunContext) -> PullLatents | PullPictures | None:
 
 
 def _fuse(m: RunContext) -> Stage:
-    return Fuse(m.config.stages.fuse)
+    return Fuse(m.config.stages.fuse, m.config.device)
 
 
 def _blend(m: RunContext) -> Stage:
-    return Blend(m.config.stages.fuse)
+    return Blend(m.config.stages.fuse, m.config.device)
 
 
 def _decode(m: RunContext) -> Stage:
@@ -158,8 +158,8 @@ def _composite(m: RunContext) -> Stage:
     return Composite(_network("lines", m), composite_settings(m.config, m.prompts))
 
 
-def _download(_: RunContext) -> Stage:
-    return Download()
+def _download(m: RunContext) -> Stage:
+    return Download(m.config.device)
 
 
 _BUILDERS: dict[str, Callable[[RunContext], Stage]] = {

@@ -1,30 +1,48 @@
-"""Inks and lines over a picture on a CPU, in one pass."""
+"""Inks and lines over a picture on a CPU, in one pass; the blur by OpenCV."""
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from warpfuse.stages.cpu.compile import kernel
-from warpfuse.stages.diffusion.palette import Palette
+from warpfuse.stages.cpu.opencv import each_plane
+from warpfuse.stages.formulas.composite import sharpened_to
 
 Planes = npt.NDArray[np.float32]
 
 _f32, _i32 = np.float32, np.int32
 
 
-def composed_on_host(
-    paint: Tensor, cover: Tensor | None, palette: Palette, table: Tensor | None, strength: float
+def composed(
+    paint: Tensor,
+    cover: Tensor | None,
+    table: Tensor | None,
+    ink: tuple[float, float, float],
+    lines: float,
+    strength: float,
 ) -> Tensor:
-    """As `composite.composed`; table float32 [n, n, n, 3]."""
+    """`formulas.composed`."""
+    if not strength or (table is None and cover is None):
+        return paint
     planes: Planes = paint[0].to(torch.float32).contiguous().numpy()
     out = torch.empty(1, *planes.shape)
     entries = np.zeros(0, np.float32) if table is None else table.contiguous().numpy().reshape(-1)
     side = 0 if table is None else table.shape[0]
     laid = np.zeros((0, 0), np.float32) if cover is None else cover[0, 0].to(torch.float32).contiguous().numpy()
-    shares = np.array([strength, strength * palette.lines, *palette.ink], np.float32)
+    shares = np.array([strength, strength * lines, *ink], np.float32)
     _compose(planes, laid, entries, side, shares, out[0].numpy())
     return out
+
+
+def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
+    """`formulas.as_sharp_as`."""
+    return sharpened_to(fused, fused - _nearby(fused), drawn - _nearby(drawn))
+
+
+def _nearby(x: Tensor) -> Tensor:
+    return each_plane(x, lambda plane, out: cv2.blur(plane, (3, 3), out, borderType=cv2.BORDER_REPLICATE))
 
 
 @kernel("void(float32[:, :, ::1], float32[:, ::1], float32[::1], int64, float32[::1], float32[:, :, ::1])")

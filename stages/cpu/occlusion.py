@@ -1,11 +1,9 @@
-"""Places of the past that more than one place of the present claims, on a host: what is covered shows there.
+"""Occlusion by collision of matches: places of the past that more than one place of the present is matched with.
 
 What comes into view has no place in the past. The flow gives it one all the same, and that belongs to something else,
-whose own flow is right: two claims, and the one that fits less is the one that came into view. So the flow one way
+whose own flow is right: two matches, and the one that fits less is the one that came into view. So the flow one way
 tells what otherwise takes the flow back as well.
 """
-
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,9 +12,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.stages.cpu.compile import kernel, part
-
-if TYPE_CHECKING:
-    from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.formulas.confidence_mask import Limits
 
 Planes = npt.NDArray[np.float32]
 Gray = npt.NDArray[np.uint8]
@@ -25,32 +21,29 @@ Places = npt.NDArray[np.int32]
 _f32, _i32 = np.float32, np.int32
 
 _TOLERANCE = 2.25
-"""Of the check's offset, in px^2: claims a pixel apart may differ more than a flow and its inverse (bench/LOG.md)."""
+"""Of the check's offset, in px^2: matches a pixel apart may differ more than a flow and its inverse (bench/LOG.md)."""
 
 
-def undisputed(
-    flow_cur_to_prev: Tensor, gray: Gray, gray_prev: Gray, settings: "TrustSettings"
-) -> tuple[Tensor, float]:
-    """1 where nothing else claims the same place of the past with more right, else 0: [1, 1, h, w]; and a share.
+def unique_match(flow_cur_to_prev: Tensor, gray: Gray, gray_prev: Gray, limits: Limits) -> tuple[Tensor, float]:
+    """1 where nothing else is matched with the same place of the past with more right, else 0: [1, 1, h, w]; a share.
 
-    A pixel is outdone by one whose claim lies within a pixel of its own, fits as well or better (mean difference of
-    luma over 3 x 3 pixels), and moves otherwise: more so than `settings` allow a flow and its inverse, with 2.25 times
+    A pixel is outdone by one whose match lies within a pixel of its own, fits as well or better (mean difference of
+    luma over 3 x 3 pixels), and moves otherwise: more so than `limits` allow a flow and its inverse, with 2.25 times
     the offset (in px^2).
 
     flow_cur_to_prev  [1, 2, h, w] pixels, on the host
     gray, gray_prev   luma at that size or larger
-    share             of the pixels that are not outdone, fit within `settings.photometric` and lie on the frame
+    limits            the check is "squared" or "norm"
+    share             of the pixels that are not outdone, fit within `limits.photometric` and lie on the frame
     """
     flow = flow_cur_to_prev[0].numpy()
     h, w = flow.shape[1:]
     cur, prev = (np.asarray(cv2.resize(x, (w, h), interpolation=cv2.INTER_AREA), np.uint8) for x in (gray, gray_prev))
-    if settings.check == "norm":
-        offset = settings.offset * np.sqrt(_TOLERANCE)
-    else:
-        offset = settings.offset * _TOLERANCE
-    limits = np.array([settings.slope, offset, 255 * settings.photometric], np.float32)
+    norm = limits.check == "norm"
+    offset = limits.offset * (np.sqrt(_TOLERANCE) if norm else _TOLERANCE)
+    numbers = np.array([limits.slope, offset, 255 * limits.photometric], np.float32)
     out = torch.empty(1, 1, h, w)
-    share = _contest(flow, cur, prev, settings.check == "norm", limits, out[0, 0].numpy())
+    share = _contest(flow, cur, prev, norm, numbers, out[0, 0].numpy())
     return out, share
 
 
@@ -58,14 +51,14 @@ def undisputed(
 def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, out: Planes) -> np.float64:
     """flow [2, h, w]; cur, prev [h, w]; limits: slope, offset, levels of luma. Returns the share.
 
-    What claims a place best is kept as lines one after another, with a place more on every side.
+    The best match of a place is kept as lines one after another, with a place more on every side.
     """
     h, w = out.shape
     slope, offset, enough = limits[0], limits[1], limits[2]
     alike = offset * offset if norm else offset
     wide = w + 2
     places = np.empty((h, w), np.int32)
-    _claim(flow, wide, places)
+    _match(flow, wide, places)
     misfit = _misfit(flow, cur, prev)
     least = np.full((h + 2) * wide, np.inf, np.float32)
     best_x, best_y = np.zeros((h + 2) * wide, np.float32), np.zeros((h + 2) * wide, np.float32)
@@ -74,7 +67,7 @@ def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, ou
             i = np.uint64(places[y, x])
             if misfit[y, x] < least[i]:
                 least[i], best_x[i], best_y[i] = misfit[y, x], flow[0, y, x], flow[1, y, x]
-    least[0] = np.inf  # claims of what is nowhere
+    least[0] = np.inf  # matches with what is nowhere
     across = np.full((h + 2) * wide, 1e9, np.float32)
     low_x, high_x, low_y, high_y = (
         np.empty_like(least),
@@ -112,7 +105,7 @@ def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, ou
 
 
 @part
-def _claim(flow: Planes, wide: int, places: Places) -> None:
+def _match(flow: Planes, wide: int, places: Places) -> None:
     """Where each pixel says that it was, as a place of the kept lines; 0 where that is nowhere."""
     h, w = places.shape
     width, height, step = _f32(w), _f32(h), _i32(wide)
@@ -127,7 +120,7 @@ def _claim(flow: Planes, wide: int, places: Places) -> None:
 
 @part
 def _lowest(values: Planes, least: Planes, sign: np.float32, wide: int, across: Planes, out: Planes) -> None:
-    """Least of sign * values over the 3 x 3 places around each that anything claims; across is memory to work in."""
+    """Least of sign * values over the 3 x 3 places around each that have a match; across is working memory."""
     n = np.uint64(len(values))
     one, line = np.uint64(1), np.uint64(wide)
     for i in range(n):

@@ -24,9 +24,9 @@ def each_plane(x: Tensor, filtered: Callable[[Plane, Plane], object], size: tupl
 
     size  (h, w) of the planes that leave, if they are of another. The type is x's
     """
-    planes = _float32(x)
-    out = np.empty((*planes.shape[:2], *(size or planes.shape[2:])), np.float32)
-    for picture, written in zip(planes, out, strict=True):
+    source = planes(x)
+    out = np.empty((*source.shape[:2], *(size or source.shape[2:])), np.float32)
+    for picture, written in zip(source, out, strict=True):
         for plane, target in zip(picture, written, strict=True):
             filtered(plane, target)
     return torch.from_numpy(out).to(x.dtype)
@@ -42,14 +42,9 @@ def resize_area(x: Tensor, size: tuple[int, int]) -> Tensor:
     return _resize(x, size, cv2.INTER_AREA)
 
 
-def cell_mean(x: Tensor, factor: int) -> Tensor:
-    """[b, c, h, w] -> [b, c, h / factor, w / factor]: mean over each cell; h and w are multiples of factor."""
-    return resize_area(x, (x.shape[-2] // factor, x.shape[-1] // factor))
-
-
 def sample(x: Tensor, columns: Plane, rows: Plane, kernel: int) -> Tensor:
     """x [b, c, h, w] read at (columns, rows), each [b or 1, h', w'] pixels; kernel: of OpenCV. The edge goes on."""
-    source = _float32(x)
+    source = planes(x)
     out = np.empty((*source.shape[:2], *columns.shape[-2:]), np.float32)
     for i, picture in enumerate(source):
         at = columns[min(i, len(columns) - 1)], rows[min(i, len(rows) - 1)]
@@ -57,14 +52,14 @@ def sample(x: Tensor, columns: Plane, rows: Plane, kernel: int) -> Tensor:
     return torch.from_numpy(out).to(x.dtype)
 
 
-def sample_planes(planes: Sequence[Plane], columns: Plane, rows: Plane, kernel: int, out: Sequence[Plane]) -> None:
+def sample_planes(those: Sequence[Plane], columns: Plane, rows: Plane, kernel: int, out: Sequence[Plane]) -> None:
     """Planes [h, w] read at (columns, rows), [h', w'] pixels each, into `out`. The edge goes on.
 
     Several are sampled at once: where to read from is worked out once for all of them.
     """
     together = _TOGETHER[kernel]
-    for start in range(0, len(planes), together):
-        part, target = planes[start : start + together], list(out[start : start + together])
+    for start in range(0, len(those), together):
+        part, target = those[start : start + together], list(out[start : start + together])
         if len(part) == 1:
             cv2.remap(part[0], columns, rows, kernel, target[0], cv2.BORDER_REPLICATE)
             continue
@@ -78,5 +73,6 @@ def _resize(x: Tensor, size: tuple[int, int], kernel: int) -> Tensor:
     return each_plane(x, lambda plane, out: cv2.resize(plane, size[::-1], out, interpolation=kernel), size)
 
 
-def _float32(x: Tensor) -> Plane:
+def planes(x: Tensor) -> Plane:
+    """float32 [b, c, h, w], where it lies if it is that already."""
     return x.detach().to(torch.float32).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""Pictures of bytes to planes of floats and back on a CPU."""
+"""Planes of floats to a picture of bytes, in one pass."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,35 +13,13 @@ Planes = npt.NDArray[np.float32]
 _f32 = np.float32
 
 
-def planes_of(rgb: Picture) -> Tensor:
-    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]."""
-    h, w, _ = rgb.shape
-    out = torch.empty(1, 3, h, w)
-    _spread(np.ascontiguousarray(rgb).reshape(h, 3 * w), out[0].numpy())
-    return out
-
-
-def bytes_of(rgb: Tensor) -> Picture:
-    """float32 [1, 3, h, w] -> uint8 [h, w, 3]: [0, 1] is 0 to 255, rounded to the nearest, halves to the even level.
-
-    What is beyond is held, up to 8e6 either way. As a card makes it, to the bit.
-    """
+def bytes_of(rgb: Tensor) -> Tensor:
+    """`formulas.bytes_of`, to the bit up to 8e6 either way."""
     planes: Planes = rgb[0].to(torch.float32).contiguous().numpy()
     _, h, w = planes.shape
-    out = np.empty((h, w, 3), np.uint8)
-    _gather(planes, out.reshape(h, 3 * w))
+    out = torch.empty((h, w, 3), dtype=torch.uint8)
+    _gather(planes, out.numpy().reshape(h, 3 * w))
     return out
-
-
-@kernel("void(Array(uint8, 2, 'C', readonly=True), float32[:, :, ::1])")
-def _spread(lines: Picture, planes: Planes) -> None:
-    _, h, w = planes.shape
-    scale = _f32(1 / 255)
-    for y in range(h):
-        for x in range(w):
-            planes[0, y, x] = _f32(lines[y, 3 * x]) * scale
-            planes[1, y, x] = _f32(lines[y, 3 * x + 1]) * scale
-            planes[2, y, x] = _f32(lines[y, 3 * x + 2]) * scale
 
 
 @kernel("void(float32[:, :, ::1], uint8[:, ::1])")

@@ -8,7 +8,7 @@ spaces its steps evenly.
 
 Fusion. The reference is the last styled picture, warped onto the present along the optical flow, and encoded. It is
 warped again with every frame, so it must not go soft: sampling is bilinear, and the second differences that this takes
-are given back (`motion/warp.py`). Latents are not warped: a latent cell holds 8 x 8 pixels and is not
+are given back (`formulas/backward_warp.py`). Latents are not warped: a latent cell holds 8 x 8 pixels and is not
 shift-equivariant. `stages.fuse.reference` chooses: `picture` (the above, the default), `latent` (the last x0, warped as
 a latent), `output` (the picture at the entry, and blended over the decoded picture at the exit).
 `bench/bench_consistency.py` compares them.

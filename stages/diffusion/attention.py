@@ -22,9 +22,9 @@ from torch import Tensor
 from warpfuse.engine.bundle_parts import AttentionMemory
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
+from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.errors import AttentionError
 from warpfuse.stages.frame import Stamp
-from warpfuse.stages.motion.warp import resize_flow
 from warpfuse.stages.settings import StageSettings
 
 RECIPES: Mapping[str, Mapping[str, float]] = {
@@ -190,6 +190,7 @@ class CrossFrame:
 
     def __init__(self, about: AttentionMemory, dtype: torch.dtype, device: torch.device) -> None:
         self._about = about
+        self._ops = arithmetic(device)
         self._nothing = torch.zeros(1, about.numbers, dtype=dtype, device=device)
         self.reset()
 
@@ -223,17 +224,17 @@ class CrossFrame:
             past.known = (trust.mean() >= settings.coverage).to(torch.float32).reshape(1)
         if settings.pull == "flow" and trust is not None and flow is not None:
             past.trust = trust.mean().expand_as(trust) if self._gap else trust
-            past.places = None if self._gap else places_of(flow, self._about)
+            past.places = None if self._gap else places_of(flow, self._about, self._ops)
         self._last, self._told, self._gap = past, told, False
         self._frames += 1
         return past
 
 
-def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory) -> Places:
+def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory, ops: Arithmetic) -> Places:
     """Where each token of each size of layer was, to the nearest token; what came from outside is from the border."""
     found = {}
     for grid in dict.fromkeys((layer.rows, layer.columns) for layer in about.layers):
-        flow = resize_flow(flow_cur_to_prev, grid)[0]
+        flow = ops.resize_flow(flow_cur_to_prev, grid)[0]
         rows = torch.arange(grid[0], device=flow.device)[:, None]
         columns = torch.arange(grid[1], device=flow.device)
         y = (rows + flow[1]).round().clamp(0, grid[0] - 1)

@@ -5,20 +5,14 @@ What comes back for the next frame is paint and cover, never the finished pictur
 
 from dataclasses import dataclass
 
-import cv2
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, pad
 
 from warpfuse.engine.contract import Engine
-from warpfuse.stages.cpu.composite import composed_on_host
-from warpfuse.stages.cpu.opencv import each_plane
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.diffusion.fuse import FuseSettings, fusion_weight
 from warpfuse.stages.diffusion.palette import Palette
 from warpfuse.stages.frame import Frame
-
-_LARGEST = 2.0
-"""Of the gain in `as_sharp_as`: beyond it it is noise, not lines."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +50,7 @@ class Composite:
 
     def __init__(self, lines: Engine, settings: CompositeSettings) -> None:
         self._lines = lines
+        self._ops = arithmetic(settings.style.device)
         self.update(settings)
 
     def __call__(self, paint: Frame, latent: Frame, source: Frame, past: Frame | None = None) -> Frame:
@@ -69,7 +64,10 @@ class Composite:
         elif self._draws and "latent" in latent.tensors:
             tensors["cover"] = self._cover(latent, source, memory.get("cover"), memory.get("trust_pixels"))
         settings = self._settings
-        rgb = composed(tensors["paint"], tensors.get("cover"), settings.palette, self._table, settings.strength)
+        palette = settings.palette
+        rgb = self._ops.composed(
+            tensors["paint"], tensors.get("cover"), self._table, palette.ink, palette.lines, settings.strength
+        )
         return Frame(paint.stamp, {"rgb": rgb, **tensors})
 
     def update(self, settings: CompositeSettings) -> None:
@@ -90,47 +88,4 @@ class Composite:
         if past is None or trust is None or not fuse.lines:
             return cover.clone()  # theirs is theirs
         fused = torch.lerp(cover, past, fusion_weight(fuse, trust) * fuse.lines)
-        return as_sharp_as(cover, fused)
-
-
-def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
-    """`fused` with the detail that fusion blurred, both [1, 1, h, w] in [0, 1]: x + (g - 1) d(x).
-
-    d(x) is x less its mean over 3 x 3 pixels, g the ratio of deviations of d, 1 to 2. Covers that part by a fraction
-    of a pixel blur the edges of lines; in a still picture g is 1. Nothing waits for the device.
-    """
-    detail, drawn_detail = fused - _nearby(fused), drawn - _nearby(drawn)
-    gain = (drawn_detail.square().mean() / detail.square().mean().clamp_min(1e-8)).sqrt().clamp(1.0, _LARGEST)
-    return torch.addcmul(fused, detail, gain - 1).clamp_(0, 1)
-
-
-def _nearby(x: Tensor) -> Tensor:
-    """The mean over 3 x 3 pixels, [1, 1, h, w]; the edge goes on."""
-    if x.device.type == "cpu":
-        return each_plane(x, lambda plane, out: cv2.blur(plane, (3, 3), out, borderType=cv2.BORDER_REPLICATE))
-    return avg_pool2d(pad(x, (1, 1, 1, 1), "replicate"), 3, 1)
-
-
-def composed(paint: Tensor, cover: Tensor | None, palette: Palette, table: Tensor | None, strength: float) -> Tensor:
-    """p + s lines cover (ink - p) with p = paint + s (table(paint) - paint); paint itself where nothing is laid on it.
-
-    paint  [1, 3, h, w] in [0, 1]; cover [1, 1, h, w] in [0, 1] or None; table as `Palette.table`, read trilinearly
-    """
-    if not strength or (table is None and cover is None):
-        return paint
-    if paint.device.type == "cpu":
-        return composed_on_host(paint, cover, palette, table, strength)
-    printed = paint
-    if table is not None:
-        printed = torch.lerp(paint, _looked_up(paint, table), strength)
-    if cover is None:
-        return printed
-    ink = torch.tensor(palette.ink, device=paint.device)[None, :, None, None]
-    return torch.lerp(printed, ink, (strength * palette.lines) * cover)
-
-
-def _looked_up(rgb: Tensor, table: Tensor) -> Tensor:
-    """Colours through a table, trilinearly. A grid has x first, which is red here: blue is the outermost axis."""
-    grid = rgb.permute(0, 2, 3, 1)[:, None] * 2 - 1
-    volume = table.permute(3, 0, 1, 2)[None]
-    return grid_sample(volume, grid, "bilinear", padding_mode="border", align_corners=True)[:, :, 0]
+        return self._ops.as_sharp_as(cover, fused)

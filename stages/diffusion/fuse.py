@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from warpfuse.stages.diffusion.moment_lock import Anchor, AnchorSettings
+from warpfuse.stages.diffusion.moment_lock import MomentLock, MomentLockSettings
 from warpfuse.stages.diffusion.noise import NoisePolicy
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.settings import StageSettings
@@ -33,7 +33,7 @@ class FuseSettings(StageSettings):
     lines           0..1: share of the weight in the cover of the lines, where the bundle draws them. 0: none
     window          timesteps low, high: levels the network is asked at where entry and between may fuse
     noise           model, slot or fresh: the noise a reference comes with (`stages/diffusion/noise.py`)
-    anchor          what keeps a picture that is fed back from drifting (`stages/diffusion/moment_lock.py`)
+    anchor          what keeps a picture that is fed back from drifting (`formulas/moment_lock.py`)
     inner_strength  0..1: below 1 the rescaled noise is softened as in Rerender-A-Video (0.9 there)
     """
 
@@ -45,7 +45,7 @@ class FuseSettings(StageSettings):
     lines: float = Field(0.85, ge=0, le=1)
     window: tuple[float, float] = (0.0, 1000.0)
     noise: NoisePolicy = "model"
-    anchor: AnchorSettings = AnchorSettings()
+    anchor: MomentLockSettings = MomentLockSettings()
     inner_strength: float = Field(1.0, ge=0, le=1)
 
     @field_validator("window")
@@ -74,14 +74,14 @@ class Fuse:
     gives   "latent"    w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale. A held frame has
                         none of its own: the reference's, if there is one
 
-    What is fused is given the contrast of the prediction (`anchor.Anchor`).
+    What is fused is given the contrast of the prediction (`MomentLock`).
     """
 
     inputs = ("prediction", "reference")
 
-    def __init__(self, settings: FuseSettings) -> None:
+    def __init__(self, settings: FuseSettings, device: str = "cpu") -> None:
         self._settings = settings
-        self._anchor = Anchor(settings.anchor)
+        self._lock = MomentLock(settings.anchor, device)
 
     def __call__(self, prediction: Frame, reference: Frame) -> Frame:
         """Blend where trusted; bit for bit the prediction where the weight is 0."""
@@ -90,15 +90,15 @@ class Fuse:
             return Frame(stamp, {name: x for name, x in reference.tensors.items() if name == "latent"})
         x0 = prediction["latent"]
         if "latent" not in reference.tensors or not settings.exit or not settings.weight:
-            self._anchor.reset()
+            self._lock.reset()
             return Frame(stamp, {"latent": x0})
         weight = largest_weight(settings) * settings.exit
-        return Frame(stamp, {"latent": self._anchor.fuse(x0, reference["latent"], reference["trust"], weight)})
+        return Frame(stamp, {"latent": self._lock.fuse(x0, reference["latent"], reference["trust"], weight)})
 
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""
         self._settings = settings
-        self._anchor.update(settings.anchor)
+        self._lock.update(settings.anchor)
 
     def close(self) -> None:
         """Nothing is held."""

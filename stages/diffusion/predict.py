@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.diffusion.attention import Attention, AttentionSettings, CrossFrame
 from warpfuse.stages.diffusion.denoise import Denoise
@@ -78,6 +79,7 @@ class Predict:
         self._denoise = denoise
         self._sampling = sampling
         self._device = torch.device(device)
+        self._ops = arithmetic(self._device)
         self._noises = Noises(seed, self._device)
         self._pull = pull
         self._attention = attention
@@ -95,7 +97,7 @@ class Predict:
             return Frame(source.stamp)
         if self._batch is not None:  # rows stay for several calls
             source, fed = kept(source), {name: kept(frame) for name, frame in fed.items() if name != "source"}
-        row = enter(source, self._program, self._noises, fed.get("reference"))
+        row = enter(source, self._program, self._noises, fed.get("reference"), self._ops)
         self._follow(row, fed.get("motion"))
         if self._batch is None:
             while not row.finished:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.diffusion.attention import Past
 from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight
-from warpfuse.stages.diffusion.moment_lock import fuse_locked
 from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import Program
+from warpfuse.stages.formulas.backward_warp import Mode
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.motion.warp import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
 
@@ -64,12 +64,12 @@ class Row:
         return self.k == len(self.program.plan)
 
 
-def enter(row_of: Frame, program: Program, noises: Noises, reference: Frame | None) -> Row:
+def enter(row_of: Frame, program: Program, noises: Noises, reference: Frame | None, ops: Arithmetic) -> Row:
     """The row of a frame at the level its sampling starts from, with the reference fused in (entry fusion).
 
     x = alpha [w z_ref + (1 - w) z] + sigma [w n_ref + r z_0]
 
-    z_ref is the reference locked to the source (`anchor.lock_to_source`), unless the settings leave it as it is.
+    z_ref is the reference locked to the source (`lock_to_source`), unless the settings leave it as it is.
     """
     z = row_of["latent"]
     n = noises.slot(0, z.shape)
@@ -79,9 +79,8 @@ def enter(row_of: Frame, program: Program, noises: Noises, reference: Frame | No
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
         z_ref, trust, weight = reference["latent"], reference["trust"], largest_weight(settings) * settings.entry
         if settings.anchor.entry:
-            row.x = fuse_locked(z, n, z_ref, n_ref, trust, weight, rho, level, settings.inner_strength)
-        else:
-            row.x = fuse(z, n, z_ref, n_ref, trust * weight, rho, level, settings.inner_strength)
+            z_ref = ops.lock_to_source(z_ref, z)
+        row.x = fuse(z, n, z_ref, n_ref, trust * weight, rho, level, settings.inner_strength)
     else:
         row.x = compose(z, n, level)
     return row

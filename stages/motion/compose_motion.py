@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
+from warpfuse.stages.formulas.confidence_mask import inside
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.motion.confidence import inside
-from warpfuse.stages.motion.warp import warp
 
 
 class ComposeMotion:
@@ -23,7 +23,8 @@ class ComposeMotion:
 
     inputs = ("motion",)
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, device: str = "cpu") -> None:
+        self._ops = arithmetic(device)
         self._past: deque[Frame] = deque(maxlen=max(1, frames - 1))
         self._frames = frames
 
@@ -48,6 +49,7 @@ class ComposeMotion:
     def _composed(self, flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
         if len(self._past) < self._frames - 1 or any(past["flow"].shape != flow.shape for past in self._past):
             return flow, trust * 0
+        warp = self._ops.warp
         for past in self._past:
             trust = trust * warp(past["trust"], flow, "bilinear")
             flow = flow + warp(past["flow"], flow, "bilinear")

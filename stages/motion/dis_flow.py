@@ -14,15 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from warpfuse.engine.cuda_streams import DownloadRing, UploadRing
+from warpfuse.engine.cuda_streams import ToDevice, ToHost
+from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import kept
-from warpfuse.stages.cpu.flow_resize import enlarged, in_cells
-from warpfuse.stages.cpu.occlusion import undisputed
-from warpfuse.stages.cpu.warp import believed
+from warpfuse.stages.cpu.occlusion import unique_match
+from warpfuse.stages.formulas.confidence_mask import colour_histogram, same_shot
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.motion.confidence import TrustSettings, colour_histogram, grown, same_shot, trust
-from warpfuse.stages.motion.downscale import resized, seen
-from warpfuse.stages.motion.warp import resize_flow, warp_together
+from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.settings import StageSettings
 
 Preset = Literal["ultrafast", "fast", "balanced", "medium"]
@@ -40,8 +38,8 @@ SMALLEST_PX = 12  # DIS refuses pictures of 8 pixels
 _THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colours by
 
 _DOUBTFUL = 0.7
-"""Share believed by claims alone below which the flow back is asked as well. The first frame of another shot is at
-0.55 at most, frames within shots at 0.87 or more but for a few in a thousand (bench/LOG.md)."""
+"""Share believed by unique matches alone below which the backward flow is computed as well. The first frame of another
+shot is at 0.55 at most, frames within shots at 0.87 or more but for a few in a thousand (bench/LOG.md)."""
 
 
 class FlowSettings(StageSettings):
@@ -51,8 +49,8 @@ class FlowSettings(StageSettings):
                3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
     way_back   when the flow from the past to the present is computed too, which is as much work as the flow itself and
                only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be believed
-               without it. Elsewhere trust is told by claims: of two places of the present that were at one place of
-               the past, the one that fits it less came into view (`host.claims`)
+               without it. Elsewhere `unique_match` tells it: of two places of the present that are matched with one
+               place of the past, the one that fits it less came into view
     long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
                None computes it at the frame's own size
     trust      how trust is made, in pixels of the size the flow is computed at
@@ -103,13 +101,13 @@ class Motion(NamedTuple):
     flow        flow_cur_to_prev [1, 2, h, w], at the size asked for and in pixels of it
     judged      the same at the size trust is judged at, that of `Past.rgb`
     back        flow_prev_to_cur there; None where it was not computed: it is not checked then
-    undisputed  [1, 1, h, w] there: 0 where nothing is to be believed, else 1; None is 1 everywhere
+    unique      [1, 1, h, w] there: 0 where `unique_match` says that nothing is to be believed, else 1; None is 1
     """
 
     flow: Tensor
     judged: Tensor
     back: Tensor | None
-    undisputed: Tensor | None = None
+    unique: Tensor | None = None
 
 
 P = TypeVar("P", bound=Past)
@@ -119,7 +117,8 @@ Compared = Callable[[P, P, tuple[int, int]], Motion]
 class Memory(Generic[P]):
     """The frame before, and what follows from comparing a frame with it: flow, trust, and whether there was a cut."""
 
-    def __init__(self) -> None:
+    def __init__(self, ops: Arithmetic) -> None:
+        self._ops = ops
         self._past: P | None = None
 
     def compare(self, frame: Frame, present: P, compared: Compared[P], settings: TrustSettings) -> Frame:
@@ -139,27 +138,18 @@ class Memory(Generic[P]):
             return Frame(frame.stamp, nothing)
         motion = compared(present, past, size)
         settings = settings.at(present.rgb.shape[-2] / present.size[0])
-        m, coverage = _judged(motion, present.rgb, past.rgb, settings)
-        m.mul_(same_shot(coverage, present.colours, past.colours, settings))
+        m, coverage = self._ops.confidence(motion.judged, motion.back, present.rgb, past.rgb, settings.limits)
+        if motion.unique is not None:
+            m.mul_(motion.unique)
+        m = self._ops.grown(m, settings.dilate_px, settings.feather_px)
+        m.mul_(same_shot(coverage, present.colours, past.colours, settings.cut_coverage, settings.cut_colour))
         if m.shape[-2:] != size:
-            m = resized(m, size)
+            m = self._ops.resized(m, size)
         return Frame(frame.stamp, {"flow": motion.flow, "trust": m})
 
     def forget(self) -> None:
         """The next frame has no past."""
         self._past = None
-
-
-def _judged(motion: Motion, cur: Tensor, prev: Tensor, settings: TrustSettings) -> tuple[Tensor, Tensor]:
-    """`trust`, of a backward flow and a previous picture that are still to be pulled."""
-    flow, back = motion.judged, motion.back
-    if back is None:
-        back, settings = flow, settings.unchecked()  # not read
-    if cur.device.type != "cpu":
-        back_pulled, prev_pulled = warp_together((back, prev), flow)
-        return trust(flow, back_pulled, cur, prev_pulled, settings, motion.undisputed)
-    m, coverage = believed(flow, back, cur, prev, settings)
-    return grown(m if motion.undisputed is None else m.mul_(motion.undisputed), settings), coverage
 
 
 class Flow:
@@ -178,9 +168,11 @@ class Flow:
 
     inputs = ("frame",)
 
-    def __init__(self, settings: FlowSettings) -> None:
-        self._memory: Memory[GrayPast] = Memory()
-        self._host = Host()
+    def __init__(self, settings: FlowSettings, device: str = "cpu") -> None:
+        self._ops, self._host_ops = arithmetic(device), arithmetic("cpu")
+        self._memory: Memory[GrayPast] = Memory(self._ops)
+        self._gray_to_host = ToHost(device)
+        self._flow_to_device, self._judged_to_device, self._unique_to_device = (ToDevice(device) for _ in range(3))
         self.update(settings)
 
     def __call__(self, *frames: Any) -> Frame:
@@ -198,7 +190,8 @@ class Flow:
     def close(self) -> None:
         """Forget the frame before."""
         self._memory.forget()
-        self._host = Host()
+        for way in (self._gray_to_host, self._flow_to_device, self._judged_to_device, self._unique_to_device):
+            way.close()
 
     def _see(self, rgb: Tensor) -> GrayPast:
         h, w = size = rgb.shape[-2], rgb.shape[-1]
@@ -208,63 +201,35 @@ class Flow:
             size = max(SMALLEST_PX, round(h * scale)), max(SMALLEST_PX, round(w * scale))
         if min(size) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
-        gray, small = seen(rgb, size, self._settings.trust_cell)
+        gray, small = self._ops.seen(rgb, size, self._settings.trust_cell)
         small = kept(small)  # the next frame is compared with it
         colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
-        return GrayPast(small, colours, self._host.gray(gray))
+        return GrayPast(small, colours, self._gray_to_host(gray))
 
     def _compared(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> Motion:
-        there = self._dis.calc(present.gray, past.gray, None)
-        judged = present.rgb.shape[-2], present.rgb.shape[-1]
-        there_judged = in_cells(there, judged)
-        claims = self._undoubted(present, past, there_judged)
-        unasked = claims is not None or self._settings.trust.check == "off"
-        back = None if unasked else self._dis.calc(past.gray, present.gray, None)
-        device = present.rgb.device
-        if device.type == "cpu":
-            back_judged = None if back is None else in_cells(back, judged)
-            return Motion(enlarged(there, size), there_judged, back_judged, claims)
-        flow, flow_back = self._host.flows(planes_of(there), planes_of(there if back is None else back), device)
-        back_judged = None if back is None else resize_flow(flow_back, judged)
-        on_device = None if claims is None else claims.to(device)
-        return Motion(resize_flow(flow, size), resize_flow(flow, judged), back_judged, on_device)
+        judged_size = present.rgb.shape[-2], present.rgb.shape[-1]
+        flow = planes_of(self._dis.calc(present.gray, past.gray, None))
+        judged = self._host_ops.resize_flow(flow, judged_size)
+        unique = self._unique(present, past, judged)
+        back = None
+        if unique is None and self._settings.trust.check != "off":
+            back = planes_of(self._dis.calc(past.gray, present.gray, None))
+            back = self._judged_to_device(self._host_ops.resize_flow(back, judged_size))
+        return Motion(
+            self._ops.resize_flow(self._flow_to_device(flow), size),
+            self._judged_to_device(judged),
+            back,
+            None if unique is None else self._unique_to_device(unique),
+        )
 
-    def _undoubted(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
-        """`Motion.undisputed`, or None where the flow back is to be asked. flow: at the size trust is judged at."""
+    def _unique(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
+        """`Motion.unique` on the host, or None where the flow back is to be asked. flow: at the size that is judged."""
         settings = self._settings.trust
         if self._settings.way_back == "always" or settings.check == "off":
             return None
-        claims, share = undisputed(flow, present.gray, past.gray, settings.at(flow.shape[-2] / present.size[0]))
-        return claims if share >= _DOUBTFUL else None
-
-
-class Host:
-    """The way to the host, where DIS runs, and back: pinned memory on a card, nothing on a CPU.
-
-    The calling thread waits for its own copy down, by its event; the way up waits for nothing.
-    """
-
-    def __init__(self) -> None:
-        self._down: tuple[tuple[int, ...], DownloadRing] | None = None
-        self._up: tuple[tuple[int, ...], UploadRing] | None = None
-
-    def gray(self, luma: Tensor) -> Gray:
-        """uint8 [h, w], copied out of the ring: the next frame is compared with it."""
-        if not luma.is_cuda:
-            return np.asarray(luma.numpy())
-        shape = tuple(luma.shape)
-        if self._down is None or self._down[0] != shape:
-            self._down = shape, DownloadRing(shape, luma.dtype, str(luma.device))
-        return self._down[1].download(luma).wait().numpy().copy()
-
-    def flows(self, there: Tensor, back: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Both flows [1, 2, h, w] on the device, as tensors of their own."""
-        both = torch.cat((there, back))
-        shape = tuple(both.shape)
-        if self._up is None or self._up[0] != shape:
-            self._up = shape, UploadRing(shape, both.dtype, str(device))
-        on_device = self._up[1].upload(both).clone()
-        return on_device[:1], on_device[1:]
+        limits = settings.at(flow.shape[-2] / present.size[0]).limits
+        unique, share = unique_match(flow, present.gray, past.gray, limits)
+        return unique if share >= _DOUBTFUL else None
 
 
 def open_dis(preset: Preset) -> Any:

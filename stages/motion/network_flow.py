@@ -6,12 +6,12 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
+from warpfuse.stages.formulas.confidence_mask import colour_histogram
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.motion.confidence import TrustSettings, colour_histogram
+from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.motion.dis_flow import Memory, Motion, Past
-from warpfuse.stages.motion.downscale import resized
-from warpfuse.stages.motion.warp import resize_flow
 
 
 class FlowNetwork:
@@ -38,7 +38,8 @@ class FlowNetwork:
         self._size = _size_of(engine)
         self._engine = engine
         self._settings = settings
-        self._memory: Memory[Past] = Memory()
+        self._ops = arithmetic(engine.device)
+        self._memory: Memory[Past] = Memory(self._ops)
 
     def __call__(self, *frames: Any) -> Frame:
         """Flow and trust of one frame."""
@@ -58,14 +59,14 @@ class FlowNetwork:
 
     def _see(self, rgb: Tensor) -> Past:
         if tuple(rgb.shape[-2:]) != self._size:
-            rgb = resized(rgb, self._size)
+            rgb = self._ops.resized(rgb, self._size)
         rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
     def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Motion:
         flows = self._engine({"cur": present.rgb, "prev": past.rgb})
         # The one that goes on is copied: the engine's memory is written again while a reader may still hold it.
-        flow = flows["flow"].clone() if size == self._size else resize_flow(flows["flow"], size)
+        flow = flows["flow"].clone() if size == self._size else self._ops.resize_flow(flows["flow"], size)
         return Motion(flow, flows["flow"], flows["flow_back"])
 
 

@@ -35,7 +35,7 @@ def split(x: Tensor, output: Tensor, level: Level, prediction: str) -> tuple[Ten
     """(x0, n) of x = alpha x0 + sigma n at `level`, from what the network said of `network_input(x, level)`.
 
     x, output   [b, c, h, w]; output in the network's own scaling
-    prediction  "epsilon" | "v" | "sample" | "flow" (`sampling.clean_and_noise`)
+    prediction  "epsilon" | "v" | "sample" | "flow" (`pair.clean_and_noise`)
 
     In the dtype of x. Raises ValueError for an unknown prediction or a level at which it defines no pair.
     """

@@ -12,8 +12,6 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from warpfuse.stages.cpu import latents
-
 PREDICTIONS = ("epsilon", "v", "sample", "flow")
 
 
@@ -173,9 +171,6 @@ def fuse(
         else:
             _need_rho(rho)
             _need_strength(inner_strength)
-    if isinstance(weight, Tensor) and latents.takes_alike(x0, x0_ref, *noises) and latents.takes_map(weight, x0):
-        gains = level_next.alpha, level_next.sigma
-        return latents.blend(x0, x0_ref, weight, gains, noises, rho, inner_strength)
     wide = _wide(x0, n, x0_ref, n_ref)
     w = weight.to(wide) if isinstance(weight, Tensor) else weight
     blended = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
@@ -213,8 +208,6 @@ def fresh_share(eta: float, level: Level, level_next: Level) -> float:
 
 def _line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor:
     """(a x + b y) / over."""
-    if latents.takes_alike(x, y):
-        return latents.line(a, x, b, y, over)
     out = (x if a == 1 else a * x) + b * y
     return out if over == 1 else out / over
 

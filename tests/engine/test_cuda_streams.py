@@ -7,6 +7,8 @@ from warpfuse.engine.cuda_streams import (
     DeviceClock,
     DownloadRing,
     NoStream,
+    ToDevice,
+    ToHost,
     UploadRing,
     current_stream,
     new_stream,
@@ -59,6 +61,12 @@ def test_another_shape_does_not_fit(ring):
     ring = ring((2, 2), torch.float32, "cpu")
     with pytest.raises(RuntimeError):
         (ring.upload if isinstance(ring, UploadRing) else ring.download)(torch.zeros(3, 3))
+
+
+def test_on_a_cpu_both_ways_are_the_tensor_itself():
+    x = torch.arange(6, dtype=torch.uint8).view(2, 3)
+    assert ToDevice("cpu")(x) is x
+    assert ToHost("cpu")(x).ctypes.data == x.data_ptr()
 
 
 def slow(cycles=50_000_000):
@@ -119,6 +127,16 @@ def test_rings_carry_pictures_both_ways(cuda):
     for n in range(8):
         picture = torch.full((64, 64, 3), n, dtype=torch.uint8)
         assert torch.equal(down.download(up.upload(picture)).wait(), picture)
+
+
+@pytest.mark.gpu
+def test_what_went_onto_a_card_and_back_is_the_callers(cuda):
+    to_device, to_host = ToDevice("cuda:0"), ToHost("cuda:0")
+    pictures = [torch.full((64, n + 1, 3), n, dtype=torch.uint8) for n in (0, 0, 0, 1, 0)]  # another shape between
+    there = [to_device(picture) for picture in pictures]
+    back = [to_host(x) for x in there]
+    for picture, x, y in zip(pictures, there, back, strict=True):
+        assert torch.equal(x.cpu(), picture) and (y == picture.numpy()).all()
 
 
 @pytest.mark.gpu

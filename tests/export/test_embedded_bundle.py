@@ -12,7 +12,7 @@ import torch
 from warpfuse.engine.bundle import load_bundle, shipped_bundles
 from warpfuse.engine.errors import BundleError
 from warpfuse.engine.precision import cpu_flags, gains_by
-from warpfuse.stages.diffusion.composite import composed
+from warpfuse.stages.cpu import composed
 from warpfuse.stages.diffusion.palette import palette_of, read_table
 from warpfuse.stages.solvers.levels import level_at, levels
 
@@ -74,7 +74,7 @@ def picture(networks, rgb, name, seed=0):
     palette = palette_of(ABOUT.styles, {name: 1.0}, TABLES)
     table = None if palette.table is None else torch.from_numpy(palette.table)
     paint, cover = (torch.from_numpy(x) for x in (decode(networks, x0).clip(0, 1), cover))
-    return composed(paint, cover, palette, table, 1.0).numpy()
+    return composed(paint, cover, table, palette.ink, palette.lines, 1.0).numpy()
 
 
 def psnr(a, b):

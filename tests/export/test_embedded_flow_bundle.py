@@ -12,8 +12,8 @@ from warpfuse.engine.bundle import load_flow_bundle, shipped_bundles
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.run import run
 from warpfuse.graph.runtime.engines import flow_shapes
+from warpfuse.stages.cpu import resize_flow
 from warpfuse.stages.motion.dis_flow import dis_flow, open_dis
-from warpfuse.stages.motion.warp import resize_flow
 
 FOLDER = shipped_bundles() / "embedded-flow"
 CHAIRS = [(f"chairs/000000{i}-img0.png", f"chairs/000000{i}-img1.png", f"chairs/000000{i}-gt.flo") for i in (0, 1, 4)]

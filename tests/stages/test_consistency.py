@@ -7,7 +7,7 @@ import torch
 from support.fields import as_bytes, constant_flow, pan, texture
 
 from warpfuse.stages.consistency import Consistency
-from warpfuse.stages.motion.warp import warp
+from warpfuse.stages.cpu import warp
 
 H, W = 96, 128
 

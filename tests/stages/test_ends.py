@@ -1,6 +1,7 @@
 """Upload, encode, decode and download: forms of a picture on its way, and whose memory they are."""
 
 import numpy as np
+import pytest
 import torch
 
 from warpfuse.stages.diffusion.decode import Decode
@@ -78,3 +79,13 @@ def test_the_engines_are_closed():
     Encode(engines[0], 1.0).close()
     Decode(engines[1], 1.0).close()
     assert all(engine.closed for engine in engines)
+
+
+@pytest.mark.parametrize("part", ["crop", "mirror", "locked"])
+def test_pictures_that_lie_elsewhere_are_read_there(part):
+    rgb = np.random.default_rng(0).integers(0, 256, (16, 48, 3), np.uint8)
+    locked = np.frombuffer(rgb.tobytes(), np.uint8).reshape(rgb.shape)
+    lying = {"crop": rgb[2:9, 5:30], "mirror": rgb[:, ::-1], "locked": locked}[part]
+    h, w = lying.shape[:2]
+    found = Upload((w, h), "cpu")(RawFrame(Stamp(0, 0), lying))["rgb"]
+    assert torch.equal(found, torch.from_numpy(lying.copy()).permute(2, 0, 1)[None] * (1 / 255))

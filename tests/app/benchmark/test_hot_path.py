@@ -29,14 +29,14 @@ LARGE = 1 << 14  # bytes from which on memory is counted
 FIGURES = {
     "upload": (768, 1),
     "encode": (128, 1),
-    "flow": (960, 1270),
-    "warp": (1280, 258),
+    "flow": (880, 1588),
+    "warp": (1536, 258),
     "encode_past": (128, 1),
-    "predict": (256, 14),
-    "fuse": (128, 2),
+    "predict": (768, 14),
+    "fuse": (384, 2),
     "decode": (768, 1),
     "composite": (2816, 258),
-    "download": (0, 193),
+    "download": (192, 1),
 }
 """stage: KiB of large tensors made; KiB of arrays alive at once beyond those before."""
 

@@ -23,8 +23,8 @@ from support.comfy_denoisers import (
 from warpfuse.comfy.latent_motion import at_latents
 from warpfuse.comfy.model_fusion import step_of, tell_step
 from warpfuse.engine.errors import BadInput
-from warpfuse.stages.motion.confidence import reduce_to_latent
-from warpfuse.stages.motion.warp import resize_flow, warp
+from warpfuse.stages.cpu import resize_flow, warp
+from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
 from warpfuse.stages.solvers.pair import CLEAN, Level, fuse
 
 

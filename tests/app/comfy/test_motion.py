@@ -6,9 +6,9 @@ import torch
 from support.fields import constant_flow, end_point_error
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.cpu import warp_picture
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
-from warpfuse.stages.motion.warp import warp_picture
 
 
 def stage_on(clip, **settings):

@@ -8,9 +8,9 @@ from support.comfy_denoisers import FRAMES, SIGMAS, STEPS, H, W, a_motion, by_ho
 
 from warpfuse.comfy.sampler import SamplerSettings, solve
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.cpu import resize_flow, warp
 from warpfuse.stages.diffusion.noise import Noises
-from warpfuse.stages.motion.confidence import reduce_to_latent
-from warpfuse.stages.motion.warp import resize_flow, warp
+from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
 from warpfuse.stages.solvers.pair import CLEAN, Level, fuse
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 from warpfuse.engine.bundle_parts import AttentionLayer, AttentionMemory
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
+from warpfuse.stages import cpu
 from warpfuse.stages.diffusion.attention import (
     RECIPES,
     AttentionSettings,
@@ -248,7 +249,7 @@ def test_streams_in_one_call_see_their_own_past():
         rows = []
         for name, own in frames.items():
             source, reference, motion = own[t]
-            row = enter(source, told, Noises(3, CPU), reference)
+            row = enter(source, told, Noises(3, CPU), reference, cpu)
             trust = latent_trust(motion["trust"], 8, told.warp)
             asked = STEPS, told.conditioning, told.unconditional
             row.past = past[name].enter(row.stamp, told.attention, asked, motion["flow"], trust)
@@ -260,16 +261,16 @@ def test_streams_in_one_call_see_their_own_past():
 
 def test_no_flow_leaves_tokens_where_they_are_and_a_flow_of_whole_tokens_shifts_them():
     tokens = torch.randn(1, FINE + HALF, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(pulled(tokens, memory(), places_of(torch.zeros(1, 2, 64, 64), memory())), tokens)
+    assert torch.equal(pulled(tokens, memory(), places_of(torch.zeros(1, 2, 64, 64), memory(), cpu)), tokens)
     right = torch.zeros(1, 2, 64, 64)
     right[:, 0] = 16  # two tokens of the fine layer, one of the other
-    moved = pulled(tokens, memory(), places_of(right, memory()))
+    moved = pulled(tokens, memory(), places_of(right, memory(), cpu))
     fine, was = moved[0, :FINE].view(8, 8, 4), tokens[0, :FINE].view(8, 8, 4)
     assert torch.equal(fine[:, :6], was[:, 2:]) and torch.equal(fine[:, 6:], was[:, 7:].expand(-1, 2, -1))
     half, was = moved[0, FINE:].view(4, 4, 4), tokens[0, FINE:].view(4, 4, 4)
     assert torch.equal(half[:, :3], was[:, 1:]) and not torch.equal(half, was)
     down = right.flip(1)
-    assert torch.equal(pulled(tokens, memory(), places_of(down, memory()))[0, :FINE].view(8, 8, 4)[:6],
+    assert torch.equal(pulled(tokens, memory(), places_of(down, memory(), cpu))[0, :FINE].view(8, 8, 4)[:6],
                        tokens[0, :FINE].view(8, 8, 4)[2:])  # fmt: skip
 
 

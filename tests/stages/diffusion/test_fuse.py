@@ -1,9 +1,10 @@
 """Exit fusion: the past where it is trusted, the present bit for bit where it is not."""
 
+import pytest
 import torch
 
 from warpfuse.stages.diffusion.fuse import W_MAX, Fuse, FuseSettings, fusion_weight
-from warpfuse.stages.diffusion.moment_lock import AnchorSettings
+from warpfuse.stages.diffusion.moment_lock import MomentLockSettings
 from warpfuse.stages.frame import Frame, Stamp
 
 
@@ -17,7 +18,7 @@ def frames():
 
 def test_the_share_of_the_past_is_weight_times_trust():
     now, past = frames()
-    out = Fuse(FuseSettings(weight=0.8, anchor=AnchorSettings(exit=0)))(now, past)["latent"]
+    out = Fuse(FuseSettings(weight=0.8, anchor=MomentLockSettings(exit=0)))(now, past)["latent"]
     assert torch.equal(out[..., :2], now["latent"][..., :2])
     assert torch.allclose(out[..., 2:4], 0.8 * past["latent"][..., 2:4] + 0.2 * now["latent"][..., 2:4], atol=1e-6)
     assert torch.allclose(out[..., 4:], 0.4 * past["latent"][..., 4:] + 0.6 * now["latent"][..., 4:], atol=1e-6)
@@ -39,3 +40,19 @@ def test_new_weights_hold_from_the_next_call():
     fuse = Fuse(FuseSettings(weight=0.8))
     fuse.update(FuseSettings(weight=0.0))
     assert torch.equal(fuse(now, past)["latent"], now["latent"])
+
+
+def test_with_the_exit_lock_what_is_fused_has_the_contrast_of_the_prediction():
+    """And where nothing is trusted it is the prediction, to the bit."""
+    generator = torch.Generator().manual_seed(0)
+    x0, x0_ref = (torch.randn(1, 2, 24, 32, generator=generator) for _ in range(2))
+    trust = torch.ones(1, 1, 24, 32)
+    trust[..., :8] = 0
+    now, past = Frame(Stamp(0, 0), {"latent": x0}), Frame(Stamp(0, 0), {"latent": x0_ref, "trust": trust})
+    found = {
+        exit: Fuse(FuseSettings(weight=0.5, anchor=MomentLockSettings(exit=exit)))(now, past)["latent"]
+        for exit in (0.0, 1.0)
+    }
+    contrast = {exit: float(z[..., 8:].std() / x0[..., 8:].std()) for exit, z in found.items()}
+    assert contrast[1.0] == pytest.approx(1, abs=0.05) and contrast[0.0] < 0.8, "the control: it fades"
+    assert torch.equal(found[1.0][..., :8], x0[..., :8])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.polynomial import SHAPE, Polynomial, conditioned, latent
 
+from warpfuse.stages import cpu
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.fuse import FuseSettings
 from warpfuse.stages.diffusion.guidance import Guidance, assumed, guided
@@ -64,7 +65,7 @@ def walked(mode, solver, weight=0.0):
     way = program(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
     noises = Noises(0, torch.device("cpu"))
     reference = Frame(Stamp(0, 0), {"latent": latent(7), "trust": torch.ones(1, 1, 8, 8)})
-    row = enter(Frame(Stamp(0, 0), {"latent": latent(0)}), way, noises, reference)
+    row = enter(Frame(Stamp(0, 0), {"latent": latent(0)}), way, noises, reference, cpu)
     spoken, unet = [], Polynomial()
 
     class Listening(Denoise):

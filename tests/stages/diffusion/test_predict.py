@@ -10,7 +10,7 @@ from support.polynomial import conditioned, specs
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.fuse import W_MAX, FuseSettings
 from warpfuse.stages.diffusion.guidance import Guidance
-from warpfuse.stages.diffusion.moment_lock import AnchorSettings
+from warpfuse.stages.diffusion.moment_lock import MomentLockSettings
 from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
 from warpfuse.stages.diffusion.spacing import Spacing
@@ -20,7 +20,7 @@ from warpfuse.stages.solvers.levels import level_at, levels, variance_exploding
 from warpfuse.stages.solvers.pair import Level
 
 SHAPE = (1, 4, 8, 8)
-UNLOCKED = AnchorSettings(entry=False)
+UNLOCKED = MomentLockSettings(entry=False)
 SAMPLING = Sampling("sample", open_solver("turbo"), partial(level_at, levels()), 900.0, 100.0, True)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.polynomial import SHAPE, Polynomial, conditioned, latent
 
+from warpfuse.stages import cpu
 from warpfuse.stages.diffusion import stream_batch
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.fuse import FuseSettings
@@ -208,7 +209,7 @@ def test_streams_share_the_call_and_no_picture():
         noises, last = Noises(offset, torch.device("cpu")), None
         for seq in range(FRAMES):
             source, reference, moved = fed(seq + offset)
-            row = enter(replace_seq(source, seq), programs[stream], noises, reference)
+            row = enter(replace_seq(source, seq), programs[stream], noises, reference, cpu)
             trust = torch.ones(1, 1, 8, 8)
             row.motion, row.before = Frame(row.stamp, {"flow": moved["flow"], "trust_latent": trust}), last
             last = row

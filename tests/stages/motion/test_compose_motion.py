@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from warpfuse.stages.cpu import warp
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.motion.compose_motion import ComposeMotion
-from warpfuse.stages.motion.warp import warp
 
 H, W = 32, 48
 

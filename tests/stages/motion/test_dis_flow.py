@@ -3,9 +3,9 @@ import torch
 from pydantic import ValidationError
 from support.fields import constant_flow, end_point_error, frame_of, pan, read_flo, read_picture, texture
 
+from warpfuse.stages.cpu import warp
 from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
-from warpfuse.stages.motion.warp import warp
 
 CLIPS = {
     "tos_cuts.mp4": {52, 122, 158, 221, 309},
@@ -127,20 +127,20 @@ def test_where_there_is_doubt_trust_is_that_of_both_ways():
 
 
 @pytest.mark.parametrize("check", ["squared", "norm"])
-def test_claims_tell_what_was_covered_where_colours_do_not(check):
+def test_matches_tell_what_was_covered_where_colours_do_not(check):
     """Ground and thing are of one texture: no colour says what came into view."""
     ground, thing = texture(160, 192, 1) * 0.1 + 0.45, texture(64, 64, 2) * 0.1 + 0.45
     frames = [ground.clone(), ground.clone()]
     for rgb, x in zip(frames, (60, 70), strict=True):
         rgb[..., 48:112, x : x + 64] = thing
     found = {}
-    for name, settings in {"claims": TrustSettings(check=check), "off": TrustSettings(check="off")}.items():
+    for name, settings in {"matches": TrustSettings(check=check), "off": TrustSettings(check="off")}.items():
         stage = Flow(FlowSettings(trust=settings))
         stage(frame_of(frames[0]))
         found[name] = stage(frame_of(frames[1], 1))["trust"][0, 0]
     uncovered, shown = (slice(52, 108), slice(61, 69)), (slice(56, 104), slice(84, 128))
-    assert found["claims"][uncovered].mean() < 0.5 < 0.9 < found["off"][uncovered].mean()
-    assert found["claims"][shown].mean() > 0.9 and found["claims"][:32].mean() > 0.95
+    assert found["matches"][uncovered].mean() < 0.5 < 0.9 < found["off"][uncovered].mean()
+    assert found["matches"][shown].mean() > 0.9 and found["matches"][:32].mean() > 0.95
 
 
 def test_another_size_of_the_same_cells_is_another_size():

@@ -1,21 +1,24 @@
-"""What is pulled along a flow on a CPU, a row at a time: the styled picture, and what trust is judged by.
+"""What is read along a flow on a CPU: the warped past, and what its confidence is judged by.
 
-A picture is read from bytes that are packed for it. They are exact to half a level of what is shown, and the three
-channels of two neighbours fit one word: a pixel between four others is two reads.
+Pictures are read from bytes that are packed for it, a row at a time. They are exact to half a level of what is shown,
+and the three channels of two neighbours fit one word: a pixel between four others is two reads. All else is sampled by
+OpenCV.
 """
 
 import threading
-from typing import TYPE_CHECKING
+from functools import cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpfuse.stages import formulas
 from warpfuse.stages.cpu.compile import kernel, part
-
-if TYPE_CHECKING:
-    from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.cpu.opencv import resize_area, resize_bilinear, sample
+from warpfuse.stages.formulas.backward_warp import GIVEN_BACK, Mode, check_sizes, in_pixels_of, places, sharpened
+from warpfuse.stages.formulas.confidence_mask import Limits
 
 Planes = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint64]
@@ -23,26 +26,61 @@ Words = npt.NDArray[np.uint64]
 _f32, _i32, _u64 = np.float32, np.int32, np.uint64
 
 _CHECKS = ("off", "squared", "norm")  # by number, for a kernel
+_OPENCV: dict[Mode, int] = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
 _own = threading.local()
 
 
-def pull_picture(rgb: Tensor, flow_cur_to_prev: Tensor, given_back: float) -> Tensor:
-    """Picture rgb [1, 3, h, w] in [0, 1] as `warp.warp` pulls it in mode sharp, to half a 255th, held in [0, 1].
+def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:
+    """`formulas.warp`, to 1e-4 for pictures in [0, 1]; integer flows are exact shifts at any size."""
+    check_sizes(prev, flow_cur_to_prev)
+    if mode == "sharp":
+        blurred = warp(prev.to(torch.float32), flow_cur_to_prev, "bilinear")
+        return sharpened(blurred, flow_cur_to_prev.to(torch.float32)).to(prev.dtype)
+    if mode not in _OPENCV or not _remap_is_exact():
+        return formulas.warp(prev, flow_cur_to_prev, mode)
+    x, y = places(flow_cur_to_prev)
+    return sample(prev, x.numpy(), y.numpy(), _OPENCV[mode])
 
-    Both sides are two pixels or more.
-    """
-    planes, flow = (x[0].to(torch.float32).contiguous().numpy() for x in (rgb, flow_cur_to_prev))
+
+def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
+    """`formulas.resize_flow`; the mean over areas going down."""
+    (h, w), (new_h, new_w) = flow_px.shape[-2:], size
+    if (h, w) == (new_h, new_w):
+        return flow_px
+    if new_h >= h and new_w >= w:
+        return in_pixels_of(resize_bilinear(flow_px, size), flow_px)
+    if new_h <= h and new_w <= w:
+        return in_pixels_of(resize_area(flow_px, size), flow_px)
+    return formulas.resize_flow(flow_px, size)
+
+
+def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:
+    """`formulas.warp_picture`; sharp to half a 255th."""
+    if mode != "sharp" or min(rgb_prev.shape[-2:]) < 2:
+        return warp(rgb_prev, flow_cur_to_prev, mode).clamp_(0, 1)
+    check_sizes(rgb_prev, flow_cur_to_prev)
+    planes, flow = (x[0].to(torch.float32).contiguous().numpy() for x in (rgb_prev, flow_cur_to_prev))
     packed: Words | None = getattr(_own, "packed", None)
     if packed is None or packed.shape != planes.shape[1:]:
         packed = _own.packed = np.empty(planes.shape[1:], np.uint64)
     out = torch.empty(1, *planes.shape)
-    _pull(planes, flow, _f32(given_back), packed, out[0].numpy())
+    _warp_picture(planes, flow, _f32(GIVEN_BACK), packed, out[0].numpy())
     return out
 
 
+@cache
+def _remap_is_exact() -> bool:
+    """Whether this OpenCV's sampling uses the position it is given: up to 4.x it rounds to 1/32 px, 5.0 does not."""
+    ramp = np.arange(16, dtype=np.float32)[None].repeat(16, axis=0)
+    x, y = np.meshgrid(np.arange(16, dtype=np.float32) + np.float32(0.01), np.arange(16, dtype=np.float32))
+    out = cv2.remap(ramp, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    # of a ramp, Keys' kernel with a = -0.75 makes f + f/2 - 3/2 f^2 + f^3 of a fraction f, not f itself
+    return bool(abs(float(out[8, 8]) - 8 - 0.014851) < 1e-4)
+
+
 @kernel("void(float32[:, :, ::1], float32[:, :, ::1], float32, uint64[:, ::1], float32[:, :, ::1])")
-def _pull(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, out: Planes) -> None:
+def _warp_picture(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, out: Planes) -> None:
     """planes, out [3, h, w]; flow [2, h, w]; packed [h, w] is memory to work in."""
     h, w = packed.shape
     _pack(planes, packed)
@@ -66,24 +104,22 @@ def _pull(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, o
                     out[c, y, x] = _held(own[c, x])
 
 
-def believed(
-    flow_cur_to_prev: Tensor, flow_prev_to_cur: Tensor, cur: Tensor, prev: Tensor, settings: "TrustSettings"
+def confidence(
+    flow_cur_to_prev: Tensor, flow_prev_to_cur: Tensor | None, cur: Tensor, prev: Tensor, limits: Limits
 ) -> tuple[Tensor, Tensor]:
-    """What is believed before distrust grows, [1, 1, h, w], and its mean [1]; formulas of `motion/confidence.py`.
-
-    flow_cur_to_prev, flow_prev_to_cur  [1, 2, h, w] pixels, each where it lies
-    cur, prev                           [1, 3, h, w] in [0, 1], the previous where it lies, read to half a 255th
-
-    Both sides are two pixels or more.
-    """
+    """`formulas.confidence` of one frame, [1, ...]; the previous picture is read to half a 255th."""
+    if min(cur.shape[-2:]) < 2:
+        return formulas.confidence(flow_cur_to_prev, flow_prev_to_cur, cur, prev, limits)
     flow, back, ours, theirs = (
-        x[0].to(torch.float32).contiguous().numpy() for x in (flow_cur_to_prev, flow_prev_to_cur, cur, prev)
+        x[0].to(torch.float32).contiguous().numpy()
+        for x in (flow_cur_to_prev, flow_cur_to_prev if flow_prev_to_cur is None else flow_prev_to_cur, cur, prev)
     )
-    limit = 3 * settings.photometric  # differences are summed over the channels
-    limits = np.array([settings.slope, settings.offset, limit, settings.softness * limit], np.float32)
+    check = 0 if flow_prev_to_cur is None else _CHECKS.index(limits.check)
+    most = 3 * limits.photometric  # differences are summed over the channels
+    numbers = np.array([limits.slope, limits.offset, most, limits.softness * most], np.float32)
     out = torch.empty(1, 1, *flow.shape[1:])
     packed = np.empty(flow.shape[1:], np.uint64)
-    coverage = _believe(flow, back, ours, theirs, _CHECKS.index(settings.check), limits, packed, out[0, 0].numpy())
+    coverage = _confidence(flow, back, ours, theirs, check, numbers, packed, out[0, 0].numpy())
     return out, torch.tensor([coverage])
 
 
@@ -91,7 +127,7 @@ def believed(
     "float64(float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], float32[:, :, ::1], int64, float32[::1],"
     " uint64[:, ::1], float32[:, ::1])"
 )
-def _believe(
+def _confidence(
     flow: Planes, back: Planes, cur: Planes, prev: Planes, check: int, limits: Planes, packed: Words, out: Planes
 ) -> np.float64:
     """limits: slope and offset of the check; the sum up to which a pixel is believed, and how much more till not."""
@@ -134,7 +170,7 @@ def _judge_row(
     y: int,
     out: Planes,
 ) -> None:
-    """Row y of what is believed. past [3, w]: pulled; back [4, 2 w]: the four vectors each pixel lies between."""
+    """Row y of the confidence. past [3, w]: warped; back [4, 2 w]: the four vectors each pixel lies between."""
     h, w = out.shape
     slope, offset, limit, over = limits[0], limits[1], limits[2], limits[3]
     middle_x, middle_y = _f32(w - 1) / _f32(2), _f32(h - 1) / _f32(2)
@@ -198,7 +234,7 @@ def _read_row(
     lower: Words,
     out: Planes,
 ) -> None:
-    """Row y of the picture pulled bilinearly into out [3, w], in [0, 1]; the rest is memory to work in."""
+    """Row y of the picture warped bilinearly into out [3, w], in [0, 1]; the rest is memory to work in."""
     _, h, w = flow.shape
     flow_x, flow_y = flow[0, y], flow[1, y]
     w_i, last_x, last_y = _i32(w), _i32(w - 2), _i32(h - 2)
@@ -248,7 +284,7 @@ def _held(value: np.float32) -> np.float32:
 def _sharpen_row(
     above: Planes, own: Planes, below: Planes, flow: Planes, given_back: np.float32, out: Planes, y: int
 ) -> None:
-    """As `warp.sharpened`, row y but for its ends; above, own, below [3, w] are rows of what was pulled."""
+    """As `backward_warp.sharpened`, row y but for its ends; above, own, below [3, w] are rows of what was warped."""
     for x in range(1, own.shape[1] - 1):
         tx, ty = flow[0, y, x] - np.floor(flow[0, y, x]), flow[1, y, x] - np.floor(flow[1, y, x])
         gx, gy = given_back * (tx - tx * tx), given_back * (ty - ty * ty)

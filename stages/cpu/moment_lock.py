@@ -1,4 +1,4 @@
-"""The locks of `diffusion/moment_lock.py`: means and deviations of every channel, and what comes of them.
+"""The locks of `formulas/moment_lock.py`: means and deviations of every channel, in as few passes as may be.
 
 A channel is read several times, and lies in the nearest memory after the first. Loops run over whole channels: rows of
 a latent are short, and to begin a loop costs as much as half a row. Sums are of float32 for `_CHUNK` cells and of
@@ -12,50 +12,49 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpfuse.stages.cpu.compile import exact_part, kernel, part
+from warpfuse.stages.cpu.compile import kernel, part
 
 Array = npt.NDArray[np.float32]
 
-RADIUS = 2  # cells, of the local mean: `_sums_along` and `_parted` write out its five rows and columns
-SMALLEST, LARGEST = 0.5, 2.0  # of the exit's gain: beyond them it is noise, not contrast
-NOTHING = 1e-6
+# Those of the formula. They stand here too since machine code is renewed when this file changes, and no other.
+_RADIUS = 2  # cells, of the local mean: `_sums_along` and `_parted` write out its five rows and columns
+_SMALLEST, _LARGEST = 0.5, 2.0
+_NOTHING = 1e-6
 
 _CHUNK = 4096
 _FOUR = "float32[:, :, :, ::1]"
-_SHARE = np.float32(1 / (2 * RADIUS + 1) ** 2)
+_SHARE = np.float32(1 / (2 * _RADIUS + 1) ** 2)
 _NONE: Any = np.float32(0)
 _TWO: Any = np.float32(2)
 _THREE: Any = np.float32(3)
 
 
-def locked_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
-    """`anchor.lock_to_source` of latents [b, c, h, w] that `latents.takes_alike`."""
-    out = torch.empty_like(z)
-    _locked_to_source(z_ref.numpy(), z.numpy(), out.numpy())
-    return out
+def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
+    """`formulas.lock_to_source`."""
+    own, other = (x.to(torch.float32).contiguous() for x in (z, z_ref))
+    out = torch.empty_like(own)
+    _lock_to_source(other.numpy(), own.numpy(), out.numpy())
+    return out.to(z.dtype)
 
 
-def fused_to_source(
-    z_ref: Tensor, z: Tensor, n: Tensor, trust: Tensor, weight: float, alpha: float, sigma: float
-) -> Tensor:
-    """`anchor.fuse_locked` where both have the noise n; all `latents.takes_alike`, trust `latents.takes_map`."""
-    out = torch.empty_like(z)
-    _fused_to_source(z_ref.numpy(), z.numpy(), n.numpy(), trust.numpy(), weight, alpha, sigma, out.numpy())
-    return out
-
-
-def fused_to_anchor(
-    x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: float, gain: Tensor, known: bool, lock: tuple[float, ...]
-) -> Tensor:
-    """`anchor.Anchor.fuse` of latents [1, c, h, w] that `latents.takes_alike` and a trust that `latents.takes_map`.
-
-    gain   [1, c, 1, 1], the anchor: moved in its place
-    known  whether gain holds what earlier frames left
-    lock   exit, rate, coverage, drift
-    """
-    out = torch.empty_like(x0)
-    _fused_to_anchor(x0.numpy(), x0_ref.numpy(), trust.numpy(), gain.numpy(), out.numpy(), weight, known, *lock)
-    return out
+def lock_to_prediction(
+    x: Tensor,
+    x0: Tensor,
+    trust: Tensor,
+    gain: Tensor | None,
+    exit: float,
+    rate: float,
+    coverage: float,
+    drift: float,
+) -> tuple[Tensor, Tensor]:
+    """`formulas.lock_to_prediction`."""
+    fused, own, seen = (one.to(torch.float32).contiguous() for one in (x, x0, trust))
+    known = gain is not None and gain.shape[1] == x.shape[1]
+    after = gain.to(torch.float32).clone() if gain is not None and known else torch.empty(1, x.shape[1], 1, 1)
+    out = torch.empty_like(fused)
+    numbers = exit, rate, coverage, drift
+    _lock_to_prediction(fused.numpy(), own.numpy(), seen.numpy(), after.numpy(), out.numpy(), known, *numbers)
+    return out.to(x.dtype), after
 
 
 @part
@@ -110,7 +109,7 @@ def _parted(plane: Array, sums: Array, detail: Array) -> Any:
 
 
 @kernel(f"void({_FOUR}, {_FOUR}, {_FOUR})")
-def _locked_to_source(z_ref: Array, z: Array, out: Array) -> None:
+def _lock_to_source(z_ref: Array, z: Array, out: Array) -> None:
     b, c, h, w = z.shape
     sums = np.empty((h + 4, w), np.float32)
     detail, detail_ref = np.empty(h * w, np.float32), np.empty(h * w, np.float32)
@@ -122,49 +121,10 @@ def _locked_to_source(z_ref: Array, z: Array, out: Array) -> None:
                 target[k] = (own[k] - detail[k]) + gain * detail_ref[k]
 
 
-@kernel(f"void({_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, float32, float32, float32, {_FOUR})")
-def _fused_to_source(
-    z_ref: Array, z: Array, n: Array, trust: Array, weight: float, alpha: float, sigma: float, out: Array
-) -> None:
-    b, c, h, w = z.shape
-    sums = np.empty((h + 4, w), np.float32)
-    detail, detail_ref = np.empty(h * w, np.float32), np.empty(h * w, np.float32)
-    for i in range(b):
-        m = trust[min(i, len(trust) - 1), 0].reshape(-1)
-        for j in range(c):
-            gain = _gain(_parted(z[i, j], sums, detail), _parted(z_ref[i, j], sums, detail_ref))
-            own, noise, target = z[i, j].reshape(-1), n[i, j].reshape(-1), out[i, j].reshape(-1)
-            for k in range(h * w):
-                # what the locked reference has over z, so that z is left to the bit where the weight is 0
-                blended = own[k] + (weight * m[k]) * (gain * detail_ref[k] - detail[k])
-                target[k] = _composed(alpha, blended, sigma, noise[k])
-
-
-@exact_part
-def _composed(alpha: Any, x0: Any, sigma: Any, n: Any) -> Any:
-    """As `sampling.compose` to the bit."""
-    return alpha * x0 + sigma * n
-
-
 @part
 def _gain(loud: float, loud_ref: float) -> Any:
-    wide = loud / (NOTHING if loud_ref < NOTHING else loud_ref)
+    wide = loud / (_NOTHING if loud_ref < _NOTHING else loud_ref)
     return np.float32(1.0 if wide > 1.0 else wide)
-
-
-@part
-def _blended(own: Array, other: Array, trust: Array, weight: Any, out: Array) -> Any:
-    """out = own + w (other - own), w = weight trust, [n] each; the sum of trust out."""
-    total = 0.0
-    for start in range(0, len(out), _CHUNK):
-        x0, x0_ref = own[start : start + _CHUNK], other[start : start + _CHUNK]
-        m, x, s = trust[start : start + _CHUNK], out[start : start + _CHUNK], _NONE
-        for k in range(len(x)):
-            blended = x0[k] + (weight * m[k]) * (x0_ref[k] - x0[k])
-            x[k] = blended
-            s += m[k] * blended
-        total += s
-    return total
 
 
 @part
@@ -191,37 +151,34 @@ def _squares(x: Array, mean: Any, trust: Array) -> Any:
     return total
 
 
-@kernel(
-    f"void({_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, float32, boolean, float64, float64, float64, float64)",
-)
-def _fused_to_anchor(
+@kernel(f"void({_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, {_FOUR}, boolean, float64, float64, float64, float64)")
+def _lock_to_prediction(
+    x: Array,
     x0: Array,
-    x0_ref: Array,
     trust: Array,
     gains: Array,
     out: Array,
-    weight: float,
     known: bool,
     exit: float,
     rate: float,
     coverage: float,
     drift: float,
 ) -> None:
+    """gains [1, c, 1, 1]: moved in its place."""
     n, trusted, seen = trust.size, 0.0, trust.reshape(-1)
     for start in range(0, n, _CHUNK):
         s = _NONE
         for m in seen[start : start + _CHUNK]:
             s += m
         trusted += s
-    total = NOTHING if trusted < NOTHING else trusted
-    for j in range(x0.shape[1]):
-        own, x = x0[0, j].reshape(-1), out[0, j].reshape(-1)
-        mean = np.float32(_blended(own, x0_ref[0, j].reshape(-1), seen, weight, x) / total)
-        mean_0 = np.float32(_sum(own, seen) / total)
-        loud = np.sqrt(_squares(x, mean, seen) / total)
+    total = _NOTHING if trusted < _NOTHING else trusted
+    for j in range(x.shape[1]):
+        fused, own, target = x[0, j].reshape(-1), x0[0, j].reshape(-1), out[0, j].reshape(-1)
+        mean, mean_0 = np.float32(_sum(fused, seen) / total), np.float32(_sum(own, seen) / total)
+        loud = np.sqrt(_squares(fused, mean, seen) / total)
         loud_0 = np.sqrt(_squares(own, mean_0, seen) / total)
-        wide = (loud_0 + NOTHING) / (loud + NOTHING)
-        now = SMALLEST if wide < SMALLEST else (LARGEST if wide > LARGEST else wide)
+        wide = (loud_0 + _NOTHING) / (loud + _NOTHING)
+        now = _SMALLEST if wide < _SMALLEST else (_LARGEST if wide > _LARGEST else wide)
         before = gains[0, j, 0, 0] if known else now
         ratio = now / before
         near = ratio <= 1 + drift and ratio >= 1 / (1 + drift)  # NaN is not: it leaves with the frame that brought it
@@ -229,4 +186,4 @@ def _fused_to_anchor(
         gains[0, j, 0, 0] = gain
         share = np.float32(exit * (gain - 1))
         for k in range(n):
-            x[k] += share * (x[k] - mean) * seen[k]
+            target[k] = fused[k] + share * (fused[k] - mean) * seen[k]

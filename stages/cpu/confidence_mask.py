@@ -1,0 +1,20 @@
+"""Doubt that grows and is blurred, through OpenCV."""
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from warpfuse.stages.cpu.opencv import each_plane
+from warpfuse.stages.formulas.confidence_mask import binomial
+
+
+def grown(confidence: Tensor, dilate_px: int, feather_px: int) -> Tensor:
+    """`formulas.grown`."""
+    if dilate_px:
+        square = np.ones((2 * dilate_px + 1,) * 2, np.uint8)
+        confidence = each_plane(confidence, lambda plane, out: cv2.erode(plane, square, out))
+    if not feather_px:
+        return confidence
+    taps, edge = binomial(feather_px).numpy(), cv2.BORDER_REPLICATE
+    blurred = each_plane(confidence, lambda plane, out: cv2.sepFilter2D(plane, -1, taps, taps, out, borderType=edge))
+    return blurred.clamp_(0, 1)

@@ -1,0 +1,18 @@
+"""Pictures of bytes to planes of floats, and back."""
+
+import torch
+from torch import Tensor
+
+
+def planes_of(pixels: Tensor) -> Tensor:
+    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]."""
+    rgb = torch.empty((1, 3, *pixels.shape[:2]), device=pixels.device)
+    return rgb.copy_(pixels.permute(2, 0, 1)[None]).mul_(1 / 255)
+
+
+def bytes_of(rgb: Tensor) -> Tensor:
+    """[1, 3, h, w] -> uint8 [h, w, 3]: [0, 1] is 0 to 255, rounded to the nearest, halves to the even level.
+
+    What is beyond 0 or 255 is held there.
+    """
+    return (rgb[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous()
