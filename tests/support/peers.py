@@ -1,5 +1,6 @@
 """Real servers for streams that are published to, on 127.0.0.1, and what they received."""
 
+import math
 import shutil
 import signal
 import socket
@@ -120,11 +121,14 @@ def _require_gstreamer() -> None:
 
 
 def pictures(path: Path) -> Iterator[tuple[float, Any, npt.NDArray[np.uint8]]]:
-    """(seconds, decoded frame, RGB as displayed) of what a peer received; a torn end is no fault."""
+    """(seconds, decoded frame, RGB as displayed) of what a peer received; a torn end is no fault.
+
+    The RTSP server stamps pictures by its own clock when they arrive, and those that arrive in a bunch not at all: nan.
+    """
     with av.open(str(path)) as opened:
         display = None
         stream = opened.streams.video[0]
         stream.codec_context.thread_count = 1
         for frame in opened.decode(stream):
             display = display or Display(frame, None, None)
-            yield float(frame.time), frame, display(frame)
+            yield (math.nan if frame.time is None else float(frame.time)), frame, display(frame)
