@@ -76,7 +76,7 @@ class BatchCrossFrame:
 class StreamCrossFrame:
     """The patch for frames sampled one after the other: tokens of the frame before and of the anchor are remembered.
 
-    Call `begin` before each frame. Memory: the tokens of two frames, of every layer that takes part and every level.
+    Call `begin` before each frame. Memory: the tokens of three frames, of every layer that takes part and every level.
     """
 
     anchored: bool
@@ -85,6 +85,10 @@ class StreamCrossFrame:
     _before: dict[Any, Tensor] = field(default_factory=dict, repr=False)
     _anchor: dict[Any, Tensor] = field(default_factory=dict, repr=False)
     _first: bool = True
+
+    def __len__(self) -> int:
+        """How many layers' tokens are remembered, of every frame, level and chunk."""
+        return len(self._now) + len(self._before) + len(self._anchor)
 
     def begin(self, cut: bool) -> None:
         """A frame begins. cut: it has no past, and what is to come has it for its anchor."""

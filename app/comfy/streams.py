@@ -53,8 +53,9 @@ class Streams:
         images = checked(images)
         place = name, str(keys["bundle"]), (images.shape[1], images.shape[2])
         with self._lock, own_threads():
+            one = self._stream(place, dict(keys))  # settings that cannot be leave the stream as it was
             try:
-                return torch.stack([self._next(place, dict(keys), image, i, each) for i, image in enumerate(images, 1)])
+                return torch.stack([self._next(one, image, i, each) for i, image in enumerate(images, 1)])
             except BaseException:
                 self._close(place)  # a Pipeline that broke off cannot go on, and half a clip is no past
                 raise
@@ -71,8 +72,7 @@ class Streams:
             for place in list(self._open):
                 self._close(place)
 
-    def _next(self, place: Place, keys: dict[str, Any], image: Tensor, number: int, each: Each) -> Tensor:
-        one = self._stream(place, keys)
+    def _next(self, one: _Open, image: Tensor, number: int, each: Each) -> Tensor:
         one.used_s = self._clock()
         styled = one.restyler.push(image)
         shown: Rgb = to_bytes(image) if styled is None else styled
