@@ -35,7 +35,7 @@ def _inputs() -> list[Any]:
         share("fusion", 0.8, "How firmly the style stays on things. 0: every frame on its own."),
         share("strength", 1.0, "From the source picture (0) to the full style (1)."),
         io.Int.Input(
-            "steps", default=1, min=1, max=4, tooltip="Runs of the UNet a frame. The embedded styles need one."
+            "steps", default=1, min=1, max=20, tooltip="Runs of the UNet a frame. The embedded styles need one."
         ),
         io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Of the noise."),
         io.String.Input("settings", default="", multiline=True, optional=True, tooltip=_SETTINGS, placeholder="YAML"),

@@ -49,6 +49,19 @@ def test_every_default_is_one_that_may_be_given(infos):
                 assert options.get("min", default) <= default <= options.get("max", default), place
 
 
+def test_the_ranges_are_those_of_a_graph_file(infos):
+    from warpfuse.graph.plan.config import validate
+
+    for name in ("WarpfuseStylize", "WarpfuseLive"):
+        for key in ("steps", "strength", "fusion", "seed"):
+            options = inputs_of(infos[name])[key][1]
+            for value in (options["min"], options["max"]):
+                validate({key: value})
+            for value in (options["min"] - 1, options["max"] + 1):
+                with pytest.raises(BadInput, match=key):
+                    validate({key: value})
+
+
 def test_everything_has_a_tooltip_and_every_node_a_description(runtime, infos):
     from warpfuse.comfy.nodes import NODES
 
