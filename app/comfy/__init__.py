@@ -1,8 +1,8 @@
 """warpfuse as nodes of ComfyUI.
 
 ComfyUI finds `comfy_entrypoint` through the folder that `warpfuse comfy install` writes, a copy of `pack/`. The node
-classes in `nodes/` need ComfyUI to be imported; the modules beside this one do the work and need only warpfuse, so tests
-hold them to loops written out and to a `Pipeline`:
+classes in `nodes/` need ComfyUI to be imported; the modules beside this one do the work and need only warpfuse, so
+tests hold them to loops written out and to a `Pipeline`:
 
     styling, streams  clips and live streams through a Pipeline
     motion            flow, confidence and warping of a clip; latent_motion: the same at the size of latents
