@@ -1,14 +1,15 @@
 """What commands show and hear: lines and a bar on stderr, signals, files of figures."""
 
+import io
 import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +24,50 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-console = Console(stderr=True, highlight=False)
+_HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+_ENDS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
+]
+"""How a run is told to end: Ctrl-C, kill, a closed terminal or a logout, Ctrl-\\, Ctrl-Break of Windows."""
+
+
+class _Stderr(io.TextIOBase):
+    """stderr, whoever that is at the moment. A terminal that was closed and a pipe nobody reads lose what is written,
+    and not the run that writes it."""
+
+    def write(self, text: str) -> int:
+        """All of it, or nothing."""
+        with suppress(OSError, ValueError):
+            _stderr().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """What was written is shown."""
+        with suppress(OSError, ValueError):
+            _stderr().flush()
+
+    def isatty(self) -> bool:
+        """Somebody may be looking."""
+        return _stderr().isatty()
+
+    def fileno(self) -> int:
+        """Of the stream itself; its size and encoding are asked for by that."""
+        return _stderr().fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stream itself."""
+        return _stderr().encoding
+
+
+def _stderr() -> TextIO:
+    # While a bar is shown sys.stderr is rich's, which writes to the console, which writes here.
+    stream: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    return stream
+
+
+_STDERR = _Stderr()
+console = Console(file=cast(TextIO, _STDERR), highlight=False)
 
 
 def say(line: str) -> None:
@@ -33,28 +77,37 @@ def say(line: str) -> None:
 
 def complain(text: str) -> None:
     """Why the command ends, in one line."""
-    print(f"warpfuse: {redact(' '.join(text.split()))}", file=sys.stderr)
+    print(f"warpfuse: {redact(' '.join(text.split()))}", file=_STDERR)
 
 
 def tell_url(url: str) -> None:
     """Where the page is. Shown as it is: the token in it is for who started the page, and is told nowhere else."""
-    print(f"control page: {url}", file=sys.stderr, flush=True)
+    print(f"control page: {url}", file=_STDERR, flush=True)
 
 
 @contextmanager
 def stopped_by_signals(
     notice: str = "finishing what has been read; once more to stop at once",
 ) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
+    """An event that the first signal of `_ENDS` sets; a second one ends the process at once.
+
+    A hang-up is never the second: a terminal that closes sends it twice, by the kernel and by the shell, and a logout
+    sends it behind SIGTERM. Where it is ignored (nohup), it stays so.
+    """
     stop = threading.Event()
+    asked = 0
 
     def handler(number: int, _: object) -> None:
-        if stop.is_set():
+        nonlocal asked
+        if number != _HANG_UP:
+            asked += 1
+        if asked > 1:
             os._exit(INTERRUPTED)
-        stop.set()
-        say(notice)
+        if not stop.is_set():
+            stop.set()
+            say(notice)
 
-    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {one: signal.signal(one, handler) for one in _ENDS if signal.getsignal(one) is not signal.SIG_IGN}
     try:
         yield stop
     finally:

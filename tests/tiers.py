@@ -5,8 +5,8 @@ A folder or file under `tests`, or a test in one, and what it needs.
 
 TIERS = {
     "process": [
-        "app/test_cli.py::test_a_signal_ends_the_run_with_a_whole_file_and_the_figures",
         "app/test_controlling.py",
+        "app/test_ends.py",
         "app/test_live_run.py",
         "app/test_serving.py",
         "graph/runtime/test_bypass.py",

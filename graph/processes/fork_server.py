@@ -43,7 +43,7 @@ def main(fd: int, folder: str) -> None:
 
     Note: it is not killed with the supervisor. The end of the socket says the same, and leaves it the time to clean up.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides how a run ends
     from warpfuse.graph.processes import worker_process  # the slow part
     from warpfuse.stages.cpu.compile import compile_all

@@ -68,10 +68,13 @@ class FileSink:
         self._size = size
         self._frames = 0
         self._target = Target(path, recording=info.live)
-        self.notes += [
-            f"{path}: the process that recorded it died; what it had recorded is kept: {name}"
-            for name in self._target.left_behind()
-        ]
+        for left in self._target.left_behind():
+            if info.live:
+                self.notes.append(
+                    f"{path}: the process that recorded it died; what it had recorded is kept: {left.name}"
+                )
+            else:
+                left.unlink(missing_ok=True)  # its index is missing: nothing plays it
         self._sound: Sound | LiveSound | None = None
         fmt = recorded(_format(path)) if info.live else _format(path)
         try:
@@ -85,6 +88,7 @@ class FileSink:
             self._out: OutputContainer | None = out
             self._encoder = Encoder(out, fmt, size, info.fps, info.time_base, threads)
         except (av.error.FFmpegError, ValueError) as error:
+            self._target.drop()
             raise SinkError(f"{path}: this FFmpeg cannot write {fmt.codec} into {fmt.muxer} ({error}).") from None
         if sound_from is not None:
             self._sound = Sound(sound_from, out, fmt, self.notes, info.frames / info.fps if info.frames else None)

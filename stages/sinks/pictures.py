@@ -130,7 +130,7 @@ class PicturesSink:
         target = Target(path)
         try:
             target.part.write_bytes(coded.tobytes())
-            target.part.replace(target.path)
+            target.keep(sync=False)
         except OSError as error:
             raise target.lost(error, self._frames) from None
         self._frames += 1

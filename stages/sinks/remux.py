@@ -31,7 +31,9 @@ def main() -> int:
     """Publish until the input ends: 0. Or until the peer is lost: 1."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a frozen peer must not keep an orphan
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the end comes down the pipe
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):  # these reach the whole group; the end comes down the pipe
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     av.logging.set_level(None)
     url = os.environ.pop("WARPFUSE_PUBLISH")
     try:

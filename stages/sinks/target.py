@@ -5,10 +5,12 @@ import itertools
 import os
 import re
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from av.error import FFmpegError
 
 from warpfuse.stages.errors import SinkError, SinkLost
@@ -23,9 +25,13 @@ class Target:
     `engine.files.written_whole` would not do: a recording that breaks off is kept, and a full disk is told with its
     figures.
 
+    A file that can be made again has no name until then where the system allows it: the kernel removes it with a
+    process that is killed. Elsewhere it is hidden, and the next sink of the same path removes what a dead process left.
+
     path       the final name, links resolved: what a link names is replaced, not the link
     recording  it cannot be made again: whatever happens, what was written is kept, under the name of the part
-    part       the name meanwhile, beside it: `.NAME.part-PID-N`; of a recording `STEM.unfinished-PID-N.ENDING`
+    part       where it is written meanwhile: `/proc/self/fd/N`, the file without a name; else beside the path,
+               `.NAME.part-PID-N`; of a recording `STEM.unfinished-PID-N.ENDING`
     """
 
     def __init__(self, path: Path, recording: bool = False) -> None:
@@ -33,30 +39,51 @@ class Target:
         self.recording = recording
         mark = f"{os.getpid()}-{next(_TOLD_APART)}"
         part = f"{self.path.stem[:200]}.unfinished-{mark}{self.path.suffix}"
-        self.part = self.path.with_name(part if recording else f".{self.path.name[:200]}.part-{mark}")
+        self._hidden = f".{self.path.name[:200]}.part-"
+        self._beside = self.path.with_name(part if recording else f"{self._hidden}{mark}")
+        self._unnamed: int | None = None
+        if not recording:
+            self._unnamed = _open_unnamed(self.path.parent)
+        self.part = self._beside if self._unnamed is None else Path(f"/proc/self/fd/{self._unnamed}")
 
-    def left_behind(self) -> list[str]:
-        """Names of unfinished recordings of this file whose process is dead."""
-        stem, ending = re.escape(self.path.stem[:200]), re.escape(self.path.suffix)
-        part = re.compile(rf"{stem}\.unfinished-(\d+)-\d+{ending}")
-        found = ((path.name, part.fullmatch(path.name)) for path in sorted(self.path.parent.iterdir()))
-        return [name for name, match in found if match and not _lives(int(match[1]))]
+    def left_behind(self) -> list[Path]:
+        """Parts of this file that dead processes left."""
+        before, after = (
+            (f"{self.path.stem[:200]}.unfinished-", self.path.suffix) if self.recording else (self._hidden, "")
+        )
+        part = re.compile(rf"{re.escape(before)}(\d+)-\d+{re.escape(after)}")
+        found = ((path, part.fullmatch(path.name)) for path in sorted(self.path.parent.iterdir()))
+        return [path for path, match in found if match and not _lives(int(match[1]))]
 
-    def keep(self) -> None:
-        """Bring the part to disk and give it its name. Raises SinkLost."""
+    def keep(self, sync: bool = True) -> None:
+        """Give the part its name, brought to disk before. Raises SinkLost."""
         try:
-            handle = os.open(self.part, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            self.part.replace(self.path)
+            if sync:
+                self._sync()
+            if self._unnamed is not None:
+                # Note: a directory's handle makes Python call linkat, which alone follows /proc/self/fd to the file.
+                os.link(self.part, self._beside, src_dir_fd=self._unnamed, follow_symlinks=True)
+            self._beside.replace(self.path)
         except OSError as error:
             raise self.lost(error) from None
+        self._close()
 
     def drop(self) -> None:
         """Remove the part; what was under the final name before stays."""
-        self.part.unlink(missing_ok=True)
+        self._beside.unlink(missing_ok=True)
+        self._close()
+
+    def _sync(self) -> None:
+        handle = os.open(self.part, os.O_RDWR)  # Windows syncs none that was opened to be read
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _close(self) -> None:
+        unnamed, self._unnamed = self._unnamed, None
+        if unnamed is not None:
+            os.close(unnamed)
 
     def lost(self, error: OSError | FFmpegError, frames: int | None = None) -> SinkLost:
         """What to raise when writing failed. Removes the part, but a recording's: on a full disk, the first remedy."""
@@ -78,7 +105,20 @@ class Target:
         return SinkLost(f"{self.path}: {what}{after}; {room} in {where} {remedy}")
 
 
+def _open_unnamed(folder: Path) -> int | None:
+    """A file of that folder's disk without a name; None where system or disk have none (Windows, macOS, FAT, NFS)."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.open(folder, flag | os.O_RDWR, 0o666)
+    except OSError:
+        return None
+
+
 def _lives(pid: int) -> bool:
+    if sys.platform == "win32":  # os.kill would end it there
+        return psutil.pid_exists(pid)
     with suppress(PermissionError):
         try:
             os.kill(pid, 0)

@@ -1,11 +1,6 @@
 """The command line: what it writes, its exit codes, and one clear line for everything that cannot be."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import av
@@ -175,26 +170,6 @@ def test_a_sink_that_is_lost_is_exit_3(run, monkeypatch):
     monkeypatch.setattr(NullSink, "write", full)
     code, _, err = run(sink="null:")
     assert code == 3 and "the disk is full" in err
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_with_a_whole_file_and_the_figures(exact_bundle, tmp_path, number):
-    out, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
-    arguments = ["run", "--source", "pattern:96x64@25,frames=1000000", "--sink", str(out), "--bundle", exact_bundle]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from warpfuse.cli import main; main()", *arguments, "--stats", str(stats)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.iterdir()) and time.monotonic() < deadline:
-        os.sched_yield()  # the temporary file grows when frames are being written
-        assert process.poll() is None, process.stderr.read()
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert frames_of(out) == json.loads(stats.read_text())["frames"]["out"] > 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
 
 
 def test_bundles_lists_styles(command, exact_bundle, monkeypatch):

@@ -164,11 +164,32 @@ def test_the_name_appears_with_the_whole_file(tmp_path: Path):
     for frame in frames(30):
         sink.write(frame)
     assert path.read_bytes() == b"older"
-    assert all(name.startswith(".a.mp4.part-") for name in names(tmp_path) if name != "a.mp4")
+    assert names(tmp_path) == ["a.mp4"]
     sink.close(True)
     sink.close(True)
     assert len(read(path)) == 30
     assert names(tmp_path) == ["a.mp4"]
+
+
+def test_without_files_that_have_no_name_a_hidden_one_is_written_and_the_next_sink_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # what an old kernel takes it for: writing to a folder
+    if (child := os.fork()) == 0:
+        try:
+            sink = open_sink(str(tmp_path / "a.mp4"), INFO, SIZE)
+            for frame in frames(100):
+                sink.write(frame)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    (left,) = names(tmp_path)
+    assert left.startswith(".a.mp4.part-")
+    other, ours = tmp_path / ".b.mp4.part-1-0", tmp_path / f".a.mp4.part-{os.getpid()}-99"
+    for path in (other, ours):
+        path.touch()  # of another file, and of a process that lives
+    write(tmp_path / "a.mp4", frames(3))
+    assert names(tmp_path) == sorted([other.name, ours.name, "a.mp4"])
 
 
 @pytest.mark.parametrize("written", [0, 1, 60])
@@ -215,7 +236,7 @@ def test_a_full_disk_is_told_without_a_disk(tmp_path: Path, monkeypatch: pytest.
 
     def full(self: Target, path: Path, recording: bool = False) -> None:
         kept(self, path, recording)
-        self.part.symlink_to("/dev/full")
+        self.part = Path("/dev/full")
 
     monkeypatch.setattr(Target, "__init__", full)
     with pytest.raises(SinkLost, match="disk is full"):

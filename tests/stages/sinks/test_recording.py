@@ -69,10 +69,16 @@ def test_a_recording_outlives_its_process_and_the_next_one_says_so(tmp_path: Pat
 
 
 def test_a_file_that_can_be_made_again_is_another_matter(tmp_path: Path):
-    """The control: without the options of a recording nothing of an unfinished file can be played."""
-    die_writing(tmp_path / "a.mp4", INFO)
-    (part,) = names(tmp_path)
-    assert part.startswith(".a.mp4.part-") and playable(tmp_path / part) == 0
+    """The control: without the options of a recording nothing of an unfinished file can be played, so none is left."""
+    sink = open_sink(str(tmp_path / "a.mp4"), INFO, SIZE)
+    for frame in frames(WRITTEN):
+        sink.write(frame)
+    handles = (h for h in Path("/proc/self/fd").iterdir() if os.path.lexists(h))
+    handle = next(h for h in handles if str(h.readlink()).startswith(f"{tmp_path}/"))
+    assert handle.stat().st_size > 0 and playable(handle) == 0
+    sink.close(False)
+    die_writing(tmp_path / "b.mp4", INFO)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
