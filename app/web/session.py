@@ -8,8 +8,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
-from warpfuse.engine.bundle import find_bundles, load_bundle
-from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.bundle import describe_bundle, find_bundles, load_bundle
+from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.bundle_parts import LiveLora
+from warpfuse.engine.errors import BundleError, WarpfuseError
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
@@ -29,6 +31,7 @@ from warpfuse.web.viewing import Looking, PageSink
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
 _LINES = 50
+_LOOK = ("bundle", "prompt", "negative", "steps", "strength", "seed", "flow", "background", "pace", "stages")
 
 
 class NotRunning(ConfigError):
@@ -134,8 +137,13 @@ class Session:
         return keys
 
     def given(self) -> dict[str, Any]:
-        """The keys that differ from the defaults: what a preset holds."""
-        return self._now.model_dump(mode="json", exclude_defaults=True)
+        """What a preset holds: the whole look, defaults too, and of the other keys those that differ from the defaults.
+
+        So loading it recalls the look, whatever was set meanwhile."""
+        whole = self._now.model_dump(mode="json")
+        scales = {lora.name: lora.default for lora in _loras(self._now.bundle)}
+        look = {key: whole[key] for key in _LOOK} | {"loras": scales | whole["loras"]}
+        return self._now.model_dump(mode="json", exclude_defaults=True) | look
 
     def change(self, keys: dict[str, Any]) -> int | None:
         """Lay keys over the settings; the version that frames read from now on carry, None while nothing runs.
@@ -395,6 +403,14 @@ def _figures(run: Run, sink: PageSink | None) -> dict[str, Any]:
         "paused": run.paused,
         "recording": recording,
     }
+
+
+def _loras(bundle: str) -> list[LiveLora]:
+    try:
+        about = describe_bundle(bundle)
+    except BundleError:
+        return []  # opening it will say why
+    return list(about.loras) if isinstance(about, BundleFile) else []
 
 
 def _refuse_files(was: GraphConfig, wants: GraphConfig) -> None:

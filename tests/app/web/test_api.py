@@ -9,8 +9,10 @@ from starlette.websockets import WebSocketDisconnect
 from support.waiting import until
 
 from warpfuse.graph.plan.config import validate
+from warpfuse.web.presets import dump
 from warpfuse.web.security import Access
 from warpfuse.web.server import application
+from warpfuse.web.session import Session
 
 
 @pytest.fixture
@@ -82,11 +84,37 @@ def test_the_socket_tells_stats_and_what_others_change(client, session):
         assert socket.receive_json()["type"] == "stats", "stats go on"
 
 
-def test_presets_hold_what_differs_from_the_defaults(client, exact_bundle):
+def test_a_preset_recalls_the_whole_look_the_defaults_in_it_too(client):
+    before = client.get("/api/settings").json()
+    client.put("/api/presets/first")
+    look = {"strength": 0.5, "seed": 3, "steps": 2, "fusion": 0.1, "background": "#102030", "prompt": "negative"}
+    more = {"pace": {"skip": 2}, "stages": {"warp": {"mode": "bilinear"}}}
+    changed = client.patch("/api/settings", json={**look, **more}).json()["settings"]
+    assert {key for key in before if before[key] != changed[key]} == {*look, "pace", "stages"} - {"fusion"}
+    assert client.post("/api/presets/first/load").json()["settings"] == before
+
+
+def test_a_preset_leaves_alone_what_is_no_look(client):
+    client.put("/api/presets/first")
+    client.patch("/api/settings", json={"threads": 1, "name": "desk"})
+    loaded = client.post("/api/presets/first/load").json()["settings"]
+    assert (loaded["threads"], loaded["name"]) == (1, "desk")
+
+
+@pytest.mark.parametrize("lora_bundles", ["sd15"], indirect=True)
+def test_a_preset_recalls_the_scale_of_a_lora_that_was_left_at_its_default(lora_bundles, keys, presets, tmp_path):
+    session = Session({**keys, "bundle": str(lora_bundles.live), "prompt": "a"}, record_to=tmp_path)
+    presets.save("first", dump(session.given()))
+    session.change({"loras": {"paint": 0.1}})
+    session.change(presets.load("first"))
+    assert session.settings()["loras"] == {"paint": 0.75}
+
+
+def test_a_preset_is_a_graph_file(client):
     client.put("/api/presets/Sunday paper")
     file = client.get("/api/presets/Sunday%20paper")
     assert file.headers["content-disposition"] == 'attachment; filename="Sunday paper.yaml"'
-    assert "prompt: same" in file.text and "steps" not in file.text
+    assert "prompt: same" in file.text and "record" not in file.text
     client.patch("/api/settings", json={"prompt": "negative"})
     assert client.post("/api/presets/Sunday paper/load").json()["settings"]["prompt"] == "same"
     assert client.delete("/api/presets/Sunday paper").json() == {"names": []}
