@@ -1,26 +1,37 @@
 """A graph fed by the caller: pictures pushed in, styled pictures returned."""
 
+import contextlib
+import inspect
 import logging
 import queue
+import threading
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
+from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import check_live, merge
+from warpfuse.graph.plan.pipeline_keys import REFUSED, PipelineKeys
+from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.thread_run import ThreadRun
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.sources import connects, open_source, probe
+from warpfuse.stages.sources.live import LiveSource
+from warpfuse.stages.stage import Source, VideoInfo
 
 Picture = npt.NDArray[np.uint8]
 
@@ -35,20 +46,24 @@ class Pipeline:
         with Pipeline(prompt="ink", size=(512, 288)) as pipeline:
             styled = pipeline.push(picture)
 
-    The keywords are the keys of a graph file but for source and sinks. Without `size` the first picture's shape and the
-    bundle's own size decide. Raises BadInput.
+    The keywords are the keys of a graph file but for source and sinks (`PipelineKeys`). Without `size` the first
+    picture's shape and the bundle's own size decide. One that is let go without `close` ends by itself.
+
+    Raises BadInput.
     """
 
-    def __init__(self, **keys: Any) -> None:
-        refused = {"source", "sinks", "frames"} & keys.keys()
+    def __init__(self, **keys: Unpack[PipelineKeys]) -> None:
+        refused = {*REFUSED} & keys.keys()
         if refused:
             raise ConfigError(f"{', '.join(sorted(refused))}: a Pipeline is fed by push(); use warpfuse.run for files")
-        self._keys = keys
-        self._config = validate(keys)
+        self._keys: dict[str, Any] = {**keys}
+        self._config = validate(self._keys)
         self._run: ThreadRun | None = None
-        self._in: queue.Queue[Picture | None] = queue.Queue()
+        self._in: queue.SimpleQueue[Picture | None] = queue.SimpleQueue()  # its `put` may be called by a finalizer
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
         self._filling = 0
+        self._in_use = threading.Lock()
+        self._end: weakref.finalize[Any, Any] | None = None
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -61,10 +76,56 @@ class Pipeline:
 
         As a stream batch (`stages.predict.stream`) of K calls it returns the picture of K - 1 pushes before, and None
         for the first K - 1; `drain` has the last ones. Else never None.
-        Raises BadInput for another type or shape, StreamLost or StageFailed when the graph broke off.
+        Raises BadInput for another type or shape, or while another thread is in here; StreamLost or StageFailed when
+        the graph broke off.
         """
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-            raise ConfigError(f"push: expected uint8 [h, w, 3], got {rgb.dtype} {list(rgb.shape)}")
+        _check_picture(rgb)
+        with self._one_thread("push"):
+            return self._push(rgb)
+
+    def frames(self, source: str | Path) -> Iterator[Picture]:
+        """The pictures of a source, styled, in order and none left out: uint8 [h', w', 3].
+
+        source  as in a graph file: a path, `camera:0`, `rtsp://...`; it is cropped and scaled to the pipeline's size
+
+        A live source is read at the pace of whoever takes the pictures. A stream batch ends with the source.
+        Raises BadInput, StreamLost, StageFailed.
+        """
+        with contextlib.closing(self._opened(str(source))) as opened:
+            while (frame := opened.read()) is not None:
+                if (styled := self.push(frame.rgb)) is not None:
+                    yield styled
+        if self._config.stages.predict.stream:
+            yield from self.drain()
+
+    def _opened(self, url: str) -> Source:
+        """The source, at the size of the pipeline."""
+        if connects(url):
+            live = open_source(url)
+            assert isinstance(live, LiveSource)
+            live.fit(self._size_for(live.info), None)
+            return live
+        return open_source(url, size=self._size_for(probe(url)))
+
+    def _size_for(self, info: VideoInfo) -> tuple[int, int]:
+        if self._run is not None:
+            return self._run.context.size
+        about = load_bundle(self._config.bundle).about
+        return choose_size(self._config.size, (info.width, info.height), about.sizes, about.size)[0]
+
+    @contextlib.contextmanager
+    def _one_thread(self, method: str) -> Iterator[None]:
+        if not self._in_use.acquire(blocking=False):
+            raise ConfigError(
+                f"{method}: another thread is using this Pipeline, expected one at a time."
+                " Guard it with a lock, or give each thread a Pipeline of its own"
+            )
+        try:
+            yield
+        finally:
+            self._in_use.release()
+
+    def _push(self, rgb: Picture) -> Picture | None:
         run = self._run or self._open((rgb.shape[1], rgb.shape[0]))
         self._in.put(np.array(rgb, order="C"))  # a copy: the caller may draw into theirs while the stages read
         if self._filling and run.alive:
@@ -73,6 +134,8 @@ class Pipeline:
         frame = self._out.get()
         if frame is None:
             self._run = None
+            if self._end is not None:
+                self._end.detach()
             self._in.put(None)  # the source may be waiting for a picture, and `wait` for the source
             try:
                 run.wait()
@@ -83,15 +146,19 @@ class Pipeline:
 
     def drain(self) -> list[Picture]:
         """End the graph, and the pictures that were still inside, in order; [] without a stream batch."""
-        if self._run is None:
-            return []
-        self._in.put(None)
-        rest = [frame.rgb for frame in iter(self._out.get, None)]
-        self.close()
-        return rest
+        with self._one_thread("drain"):
+            if self._run is None:
+                return []
+            self._in.put(None)
+            rest = [frame.rgb for frame in iter(self._out.get, None)]
+            self._close()
+            return rest
 
-    def update(self, **keys: Any) -> None:
+    def update(self, **keys: Unpack[PipelineKeys]) -> None:
         """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
+        self._update({**keys})
+
+    def _update(self, keys: dict[str, Any]) -> None:
         if self._run is not None:
             self._run.change(keys)
         merged = merge(self._keys, keys)
@@ -100,21 +167,24 @@ class Pipeline:
         self._keys, self._config = merged, config
 
     def close(self) -> Stats | None:
-        """End the graph; its figures, or None if nothing was pushed."""
+        """End the graph; its figures, or None if nothing was pushed. Raises BadInput while another thread pushes."""
+        with self._one_thread("close"):
+            return self._close()
+
+    def _close(self) -> Stats | None:
         run, self._run = self._run, None
         if run is None:
             return None
+        if self._end is not None:
+            self._end.detach()
         self._in.put(None)
-        try:
-            return run.wait()
-        finally:
-            run.close()
-            run.context.close()
+        return _ended(run)
 
     def _open(self, shape: tuple[int, int]) -> ThreadRun:
         context = prepare(self._config, shape, say=_LOG.info, warn=_LOG.warning)
         config = self._config.model_copy(update=_ENDS)
-        endpoints = Endpoints(lambda: _PushSource(self._in, shape), lambda _: _ReturnSink(self._out), rewind=False)
+        pictures, styled = self._in, self._out  # not through self: the threads would keep it for ever
+        endpoints = Endpoints(lambda: _PushSource(pictures, shape), lambda _: _ReturnSink(styled), rewind=False)
         # One failure ends it: every push waits for its picture.
         run = ThreadRun(replace(context, config=config), endpoints, keys=self._keys, temporal=True, failures=1)
         try:
@@ -125,8 +195,52 @@ class Pipeline:
             raise
         run.start()
         self._run = run
+        self._end = weakref.finalize(self, _let_go, pictures, run)
+        self._end.atexit = False  # the threads are daemons
         self._filling = context.calls - 1 if config.stages.predict.stream else 0
         return run
+
+
+def _shown_signature() -> inspect.Signature:
+    """The keywords by name, for help() and completion in a shell, which do not look into `Unpack`."""
+    told = get_type_hints(PipelineKeys)
+    return inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=told[name]) for name in told]
+    )
+
+
+Pipeline.__signature__ = _shown_signature()  # type: ignore[attr-defined]
+
+
+def _check_picture(rgb: object) -> None:
+    expected = "push: expected uint8 [h, w, 3]"
+    if not isinstance(rgb, np.ndarray):
+        kind = type(rgb)
+        remedy = "numpy.asarray(image.convert('RGB'))" if hasattr(rgb, "convert") else "numpy.asarray(picture)"
+        raise ConfigError(f"{expected} of numpy, got {kind.__module__}.{kind.__qualname__}. Try push({remedy})")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ConfigError(f"{expected}, got {rgb.dtype} {list(rgb.shape)}")
+
+
+def _ended(run: ThreadRun) -> Stats:
+    """The figures of a graph whose source has been told to end; everything of it is closed."""
+    try:
+        return run.wait()
+    finally:
+        run.close()
+        run.context.close()
+
+
+def _let_go(pictures: "queue.SimpleQueue[Picture | None]", run: ThreadRun) -> None:
+    """End a graph whose Pipeline is gone. The garbage collector runs in any thread, one of the graph's too: waiting for
+    them is another's business."""
+    pictures.put(None)
+    threading.Thread(target=_end_quietly, args=(run,), name="wf:let-go", daemon=True).start()
+
+
+def _end_quietly(run: ThreadRun) -> None:
+    with contextlib.suppress(WarpfuseError):  # there is nobody to tell
+        _ended(run)
 
 
 class _PushSource:
@@ -134,7 +248,7 @@ class _PushSource:
 
     warning = None
 
-    def __init__(self, pictures: "queue.Queue[Picture | None]", shape: tuple[int, int]) -> None:
+    def __init__(self, pictures: "queue.SimpleQueue[Picture | None]", shape: tuple[int, int]) -> None:
         self.info = VideoInfo(shape[0], shape[1], Fraction(25), Fraction(1, 1_000_000_000), live=True)
         self._pictures = pictures
         self._seq = 0

@@ -61,7 +61,8 @@ class Restyler:
     def __init__(self, keys: Mapping[str, Any], shape: tuple[int, int]) -> None:
         self._shape = shape
         self._size = None if "size" in keys else _size_for(str(keys["bundle"]), shape)
-        self._pipeline = Pipeline(**keys, **({} if self._size is None else {"size": self._size}))
+        sized: dict[str, Any] = {**keys} if self._size is None else {**keys, "size": self._size}
+        self._pipeline = Pipeline(**sized)
 
     def __enter__(self) -> "Restyler":
         return self

@@ -92,7 +92,7 @@ class FrameCounts:
         return self.out - self.held
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """The figures of one run. `to_dict` is what `--stats FILE.json` holds.
 
@@ -127,6 +127,15 @@ class Stats:
     source_lost: str | None = None
     streams: dict[str, "Stats"] = field(default_factory=dict)
     networks: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """What a run came to, in a line."""
+        counts, latency = self.frames, self.latency
+        return (
+            f"Stats({counts.out} frames of {self.size[0]}x{self.size[1]} in {self.seconds:.1f} s, {self.fps:.1f} fps,"
+            f" {counts.dropped} dropped; latency p50 {latency.ms(50):.0f} ms, p95 {latency.ms(95):.0f};"
+            f" {self.bundle} on {self.device} by {self.backend})"
+        )
 
     @property
     def fps(self) -> float:

@@ -1,11 +1,21 @@
 """What a whole graph does to a picture, to the bit."""
 
+import gc
+import inspect
+import threading
+import typing
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from PIL import Image
+from support.waiting import until
 
 import warpfuse
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.pipeline_keys import REFUSED, PipelineKeys
 from warpfuse.stages.errors import StyleError
 from warpfuse.stages.sources import open_source
 
@@ -141,3 +151,80 @@ def test_another_kind_of_array_is_refused(exact_bundle, picture):
 def test_source_and_sinks_have_no_place_in_a_pipeline():
     with pytest.raises(ConfigError, match="source"):
         warpfuse.Pipeline(source="in.mp4")
+
+
+@pytest.mark.parametrize(
+    ("picture", "says"),
+    [
+        (Image.new("RGB", (64, 48)), r"PIL.Image.Image. Try push\(numpy.asarray\(image.convert\('RGB'\)\)\)"),
+        ([[[0, 0, 0]]], r"builtins.list. Try push\(numpy.asarray\(picture\)\)"),
+        ("holiday.jpg", "builtins.str"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_array_is_refused_with_the_remedy(exact_bundle, picture, says):
+    with warpfuse.Pipeline(bundle=exact_bundle, size=SIZE) as pipeline, pytest.raises(ConfigError, match=says):
+        pipeline.push(picture)
+
+
+def graph_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("wf:")]
+
+
+def test_a_pipeline_that_is_let_go_unclosed_ends_its_threads(exact_bundle, pictures):
+    before = graph_threads()
+    pipeline = warpfuse.Pipeline(bundle=exact_bundle, prompt="same", size=SIZE)
+    pipeline.push(pictures[0])
+    assert len(graph_threads()) > len(before), "control: it has some"
+    del pipeline
+    gc.collect()
+    until(lambda: graph_threads() == before, "its threads end")
+
+
+def test_a_second_thread_is_told_instead_of_taking_the_pictures_of_the_first(exact_bundle, pictures):
+    with warpfuse.Pipeline(bundle=exact_bundle, prompt="same", size=SIZE, fusion=0) as pipeline:
+        pipeline.push(pictures[0])
+        with ThreadPoolExecutor(1) as other, pipeline._one_thread("push"):
+            for method in (lambda: pipeline.push(pictures[0]), pipeline.drain, pipeline.close):
+                with pytest.raises(ConfigError, match="another thread is using this Pipeline"):
+                    other.submit(method).result()
+        with ThreadPoolExecutor(1) as other:  # one after the other is fine
+            assert np.array_equal(other.submit(pipeline.push, pictures[1]).result(), pictures[1])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_frames_of_a_source_come_styled_in_order_and_all_of_them(exact_bundle, stream):
+    source = open_source("pattern:96x64@25,frames=7", size=(96, 64))
+    expected = [255 - source.read().rgb for _ in range(7)]
+    keys = {"steps": 2, "stages": {"predict": {"stream": True}}} if stream else {}
+    with warpfuse.Pipeline(bundle=exact_bundle, prompt="negative", fusion=0, **keys) as pipeline:
+        styled = list(pipeline.frames("pattern:96x64@25,frames=7"))
+    assert len(styled) == 7
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(styled, expected, strict=True))
+
+
+def test_frames_have_the_size_asked_for_and_a_source_that_is_none_is_told(exact_bundle):
+    with warpfuse.Pipeline(bundle=exact_bundle, size=SIZE) as pipeline:
+        assert next(iter(pipeline.frames("pattern:128x96@25,frames=3"))).shape == (48, 64, 3)
+        assert pipeline.push(np.zeros((48, 64, 3), np.uint8)).shape == (48, 64, 3)
+        with pytest.raises(warpfuse.SourceError, match="no such file"):
+            next(pipeline.frames("nothing.mp4"))
+
+
+def test_the_typed_keys_are_those_of_the_model():
+    known = {*GraphConfig.model_fields, "fusion"} - {*REFUSED}
+    assert set(typing.get_type_hints(PipelineKeys)) == known
+    assert set(inspect.signature(warpfuse.Pipeline).parameters) == known, "what help() and completion show"
+
+
+def test_everything_public_is_listed_and_can_be_had():
+    assert {"Pipeline", "Stats", "ConfigError", "SourceError", "StageFailed"} <= {*dir(warpfuse)}
+    errors = [value for name in warpfuse.__all__ if isinstance(value := getattr(warpfuse, name), type)]
+    assert sum(issubclass(kind, warpfuse.WarpfuseError) for kind in errors) >= 16
+
+
+def test_figures_are_shown_in_a_line(exact_bundle, pictures):
+    pipeline = warpfuse.Pipeline(bundle=exact_bundle, prompt="same", size=SIZE)
+    pipeline.push(pictures[0])
+    shown = repr(pipeline.close())
+    assert shown.startswith("Stats(1 frames of 64x48 in ") and "fps" in shown and len(shown) < 200

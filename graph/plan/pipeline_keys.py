@@ -1,0 +1,40 @@
+"""The keys of a Pipeline with their types, for editors and type checkers: those of a graph file less its two ends.
+
+The model that checks them is `config.GraphConfig`; a test holds the two together.
+"""
+
+from fractions import Fraction
+from typing import Any, Literal, TypedDict
+
+REFUSED = ("source", "sinks", "frames", "on_fault")
+"""Keys of a graph file that a Pipeline has no use for: it is fed by `push` and returns its pictures."""
+
+
+class PipelineKeys(TypedDict, total=False):
+    """Each is told in `config.GraphConfig`; `stages` holds the settings of single stages, as in a graph file."""
+
+    bundle: str
+    prompt: str
+    negative: str
+    loras: dict[str, float]
+    steps: int
+    strength: float
+    fusion: float
+    size: tuple[int, int] | str | None
+    seed: int
+    flow: str
+    backend: str
+    precision: Literal["auto", "float", "int8"]
+    device: str
+    workers: str | dict[str, Any]
+    listen: str
+    keys: str
+    fps: float | str | Fraction | None
+    background: str | tuple[int, int, int]
+    realtime: bool
+    in_flight: int | None
+    name: str
+    stage_deadline_s: float
+    threads: int | None
+    pace: dict[str, Any]
+    stages: dict[str, Any]
