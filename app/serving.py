@@ -11,6 +11,7 @@ from platformdirs import user_videos_path
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
+from warpfuse.terminal import show_code
 
 if TYPE_CHECKING:
     from warpfuse.graph.metrics.meters import Stats
@@ -92,7 +93,10 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
         server = PageServer(application(session, Presets(options.presets), access), access, options.port)
         stack.callback(session.close)
         stack.enter_context(server)
-        tell_url(server.url)
+        for url in server.urls:
+            tell_url(url)
+        if not near:
+            show_code(server.urls[0])
         yield session
 
 

@@ -67,6 +67,7 @@ def _stderr() -> TextIO:
 
 
 _STDERR = _Stderr()
+_HALVES = {(False, False): " ", (True, False): "\u2580", (False, True): "\u2584", (True, True): "\u2588"}
 console = Console(file=cast(TextIO, _STDERR), highlight=False)
 
 
@@ -83,6 +84,27 @@ def complain(text: str) -> None:
 def tell_url(url: str) -> None:
     """Where the page is. Shown as it is: the token in it is for who started the page, and is told nowhere else."""
     print(f"control page: {url}", file=_STDERR, flush=True)
+
+
+def show_code(url: str) -> None:
+    """The address as a QR code for a phone, if somebody looks at a terminal."""
+    if not _STDERR.isatty():
+        return
+    try:
+        print(qr_code(url), file=_STDERR, flush=True)
+    except ImportError:
+        say("for a code that phones read: pip install 'warpfuse[web]'")
+
+
+def qr_code(text: str) -> str:
+    """A QR code in half blocks, two modules to a character, black on white whatever the terminal's colours are."""
+    import segno
+
+    rows = [[bool(dark) for dark in row] for row in segno.make(text, error="l", micro=False).matrix_iter(border=2)]
+    rows += [[False] * len(rows[0])] * (len(rows) % 2)
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    lines = ("".join(_HALVES[pair] for pair in zip(*two, strict=True)) for two in pairs)
+    return "\n".join(f"\x1b[30;107m{line}\x1b[0m" for line in lines)
 
 
 @contextmanager

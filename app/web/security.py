@@ -13,13 +13,31 @@ from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 128 * 1024
 _COOKIE = "warpfuse_token"
 _READS = frozenset({"GET", "HEAD"})
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+# Whole in itself: a style sheet would need the token too.
+_ASKING = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>warpfuse: token</title>
+<main>
+<h1>warpfuse</h1>
+<p role="alert">{why}</p>
+<form method="get">
+<p><label>Token <input name="token" type="password" autocomplete="current-password" required autofocus></label>
+<button>Open</button></p>
+</form>
+</main>
+</html>
+"""
 
 _HEADERS = {
     "content-security-policy": (
@@ -115,7 +133,7 @@ class Guard:
         given = dict(query).get("token")
         if given is not None and scope["type"] == "http" and scope["method"] in _READS:
             if not self._access.opens(given):
-                return _no(401, "the token is wrong")
+                return _ask(headers, "the token is wrong")
             rest = urlencode([pair for pair in query if pair[0] != "token"])
             # The token leaves the address bar, and with it the history and every Referer.
             path = "/" + scope["path"].lstrip("/")  # two slashes in front would lead to another host
@@ -125,7 +143,7 @@ class Guard:
         bearer = headers.get("authorization", "").removeprefix("Bearer ") or None
         if self._access.opens(_cookie(headers)) or self._access.opens(bearer):
             return None
-        return _no(401, "a token is needed: open the address that was printed when the page was started")
+        return _ask(headers, "a token is needed: open the address that was printed when the page was started")
 
 
 class _Bounded:
@@ -160,6 +178,13 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return sending
+
+
+def _ask(headers: Headers, why: str) -> Response:
+    """A page that asks for the token, for whoever can show one."""
+    if "text/html" not in headers.get("accept", ""):
+        return _no(401, why)
+    return HTMLResponse(_ASKING.format(why=f"{why[0].upper()}{why[1:]}."), 401)
 
 
 def _no(status: int, text: str) -> Response:

@@ -5,7 +5,9 @@ import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
+import psutil
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -61,7 +63,7 @@ async def _misread(_: Request, error: Exception) -> Response:
 class PageServer:
     """The page on a port, served from a thread. A context manager.
 
-    url  where it is, with the token if there is one
+    urls  where it is, with the token if there is one; bound to every address, by each that others can reach first
     """
 
     def __init__(self, app: FastAPI, access: Access, port: int) -> None:
@@ -82,12 +84,17 @@ class PageServer:
         self._thread = threading.Thread(target=self._serve, name="wf:server", daemon=True)
 
     @property
-    def url(self) -> str:
-        """Address for a browser."""
-        host = "localhost" if self._access.host in ("0.0.0.0", "::") else self._access.host
-        shown = f"[{host}]" if ":" in host else host
+    def urls(self) -> list[str]:
+        """Addresses for a browser; never empty."""
+        everywhere = self._access.host in ("0.0.0.0", "::")
+        hosts = [*addresses_of_this_machine(), "localhost"] if everywhere else [self._access.host]
         token = f"?token={self._access.token}" if self._access.token else ""
-        return f"http://{shown}:{self.port}/{token}"
+        return [f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{token}" for host in hosts]
+
+    @property
+    def url(self) -> str:
+        """Address for a browser of this machine."""
+        return self.urls[-1]
 
     def __enter__(self) -> "PageServer":
         self._thread.start()
@@ -100,6 +107,14 @@ class PageServer:
 
     def _serve(self) -> None:
         asyncio.run(self._server.serve([self._socket]))
+
+
+def addresses_of_this_machine() -> list[str]:
+    """IPv4 addresses that other machines may reach this one by: of interfaces that are up, none of itself alone."""
+    up = {name for name, about in psutil.net_if_stats().items() if about.isup}
+    told = [one for name, addresses in psutil.net_if_addrs().items() if name in up for one in addresses]
+    found = [one.address for one in told if one.family == socket.AF_INET]
+    return [address for address in found if not (ip_address(address).is_loopback or ip_address(address).is_link_local)]
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -172,3 +172,14 @@ class TestToken:
 def test_loopback_is_what_only_this_machine_reaches():
     assert [is_loopback(h) for h in ("127.0.0.1", "127.8.8.8", "::1", "localhost")] == [True] * 4
     assert [is_loopback(h) for h in ("0.0.0.0", "::", "192.168.1.2", "localhost.example")] == [False] * 4
+
+
+@pytest.mark.parametrize(("path", "why"), [("/x", "A token is needed"), ("/x?token=wrong", "The token is wrong")])
+def test_a_browser_without_the_token_is_asked_for_it_and_a_program_is_told(client, reached, path, why):
+    visitor = client(TestToken.ACCESS, TestToken.BASE)
+    page = visitor.get(path, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.status_code == 401 and page.headers["content-type"].startswith("text/html")
+    assert why in page.text and '<form method="get">' in page.text and 'name="token"' in page.text
+    assert "right-token" not in page.text and "<script" not in page.text and "style=" not in page.text
+    assert visitor.get(path, headers={"accept": "application/json"}).json()["error"].startswith(why[0].lower())
+    assert reached == []
