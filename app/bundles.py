@@ -1,7 +1,11 @@
 """`warpfuse bundles`: what can be asked for by name."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from warpfuse.engine.bundle import (
@@ -11,8 +15,10 @@ from warpfuse.engine.bundle import (
     load_flow_bundle,
     read_description,
 )
-from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.bundle_file import AutoencoderBundleFile, BundleFile, FlowBundleFile
 from warpfuse.engine.errors import BundleError
+
+AnyBundleFile = BundleFile | FlowBundleFile | AutoencoderBundleFile
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {
     "latent-diffusion": load_bundle,
@@ -21,15 +27,18 @@ _OPENED_BY: dict[str, Callable[[str], object]] = {
 }
 
 
-def bundles() -> None:
+def bundles(
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
     """The bundles that can be asked for by name, and their styles."""
+    listed = {name: _examined(folder) for name, folder in find_bundles().items()}
+    if as_json:
+        print(json.dumps({"bundles": [_to_dict(name, *found) for name, found in listed.items()]}, indent=1))
+        return
     console = Console()
-    for name, folder in find_bundles().items():
-        try:
-            about = read_description(folder)
-            _OPENED_BY[about.kind](str(folder))  # every file is there, and what it was
-        except BundleError as error:
-            console.print(f"{name}  cannot be used: {error}", markup=False)
+    for name, (folder, about, problem) in listed.items():
+        if about is None:
+            console.print(f"{name}  cannot be used: {problem}", markup=False)
             continue
         console.print(f"{name}  {about.kind}, licence {about.licence}, {folder}", markup=False)
         if isinstance(about, BundleFile):
@@ -41,3 +50,28 @@ def bundles() -> None:
                 console.print(f"    attention to {seen} earlier frames in {layers} layers", markup=False)
             for lora in about.loras:
                 console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)
+
+
+def _examined(folder: Path) -> tuple[Path, AnyBundleFile | None, str]:
+    """Folder, description, and why it cannot be used: every file is there, and what it was."""
+    try:
+        about = read_description(folder)
+        _OPENED_BY[about.kind](str(folder))
+    except BundleError as error:
+        return folder, None, str(error)
+    return folder, about, ""
+
+
+def _to_dict(name: str, folder: Path, about: AnyBundleFile | None, problem: str) -> dict[str, Any]:
+    """Plain types. Of a bundle that cannot be used `problem` says why, and nothing else is told."""
+    told: dict[str, Any] = {"name": name, "folder": str(folder), "problem": problem or None}
+    if about is None:
+        return told
+    told |= {"kind": about.kind, "licence": about.licence}
+    if isinstance(about, BundleFile):
+        told["prompt"] = "text" if about.text is not None else "styles"
+        told["default_style"] = about.default_style or None
+        told["styles"] = {style: description.about for style, description in about.styles.items()}
+        told["loras"] = {lora.name: lora.default for lora in about.loras}
+        told["size"] = list(about.size) if about.size is not None else None
+    return told

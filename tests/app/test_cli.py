@@ -1,6 +1,7 @@
 """The command line: what it writes, its exit codes, and one clear line for everything that cannot be."""
 
 import json
+import os
 from pathlib import Path
 
 import av
@@ -176,6 +177,20 @@ def test_bundles_lists_styles(command, exact_bundle, monkeypatch):
     monkeypatch.setenv("WARPFUSE_BUNDLES", str(Path(exact_bundle).parent))
     code, out, _ = command("bundles")
     assert code == 0 and "exact" in out and "negative" in out and "(default)" in out
+
+
+def test_bundles_are_told_to_scripts(command, exact_bundle, monkeypatch, tmp_path):
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "bundle.json").write_text("{}")
+    monkeypatch.setenv("WARPFUSE_BUNDLES", f"{Path(exact_bundle).parent}{os.pathsep}{tmp_path}")
+    code, out, err = command("bundles", "--json")
+    told = {bundle["name"]: bundle for bundle in json.loads(out)["bundles"]}
+    assert (code, err) == (0, "")
+    assert set(told["exact"]["styles"]) == {"same", "negative", "noisy"} and told["exact"]["problem"] is None
+    assert told["exact"]["default_style"] == "negative" and told["exact"]["prompt"] == "styles"
+    assert "format" in told["torn"]["problem"] and set(told["torn"]) == {"name", "folder", "problem"}
+    assert told["embedded-flow"]["kind"] == "flow" and told["embedded"]["licence"] == "Apache-2.0"
 
 
 def test_a_graph_is_drawn(command, tmp_path):
