@@ -12,14 +12,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.errors import BackendMissing, BadInput, BundleError, EngineError, WarpfuseError
+from warpfuse.graph.errors import ConfigError, KeysMissing, StageFailed
+from warpfuse.stages.errors import (
+    LoraError,
+    SinkError,
+    SinkLost,
+    SourceError,
+    SourceLost,
+    Stopped,
+    StreamLost,
+    StyleError,
+)
 from warpfuse.version import __version__
 
 if TYPE_CHECKING:
     from warpfuse.graph.metrics.meters import Stats
     from warpfuse.graph.pipeline import Pipeline
 
-__all__ = ["Pipeline", "Stats", "WarpfuseError", "__version__", "run"]
+__all__ = [
+    "BackendMissing",
+    "BadInput",
+    "BundleError",
+    "ConfigError",
+    "EngineError",
+    "KeysMissing",
+    "LoraError",
+    "Pipeline",
+    "SinkError",
+    "SinkLost",
+    "SourceError",
+    "SourceLost",
+    "StageFailed",
+    "Stats",
+    "Stopped",
+    "StreamLost",
+    "StyleError",
+    "WarpfuseError",
+    "__version__",
+    "run",
+]
 
 
 def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
@@ -49,3 +81,7 @@ def __getattr__(name: str) -> Any:
 
         return Stats
     raise AttributeError(f"module 'warpfuse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -107,7 +107,7 @@ def test_a_preset_recalls_the_scale_of_a_lora_that_was_left_at_its_default(lora_
     presets.save("first", dump(session.given()))
     session.change({"loras": {"paint": 0.1}})
     session.change(presets.load("first"))
-    assert session.settings()["loras"] == {"paint": 0.75}
+    assert session.settings()["loras"] == {"paint": 0.75, "line": 0.0}
 
 
 def test_a_preset_is_a_graph_file(client):
