@@ -14,7 +14,7 @@ from warpfuse import exporting, keys
 from warpfuse.benchmark.command import bench
 from warpfuse.bundles import bundles
 from warpfuse.comfy import installing
-from warpfuse.configuring import configure, configure_any, keys_of
+from warpfuse.configuring import configure, configure_any, keys_of, with_sink
 from warpfuse.controlling import ctl
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.engine.files import write_whole
@@ -55,6 +55,21 @@ app.command()(bench)
 app.command("keys")(keys.keys)
 app.command()(ctl)
 app.command()(bundles)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # read by its callback
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Live video restyled with diffusion models, with a style that stays on the things in the picture."""
 
 
 def main() -> None:
@@ -114,7 +129,7 @@ def run(
         with stopped_by_signals() as stop, figures_if_lost(stats):
             report = run_with_page(keys, PageOptions(port=page), stop=stop, say=say, tell_url=tell_url)
         return finish(report, stats)
-    config = configure_any(*asked(flags, name=name))
+    config = configure_any(*with_sink(*asked(flags, name=name), say))
     from warpfuse.graph.run import Observers
     from warpfuse.graph.run import run as run_graph
 

@@ -1,5 +1,7 @@
 """From flags and a graph file to a configuration. Flags override the file, the file overrides the defaults."""
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,37 @@ def keys_of(config: "GraphConfig | Streams") -> dict[str, Any]:
     from warpfuse.graph.plan.streams import Streams
 
     return config.keys if isinstance(config, Streams) else config.model_dump(mode="json", exclude_defaults=True)
+
+
+def with_sink(
+    graph: Path | None, flags: dict[str, Any], settings: list[str] | None, say: Callable[[str], None]
+) -> tuple[Path | None, dict[str, Any], list[str] | None]:
+    """The same. A source that is one file, without a graph file or a sink, gets a sink beside it, which is said."""
+    sources = flags.get("source") or []
+    if graph is None and len(sources) == 1 and not flags.get("sinks") and not _sets(settings, "sinks"):
+        from warpfuse.stages.sources.schemes import path_of, scheme_of
+
+        if scheme_of(sources[0]) == "file" and path_of(sources[0]).is_file():
+            sink = _beside(path_of(sources[0]))
+            say(f"no sink was given: writing {sink}")
+            flags = {**flags, "sinks": [str(sink)]}
+    return graph, flags, settings
+
+
+def _sets(settings: list[str] | None, key: str) -> bool:
+    return any(one.partition("=")[0].strip() == key for one in settings or [])
+
+
+def _beside(source: Path) -> Path:
+    """`holiday_styled.mp4`, or with the next number that is free; of the source's container where it can be written."""
+    from warpfuse.stages.sinks.encoder import FORMATS
+
+    ending = source.suffix if source.suffix.lower() in FORMATS else ".mp4"
+    for number in itertools.count(1):
+        sink = source.with_name(f"{source.stem}_styled{f'-{number}' if number > 1 else ''}{ending}")
+        if not sink.exists():
+            return sink
+    raise AssertionError("numbers do not end")
 
 
 def lora_scales(flags: list[str]) -> dict[str, str] | None:

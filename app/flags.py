@@ -11,13 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from warpfuse.configuring import lora_scales
+from warpfuse.graph.errors import ConfigError
+from warpfuse.stages.sources.schemes import path_of, scheme_of
 
 GraphFile = Annotated[Path | None, typer.Argument(metavar="[GRAPH.yaml]", help="Graph file; flags override its keys.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[GRAPH.yaml | SOURCE [SINK]]", help="Graph file, whose keys flags override; or source and sink."
+    ),
+]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set stages.fuse.weight=0.7")]
 
 
 def graph_flags(
-    graph: GraphFile = None,
+    words: Words = None,
     *,
     source: Annotated[
         list[str] | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ... Several: a --sink each.")
@@ -70,7 +78,42 @@ def takes_a_graph(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, Any], list[str] | None]:
-    """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`."""
-    keys = {key: value for key, value in flags.items() if key not in ("graph", "settings", "sink", "lora")}
+    """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`.
+
+    Raises ConfigError for words that are no graph file, nor a source and a sink."""
+    keys = {key: value for key, value in flags.items() if key not in ("words", "settings", "sink", "lora")}
     loras = lora_scales(flags["lora"] or [])
-    return flags["graph"], {**keys, "sinks": flags["sink"], "loras": loras, **more}, flags["settings"]
+    graph, source, sink = told_apart(flags["words"] or [])
+    if source is not None and keys["source"]:
+        raise ConfigError(f"two sources: {source!r} and --source {keys['source'][0]!r}; give one of them")
+    if source is not None:
+        keys["source"] = [source]
+    sinks = ([sink] if sink is not None else []) + (flags["sink"] or [])
+    return graph, {**keys, "sinks": sinks or None, "loras": loras, **more}, flags["settings"]
+
+
+def told_apart(words: list[str]) -> tuple[Path | None, str | None, str | None]:
+    """(graph file, source, sink) that the words of a command are. Raises ConfigError for more than one of each."""
+    if not words:
+        return None, None, None
+    first, *rest = words
+    if _is_graph(first):
+        if rest:
+            raise ConfigError(f"{rest[0]!r} behind graph file {first!r}: expected flags, as in --sink {rest[0]}")
+        return Path(first), None, None
+    if len(rest) > 1:
+        raise ConfigError(f"one source and one sink are taken, got {len(words)} names; give more with --sink")
+    if rest and _is_graph(rest[0]):
+        raise ConfigError(f"graph file {rest[0]!r} behind a source: give the source with --source {first}")
+    if rest and scheme_of(rest[0]) == "file" and path_of(rest[0]).is_file():  # `run *.mp4` must not destroy a film
+        raise ConfigError(f"{rest[0]} is there already; to replace it give it as --sink {rest[0]}")
+    return None, first, rest[0] if rest else None
+
+
+def _is_graph(word: str) -> bool:
+    """By its ending; what has none is one if it is text."""
+    ending = Path(word).suffix.lower()
+    if ending or not Path(word).is_file():
+        return ending in (".yaml", ".yml", ".json")
+    with Path(word).open("rb") as file:
+        return b"\0" not in file.read(4096)

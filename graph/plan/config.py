@@ -194,7 +194,9 @@ def read_graph_file(path: Path) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"graph file {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"graph file {path}: expected YAML, this is no text. A video is --source {path}") from None
+    except yaml.YAMLError as error:
         raise ConfigError(f"graph file {path}: {one_line(error)}") from None
     if raw is None:
         return {}

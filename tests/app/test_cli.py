@@ -94,7 +94,7 @@ def test_a_negative_prompt_is_taken_from_the_flag(run, tmp_path):
 BAD = [
     (["--negative", "noisy"], "negative: guidance 'none'"),
     (["--fusion", "1.5"], "fusion: expected a number from 0 to 1, got '1.5'"),
-    (["--steps", "9"], "steps: "),
+    (["--steps", "99"], "steps: "),
     (["--size", "big"], "WIDTHxHEIGHT"),
     (["--lora", "ink"], "--lora 'ink': expected NAME=SCALE, as in ink=0.7"),
     (["--lora", "ink=1", "--lora", "ink=2"], "--lora ink is given twice"),

@@ -33,7 +33,7 @@ def test_settings_are_the_keys_of_a_graph_file(client):
     ("body", "words"),
     [
         ({"promt": "same"}, "unknown key 'promt'; did you mean 'prompt'?"),
-        ({"steps": 9}, "steps: "),
+        ({"steps": 99}, "steps: "),
         ({"fusion": "much"}, "fusion: expected a number from 0 to 1, got 'much'"),
         ([1, 2], "valid dictionary"),
         ("text", "valid dictionary"),
