@@ -108,7 +108,8 @@ class BundleFile(Described):
             raise ValueError("attention is of a bundle with text, this one has styles")
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
-        self._check_listed(style.lut for style in self.styles.values() if style.lut is not None)
+        kept = [name for style in self.styles.values() for name in (style.lut, style.thumb) if name is not None]
+        self._check_listed(kept)
         if "lines" not in self.networks and any(style.lut is not None for style in self.styles.values()):
             raise ValueError("styles with a lut need networks.lines, which is missing")
         if len({len(style.vector) for style in self.styles.values()}) != 1:

@@ -56,6 +56,7 @@ class Style(Part):
     lines  how much of them is laid over the paint; 0: none, and the network is not asked
     lut    file with the colours that its paint is printed in, 33 x 33 x 33 x 3 bytes: red, green, blue of the paint,
            then the three of the print. None: the paint as it is
+    thumb  file with a small picture in this style, a JPEG that the page shows. None: the page shows words alone
     """
 
     vector: tuple[float, ...]
@@ -63,6 +64,7 @@ class Style(Part):
     ink: Colour = (0.0, 0.0, 0.0)
     lines: Share = 1.0
     lut: str | None = None
+    thumb: str | None = None
 
 
 class Steps(Part):

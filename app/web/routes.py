@@ -96,6 +96,14 @@ def _add_settings(api: APIRouter, session: Session) -> None:
         """The bundle in use, its styles, and the names of those that are known."""
         return session.bundle()
 
+    @api.get("/api/bundle/thumbs/{style}", response_class=FileResponse)
+    def get_thumb(style: str) -> Response:
+        """A small picture in a style of the bundle in use. 404: it has none."""
+        file = session.thumb(style)
+        if file is None:
+            return Response(status_code=404)
+        return FileResponse(file, media_type="image/jpeg", headers={"cache-control": "max-age=86400"})
+
     @api.websocket("/api/live")
     async def live(socket: WebSocket) -> None:
         """Stats five times a second, and the settings at first and whenever anybody changes them."""

@@ -246,15 +246,26 @@ class Session:
         return {"state": self.state, "error": error, "viewers": self.pictures.viewers, **streams, **figures}
 
     def bundle(self) -> dict[str, Any]:
-        """The bundle of the settings: its styles and what each is about, or that it takes text. Raises BundleError."""
+        """The bundle of the settings: its styles and what each is about, or that it takes text. Raises BundleError.
+
+        thumbs  the styles that have a small picture (`thumb`), each with a token that changes with the picture
+        """
         about = load_bundle(self._now.bundle).about
+        thumbs = {name: about.files[style.thumb][:12] for name, style in about.styles.items() if style.thumb}
         return {
             "name": about.name,
             "text": about.text is not None,
             "styles": {name: style.about for name, style in about.styles.items()},
+            "thumbs": thumbs,
             "default": about.default_style,
             "known": sorted(find_bundles()),
         }
+
+    def thumb(self, style: str) -> Path | None:
+        """The small picture of a style of the bundle of the settings, a JPEG. Raises BundleError."""
+        bundle = load_bundle(self._now.bundle)
+        known = bundle.about.styles.get(style)
+        return None if known is None or known.thumb is None else bundle.folder / known.thumb
 
     def close(self) -> None:
         """Stop, for good."""

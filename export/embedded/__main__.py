@@ -14,7 +14,7 @@ from warpfuse.engine.errors import BadInput
 
 from . import bundle, train_autoencoder, train_flow, train_student
 from .int8 import NAME as INT8
-from .photographs import Picture, training_set
+from .photographs import Picture, read, training_set
 from .plates import plates
 from .schedule import Length
 from .styles import STYLES
@@ -70,7 +70,8 @@ def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, 
         unet, lines or bundle.line_block(), painted, encoder, decoder, length, given.seed,
         work / "student.pt", say, given.batch, solve=lines is None,
     )  # fmt: skip
-    bundle.write(given.out, encoder, decoder, unet, lines, photos, given.seed)
+    shown = None if given.thumbnail is None else read(given.thumbnail)
+    bundle.write(given.out, encoder, decoder, unet, lines, photos, given.seed, shown)
     say(f"wrote {given.out}")
 
 
@@ -97,6 +98,7 @@ def _flow(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m warpfuse.export.embedded", description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="folder; its INDEX.tsv names the licences")
+    parser.add_argument("--thumbnail", type=Path, help="photograph shown in every style; the first by default")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; that of the flow is OUT-flow")
     parser.add_argument(
         "--parts",

@@ -31,6 +31,7 @@ from .onnx_files import (
 from .painters.colour import hex_rgb
 from .photographs import Picture
 from .styles import DEFAULT_STYLE, STYLES, one_hot
+from .thumbnails import thumbnails
 from .train_student import LAST_TIMESTEP, START_TIMESTEP
 from .unet import UNet
 
@@ -89,10 +90,12 @@ def write(
     lines: LineBlock,
     photos: Sequence[Picture],
     seed: int,
+    shown: Picture | None = None,
 ) -> Bundle:
     """Write the bundle at `folder`, whole or not at all.  Rounds the weights of the networks to half precision.
 
     photos, seed  what the ranges of the UNet in integers are taken from (`calibration.py`)
+    shown         the photograph of the thumbnails; None: the first of `photos`
     """
     for network in (encoder, decoder, unet, lines):
         round_to_half(network)
@@ -114,6 +117,9 @@ def write(
         if table is not None:
             files[f"{style.name}.lut"] = table.tobytes()
             styles[style.name]["lut"] = f"{style.name}.lut"
+    for name, jpeg in thumbnails(encoder, unet, decoder, lines, photos[0] if shown is None else shown).items():
+        files[f"{name}.jpg"] = jpeg
+        styles[name]["thumb"] = f"{name}.jpg"
     return write_bundle(
         folder,
         files,

@@ -28,7 +28,7 @@ from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
 from .batches import Painted, painted_crops, shifted, window
 from .ink_tables import looked_up, stacked
 from .levels import alphas_and_sigmas
-from .line_block import LineBlock
+from .line_block import CELL, LineBlock
 from .losses import composite_loss, cover_loss, grid_loss, paint_loss, unsteadiness
 from .painters.colour import hex_rgb
 from .plates import Plate
@@ -43,6 +43,7 @@ DEPTHS = ((107.0, 1.0), (123.0, 0.7), (155.0, 0.4), (250.0, 0.0))  # last timest
 WEIGHTS = {"latent": 1.0, "paint": 3.0, "picture": 4.0, "cover": 4.0, "grid": 2.0, "unsteady": 1.0}
 PAST, LATER, TWINS = 4, 6, 8  # one in so many of a batch
 SOLVED_BATCHES, RIDGE = 4, 3e-3
+CELLS = 8  # of the line block, along a side of the blocks in which a grid is looked for
 HALF_FLAGS = {"avx512_bf16", "amx_bf16"}  # without one of them bfloat16 is slower than single precision
 
 
@@ -226,7 +227,7 @@ def _losses(
         "paint": paint_loss(paint, wanted_paint),
         "picture": composite_loss(picture, wanted, crops.source, crops.cover),
         "cover": cover_loss(cover, crops.cover),
-        "grid": grid_loss(paint, wanted_paint),
+        "grid": grid_loss(paint, wanted_paint) + grid_loss(cover, crops.cover, CELL, CELLS),
         "unsteady": unsteadiness(picture[:twins], picture[twins : 2 * twins], offset),
     }
 

@@ -12,9 +12,11 @@ import torch
 from warpfuse.engine.bundle import load_bundle, shipped_bundles
 from warpfuse.engine.errors import BundleError
 from warpfuse.engine.precision import cpu_flags, gains_by
+from warpfuse.export.embedded.painters.styles import PAINTERS
+from warpfuse.export.embedded.plates import PAINTS, painted
 from warpfuse.stages.cpu import composed
 from warpfuse.stages.diffusion.palette import palette_of, read_table
-from warpfuse.stages.solvers.levels import level_at, levels
+from warpfuse.stages.solvers.levels import level_at, levels, steps_for
 
 FOLDER = shipped_bundles() / "embedded"
 ABOUT = load_bundle(str(FOLDER)).about
@@ -135,6 +137,31 @@ def test_every_two_styles_differ_twice_as_much_as_two_noises_of_one(networks):
     for a, b in itertools.combinations(ABOUT.styles, 2):
         wobble = max(np.abs(styled[name] - other_noise[name]).mean() for name in (a, b))
         assert np.abs(styled[a] - styled[b]).mean() > 2 * wobble, (a, b)
+
+
+def paint(networks, rgb, name, steps):
+    """The paint layer [h,w,3] after so many steps, without fusion."""
+    vector, noise = np.float32([ABOUT.styles[name].vector]), np.random.default_rng(0).standard_normal
+    z = x0 = encode(networks, rgb)
+    noise = noise(z.shape).astype(np.float32)
+    table = levels(ABOUT.levels.schedule, ABOUT.levels.beta_start, ABOUT.levels.beta_end, ABOUT.levels.train_timesteps)
+    for level in steps_for(lambda t: level_at(table, t), 1.0, steps, ABOUT.steps.top, ABOUT.steps.floor):
+        at = np.float32([[level.alpha, level.sigma]])
+        feed = {"x": at[0, 0] * x0 + at[0, 1] * noise, "source": z, "level": at, "style": vector}
+        x0 = networks["unet"].run(None, feed)[0]
+    return decode(networks, x0)[0].transpose(1, 2, 0).clip(0, 1)
+
+
+@pytest.mark.parametrize("name", ["ukiyoe", "neon", "pencil", "watercolour", "oil", "starry", "chalk"])
+def test_each_step_more_deepens_the_style(networks, name):
+    """Towards what the painters call the deep paint and away from the paint of one step; every paint layer."""
+    rgb = cloudy(192, 256, 3, slope=1.5)
+    plate = painted((255 * rgb[0].transpose(1, 2, 0) + 0.5).astype(np.uint8))
+    place = 1 + PAINTS.index(next(p.paint for p in PAINTERS if p.name == name))
+    first, deep = (plate.pictures[i].astype(np.float32) / 255 for i in (place, place + len(PAINTS)))
+    way = deep - first
+    gone = [float(((paint(networks, rgb, name, steps) - first) * way).sum() / (way**2).sum()) for steps in range(1, 5)]
+    assert gone == sorted(gone) and gone[3] - gone[0] > 0.3, gone
 
 
 def luma(rgb):

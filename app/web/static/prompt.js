@@ -24,7 +24,9 @@ export class Prompt {
     this.#styles = bundle.styles;
     this.#default = bundle.default;
     $("chips").hidden = $("blend").hidden = bundle.text;
-    $("chips").replaceChildren(...Object.entries(bundle.styles).map(([name, about]) => this.#chip(name, about)));
+    $("chips").replaceChildren(...Object.entries(bundle.styles).map(
+      ([name, about]) => this.#chip(name, about, bundle.thumbs[name]),
+    ));
     $("other").replaceChildren(new Option("nothing", ""), ...Object.keys(bundle.styles).map((name) => new Option(name)));
     $("prompt").placeholder = bundle.text ? "what it should look like" : bundle.default;
     this.follow(this.#text);
@@ -51,7 +53,8 @@ export class Prompt {
     $("mixed").value = two ? `${share} %` : "";
   }
 
-  #chip(name, about) {
+  /** thumb: a token that changes with the small picture of the style; undefined: it has none */
+  #chip(name, about, thumb) {
     const chip = document.createElement("button");
     chip.type = "button";
     chip.dataset.name = name;
@@ -59,6 +62,12 @@ export class Prompt {
     const [title, line] = ["strong", "small"].map((tag) => document.createElement(tag));
     title.textContent = name;
     line.textContent = about;
+    if (thumb) {
+      const picture = document.createElement("img");
+      picture.alt = "";
+      picture.src = `/api/bundle/thumbs/${encodeURIComponent(name)}?${thumb}`;
+      chip.append(picture);
+    }
     chip.append(title, line);
     chip.addEventListener("click", () => this.#choose(chip));
     return chip;

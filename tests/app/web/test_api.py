@@ -1,8 +1,11 @@
 """The interface: the keys of a graph file in, our own lines out."""
 
+import itertools
 import re
 from importlib import resources
 
+import cv2
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
@@ -143,6 +146,21 @@ def test_the_bundle_tells_its_styles(client):
     bundle = client.get("/api/bundle").json()
     assert bundle["name"] == "exact" and bundle["default"] == "negative" and not bundle["text"]
     assert set(bundle["styles"]) == {"same", "negative", "noisy"} and "embedded" in bundle["known"]
+    assert bundle["thumbs"] == {} and client.get("/api/bundle/thumbs/negative").status_code == 404
+
+
+def test_each_style_of_the_embedded_bundle_has_a_small_picture_of_its_own(client):
+    client.patch("/api/settings", json={"bundle": "embedded", "prompt": ""})
+    bundle = client.get("/api/bundle").json()
+    assert set(bundle["thumbs"]) == set(bundle["styles"]) and len(bundle["styles"]) >= 12
+    kept = []
+    for name in bundle["styles"]:
+        answer = client.get(f"/api/bundle/thumbs/{name}")
+        assert answer.headers["content-type"] == "image/jpeg" and len(answer.content) < 40_000
+        kept.append(cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR).astype(int))
+    assert all(np.abs(a - b).mean() > 4 for a, b in itertools.combinations(kept, 2))
+    for name in ("none", "..%2Fbundle.json", "embedded"):
+        assert client.get(f"/api/bundle/thumbs/{name}").status_code == 404
 
 
 def test_every_page_and_file_comes_from_here(client):

@@ -255,6 +255,19 @@ def test_a_start_that_waits_for_its_source_can_be_stopped(session, page, visit, 
         playwright.expect(shown.get_by_role("button", name="Start")).to_be_enabled()
 
 
+def test_a_small_picture_stands_over_the_name_of_each_style(session, page, visit, complaints):
+    """Of a bundle that has them; of another (the control) the page shows words alone."""
+    with page(session) as address:
+        assert visit(address).locator("#chips [role=radio]").first.locator("img").count() == 0
+        session.change({"bundle": "embedded", "prompt": ""})
+        shown = visit(address)
+        styles = session.bundle()["styles"]
+        for name in styles:
+            picture = shown.locator(f"#chips [data-name={name}] img")
+            until(lambda picture=picture: picture.evaluate("img => img.complete && img.naturalWidth") == 288, name)
+        assert shown.locator("#chips img").count() == len(styles) and not complaints
+
+
 def test_strength_0_shows_the_source(session, page, visit):
     session.restart({"bundle": "embedded", "prompt": "blueprint", "size": "96x64", "fusion": 0, "strength": 1})
 
