@@ -13,7 +13,9 @@ import torch
 from warpfuse.engine.errors import BadInput
 
 from . import bundle, train_autoencoder, train_flow, train_student
+from .autoencoder import Decoder, Encoder
 from .int8 import NAME as INT8
+from .line_block import LineBlock
 from .photographs import Picture, read, training_set
 from .plates import plates
 from .schedule import Length
@@ -34,6 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if work.exists() and not given.resume:
         print(f"{work} exists: give --resume to go on from it, or remove it", file=sys.stderr)
         return 2
+    try:
+        photos = training_set(given.photos)
+        shown = photos[0] if given.thumbnail is None else read(given.thumbnail)
+        begun = None if given.start is None else bundle.read(given.start)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return 2
     work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with (work / "log.txt").open("a", encoding="utf-8") as log:
@@ -43,21 +52,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.write(f"{time.monotonic() - started:.0f} {line}\n")
             log.flush()
 
-        photos = training_set(given.photos)
         if "pictures" in given.parts:
-            _pictures(given, photos, work, say)
+            bundle.write(given.out, *_pictures(given, photos, begun, work, say), photos, given.seed, shown)
+            say(f"wrote {given.out}")
         if "flow" in given.parts:
             _flow(given, photos, work, say)
     return 0
 
 
-def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, say: Callable[[str], None]) -> None:
-    """Autoencoder, UNet and line block: the bundle at --out."""
+def _pictures(
+    given: argparse.Namespace,
+    photos: Sequence[Picture],
+    begun: tuple[Encoder, Decoder, UNet, LineBlock | None] | None,
+    work: Path,
+    say: Callable[[str], None],
+) -> tuple[Encoder, Decoder, UNet, LineBlock]:
+    """The networks of the bundle at --out, trained, from `begun` on if there is that."""
     sides = (given.shortest, given.longest)
     painted = list(plates(work / "plates", photos, given.variants, given.pages, sides, given.seed))
     say(f"{len(photos)} photographs, {len(painted)} plates in {len(STYLES)} styles")
-    if given.start is not None:
-        encoder, decoder, unet, lines = bundle.read(given.start)
+    if begun is not None:
+        encoder, decoder, unet, lines = begun
     else:
         length = Length(given.steps_autoencoder, given.minutes_autoencoder)
         encoder, decoder = train_autoencoder.train(
@@ -70,9 +85,7 @@ def _pictures(given: argparse.Namespace, photos: Sequence[Picture], work: Path, 
         unet, lines or bundle.line_block(), painted, encoder, decoder, length, given.seed,
         work / "student.pt", say, given.batch, solve=lines is None,
     )  # fmt: skip
-    shown = None if given.thumbnail is None else read(given.thumbnail)
-    bundle.write(given.out, encoder, decoder, unet, lines, photos, given.seed, shown)
-    say(f"wrote {given.out}")
+    return encoder, decoder, unet, lines
 
 
 def _int8(given: argparse.Namespace) -> int:

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from warpfuse.engine.errors import BadInput
+
 Picture = NDArray[np.uint8]  # [h,w,3], RGB
 
 # Share-alike and GPL material is left out: the weights are published under Apache-2.0.
@@ -33,7 +35,12 @@ def permitted(folder: Path) -> list[Path]:
     """The photographs of `folder` that may be trained on, in the order of their names.
 
     With an INDEX.tsv (name, size, source, licence) only files whose licence is permissive; without one, all of them.
+    Raises BadInput: there is no such folder.
     """
+    if not folder.is_dir():
+        raise BadInput(
+            f"{folder}: expected a folder of photographs, got none. Give --photos one with JPEG or PNG files"
+        )
     index = folder / "INDEX.tsv"
     if not index.exists():
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
@@ -45,21 +52,23 @@ def permitted(folder: Path) -> list[Path]:
 def training_set(folder: Path, held_out: Sequence[str] = HELD_OUT) -> list[Picture]:
     """The photographs to train on, those held out for looking left out.
 
-    Raises ValueError when none is left.
+    Raises BadInput: none is left, or one cannot be read.
     """
     paths = [p for p in permitted(folder) if p.name not in held_out]
     if not paths:
-        raise ValueError(
+        raise BadInput(
             f"{folder}: expected photographs with a permissive licence, got none. Put JPEG or PNG files there"
         )
     return [read(p) for p in paths]
 
 
 def read(path: Path) -> Picture:
-    """Raises ValueError for what is no picture."""
+    """Raises BadInput: there is no such file, or it is no picture."""
+    if not path.is_file():
+        raise BadInput(f"{path}: expected a photograph, got no file. Put it there, or take its line out of INDEX.tsv")
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if bgr is None:
-        raise ValueError(f"{path}: expected a picture OpenCV can read, got something else. Convert it to JPEG or PNG")
+        raise BadInput(f"{path}: expected a picture OpenCV can read, got something else. Convert it to JPEG or PNG")
     return np.ascontiguousarray(bgr[:, :, ::-1])
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.bundle_writing import write_bundle
+from warpfuse.engine.errors import BadInput
 from warpfuse.export.embedded import calibration, plates
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.autoencoder import (
@@ -156,6 +157,25 @@ def test_integers_of_a_bundle_that_is_not_there_are_one_line(photos, tmp_path, c
     assert "is not a bundle" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["photos", "listed", "thumbnail", "start", "unreadable"])
+def test_what_cannot_be_read_is_one_line_before_anything_is_painted(photos, tmp_path, capsys, option):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    given = {"--photos": folder, "--out": tmp_path / "out"}
+    if option == "photos":
+        given["--photos"] = tmp_path / "none"
+    elif option == "listed":
+        (folder / "INDEX.tsv").write_text("gone.jpg\t8x8\tsomewhere\tCC0\n")
+    elif option == "unreadable":
+        (folder / "0.png").write_bytes(b"no picture")
+    else:
+        given[f"--{option}"] = tmp_path / "none.jpg"
+    assert main([str(word) for pair in given.items() for word in pair]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and ("expected" in said or "is not a bundle" in said)
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_work_that_lies_there_is_not_trained_over(trained, photos, capsys):
     out = trained(1)
     arguments = ["--photos", str(photos), "--out", str(out)]
@@ -251,7 +271,7 @@ def test_only_permissive_photographs_are_trained_on(tmp_path):
     rows = [f"{name}.png\t8x8\tsomewhere\t{licence}" for name, licence in licences.items()]
     (tmp_path / "INDEX.tsv").write_text("\n".join(rows) + "\n")
     assert [chr(picture[0, 0, 0]) for picture in training_set(tmp_path, held_out=())] == ["a", "d"]
-    with pytest.raises(ValueError, match="permissive licence"):
+    with pytest.raises(BadInput, match="permissive licence"):
         training_set(tmp_path, held_out=("a.png", "d.png"))
 
 
