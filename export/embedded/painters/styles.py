@@ -260,12 +260,12 @@ def relief(height: Map) -> Map:
 
 
 def oil_paint(s: Structure) -> Rgb:
-    """Broad daubs that follow the form, rich colour, light on the ridges the brush left."""
+    """Broad daubs that follow the form, rich colour, light on the ridges the brush left; eyes and letters stay."""
     light = to_lab(s.lit)[..., 0] / np.float32(100)
     broad = ridges(light, s.t, 1.4, 4.2, 10.0)
     fine = smooth_step(*CRISP, np.abs(s.band))
-    strokes = np.clip(0.65 * (s.ridges + broad), -1.8, 1.8) * (1.0 - 0.6 * fine)
-    lab = saturated(to_lab(s.daubs), 1.6, 95.0)
+    strokes = np.clip(0.65 * (s.ridges + broad), -1.8, 1.8) * (1.0 - 0.9 * fine)
+    lab = saturated(to_lab(mixed(s.daubs, s.lit, fine)), 1.6, 95.0)
     light = lab[..., 0] / 100.0
     lab[..., 0] = 100.0 * np.clip(light + 0.042 * np.sin(2.0 * np.pi * (light - 0.5)), 0.0, 1.0)
     lab[..., 0] += 6.0 * strokes + 14.0 * relief(blur(strokes, 0.6) + 0.02 * lab[..., 0])
