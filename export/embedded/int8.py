@@ -1,6 +1,6 @@
 """The UNet in 8-bit integers, beside the one in single precision: twice as fast where a processor has VNNI.
 
-Its first two convolutions and the last stay as they are: a sixth of the work, and where rounding costs most. Encoder
+Its first two convolutions, the last and those of the strokes stay as they are: where rounding costs most. Encoder
 and decoder stay too: a fused picture goes through them again and again, and what they round adds up.
 """
 
@@ -19,7 +19,8 @@ from .levels import alphas_and_sigmas
 from .photographs import Picture
 from .strokes import FIXED
 
-KEPT = ("enter", "to_half", "leave", "light", *(f"strokes.{name}" for name in FIXED), "brush", "pressure", "relief")
+DRAWN = ("light", *(f"strokes.{name}" for name in FIXED), "brush", "pressure", "relief")  # thresholds show rounding
+KEPT = ("enter", "to_half", "leave", *DRAWN)
 NAME = "unet.int8.onnx"
 LEAST_DB = 30.0
 

@@ -29,7 +29,7 @@ GROUND, SLANT = 2e-5, 0.35  # tensor and direction, radians, of empty ground
 LEAST = 0.009  # texture that counts as full strokes, so that sensor noise makes none
 DRAWN, MOST = 30.0, 1.8  # gain of the texture as it is, and its limit and that of the strokes
 LUMA = (0.299, 0.587, 0.114)
-FIXED = ("see", "spread", "turn", "draw", "add")  # convolutions of `Strokes`
+FIXED = ("see", "mean", "spread", "turn", "draw", "add")  # convolutions of `Strokes`
 
 Offsets = NDArray[np.float64]
 Filter = Callable[[Offsets, Offsets], Offsets]  # of x and y, half-size pixels from its middle
@@ -42,6 +42,7 @@ class Strokes(nn.Module):
     """
 
     see: Tensor
+    mean: Tensor
     spread: Tensor
     turn: Tensor
     draw: Tensor
@@ -52,6 +53,7 @@ class Strokes(nn.Module):
         super().__init__()
         seen = np.concatenate([_filters(of) for of in (_texture, _slope_across, _slope_down)])
         self.register_buffer("see", torch.from_numpy(seen))
+        self.register_buffer("mean", torch.full((1, PIXELS, 1, 1), 1.0 / PIXELS))
         self.register_buffer("spread", torch.from_numpy(_interpolation()))
         angle = 2.0 * math.pi * torch.arange(DIRECTIONS) / DIRECTIONS
         each = torch.eye(PIXELS)
@@ -69,20 +71,23 @@ class Strokes(nn.Module):
         share = self._shares(across, down)
         for _ in range(2):
             texture = conv2d(conv2d(_rimmed(texture), self.draw) * share, self.add)
-        around = avg_pool2d(_rimmed((texture * texture).mean(1, keepdim=True)), 3, 1)
+        around = avg_pool2d(_rimmed(conv2d(texture * texture, self.mean)), 3, 1)
         strokes = texture / (conv2d(_rimmed(around), self.spread) + LEAST**2).sqrt()
         return torch.cat([strokes, DRAWN * texture], 1).clamp(-MOST, MOST)
 
     def _shares(self, across: Tensor, down: Tensor) -> Tensor:
         """[n,DIRECTIONS*PIXELS,h,w]: how much of every direction a pixel takes, from the slopes of light."""
-        tensor = torch.stack([(across * across - down * down).mean(1), 2.0 * (across * down).mean(1)], 1)
+        products = across * across - down * down, 2.0 * across * down
+        tensor = torch.cat([conv2d(product, self.mean) for product in products], 1)
         around = avg_pool2d(_rimmed(tensor), 3, 1)
         wide = avg_pool2d(_rimmed(around), 3, 1)
         tensor = tensor + 0.15 * around + 0.06 * wide + self.ground
         even, odd = (conv2d(_rimmed(x), self.spread) for x in tensor.chunk(2, 1))
         size = (even * even + odd * odd + 1e-14).sqrt()
         near = conv2d(torch.cat([even / size, odd / size], 1), self.turn).relu()
-        return ((near * near) ** 2) ** 2
+        for _ in range(3):  # to POWER; by products, for a row of a batch has to have the bytes it has alone
+            near = near * near
+        return near
 
 
 def half_size_light() -> Tensor:

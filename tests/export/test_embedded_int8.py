@@ -10,7 +10,9 @@ import torch
 from warpfuse.engine.bundle import load_bundle, shipped_bundles
 from warpfuse.engine.errors import BadInput
 from warpfuse.engine.open import open_engine
-from warpfuse.export.embedded.int8 import KEPT
+from warpfuse.export.embedded.int8 import DRAWN, KEPT
+from warpfuse.export.embedded.levels import alphas_and_sigmas
+from warpfuse.export.embedded.train_student import START_TIMESTEP
 from warpfuse.export.integer_graph import convolutions, in_integers, ranges
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import read_streams
@@ -18,7 +20,7 @@ from warpfuse.graph.run import run
 from warpfuse.graph.runtime import context as opening
 
 LEAST_DB = 35.0
-LEVEL = np.float32([[0.5706, 0.8212]])  # alpha, sigma of timestep 600, where one step starts
+LEVEL = np.asarray(alphas_and_sigmas(), np.float32)[[START_TIMESTEP]]  # where one step starts
 PATTERN = "pattern:96x64@25,frames={}"
 VNNI = frozenset({"avx512_vnni"})
 
@@ -106,7 +108,7 @@ def test_every_style_is_near_to_what_it_is_in_float(bundle, fidelity, other):
 
 
 def test_the_convolutions_at_the_ends_are_worth_keeping(fidelity, other):
-    kept, none = fidelity(other(KEPT, 8)), fidelity(other((), 8))
+    kept, none = fidelity(other(KEPT, 8)), fidelity(other(DRAWN, 8))
     assert all(kept[name] > none[name] + 2 for name in kept), (kept, none)
 
 

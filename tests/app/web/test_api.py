@@ -188,7 +188,7 @@ def test_no_route_is_open_to_a_foreign_host_or_changes_anything_for_a_foreign_or
             continue  # a link from elsewhere
         if status is None and path in endless:
             continue  # pictures without end, and a run that goes on
-        answer = client.request(method, path.format(name="x", number="x"), headers=headers)
+        answer = client.request(method, path.format(name="x", number="x", style="x"), headers=headers)
         assert (answer.status_code == status) if status else (answer.status_code not in (403, 421)), (method, path)
     assert len(asked) > 15 and {path for _, path in asked}.issuperset(endless)
     assert session.state == "stopped"
