@@ -12,7 +12,7 @@ from warpfuse.engine.files import write_whole
 from warpfuse.graph.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warpfuse.graph.control.messages import Figures
+    from warpfuse.graph.control.messages import RunFigures
 
 _ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop", "add", "remove")
 
@@ -42,14 +42,14 @@ def ctl(
         case "remove":
             if len(words) != 1:
                 raise ConfigError(f"ctl {name} remove: expected the name of one stream, got {len(words)} words")
-            messages.ask(name, messages.Remove(words[0]), timeout_s=60)
+            messages.ask(name, messages.RemoveStream(words[0]), timeout_s=60)
         case "set":
             reply = messages.ask(name, messages.Set(_keys(words)), timeout_s=60)
             assert isinstance(reply, messages.Applied)
             print(f"version {reply.version} holds from frame {reply.seq} on")
         case "stats":
             figures = messages.ask(name, messages.GetStats())
-            assert isinstance(figures, messages.Figures)
+            assert isinstance(figures, messages.RunFigures)
             print(json.dumps(figures.stats, indent=1))
         case "snapshot":
             _snapshot(name, words)
@@ -79,11 +79,11 @@ def flows(name: str, seconds: float = 1.0) -> Table:
     return table
 
 
-def _figures(name: str) -> "Figures":
+def _figures(name: str) -> "RunFigures":
     from warpfuse.graph.control import messages
 
     figures = messages.ask(name, messages.GetStats())
-    assert isinstance(figures, messages.Figures)
+    assert isinstance(figures, messages.RunFigures)
     return figures
 
 
@@ -105,8 +105,8 @@ def _add(name: str, stream: str, source: str | None, sinks: list[str], words: li
         raise ConfigError(f"ctl {name} add: expected --source and --sink, as in --source camera:1 --sink door.mp4")
     # Named from here: the run may have been started in another folder.
     keys = {**(_keys(words) if words else {}), "source": _absolute(source), "sinks": [_absolute(s) for s in sinks]}
-    reply = messages.ask(name, messages.Add(stream, keys), timeout_s=60)
-    assert isinstance(reply, messages.Added)
+    reply = messages.ask(name, messages.AddStream(stream, keys), timeout_s=60)
+    assert isinstance(reply, messages.StreamAdded)
     print(f"stream {reply.name} has joined")
 
 

@@ -78,7 +78,7 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
     try:
         from warpfuse.web.presets import Presets
         from warpfuse.web.security import Access, is_loopback, new_token
-        from warpfuse.web.server import PageServer, application
+        from warpfuse.web.server import WebServer, application
         from warpfuse.web.session import Session
     except ImportError as error:
         raise ConfigError(f"the control page needs the package {error.name}: pip install 'warpfuse[web]'") from None
@@ -90,7 +90,7 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
     with ExitStack() as stack:
         if options.osc is not None:
             stack.enter_context(_osc(session, options.osc, say))
-        server = PageServer(application(session, Presets(options.presets), access), access, options.port)
+        server = WebServer(application(session, Presets(options.presets), access), access, options.port)
         stack.callback(session.close)
         stack.enter_context(server)
         for url in server.urls:

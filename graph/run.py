@@ -112,21 +112,21 @@ def _open_one(
     if viewer is not None:  # as one process if it may be: the page is then told of the source and the motion too
         config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
     _check_ends(config, watched=viewer is not None)
-    origin = find(config, undo, stop)
-    info = origin.info
+    resolved = find(config, undo, stop)
+    info = resolved.info
     check_passthrough(config, info)
     context = prepare(config, (info.width, info.height), say, stop=stop, track=Track() if trace else None)
     undo.callback(context.close)
     live = info.live or config.realtime
     apart = several(config.workers, live=live)
-    folder = origin.folder or (folder_for(config, undo) if apart or control else "")
+    folder = resolved.folder or (folder_for(config, undo) if apart or control else "")
     if apart and config.device.startswith("cuda"):
         best("cuda-ipc", device=config.device, say=say)
     if control:
         say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
     keys = config.model_dump(mode="json") if viewer is not None else None
     temporal = True if viewer is not None else None
-    endpoints = endpoints_of(config, info, context.size, origin.connected)
+    endpoints = endpoints_of(config, info, context.size, resolved.connected)
     if viewer is not None:
         config, endpoints = viewed(viewer, "", config, endpoints, info, context.size)
     if apart:
@@ -141,7 +141,7 @@ def _open_one(
         opened: Run = ProcessRun(
             replace(context, config=config),
             plan,
-            origin,
+            resolved,
             Path(folder),
             keys=keys,
             here=here,

@@ -18,7 +18,7 @@ _FEWEST = 12  # frames of a turn
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """What was measured, on what. figures: the networks first, then the whole."""
 
     machine: Machine
@@ -44,7 +44,7 @@ def bench(
     seconds: float,
     say: Callable[[str], None] = lambda line: None,
     streams: Sequence[int] = (),
-) -> Report:
+) -> BenchReport:
     """Measure. Raises BadInput.
 
     config   with a source
@@ -66,7 +66,7 @@ def bench(
     if streams:
         say(f"streams at once: {', '.join(map(str, streams))}")
     at_once = several(config, pictures, floor_ms, frames, streams)
-    return Report(
+    return BenchReport(
         machine, context.bundle.about.name, backend, context.bundle.precision, context.size, config.steps,
         config.stages.predict.stream, config.flow, tuple(alone), (*whole, *at_once),
     )  # fmt: skip

@@ -11,11 +11,11 @@ from rich.table import Table
 from warpfuse.engine.errors import BadInput
 
 if TYPE_CHECKING:
-    from warpfuse.benchmark.bench import Report
+    from warpfuse.benchmark.bench import BenchReport
     from warpfuse.benchmark.figure import Figure
 
 
-def table(report: Report) -> Table:
+def table(report: BenchReport) -> Table:
     """Every figure beside its floor."""
     lines = Table("", "fps", "p50 ms", "p95", "p99", "floor ms", "x floor", "watts", "MiB", box=None)
     for number, figure in enumerate(report.figures):
@@ -34,7 +34,7 @@ def _row(figure: Figure) -> list[str]:
     return [calls, *known, *floor, *("-" if value is None else f"{value:.0f}" for value in (figure.watts, memory))]
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: BenchReport) -> dict[str, Any]:
     """Plain types."""
     return {
         "bench": "warpfuse",
@@ -50,7 +50,7 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
-def plot(report: Report, path: Path) -> None:
+def plot(report: BenchReport, path: Path) -> None:
     """Time of each network over its floor, and frames a second from each pair of ends.
 
     Raises BadInput: matplotlib is not installed, or the file cannot be written.

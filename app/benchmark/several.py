@@ -10,7 +10,7 @@ from itertools import pairwise
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
 from warpfuse.benchmark.turns import TURNS, there_and_back
-from warpfuse.benchmark.ways import WARM_UP, Memory, Timing
+from warpfuse.benchmark.ways import WARM_UP, PicturesInMemory, Timing
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.streams import Streams
@@ -48,7 +48,7 @@ def _at_once(
 ) -> tuple[float, float]:
     """(frames a second of all, rows in a call of the UNet); the times of frames go into `figure`."""
     names = [f"s{number}" for number in range(1, count + 1)]
-    streams, info = Streams(dict.fromkeys(names, config)), Memory(pictures, frames).info
+    streams, info = Streams(dict.fromkeys(names, config)), PicturesInMemory(pictures, frames).info
     networks = open_networks(streams.configs, dict.fromkeys(names, (info.width, info.height)), silent, streams)
     start = Start(count)
     sinks = {name: Timing(start=start) for name in names}
@@ -95,4 +95,4 @@ class Start:
 
 
 def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Endpoints:
-    return Endpoints(lambda: Memory(pictures, frames), lambda url: sink, rewind=False)
+    return Endpoints(lambda: PicturesInMemory(pictures, frames), lambda url: sink, rewind=False)

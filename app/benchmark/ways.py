@@ -99,7 +99,7 @@ def on_device(config: GraphConfig, pictures: Sequence[RawFrame], figure: Figure,
 
 def host_to_host(context: RunContext, pictures: Sequence[RawFrame], figure: Figure, frames: int) -> None:
     """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the context."""
-    _through_the_graph(figure, context, Memory(pictures, frames), Timing())
+    _through_the_graph(figure, context, PicturesInMemory(pictures, frames), Timing())
 
 
 def source_to_sink(config: GraphConfig, figure: Figure, frames: int) -> None:
@@ -146,7 +146,7 @@ def _counting(frames: Sequence[Frame]) -> Iterator[Frame]:
         seq += 1
 
 
-class Memory:
+class PicturesInMemory:
     """A source that gives what is in memory, again and again."""
 
     warning = None

@@ -1,37 +1,37 @@
-"""From the threads of a run to the coroutines of the server: a bell that many wait for and nobody has to hear."""
+"""From the threads of a run to the coroutines of the server: an event that many wait for and nobody has to hear."""
 
 import asyncio
 import threading
 from contextlib import suppress
 
 
-class Bell:
-    """Counts its strokes and wakes whoever waits. `ring` from any thread; without a waiter it only counts.
+class AsyncEvent:
+    """Counts how often it happened and wakes whoever waits. `notify` from any thread; without a waiter it only counts.
 
-    Not a `stages.timing.Waker`: any number of coroutines, of any loop, wait for a stroke, and each hears every one.
+    Not a `stages.timing.Waker`: any number of coroutines, of any loop, wait for it, and each learns of every time.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
-        self.strokes = 0
+        self.count = 0
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake all that wait."""
         with self._lock:
-            self.strokes += 1
+            self.count += 1
             waiting, self._waiting = self._waiting, set()
         for loop, event in waiting:
             with suppress(RuntimeError):  # its loop was closed meanwhile
                 loop.call_soon_threadsafe(event.set)
 
-    async def heard(self, after: int, timeout: float | None = None) -> int:
-        """Wait until there were more than `after` strokes, or `timeout` seconds; the number of strokes."""
+    async def wait(self, after: int, timeout: float | None = None) -> int:
+        """Wait until it happened more than `after` times, or `timeout` seconds; how often it happened."""
         event = asyncio.Event()
         entry = (asyncio.get_running_loop(), event)
         with self._lock:
-            if self.strokes > after:
-                return self.strokes
+            if self.count > after:
+                return self.count
             self._waiting.add(entry)
         try:
             await asyncio.wait_for(event.wait(), timeout)
@@ -40,4 +40,4 @@ class Bell:
         finally:
             with self._lock:
                 self._waiting.discard(entry)
-        return self.strokes
+        return self.count

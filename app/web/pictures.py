@@ -15,7 +15,7 @@ import numpy as np
 
 from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.sinks.fanout import jpeg
-from warpfuse.web.bell import Bell
+from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.motion import Motion, Rgb, doubt_over, flow_over
 
 View = Literal["styled", "source", "side"]
@@ -57,7 +57,7 @@ class Pictures:
     """
 
     def __init__(self) -> None:
-        self.bell = Bell()
+        self.bell = AsyncEvent()
         self.viewers = 0
         self._lock = threading.Lock()
         self._sources: OrderedDict[int, Rgb] = OrderedDict()
@@ -90,7 +90,7 @@ class Pictures:
             source, motion = _taken(self._sources, seq), _taken(self._motions, seq)
             self._number += 1
             self._shown = Shown(self._number, frame.rgb, source, motion)
-        self.bell.ring()
+        self.bell.notify()
 
     def start_over(self) -> None:
         """Another run: its frames are numbered anew. The last picture stays until there is a new one."""

@@ -33,7 +33,7 @@ async def jpegs(pictures: Pictures, look: Look) -> AsyncIterator[bytes]:
     heard = -1
     with pictures.watched():
         while True:
-            heard = await pictures.bell.heard(heard, _REPEAT_S)
+            heard = await pictures.bell.wait(heard, _REPEAT_S)
             made = await loop.run_in_executor(None, pictures.jpeg, look)
             if made is not None:
                 data = made[1]
@@ -56,7 +56,7 @@ class PictureTrack(VideoStreamTrack):
         """The newest picture that was not sent yet, waited for."""
         loop = asyncio.get_running_loop()
         while True:
-            self._heard = await self._pictures.bell.heard(self._heard, _REPEAT_S)
+            self._heard = await self._pictures.bell.wait(self._heard, _REPEAT_S)
             frame = await loop.run_in_executor(None, self._frame)
             if frame is not None:
                 return frame

@@ -51,7 +51,7 @@ class Offer(BaseModel):
     overlay: Overlay = "none"
 
 
-class Wanted(BaseModel):
+class LookRequest(BaseModel):
     """How to look from now on."""
 
     model_config = ConfigDict(extra="forbid")
@@ -235,7 +235,7 @@ def _add_webrtc(api: APIRouter, peers: Peers) -> None:
         return {"id": number, "sdp": await peers.answer(number, offer.sdp, Look(offer.view, offer.overlay))}
 
     @api.patch("/api/webrtc/{number}")
-    async def patch_webrtc(number: str, wanted: Wanted) -> dict[str, str]:
+    async def patch_webrtc(number: str, wanted: LookRequest) -> dict[str, str]:
         """Look at something else."""
         peers.look(number, Look(wanted.view, wanted.overlay))
         return {}
@@ -267,14 +267,14 @@ class _Live:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                if changed != self._session.changed.strokes:
-                    changed = self._session.changed.strokes
+                if changed != self._session.changed.count:
+                    changed = self._session.changed.count
                     await self._socket.send_json({"type": "settings", "settings": self._session.settings()})
                 now = loop.time()
                 if now >= due:
                     due = now + _PERIOD_S
                     await self._socket.send_json({"type": "stats", **self._session.stats()})
-                await self._session.changed.heard(changed, max(0.0, due - loop.time()))
+                await self._session.changed.wait(changed, max(0.0, due - loop.time()))
         except (WebSocketDisconnect, RuntimeError):
             return  # gone between two messages
 

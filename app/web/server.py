@@ -60,7 +60,7 @@ async def _misread(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"{where}: {first['msg']}" if where else str(first["msg"]), "restart": False}, 422)
 
 
-class PageServer:
+class WebServer:
     """The page on a port, served from a thread. A context manager.
 
     urls  where it is, with the token if there is one; bound to every address, by each that others can reach first
@@ -96,7 +96,7 @@ class PageServer:
         """Address for a browser of this machine."""
         return self.urls[-1]
 
-    def __enter__(self) -> "PageServer":
+    def __enter__(self) -> "WebServer":
         self._thread.start()
         return self
 

@@ -23,10 +23,10 @@ from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent
 from warpfuse.stages.errors import Stopped
 from warpfuse.stages.sources.schemes import scheme_of
-from warpfuse.web.bell import Bell
+from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.figures import Moment
 from warpfuse.web.pictures import VIEWS, Pictures
-from warpfuse.web.viewing import Looking, PageSink
+from warpfuse.web.viewing import Looking, ViewerSink
 
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
@@ -58,7 +58,7 @@ class Session:
     ) -> None:
         """Raises ConfigError for keys that cannot be used."""
         self.pictures = Pictures()
-        self.changed = Bell()
+        self.changed = AsyncEvent()
         self.lines: deque[str] = deque(maxlen=_LINES)
         self._keys = keys
         self._config = _read(keys)
@@ -92,7 +92,7 @@ class Session:
         with self._lock:
             self._selected = name
             self.pictures.start_over()
-        self.changed.ring()
+        self.changed.notify()
 
     def add(self, keys: dict[str, Any], name: str = "") -> str:
         """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
@@ -103,7 +103,7 @@ class Session:
         with self._lock:
             self._keys = merge(self._keys, {"streams": {name: keys}})
             self._config = _read(self._keys)
-        self.changed.ring()
+        self.changed.notify()
         return name
 
     def remove(self, name: str) -> None:
@@ -116,7 +116,7 @@ class Session:
                 self._config = _read(self._keys)
             if self._selected == name and self.streams:
                 self.select(self.streams[0])
-        self.changed.ring()
+        self.changed.notify()
 
     @property
     def state(self) -> State:
@@ -169,7 +169,7 @@ class Session:
             self._join()
             self._starting, self._error, self._stats = True, None, None
             self._stopping = threading.Event()
-            self.changed.ring()
+            self.changed.notify()
             opened: Future[None] = Future()
             self._thread = threading.Thread(target=self._live, args=(opened,), name="wf:page", daemon=True)
             self._thread.start()
@@ -177,7 +177,7 @@ class Session:
                 opened.result()
             finally:
                 self._starting = False
-                self.changed.ring()
+                self.changed.notify()
 
     def stop(self) -> None:
         """End the run, or its start, and wait until it has: files are whole. Nothing happens without one."""
@@ -214,12 +214,12 @@ class Session:
     def pause(self) -> None:
         """Read no more frames until `resume`. Raises NotRunning."""
         self._chosen(self._running()).pause()
-        self.changed.ring()
+        self.changed.notify()
 
     def resume(self) -> None:
         """Read on. Raises NotRunning."""
         self._chosen(self._running()).resume()
-        self.changed.ring()
+        self.changed.notify()
 
     def record(self, on: bool) -> str | None:
         """Record what is shown into a new file, whose name is returned; or end that. Raises NotRunning, BadInput."""
@@ -297,7 +297,7 @@ class Session:
     def _chosen(self, run: Run) -> Run:
         return run.streams.get(self._name_in(run), run)
 
-    def _sink(self, run: Run) -> PageSink:
+    def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None
         if sink is None:
             raise NotRunning("no stream runs; add one first")
@@ -322,7 +322,7 @@ class Session:
 
     def _take(self, config: "GraphConfig | Streams", keys: dict[str, Any]) -> None:
         self._keys, self._config = self._with(keys), config
-        self.changed.ring()
+        self.changed.notify()
 
     def _hear(self, line: str) -> None:
         self.lines.append(redact(line))
@@ -355,9 +355,9 @@ class Session:
             raise
         finally:
             self._run = self._looking = None
-            self.changed.ring()
+            self.changed.notify()
 
-    def _end_recording(self, sink: PageSink) -> None:
+    def _end_recording(self, sink: ViewerSink) -> None:
         """The file is whole when this returns. Raises what ended it early."""
         recorder, sink.recorder = sink.recorder, None
         if recorder is not None:
@@ -366,7 +366,7 @@ class Session:
                 raise recorder.error
             self._hear(f"recorded {recorder.frames} frames to {recorder.file}")
 
-    def _end_quietly(self, sink: PageSink) -> None:
+    def _end_quietly(self, sink: ViewerSink) -> None:
         try:
             self._end_recording(sink)
         except WarpfuseError as error:  # the run's own end is the one to tell
@@ -390,7 +390,7 @@ def _streams_of(keys: dict[str, Any]) -> list[str]:
     return list(keys.get("streams", {}))
 
 
-def _figures(run: Run, sink: PageSink | None) -> dict[str, Any]:
+def _figures(run: Run, sink: ViewerSink | None) -> dict[str, Any]:
     """What the page shows of a stream under way; rate and latency are those of the last two seconds."""
     so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
     recorder = sink.recorder if sink is not None else None

@@ -12,7 +12,7 @@ from warpfuse.web.pictures import Pictures
 from warpfuse.web.recorder import Recorder
 
 
-class PageSink:
+class ViewerSink:
     """Shows the frames of a stream while it is the one looked at, and hands them to a recorder while there is one."""
 
     def __init__(self, shown: Callable[[RawFrame], None], info: VideoInfo, size: tuple[int, int]) -> None:
@@ -52,7 +52,7 @@ class Looking:
     """
 
     def __init__(self, pictures: Pictures, selected: Callable[[], str]) -> None:
-        self.sinks: dict[str, PageSink] = {}
+        self.sinks: dict[str, ViewerSink] = {}
         self._pictures, self._selected = pictures, selected
 
     @property
@@ -60,8 +60,8 @@ class Looking:
         """As a run takes it."""
         return Viewer(self._sink, self._taps)
 
-    def _sink(self, stream: str, info: VideoInfo, size: tuple[int, int]) -> PageSink:
-        self.sinks[stream] = sink = PageSink(self._if_selected(stream, self._pictures.show), info, size)
+    def _sink(self, stream: str, info: VideoInfo, size: tuple[int, int]) -> ViewerSink:
+        self.sinks[stream] = sink = ViewerSink(self._if_selected(stream, self._pictures.show), info, size)
         return sink
 
     def _taps(self, stream: str) -> Mapping[str, Callable[[Any], None]]:

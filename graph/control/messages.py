@@ -47,20 +47,20 @@ class Stop(_Message, frozen=True):
     """Finish what was read, then end."""
 
 
-class Add(_Message, frozen=True):
+class AddStream(_Message, frozen=True):
     """Have a stream of these keys join a run of several; name "": after its source."""
 
     name: str
     keys: dict[str, Any]
 
 
-class Remove(_Message, frozen=True):
+class RemoveStream(_Message, frozen=True):
     """Have a stream leave a run of several."""
 
     name: str
 
 
-class Added(_Message, frozen=True):
+class StreamAdded(_Message, frozen=True):
     """The stream has joined under this name."""
 
     name: str
@@ -77,7 +77,7 @@ class Done(_Message, frozen=True):
     """It was done."""
 
 
-class Figures(_Message, frozen=True):
+class RunFigures(_Message, frozen=True):
     """What `--stats` writes, and since when the run is under way and who runs what."""
 
     stats: dict[str, Any]
@@ -97,8 +97,8 @@ class Denied(_Message, frozen=True):
     why: Annotated[str, msgspec.Meta(max_length=8000)]
 
 
-Request = Set | Pause | Resume | GetStats | Snapshot | Stop | Add | Remove
-Reply = Applied | Done | Figures | Image | Added | Denied
+Request = Set | Pause | Resume | GetStats | Snapshot | Stop | AddStream | RemoveStream
+Reply = Applied | Done | RunFigures | Image | StreamAdded | Denied
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -8,20 +8,20 @@ import zmq
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.control.messages import (
-    Add,
-    Added,
+    AddStream,
     Control,
     Denied,
     Done,
-    Figures,
     GetStats,
     Pause,
-    Remove,
+    RemoveStream,
     Reply,
     Request,
     Resume,
+    RunFigures,
     Set,
     Snapshot,
+    StreamAdded,
     shown,
 )
 from warpfuse.graph.control.run import ManyStreams, Run
@@ -88,7 +88,7 @@ class ControlServer:
         run = self._run
         match request:
             case GetStats():
-                return Figures(run.stats().to_dict(), time.monotonic() - self._begun_s, run.workers())
+                return RunFigures(run.stats().to_dict(), time.monotonic() - self._begun_s, run.workers())
             case Set():
                 return run.change(request.keys)
             case Snapshot():
@@ -97,9 +97,9 @@ class ControlServer:
                 run.pause()
             case Resume():
                 run.resume()
-            case Add():
-                return Added(_of_several(run).add(request.name, request.keys))
-            case Remove():
+            case AddStream():
+                return StreamAdded(_of_several(run).add(request.name, request.keys))
+            case RemoveStream():
                 _of_several(run).remove(request.name)
             case _:
                 run.stop()

@@ -3,7 +3,7 @@
 from warpfuse.stages.timing import Waker
 
 
-class Halt:
+class CancelToken:
     """Set once; then `fd` stays readable for every poller that has it. Thread-safe. Whoever made it closes it.
 
     is_set  `set` has been called

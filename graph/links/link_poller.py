@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import zmq
 
-from warpfuse.graph.links.cancel_token import Halt
+from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link import Inlet, Outlet
 
 
@@ -23,17 +23,17 @@ class Halted(Exception):
 class LinkPoller:
     """The ends of links of one thread. Closes none of them.
 
-    halt  ends the waiting without ending the links
+    cancel  ends the waiting without ending the links
     """
 
-    def __init__(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], halt: Halt | None = None) -> None:
-        self._inlets, self._outlets, self._halt = list(inlets), list(outlets), halt
+    def __init__(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], cancel: CancelToken | None = None) -> None:
+        self._inlets, self._outlets, self._cancel = list(inlets), list(outlets), cancel
         self._ends: list[Inlet | Outlet] = [*inlets, *outlets]
         self._by_socket = {end.socket: end for end in self._ends}
         self._any, self._frames_only = zmq.Poller(), zmq.Poller()
-        if halt is not None:
-            self._any.register(halt.fd, zmq.POLLIN)
-            self._frames_only.register(halt.fd, zmq.POLLIN)
+        if cancel is not None:
+            self._any.register(cancel.fd, zmq.POLLIN)
+            self._frames_only.register(cancel.fd, zmq.POLLIN)
         for end in self._ends:
             self._any.register(end.socket, zmq.POLLIN)
         for inlet in self._inlets:
@@ -42,7 +42,7 @@ class LinkPoller:
 
     def check(self) -> None:
         """Raises Halted when the epoch is over, NeighbourGone when a stage at the other end of a link has failed."""
-        if self._halt is not None and self._halt.is_set:
+        if self._cancel is not None and self._cancel.is_set:
             raise Halted
         for end in self._ends:
             if end.failed is not None:
@@ -70,7 +70,7 @@ class LinkPoller:
             outlet.finish(failed)
         while not all(outlet.finished for outlet in self._outlets):
             self.wait()
-            if self._halt is not None and self._halt.is_set:
+            if self._cancel is not None and self._cancel.is_set:
                 raise Halted
 
     def _beside(self, fd: int) -> zmq.Poller:

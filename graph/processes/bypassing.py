@@ -5,25 +5,25 @@ from dataclasses import dataclass, field
 
 from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.worker_handle import Member
+from warpfuse.graph.processes.worker_handle import WorkerHandle
 
 
 @dataclass
-class Bypassing:
+class BypassOpener:
     """Tells the workers at the ends of each bypass to open it, and again when one of them has been started anew."""
 
     bypasses: Sequence[LinkPlan]
     _opened: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _number: int = 0
 
-    def tend(self, home_of: Callable[[str], Member]) -> None:
+    def tend(self, home_of: Callable[[str], WorkerHandle]) -> None:
         """home_of: the worker of a stage."""
         for link in self.bypasses:
-            ends = {member.name: member for member in (home_of(link.sender), home_of(link.receiver))}
-            lives = tuple(member.life for member in ends.values())
-            there = all(member.open for member in ends.values())
+            ends = {handle.name: handle for handle in (home_of(link.sender), home_of(link.receiver))}
+            lives = tuple(handle.life for handle in ends.values())
+            there = all(handle.open for handle in ends.values())
             if there and self._opened.get(link.name) != lives:
                 self._opened[link.name] = lives
                 self._number += 1
-                for member in ends.values():
-                    member.send(protocol.OpenBypass(link.name, self._number))
+                for handle in ends.values():
+                    handle.send(protocol.OpenBypass(link.name, self._number))

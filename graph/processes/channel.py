@@ -24,7 +24,7 @@ GRACE_NS = 400_000_000
 """After a lost connection: a process that lives, on a machine that slept for a while, is back by then."""
 
 
-class Line:
+class Channel:
     """The supervisor's end. One thread uses it. Others may knock; only who was adopted is spoken to."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> None:
@@ -77,23 +77,25 @@ class Line:
         self.socket.close(0)
 
 
-def words(line: Line, worker: str) -> Iterator[protocol.Word]:
+def events(channel: Channel, worker: str) -> Iterator[protocol.Event]:
     """What the worker has said. Who is not it, and what is not a word, is left out and logged."""
-    for peer, data in line.messages():
+    for peer, data in channel.messages():
         try:
-            word = protocol.word(data)
+            word = protocol.event(data)
         except WireError as error:
             _LOG.warning("line to worker %s: %s", worker, error)
             continue
-        if isinstance(word, protocol.Hello) and word.worker == worker:
-            line.adopt(peer)
-        if peer == line.peer:
+        if isinstance(word, protocol.WorkerHello) and word.worker == worker:
+            channel.adopt(peer)
+        if peer == channel.peer:
             yield word
         else:
             _LOG.warning("line to worker %s: a stranger said %s", worker, type(word).__name__)
 
 
-def dial(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> "zmq.Socket[bytes]":
+def open_channel(
+    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None
+) -> "zmq.Socket[bytes]":
     """The worker's end of a line. keys: of a line between hosts."""
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     _configure(socket)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.pool import Roster
+from warpfuse.graph.processes.pool import WorkerPool
 from warpfuse.graph.processes.remote_errors import ENDS_THE_RUN, error_of
 from warpfuse.graph.runtime.failures import Streak
 from warpfuse.graph.runtime.resume import resume_after
@@ -30,35 +30,35 @@ class Epochs:
     told    what is said of each of them at the end
     """
 
-    def __init__(self, roster: Roster, sinks: Sequence[str], *, rewind: bool, say: Callable[[str], None]) -> None:
-        self._roster, self._sinks, self._rewind, self._say = roster, sinks, rewind, say
+    def __init__(self, pool: WorkerPool, sinks: Sequence[str], *, rewind: bool, say: Callable[[str], None]) -> None:
+        self._pool, self._sinks, self._rewind, self._say = pool, sinks, rewind, say
         self._streak = Streak()
         self.number = 0
         self.failed: set[int] = set()
         self.told: list[str] = []
 
-    def begin(self, first: Sequence[protocol.Order] = ()) -> None:
+    def begin(self, first: Sequence[protocol.Command] = ()) -> None:
         """Begin the next, with every worker; first: orders that hold from its beginning."""
         at = resume_after(
-            self._roster.reports(),
+            self._pool.reports(),
             frozenset(self.failed),
             rewind=self._rewind,
             sinks=self._sinks,
             first=self.number == 0,
         )
         self.number += 1
-        for member in self._roster.members:
-            member.state, member.beat_s = "running", time.monotonic()
+        for handle in self._pool.handles:
+            handle.state, handle.beat_s = "running", time.monotonic()
             for order in first:
-                member.send(order)
-            member.send(protocol.Connect(self.number, at.first, sorted(at.without), at.since_ns, at.done))
+                handle.send(order)
+            handle.send(protocol.Connect(self.number, at.first, sorted(at.without), at.since_ns, at.done))
 
     def break_off(self) -> None:
         """End it for all who are in it."""
-        for member in self._roster.members:
-            if member.state == "running":
-                member.state = "quieting"
-                member.send(protocol.LetGo(LET_GO_S))
+        for handle in self._pool.handles:
+            if handle.state == "running":
+                handle.state = "quieting"
+                handle.send(protocol.LetGo(LET_GO_S))
 
     def faulted(self, fault: protocol.Faulted) -> WarpfuseError | None:
         """A stage raised: the epoch is broken off. Returns what the run has to end with instead, if it has to."""

@@ -11,7 +11,7 @@ from warpfuse.graph.metrics.report import Report, RunnerReport
 
 
 @dataclass
-class Stalls:
+class StarvedLinks:
     """Finds them from what workers tell, again and again.
 
     readers  link -> the stage that reads it

@@ -28,16 +28,16 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.bypassing import Bypassing
+from warpfuse.graph.processes.bypassing import BypassOpener
 from warpfuse.graph.processes.epochs import LET_GO_S, Epochs
 from warpfuse.graph.processes.event_queue import EventQueue
-from warpfuse.graph.processes.health import Stalls
+from warpfuse.graph.processes.health import StarvedLinks
 from warpfuse.graph.processes.launcher import ByHand, Launcher
-from warpfuse.graph.processes.pool import STARTUP_S, Roster
+from warpfuse.graph.processes.pool import STARTUP_S, WorkerPool
 from warpfuse.graph.processes.remote_errors import error_of
-from warpfuse.graph.processes.resolved_source import Origin
+from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.processes.video_message import Info
-from warpfuse.graph.processes.worker_handle import Member
+from warpfuse.graph.processes.worker_handle import WorkerHandle
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.endpoints import frames_expected
 from warpfuse.graph.runtime.thread_run import concluded
@@ -51,7 +51,7 @@ _GOODBYE_S = 15.0  # sinks finish their files
 class _Asked:
     """Somebody who waits for a word of this kind from a worker."""
 
-    def __init__(self, kind: type[protocol.Word]) -> None:
+    def __init__(self, kind: type[protocol.Event]) -> None:
         self.kind = kind
         self.answer: Future[Any] = Future()
 
@@ -64,14 +64,14 @@ class ProcessRun:
     here     workers that are no processes, by name, and who starts them
     temporal as in plan_graph, which gave the plan
     trace    keep the calls of every stage
-    origin   of the run; a worker that is connected to it already is taken over
+    resolved   of the run; a worker that is connected to it already is taken over
     """
 
     def __init__(
         self,
         context: RunContext,
         plan: GraphPlan,
-        origin: Origin,
+        resolved: ResolvedSource,
         folder: Path,
         *,
         keys: Mapping[str, Any] | None = None,
@@ -80,27 +80,27 @@ class ProcessRun:
         trace: bool = False,
     ) -> None:
         config = context.config
-        live = origin.info.live or config.realtime
+        live = resolved.info.live or config.realtime
         given = dict(keys) if keys is not None else config.model_dump(mode="json")
         settled = config if keys is None else validate(given)
         self._context, self._stop, self._say = context, context.stop, context.say
         self._deadline_s = config.stage_deadline_s
-        self._expected = frames_expected(origin.info, config)
+        self._expected = frames_expected(resolved.info, config)
         self._settings = LiveSettings(given, settled, plan, context.calls, context.prompts, live, context.attends)
         self._version = 0
         self._paused = self._over = False
         self._part = protocol.Assign(
-            "", {}, 0, Info.of(origin.info), context.size, context.engines.backend, context.bundle.precision,
+            "", {}, 0, Info.of(resolved.info), context.size, context.engines.backend, context.bundle.precision,
             str(folder), folder.name, trace, temporal,
         )  # fmt: skip
-        self._roster = Roster(plan, config, folder, origin.scout, live=live, say=self._say, here=here)
+        self._pool = WorkerPool(plan, config, folder, resolved.probe, live=live, say=self._say, here=here)
         self._requests: EventQueue[Callable[[], None]] = EventQueue()
         self._asked: list[_Asked] = []
         self._asking = threading.Lock()
         sinks = [node.name for node in plan.nodes if node.role == "sink"]
-        self._epochs = Epochs(self._roster, sinks, rewind=not live, say=self._say)
-        self._bypassing = Bypassing(plan.bypasses)
-        self._stalls = Stalls(
+        self._epochs = Epochs(self._pool, sinks, rewind=not live, say=self._say)
+        self._bypassing = BypassOpener(plan.bypasses)
+        self._starved = StarvedLinks(
             {link.name: link.receiver for link in plan.links}, {node.name: node.lane for node in plan.nodes}
         )
         self._news = False
@@ -114,8 +114,8 @@ class ProcessRun:
 
     def start(self) -> None:
         """Start every worker."""
-        for member in self._roster.members:
-            self._start(member)
+        for handle in self._pool.handles:
+            self._start(handle)
 
     def wait(self, progress: Progress | None = None) -> Stats:
         """As `Run` says: until the end of the last worker."""
@@ -138,7 +138,7 @@ class ProcessRun:
             if self._over:
                 return
             self._over = True
-        self._roster.close()
+        self._pool.close()
         for request in self._requests.taken():
             request()
         for asked in self._asked:
@@ -156,13 +156,13 @@ class ProcessRun:
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """As `Run` says. New settings go to every worker before the source stamps a frame with them."""
-        begun: protocol.Begun = self._ask(protocol.Begun, partial(self._publish, keys))
+        begun: protocol.SettingsBegun = self._ask(protocol.SettingsBegun, partial(self._publish, keys))
         return Applied(begun.version, begun.seq)
 
     def snapshot(self) -> bytes:
         """As `Run` says."""
-        picture: protocol.Picture = self._ask(
-            protocol.Picture, lambda: self._roster.home_of("sink_1").send(protocol.Snap())
+        picture: protocol.ShownPicture = self._ask(
+            protocol.ShownPicture, lambda: self._pool.home_of("sink_1").send(protocol.Snap())
         )
         return picture.png
 
@@ -180,20 +180,20 @@ class ProcessRun:
 
     def workers(self) -> dict[str, list[str]]:
         """As `Run` says."""
-        return {member.name: list(member.nodes) for member in self._roster.members}
+        return {handle.name: list(handle.nodes) for handle in self._pool.handles}
 
     def stats(self) -> Stats:
         """The figures so far."""
         lost, told = len(self._epochs.failed), tuple(self._epochs.told)
-        restarts = sum(member.restarts.total for member in self._roster.members)
-        stats = stats_of(self._roster.reports(), self._context.setup, failed=lost, restarts=restarts, warnings=told)
+        restarts = sum(handle.restarts.total for handle in self._pool.handles)
+        stats = stats_of(self._pool.reports(), self._context.setup, failed=lost, restarts=restarts, warnings=told)
         return stats.stopped(self._stop.is_set())
 
     def spans(self) -> dict[str, list[Span]]:
         """As `Run` says; known after the end."""
-        return {member.name: [Span(*span) for span in member.spans] for member in self._roster.members}
+        return {handle.name: [Span(*span) for span in handle.spans] for handle in self._pool.handles}
 
-    def _ask(self, kind: type[protocol.Word], do: Callable[[], None]) -> Any:
+    def _ask(self, kind: type[protocol.Event], do: Callable[[], None]) -> Any:
         """Have the thread of `wait` do something that a worker answers; the answer. Raises what `do` raises."""
         asked = _Asked(kind)
 
@@ -216,7 +216,7 @@ class ProcessRun:
 
     def _hold(self, paused: bool) -> None:
         self._paused = paused
-        self._leave(lambda: None if self._over else self._roster.tell_all(protocol.Pause(paused)))
+        self._leave(lambda: None if self._over else self._pool.tell_all(protocol.PauseSource(paused)))
 
     def _leave(self, request: Callable[[], None]) -> None:
         """Leave something to be done to the thread of `wait`."""
@@ -229,15 +229,15 @@ class ProcessRun:
         """New settings, to every worker, then to the source. A worker that is down gets them with its part."""
         self._settings.changed(keys)
         self._version += 1
-        self._roster.tell_all(protocol.Add(self._version, self._told()))
-        self._roster.home_of("source").send(protocol.Begin(self._version))
+        self._pool.tell_all(protocol.AddSettings(self._version, self._told()))
+        self._pool.home_of("source").send(protocol.BeginSettings(self._version))
 
     def _told(self) -> dict[str, Any]:
         """The newest settings as workers are told them: with the sink of a viewer, if there is one."""
         built = self._context.config.model_dump(mode="json", include={"sinks", "workers", "in_flight"})
         return {**self.settings(), **built}
 
-    def _answered(self, word: protocol.Begun | protocol.Picture) -> None:
+    def _answered(self, word: protocol.SettingsBegun | protocol.ShownPicture) -> None:
         """What a worker was asked for; the oldest who asked for it is answered."""
         for asked in self._asked:
             if isinstance(word, asked.kind):
@@ -247,134 +247,134 @@ class ProcessRun:
 
     def _turn(self) -> None:
         poller = zmq.Poller()
-        self._roster.register(poller)
+        self._pool.register(poller)
         poller.register(self._requests.fd, zmq.POLLIN)
         poller.poll(_TICK_MS)
-        for member, word in self._roster.heard():
-            self._heard(member, word)
-        for member, code in self._roster.exited():
-            if member.alive:
-                self._died(member, f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
+        for handle, word in self._pool.heard():
+            self._heard(handle, word)
+        for handle, code in self._pool.exited():
+            if handle.alive:
+                self._died(handle, f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
         for request in self._requests.taken():
             request()
 
-    def _heard(self, member: Member, word: protocol.Word) -> None:
+    def _heard(self, handle: WorkerHandle, word: protocol.Event) -> None:
         match word:
-            case protocol.Hello():
-                self._greet(member, word)
+            case protocol.WorkerHello():
+                self._greet(handle, word)
             case protocol.Ready():
-                member.state = "ready"
+                handle.state = "ready"
             case protocol.Said():
                 self._say(word.line)
             case protocol.Refused():
                 self._error = error_of(word.kind, word.stage, word.text)
             case protocol.Beat():
-                member.told(word.report)
+                handle.told(word.report)
                 self._news = True
             case protocol.Quiet():
-                member.told(word.report)
-                if word.stuck and member.state == "quieting":
-                    self._died(member, f"stage {', '.join(word.stuck)} does not return")
-                elif member.state == "quieting":
-                    member.state = "ready"
+                handle.told(word.report)
+                if word.stuck and handle.state == "quieting":
+                    self._died(handle, f"stage {', '.join(word.stuck)} does not return")
+                elif handle.state == "quieting":
+                    handle.state = "ready"
             case protocol.Faulted():
                 self._error = self._epochs.faulted(word) or self._error
-            case protocol.Begun() | protocol.Picture():
+            case protocol.SettingsBegun() | protocol.ShownPicture():
                 self._answered(word)
             case protocol.Pong():
-                member.clock_told(word, time.monotonic_ns())
-            case protocol.Gone():
-                member.told(word.report)
-                member.spans += word.spans
-                member.state = "gone"
+                handle.clock_told(word, time.monotonic_ns())
+            case protocol.Goodbye():
+                handle.told(word.report)
+                handle.spans += word.spans
+                handle.state = "gone"
 
-    def _greet(self, member: Member, hello: protocol.Hello) -> None:
+    def _greet(self, handle: WorkerHandle, hello: protocol.WorkerHello) -> None:
         if hello.version != protocol.VERSION:
-            text = f"worker {member.name} speaks version {hello.version}, this is {protocol.VERSION}"
+            text = f"worker {handle.name} speaks version {hello.version}, this is {protocol.VERSION}"
             self._error = ConfigError(f"{text}. Run the same warpfuse on every host")
             return
-        again, member.pid = member.pid == hello.pid, hello.pid
-        if again and member.open:
-            self._reunite(member)
+        again, handle.pid = handle.pid == hello.pid, hello.pid
+        if again and handle.open:
+            self._reunite(handle)
             return
-        if member.state != "starting":  # somebody started it again by hand
-            self._died(member, "was started again", started=True)
-        if isinstance(member.launcher, ByHand):
-            member.ask_its_clock()
-        self._assign(member)
+        if handle.state != "starting":  # somebody started it again by hand
+            self._died(handle, "was started again", started=True)
+        if isinstance(handle.launcher, ByHand):
+            handle.ask_its_clock()
+        self._assign(handle)
 
-    def _assign(self, member: Member) -> None:
-        part = structs.replace(self._part, worker=member.name, config=self._told())
-        member.send(structs.replace(part, version=self._version))
+    def _assign(self, handle: WorkerHandle) -> None:
+        part = structs.replace(self._part, worker=handle.name, config=self._told())
+        handle.send(structs.replace(part, version=self._version))
 
-    def _reunite(self, member: Member) -> None:
+    def _reunite(self, handle: WorkerHandle) -> None:
         """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
-        self._say(f"worker {member.name} was out of reach for a moment")
+        self._say(f"worker {handle.name} was out of reach for a moment")
         if self._version:
-            member.send(protocol.Add(self._version, self._told()))
-            if "source" in member.nodes:
-                member.send(protocol.Begin(self._version))
-        member.state = "quieting"
-        member.send(protocol.LetGo(LET_GO_S))
+            handle.send(protocol.AddSettings(self._version, self._told()))
+            if "source" in handle.nodes:
+                handle.send(protocol.BeginSettings(self._version))
+        handle.state = "quieting"
+        handle.send(protocol.LetGo(LET_GO_S))
         self._epochs.break_off()
 
     def _check(self) -> None:
         now, now_ns = time.monotonic(), time.monotonic_ns()
-        for member in self._roster.members:
-            if why := member.ailing(now, now_ns, stage_s=self._deadline_s, hello_s=_HELLO_S):
-                self._died(member, why)
-            elif member.state == "down" and now >= member.due_s:
-                self._start(member)
-            elif member.state == "starting" and now > member.due_s:
-                self._error = StageFailed(member.name, Elsewhere(f"not ready within {STARTUP_S:g} s"))
+        for handle in self._pool.handles:
+            if why := handle.ailing(now, now_ns, stage_s=self._deadline_s, hello_s=_HELLO_S):
+                self._died(handle, why)
+            elif handle.state == "down" and now >= handle.due_s:
+                self._start(handle)
+            elif handle.state == "starting" and now > handle.due_s:
+                self._error = StageFailed(handle.name, Elsewhere(f"not ready within {STARTUP_S:g} s"))
         if self._news:
             self._check_links(now)
         if self._stop.is_set() and not self._stopping:
             self._stopping = True
-            self._roster.tell_all(protocol.Stop())
-        self._bypassing.tend(self._roster.home_of)
-        if all(member.state == "ready" for member in self._roster.members):
-            self._stalls.forget()
-            paused: list[protocol.Order] = [protocol.Pause(True)] if self._paused else []
-            self._epochs.begin([*paused, protocol.Stop()] if self._stopping else paused)
+            self._pool.tell_all(protocol.StopSource())
+        self._bypassing.tend(self._pool.home_of)
+        if all(handle.state == "ready" for handle in self._pool.handles):
+            self._starved.forget()
+            paused: list[protocol.Command] = [protocol.PauseSource(True)] if self._paused else []
+            self._epochs.begin([*paused, protocol.StopSource()] if self._stopping else paused)
 
     def _check_links(self, now_s: float) -> None:
         """Look for a reader that keeps what it is given: its worker is started again, as that of one that hangs."""
         self._news = False
-        told = [member.life_report for member in self._roster.members if member.state == "running"]
-        standing = self._stalls.longest([report for report in told if report is not None], now_s)
+        told = [handle.life_report for handle in self._pool.handles if handle.state == "running"]
+        standing = self._starved.longest([report for report in told if report is not None], now_s)
         if standing is not None and standing[1] > self._deadline_s:
-            reader = self._stalls.readers[standing[0]]
+            reader = self._starved.readers[standing[0]]
             why = f"stage {reader} has given nothing back by link {standing[0]} for {standing[1]:.0f} s"
-            self._died(self._roster.home_of(reader), why)
+            self._died(self._pool.home_of(reader), why)
 
-    def _died(self, member: Member, why: str, *, started: bool = False) -> None:
+    def _died(self, handle: WorkerHandle, why: str, *, started: bool = False) -> None:
         """A worker is lost: the epoch is over for all, or the run is, if that happens too often."""
-        if member.state in ("down", "gone") or self._error is not None:
+        if handle.state in ("down", "gone") or self._error is not None:
             return
-        self._error = self._roster.lose(member, why, started=started)
+        self._error = self._pool.lose(handle, why, started=started)
         if self._error is None:
             self._epochs.break_off()
 
-    def _start(self, member: Member) -> None:
-        if self._roster.start(member):
-            self._assign(member)
+    def _start(self, handle: WorkerHandle) -> None:
+        if self._pool.start(handle):
+            self._assign(handle)
 
     def _ended(self) -> bool:
-        return bool(self._epochs.number) and all(m.state == "running" and m.ended for m in self._roster.members)
+        return bool(self._epochs.number) and all(m.state == "running" and m.ended for m in self._pool.handles)
 
     def _dismiss(self) -> None:
         """Have every worker close, and hear its last words; nothing is started again."""
-        self._roster.tell_all(protocol.Exit())
+        self._pool.tell_all(protocol.Exit())
         until = time.monotonic() + (_GOODBYE_S if self._error is None else LET_GO_S + 3)
-        while any(m.alive and m.line is not None for m in self._roster.members) and time.monotonic() < until:
-            for member, word in self._roster.heard():
-                if isinstance(word, protocol.Gone):
-                    self._heard(member, word)
+        while any(m.alive and m.channel is not None for m in self._pool.handles) and time.monotonic() < until:
+            for handle, word in self._pool.heard():
+                if isinstance(word, protocol.Goodbye):
+                    self._heard(handle, word)
             with contextlib.suppress(StageFailed):
-                for member, _ in self._roster.exited():
-                    member.state = "gone"
+                for handle, _ in self._pool.exited():
+                    handle.state = "gone"
             time.sleep(0.005)
 
     def _shown(self) -> int:
-        return self._roster.home_of("sink_1").written("sink_1")
+        return self._pool.home_of("sink_1").written("sink_1")

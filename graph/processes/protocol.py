@@ -20,11 +20,11 @@ _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
 
 
-class _Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
     pass
 
 
-class Assign(_Order, frozen=True):
+class Assign(_Message, frozen=True):
     """The worker's part: which worker of which graph it is. Everything that was chosen is in it.
 
     config   keys of the configuration, whose newest settings have number `version`
@@ -46,14 +46,14 @@ class Assign(_Order, frozen=True):
     temporal: bool | None = None
 
 
-class Seek(_Order, frozen=True):
+class Seek(_Message, frozen=True):
     """Connect to the source, before there is a part: `Found` or `Refused` is the answer. near: as in find_source."""
 
     url: Text
     near: tuple[int, int] | None = None
 
 
-class Connect(_Order, frozen=True):
+class Connect(_Message, frozen=True):
     """Open the ends of links of this epoch and go; the rest as source_runner.Resume."""
 
     epoch: int
@@ -63,63 +63,63 @@ class Connect(_Order, frozen=True):
     done: int
 
 
-class OpenBypass(_Order, frozen=True):
+class OpenBypass(_Message, frozen=True):
     """Open the ends of a bypass anew; number: how many times it has been, over all processes."""
 
     link: Text
     number: int
 
 
-class LetGo(_Order, frozen=True):
+class LetGo(_Message, frozen=True):
     """End the epoch; a call that lasts until the deadline is told."""
 
     deadline_s: float
 
 
-class Add(_Order, frozen=True):
+class AddSettings(_Message, frozen=True):
     """Make a version of the settings known."""
 
     version: int
     config: dict[str, Any]
 
 
-class Begin(_Order, frozen=True):
+class BeginSettings(_Message, frozen=True):
     """To the worker of the source: new frames carry this version."""
 
     version: int
 
 
-class Pause(_Order, frozen=True):
+class PauseSource(_Message, frozen=True):
     """Hold the source, or let it go on."""
 
     paused: bool
 
 
-class Stop(_Order, frozen=True):
+class StopSource(_Message, frozen=True):
     """End the stream: what was read is finished."""
 
 
-class Snap(_Order, frozen=True):
+class Snap(_Message, frozen=True):
     """Give the picture that was shown last."""
 
 
-class Ping(_Order, frozen=True):
+class Ping(_Message, frozen=True):
     """What does your clock say? t0: mine."""
 
     t0: int
 
 
-class SetClock(_Order, frozen=True):
+class SetClock(_Message, frozen=True):
     """Add this to your clock: then it is mine."""
 
     offset_ns: int
 
 
-class Exit(_Order, frozen=True):
+class Exit(_Message, frozen=True):
     """Close everything; a sink that is not complete discards."""
 
 
-class Hello(_Order, frozen=True):
+class WorkerHello(_Message, frozen=True):
     """A worker process is there."""
 
     version: int
@@ -127,23 +127,23 @@ class Hello(_Order, frozen=True):
     pid: int
 
 
-class Found(_Order, frozen=True):
+class Found(_Message, frozen=True):
     """The source is connected, and this is known of it."""
 
     info: Info
 
 
-class Ready(_Order, frozen=True):
+class Ready(_Message, frozen=True):
     """Every stage is open."""
 
 
-class Said(_Order, frozen=True):
+class Said(_Message, frozen=True):
     """A line for the user."""
 
     line: Text
 
 
-class Refused(_Order, frozen=True):
+class Refused(_Message, frozen=True):
     """The stages cannot be opened."""
 
     kind: Kind
@@ -151,20 +151,20 @@ class Refused(_Order, frozen=True):
     text: Text
 
 
-class Beat(_Order, frozen=True):
+class Beat(_Message, frozen=True):
     """The figures so far."""
 
     report: Report
 
 
-class Quiet(_Order, frozen=True):
+class Quiet(_Message, frozen=True):
     """The epoch has ended here. stuck: stages that are still inside a call; only the process's end frees them."""
 
     report: Report
     stuck: list[str]
 
 
-class Faulted(_Order, frozen=True):
+class Faulted(_Message, frozen=True):
     """A stage raised."""
 
     epoch: int
@@ -176,20 +176,20 @@ class Faulted(_Order, frozen=True):
     trace: Text
 
 
-class Begun(_Order, frozen=True):
+class SettingsBegun(_Message, frozen=True):
     """The version holds from frame `seq` on."""
 
     version: int
     seq: int
 
 
-class Picture(_Order, frozen=True):
+class ShownPicture(_Message, frozen=True):
     """The picture shown last, as PNG; empty before the first."""
 
     png: bytes
 
 
-class Pong(_Order, frozen=True):
+class Pong(_Message, frozen=True):
     """t0 as it came; t1, t2: my clock when it came and when this left."""
 
     t0: int
@@ -197,35 +197,62 @@ class Pong(_Order, frozen=True):
     t2: int
 
 
-class Gone(_Order, frozen=True):
+class Goodbye(_Message, frozen=True):
     """Last words. spans: calls of the stages, if a trace was asked for."""
 
     report: Report
     spans: list[tuple[str, int, int, int]]
 
 
-Order = Assign | Seek | Connect | OpenBypass | LetGo | Add | Begin | Pause | Stop | Snap | Ping | SetClock | Exit
-Word = Hello | Found | Ready | Said | Refused | Beat | Quiet | Faulted | Begun | Picture | Pong | Gone
+Command = (
+    Assign
+    | Seek
+    | Connect
+    | OpenBypass
+    | LetGo
+    | AddSettings
+    | BeginSettings
+    | PauseSource
+    | StopSource
+    | Snap
+    | Ping
+    | SetClock
+    | Exit
+)
+Event = (
+    WorkerHello
+    | Found
+    | Ready
+    | Said
+    | Refused
+    | Beat
+    | Quiet
+    | Faulted
+    | SettingsBegun
+    | ShownPicture
+    | Pong
+    | Goodbye
+)
 
 _ENCODER = msgspec.msgpack.Encoder()
-_ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-_WORDS: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
+_COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_EVENTS: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
-def encode(message: Order | Word) -> bytes:
+def encode(message: Command | Event) -> bytes:
     """A message as bytes."""
     return _ENCODER.encode(message)
 
 
-def order(data: bytes) -> Order:
+def command(data: bytes) -> Command:
     """What the supervisor sent. Raises WireError."""
-    decoded: Order = _decoded(_ORDERS, data)
+    decoded: Command = _decoded(_COMMANDS, data)
     return decoded
 
 
-def word(data: bytes) -> Word:
+def event(data: bytes) -> Event:
     """What a worker sent. Raises WireError."""
-    decoded: Word = _decoded(_WORDS, data)
+    decoded: Event = _decoded(_EVENTS, data)
     return decoded
 
 

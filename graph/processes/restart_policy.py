@@ -12,7 +12,7 @@ LONGEST_S = 8.0
 
 
 @dataclass(slots=True)
-class Restarts:
+class RestartPolicy:
     """The deaths of one worker. Plain state; seconds of any monotonic clock.
 
     Not a `Backoff`: it counts the deaths of the last minute, not those in a row.

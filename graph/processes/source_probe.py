@@ -13,7 +13,7 @@ import zmq
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import Elsewhere, StageFailed
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.channel import Line, words
+from warpfuse.graph.processes.channel import Channel, events
 from warpfuse.graph.processes.launcher import LocalProcesses
 from warpfuse.graph.processes.remote_errors import error_of
 from warpfuse.stages.errors import Stopped
@@ -22,7 +22,7 @@ from warpfuse.stages.stage import VideoInfo
 _TICK_MS = 50
 
 
-class Scout:
+class SourceProbe:
     """The first of a run's worker processes. Whoever takes over `context`, `processes` and `line` calls `let_go`.
 
     worker  its name in the plan to come
@@ -34,8 +34,8 @@ class Scout:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         with contextlib.ExitStack() as undo:
             undo.callback(self.context.term)
-            self.line = Line(self.context, f"ipc://{folder}/line-{worker}-1")
-            undo.callback(self.line.close)
+            self.channel = Channel(self.context, f"ipc://{folder}/line-{worker}-1")
+            undo.callback(self.channel.close)
             self.processes = LocalProcesses(folder)
             undo.callback(self.processes.close)
             self._undo = undo.pop_all()
@@ -44,18 +44,18 @@ class Scout:
         """Have it connect; what it found. near: as in find_source.
 
         Raises BadInput, StreamLost, StageFailed when the process dies of it; Stopped once `stop` is set."""
-        self.processes.start(self.worker, self.line.endpoint)
+        self.processes.start(self.worker, self.channel.endpoint)
         poller = zmq.Poller()
-        poller.register(self.line.socket, zmq.POLLIN)
+        poller.register(self.channel.socket, zmq.POLLIN)
         poller.register(self.processes.fd, zmq.POLLIN)
         while True:
             if stop.is_set():
                 raise Stopped(f"{redact(url)}: stopped while it was being connected")
             poller.poll(_TICK_MS)
-            for word in words(self.line, self.worker):
+            for word in events(self.channel, self.worker):
                 match word:
-                    case protocol.Hello():
-                        self.line.send(protocol.encode(protocol.Seek(url, near)))
+                    case protocol.WorkerHello():
+                        self.channel.send(protocol.encode(protocol.Seek(url, near)))
                     case protocol.Found():
                         return word.info.video()
                     case protocol.Refused():

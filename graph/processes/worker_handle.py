@@ -10,9 +10,9 @@ import msgspec
 from warpfuse.graph.links.clock_offset import Trip, offset
 from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.channel import Line
+from warpfuse.graph.processes.channel import Channel
 from warpfuse.graph.processes.launcher import Launcher
-from warpfuse.graph.processes.restart_policy import Restarts
+from warpfuse.graph.processes.restart_policy import RestartPolicy
 
 State = Literal["down", "starting", "ready", "running", "quieting", "gone"]
 """down: to be started at `due_s`; ready: stages open, no epoch; quieting: told to let go; gone: has said goodbye"""
@@ -21,7 +21,7 @@ _TRIPS = 8  # there and back, to compare clocks
 
 
 @dataclass
-class Member:
+class WorkerHandle:
     """One worker, over all its lives.
 
     nodes     the stages it runs
@@ -34,12 +34,12 @@ class Member:
     nodes: tuple[str, ...]
     launcher: Launcher
     state: State = "down"
-    line: Line | None = None
+    channel: Channel | None = None
     due_s: float = 0.0
     beat_s: float = 0.0
     life: int = 0
     pid: int = 0
-    restarts: Restarts = field(default_factory=Restarts)
+    restarts: RestartPolicy = field(default_factory=RestartPolicy)
     trips: list[Trip] = field(default_factory=list)
     spans: list[tuple[str, int, int, int]] = field(default_factory=list)
     _before: Report | None = None
@@ -77,10 +77,10 @@ class Member:
         """The end of the stream has come through all of its stages."""
         return self._now is not None and self._now.ended
 
-    def send(self, order: protocol.Order) -> None:
+    def send(self, order: protocol.Command) -> None:
         """Tell it something; lost with one that dies, and with none."""
-        if self.line is not None:
-            self.line.send(protocol.encode(order))
+        if self.channel is not None:
+            self.channel.send(protocol.encode(order))
 
     def told(self, report: Report) -> None:
         """New figures of this life."""
@@ -118,11 +118,11 @@ class Member:
 
         stage_s  how long a call of a stage may last; hello_s: a process, before its first word
         """
-        if self.line is not None and self.line.dead(now_ns):
+        if self.channel is not None and self.channel.dead(now_ns):
             return "has stopped answering"
         if self.state == "running" and (stage := self._hanging(stage_s, now_s)):
             return f"stage {stage} has not returned for {stage_s:g} s"
-        mute = self.line is not None and self.line.peer is None
+        mute = self.channel is not None and self.channel.peer is None
         if self.state == "starting" and mute and self.launcher.age_s(self.name) > hello_s:
             return f"has not said a word in {hello_s:g} s"
         return ""
@@ -138,6 +138,6 @@ class Member:
         return ", ".join(self.nodes) if silent > deadline_s else ""
 
 
-def home_of(members: Sequence[Member], node: str) -> Member:
+def home_of(handles: Sequence[WorkerHandle], node: str) -> WorkerHandle:
     """The worker that runs a stage."""
-    return next(member for member in members if node in member.nodes)
+    return next(handle for handle in handles if node in handle.nodes)

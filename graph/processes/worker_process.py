@@ -1,4 +1,4 @@
-"""The life of a worker process: dial the supervisor, be told the part, obey until the end."""
+"""The life of a worker process: open_channel the supervisor, be told the part, obey until the end."""
 
 import os
 import threading
@@ -15,15 +15,15 @@ from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.processes import protocol
-from warpfuse.graph.processes.channel import dial
+from warpfuse.graph.processes.channel import open_channel
 from warpfuse.graph.processes.event_queue import EventQueue
 from warpfuse.graph.processes.remote_errors import kind_of, text_of
 from warpfuse.graph.processes.video_message import Info
 from warpfuse.graph.runtime.context import RunContext, compile_loops, open_prompts, usable_cores
 from warpfuse.graph.runtime.endpoints import Endpoints, Viewer, endpoints_of, find_source, seen_by
 from warpfuse.graph.runtime.engines import Engines
-from warpfuse.graph.runtime.failures import Fault, Forwarded
-from warpfuse.graph.runtime.source_runner import Resume
+from warpfuse.graph.runtime.failures import Forwarded, StageFault
+from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker, snapshot
 from warpfuse.stages.diffusion.prompts import WhenAsked
 from warpfuse.stages.sources.live import LiveSource
@@ -73,9 +73,9 @@ class WorkerProcess:
         self._ended = ended or threading.Event()
         self._name = name
         self._keys = keys
-        self._line = dial(context, endpoint, keys)
-        self._monitor = self._line.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self._events: EventQueue[protocol.Word] = EventQueue()
+        self._channel = open_channel(context, endpoint, keys)
+        self._monitor = self._channel.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._events: EventQueue[protocol.Event] = EventQueue()
         self._worker: Worker | None = None
         self._connected: LiveSource | None = None
         self._epoch = 0
@@ -88,16 +88,16 @@ class WorkerProcess:
         """Until EXIT."""
         self._hello()
         poller = zmq.Poller()
-        poller.register(self._line, zmq.POLLIN)
+        poller.register(self._channel, zmq.POLLIN)
         poller.register(self._events.fd, zmq.POLLIN)
         beat_at = 0.0
         while True:
             poller.poll(_TICK_MS)
             for word in self._events.taken():
                 self._send(word)
-            while int(self._line.get(zmq.EVENTS)) & zmq.POLLIN:
+            while int(self._channel.get(zmq.EVENTS)) & zmq.POLLIN:
                 came = self._clock()
-                order = protocol.order(self._line.recv())
+                order = protocol.command(self._channel.recv())
                 if isinstance(order, protocol.Exit):
                     self._leave()
                     return 0
@@ -131,12 +131,12 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close the line."""
-        self._line.disable_monitor()
+        self._channel.disable_monitor()
         self._monitor.close(0)
-        self._line.close()
+        self._channel.close()
         self._events.close()
 
-    def _obey(self, order: protocol.Order, came: int) -> None:
+    def _obey(self, order: protocol.Command, came: int) -> None:
         if isinstance(order, protocol.Assign):
             self._open(order)
             return
@@ -155,22 +155,24 @@ class WorkerProcess:
         match order:
             case protocol.Connect():
                 self._epoch, self._told_end = order.epoch, False
-                worker.connect(order.epoch, Resume(order.first, frozenset(order.without), order.since_ns, order.done))
+                worker.connect(
+                    order.epoch, ResumePoint(order.first, frozenset(order.without), order.since_ns, order.done)
+                )
             case protocol.OpenBypass():
                 worker.open_bypass(order.link, order.number)
             case protocol.LetGo():
                 stuck = worker.let_go(order.deadline_s)
                 self._send(protocol.Quiet(worker.report(), stuck))
-            case protocol.Add():
+            case protocol.AddSettings():
                 worker.book.add(order.version, validate(order.config))
-            case protocol.Begin():
-                self._send(protocol.Begun(order.version, worker.book.begin(order.version)))
-            case protocol.Pause():
+            case protocol.BeginSettings():
+                self._send(protocol.SettingsBegun(order.version, worker.book.begin(order.version)))
+            case protocol.PauseSource():
                 worker.pause(order.paused)
-            case protocol.Stop():
+            case protocol.StopSource():
                 self._stopped = True
             case protocol.Snap():
-                self._send(protocol.Picture(snapshot(worker)))
+                self._send(protocol.ShownPicture(snapshot(worker)))
             case _:
                 raise AssertionError(order)
 
@@ -244,7 +246,7 @@ class WorkerProcess:
         if worker is None:
             return
         spans = [] if (track := worker.context.track) is None else [tuple(span) for span in track.spans()]
-        self._send(protocol.Gone(worker.report(), spans))  # type: ignore[arg-type]
+        self._send(protocol.Goodbye(worker.report(), spans))  # type: ignore[arg-type]
 
     def _drop(self) -> Worker | None:
         """Close what was opened; sinks that are not complete discard. The worker it was."""
@@ -258,7 +260,7 @@ class WorkerProcess:
     def _tell(self, line: str) -> None:
         self._events.put(protocol.Said(line))
 
-    def _report(self, fault: Fault) -> None:
+    def _report(self, fault: StageFault) -> None:
         trace = "".join(traceback.format_exception(fault.error))
         self._events.put(
             protocol.Faulted(
@@ -273,10 +275,10 @@ class WorkerProcess:
         )
 
     def _hello(self) -> None:
-        self._send(protocol.Hello(protocol.VERSION, self._name, os.getpid()))
+        self._send(protocol.WorkerHello(protocol.VERSION, self._name, os.getpid()))
 
-    def _send(self, word: protocol.Word) -> None:
-        self._line.send(protocol.encode(word))
+    def _send(self, word: protocol.Event) -> None:
+        self._channel.send(protocol.encode(word))
 
     def _clock(self) -> int:
         return time.monotonic_ns() + self._offset_ns

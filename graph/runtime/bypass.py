@@ -15,7 +15,7 @@ import numpy as np
 import zmq
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.links.cancel_token import Halt
+from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link import Inlet, Outlet
 from warpfuse.stages.frame import RawFrame, SoundPiece
 
@@ -76,23 +76,23 @@ class BypassExit:
     def __init__(self, inlet: Inlet, show: Callable[[Any], None]) -> None:
         self._inlet = inlet
         self._show = show
-        self._halt = Halt()
+        self._cancel = CancelToken()
         self._thread = threading.Thread(target=self._run, name=f"wf:{inlet.plan.name}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End the thread, close the link."""
-        self._halt.set()
+        self._cancel.set()
         self._thread.join()
-        self._halt.close()
+        self._cancel.close()
         self._inlet.close()
 
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self._inlet.socket, zmq.POLLIN)
-        poller.register(self._halt.fd, zmq.POLLIN)
+        poller.register(self._cancel.fd, zmq.POLLIN)
         try:
-            while not self._halt.is_set:
+            while not self._cancel.is_set:
                 poller.poll()
                 self._inlet.receive()
                 while self._inlet.ready:

@@ -1,6 +1,6 @@
 """What a run is opened with: its configuration, the bundle and size, who opens its networks, and who is told.
 
-Several runs may share their networks (`Networks`); each has a context of its own.
+Several runs may share their networks (`RunNetworks`); each has a context of its own.
 """
 
 import os
@@ -91,7 +91,7 @@ class RunContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Networks:
+class RunNetworks:
     """The networks of one run, or of several that share them. Whoever opened them closes them, after the runs.
 
     rows  of a call of the UNet, where runs share it
@@ -162,7 +162,7 @@ def open_networks(
     shapes: Mapping[str, tuple[int, int]],
     say: Say,
     shared: Streams | None = None,
-) -> Networks:
+) -> RunNetworks:
     """The networks of runs by name, over pictures of (width, height). Each is opened when a stage asks for it.
 
     shared  the streams that share them, and how; none: they are of one run
@@ -181,14 +181,14 @@ def open_networks(
     engines = make(backend, common.device, threads, upgrade, say)
     say(_about(bundle, engines, why, why_precision))
     if shared is None:
-        return Networks(bundle, size, engines)
+        return RunNetworks(bundle, size, engines)
     rows = sum(rows_of(config, bundle) for config in configs.values())
     most = bundle.about.batch or min(shared.batch or rows, rows)
     say(
         f"{len(configs)} streams share them, "
         + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns")
     )
-    return Networks(bundle, size, engines, most)
+    return RunNetworks(bundle, size, engines, most)
 
 
 def usable_cores() -> int:

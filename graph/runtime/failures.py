@@ -12,7 +12,7 @@ IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class StageFault:
     """A stage raised. seq: the frame it was given, -1: none; passed: the newest frame it had done before, -1: none."""
 
     stage: str
@@ -54,11 +54,11 @@ class Faults:
         self._lock = threading.Lock()
         self._streak = Streak(allowed)
         self._changed = changed
-        self._spared: list[Fault] = []
+        self._spared: list[StageFault] = []
         self.stage: str | None = None
         self.error: BaseException | None = None
 
-    def spared(self, fault: Fault) -> bool:
+    def spared(self, fault: StageFault) -> bool:
         """Report a failure. True: the run goes on, the thread leaves its links as they are and ends."""
         with self._lock:
             lost = isinstance(fault.error, WarpfuseError) and not isinstance(fault.error, LinkCut)
@@ -71,7 +71,7 @@ class Faults:
         self._changed()
         return not fatal
 
-    def take(self) -> list[Fault]:
+    def take(self) -> list[StageFault]:
         """The failures that were spared and not taken before."""
         with self._lock:
             taken, self._spared = self._spared, []
@@ -81,11 +81,11 @@ class Faults:
 class Forwarded(Faults):
     """Faults of a worker whose supervisor decides: every thread leaves its links as they are."""
 
-    def __init__(self, tell: Callable[[Fault], None]) -> None:
+    def __init__(self, tell: Callable[[StageFault], None]) -> None:
         super().__init__()
         self._tell = tell
 
-    def spared(self, fault: Fault) -> bool:
+    def spared(self, fault: StageFault) -> bool:
         """Tell the supervisor."""
         self._tell(fault)
         return True

@@ -6,8 +6,8 @@ comes as a message on one of its own sockets.
 How a run ends: EOS travels down the links behind the last frame. A stage that fails for good sends ERROR down, which
 makes the sinks discard what is not complete, and BYE up, which makes everything before it stop.
 
-How an epoch ends: the worker sets its `Halt`, every thread returns without a word to its links, the stages stay open,
-and the lanes are connected anew.
+How an epoch ends: the worker sets its `CancelToken`, every thread returns without a word to its links, the stages stay
+open, and the lanes are connected anew.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ import threading
 from collections.abc import Sequence
 
 from warpfuse.engine.cuda_streams import NoStream, Stream, on
-from warpfuse.graph.links.cancel_token import Halt
+from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link_poller import Halted, LinkPoller, NeighbourGone
-from warpfuse.graph.runtime.failures import Fault, Faults
+from warpfuse.graph.runtime.failures import Faults, StageFault
 from warpfuse.graph.runtime.runner import Runner
 
 
@@ -42,12 +42,12 @@ class Lane:
         """That of its first stage."""
         return self.runners[0].stage_name
 
-    def start(self, halt: Halt | None = None) -> None:
-        """Start the thread of an epoch; every runner is connected. halt: ends it without ending the links."""
+    def start(self, cancel: CancelToken | None = None) -> None:
+        """Start the thread of an epoch; every runner is connected. cancel: ends it without ending the links."""
         inlets = [inlet for runner in self.runners for inlet in runner.inlets]
         outlets = [outlet for runner in self.runners for outlet in runner.outlets]
         self.failed, self._working = None, self.runners[0]
-        self._poller = LinkPoller(inlets, outlets, halt)
+        self._poller = LinkPoller(inlets, outlets, cancel)
         for runner in self.runners:
             runner.wait_by(self._poller)
         self._thread = threading.Thread(target=self._live, name=f"wf:{self.name}", daemon=True)
@@ -83,7 +83,7 @@ class Lane:
         except NeighbourGone as gone:
             self.failed = gone.origin
         except BaseException as error:  # noqa: BLE001  (recorded, and raised where the run was started)
-            if self._faults.spared(Fault(self.working, error, self._working.at, self._working.passed)):
+            if self._faults.spared(StageFault(self.working, error, self._working.at, self._working.passed)):
                 return
             self.failed = self.working
         finally:
@@ -93,7 +93,7 @@ class Lane:
             try:
                 runner.finish(complete=self.failed is None)
             except BaseException as error:  # noqa: BLE001
-                if self._faults.spared(Fault(runner.stage_name, error)):
+                if self._faults.spared(StageFault(runner.stage_name, error)):
                     return
                 self.failed = self.failed or runner.stage_name
         with contextlib.suppress(Halted):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from warpfuse.graph.metrics.report import Report
-from warpfuse.graph.runtime.source_runner import Resume
+from warpfuse.graph.runtime.source_runner import ResumePoint
 
 
 def resume_after(
@@ -13,7 +13,7 @@ def resume_after(
     rewind: bool,
     sinks: Sequence[str],
     first: bool = False,
-) -> Resume:
+) -> ResumePoint:
     """Where the source goes on.
 
     rewind  a file: at the first frame that some sink lacks; sinks leave out what they have. Else behind the newest
@@ -22,7 +22,7 @@ def resume_after(
     first   nothing has run yet
     """
     if first:
-        return Resume()
+        return ResumePoint()
     since = max((source.since_ns for r in reports for source in r.sources.values()), default=0)
     told = {name: sink for r in reports for name, sink in r.sinks.items()}
     open_ends = [name for name in sinks if name not in told or not told[name].complete]
@@ -31,4 +31,4 @@ def resume_after(
     newest = max((report.newest for report in reports), default=-1)
     reached = max((source.reached for r in reports for source in r.sources.values()), default=0)
     start = min(shown, default=newest) + 1 if rewind else max(newest + 1, reached)
-    return Resume(start, without, since or 1, done)
+    return ResumePoint(start, without, since or 1, done)

@@ -16,7 +16,7 @@ _TICK_MS = 100  # how soon a stop or the end of a pause is seen while no frame c
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class ResumePoint:
     """Where the source goes on in a new epoch.
 
     first     number of the first frame; a file is read again from there, a live source numbers on from there
@@ -112,7 +112,7 @@ class SourceRunner(Runner):
         """The source, if it is one that breaks and comes back."""
         return self._source if isinstance(self._source, Recovering) else None
 
-    def resume(self, at: Resume) -> None:
+    def resume(self, at: ResumePoint) -> None:
         """Where the next epoch begins. Before `start`. A file that was read past it is opened anew."""
         self._discontinuity = at.again
         self._without = at.without

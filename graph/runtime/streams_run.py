@@ -18,7 +18,7 @@ from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.trace import Span, Track
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.streams import Streams, free_stream_name, of_stream, under_name
-from warpfuse.graph.runtime.context import Networks, Say, open_networks, silent
+from warpfuse.graph.runtime.context import RunNetworks, Say, open_networks, silent
 from warpfuse.graph.runtime.endpoints import (
     Endpoints,
     Viewer,
@@ -75,7 +75,7 @@ class StreamsRun:
 
     def __init__(
         self,
-        networks: Networks,
+        networks: RunNetworks,
         *,
         given: Streams | None = None,
         say: Say = silent,

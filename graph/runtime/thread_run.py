@@ -19,9 +19,9 @@ from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.endpoints import Endpoints
-from warpfuse.graph.runtime.failures import IN_A_ROW, Fault, Faults
+from warpfuse.graph.runtime.failures import IN_A_ROW, Faults, StageFault
 from warpfuse.graph.runtime.resume import resume_after
-from warpfuse.graph.runtime.source_runner import Resume
+from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker, snapshot
 from warpfuse.stages.errors import SourceLost
 
@@ -65,7 +65,7 @@ class ThreadRun:
         self._news = threading.Event()
         self._faults = Faults(failures, self._news.set)
         self._epochs = 0
-        self._lost: list[Fault] = []
+        self._lost: list[StageFault] = []
         (name,) = workers_of(self.plan)
         self.worker = Worker(name, self.plan, context, endpoints, self.book, self._faults, self._stopped)
 
@@ -82,7 +82,7 @@ class ThreadRun:
         """Start the thread of every lane."""
         for link in self.plan.bypasses:
             self.worker.open_bypass(link.name, 1)
-        self._connect(Resume())
+        self._connect(ResumePoint())
 
     def wait(self, progress: Progress | None = None) -> Stats:
         """Until every thread has ended; the context is told what the source has to tell.
@@ -169,7 +169,7 @@ class ThreadRun:
         """As `Run` says."""
         self.context.stop.set()
 
-    def _begin_anew(self, spared: list[Fault]) -> None:
+    def _begin_anew(self, spared: list[StageFault]) -> None:
         """A new epoch behind frames that a stage failed at."""
         self.worker.let_go()
         self._lost += spared + self._faults.take()
@@ -179,7 +179,7 @@ class ThreadRun:
         sinks = [sink.stage_name for sink in self.worker.sinks]
         self._connect(resume_after(reports, without, rewind=rewind, sinks=sinks))
 
-    def _connect(self, resume: Resume) -> None:
+    def _connect(self, resume: ResumePoint) -> None:
         self._epochs += 1
         self.worker.connect(self._epochs, resume)
 

@@ -9,7 +9,7 @@ import cv2
 import torch
 
 from warpfuse.engine.cuda_streams import Stream, new_stream, settle
-from warpfuse.graph.links.cancel_token import Halt
+from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link import Inlet, LinkPlan
 from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
@@ -24,7 +24,7 @@ from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.lane import Lane
 from warpfuse.graph.runtime.runner import Given, Runner
 from warpfuse.graph.runtime.sink_runner import SinkRunner
-from warpfuse.graph.runtime.source_runner import Resume, SourceRunner
+from warpfuse.graph.runtime.source_runner import ResumePoint, SourceRunner
 from warpfuse.graph.runtime.stage_runner import StageRunner
 from warpfuse.graph.runtime.tap import Tapped
 from warpfuse.graph.runtime.wiring import Wiring
@@ -54,7 +54,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._nodes = [node for node in self.plan.nodes if node.worker == self.name]
         self._pacer = Pacer() if self.context.config.pace.active else None
-        self._halt: Halt | None = None
+        self._cancel: CancelToken | None = None
         self._wiring = Wiring(self.name, self.plan, self.context.config, self.run)
         self._bypasses: dict[str, contextlib.ExitStack] = {}
 
@@ -75,9 +75,9 @@ class Worker:
         opened = {runner.stage_name: runner for lane in lanes for runner in lane.runners}
         self.runners = [opened[node.name] for node in self._nodes]
 
-    def connect(self, epoch: int, resume: Resume) -> None:
+    def connect(self, epoch: int, resume: ResumePoint) -> None:
         """Open the endpoints of links of an epoch and start every thread."""
-        self._halt = Halt()
+        self._cancel = CancelToken()
         inlets, outlets = self._wiring.open(epoch)
         givers = {call.sender for call in self.plan.calls}
         for node, runner in zip(self._nodes, self.runners, strict=True):
@@ -89,7 +89,7 @@ class Worker:
             if isinstance(runner, SourceRunner):
                 runner.resume(resume)
         for lane in self.lanes:
-            lane.start(self._halt)
+            lane.start(self._cancel)
 
     def let_go(self, deadline_s: float | None = None) -> list[str]:
         """End the epoch: stop every thread, close its links; the stages stay open.
@@ -97,9 +97,9 @@ class Worker:
         Returns the stages whose thread was still inside a call at the deadline; then the links are left as they are,
         and only the end of the process frees them.
         """
-        if self._halt is None:
+        if self._cancel is None:
             return []
-        self._halt.set()
+        self._cancel.set()
         until = None if deadline_s is None else time.monotonic() + deadline_s
         for lane in self.lanes:
             lane.join(None if until is None else max(0.0, until - time.monotonic()))
@@ -108,9 +108,9 @@ class Worker:
             return stuck
         for lane in self.lanes:
             lane.disconnect()
-        self._halt.close()
+        self._cancel.close()
         self._wiring.let_go()
-        self._halt = None
+        self._cancel = None
         return []
 
     def open_bypass(self, name: str, number: int) -> None:

@@ -10,7 +10,7 @@ from support.waiting import until
 
 from warpfuse.engine.backends.onnxruntime import OnnxRuntimeEngine
 from warpfuse.engine.errors import BadInput
-from warpfuse.graph.control.messages import Add, Applied, Figures, GetStats, Remove, Set, ask
+from warpfuse.graph.control.messages import AddStream, Applied, GetStats, RemoveStream, RunFigures, Set, ask
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import read_streams
@@ -285,7 +285,7 @@ def test_each_stream_can_be_asked_and_changed_by_its_name(go, short_folder, monk
     go({"a": null(1_000_000), "b": null(1_000_000)}, observers=Observers(control=True), stop=stop, progress=progress)
     applied, figures = replies
     assert isinstance(applied, Applied) and applied.version == 1
-    assert isinstance(figures, Figures) and "predict" in figures.stats["stages"]
+    assert isinstance(figures, RunFigures) and "predict" in figures.stats["stages"]
 
 
 @pytest.mark.parametrize(
@@ -319,22 +319,22 @@ def test_a_stream_joins_and_leaves_while_the_others_go_on(go, short_folder, monk
     joined, left = str(tmp_path / "c.mp4"), []
 
     def asking():
-        assert ask("streams", Add("", {"source": PATTERN.format(7), "sinks": [joined], "prompt": "negative"})).name == (
-            "pattern"
-        )
-        ask("streams", Add("d", null(1_000_000)), timeout_s=WAIT_S)
+        assert ask(
+            "streams", AddStream("", {"source": PATTERN.format(7), "sinks": [joined], "prompt": "negative"})
+        ).name == ("pattern")
+        ask("streams", AddStream("d", null(1_000_000)), timeout_s=WAIT_S)
         while ask("d", GetStats()).stats["frames"]["out"] < 3:
             pass
-        ask("streams", Remove("d"), timeout_s=WAIT_S)
+        ask("streams", RemoveStream("d"), timeout_s=WAIT_S)
         left.append(sorted(path.name for path in (short_folder / "warpfuse").iterdir()))
         with pytest.raises(ConfigError, match="there is no stream 'd'"):
-            ask("streams", Remove("d"))
+            ask("streams", RemoveStream("d"))
         with pytest.raises(ConfigError, match="a stream of that name"):
-            ask("streams", Add("a", null(5)))
+            ask("streams", AddStream("a", null(5)))
         with pytest.raises(ConfigError, match=r"missing\.mp4"):
-            ask("streams", Add("e", {**null(5), "source": "missing.mp4"}))
+            ask("streams", AddStream("e", {**null(5), "source": "missing.mp4"}))
         with pytest.raises(ConfigError, match="has one stream"):
-            ask("a", Remove("a"))
+            ask("a", RemoveStream("a"))
         done.append(True)
 
     def progress(frames, total):

@@ -6,7 +6,7 @@ import torch
 from support.in_process import shown_by
 
 from warpfuse.benchmark.loop import PlainLoop
-from warpfuse.benchmark.ways import Memory, pictures_of
+from warpfuse.benchmark.ways import PicturesInMemory, pictures_of
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages.frame import Frame, Stamp
@@ -21,7 +21,7 @@ def config(bundle, steps, stream, **keys):
 
 def by_the_graph(told, pictures):
     context = prepare(told, SIZE, lambda line: None)
-    return shown_by(context, lambda: Memory(pictures, len(pictures)), rewind=False)
+    return shown_by(context, lambda: PicturesInMemory(pictures, len(pictures)), rewind=False)
 
 
 def by_the_loop(told, pictures):

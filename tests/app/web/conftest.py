@@ -8,7 +8,7 @@ pytest.importorskip("fastapi", reason="the control page needs the extra 'web'")
 
 from warpfuse.web.presets import Presets
 from warpfuse.web.security import Access
-from warpfuse.web.server import PageServer, application
+from warpfuse.web.server import WebServer, application
 from warpfuse.web.session import Session
 
 LIVE = "pattern:96x64@25,live=1,frames=100000,motion=objects"
@@ -39,7 +39,7 @@ def page(presets):
     @contextmanager
     def serving(session, access=None):
         access = access or Access()
-        with PageServer(application(session, presets, access), access, 0) as server:
+        with WebServer(application(session, presets, access), access, 0) as server:
             yield server.url
 
     return serving

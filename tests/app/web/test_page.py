@@ -285,11 +285,11 @@ def test_strength_0_shows_the_source(session, page, visit):
 
 def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets, visit):
     from warpfuse.web.security import Access
-    from warpfuse.web.server import PageServer, application
+    from warpfuse.web.server import WebServer, application
 
     session.start()
     access = Access()
-    with PageServer(application(session, presets, access), access, 0) as server:
+    with WebServer(application(session, presets, access), access, 0) as server:
         shown = visit(f"{server.url}view?by=mjpeg", viewport={"width": 640, "height": 360})
         image = shown.locator("#image")
         image.wait_for()
@@ -298,7 +298,7 @@ def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets,
         assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
         port = server.port
     image.wait_for(state="hidden")
-    with PageServer(application(session, presets, access), access, port):
+    with WebServer(application(session, presets, access), access, port):
         image.wait_for()
         until(lambda: image.evaluate("e => e.naturalWidth") == 96, "the picture again")
 

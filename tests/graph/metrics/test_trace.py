@@ -11,7 +11,7 @@ from warpfuse.graph.metrics.meters import Meter
 from warpfuse.graph.metrics.report import LinkReport, Report, RunnerReport, SinkReport, summed
 from warpfuse.graph.metrics.trace import Span, Track, to_chrome, write_chrome
 from warpfuse.graph.processes.launcher import ByHand
-from warpfuse.graph.processes.worker_handle import Member
+from warpfuse.graph.processes.worker_handle import WorkerHandle
 
 
 def test_every_call_has_its_worker_stage_frame_and_time(tmp_path):
@@ -67,7 +67,7 @@ def test_figures_of_a_worker_go_on_in_its_next_life():
         sink = SinkReport(frames, 0, shown, 0, 0, False, meter.encode(), meter.encode(), ["note"])
         return Report("show", [runner], {}, {"sink_1": sink})
 
-    member = Member("show", ("sink_1",), ByHand())
+    member = WorkerHandle("show", ("sink_1",), ByHand())
     member.told(life(5, 4))
     member.begins_anew()
     member.told(life(3, 9))

@@ -4,7 +4,7 @@ import pytest
 from support.workers import STAGES, inside
 
 from warpfuse.graph.metrics.report import LinkReport, Report, RunnerReport
-from warpfuse.graph.processes.health import Stalls
+from warpfuse.graph.processes.health import StarvedLinks
 
 LINK = "fuse->decode.latent"
 
@@ -17,7 +17,7 @@ def told(*, waiting=True, sent=8, busy_ns=0, starving=True, ended=False):
 
 @pytest.fixture
 def stalls():
-    return Stalls({LINK: "decode"}, {"fuse": "fuse", "decode": "decode", "blend": "decode"})
+    return StarvedLinks({LINK: "decode"}, {"fuse": "fuse", "decode": "decode", "blend": "decode"})
 
 
 def test_a_link_that_stands_still_is_told_with_its_time(stalls):

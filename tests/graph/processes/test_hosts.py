@@ -84,7 +84,7 @@ def test_a_way_that_was_cut_and_healed_costs_no_frame(go, tmp_path, exact_bundle
             return False
         if not proxy.cuts:
             proxy.cut()
-        far = next(member for member in supervisor._roster.members if member.name == "far")
+        far = next(handle for handle in supervisor._pool.handles if handle.name == "far")
         if noticed and far.state == "running":
             return False
         proxy.heal()

@@ -12,7 +12,7 @@ from support.servers import Web
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph import run as running
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.processes.source_probe import Scout
+from warpfuse.graph.processes.source_probe import SourceProbe
 from warpfuse.graph.run import run
 from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.graph.runtime.endpoints import endpoints_of
@@ -55,13 +55,13 @@ def test_a_probe_is_a_connection_of_its_own(web, exact_bundle):
 
 
 def test_a_reader_that_dies_before_it_has_its_part_is_started_again(web, exact_bundle, monkeypatch):
-    scouts = []
+    probes = []
     web.once = False
-    find, prepare = Scout.find, running.prepare
-    monkeypatch.setattr(Scout, "find", lambda self, *told: (scouts.append(self), find(self, *told))[1])
+    find, prepare = SourceProbe.find, running.prepare
+    monkeypatch.setattr(SourceProbe, "find", lambda self, *told: (probes.append(self), find(self, *told))[1])
 
     def preparing(*args, **options):
-        os.kill(scouts[0].processes.pid("capture"), signal.SIGKILL)
+        os.kill(probes[0].processes.pid("capture"), signal.SIGKILL)
         return prepare(*args, **options)
 
     monkeypatch.setattr(running, "prepare", preparing)

@@ -25,7 +25,7 @@ def digest(path):
 
 
 def pid_of(supervisor, worker):
-    return supervisor._roster.processes.pid(worker)
+    return supervisor._pool.processes.pid(worker)
 
 
 WAITING = """
@@ -315,10 +315,10 @@ def test_a_stranger_on_the_line_is_not_obeyed(go, tmp_path, monkeypatch):
     sent = []
 
     def shout(supervisor):
-        member = supervisor._roster.members[0]
+        handle = supervisor._pool.handles[0]
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.setsockopt(zmq.LINGER, 200)
-            socket.connect(member.line.endpoint)
+            socket.connect(handle.channel.endpoint)
             for data in (b"", b"\xff" * 50, b"\x80"):
                 socket.send(data)
         sent.append(1)

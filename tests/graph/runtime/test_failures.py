@@ -2,7 +2,7 @@
 
 import pytest
 
-from warpfuse.graph.runtime.failures import Fault, Faults, Streak
+from warpfuse.graph.runtime.failures import Faults, StageFault, Streak
 from warpfuse.stages.errors import SourceLost
 
 
@@ -31,9 +31,9 @@ def test_stages_are_counted_apart():
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("source", SourceLost("gone"), 5, 4),
-        Fault("source", RuntimeError("at no frame")),
-        Fault("decode", KeyboardInterrupt(), 5, 4),
+        StageFault("source", SourceLost("gone"), 5, 4),
+        StageFault("source", RuntimeError("at no frame")),
+        StageFault("decode", KeyboardInterrupt(), 5, 4),
     ],
 )
 def test_losses_and_failures_without_a_frame_end_it_at_once(fault):
@@ -44,13 +44,13 @@ def test_losses_and_failures_without_a_frame_end_it_at_once(fault):
 def test_the_first_error_that_ends_the_run_is_kept():
     faults = Faults()
     first, second = ValueError("cause"), ValueError("consequence")
-    assert not faults.spared(Fault("a", first, 1)) and not faults.spared(Fault("b", second, 1))
+    assert not faults.spared(StageFault("a", first, 1)) and not faults.spared(StageFault("b", second, 1))
     assert (faults.stage, faults.error) == ("a", first)
 
 
 def test_what_was_spared_is_taken_once_and_said():
     said = []
     faults = Faults(allowed=5, changed=lambda: said.append(1))
-    fault = Fault("decode", ValueError("x"), 3, 2)
+    fault = StageFault("decode", ValueError("x"), 3, 2)
     assert faults.spared(fault) and said == [1]
     assert faults.take() == [fault] and faults.take() == []
