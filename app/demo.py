@@ -20,8 +20,8 @@ from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run
 from warpfuse.measure import measure
-from warpfuse.stages.consistency import Figures
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.motion.consistency import Figures
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from contextlib import closing
 
-from warpfuse.stages.consistency import Consistency, Figures
 from warpfuse.stages.errors import SourceError
+from warpfuse.stages.motion.consistency import Consistency, Figures
 from warpfuse.stages.sources import open_source
 
 

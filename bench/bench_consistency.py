@@ -34,8 +34,8 @@ from rich.table import Table
 import warpfuse
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.graph.plan.live_settings import merge
-from warpfuse.stages.consistency import Consistency
 from warpfuse.stages.diffusion.attention import RECIPES
+from warpfuse.stages.motion.consistency import Consistency
 from warpfuse.stages.sources import open_source
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9)

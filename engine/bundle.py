@@ -14,7 +14,7 @@ from typing import Literal, TypeVar, get_args
 import platformdirs
 from pydantic import ValidationError
 
-from warpfuse.engine.bundle_file import ANY, AutoencoderBundleFile, BundleFile, Described, FlowBundleFile
+from warpfuse.engine.bundle_file import ANY, AutoencoderBundleFile, BundleFile, Described, FlowBundleFile, NetworkName
 from warpfuse.engine.errors import BundleError
 from warpfuse.engine.precision import Precision
 
@@ -40,7 +40,7 @@ class Bundle:
             raise BundleError(f"bundle {self.folder} has no network in 8-bit integers. Copy the whole bundle here")
         return Bundle(self.folder, self.about, precision)
 
-    def network(self, kind: Literal["encoder", "unet", "decoder", "text", "lines"]) -> Path:
+    def network(self, kind: NetworkName) -> Path:
         """Path of an exported network. Raises BundleError: it has none of that kind."""
         if kind not in self.about.networks:
             why = "it is prompted by the names of its styles" if kind == "text" else "it draws no lines"

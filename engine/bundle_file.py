@@ -26,6 +26,8 @@ from warpfuse.engine.bundle_parts import (
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _MOST_CALLS = 8  # steps of a frame
 
+NetworkName = Literal["encoder", "unet", "decoder", "text", "lines"]
+
 
 class Described(Part):
     """What `bundle.json` says of every kind of bundle. Unknown keys are errors."""
@@ -84,7 +86,7 @@ class BundleFile(Described):
     text: TextPrompt | None = None
     loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
     attention: AttentionMemory | None = None
-    networks: dict[Literal["encoder", "unet", "decoder", "text", "lines"], str]
+    networks: dict[NetworkName, str]
     int8: dict[Literal["unet"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -4,8 +4,8 @@
     teletext = "my_package.teletext"
 
 makes `my_package/teletext.py` a source like a file in `stages/sources`. The groups are `warpfuse.sources`,
-`warpfuse.sinks`, `warpfuse.solvers` and `warpfuse.backends`. The name of the entry point is that of the solver or of
-the backend.
+`warpfuse.sinks`, `warpfuse.stages`, `warpfuse.solvers` and `warpfuse.backends`. The name of the entry point is that of
+the stage, of the solver or of the backend.
 """
 
 from functools import cache
@@ -19,7 +19,12 @@ from warpfuse.engine.errors import BadInput
 
 def module_names(package: ModuleType) -> list[str]:
     """Names of the modules of a kind: files, then entry points. Nothing is imported."""
-    return [entry.name for entry in iter_modules(package.__path__)] + sorted(_added(package.__name__))
+    return [entry.name for entry in iter_modules(package.__path__)] + added_names(package)
+
+
+def added_names(package: ModuleType) -> list[str]:
+    """Names of the modules of a kind that other packages add. Nothing is imported."""
+    return sorted(_added(package.__name__))
 
 
 def load_module(package: ModuleType, name: str) -> ModuleType:

@@ -3,9 +3,15 @@
 from warpfuse.engine.cuda_streams import ToHost
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.stage import Opening, Stage
 
 
-class Download:
+def open(opening: Opening) -> Stage:
+    """The stage of a run."""
+    return Download(opening.device)
+
+
+class Download(Stage):
     """Frame with "rgb" [1, 3, h, w] in [0, 1] -> RawFrame uint8 [h, w, 3], rounded to the nearest.
 
     The one place where the path of a frame meets the host: this thread waits for the copy of its own picture, by its
@@ -14,8 +20,6 @@ class Download:
     device  where the tensors are
     """
 
-    inputs = ("frame",)
-
     def __init__(self, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
         self._to_host = ToHost(device)
@@ -23,9 +27,6 @@ class Download:
     def __call__(self, frame: Frame) -> RawFrame:
         """Conversion runs on the device, only bytes cross the bus."""
         return RawFrame(frame.stamp, self._to_host(self._ops.bytes_of(frame["rgb"])))
-
-    def update(self, settings: object) -> None:
-        """Nothing here can be changed while frames flow."""
 
     def close(self) -> None:
         """Give the pinned memory back."""

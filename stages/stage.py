@@ -1,11 +1,15 @@
 """What the graph asks of a stage, a source and a sink: frames in, frames out; never threads, sockets or clocks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
+from warpfuse.engine.bundle import Bundle
+from warpfuse.engine.bundle_file import NetworkName
+from warpfuse.engine.contract import Engine
 from warpfuse.stages.errors import SourceLost
-from warpfuse.stages.frame import Frame, RawFrame, SoundPiece
+from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +35,65 @@ class VideoInfo:
     sound: bytes = b""
 
 
-class Stage(Protocol):
-    """Frames in, in the order of `inputs`; one frame out, of a `Delaying` stage later. State lives in the object.
+class Opening(Protocol):
+    """What a stage is opened from. The graph gives it.
 
-    A stage that got a frame with `stamp.discontinuity` forgets by itself. It runs in one thread.
+    config   the configuration of the run: its keys as attributes, `config.stages.fuse`
+    size     (width, height) of the frames, pixels
+    device   "cpu" or "cuda:N": where tensors lie
+    bundle   what the networks are taken from
+    calls    network calls of a frame, K
+    prompts  turns the prompt into conditioning
     """
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs, in the order of the arguments."""
+    def config(self) -> Any: ...  # noqa: D102
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def bundle(self) -> Bundle: ...  # noqa: D102
+    @property
+    def calls(self) -> int: ...  # noqa: D102
+    @property
+    def prompts(self) -> Any: ...  # noqa: D102
 
-    def __call__(self, *frames: Any) -> Frame | RawFrame | None:
+    def network(self, kind: NetworkName) -> Engine:
+        """A network of the bundle, for frames of this size; the stage owns it and closes it. Raises BadInput."""
+
+    def flow_network(self) -> Engine:
+        """The network that `config.flow` names, likewise."""
+
+
+class Stage(Protocol):
+    """Frames in, each by the name of its input; one frame out, of a `Delaying` stage later. State lives in the object.
+
+    A stage that got a frame with `stamp.discontinuity` forgets by itself. It runs in one thread.
+
+    A module that has `open(opening: Opening) -> Stage` is a kind of stage (`stages.stage_module`).
+    """
+
+    def __call__(self, *args: Any, **inputs: Any) -> Frame | RawFrame | None:
         """Process one frame of each input; all carry the same `stamp` but for delayed inputs. None: not ready yet."""
+
+    def held(self, *args: Any, **inputs: Any) -> Frame | RawFrame | None:
+        """The same for a frame with `stamp.hold`, which the networks are spared. What it is with every other frame,
+        unless a stage says otherwise."""
+        return self(*args, **inputs)
 
     def update(self, settings: Any) -> None:
         """Take new settings, from the next frame on."""
+        return
 
     def close(self) -> None:
         """Give back what the stage holds."""
+        return
+
+
+def process(stage: Stage, inputs: Mapping[str, Any], hold: Hold) -> Frame | RawFrame | None:
+    """Call a stage with what came in, by the name of the input. hold: the `stamp.hold` of the frame."""
+    return stage.held(**inputs) if hold else stage(**inputs)
 
 
 @runtime_checkable

@@ -8,16 +8,20 @@ from torch.nn.functional import interpolate
 from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.stage import Opening, Stage
 
 
-class Upload:
+def open(opening: Opening) -> Stage:
+    """The stage of a run."""
+    return Upload(opening.size, opening.device)
+
+
+class Upload(Stage):
     """RawFrame -> Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
 
     size    (width, height) of the frames that leave; one of another size is resized, antialiased
     device  where the tensors go
     """
-
-    inputs = ("raw",)
 
     def __init__(self, size: tuple[int, int], device: str) -> None:
         self._size = (size[1], size[0])
@@ -33,9 +37,6 @@ class Upload:
         if tuple(rgb.shape[2:]) == self._size:
             return rgb
         return interpolate(rgb, self._size, mode="bilinear", antialias=True, align_corners=False)
-
-    def update(self, settings: object) -> None:
-        """Nothing here can be changed while frames flow."""
 
     def close(self) -> None:
         """Give the pinned memory back."""

@@ -36,7 +36,7 @@ class PlainLoop:
         self._plan = plan_graph(context.config, calls=context.calls, printed=printed, attends=attends)
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
         mine = instead or {}
-        self._stages = {node.name: mine.get(node.name) or open_stage(node, context) for node in self._nodes}
+        self._stages = {node.name: mine.get(node.name) or open_stage(node.kind, context) for node in self._nodes}
         self._links = {link.name: deque[object]([None] * link.delay) for link in self._plan.feeds}
         self.ms: dict[str, list[float]] = {node.name: [] for node in self._nodes}
         torch.set_num_threads(1)  # as the graph does
@@ -74,7 +74,7 @@ class PlainLoop:
             if node.name == leaving:
                 break
             begun = self._clock()
-            out = self._stages[node.name](*feeds)
+            out = self._stages[node.name](**dict(zip(node.inputs, feeds, strict=True)))  # no frame is held here
             self.ms[node.name].append(1000 * (self._clock() - begun))
             if out is not None:
                 given[node.name] = out

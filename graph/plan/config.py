@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, ValidationError, model_validator
 
 from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
 from warpfuse.engine.errors import one_line
@@ -15,6 +15,7 @@ from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.pacer import PaceSettings
 from warpfuse.graph.plan.placement import NAMED, TCP_OR_NONE, Workers
+from warpfuse.stages import added_stages
 from warpfuse.stages.diffusion.fuse import FuseSettings
 from warpfuse.stages.diffusion.predict import PredictOptions
 from warpfuse.stages.motion.dis_flow import FlowSettings
@@ -72,13 +73,31 @@ Level = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=16, le=8192)]
 
 
+DIS = "dis"  # the flow that needs no bundle
+
+
 class Stages(StageSettings):
-    """The settings of each stage that has any, by the stage's name."""
+    """The settings of each stage that has any, by the stage's name.
+
+    added  those of stages that other packages add, where the run has them; given by their names, beside the others
+    """
 
     flow: FlowSettings = FlowSettings()
     warp: WarpSettings = WarpSettings()
     predict: PredictOptions = PredictOptions()
     fuse: FuseSettings = FuseSettings()
+    added: dict[str, SerializeAsAny[StageSettings]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_of_others(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.keys() <= cls.model_fields.keys() - {"added"}:
+            return raw
+        known, before = added_stages(), raw.get("added", {})
+        given = {name: keys for name, keys in raw.items() if name in known}
+        merged = {**before, **{name: {**_plain(before.get(name)), **_copied(given[name], name)} for name in given}}
+        added = {name: known[name].Settings.model_validate(_plain(keys)) for name, keys in merged.items()}
+        return {**{name: keys for name, keys in raw.items() if name not in known}, "added": added}
 
 
 class GraphConfig(StageSettings):
@@ -249,6 +268,11 @@ def _share(value: Any) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"fusion: expected a number from 0 to 1, got {value!r}")
     return number
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """Settings as keys."""
+    return value.model_dump() if isinstance(value, StageSettings) else dict(value or {})
 
 
 def _copied(value: Any, where: str) -> dict[str, Any]:

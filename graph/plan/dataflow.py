@@ -10,7 +10,7 @@ it are different frames, and each has a branch of its own to the past.
 
 from typing import NamedTuple
 
-from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.config import DIS, GraphConfig
 from warpfuse.graph.plan.graph_plan import Call, Value
 
 
@@ -37,7 +37,8 @@ def pass_frame(
     latent = call("encode", "picture to latent", frame=picture)
     late = calls - 1 if temporal and config.stages.predict.stream else 0
     if temporal:
-        motion = call("flow", f"optical flow and trust ({config.flow})", frame=picture)
+        kind = "dis_flow" if config.flow == DIS else "network_flow"
+        motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
         followed = motion if attends or config.stages.fuse.between in ("latent", "picture") else None
         way = _restyle_streamed if late else _restyle
         shown = way(call, config, calls, latent, motion, followed, printed)

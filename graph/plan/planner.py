@@ -1,6 +1,6 @@
 """The dataflow graph of a configuration: which stages, which lanes, which links, how many slots. Nothing is opened."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from warpfuse.graph.links import cuda_ipc
@@ -10,6 +10,7 @@ from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.dataflow import pass_frame
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, Role, Value
 from warpfuse.graph.plan.placement import Rendezvous, place
+from warpfuse.stages import Place, added_stages
 from warpfuse.stages.sinks import wants_raw, wants_sound
 from warpfuse.stages.sources import has_sound
 
@@ -18,6 +19,7 @@ IN_FLIGHT = 2
 
 SOUND = "sound"
 """The input of a sink that takes the sound of a live source, by a bypass."""
+_GIVES: dict[str, Place] = {"upload": "source", "predict": "x0"}  # what stages of other packages may take
 _SOUND_WAITS = 16  # pieces, one a picture: what a sink's process may be late by
 
 
@@ -44,7 +46,7 @@ def plan_graph(
     k = calls or config.steps
     if temporal is None:
         temporal = config.stages.fuse.weight > 0 or config.pace.active
-    recorder = _Recorder()
+    recorder = _Recorder(config)
     pass_frame(recorder.call, config, k, temporal=temporal, printed=printed, attends=attends)
     if live or config.in_flight:
         recorder.bound(config.in_flight or usual_in_flight(config, k))
@@ -78,11 +80,25 @@ def _past(sink: str, port: str, policy: Policy, mailbox: int) -> LinkPlan:
 class _Recorder:
     """Keeps each call of a stage as a node, and each of its inputs as a link."""
 
+    config: GraphConfig
     nodes: list[NodePlan] = field(default_factory=list)
     links: list[LinkPlan] = field(default_factory=list)
 
     def call(self, stage: str, about: str, *, kind: str = "", role: Role = "stage", **inputs: Value | None) -> Value:
-        """See `graph_plan.Call`."""
+        """See `graph_plan.Call`. Stages of other packages are called where they belong."""
+        if stage == "download":
+            inputs = {port: value and self._added("picture", value) for port, value in inputs.items()}
+        given = self._call(stage, about, kind, role, inputs)
+        return self._added(_GIVES[stage], given) if stage in _GIVES else given
+
+    def _added(self, place: Place, value: Value) -> Value:
+        """A value, changed by each of the added stages of this place in turn."""
+        for name, module in added_stages().items() if self.config.stages.added else ():
+            if name in self.config.stages.added and place == module.AT:
+                value = self._call(name, f"added: {module.__name__}", "", "stage", {"frame": value})
+        return value
+
+    def _call(self, stage: str, about: str, kind: str, role: Role, inputs: Mapping[str, Value | None]) -> Value:
         feeds = {port: value for port, value in inputs.items() if value is not None}
         self.nodes.append(NodePlan(stage, kind or stage, role, tuple(feeds), "main", about))
         for port, value in feeds.items():

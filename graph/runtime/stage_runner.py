@@ -1,6 +1,6 @@
 """Runs a stage between the source and the sinks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,8 @@ from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.runner import Clock, Given, Runner
 from warpfuse.stages.borrowed import kept
-from warpfuse.stages.frame import Frame
-from warpfuse.stages.stage import Delaying, Stage
+from warpfuse.stages.frame import Frame, Hold
+from warpfuse.stages.stage import Delaying, Stage, process
 
 
 class StageRunner(Runner):
@@ -47,10 +47,12 @@ class StageRunner(Runner):
         self._leaves = leaves
         self._version = book.newest
         self._stamped_by = 0
+        self._ports: list[str] = []
 
     def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
         """Attach the links of an epoch; what a stage keeps back belongs to the one before and is dropped."""
         super().connect(feeds, outlets, gives=gives)
+        self._ports = [feed.plan.port for feed in feeds]
         self._stamped_by = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
         if isinstance(self._stage, Delaying):
             self._stage.reset()
@@ -68,7 +70,8 @@ class StageRunner(Runner):
         begun = self._begin(stamp.seq)
         if self._pacer is not None and not self._leaves:
             frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
-        out = self._timed(frames, begun, metered=not stamp.hold)
+        inputs, hold = dict(zip(self._ports, frames, strict=True)), frames[self._stamped_by].stamp.hold
+        out = self._timed(inputs, hold, begun, metered=not stamp.hold)
         self._end(stamp.seq, begun)
         if self._pacer is not None and self._leaves:
             self._pacer.left(stamp, self._clock())
@@ -88,18 +91,18 @@ class StageRunner(Runner):
             while (late := self._stage.flush()) is not None:
                 self._deliver(late.stamp.seq, self._written(late))
 
-    def _timed(self, frames: Sequence[Any], begun: int, *, metered: bool) -> Any:
+    def _timed(self, inputs: Mapping[str, Any], hold: Hold, begun: int, *, metered: bool) -> Any:
         """Call the stage. On a card its time is the device's own, known some frames later; the call only launches."""
         clock = self._device_clock
         if clock is None:
-            out = self._stage(*frames)
+            out = process(self._stage, inputs, hold)
             if metered:
                 self.meter.record(self._clock() - begun)
             return out
         if metered:
             clock.begin()
         with torch.cuda.nvtx.range(self.stage_name):
-            out = self._stage(*frames)
+            out = process(self._stage, inputs, hold)
         if metered:
             clock.end()
         for duration_ns in clock.over():

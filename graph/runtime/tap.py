@@ -20,14 +20,15 @@ class Tapped:
         self._stage = stage
         self._tap = tap
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Those of the stage."""
-        return self._stage.inputs
-
-    def __call__(self, *frames: Any) -> Any:
+    def __call__(self, *args: Any, **inputs: Any) -> Any:
         """What the stage gives."""
-        out: Any = self._stage(*frames)
+        return self._shown(self._stage(*args, **inputs))
+
+    def held(self, *args: Any, **inputs: Any) -> Any:
+        """What the stage gives of a held frame."""
+        return self._shown(self._stage.held(*args, **inputs))
+
+    def _shown(self, out: Any) -> Any:
         if out is not None:
             self._tap(kept(out))  # what the stage passes on may be lent
         return out

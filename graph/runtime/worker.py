@@ -227,7 +227,7 @@ class Worker:
                 limit=config.frames if self.endpoints.live else None,
                 stopped=self.stopped,
             )
-        stage = open_stage(node, self.context)
+        stage = open_stage(node.kind, self.context)
         if node.kind in self.endpoints.taps:
             stage = Tapped(stage, self.endpoints.taps[node.kind])
         return StageRunner(

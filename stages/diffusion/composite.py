@@ -4,6 +4,7 @@ What comes back for the next frame is paint and cover, never the finished pictur
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.diffusion.fuse import FuseSettings, fusion_weight
 from warpfuse.stages.diffusion.palette import Palette
+from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.stage import Opening, Stage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +34,19 @@ class CompositeSettings:
     fuse: FuseSettings
 
 
-class Composite:
+def settings_of(config: Any, prompts: Prompts) -> CompositeSettings:
+    """Those of a configuration. Raises StyleError for an unknown name."""
+    asked = prompts(config.prompt, config.negative, config.loras)
+    assert asked.palette is not None, "a bundle that draws lines has styles"
+    return CompositeSettings(asked.given["style"], asked.palette, config.strength, config.stages.fuse)
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    return Composite(opening.network("lines"), settings_of(opening.config, opening.prompts))
+
+
+class Composite(Stage):
     """Paint and lines to a picture.
 
     inputs  paint    "rgb" [1, 3, h, w] in [0, 1], what the decoder gave
@@ -46,29 +61,26 @@ class Composite:
     Owns the engine and closes it.
     """
 
-    inputs = ("paint", "latent", "source", "past")
-
     def __init__(self, lines: Engine, settings: CompositeSettings) -> None:
         self._lines = lines
         self._ops = arithmetic(settings.style.device)
         self.update(settings)
 
     def __call__(self, paint: Frame, latent: Frame, source: Frame, past: Frame | None = None) -> Frame:
-        """One run of the network, none for a style without lines or a held frame."""
+        """One run of the network, none for a style without lines."""
         memory = {} if past is None else past.tensors
-        if "rgb" not in paint.tensors:  # held, and there was no picture yet
+        cover = None
+        if self._draws and "latent" in latent.tensors:
+            cover = self._cover(latent, source, memory.get("cover"), memory.get("trust_pixels"))
+        return self._finished(paint, cover)
+
+    def held(self, paint: Frame, latent: Frame, source: Frame, past: Frame | None = None) -> Frame:
+        """The cover of the past, where there is one."""
+        if "rgb" not in paint.tensors:  # there was no picture yet
             return paint
-        tensors = {"paint": paint["rgb"]}
-        if paint.stamp.hold and "cover" in memory:
-            tensors["cover"] = memory["cover"]
-        elif self._draws and "latent" in latent.tensors:
-            tensors["cover"] = self._cover(latent, source, memory.get("cover"), memory.get("trust_pixels"))
-        settings = self._settings
-        palette = settings.palette
-        rgb = self._ops.composed(
-            tensors["paint"], tensors.get("cover"), self._table, palette.ink, palette.lines, settings.strength
-        )
-        return Frame(paint.stamp, {"rgb": rgb, **tensors})
+        if past is not None and "cover" in past.tensors:
+            return self._finished(paint, past["cover"])
+        return self(paint, latent, source, past)
 
     def update(self, settings: CompositeSettings) -> None:
         """Take new inks and lines, from the next frame on."""
@@ -80,6 +92,12 @@ class Composite:
     def close(self) -> None:
         """Close the network."""
         self._lines.close()
+
+    def _finished(self, paint: Frame, cover: Tensor | None) -> Frame:
+        settings, palette = self._settings, self._settings.palette
+        rgb = self._ops.composed(paint["rgb"], cover, self._table, palette.ink, palette.lines, settings.strength)
+        lines = {} if cover is None else {"cover": cover}
+        return Frame(paint.stamp, {"rgb": rgb, "paint": paint["rgb"], **lines})
 
     def _cover(self, latent: Frame, source: Frame, past: Tensor | None, trust: Tensor | None) -> Tensor:
         feed = {"rgb": source["rgb"], "latent": latent["latent"], "style": self._settings.style}

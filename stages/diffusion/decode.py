@@ -2,9 +2,15 @@
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.stage import Opening, Stage
 
 
-class Decode:
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    return Decode(opening.network("decoder"), opening.bundle.about.latent.scale)
+
+
+class Decode(Stage):
     """Latents to pictures.
 
     inputs  latent  "latent" [1, c, h/d, w/d] in the UNet's scale
@@ -14,22 +20,21 @@ class Decode:
     Owns the engine and closes it.
     """
 
-    inputs = ("latent", "past")
-
     def __init__(self, decoder: Engine, scale: float) -> None:
         self._decoder = decoder
         self._scale = scale
 
-    def __call__(self, frame: Frame, past: Frame | None = None) -> Frame:
-        """One run of the decoder; none for a held frame that comes without a latent."""
-        if frame.stamp.hold and "latent" not in frame.tensors:
-            return Frame(frame.stamp, {} if past is None else {"rgb": past["rgb"]})
-        latent = frame["latent"] if self._scale == 1 else frame["latent"] / self._scale
-        rgb = self._decoder({"latent": latent})["rgb"]
-        return Frame(frame.stamp, {"rgb": rgb.clamp(0, 1)})  # a new tensor: theirs is theirs
+    def __call__(self, latent: Frame, past: Frame | None = None) -> Frame:
+        """One run of the decoder."""
+        z = latent["latent"] if self._scale == 1 else latent["latent"] / self._scale
+        rgb = self._decoder({"latent": z})["rgb"]
+        return Frame(latent.stamp, {"rgb": rgb.clamp(0, 1)})  # a new tensor: theirs is theirs
 
-    def update(self, settings: object) -> None:
-        """Nothing here can be changed while frames flow."""
+    def held(self, latent: Frame, past: Frame | None = None) -> Frame:
+        """The past where there is no latent to decode."""
+        if "latent" in latent.tensors:
+            return self(latent)
+        return Frame(latent.stamp, {} if past is None else {"rgb": past["rgb"]})
 
     def close(self) -> None:
         """Close the decoder."""

@@ -2,17 +2,20 @@
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.stage import Opening, Stage
 
 
-class Encode:
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    return Encode(opening.network("encoder"), opening.bundle.about.latent.scale)
+
+
+class Encode(Stage):
     """Frame with "rgb" [1, 3, h, w] -> the same without it and with "latent" [1, c, h/d, w/d], in the UNet's scale.
 
-    A frame without "rgb" passes: the reference of the first frame, say, when there is no picture to encode yet. Of one
-    that is held only the stamp does: nobody will look at its latent.
+    A frame without "rgb" passes: the reference of the first frame, say, when there is no picture to encode yet.
     Owns the engine and closes it.
     """
-
-    inputs = ("frame",)
 
     def __init__(self, encoder: Engine, scale: float) -> None:
         self._encoder = encoder
@@ -20,16 +23,15 @@ class Encode:
 
     def __call__(self, frame: Frame) -> Frame:
         """One run of the encoder."""
-        if frame.stamp.hold:
-            return Frame(frame.stamp)
         others = {name: tensor for name, tensor in frame.tensors.items() if name != "rgb"}
         if "rgb" not in frame.tensors:
             return frame
         latent = self._encoder({"rgb": frame["rgb"]})["latent"]
         return Frame(frame.stamp, {**others, "latent": latent * self._scale})  # a new tensor: theirs is theirs
 
-    def update(self, settings: object) -> None:
-        """Nothing here can be changed while frames flow."""
+    def held(self, frame: Frame) -> Frame:
+        """Nobody will look at the latent of a held frame."""
+        return Frame(frame.stamp)
 
     def close(self) -> None:
         """Close the encoder."""

@@ -1,6 +1,6 @@
 """Fusion of what the network believes now with what was shown before, where the flow may be trusted."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -9,7 +9,7 @@ from warpfuse.stages.diffusion.moment_lock import MomentLock, MomentLockSettings
 from warpfuse.stages.diffusion.noise import NoisePolicy
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.settings import StageSettings
-from warpfuse.stages.solvers.pair import CLEAN, fuse
+from warpfuse.stages.stage import Opening, Stage
 
 W_MAX = 0.95
 """Largest weight in use: at 1 an error, once in the picture, would never leave it."""
@@ -66,7 +66,17 @@ def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
     return trust * largest_weight(settings)
 
 
-class Fuse:
+def settings_of(config: Any, prompts: object) -> FuseSettings:
+    """Those of a configuration."""
+    return config.stages.fuse  # type: ignore[no-any-return]
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    return Fuse(opening.config.stages.fuse, opening.device)
+
+
+class Fuse(Stage):
     """Exit fusion: the predicted x0 with the warped, encoded last picture.
 
     inputs  prediction  "latent": predicted x0 [1, c, h, w]
@@ -77,8 +87,6 @@ class Fuse:
     What is fused is given the contrast of the prediction (`MomentLock`).
     """
 
-    inputs = ("prediction", "reference")
-
     def __init__(self, settings: FuseSettings, device: str = "cpu") -> None:
         self._settings = settings
         self._lock = MomentLock(settings.anchor, device)
@@ -86,8 +94,6 @@ class Fuse:
     def __call__(self, prediction: Frame, reference: Frame) -> Frame:
         """Blend where trusted; bit for bit the prediction where the weight is 0."""
         settings, stamp = self._settings, prediction.stamp
-        if stamp.hold:
-            return Frame(stamp, {name: x for name, x in reference.tensors.items() if name == "latent"})
         x0 = prediction["latent"]
         if "latent" not in reference.tensors or not settings.exit or not settings.weight:
             self._lock.reset()
@@ -95,30 +101,11 @@ class Fuse:
         weight = largest_weight(settings) * settings.exit
         return Frame(stamp, {"latent": self._lock.fuse(x0, reference["latent"], reference["trust"], weight)})
 
+    def held(self, prediction: Frame, reference: Frame) -> Frame:
+        """The latent of the reference."""
+        return Frame(prediction.stamp, {name: x for name, x in reference.tensors.items() if name == "latent"})
+
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""
         self._settings = settings
         self._lock.update(settings.anchor)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class Blend(Fuse):
-    """Fusion after the decoder: the picture with the warped last picture.
-
-    inputs  picture    "rgb" [1, 3, h, w] in [0, 1]
-            past       "rgb" likewise and "trust_pixels" [1, 1, h, w]; or nothing, then the picture passes
-    gives   "rgb"      w past + (1 - w) picture
-    """
-
-    inputs = ("picture", "past")
-
-    def __call__(self, picture: Frame, past: Frame) -> Frame:
-        """Blend where trusted; bit for bit the picture where the weight is 0."""
-        if picture.stamp.hold:
-            return Frame(picture.stamp, {"rgb": past["rgb"]})
-        if "rgb" not in past.tensors or not self._settings.exit:
-            return picture
-        w = fusion_weight(self._settings, past["trust_pixels"]) * self._settings.exit
-        return Frame(picture.stamp, {"rgb": fuse(picture["rgb"], None, past["rgb"], None, w, 0.0, CLEAN)})

@@ -5,19 +5,30 @@ from typing import Any
 import torch
 from pydantic import Field
 
+from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
-from warpfuse.stages.diffusion.attention import Attention, AttentionSettings, CrossFrame
+from warpfuse.stages.diffusion.attention import (
+    Attention,
+    AttentionSettings,
+    CrossFrame,
+    check_attention,
+    check_memory,
+)
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.guidance import Guidance, GuidanceMode
+from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.noise import Noises
+from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.diffusion.reference_warp import PullLatents, PullPictures
 from warpfuse.stages.diffusion.rows import Row, enter
+from warpfuse.stages.diffusion.sampling import sampling_of
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, advance
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.motion.warp import latent_trust
 from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.stage import Opening, Stage
 
 
 class PredictOptions(StageSettings):
@@ -43,13 +54,64 @@ class PredictOptions(StageSettings):
         return Guidance(mode=self.guidance, scale=self.guidance_scale, delta=self.guidance_delta)
 
 
-class Predict:
+def settings_of(config: Any, prompts: Prompts) -> PredictSettings:
+    """Those of a configuration. Raises StyleError or LoraError for an unknown name."""
+    return PredictSettings(
+        conditioning=prompts(config.prompt, config.negative, config.loras),
+        strength=config.strength,
+        steps=config.steps,
+        fuse=config.stages.fuse,
+        guidance=config.stages.predict.as_guidance(),
+        warp=config.stages.warp,
+        attention=config.stages.predict.attention,
+    )
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    config, about, unet = opening.config, opening.bundle.about, opening.network("unet")
+    sampling = sampling_of(opening.bundle)
+    check_input("unet", unet.inputs, about.loras)
+    check_memory(unet.inputs, about.attention)
+    check_attention(config.stages.predict.attention, about.attention is not None)
+    return Predict(
+        Denoise(unet, sampling),
+        sampling,
+        settings_of(config, opening.prompts),
+        config.seed,
+        opening.device,
+        stream=config.stages.predict.stream,
+        pull=_pull(opening),
+        attention=_attention(opening, unet),
+    )
+
+
+def _attention(opening: Opening, unet: Engine) -> CrossFrame | None:
+    about = opening.bundle.about.attention
+    if about is None:
+        return None
+    dtype = next(spec.dtype for spec in unet.inputs if spec.name == "past")
+    return CrossFrame(about, getattr(torch, dtype), torch.device(opening.device))
+
+
+def _pull(opening: Opening) -> PullLatents | PullPictures | None:
+    match opening.config.stages.fuse.between:
+        case "latent":
+            return PullLatents(opening.device)
+        case "picture":
+            scale = opening.bundle.about.latent.scale
+            return PullPictures(opening.network("decoder"), opening.network("encoder"), scale)
+        case _:
+            return None
+
+
+class Predict(Stage):
     """Every network call of the sampler, with fusion in front and, if asked for, between the steps.
 
     inputs  source     "latent" z [1, c, h, w] of the source frame
             reference  "latent": the newest styled picture, warped and encoded, "trust" [1, 1, h, w]; or nothing
             motion     "flow" [1, 2, H, W] and "trust" [1, 1, H, W] in pixels of the frame
-            The last two where the graph feeds them; `inputs` says which
+            The last two where the graph feeds them
     gives   "latent"   predicted x0 after the last call
 
         entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
@@ -70,12 +132,10 @@ class Predict:
         seed: int,
         device: str,
         *,
-        inputs: tuple[str, ...] = ("source", "reference"),
         stream: bool = False,
         pull: PullLatents | PullPictures | None = None,
         attention: CrossFrame | None = None,
     ) -> None:
-        self.inputs = inputs
         self._denoise = denoise
         self._sampling = sampling
         self._device = torch.device(device)
@@ -87,23 +147,24 @@ class Predict:
         self._last: Row | None = None
         self.update(settings)
 
-    def __call__(self, *frames: Any) -> Frame | None:
+    def __call__(self, source: Frame, reference: Frame | None = None, motion: Frame | None = None) -> Frame | None:
         """Take a frame; the one that is ready, if there is one."""
-        fed = dict(zip(self.inputs, frames, strict=False))  # trailing inputs may be left out
-        source: Frame = fed["source"]
-        if source.stamp.hold:
-            if self._attention is not None:
-                self._attention.skip()
-            return Frame(source.stamp)
         if self._batch is not None:  # rows stay for several calls
-            source, fed = kept(source), {name: kept(frame) for name, frame in fed.items() if name != "source"}
-        row = enter(source, self._program, self._noises, fed.get("reference"), self._ops)
-        self._follow(row, fed.get("motion"))
+            source = kept(source)
+            reference, motion = (frame and kept(frame) for frame in (reference, motion))
+        row = enter(source, self._program, self._noises, reference, self._ops)
+        self._follow(row, motion)
         if self._batch is None:
             while not row.finished:
                 advance([row], self._denoise, self._pull)
             return _result(row)
         return _left(self._batch.step([row]))
+
+    def held(self, source: Frame, reference: Frame | None = None, motion: Frame | None = None) -> Frame:
+        """A frame that passes without the network."""
+        if self._attention is not None:
+            self._attention.skip()
+        return Frame(source.stamp)
 
     def flush(self) -> Frame | None:
         """After the last frame: the next of those still in the batch, or None when there is none."""

@@ -1,7 +1,6 @@
 """Motion over several frames: where each pixel was K frames ago, and whether that may be believed all the way."""
 
 from collections import deque
-from typing import Any
 
 from torch import Tensor
 
@@ -9,9 +8,15 @@ from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.formulas.confidence_mask import inside
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.stage import Opening, Stage
 
 
-class ComposeMotion:
+def open(opening: Opening) -> Stage:
+    """The stage of a run."""
+    return ComposeMotion(opening.calls, opening.device)
+
+
+class ComposeMotion(Stage):
     """Frame with "flow" and "trust" to the frame before -> the same to the frame `frames` before.
 
         F_1 = f_n,    F_{j+1}(p) = F_j(p) + f_{n-j}(p + F_j(p))
@@ -21,16 +26,13 @@ class ComposeMotion:
     a discontinuity, trust is 0. Memory is theirs: the tensors that came in, unless they were lent.
     """
 
-    inputs = ("motion",)
-
     def __init__(self, frames: int, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
         self._past: deque[Frame] = deque(maxlen=max(1, frames - 1))
         self._frames = frames
 
-    def __call__(self, *frames: Any) -> Frame:
+    def __call__(self, motion: Frame) -> Frame:
         """The composed motion of one frame."""
-        (motion,) = frames
         if motion.stamp.discontinuity:
             self._past.clear()
         flow, trust = motion["flow"], motion["trust"]
@@ -38,9 +40,6 @@ class ComposeMotion:
             flow, trust = self._composed(flow, trust)
             self._past.appendleft(kept(motion))
         return Frame(motion.stamp, {"flow": flow, "trust": trust})
-
-    def update(self, settings: object) -> None:
-        """Nothing here can be changed while frames flow."""
 
     def close(self) -> None:
         """Forget every motion."""

@@ -22,6 +22,7 @@ from warpfuse.stages.formulas.confidence_mask import colour_histogram, same_shot
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.stage import Opening, Stage
 
 Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 Gray = npt.NDArray[np.uint8]
@@ -152,7 +153,17 @@ class Memory(Generic[P]):
         self._past = None
 
 
-class Flow:
+def settings_of(config: Any, prompts: object) -> FlowSettings:
+    """Those of a configuration."""
+    return config.stages.flow  # type: ignore[no-any-return]
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run."""
+    return Flow(opening.config.stages.flow, opening.device)
+
+
+class Flow(Stage):
     """The stage that compares each frame with the one before it.
 
     Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
@@ -166,8 +177,6 @@ class Flow:
     OpenCV's own threads are the caller's to set.
     """
 
-    inputs = ("frame",)
-
     def __init__(self, settings: FlowSettings, device: str = "cpu") -> None:
         self._ops, self._host_ops = arithmetic(device), arithmetic("cpu")
         self._memory: Memory[GrayPast] = Memory(self._ops)
@@ -175,12 +184,13 @@ class Flow:
         self._flow_to_device, self._judged_to_device, self._unique_to_device = (ToDevice(device) for _ in range(3))
         self.update(settings)
 
-    def __call__(self, *frames: Any) -> Frame:
+    def __call__(self, frame: Frame) -> Frame:
         """Flow and trust of one frame. Raises ValueError for one that is too small for DIS."""
-        (frame,) = frames
-        if frame.stamp.hold == "repeat":
-            return Frame(frame.stamp)  # what is remembered stays that of the picture shown
         return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings.trust)
+
+    def held(self, frame: Frame) -> Frame:
+        """Of a repeat nothing: what is remembered stays that of the picture shown."""
+        return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
     def update(self, settings: FlowSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""

@@ -12,9 +12,20 @@ from warpfuse.stages.formulas.confidence_mask import colour_histogram
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.motion.dis_flow import Memory, Motion, Past
+from warpfuse.stages.stage import Opening, Stage
 
 
-class FlowNetwork:
+def settings_of(config: Any, prompts: object) -> TrustSettings:
+    """Those of a configuration."""
+    return config.stages.flow.trust  # type: ignore[no-any-return]
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    return FlowNetwork(opening.flow_network(), opening.config.stages.flow.trust)
+
+
+class FlowNetwork(Stage):
     """The stage that compares each frame with the one before it, by a network.
 
     Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1], on the engine's device.
@@ -32,8 +43,6 @@ class FlowNetwork:
     Nothing waits for the device. Raises EngineError for an engine of other inputs or outputs.
     """
 
-    inputs = ("frame",)
-
     def __init__(self, engine: Engine, settings: TrustSettings) -> None:
         self._size = _size_of(engine)
         self._engine = engine
@@ -41,12 +50,13 @@ class FlowNetwork:
         self._ops = arithmetic(engine.device)
         self._memory: Memory[Past] = Memory(self._ops)
 
-    def __call__(self, *frames: Any) -> Frame:
+    def __call__(self, frame: Frame) -> Frame:
         """Flow and trust of one frame."""
-        (frame,) = frames
-        if frame.stamp.hold == "repeat":
-            return Frame(frame.stamp)  # what is remembered stays that of the picture shown
         return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings)
+
+    def held(self, frame: Frame) -> Frame:
+        """Of a repeat nothing: what is remembered stays that of the picture shown."""
+        return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
     def update(self, settings: TrustSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays."""

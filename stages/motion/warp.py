@@ -12,6 +12,7 @@ from warpfuse.stages.formulas.backward_warp import Mode
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.stage import Opening, Stage
 
 
 class WarpSettings(StageSettings):
@@ -34,7 +35,17 @@ def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -
     return reduce_to_latent(trust_pixels, downscale, settings.cell_norm or math.inf)
 
 
-class Warp:
+def settings_of(config: Any, prompts: object) -> WarpSettings:
+    """Those of a configuration."""
+    return config.stages.warp  # type: ignore[no-any-return]
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run."""
+    return Warp(opening.config.stages.warp, opening.bundle.about.latent.downscale, opening.device)
+
+
+class Warp(Stage):
     """The stage that warps what was made of the last frame onto this one.
 
     Inputs of a call:
@@ -53,20 +64,15 @@ class Warp:
     It keeps no state and waits for no device.
     """
 
-    inputs = ("motion", "styled")
-
     def __init__(self, settings: WarpSettings, downscale: int, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
         self._settings = settings
         self._downscale = downscale
 
-    def __call__(self, *frames: Any) -> Frame:
+    def __call__(self, motion: Frame, styled: Frame | None) -> Frame:
         """Warp one picture or latent. Raises ValueError when the sizes differ or are no multiples of `downscale`."""
-        motion, styled = frames
         if styled is None or motion.stamp.discontinuity:
             return Frame(motion.stamp, {})
-        if motion.stamp.hold == "repeat":
-            return Frame(motion.stamp, _memory(styled))
         ops = self._ops
         flow, trust_pixels = motion["flow"], motion["trust"]
         trust = latent_trust(trust_pixels, self._downscale, self._settings)
@@ -80,12 +86,15 @@ class Warp:
         cover = {"cover": ops.warp(memory["cover"], flow, "bicubic").clamp_(0, 1)} if "cover" in memory else {}
         return Frame(motion.stamp, {"rgb": rgb, **cover, **trusts})
 
+    def held(self, motion: Frame, styled: Frame | None) -> Frame:
+        """What was styled as it is for a repeat, else warped."""
+        if motion.stamp.hold == "repeat" and styled is not None and not motion.stamp.discontinuity:
+            return Frame(motion.stamp, _memory(styled))
+        return self(motion, styled)
+
     def update(self, settings: WarpSettings) -> None:
         """Take new settings, from the next frame on."""
         self._settings = settings
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def _memory(styled: Frame) -> Mapping[str, Tensor]:

@@ -8,8 +8,8 @@ import pytest
 from warpfuse import measure as measuring
 from warpfuse.engine.errors import BadInput
 from warpfuse.measure import measure
-from warpfuse.stages.consistency import Consistency
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.motion.consistency import Consistency
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import VideoInfo

@@ -6,8 +6,8 @@ import pytest
 import torch
 from support.fields import as_bytes, constant_flow, pan, texture
 
-from warpfuse.stages.consistency import Consistency
 from warpfuse.stages.cpu import warp
+from warpfuse.stages.motion.consistency import Consistency
 
 H, W = 96, 128
 
