@@ -1,4 +1,4 @@
-"""Sources, sinks, solvers and backends from packages outside this one, by their entry points."""
+"""Sources, sinks, stages, solvers and backends from packages outside this one, by their entry points."""
 
 import importlib
 import sys
@@ -7,7 +7,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
+import warpfuse
 from warpfuse.engine import registry
 from warpfuse.engine.errors import BadInput
 from warpfuse.engine.open import backend_names, open_engine
@@ -60,7 +62,29 @@ missing = onnxruntime.missing
 open = onnxruntime.open
 """,
     "number.py": "VALUE = 7\n",
+    "dimmer.py": """
+from pydantic import Field
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.stage import Stage
+AT = "picture"
+class Settings(StageSettings):
+    by: float = Field(0.5, ge=0, le=1)
+def open(opening):
+    return Dimmer(opening.config.stages.added["dimmer"])
+class Dimmer(Stage):
+    def __init__(self, settings):
+        self.settings = settings
+    def __call__(self, frame):
+        return Frame(frame.stamp, {"rgb": frame["rgb"] * (1 - self.settings.by)})
+    def update(self, settings):
+        self.settings = settings
+""",
+    "early.py": "from postal.dimmer import *\nAT = 'source'\n",
 }
+
+
+TELETEXT = [("sources", "teletext", "postal.source"), ("sinks", "pigeon", "postal.sink")]
 
 
 @pytest.fixture
@@ -91,11 +115,54 @@ def test_a_source_and_a_sink_of_another_package_run(installed, exact_bundle):
     keys = {"source": "teletext:", "sinks": ["pigeon:"], "bundle": exact_bundle, "size": (64, 48), "prompt": "same"}
     with pytest.raises(BadInput, match="pigeon"):
         run(validate(keys))
-    installed([("sources", "teletext", "postal.source"), ("sinks", "pigeon", "postal.sink")])
+    installed(TELETEXT)
     stats = run(validate(keys | {"fusion": 0}))
     sent = importlib.import_module("postal.sink").SENT
     assert stats.frames.out == len(sent) == 3
     assert [int(rgb[0, 0, 0]) for rgb in sent] == [40, 80, 120] and all(np.ptp(rgb) == 0 for rgb in sent)
+
+
+@pytest.mark.parametrize("module", ["dimmer", "early"])
+@pytest.mark.parametrize("workers", ["one", "stages"])
+def test_a_stage_of_another_package_runs_where_it_says(installed, exact_bundle, module, workers, monkeypatch, tmp_path):
+    installed([("stages", "dimmer", f"postal.{module}"), ("sources", "teletext", "postal.source")])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    shown = []
+    for stages in ({}, {"dimmer": {"by": 0.25}}):
+        out = tmp_path / f"{len(shown)}"
+        keys = {"source": "teletext:", "bundle": exact_bundle, "size": (64, 48), "fusion": 0, "prompt": "same"}
+        config = validate(keys | {"sinks": [f"{out}/%03d.png"], "stages": stages, "workers": workers})
+        assert validate(config.model_dump(mode="json")) == config, "as a worker is told it"
+        run(config)
+        shown.append([int(np.array(Image.open(path))[0, 0, 0]) for path in sorted(out.iterdir())])
+    assert shown == [[40, 80, 120], [30, 60, 90]]
+
+
+def test_a_stage_of_another_package_takes_new_settings_between_two_frames(installed, exact_bundle):
+    installed([("stages", "dimmer", "postal.dimmer")])
+    picture = np.full((48, 64, 3), 200, np.uint8)
+    keys = {"bundle": exact_bundle, "size": (64, 48), "fusion": 0, "prompt": "same"}
+    with warpfuse.Pipeline(**keys, stages={"dimmer": {"by": 0}}) as pipeline:
+        values = [int(pipeline.push(picture)[0, 0, 0])]
+        for by in (0.5, 1.0):
+            pipeline.update(stages={"dimmer": {"by": by}})
+            values.append(int(pipeline.push(picture)[0, 0, 0]))
+    assert values == [200, 100, 0]
+
+
+def test_keys_of_a_stage_are_checked_and_without_its_package_it_is_unknown(installed):
+    with pytest.raises(BadInput, match=r"unknown key 'stages\.dimmer'"):
+        validate({"stages": {"dimmer": {"by": 0.5}}})
+    installed([("stages", "dimmer", "postal.dimmer")])
+    with pytest.raises(BadInput, match=r"by: input should be less than or equal to 1, got 2"):
+        validate({"stages": {"dimmer": {"by": 2}}})
+
+
+@pytest.mark.parametrize("name, value, said", [("warp", "postal.dimmer", "taken"), ("seven", "postal.solver", "no AT")])
+def test_a_stage_that_cannot_be_one_is_told(installed, name, value, said):
+    installed([("stages", name, value)])
+    with pytest.raises(BadInput, match=f"stage '{name}' of .*{said}"):
+        validate({"stages": {"seven": {}}})
 
 
 def test_a_solver_of_another_package_is_found_by_its_name(installed):

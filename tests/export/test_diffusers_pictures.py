@@ -24,8 +24,8 @@ from warpfuse.export.diffusion.lora.merging import Lora
 from warpfuse.export.diffusion.networks import LCM_GUIDANCE, Decoder, Encoder, UNet, text_network
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.runtime import build
 from warpfuse.graph.runtime.context import prepare
+from warpfuse.stages import download
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.download import Download
 
@@ -227,7 +227,7 @@ class Recorded(Download):
 @pytest.fixture
 def graph(monkeypatch):
     """(folder, backend, keys) -> (Pipeline, case -> (float picture, uint8 picture)); closed when the test ends."""
-    monkeypatch.setattr(build, "Download", Recorded)
+    monkeypatch.setattr(download, "Download", Recorded)
     opened = []
 
     def of(folder, backend, **keys):

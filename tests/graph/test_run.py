@@ -125,11 +125,11 @@ def breaks(monkeypatch, at):
     """Decode raises at the frames for which `at` is true. Returns the numbers it raised at."""
     decode, raised = Decode.__call__, []
 
-    def broken(self, frame, *rest):
-        if at(frame.stamp.seq):
-            raised.append(frame.stamp.seq)
+    def broken(self, latent, **rest):
+        if at(latent.stamp.seq):
+            raised.append(latent.stamp.seq)
             raise RuntimeError("out of paint")
-        return decode(self, frame, *rest)
+        return decode(self, latent, **rest)
 
     monkeypatch.setattr(Decode, "__call__", broken)
     return raised

@@ -209,10 +209,10 @@ def whitened(frames):
 def test_a_stream_that_fails_ends_alone_and_is_told_at_the_end(go, tmp_path, monkeypatch):
     decode, said = Decode.__call__, []
 
-    def broken(self, frame, *rest):
-        if frame.stamp.seq and float(frame.tensors["latent"].mean()) > 0.999:
+    def broken(self, latent, **rest):
+        if latent.stamp.seq and float(latent.tensors["latent"].mean()) > 0.999:
             raise RuntimeError("out of paint")
-        return decode(self, frame, *rest)
+        return decode(self, latent, **rest)
 
     bright = {"source": PATTERN.format(40), "prompt": "same", "sinks": [str(tmp_path / "bad.mp4")]}
     monkeypatch.setattr(Decode, "__call__", broken)

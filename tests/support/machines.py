@@ -44,12 +44,16 @@ class Passing:
     settings: list = field(default_factory=list)
     closed: bool = False
 
-    def __call__(self, *frames):
+    def __call__(self, **inputs):
+        frames = list(inputs.values())
         stamp = frames[0].stamp
         self.seen.append(tuple(None if f is None else f.stamp.seq for f in frames))
         if stamp.seq == self.fails_at:
             raise RuntimeError("out of paint")
         return RawFrame(stamp, PICTURE)
+
+    def held(self, **inputs):
+        return self(**inputs)
 
     def update(self, settings):
         self.settings.append((len(self.seen), settings))

@@ -92,10 +92,10 @@ class Watched:
     def __init__(self, name, stage, loop):
         self.name, self.stage, self.loop = name, stage, loop
 
-    def __call__(self, *frames):
+    def __call__(self, **inputs):
         if self.loop.measure is None:
-            return self.stage(*frames)
-        figure, out = self.loop.measure(lambda: self.stage(*frames))
+            return self.stage(**inputs)
+        figure, out = self.loop.measure(lambda: self.stage(**inputs))
         self.loop.counted[self.name].append(figure)
         return out
 
@@ -116,8 +116,8 @@ class Counting(HostWork):
 
 def _and_then(stage, more):
     class Both:
-        def __call__(self, *frames):
-            out = stage(*frames)
+        def __call__(self, **inputs):
+            out = stage(**inputs)
             more(out)
             return out
 

@@ -32,9 +32,9 @@ SLOWLY = """
 import time
 from warpfuse.stages.download import Download
 call = Download.__call__
-def slowly(self, *frames):
+def slowly(self, **inputs):
     time.sleep(0.05)
-    return call(self, *frames)
+    return call(self, **inputs)
 Download.__call__ = slowly
 """  # the supervisor hears of a frame up to a quarter of a second later; a quick run would be over by then
 

@@ -32,11 +32,11 @@ WAITING = """
 import pathlib, time
 from warpfuse.stages.diffusion.fuse import Fuse
 fuse, calls = Fuse.__call__, []
-def waiting(self, *frames):
+def waiting(self, **inputs):
     calls.append(1)
     while len(calls) > {most} and not pathlib.Path({sign!r}).exists():
         time.sleep(0.01)
-    return fuse(self, *frames)
+    return fuse(self, **inputs)
 Fuse.__call__ = waiting
 """
 
@@ -226,11 +226,11 @@ GREEDY = """
 import ctypes, time
 from warpfuse.stages.diffusion.fuse import Fuse
 fuse, calls = Fuse.__call__, []
-def slow(self, *frames):
+def slow(self, **inputs):
     calls.append(1)
     if len(calls) == 8:
         {wait}
-    return fuse(self, *frames)
+    return fuse(self, **inputs)
 Fuse.__call__ = slow
 """
 
@@ -255,10 +255,10 @@ def test_a_long_call_is_no_dead_process_and_one_that_never_ends_is_restarted(
 BROKEN = """
 from warpfuse.stages.diffusion.decode import Decode
 decode = Decode.__call__
-def broken(self, *frames):
+def broken(self, **inputs):
     if frames[0].stamp.seq {at}:
         raise RuntimeError("out of paint")
-    return decode(self, *frames)
+    return decode(self, **inputs)
 Decode.__call__ = broken
 """
 
@@ -268,17 +268,17 @@ import pathlib, time
 from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.motion.dis_flow import Flow
 hangs, flow, decode = pathlib.Path({sign!r}), Flow.__call__, Decode.__call__
-def hanging(self, *frames):
+def hanging(self, **inputs):
     if frames[0].stamp.seq == 4 and not hangs.exists():
         hangs.touch()
         time.sleep(600)
-    return flow(self, *frames)
-def raising(self, *frames):
+    return flow(self, **inputs)
+def raising(self, **inputs):
     if frames[0].stamp.seq == 2:
         while not hangs.exists():
             time.sleep(0.01)
         raise RuntimeError("out of paint")
-    return decode(self, *frames)
+    return decode(self, **inputs)
 Flow.__call__, Decode.__call__ = hanging, raising
 """
 

@@ -108,10 +108,10 @@ def test_a_join_that_has_all_it_needs_does_not_end_before_its_inputs_do(slow):
     """One branch ends long before the other; the sender of both must not take the end for a failure."""
 
     class Slow(Passing):
-        def __call__(self, *frames):
+        def __call__(self, **inputs):
             for _ in range(20_000):
                 pass
-            return super().__call__(*frames)
+            return super().__call__(**inputs)
 
     stages = {name: Slow() if name == slow else Passing() for name in ("a", "b", "c")}
     for frames in (1, 2, 3, 5):
@@ -179,9 +179,9 @@ def test_a_lane_has_one_thread_and_every_stage_of_it_its_own_figures():
     threads = {}
 
     class Telling(Passing):
-        def __call__(self, *frames):
+        def __call__(self, **inputs):
             threads.setdefault(self, set()).add(threading.get_ident())
-            return super().__call__(*frames)
+            return super().__call__(**inputs)
 
         __hash__ = object.__hash__
 
@@ -200,10 +200,10 @@ def test_only_the_stage_that_is_called_is_busy():
     inside, go_on = threading.Event(), threading.Event()
 
     class Holding(Passing):
-        def __call__(self, *frames):
+        def __call__(self, **inputs):
             inside.set()
             assert go_on.wait(30)
-            return super().__call__(*frames)
+            return super().__call__(**inputs)
 
     parts = {"source": Counting(1), "a": Passing(("frame", "past")), "b": Holding(), "sink": Keeping()}
     rig = Rig(parts, LOOP, lanes=[("a", "b")])

@@ -88,10 +88,9 @@ def fed(seq, trusted=1.0, flow_px=None, **stamp):
     return Frame(at, {"latent": latent(seq)}), reference, Frame(at, {"flow": flow, "trust": trust})
 
 
-def staged(unet, told, *, stream=False, references=2, follows=True):
-    inputs = ("source", "reference", "motion") if follows else ("source", "reference")
+def staged(unet, told, *, stream=False, references=2):
     attention = CrossFrame(memory(references), torch.float32, CPU)
-    return Predict(Denoise(unet, SAMPLING), SAMPLING, told, 3, "cpu", inputs=inputs, stream=stream, attention=attention)
+    return Predict(Denoise(unet, SAMPLING), SAMPLING, told, 3, "cpu", stream=stream, attention=attention)
 
 
 def predicted(frames, *, stream=False, unet=None, changes=None, told=None, references=2):
@@ -122,9 +121,7 @@ def kept_of(x):
 @pytest.mark.parametrize("stream", [False, True])
 def test_off_is_the_network_without_whatever_lies_in_the_past(stream):
     frames = [fed(seq) for seq in range(FRAMES)]
-    plain = Predict(
-        Denoise(Polynomial(), SAMPLING), SAMPLING, settings(), 3, "cpu", inputs=("source", "reference", "motion")
-    )
+    plain = Predict(Denoise(Polynomial(), SAMPLING), SAMPLING, settings(), 3, "cpu")
     wanted = [plain(*frame)["latent"] for frame in frames]
     assert same(predicted(frames, stream=stream, told=settings(OFF)), wanted)
     assert not same(predicted(frames, stream=stream), wanted), "the control: on it is another"
@@ -274,10 +271,10 @@ def test_no_flow_leaves_tokens_where_they_are_and_a_flow_of_whole_tokens_shifts_
                        tokens[0, :FINE].view(8, 8, 4)[2:])  # fmt: skip
 
 
-def weights(attention, frames, references=2, follows=True):
+def weights(attention, frames, references=2):
     """`past_weight`, `own_weight` and `past` of the first call of the last frame."""
     unet = Remembering(references=references)
-    stage = staged(unet, settings(attention), references=references, follows=follows)
+    stage = staged(unet, settings(attention), references=references)
     for frame in frames:
         stage(*frame)
     last = calls(unet)[-1][0]
@@ -295,7 +292,7 @@ def test_the_frame_before_counts_where_it_is_trusted_and_the_anchor_everywhere()
 
 
 def test_without_flow_the_frame_before_counts_everywhere():
-    weight, _, past = weights(AttentionSettings(), [fed(0)[:2], fed(1)[:2], fed(2)[:2]], follows=False)
+    weight, _, past = weights(AttentionSettings(), [fed(0)[:2], fed(1)[:2], fed(2)[:2]])
     assert torch.equal(weight, torch.ones(2, 8, 8)) and not torch.equal(past[0], past[1])
 
 

@@ -88,9 +88,9 @@ def test_a_held_frame_shows_the_cover_it_was_given():
     network = Lines(random(1, 1, 24, 40))
     paint, latent, source = frames(hold="warp")
     past = Frame(paint.stamp, {"rgb": paint["rgb"], "cover": random(1, 1, 24, 40, seed=5)})
-    out = Composite(network, settings())(paint, Frame(paint.stamp), source, past)
+    out = Composite(network, settings()).held(paint, Frame(paint.stamp), source, past)
     assert torch.equal(out["cover"], past["cover"]) and not network.fed
-    assert np.array_equal(Composite(network, settings())(Frame(paint.stamp), latent, source).tensors, {})
+    assert np.array_equal(Composite(network, settings()).held(Frame(paint.stamp), latent, source).tensors, {})
 
 
 def test_the_network_is_closed_with_the_stage():

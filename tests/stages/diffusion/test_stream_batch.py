@@ -190,8 +190,7 @@ def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
 
     seen, unet = [], Denoise(Polynomial(), sampling())
     told = settings(between="latent", warp=WarpSettings(cell_norm=norm))
-    inputs = ("source", "reference", "motion")
-    stage = Predict(unet, sampling(), told, 3, "cpu", inputs=inputs, pull=Recording())
+    stage = Predict(unet, sampling(), told, 3, "cpu", pull=Recording())
     for seq in range(2):
         source, reference, moved = fed(seq)
         moved["trust"][..., :3] = 0.5
@@ -266,7 +265,7 @@ def test_a_held_frame_costs_no_call():
     unet = Polynomial()
     family = sampling()
     stage = Predict(Denoise(unet, family), family, settings(), 0, "cpu")
-    out = stage(Frame(Stamp(0, 0, hold="warp")), Frame(Stamp(0, 0, hold="warp")))
+    out = stage.held(Frame(Stamp(0, 0, hold="warp")), Frame(Stamp(0, 0, hold="warp")))
     assert unet.rows == [] and not out.tensors and out.stamp.hold == "warp"
 
 
