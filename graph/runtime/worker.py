@@ -228,8 +228,8 @@ class Worker:
                 stopped=self.stopped,
             )
         stage = open_stage(node.kind, self.context)
-        if node.kind in self.endpoints.taps:
-            stage = Tapped(stage, self.endpoints.taps[node.kind])
+        if node.name in self.endpoints.taps:
+            stage = Tapped(stage, self.endpoints.taps[node.name])
         return StageRunner(
             node.name,
             stage,

@@ -62,4 +62,4 @@ def test_a_held_frame_follows_the_motion(exact_bundle):
 def test_a_run_tells_what_was_held(exact_bundle):
     raw = {"source": "pattern:96x64@25,frames=12", "sinks": ["null:"], "bundle": exact_bundle, "pace": {"skip": 3}}
     figures = run(validate(raw)).to_dict()["frames"]
-    assert figures == {"in": 12, "out": 12, "dropped": 0, "repeated": 0, "predicted": 4, "held": 8}
+    assert figures == {"in": 12, "out": 12, "dropped": 0, "repeated": 0, "under_way": 0, "predicted": 4, "held": 8}

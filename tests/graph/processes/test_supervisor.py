@@ -239,7 +239,7 @@ Fuse.__call__ = slow
     "wait, deadline_s, restarts",
     [
         ("ctypes.PyDLL(None).usleep(3_000_000)", 30, 0),  # holds the interpreter: not even a beat gets out
-        ("time.sleep(60)", 2, 2),  # each life of the worker hangs at its eighth frame, and has done seven
+        ("time.sleep(60)", 6, 2),  # each life of the worker hangs at its eighth frame, and has done seven
     ],
     ids=["holds the interpreter", "hangs"],
 )
@@ -256,7 +256,7 @@ BROKEN = """
 from warpfuse.stages.diffusion.decode import Decode
 decode = Decode.__call__
 def broken(self, **inputs):
-    if frames[0].stamp.seq {at}:
+    if inputs["latent"].stamp.seq {at}:
         raise RuntimeError("out of paint")
     return decode(self, **inputs)
 Decode.__call__ = broken
@@ -269,12 +269,12 @@ from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.motion.dis_flow import Flow
 hangs, flow, decode = pathlib.Path({sign!r}), Flow.__call__, Decode.__call__
 def hanging(self, **inputs):
-    if frames[0].stamp.seq == 4 and not hangs.exists():
+    if inputs["frame"].stamp.seq == 4 and not hangs.exists():
         hangs.touch()
         time.sleep(600)
     return flow(self, **inputs)
 def raising(self, **inputs):
-    if frames[0].stamp.seq == 2:
+    if inputs["latent"].stamp.seq == 2:
         while not hangs.exists():
             time.sleep(0.01)
         raise RuntimeError("out of paint")

@@ -71,10 +71,10 @@ def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, m
     def turning(self):
         turn(self)
         shown = screen.read_text() if screen.exists() else ""
-        main = next(member for member in self._roster.members if member.name == "main")
+        main = next(handle for handle in self._pool.handles if handle.name == "main")
         if not phases["styled"] and "s" in shown:
             phases["styled"] = len(shown)
-            os.kill(self._roster.processes.pid("main"), how)
+            os.kill(self._pool.processes.pid("main"), how)
         elif phases["styled"] and not phases["dead"]:
             # Held back until the camera has shown two seconds of it: a fault counts from one second on.
             main.due_s += 0.2 if main.state == "down" else 0.0

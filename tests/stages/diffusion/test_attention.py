@@ -99,7 +99,7 @@ def predicted(frames, *, stream=False, unet=None, changes=None, told=None, refer
     for frame in frames:
         if changes and frame[0].stamp.seq in changes:
             stage.update(changes[frame[0].stamp.seq])
-        out.append(stage(*frame))
+        out.append((stage.held if frame[0].stamp.hold else stage)(*frame))
     while (late := stage.flush()) is not None:
         out.append(late)
     return [frame["latent"] for frame in out if frame is not None]
@@ -276,7 +276,7 @@ def weights(attention, frames, references=2):
     unet = Remembering(references=references)
     stage = staged(unet, settings(attention), references=references)
     for frame in frames:
-        stage(*frame)
+        (stage.held if frame[0].stamp.hold else stage)(*frame)
     last = calls(unet)[-1][0]
     return last["past_weight"][0], last["own_weight"].item(), last["past"][0]
 

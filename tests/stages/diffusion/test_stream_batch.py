@@ -72,7 +72,6 @@ def predicted(frames, *, stream, solver="lcm", unet=None, changes=None, **option
         settings(**options),
         3,
         "cpu",
-        inputs=("source", "reference", "motion"),
         stream=stream,
         pull=PullLatents(),
     )
@@ -249,7 +248,6 @@ def test_memory_does_not_grow_with_the_stream():
         settings(between="latent"),
         0,
         "cpu",
-        inputs=("source", "reference", "motion"),
         stream=True,
         pull=PullLatents(),
     )
