@@ -33,8 +33,8 @@ from rich.table import Table
 
 import warpfuse
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.graph.plan.live_settings import merge
-from warpfuse.stages.diffusion.attention import RECIPES
+from warpfuse.graph.plan.config import merge
+from warpfuse.stages.diffusion.settings import RECIPES
 from warpfuse.stages.motion.consistency import Consistency
 from warpfuse.stages.sources import open_source
 

@@ -20,8 +20,8 @@ from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
-from warpfuse.graph.plan.config import validate
-from warpfuse.graph.plan.live_settings import check_live, merge
+from warpfuse.graph.plan.config import merge, validate
+from warpfuse.graph.plan.live_settings import check_live
 from warpfuse.graph.plan.pipeline_keys import REFUSED, PipelineKeys
 from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.runtime.context import prepare

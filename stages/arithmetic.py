@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.stages import cpu, formulas
-from warpfuse.stages.formulas.backward_warp import Mode
-from warpfuse.stages.formulas.confidence_mask import Limits
+from warpfuse.stages.parameters import Limits, Mode
 
 
 class Arithmetic(Protocol):

@@ -18,7 +18,8 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.stages import cpu
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.formulas.confidence_mask import inside
-from warpfuse.stages.motion.warp import WarpSettings, latent_trust
+from warpfuse.stages.motion.settings import WarpSettings
+from warpfuse.stages.motion.warp import latent_trust
 
 Reference = Literal["previous", "first"]
 """What a frame is fused with: the fused frame before it, or the first along the composed flow."""

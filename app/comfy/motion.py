@@ -10,7 +10,8 @@ from warpfuse.comfy.pictures import Each, checked, to_image
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.cpu import warp_picture
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.motion.dis_flow import SMALLEST_PX, Flow, FlowSettings, Preset
+from warpfuse.stages.motion.dis_flow import SMALLEST_PX, Flow
+from warpfuse.stages.motion.settings import FlowSettings, Preset
 from warpfuse.web.motion import flow_over
 
 

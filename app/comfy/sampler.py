@@ -15,7 +15,8 @@ from warpfuse.comfy.latent_motion import LatentMotion, Reference, at_latents, ch
 from warpfuse.comfy.motion import ClipMotion
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.diffusion.fuse import W_MAX
-from warpfuse.stages.diffusion.noise import NoisePolicy, Noises, after_call
+from warpfuse.stages.diffusion.noise import Noises, after_call
+from warpfuse.stages.diffusion.settings import NoisePolicy
 from warpfuse.stages.solvers import Call, open_solver
 from warpfuse.stages.solvers.levels import variance_preserving
 from warpfuse.stages.solvers.pair import CLEAN, Level, compose, fuse

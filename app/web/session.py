@@ -16,8 +16,7 @@ from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
-from warpfuse.graph.plan.config import GraphConfig, validate
-from warpfuse.graph.plan.live_settings import merge
+from warpfuse.graph.plan.config import GraphConfig, merge, validate
 from warpfuse.graph.plan.streams import COMMON, Streams, read_streams
 from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent

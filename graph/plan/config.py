@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +15,13 @@ from warpfuse.engine.errors import one_line
 from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.pacer import PaceSettings
-from warpfuse.graph.plan.placement import NAMED, TCP_OR_NONE, Workers
+from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
-from warpfuse.stages.diffusion.fuse import FuseSettings
-from warpfuse.stages.diffusion.predict import PredictOptions
-from warpfuse.stages.motion.dis_flow import FlowSettings
-from warpfuse.stages.motion.warp import WarpSettings
+from warpfuse.stages.diffusion.settings import FuseSettings, PredictOptions, in_weights
+from warpfuse.stages.motion.settings import FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
-from warpfuse.stages.sinks.virtualcam import with_on_fault
-from warpfuse.stages.sources.pictures import with_rate
+from warpfuse.stages.sinks.camera_address import with_on_fault
+from warpfuse.stages.sources.numbered import with_rate
 
 Size = tuple[int, int]
 _TEXTS = ("prompt", "negative")  # keys whose values are text
@@ -245,6 +244,46 @@ def set_key(raw: dict[str, Any], assignment: str) -> None:
             raise ConfigError(f"--set {assignment!r}: {key} holds a value, not keys")
         place = inner
     place[keys[-1]] = value
+
+
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse.
+
+    A recipe of attention is the weights it stands for, so that a later key is laid over these.
+    """
+    new = _without_recipe(new)
+    merged = _laid_over(_without_recipe(old), new)
+    weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
+    if "fusion" in new and not weight_given:
+        stages = _dict(merged.get("stages"))
+        fuse = {k: v for k, v in _dict(stages.get("fuse")).items() if k != "weight"}
+        merged["stages"] = {**stages, "fuse": fuse}
+    elif weight_given and "fusion" not in new:
+        merged.pop("fusion", None)
+    return merged
+
+
+def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        inner = merged.get(key)
+        merged[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _without_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
+    stages = _dict(keys.get("stages"))
+    predict = _dict(stages.get("predict"))
+    try:
+        weights = in_weights(predict["attention"])
+    except (KeyError, ValueError):
+        return dict(keys)  # none, or one that the validation that follows tells of
+    return {**keys, "stages": {**stages, "predict": {**predict, "attention": weights}}}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """What is no mapping is told by the validation that follows."""
+    return value if isinstance(value, dict) else {}
 
 
 def validate(raw: dict[str, Any], where: str = "") -> GraphConfig:

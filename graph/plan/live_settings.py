@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.config import GraphConfig, merge, validate
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
-from warpfuse.stages.diffusion.attention import check_attention, in_weights
-from warpfuse.stages.diffusion.prompts import Prompts
+from warpfuse.stages.diffusion.settings import check_attention
+
+if TYPE_CHECKING:  # torch is not needed to check settings
+    from warpfuse.stages.diffusion.prompts import Prompts
 
 
 class NeedsRestart(ConfigError):
@@ -34,7 +36,7 @@ class LiveSettings:
     config: GraphConfig
     plan: GraphPlan
     calls: int
-    prompts: Prompts
+    prompts: "Prompts"
     live: bool = False
     attends: bool = False
 
@@ -84,46 +86,6 @@ def check_live(config: GraphConfig, was: GraphConfig) -> None:
     changed = [name for name in names if getattr(config, name) != getattr(was, name)]
     if changed:
         raise NeedsRestart(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(LIVE)}")
-
-
-def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse.
-
-    A recipe of attention is the weights it stands for, so that a later key is laid over these.
-    """
-    new = _without_recipe(new)
-    merged = _laid_over(_without_recipe(old), new)
-    weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
-    if "fusion" in new and not weight_given:
-        stages = _dict(merged.get("stages"))
-        fuse = {k: v for k, v in _dict(stages.get("fuse")).items() if k != "weight"}
-        merged["stages"] = {**stages, "fuse": fuse}
-    elif weight_given and "fusion" not in new:
-        merged.pop("fusion", None)
-    return merged
-
-
-def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in new.items():
-        inner = merged.get(key)
-        merged[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _without_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
-    stages = _dict(keys.get("stages"))
-    predict = _dict(stages.get("predict"))
-    try:
-        weights = in_weights(predict["attention"])
-    except (KeyError, ValueError):
-        return dict(keys)  # none, or one that the validation that follows tells of
-    return {**keys, "stages": {**stages, "predict": {**predict, "attention": weights}}}
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    """What is no mapping is told by the validation that follows."""
-    return value if isinstance(value, dict) else {}
 
 
 def _pulled(between: str) -> str:

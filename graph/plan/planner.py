@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from warpfuse.graph.links import cuda_ipc
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_end import LinkPlan
 from warpfuse.graph.links.slots import Policy
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.dataflow import pass_frame
@@ -53,7 +52,7 @@ def plan_graph(
     nodes = recorder.nodes
     plan = GraphPlan(tuple(nodes), tuple(recorder.links), _bypasses(config.source, nodes) if live else ())
     # Asked in every process of this host alike: the ends of a link must be of one kind.
-    on_card = config.device.startswith("cuda") and cuda_ipc.missing(config.device) is None
+    on_card = config.device.startswith("cuda") and _card_memory_travels(config.device)
     at = Rendezvous(folder, config.listen, config.device if on_card else "cpu")
     return place(plan, config.workers, at, live=live)
 
@@ -115,3 +114,9 @@ class _Recorder:
         self.nodes[0] = replace(self.nodes[0], inputs=("room",))
         link = LinkPlan("download->source.room", "download", "source", "room", credits=frames, delay=frames, bare=True)
         self.links.append(link)
+
+
+def _card_memory_travels(device: str) -> bool:
+    from warpfuse.graph.links import cuda_ipc  # with torch, which only a run on a card needs here
+
+    return cuda_ipc.missing(device) is None

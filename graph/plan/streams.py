@@ -22,10 +22,9 @@ from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.control.run_directory import name_after
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.links.link import LinkPlan
-from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.links.link_end import LinkPlan
+from warpfuse.graph.plan.config import GraphConfig, merge, validate
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
-from warpfuse.graph.plan.live_settings import merge
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of

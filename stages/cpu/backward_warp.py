@@ -17,8 +17,8 @@ from torch import Tensor
 from warpfuse.stages import formulas
 from warpfuse.stages.cpu.compile import kernel, part
 from warpfuse.stages.cpu.opencv import resize_area, resize_bilinear, sample
-from warpfuse.stages.formulas.backward_warp import GIVEN_BACK, Mode, check_sizes, in_pixels_of, places, sharpened
-from warpfuse.stages.formulas.confidence_mask import Limits
+from warpfuse.stages.formulas.backward_warp import GIVEN_BACK, check_sizes, in_pixels_of, places, sharpened
+from warpfuse.stages.parameters import Limits, Mode
 
 Planes = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint64]

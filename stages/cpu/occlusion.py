@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.stages.cpu.compile import kernel, part
-from warpfuse.stages.formulas.confidence_mask import Limits
+from warpfuse.stages.parameters import Limits
 
 Planes = npt.NDArray[np.float32]
 Gray = npt.NDArray[np.uint8]

@@ -13,80 +13,17 @@ that call is made one step later, so a stream and frames sampled alone have the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field, field_validator
 from torch import Tensor
 
 from warpfuse.engine.bundle_parts import AttentionMemory
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
-from warpfuse.stages.errors import AttentionError
+from warpfuse.stages.diffusion.settings import AttentionSettings
 from warpfuse.stages.frame import Stamp
-from warpfuse.stages.settings import StageSettings
-
-RECIPES: Mapping[str, Mapping[str, float]] = {
-    "rerender": {"own": 0.0, "anchor": 1.0, "previous": 1.0},
-    "streamv2v": {"own": 1.0, "anchor": 0.0, "previous": 1.0},
-    "off": {"own": 1.0, "anchor": 0.0, "previous": 0.0},
-}
-"""Weights by name: those of Rerender-A-Video (Yang et al. 2023), of StreamV2V (Liang et al. 2024), and none."""
-
-
-def in_weights(value: Any) -> Any:
-    """The weights of a recipe that is given by its name; anything else as it is. Raises ValueError: no such recipe."""
-    name = "off" if value is False else value  # as YAML reads off
-    if not isinstance(name, str):
-        return value
-    if name not in RECIPES:
-        raise ValueError(f"expected {', '.join(RECIPES)}, or keys and values, got {name!r}")
-    return dict(RECIPES[name])
-
-
-class AttentionSettings(StageSettings):
-    """How much the tokens of earlier frames count, where the bundle has attention.
-
-    own       0..1: the frame's own tokens; 0 takes them from the anchor and the frame before alone
-    anchor    0..1: the tokens of the first frame of the shot
-    previous  0..1: the tokens of the frame before, where the flow is trusted. At 0, and the anchor at 0, the picture
-              is the one without attention. A bundle of one reference takes the anchor where this is 0
-    window    timesteps low, high: levels at which earlier frames are seen
-    pull      flow  the tokens of the frame before are pulled along the flow, and weighed by its trust
-              off   they are taken as they lie, weighed by 1
-    coverage  0..1: below this mean trust the frame begins a shot
-    refresh   frames after which another one becomes the anchor; none: when a shot begins
-    """
-
-    own: float = Field(1.0, ge=0, le=1)
-    anchor: float = Field(1.0, ge=0, le=1)
-    previous: float = Field(1.0, ge=0, le=1)
-    window: tuple[float, float] = (0.0, 1000.0)
-    pull: Literal["flow", "off"] = "flow"
-    coverage: float = Field(0.2, ge=0, le=1)
-    refresh: int | None = Field(None, ge=1)
-
-    @field_validator("window")
-    @classmethod
-    def _ascending(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= window[0] <= window[1]:
-            raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
-        return window
-
-
-Attention = Annotated[AttentionSettings, BeforeValidator(in_weights)]
-"""The settings, or the name of a recipe."""
-
-
-def check_attention(settings: AttentionSettings, attends: bool) -> None:
-    """Raises AttentionError: weights are asked for that the bundle has no use for."""
-    asked = settings != AttentionSettings() and bool(settings.anchor or settings.previous)
-    if asked and not attends:
-        raise AttentionError(
-            "stages.predict.attention: this bundle was exported without attention. Export it again: warpfuse export "
-            "SOURCE --attention low ..., or use stages.predict.attention=off"
-        )
 
 
 def check_memory(inputs: tuple[TensorSpec, ...], about: AttentionMemory | None) -> None:

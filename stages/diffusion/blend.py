@@ -1,6 +1,7 @@
 """Fusion after the decoder: of pictures, where `stages.fuse.reference` is `output`."""
 
-from warpfuse.stages.diffusion.fuse import FuseSettings, fusion_weight, settings_of
+from warpfuse.stages.diffusion.fuse import fusion_weight, settings_of
+from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.solvers.pair import CLEAN, fuse
 from warpfuse.stages.stage import Opening, Stage

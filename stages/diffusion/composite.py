@@ -11,9 +11,10 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.diffusion.fuse import FuseSettings, fusion_weight
+from warpfuse.stages.diffusion.fuse import fusion_weight
 from warpfuse.stages.diffusion.palette import Palette
 from warpfuse.stages.diffusion.prompts import Prompts
+from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.stage import Opening, Stage
 

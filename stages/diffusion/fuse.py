@@ -1,59 +1,16 @@
 """Fusion of what the network believes now with what was shown before, where the flow may be trusted."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
 from torch import Tensor
 
-from warpfuse.stages.diffusion.moment_lock import MomentLock, MomentLockSettings
-from warpfuse.stages.diffusion.noise import NoisePolicy
+from warpfuse.stages.diffusion.moment_lock import MomentLock
+from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.stage import Opening, Stage
 
 W_MAX = 0.95
 """Largest weight in use: at 1 an error, once in the picture, would never leave it."""
-
-
-class FuseSettings(StageSettings):
-    """Where and how strongly the past is fused in.
-
-    weight          0..1: share of the warped past where the flow is trusted, held at `W_MAX`; 0: each frame on its own
-    reference       picture  the last styled picture, warped and encoded again
-                    latent   its x0, warped as a latent: no encoder and no wait for the decoder; but a cell of 8 x 8
-                             pixels is not shift-equivariant, so it goes soft
-                    output   the picture again at entry, and at the exit blended over the decoded picture, not into x0
-    entry           0..1: share of the weight in the latent the UNet starts from; keeps strokes sharp. 0: none
-    between         fusion between two steps, into the latent that goes on
-                    off
-                    reference  the picture that was fused in at the entry
-                    latent     x0 of the frame before after the same step, warped as a latent
-                    picture    the same, decoded, warped and encoded: a decoder and an encoder run for every such step
-    exit            0..1: share of the weight in what is shown; keeps strokes still. 0: none
-    lines           0..1: share of the weight in the cover of the lines, where the bundle draws them. 0: none
-    window          timesteps low, high: levels the network is asked at where entry and between may fuse
-    noise           model, slot or fresh: the noise a reference comes with (`stages/diffusion/noise.py`)
-    anchor          what keeps a picture that is fed back from drifting (`formulas/moment_lock.py`)
-    inner_strength  0..1: below 1 the rescaled noise is softened as in Rerender-A-Video (0.9 there)
-    """
-
-    weight: float = Field(0.8, ge=0, le=1)
-    reference: Literal["picture", "latent", "output"] = "picture"
-    entry: float = Field(1.0, ge=0, le=1)
-    between: Literal["off", "reference", "latent", "picture"] = "off"
-    exit: float = Field(1.0, ge=0, le=1)
-    lines: float = Field(0.85, ge=0, le=1)
-    window: tuple[float, float] = (0.0, 1000.0)
-    noise: NoisePolicy = "model"
-    anchor: MomentLockSettings = MomentLockSettings()
-    inner_strength: float = Field(1.0, ge=0, le=1)
-
-    @field_validator("window")
-    @classmethod
-    def _ascending(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= window[0] <= window[1]:
-            raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
-        return window
 
 
 def largest_weight(settings: FuseSettings) -> float:

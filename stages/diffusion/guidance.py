@@ -15,38 +15,10 @@ with p the source latent or the first unconditional x0. Computed so it needs no 
 right when a reference has been fused into x_k, which the recursion does not see. The tests hold the two together.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.solvers.pair import Level
-
-GuidanceMode = Literal["none", "full", "self", "initialize"]
-
-
-class Guidance(StageSettings):
-    """How strongly the prompt pulls.
-
-    mode   none | full | self | initialize, see above
-    scale  g: 1 is the conditional prediction itself, more pulls away from the unconditional one
-    delta  0..2, of self and initialize: the share of the assumed noise that counts as unconditional
-    """
-
-    mode: GuidanceMode = "none"
-    scale: float = Field(1.0, ge=0, le=30)
-    delta: float = Field(1.0, ge=0, le=2)
-
-    @property
-    def has_negative(self) -> bool:
-        """Whether what is pulled away from is asked of the network, so that a negative prompt counts."""
-        return self.mode in ("full", "initialize") and self.scale != 1
-
-    def asks_twice(self, first_call: bool) -> bool:
-        """Whether a row needs an unconditional row beside it in this network call."""
-        return self.mode == "full" or (self.mode == "initialize" and first_call)
 
 
 def guided(

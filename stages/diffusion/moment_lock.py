@@ -1,29 +1,11 @@
-"""The exit lock of `formulas/moment_lock.py` with what it remembers, and the settings of both locks."""
+"""The exit lock of `formulas/moment_lock.py` with what it remembers."""
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.diffusion.settings import MomentLockSettings
 from warpfuse.stages.solvers.pair import CLEAN, fuse
-
-
-class MomentLockSettings(StageSettings):
-    """How the fed-back latent is tied down.
-
-    entry     lock the reference's colours and contrast to the source's at the entry
-    exit      0..1: how much of the contrast lost in fusing is given back at the exit
-    rate      share of a new frame in the running mean; 1 follows every frame
-    coverage  below this mean trust the gain starts anew from the frame: a cut, or most of what it knew is gone
-    drift     so does a channel whose contrast ratio is further from the mean than this factor less 1
-    """
-
-    entry: bool = True
-    exit: float = Field(1.0, ge=0, le=1)
-    rate: float = Field(0.2, gt=0, le=1)
-    coverage: float = Field(0.2, ge=0, le=1)
-    drift: float = Field(0.5, gt=0)
 
 
 class MomentLock:

@@ -4,22 +4,12 @@ The noise a style is painted from is drawn once from the seed and is the same fo
 boiling noise first of all.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from warpfuse.stages.diffusion.settings import NoisePolicy
 from warpfuse.stages.solvers import Call
 from warpfuse.stages.solvers.pair import Level
-
-NoisePolicy = Literal["model", "slot", "fresh"]
-"""The noise n_ref that goes with a reference, and how it is correlated with the frame's own n':
-
-    model  n_ref := n', rho = 1: the cheapest, nothing is rescaled
-    slot   the fixed noise of the step: rho = 1 where the solver makes noisy again with it (LCM, turbo), 0 where it goes
-           on with the predicted noise, between the two for a share of it (DDIM with eta, ancestral)
-    fresh  drawn for the frame, rho = 0: makes the network paint over seams; it flickers more
-"""
 
 
 class Noises:

@@ -3,20 +3,12 @@
 from typing import Any
 
 import torch
-from pydantic import Field
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
-from warpfuse.stages.diffusion.attention import (
-    Attention,
-    AttentionSettings,
-    CrossFrame,
-    check_attention,
-    check_memory,
-)
+from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.guidance import Guidance, GuidanceMode
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.prompts import Prompts
@@ -24,34 +16,11 @@ from warpfuse.stages.diffusion.reference_warp import PullLatents, PullPictures
 from warpfuse.stages.diffusion.rows import Row, enter
 from warpfuse.stages.diffusion.sampling import sampling_of
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, advance
 from warpfuse.stages.frame import Frame
 from warpfuse.stages.motion.warp import latent_trust
-from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.stage import Opening, Stage
-
-
-class PredictOptions(StageSettings):
-    """How frames are sampled.
-
-    stream          the K network calls of K consecutive frames are made as one batch: K - 1 frames of delay, and the
-                    throughput of a batch. Else a frame's calls are made one after the other, without delay
-    guidance        none; full (every row twice); self, initialize: residual, next to free (`guidance.py`)
-    guidance_scale  g: 1 leaves the prediction as it is
-    guidance_delta  share of the assumed noise that counts as unconditional (self, initialize)
-    attention       what the UNet sees of earlier frames, where the bundle has attention: weights, or a recipe by name:
-                    rerender, streamv2v, off
-    """
-
-    stream: bool = False
-    guidance: GuidanceMode = "none"
-    guidance_scale: float = Field(1.0, ge=0, le=30)
-    guidance_delta: float = Field(1.0, ge=0, le=2)
-    attention: Attention = AttentionSettings()
-
-    def as_guidance(self) -> Guidance:
-        """The guidance part."""
-        return Guidance(mode=self.guidance, scale=self.guidance_scale, delta=self.guidance_delta)
 
 
 def settings_of(config: Any, prompts: Prompts) -> PredictSettings:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.formulas.backward_warp import Mode
 from warpfuse.stages.frame import Frame
+from warpfuse.stages.parameters import Mode
 
 
 class PullLatents:

@@ -15,8 +15,8 @@ from warpfuse.stages.diffusion.attention import Past
 from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight
 from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import Program
-from warpfuse.stages.formulas.backward_warp import Mode
 from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.parameters import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
 

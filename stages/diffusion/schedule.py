@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from warpfuse.stages.diffusion.attention import AttentionSettings
-from warpfuse.stages.diffusion.fuse import FuseSettings
-from warpfuse.stages.diffusion.guidance import Guidance
 from warpfuse.stages.diffusion.prompts import Conditioning
+from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
-from warpfuse.stages.motion.warp import WarpSettings
+from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.solvers import Call, Solver, SolverError
 from warpfuse.stages.solvers.levels import LevelTable, karras_levels, steps_for
 from warpfuse.stages.solvers.pair import CLEAN, Level

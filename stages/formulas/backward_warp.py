@@ -1,12 +1,10 @@
 """Backward warping: the past pulled onto the present along a flow field."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-Mode = Literal["sharp", "bicubic", "bilinear", "nearest"]
+from warpfuse.stages.parameters import Mode
 
 GIVEN_BACK = 0.7
 """Share of t (1 - t) times the second difference: 0.5 is Catmull and Rom's kernel. Pictures that are pulled again and

@@ -5,34 +5,13 @@ Pure functions, without a wait for the device in them.
 
 import math
 from functools import cache
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
 
 from warpfuse.stages.formulas.backward_warp import warp
-
-Check = Literal["squared", "norm", "off"]
-
-
-class Limits(NamedTuple):
-    """What a pixel is judged by, at the size of the flow.
-
-    check        squared  |f + b|^2 <= slope (|f|^2 + |b|^2) + offset      offset in px^2
-                 norm     |f + b|   <= slope (|f| + |b|) + offset          offset in px
-                 off      no forward-backward check
-    slope        of the check
-    offset       of the check
-    photometric  mean |current - warped previous| up to which a pixel is believed, in [0, 1]
-    softness     confidence falls to 0 on the way from `photometric` to (1 + softness) photometric
-    """
-
-    check: Check
-    slope: float
-    offset: float
-    photometric: float
-    softness: float
+from warpfuse.stages.parameters import Check, Limits
 
 
 def confidence(

@@ -12,8 +12,8 @@ from torch import Tensor
 from warpfuse.stages.cpu import warp
 from warpfuse.stages.cpu.downscale import luma_bytes
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.motion.confidence import TrustSettings
-from warpfuse.stages.motion.dis_flow import Flow, FlowSettings, dis_flow, open_dis
+from warpfuse.stages.motion.dis_flow import Flow, dis_flow, open_dis
+from warpfuse.stages.motion.settings import FlowSettings, TrustSettings
 
 Picture = npt.NDArray[np.uint8]
 

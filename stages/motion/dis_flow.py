@@ -5,13 +5,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from warpfuse.engine.cuda_streams import ToDevice, ToHost
@@ -20,11 +19,9 @@ from warpfuse.stages.borrowed import kept
 from warpfuse.stages.cpu.occlusion import unique_match
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, same_shot
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.motion.confidence import TrustSettings
-from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.motion.settings import FlowSettings, Preset, TrustSettings
 from warpfuse.stages.stage import Opening, Stage
 
-Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 Gray = npt.NDArray[np.uint8]
 
 _PRESETS: dict[Preset, int] = {
@@ -41,29 +38,6 @@ _THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colo
 _DOUBTFUL = 0.7
 """Share believed by unique matches alone below which the backward flow is computed as well. The first frame of another
 shot is at 0.55 at most, frames within shots at 0.87 or more but for a few in a thousand (bench/LOG.md)."""
-
-
-class FlowSettings(StageSettings):
-    """Settings of `Flow`.
-
-    preset     of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
-               3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
-    way_back   when the flow from the past to the present is computed too, which is as much work as the flow itself and
-               only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be believed
-               without it. Elsewhere `unique_match` tells it: of two places of the present that are matched with one
-               place of the past, the one that fits it less came into view
-    long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
-               None computes it at the frame's own size
-    trust      how trust is made, in pixels of the size the flow is computed at
-    trust_cell side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame, so
-               not every one has to be known. 1 judges every pixel
-    """
-
-    preset: Preset = "balanced"
-    way_back: Literal["always", "doubtful"] = "doubtful"
-    long_side: int | None = Field(384, ge=64)
-    trust: TrustSettings = TrustSettings()
-    trust_cell: int = Field(2, ge=1, le=8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.formulas.confidence_mask import colour_histogram
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.motion.dis_flow import Memory, Motion, Past
+from warpfuse.stages.motion.settings import TrustSettings
 from warpfuse.stages.stage import Opening, Stage
 
 

@@ -2,29 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.formulas.backward_warp import Mode
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.settings import StageSettings
+from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.stage import Opening, Stage
-
-
-class WarpSettings(StageSettings):
-    """Settings of `Warp`.
-
-    mode       how the picture is read between pixels; a picture pulled again and again goes soft with bilinear
-    cell_norm  1 or more: how the trust of a latent cell is made of that of its pixels (`reduce_to_latent`); null
-               takes the least of them, and steadies less: cells on the edge of what is covered are left out
-    """
-
-    mode: Mode = "sharp"
-    cell_norm: Annotated[float, Field(ge=1)] | None = 2.0
 
 
 def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -> Tensor:

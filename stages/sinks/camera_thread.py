@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.sinks.camera_address import OnFault
 from warpfuse.stages.sinks.latest_picture import LatestPicture, Picture
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.stage import VideoInfo
 from warpfuse.stages.timing import Ticker
 
-OnFault = Literal["hold", "passthrough"]
 Shown = Literal["styled", "raw", "held"]
 
 _FAULT_FRAMES = 3

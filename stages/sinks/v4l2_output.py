@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,8 @@ from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.bt709 import ToBt709
+from warpfuse.stages.sinks.camera_address import PixelFormat
 
-PixelFormat = Literal["nv12", "yuyv"]
 HOW_TO_MAKE_ONE = (
     "Make one: sudo apt install v4l2loopback-dkms && "
     "sudo modprobe v4l2loopback video_nr=10 card_label=warpfuse exclusive_caps=1"

@@ -1,9 +1,12 @@
-"""Names of pictures in a row: `shots/%04d.png` and the numbers under which files of that name exist."""
+"""Names of pictures in a row: a folder, a glob, or `shots/%04d.png` and the numbers under which files of it exist."""
 
+import glob
 import re
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+
+from warpfuse.stages.sources.schemes import path_of
 
 _NAME = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
 _LISTED = 6  # stretches of numbers that are named one by one
@@ -45,6 +48,27 @@ class Numbered:
         """Files of the row by number, lowest first. Raises OSError for a folder that cannot be listed."""
         numbers = ((self.number(path), path) for path in self.folder.iterdir())
         return dict(sorted((number, path) for number, path in numbers if number is not None))
+
+
+def names_a_row(url: str) -> bool:
+    """The path is a folder, or is no file but a pattern: one number as %04d, or the signs * ? [ of a glob."""
+    base, _ = split_address(url)
+    path = path_of(base)
+    if path.exists():
+        return path.is_dir()
+    return Numbered.parse(path) is not None or glob.has_magic(str(path))
+
+
+def with_rate(source: str, fps: object) -> str:
+    """The source, its pictures so many a second, if it is pictures in a row that say nothing of a rate themselves."""
+    told = isinstance(source, str) and fps is not None and names_a_row(source) and not split_address(source)[1]
+    return f"{source}#fps={fps}" if told else source
+
+
+def split_address(url: str) -> tuple[str, str]:
+    """Path and settings. A number sign in the name of something that exists is part of its name."""
+    base, sign, told = url.rpartition("#")
+    return (base, told) if sign and not path_of(url).exists() else (url, "")
 
 
 def stretches(numbers: list[int]) -> str:

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.container import exact, open_clip, require_picture
-from warpfuse.stages.sources.numbered import Numbered, stretches
+from warpfuse.stages.sources.numbered import Numbered, names_a_row, split_address, stretches
 from warpfuse.stages.sources.schemes import parse_rate, path_of
 from warpfuse.stages.sources.stills import Still, StillsSource
 from warpfuse.stages.stage import VideoInfo
@@ -25,18 +25,8 @@ _NAMED = 3  # pictures that could not be read and are told by name
 
 
 def serves(url: str) -> bool:
-    """The path is a folder, or is no file but a pattern: one number as %04d, or the signs * ? [ of a glob."""
-    base, _ = _split(url)
-    path = path_of(base)
-    if path.exists():
-        return path.is_dir()
-    return Numbered.parse(path) is not None or glob.has_magic(str(path))
-
-
-def with_rate(source: str, fps: object) -> str:
-    """The source, its pictures so many a second, if it is pictures in a row that say nothing of a rate themselves."""
-    told = isinstance(source, str) and fps is not None and serves(source) and not _split(source)[1]
-    return f"{source}#fps={fps}" if told else source
+    """The path names a row."""
+    return names_a_row(url)
 
 
 def probe(url: str) -> VideoInfo:
@@ -69,7 +59,7 @@ class Row:
     @classmethod
     def parse(cls, url: str) -> "Row":
         """Find the files. Raises SourceError: none there, a folder that cannot be read, a setting not understood."""
-        base, told = _split(url)
+        base, told = split_address(url)
         path = path_of(base)
         key, _, rate = (told or f"fps={_USUAL_RATE}").partition("=")
         if key != "fps":
@@ -108,19 +98,13 @@ def holds(url: str, path: Path) -> bool:
     """A file of this name would be part of the row `url`, did it exist."""
     if not serves(url):
         return False
-    row = path_of(_split(url)[0])
+    row = path_of(split_address(url)[0])
     if row.is_dir():
         return path.parent.resolve() == row.resolve() and _is_picture(path)
     numbered = Numbered.parse(row)
     if numbered is not None:
         return numbered.number(path) is not None
     return path.resolve().match(str(row.absolute())) and _is_picture(path)
-
-
-def _split(url: str) -> tuple[str, str]:
-    """Path and settings. A number sign in the name of something that exists is part of its name."""
-    base, sign, told = url.rpartition("#")
-    return (base, told) if sign and not path_of(url).exists() else (url, "")
 
 
 def _numbered(numbered: Numbered, path: Path) -> dict[int, Path]:

@@ -7,7 +7,7 @@ import torch
 
 from warpfuse.stages import cpu, formulas
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
-from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.motion.settings import TrustSettings
 
 NAMES = [name for name, one in vars(Arithmetic).items() if inspect.isfunction(one) and not name.startswith("_")]
 

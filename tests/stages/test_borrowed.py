@@ -7,7 +7,8 @@ import torch
 from warpfuse.stages.borrowed import is_lent, kept, lend, take_back
 from warpfuse.stages.frame import Frame, RawFrame, Stamp
 from warpfuse.stages.motion.compose_motion import ComposeMotion
-from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
+from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.settings import FlowSettings
 
 
 @pytest.fixture

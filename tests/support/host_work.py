@@ -20,7 +20,8 @@ from warpfuse.graph.runtime.build import DIS
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
+from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.settings import FlowSettings
 
 SETTLING = 3  # frames until a past is there and every buffer has its size
 

@@ -8,7 +8,8 @@ from support.fields import constant_flow, end_point_error
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.cpu import warp_picture
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
+from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.settings import FlowSettings
 
 
 def stage_on(clip, **settings):

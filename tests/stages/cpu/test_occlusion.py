@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from warpfuse.stages.cpu.occlusion import unique_match
-from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.motion.settings import TrustSettings
 
 
 def scene(seed, h, w):

@@ -5,7 +5,7 @@ import torch
 from support.fields import constant_flow, texture
 
 from warpfuse.stages import cpu, formulas
-from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.motion.settings import TrustSettings
 
 warp = formulas.warp
 

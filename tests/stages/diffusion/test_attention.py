@@ -11,21 +11,18 @@ from warpfuse.engine.bundle_parts import AttentionLayer, AttentionMemory
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages import cpu
-from warpfuse.stages.diffusion.attention import (
+from warpfuse.stages.diffusion.attention import CrossFrame, Past, check_memory, places_of, pulled
+from warpfuse.stages.diffusion.denoise import Denoise
+from warpfuse.stages.diffusion.predict import Predict
+from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
+from warpfuse.stages.diffusion.settings import (
     RECIPES,
     AttentionSettings,
-    CrossFrame,
-    Past,
+    FuseSettings,
+    Guidance,
+    PredictOptions,
     check_attention,
-    check_memory,
-    places_of,
-    pulled,
 )
-from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.fuse import FuseSettings
-from warpfuse.stages.diffusion.guidance import Guidance
-from warpfuse.stages.diffusion.predict import Predict, PredictOptions
-from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
 from warpfuse.stages.errors import AttentionError
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.solvers import open_solver

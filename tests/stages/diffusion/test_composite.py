@@ -6,8 +6,8 @@ import torch
 from warpfuse.engine.bundle_parts import Style
 from warpfuse.stages.cpu import as_sharp_as
 from warpfuse.stages.diffusion.composite import Composite, CompositeSettings
-from warpfuse.stages.diffusion.fuse import FuseSettings
 from warpfuse.stages.diffusion.palette import SIDE, palette_of
+from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame, Stamp
 
 TABLES = {"both": np.random.default_rng(0).random((SIDE, SIDE, SIDE, 3), np.float32)}

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from warpfuse.stages.diffusion.fuse import W_MAX, Fuse, FuseSettings, fusion_weight
-from warpfuse.stages.diffusion.moment_lock import MomentLockSettings
+from warpfuse.stages.diffusion.fuse import W_MAX, Fuse, fusion_weight
+from warpfuse.stages.diffusion.settings import FuseSettings, MomentLockSettings
 from warpfuse.stages.frame import Frame, Stamp
 
 

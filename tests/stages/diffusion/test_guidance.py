@@ -8,11 +8,11 @@ from support.polynomial import SHAPE, Polynomial, conditioned, latent
 
 from warpfuse.stages import cpu
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.fuse import FuseSettings
-from warpfuse.stages.diffusion.guidance import Guidance, assumed, guided
+from warpfuse.stages.diffusion.guidance import assumed, guided
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.rows import enter
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.diffusion.stream_batch import advance
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.solvers import open_solver

@@ -8,11 +8,10 @@ import torch
 from support.polynomial import conditioned, specs
 
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.fuse import W_MAX, FuseSettings
-from warpfuse.stages.diffusion.guidance import Guidance
-from warpfuse.stages.diffusion.moment_lock import MomentLockSettings
+from warpfuse.stages.diffusion.fuse import W_MAX
 from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
+from warpfuse.stages.diffusion.settings import FuseSettings, Guidance, MomentLockSettings
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.solvers import SolverError, open_solver

@@ -10,17 +10,16 @@ from support.polynomial import SHAPE, Polynomial, conditioned, latent
 from warpfuse.stages import cpu
 from warpfuse.stages.diffusion import stream_batch
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.fuse import FuseSettings
-from warpfuse.stages.diffusion.guidance import Guidance
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.reference_warp import PullLatents
 from warpfuse.stages.diffusion.rows import enter
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.diffusion.stream_batch import StreamBatch
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.motion.warp import WarpSettings
+from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import flow_level, level_at, levels, variance_exploding
 

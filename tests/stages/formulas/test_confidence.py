@@ -15,7 +15,7 @@ from warpfuse.stages.formulas.confidence_mask import (
     reduce_to_latent,
     same_shot,
 )
-from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.motion.settings import TrustSettings
 
 LIMITS = TrustSettings().limits
 

@@ -4,8 +4,8 @@ from pydantic import ValidationError
 from support.fields import constant_flow, end_point_error, frame_of, pan, read_flo, read_picture, texture
 
 from warpfuse.stages.cpu import warp
-from warpfuse.stages.motion.confidence import TrustSettings
-from warpfuse.stages.motion.dis_flow import Flow, FlowSettings
+from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.settings import FlowSettings, TrustSettings
 
 CLIPS = {
     "tos_cuts.mp4": {52, 122, 158, 221, 309},

@@ -7,8 +7,8 @@ from support.fields import constant_flow, end_point_error, frame_of, pan, textur
 from warpfuse.engine import open_engine
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import EngineError
-from warpfuse.stages.motion.confidence import TrustSettings
 from warpfuse.stages.motion.network_flow import FlowNetwork
+from warpfuse.stages.motion.settings import TrustSettings
 
 
 class Known:

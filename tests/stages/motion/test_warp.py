@@ -7,7 +7,8 @@ from support.fields import constant_flow, frame_of, texture
 
 from warpfuse.stages.cpu import warp
 from warpfuse.stages.frame import Frame, Stamp
-from warpfuse.stages.motion.warp import Warp, WarpSettings
+from warpfuse.stages.motion.settings import WarpSettings
+from warpfuse.stages.motion.warp import Warp
 
 
 def motion_of(h, w, flow, stamp=None):

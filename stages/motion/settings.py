@@ -1,12 +1,15 @@
-"""Settings of the confidence mask: how far the warped past may be believed."""
+"""Settings of the stages of motion, apart from them: a configuration is validated before torch is loaded."""
 
 import math
 from functools import cache
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from warpfuse.stages.formulas.confidence_mask import Check, Limits
+from warpfuse.stages.parameters import Check, Limits, Mode
 from warpfuse.stages.settings import StageSettings
+
+Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 
 
 class TrustSettings(StageSettings):
@@ -54,3 +57,38 @@ def _scaled(settings: TrustSettings, scale: float) -> TrustSettings:
         "feather_px": max(0, feather_px - 1) if scale < 1 else feather_px,  # trust is brought up again, which blurs it
     }
     return settings.model_copy(update=lengths)
+
+
+class FlowSettings(StageSettings):
+    """Settings of `Flow`.
+
+    preset     of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
+               3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
+    way_back   when the flow from the past to the present is computed too, which is as much work as the flow itself and
+               only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be believed
+               without it. Elsewhere `unique_match` tells it: of two places of the present that are matched with one
+               place of the past, the one that fits it less came into view
+    long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
+               None computes it at the frame's own size
+    trust      how trust is made, in pixels of the size the flow is computed at
+    trust_cell side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame, so
+               not every one has to be known. 1 judges every pixel
+    """
+
+    preset: Preset = "balanced"
+    way_back: Literal["always", "doubtful"] = "doubtful"
+    long_side: int | None = Field(384, ge=64)
+    trust: TrustSettings = TrustSettings()
+    trust_cell: int = Field(2, ge=1, le=8)
+
+
+class WarpSettings(StageSettings):
+    """Settings of `Warp`.
+
+    mode       how the picture is read between pixels; a picture pulled again and again goes soft with bilinear
+    cell_norm  1 or more: how the trust of a latent cell is made of that of its pixels (`reduce_to_latent`); null
+               takes the least of them, and steadies less: cells on the edge of what is covered are left out
+    """
+
+    mode: Mode = "sharp"
+    cell_norm: Annotated[float, Field(ge=1)] | None = 2.0

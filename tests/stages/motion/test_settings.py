@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from warpfuse.stages.formulas.confidence_mask import consistent
-from warpfuse.stages.motion.confidence import TrustSettings
+from warpfuse.stages.motion.settings import TrustSettings
 
 
 def test_settings_refuse_what_they_do_not_know():
