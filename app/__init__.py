@@ -59,15 +59,16 @@ def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
 
     Raises WarpfuseError: BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
-    from warpfuse.graph.plan.config import read_graph_file, validate
-    from warpfuse.graph.run import run as run_graph
+    from warpfuse.graph.plan.checks import check_early
+    from warpfuse.graph.plan.config import GraphConfig, read_graph_file, validate
+    from warpfuse.graph.plan.streams import Streams, read_streams
 
     raw, where = (dict(graph), "") if isinstance(graph, Mapping) else (read_graph_file(Path(graph)), str(graph))
-    if "streams" in raw:
-        from warpfuse.graph.plan.streams import read_streams
+    config: GraphConfig | Streams = read_streams(raw, where) if "streams" in raw else validate(raw, where)
+    check_early(config)
+    from warpfuse.graph.run import run as run_graph
 
-        return run_graph(read_streams(raw, where))
-    return run_graph(validate(raw, where))
+    return run_graph(config)
 
 
 def __getattr__(name: str) -> Any:

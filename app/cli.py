@@ -122,14 +122,19 @@ def run(
     for written in (stats, trace):
         if written is not None:
             check_writable(written)
+    from warpfuse.graph.plan.checks import check_early
+
     if page is not None:
         if metrics is not None or trace is not None:
             raise BadInput("--page shows the figures itself; --metrics and --trace are for runs without it")
-        keys = keys_of(configure_any(*asked(flags, name=name)))
+        shown = configure_any(*asked(flags, name=name))
+        check_early(shown, watched=True)
+        keys = keys_of(shown)
         with stopped_by_signals() as stop, figures_if_lost(stats):
             report = run_with_page(keys, PageOptions(port=page), stop=stop, say=say, tell_url=tell_url)
         return finish(report, stats)
     config = configure_any(*with_sink(*asked(flags, name=name), say))
+    check_early(config)
     from warpfuse.graph.run import Observers
     from warpfuse.graph.run import run as run_graph
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from warpfuse.graph.control.run import Progress, Run
 from warpfuse.graph.control.run_directory import RunDirectory, free_name
 from warpfuse.graph.control.server import ControlServer
-from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.links.transports import best
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.prometheus import serving
 from warpfuse.graph.metrics.trace import Track, write_chrome
+from warpfuse.graph.plan.checks import check_ends
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.placement import several, with_worker
 from warpfuse.graph.plan.planner import plan_graph
@@ -26,7 +26,6 @@ from warpfuse.graph.runtime.context import Say, prepare, silent
 from warpfuse.graph.runtime.endpoints import Viewer, check_passthrough, endpoints_of, frames_expected, viewed
 from warpfuse.graph.runtime.streams_run import open_streams
 from warpfuse.graph.runtime.thread_run import ThreadRun
-from warpfuse.stages.sinks import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def _open_one(
 ) -> Run:
     if viewer is not None:  # as one process if it may be: the page is then told of the source and the motion too
         config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
-    _check_ends(config, watched=viewer is not None)
+    check_ends(config, watched=viewer is not None)
     resolved = find(config, undo, stop)
     info = resolved.info
     check_passthrough(config, info)
@@ -195,12 +194,3 @@ def _served(name: str, run: Run, tell: Callable[[str], None]) -> Iterator[None]:
         tell(folder.name)
         with ControlServer(f"ipc://{folder.path}/control", run):
             yield
-
-
-def _check_ends(config: GraphConfig, *, watched: bool) -> None:
-    if not config.source:
-        raise ConfigError("no source: give --source PATH, or source: in the graph file")
-    if not config.sinks and not watched:
-        raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
-    for sink in config.sinks:
-        check(sink, source=config.source)
