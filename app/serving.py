@@ -15,7 +15,7 @@ from warpfuse.terminal import show_code
 
 if TYPE_CHECKING:
     from warpfuse.graph.metrics.meters import Stats
-    from warpfuse.web.session import Session
+    from warpfuse.web.session import PageSession
 
 _LOOK_UP_S = 0.1
 
@@ -74,19 +74,19 @@ def run_with_page(
 
 
 @contextmanager
-def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -> Iterator["Session"]:
+def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -> Iterator["PageSession"]:
     try:
         from warpfuse.web.presets import Presets
-        from warpfuse.web.security import Access, is_loopback, new_token
+        from warpfuse.web.security import AccessRules, is_loopback, new_token
         from warpfuse.web.server import WebServer, application
-        from warpfuse.web.session import Session
+        from warpfuse.web.session import PageSession
     except ImportError as error:
         raise ConfigError(f"the control page needs the package {error.name}: pip install 'warpfuse[web]'") from None
     near = is_loopback(options.host)
     token = options.token or (None if near else new_token())
     record_to = options.record_to or user_videos_path() / "warpfuse"
-    session = Session(keys, record_to=record_to, fixed_files=not near, say=say)
-    access = Access(options.host, tuple(name.lower() for name in options.allowed), token)
+    session = PageSession(keys, record_to=record_to, fixed_files=not near, say=say)
+    access = AccessRules(options.host, tuple(name.lower() for name in options.allowed), token)
     with ExitStack() as stack:
         if options.osc is not None:
             stack.enter_context(_osc(session, options.osc, say))
@@ -100,7 +100,7 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
         yield session
 
 
-def _osc(session: "Session", port: int, say: Say) -> Any:
+def _osc(session: "PageSession", port: int, say: Say) -> Any:
     try:
         from warpfuse.web.osc import OscServer
     except ImportError as error:
@@ -110,14 +110,14 @@ def _osc(session: "Session", port: int, say: Say) -> Any:
     return server
 
 
-def _started(session: "Session") -> threading.Thread:
+def _started(session: "PageSession") -> threading.Thread:
     """In a thread: opening a source may take its time, and a signal must be heard meanwhile."""
     thread = threading.Thread(target=_begin, args=(session,), name="wf:start", daemon=True)
     thread.start()
     return thread
 
 
-def _begin(session: "Session") -> None:
+def _begin(session: "PageSession") -> None:
     try:
         session.start()
     except WarpfuseError:

@@ -12,9 +12,9 @@ from playwright.sync_api import Page, sync_playwright
 
 import warpfuse
 from warpfuse.web.presets import Presets
-from warpfuse.web.security import Access
+from warpfuse.web.security import AccessRules
 from warpfuse.web.server import PageServer, application
-from warpfuse.web.session import Session
+from warpfuse.web.session import PageSession
 
 OUT = Path(__file__).resolve().parent / "page.png"
 CLIP = Path(warpfuse.__file__).parent / "clips" / "demo.mp4"
@@ -23,7 +23,7 @@ SETTLED = 80  # pictures that were shown
 COLOURS = 256  # of the file: it is to stay small
 
 
-def photograph(page: Page, session: Session) -> None:
+def photograph(page: Page, session: PageSession) -> None:
     """The page, once there are figures to show."""
     page.locator("#blank").wait_for(state="hidden")
     page.get_by_label("Side by side").check(force=True)
@@ -39,8 +39,8 @@ def main() -> None:
         presets.save("Night", "prompt: neon\n")
         os.chdir(CLIP.parent)  # the page shows the path as it is given
         keys = {"source": CLIP.name, "size": "512x288", "prompt": "ukiyoe:3, ink:1", "realtime": True}
-        session = Session(keys, record_to=Path(folder))
-        access = Access()
+        session = PageSession(keys, record_to=Path(folder))
+        access = AccessRules()
         with PageServer(application(session, presets, access), access, 0) as server, sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="dark")

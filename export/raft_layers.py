@@ -39,7 +39,7 @@ class Bottleneck(nn.Module):
         return out
 
 
-class Encoder(nn.Module):
+class FeatureEncoder(nn.Module):
     """rgb [b,3,8h,8w] in [-1,1] -> [b,channels,h,w].  normed: instance norm after every convolution but the last."""
 
     def __init__(self, channels: int, normed: bool) -> None:

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, pad
 
 from .onnx_writing import load_weights
 from .raft_correlation import look_up, pyramids_both_ways
-from .raft_layers import CONTEXT, HIDDEN, Encoder, Update
+from .raft_layers import CONTEXT, HIDDEN, FeatureEncoder, Update
 
 CELL = 8
 SMALLEST_PX = 64  # one cell at the coarsest level of the correlations
@@ -30,8 +30,8 @@ class RaftSmall(nn.Module):
     def __init__(self, iterations: int = ITERATIONS) -> None:
         super().__init__()
         self.iterations = iterations
-        self.fnet = Encoder(128, normed=True)
-        self.cnet = Encoder(HIDDEN + CONTEXT, normed=False)
+        self.fnet = FeatureEncoder(128, normed=True)
+        self.cnet = FeatureEncoder(HIDDEN + CONTEXT, normed=False)
         self.update_block = Update()
 
     def forward(self, cur: Tensor, prev: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ CHANNELS = 64
 TOLERANCE = 1e-3  # of pictures in [0,1] and latents of deviation 1 or so; what is seen is some 1e-5
 
 
-class Block(nn.Module):
+class TaefBlock(nn.Module):
     """[n,64,h,w] -> the same: x and what three convolutions add to it.  wide: x sees the whole picture first."""
 
     def __init__(self, wide: bool = False) -> None:
@@ -60,21 +60,21 @@ class Bounded(nn.Module):
         return torch.tanh(latent / 3) * 3
 
 
-class Encoder(nn.Sequential):
+class TaefEncoder(nn.Sequential):
     """rgb [n,3,8h,8w] in [0,1] -> latent [n,32,h,w]."""
 
     def __init__(self) -> None:
         halved = [layer for i in range(3) for layer in (_conv(stride=2), *_blocks(wide=i == 2))]
-        super().__init__(nn.Conv2d(3, CHANNELS, 3, padding=1), Block(), *halved, _last(LATENT_CHANNELS))
+        super().__init__(nn.Conv2d(3, CHANNELS, 3, padding=1), TaefBlock(), *halved, _last(LATENT_CHANNELS))
 
 
-class Decoder(nn.Sequential):
+class TaefDecoder(nn.Sequential):
     """latent [n,32,h,w] -> rgb [n,3,8h,8w] in [0,1]."""
 
     def __init__(self) -> None:
         doubled = [layer for i in range(3) for layer in (*_blocks(wide=i == 0), nn.Upsample(scale_factor=2), _conv(1))]
         first = nn.Conv2d(LATENT_CHANNELS, CHANNELS, 3, padding=1)
-        super().__init__(Bounded(), first, nn.ReLU(), *doubled, Block(), _last(3))
+        super().__init__(Bounded(), first, nn.ReLU(), *doubled, TaefBlock(), _last(3))
 
     def forward(self, latent: Tensor) -> Tensor:
         """Latent to picture."""
@@ -82,18 +82,18 @@ class Decoder(nn.Sequential):
         return rgb.clamp(0, 1)
 
 
-def load_encoder(weights: Path) -> Encoder:
+def load_encoder(weights: Path) -> TaefEncoder:
     """The encoder with its published weights, on the CPU. Nothing but tensors is unpickled. Raises ExportError."""
-    return load_weights(Encoder(), weights)
+    return load_weights(TaefEncoder(), weights)
 
 
-def load_decoder(weights: Path) -> Decoder:
+def load_decoder(weights: Path) -> TaefDecoder:
     """The decoder with its published weights, on the CPU. Nothing but tensors is unpickled. Raises ExportError."""
-    return load_weights(Decoder(), weights)
+    return load_weights(TaefDecoder(), weights)
 
 
 def export_taef2(
-    folder: Path, encoder: Encoder, decoder: Decoder, size: tuple[int, int], targets: Targets = ONNX_ALONE,
+    folder: Path, encoder: TaefEncoder, decoder: TaefDecoder, size: tuple[int, int], targets: Targets = ONNX_ALONE,
     check: bool = False, say: Callable[[str], None] = lambda line: None,
 ) -> AutoencoderBundle:  # fmt: skip
     """Write both networks for pictures of size (width, height) as a bundle of kind "autoencoder", whole or not at all.
@@ -138,8 +138,8 @@ def _conv(stride: int | None = None) -> nn.Conv2d:
     return nn.Conv2d(CHANNELS, CHANNELS, 3, stride=stride or 1, padding=1, bias=stride is None)
 
 
-def _blocks(wide: bool) -> list[Block]:
-    return [Block(wide) for _ in range(3)]
+def _blocks(wide: bool) -> list[TaefBlock]:
+    return [TaefBlock(wide) for _ in range(3)]
 
 
 def _last(channels: int) -> nn.Conv2d:

@@ -16,7 +16,7 @@ from warpfuse.graph.runtime.engines import shapes_of
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class NetworkCall:
     """A network, how often a frame needs it, and what it is fed."""
 
     name: str
@@ -26,7 +26,7 @@ class Call:
     work: Work
 
 
-def calls_of_a_frame(context: RunContext) -> list[Call]:
+def calls_of_a_frame(context: RunContext) -> list[NetworkCall]:
     """Every network of the graph, with inputs of the right shapes. Raises BadInput."""
     config, about = context.config, context.bundle.about
     fuses = config.stages.fuse.weight > 0
@@ -45,11 +45,11 @@ def calls_of_a_frame(context: RunContext) -> list[Call]:
     return calls
 
 
-def _call(context: RunContext, name: str, path: Path, shapes: Shapes | None, times: float) -> Call:
+def _call(context: RunContext, name: str, path: Path, shapes: Shapes | None, times: float) -> NetworkCall:
     engine = context.engines.open(path, shapes)
     feeds = {spec.name: _typical(spec.shape, spec.dtype, context.config.device) for spec in engine.inputs}
     engine.close()
-    return Call(name, path, feeds, times, work_of(path, {key: tuple(x.shape) for key, x in feeds.items()}))
+    return NetworkCall(name, path, feeds, times, work_of(path, {key: tuple(x.shape) for key, x in feeds.items()}))
 
 
 def _typical(shape: Sequence[int | None], dtype: str, device: str) -> Tensor:
@@ -58,6 +58,6 @@ def _typical(shape: Sequence[int | None], dtype: str, device: str) -> Tensor:
     return values.to(getattr(torch, dtype)).to(device)
 
 
-def floor_of(calls: Sequence[Call], machine: Machine) -> float:
+def floor_of(calls: Sequence[NetworkCall], machine: Machine) -> float:
     """Milliseconds under a frame: its networks, one after another. Flow on the host is not in it."""
     return sum(call.times * call.work.floor_ms(machine) for call in calls)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from warpfuse.benchmark.calls import Call
+from warpfuse.benchmark.calls import NetworkCall
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.machine import Machine
@@ -37,11 +37,11 @@ WARM_UP = 3
 _MOST = 32  # pictures kept in memory; longer runs go through them again
 
 
-def networks(context: RunContext, calls: Sequence[Call], machine: Machine, seconds: float) -> list[Figure]:
+def networks(context: RunContext, calls: Sequence[NetworkCall], machine: Machine, seconds: float) -> list[Figure]:
     """Each network alone, in turns."""
     figures = [Figure(call.name, call.work.floor_ms(machine), calls=call.times) for call in calls]
 
-    def one(call: Call, figure: Figure) -> None:
+    def one(call: NetworkCall, figure: Figure) -> None:
         engine = context.engines.open(call.path, {name: tuple(x.shape) for name, x in call.feeds.items()})
         with _watched(figure, context.config.device):
             figure.ms += list(_timed(partial(engine, call.feeds), seconds / TURNS / len(calls), engine.device))

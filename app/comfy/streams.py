@@ -30,7 +30,7 @@ class _Open:
     used_s: float
 
 
-class Streams:
+class LiveStreams:
     """Open streams. Safe to call from several threads, which take turns.
 
     clock  seconds, monotonic
@@ -101,9 +101,9 @@ class Streams:
 
 
 @cache
-def shared_streams() -> Streams:
+def shared_streams() -> LiveStreams:
     """Those of this process, with a thread that closes what is idle; all are closed when it ends."""
-    streams, over = Streams(time.monotonic), threading.Event()
+    streams, over = LiveStreams(time.monotonic), threading.Event()
 
     def close_the_idle() -> None:
         while not over.wait(IDLE_S / 4):

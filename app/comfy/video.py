@@ -28,7 +28,7 @@ from warpfuse.stages.motion.warp import latent_trust
 from warpfuse.stages.solvers.pair import CLEAN, fuse
 
 
-class Networks(Protocol):
+class VideoNetworks(Protocol):
     """What samples a frame.
 
     cells  pixels that widths and heights are to be multiples of
@@ -56,7 +56,7 @@ class VideoFusion:
 
 
 def restyle(
-    images: Tensor, motion: ClipMotion, networks: Networks, fusion: VideoFusion, each: Each
+    images: Tensor, motion: ClipMotion, networks: VideoNetworks, fusion: VideoFusion, each: Each
 ) -> tuple[Tensor, Tensor]:
     """IMAGE [B, H, W, 3] -> the styled IMAGE, and its latents [B, c, h, w].
 

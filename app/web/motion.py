@@ -18,14 +18,14 @@ _DOUBT = np.array([236, 72, 60], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class MotionView:
     """Flow and trust of a frame as their stage gave them, kept by reference and read only when somebody looks."""
 
     frame: Frame
     ready: torch.cuda.Event | None
 
     @classmethod
-    def of(cls, frame: Frame) -> "Motion | None":
+    def of(cls, frame: Frame) -> "MotionView | None":
         """In the thread of the stage, on its stream. None for a held frame, which has no motion of its own."""
         if "flow" not in frame.tensors:
             return None

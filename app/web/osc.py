@@ -14,7 +14,7 @@ from pythonosc.osc_server import BlockingOSCUDPServer
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
-from warpfuse.web.session import Session
+from warpfuse.web.session import PageSession
 
 _HOST = "127.0.0.1"
 _MOST_COMPLAINTS = 100  # different ones; who sends more of them is not answered any more
@@ -26,7 +26,7 @@ class OscServer:
     say  told what was refused, each address once
     """
 
-    def __init__(self, session: Session, port: int, say: Callable[[str], None]) -> None:
+    def __init__(self, session: PageSession, port: int, say: Callable[[str], None]) -> None:
         """Bind. Raises ConfigError when the port is taken."""
         self._session, self._say = session, say
         self._told: set[str] = set()

@@ -16,7 +16,7 @@ import numpy as np
 from warpfuse.stages.frame import Frame, RawFrame
 from warpfuse.stages.sinks.fanout import jpeg
 from warpfuse.web.bell import AsyncEvent
-from warpfuse.web.motion import Motion, Rgb, doubt_over, flow_over
+from warpfuse.web.motion import MotionView, Rgb, doubt_over, flow_over
 
 View = Literal["styled", "source", "side"]
 Overlay = Literal["none", "flow", "trust"]
@@ -44,7 +44,7 @@ class Shown:
     number: int
     styled: Rgb
     source: Rgb | None
-    motion: Motion | None
+    motion: MotionView | None
 
 
 class Pictures:
@@ -61,7 +61,7 @@ class Pictures:
         self.viewers = 0
         self._lock = threading.Lock()
         self._sources: OrderedDict[int, Rgb] = OrderedDict()
-        self._motions: OrderedDict[int, Motion] = OrderedDict()
+        self._motions: OrderedDict[int, MotionView] = OrderedDict()
         self._shown: Shown | None = None
         self._number = 0
         self._composed: dict[Look, _Once[Rgb]] = {}
@@ -77,7 +77,7 @@ class Pictures:
         """Motion was found; kept only while somebody looks. In the stage's thread."""
         if not self.viewers or not isinstance(frame, Frame):
             return
-        motion = Motion.of(frame)
+        motion = MotionView.of(frame)
         if motion is not None:
             with self._lock:
                 self._motions[frame.stamp.seq] = motion
@@ -182,7 +182,7 @@ def _compose(shown: Shown, look: Look) -> Rgb:
     return np.concatenate((source, gap, styled), axis=1)
 
 
-def _overlaid(rgb: Rgb, motion: Motion | None, overlay: Overlay) -> Rgb:
+def _overlaid(rgb: Rgb, motion: MotionView | None, overlay: Overlay) -> Rgb:
     if motion is None or overlay == "none":
         return rgb
     flow, trust = motion.fields()

@@ -15,7 +15,7 @@ from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import Look, Overlay, View
 from warpfuse.web.presets import Presets, dump
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
-from warpfuse.web.session import Session
+from warpfuse.web.session import PageSession
 
 # A development install links every file: only where the links lead do the files lie in the folder that is served.
 STATIC = (Path(__file__).parent / "static" / "page.html").resolve().parent
@@ -60,7 +60,7 @@ class LookRequest(BaseModel):
     overlay: Overlay = "none"
 
 
-def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
+def interface(session: PageSession, presets: Presets, peers: Peers) -> APIRouter:
     """Everything under one router. Handlers that may wait for the graph run in the server's threads."""
     api = APIRouter()
     _add_settings(api, session)
@@ -74,7 +74,7 @@ def interface(session: Session, presets: Presets, peers: Peers) -> APIRouter:
     return api
 
 
-def _add_settings(api: APIRouter, session: Session) -> None:
+def _add_settings(api: APIRouter, session: PageSession) -> None:
     @api.get("/api/settings")
     def get_settings() -> dict[str, Any]:
         """All keys as they are now."""
@@ -111,7 +111,7 @@ def _add_settings(api: APIRouter, session: Session) -> None:
         await _Live(socket, session).serve()
 
 
-def _add_run(api: APIRouter, session: Session) -> None:
+def _add_run(api: APIRouter, session: PageSession) -> None:
     @api.post("/api/start")
     def post_start(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
         """Start, with these keys laid over the settings. Answers when the graph runs, or was stopped before it did."""
@@ -150,7 +150,7 @@ def _add_run(api: APIRouter, session: Session) -> None:
         return {"file": session.record(switch.on)}
 
 
-def _add_streams(api: APIRouter, session: Session) -> None:
+def _add_streams(api: APIRouter, session: PageSession) -> None:
     @api.post("/api/stream")
     def post_stream(wanted: Named) -> dict[str, Any]:
         """Look at this stream of a run of several, and control it."""
@@ -169,7 +169,7 @@ def _add_streams(api: APIRouter, session: Session) -> None:
         return session.stats()
 
 
-def _add_presets(api: APIRouter, session: Session, presets: Presets) -> None:
+def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None:
     @api.get("/api/presets")
     def get_presets() -> list[str]:
         """Names of the presets."""
@@ -210,7 +210,7 @@ def _add_presets(api: APIRouter, session: Session, presets: Presets) -> None:
         return {"settings": session.settings()}
 
 
-def _add_pictures(api: APIRouter, session: Session) -> None:
+def _add_pictures(api: APIRouter, session: PageSession) -> None:
     @api.get("/api/snapshot.png", response_class=Response)
     def get_snapshot(view: View = "styled", overlay: Overlay = "none") -> Response:
         """The newest picture."""
@@ -250,7 +250,7 @@ def _add_webrtc(api: APIRouter, peers: Peers) -> None:
 class _Live:
     """One WebSocket. It ends with the client; what the client sends is read and left."""
 
-    def __init__(self, socket: WebSocket, session: Session) -> None:
+    def __init__(self, socket: WebSocket, session: PageSession) -> None:
         self._socket, self._session = socket, session
 
     async def serve(self) -> None:

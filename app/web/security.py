@@ -65,7 +65,7 @@ def new_token() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class AccessRules:
     """Who is let in.
 
     host     what the server is bound to
@@ -97,7 +97,7 @@ class Access:
 class Guard:
     """ASGI middleware. What it refuses never reaches the application."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: AccessRules) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,14 +22,14 @@ from warpfuse.version import __version__
 from warpfuse.web.presets import Presets
 from warpfuse.web.preview import Peers
 from warpfuse.web.routes import STATIC, interface
-from warpfuse.web.security import Access, Guard
-from warpfuse.web.session import NotRunning, Session
+from warpfuse.web.security import AccessRules, Guard
+from warpfuse.web.session import NotRunning, PageSession
 
 _SEND_BYTES = 1 << 17  # of the kernel for one viewer: a stream of pictures fills it, and what lies there is late
 _GRACE_S = 1  # for open streams when the server ends
 
 
-def application(session: Session, presets: Presets, access: Access) -> FastAPI:
+def application(session: PageSession, presets: Presets, access: AccessRules) -> FastAPI:
     """The page as an ASGI application. Closing the session is its owner's."""
     peers = Peers(session.pictures)
 
@@ -66,7 +66,7 @@ class WebServer:
     urls  where it is, with the token if there is one; bound to every address, by each that others can reach first
     """
 
-    def __init__(self, app: FastAPI, access: Access, port: int) -> None:
+    def __init__(self, app: FastAPI, access: AccessRules, port: int) -> None:
         """Bind. Raises ConfigError when the port is taken or may not be had."""
         self._access = access
         self._socket = _bound(access.host, port)

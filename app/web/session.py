@@ -37,7 +37,7 @@ class NotRunning(ConfigError):
     """There is no run to do this to."""
 
 
-class Session:
+class PageSession:
     """The run, its settings and its pictures. Thread-safe; `start` and `stop` wait for the graph.
 
     pictures      what is looked at

@@ -38,7 +38,7 @@ MOST_TOKENS = 32 * 32  # of a layer in "low" and "low+"; one with more is merged
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class PatchedLayer:
     """A layer with references.
 
     rows, columns  its tokens
@@ -64,7 +64,7 @@ class Layer:
 class References:
     """What the layers of a network are given in the pass under way, and what they leave to be kept."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[PatchedLayer]) -> None:
         self.layers = tuple(layers)
         self._starts = [0, *accumulate(layer.numbers for layer in self.kept_layers)]
         self._left: list[Tensor | None] = []
@@ -138,7 +138,7 @@ def _missing(x: Tensor, factor: int) -> tuple[int, int]:
     return -h % factor, -w % factor
 
 
-def _members(layer: Layer, like: Tensor) -> Tensor | int:
+def _members(layer: PatchedLayer, like: Tensor) -> Tensor | int:
     """How many tokens of the layer are in each that is merged."""
     if layer.rows % 2 == 0 and layer.columns % 2 == 0:
         return 4
@@ -336,10 +336,10 @@ def _tokens_met(
     return met
 
 
-def _layer(name: str, tokens: int, width: int, latent: tuple[int, int], merging: bool) -> Layer:
+def _layer(name: str, tokens: int, width: int, latent: tuple[int, int], merging: bool) -> PatchedLayer:
     """Raises ExportError: the tokens are no halving of the latent, (h, w)."""
     for factor in (1, 2, 4, 8, 16):
         rows, columns = (-(-side // factor) for side in latent)
         if rows * columns == tokens:
-            return Layer(name, rows, columns, width, factor, merging and tokens > MOST_TOKENS)
+            return PatchedLayer(name, rows, columns, width, factor, merging and tokens > MOST_TOKENS)
     raise ExportError(f"--attention: {name} has {tokens} tokens, which is no halving of {latent[0]} x {latent[1]}")

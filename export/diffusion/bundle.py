@@ -25,7 +25,7 @@ from .checkpoint import Checkpoint
 from .embeddings import Embedding, add_embeddings
 from .lora.live import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora.merging import Lora, merge_lora
-from .networks import Decoder, Encoder, UNet, text_network, time_ids
+from .networks import UNet, VaeDecoder, VaeEncoder, text_network, time_ids
 from .schedule import sampler_of
 from .written import Precision, write_network
 
@@ -174,7 +174,7 @@ def _write_all(
 
     width, height = request.size
     rgb = _smooth(1, 3, height, width)
-    encoder, decoder = Encoder(vae), Decoder(vae)
+    encoder, decoder = VaeEncoder(vae), VaeDecoder(vae)
     tokens = dict(zip(_TOKENS, (torch.tensor([t(request.prompt)]) for t in checkpoint.tokenizers), strict=False))
     text = with_scales(text_network(checkpoint, request.clip_skip), live.text, tokens, 1)
     with torch.no_grad():

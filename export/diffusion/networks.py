@@ -43,7 +43,7 @@ class UNet(nn.Module):
         return output
 
 
-class Encoder(nn.Module):
+class VaeEncoder(nn.Module):
     """rgb [1,3,H,W] in [0,1] -> latent [1,4,h,w]: the mode of the posterior, unscaled."""
 
     def __init__(self, vae: Any) -> None:
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         return latent
 
 
-class Decoder(nn.Module):
+class VaeDecoder(nn.Module):
     """latent [1,4,h,w], unscaled -> rgb [1,3,H,W] in [0,1]."""
 
     def __init__(self, vae: Any) -> None:

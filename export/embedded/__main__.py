@@ -13,14 +13,14 @@ import torch
 from warpfuse.engine.errors import BadInput
 
 from . import bundle, train_autoencoder, train_flow, train_student
-from .autoencoder import Decoder, Encoder
+from .autoencoder import TinyDecoder, TinyEncoder
 from .int8 import NAME as INT8
 from .line_block import LineBlock
 from .photographs import Picture, read, training_set
 from .plates import plates
 from .schedule import Length
 from .styles import STYLES
-from .unet import UNet
+from .unet import TinyUNet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _pictures(
     given: argparse.Namespace,
     photos: Sequence[Picture],
-    begun: tuple[Encoder, Decoder, UNet, LineBlock | None] | None,
+    begun: tuple[TinyEncoder, TinyDecoder, TinyUNet, LineBlock | None] | None,
     work: Path,
     say: Callable[[str], None],
-) -> tuple[Encoder, Decoder, UNet, LineBlock]:
+) -> tuple[TinyEncoder, TinyDecoder, TinyUNet, LineBlock]:
     """The networks of the bundle at --out, trained, from `begun` on if there is that."""
     sides = (given.shortest, given.longest)
     painted = list(plates(work / "plates", photos, given.variants, given.pages, sides, given.seed))
@@ -79,7 +79,7 @@ def _pictures(
             photos, painted, length, given.seed, work / "autoencoder.pt", say, given.batch // 2
         )
         torch.manual_seed(given.seed)
-        unet, lines = UNet(len(STYLES)), None
+        unet, lines = TinyUNet(len(STYLES)), None
     length = Length(given.steps_student, given.minutes_student)
     unet, lines = train_student.train(
         unet, lines or bundle.line_block(), painted, encoder, decoder, length, given.seed,

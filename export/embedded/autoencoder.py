@@ -48,7 +48,7 @@ class Enlarge(nn.ConvTranspose2d):
             self.weight.copy_(self.weight[:, :, :1, :1].expand_as(self.weight))
 
 
-class Encoder(nn.Module):
+class TinyEncoder(nn.Module):
     """rgb [n,3,8h,8w] in [0,1] -> latent [n,C,h,w] of mean 0 and deviation 1 in every channel over photographs.
 
     A linear map of 8x8 blocks, with what a small network adds to it; `mean` and `std` [1,C,1,1] whiten.
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         return latent
 
 
-class Decoder(nn.Module):
+class TinyDecoder(nn.Module):
     """latent [n,C,h,w] -> rgb [n,3,8h,8w].  Clamped to [0,1] when exported, never while training (`clamp`).
 
     The inverse of the encoder's linear map, and what a network adds; `mean` and `std` are those of the encoder.
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         return rgb.clamp(0.0, 1.0) if self.clamp else rgb
 
 
-def start_from_principal_components(encoder: Encoder, decoder: Decoder, rgb: Tensor) -> None:
+def start_from_principal_components(encoder: TinyEncoder, decoder: TinyDecoder, rgb: Tensor) -> None:
     """Make the linear maps the best ones there are: the first principal components of the 8x8 blocks of rgb [n,3,h,w].
 
     Both networks then start at the round trip of block-wise PCA (28 dB and more) instead of at noise. Changes both.
@@ -134,7 +134,7 @@ def start_from_principal_components(encoder: Encoder, decoder: Decoder, rgb: Ten
             bias.copy_(value)
 
 
-def whiten_exactly(encoder: Encoder, decoder: Decoder, batches: list[Tensor]) -> None:
+def whiten_exactly(encoder: TinyEncoder, decoder: TinyDecoder, batches: list[Tensor]) -> None:
     """Set the whitening from photographs, rgb [n,3,h,w] each; the decoder undoes it.  Changes both."""
     with torch.no_grad():
         z = torch.cat([encoder(rgb).transpose(0, 1).flatten(1) for rgb in batches], 1)

@@ -9,9 +9,9 @@ from typing import Any
 from warpfuse.engine.bundle import Bundle, FlowBundle, load_bundle
 from warpfuse.engine.bundle_writing import write_bundle, write_flow_bundle
 
-from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .autoencoder import DOWNSCALE, LATENT_CHANNELS, TinyDecoder, TinyEncoder
 from .checkpoint import channels_last
-from .flow_network import COARSEST, ROUNDS, FlowNetwork
+from .flow_network import COARSEST, ROUNDS, TinyFlowNetwork
 from .ink_tables import ink_table
 from .int8 import NAME as INT8
 from .int8 import unet_int8
@@ -33,7 +33,7 @@ from .photographs import Picture
 from .styles import DEFAULT_STYLE, STYLES, one_hot
 from .thumbnails import thumbnails
 from .train_student import LAST_TIMESTEP, START_TIMESTEP
-from .unet import UNet
+from .unet import TinyUNet
 
 NETWORKS = {"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx", "lines": "lines.onnx"}
 SOURCE = (
@@ -45,7 +45,7 @@ FLOW_SOURCE = (
 )
 
 
-def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
+def write_flow(folder: Path, network: TinyFlowNetwork) -> FlowBundle:
     """Write the flow bundle at `folder`, whole or not at all.  Rounds the weights to half precision."""
     round_to_half(network)
     return write_flow_bundle(
@@ -60,7 +60,7 @@ def write_flow(folder: Path, network: FlowNetwork) -> FlowBundle:
     )
 
 
-def read(folder: Path) -> tuple[Encoder, Decoder, UNet, LineBlock | None]:
+def read(folder: Path) -> tuple[TinyEncoder, TinyDecoder, TinyUNet, LineBlock | None]:
     """The networks of a bundle written here, to be trained on; no line block where it has none.
 
     The places of the styles it knows by name are kept, those of others start anew.  Raises BadInput: no bundle, or
@@ -70,9 +70,9 @@ def read(folder: Path) -> tuple[Encoder, Decoder, UNet, LineBlock | None]:
     known = list(about.styles)
     lines = about.networks.get("lines")
     return (
-        read_weights(Encoder(), folder / about.networks["encoder"]),
-        read_weights(Decoder(), folder / about.networks["decoder"]),
-        read_unet(channels_last(UNet(len(STYLES))), folder / about.networks["unet"], known),
+        read_weights(TinyEncoder(), folder / about.networks["encoder"]),
+        read_weights(TinyDecoder(), folder / about.networks["decoder"]),
+        read_unet(channels_last(TinyUNet(len(STYLES))), folder / about.networks["unet"], known),
         None if lines is None else read_lines(line_block(), folder / lines, known),
     )
 
@@ -84,9 +84,9 @@ def line_block() -> LineBlock:
 
 def write(
     folder: Path,
-    encoder: Encoder,
-    decoder: Decoder,
-    unet: UNet,
+    encoder: TinyEncoder,
+    decoder: TinyDecoder,
+    unet: TinyUNet,
     lines: LineBlock,
     photos: Sequence[Picture],
     seed: int,

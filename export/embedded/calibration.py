@@ -28,7 +28,7 @@ DARK = 8  # how much less light there is at night
 FUSED = np.float32(0.8)  # of the past: the default weight of fusion
 
 
-class Networks:
+class TrainedNetworks:
     """The networks of a bundle in ONNX Runtime, from the bytes of their files."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -60,7 +60,7 @@ class Networks:
 
 
 def feeds(
-    networks: Networks,
+    networks: TrainedNetworks,
     photos: Sequence[Picture],
     vectors: Sequence[Sequence[float]],
     timesteps: tuple[float, float],

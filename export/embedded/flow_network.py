@@ -27,7 +27,7 @@ FAR, NEAR = 3, 2  # cells around the flow that are looked at: at a sixteenth, th
 Seen = Mapping[int, tuple[Tensor, Tensor]]
 
 
-class FlowNetwork(nn.Module):
+class TinyFlowNetwork(nn.Module):
     """Where the pixels of each of two pictures are in the other.
 
     Input:   cur, prev [b,3,h,w] float32 in [0,1], h and w multiples of 16.

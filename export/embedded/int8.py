@@ -14,7 +14,7 @@ import onnx
 from ..integer_graph import convolutions, in_integers, ranges
 from ..onnx_writing import ExportError
 from . import calibration
-from .calibration import Latent, Networks, as_input, feed_of, feeds
+from .calibration import Latent, TrainedNetworks, as_input, feed_of, feeds
 from .levels import alphas_and_sigmas
 from .photographs import Picture
 from .strokes import FIXED
@@ -39,7 +39,7 @@ def unet_int8(
     """
     model = onnx.load_model_from_string(files["unet"])
     weights = convolutions(model, KEPT)
-    seen = ranges(model, weights, feeds(Networks(files), photos, vectors, timesteps, seed))
+    seen = ranges(model, weights, feeds(TrainedNetworks(files), photos, vectors, timesteps, seed))
     made = in_integers(model, weights, seen).SerializeToString()
     least = min(fidelity({**files, "int8": made}, photos[-1], vectors, timesteps, seed))
     if least < LEAST_DB:
@@ -55,7 +55,7 @@ def fidelity(
     seed: int,
 ) -> list[float]:
     """PSNR in dB of one pass of the network `int8` among `files` to that of `unet`, a figure for each style."""
-    networks = Networks(files)
+    networks = TrainedNetworks(files)
     z = networks.encode(as_input(photo, calibration.LONG_SIDES[0]))
     noise = np.random.default_rng(seed).standard_normal(z.shape).astype(np.float32)
     level = np.asarray(alphas_and_sigmas(), np.float32)[round(timesteps[0])]

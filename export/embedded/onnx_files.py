@@ -14,29 +14,29 @@ from torch import Tensor, nn
 
 from warpfuse.export.onnx_writing import ExportError, store_in_half, trace
 
-from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
-from .flow_network import COARSEST, FlowNetwork
+from .autoencoder import DOWNSCALE, LATENT_CHANNELS, TinyDecoder, TinyEncoder
+from .flow_network import COARSEST, TinyFlowNetwork
 from .line_block import LineBlock
 from .styles import STYLES
-from .unet import UNet
+from .unet import TinyUNet
 
 N = TypeVar("N", bound=nn.Module)
 
 
-def encoder_onnx(encoder: Encoder) -> bytes:
+def encoder_onnx(encoder: TinyEncoder) -> bytes:
     """rgb [n,3,h,w] -> latent [n,C,h/8,w/8]."""
     rgb = torch.zeros(1, 3, 8 * DOWNSCALE, 8 * DOWNSCALE)
     return _export(encoder, {"rgb": rgb}, "latent")
 
 
-def unet_onnx(unet: UNet, styles: int) -> bytes:
+def unet_onnx(unet: TinyUNet, styles: int) -> bytes:
     """x, source [n,C,h,w], level [n,2], style [n,S] -> output [n,C,h,w]."""
     latent = torch.zeros(1, LATENT_CHANNELS, 8, 8)
     about = {"level": torch.zeros(1, 2), "style": torch.zeros(1, styles)}
     return _export(unet, {"x": latent, "source": latent.clone(), **about}, "output")
 
 
-def decoder_onnx(decoder: Decoder) -> bytes:
+def decoder_onnx(decoder: TinyDecoder) -> bytes:
     """latent [n,C,h,w] -> rgb [n,3,8h,8w] in [0,1]."""
     clamp, decoder.clamp = decoder.clamp, True
     try:
@@ -54,7 +54,7 @@ def lines_onnx(block: LineBlock, styles: int) -> bytes:
     return _checked(trace(block, feed, ["cover"], axes))
 
 
-def flow_onnx(network: FlowNetwork) -> bytes:
+def flow_onnx(network: TinyFlowNetwork) -> bytes:
     """cur, prev [n,3,h,w] -> flow, flow_back [n,2,h,w], h and w multiples of 16."""
     rgb = torch.zeros(1, 3, 4 * COARSEST, 6 * COARSEST)
     axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("cur", "prev", "flow", "flow_back")}
@@ -69,7 +69,7 @@ def read_weights(network: N, file: Path) -> N:
     return _filled(network, _stored(file), file)
 
 
-def read_unet(unet: UNet, file: Path, known: Sequence[str]) -> UNet:
+def read_unet(unet: TinyUNet, file: Path, known: Sequence[str]) -> TinyUNet:
     """As `read_weights`, of a file whose styles are `known`, in their order: others start as `unet` has them."""
     stored, name = _stored(file), "condition.0.weight"
     own = unet.state_dict()[name].clone()

@@ -7,19 +7,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from .autoencoder import Decoder, Encoder
+from .autoencoder import TinyDecoder, TinyEncoder
 from .levels import alphas_and_sigmas
 from .line_block import LineBlock
 from .photographs import Picture, to_tensor
 from .styles import STYLES
 from .train_student import START_TIMESTEP, Prints
-from .unet import UNet
+from .unet import TinyUNet
 
 SIZE = (288, 160)  # width and height, pixels
 QUALITY = 82  # of the JPEG, percent
 
 
-def thumbnails(encoder: Encoder, unet: UNet, decoder: Decoder, lines: LineBlock, photo: Picture) -> dict[str, bytes]:
+def thumbnails(
+    encoder: TinyEncoder, unet: TinyUNet, decoder: TinyDecoder, lines: LineBlock, photo: Picture
+) -> dict[str, bytes]:
     """style -> JPEG of SIZE: the middle of `photo` as one step paints it."""
     rgb = to_tensor([_middle(photo)])
     prints, level = Prints.of_styles(), alphas_and_sigmas()[[START_TIMESTEP]]

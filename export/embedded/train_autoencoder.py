@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint
-from .autoencoder import Decoder, Encoder, start_from_principal_components, whiten_exactly
+from .autoencoder import TinyDecoder, TinyEncoder, start_from_principal_components, whiten_exactly
 from .batches import paint_crops, photograph_crops, shifted
 from .losses import picture_loss
 from .photographs import Picture
@@ -35,10 +35,10 @@ def train(
     say: Callable[[str], None],
     batch: int = 8,
     peak: float = 1.0e-3,
-) -> tuple[Encoder, Decoder]:
+) -> tuple[TinyEncoder, TinyDecoder]:
     """Train, or take up the training kept at `keep_at`, and return both networks, whitened, in evaluation mode."""
     torch.manual_seed(seed)
-    encoder, decoder = Encoder(), Decoder()
+    encoder, decoder = TinyEncoder(), TinyDecoder()
     rng = np.random.default_rng([seed, 0])
     seen = [
         *(photograph_crops(photos, 2 * batch, CROP, rng) for _ in range(16)),

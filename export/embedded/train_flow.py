@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from . import checkpoint
-from .flow_network import FlowNetwork, enlarge
+from .flow_network import TinyFlowNetwork, enlarge
 from .motion import at_scales, batch, random_pair
 from .photographs import Picture
 from .schedule import Length, learning_rate
@@ -26,11 +26,11 @@ WEIGHTS = (0.1, 0.15, 0.25)  # of what is found on the way, beside 1 for the end
 def train(
     photos: Sequence[Picture], length: Length, seed: int, keep_at: Path, say: Callable[[str], None], count: int = 8,
     peak: float = 8.0e-4,
-) -> FlowNetwork:  # fmt: skip
+) -> TinyFlowNetwork:  # fmt: skip
     """Train, or take up the training kept at `keep_at`, and return the network's average, in evaluation mode."""
     torch.manual_seed(seed)
     photos = at_scales(photos, *CROP)
-    network = checkpoint.channels_last(FlowNetwork())
+    network = checkpoint.channels_last(TinyFlowNetwork())
     average = checkpoint.average_of(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     parts = {"network": network, "average": average, "optimiser": optimiser}
@@ -62,7 +62,9 @@ def train(
     return average.eval()
 
 
-def losses(network: FlowNetwork, cur: Tensor, prev: Tensor, flow: Tensor, fine: bool = False) -> tuple[Tensor, Tensor]:
+def losses(
+    network: TinyFlowNetwork, cur: Tensor, prev: Tensor, flow: Tensor, fine: bool = False
+) -> tuple[Tensor, Tensor]:
     """(loss, mean end-point error in pixels) of one way; cur, prev [n,3,h,w], flow [n,2,h,w] in pixels.
 
     fine  the root of each error counts beside the error: a fifth of a pixel is pulled at three times as hard, and that

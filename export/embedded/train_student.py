@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from warpfuse.engine.precision import cpu_flags
 
 from . import checkpoint
-from .autoencoder import DOWNSCALE, LATENT_CHANNELS, Decoder, Encoder
+from .autoencoder import DOWNSCALE, LATENT_CHANNELS, TinyDecoder, TinyEncoder
 from .batches import Painted, painted_crops, shifted, window
 from .ink_tables import looked_up, stacked
 from .levels import alphas_and_sigmas
@@ -35,7 +35,7 @@ from .plates import Plate
 from .schedule import Length, learning_rate
 from .strokes import half_size_light
 from .styles import STYLES
-from .unet import UNet
+from .unet import TinyUNet
 
 CROP = 128  # pixels
 START_TIMESTEP, LAST_TIMESTEP = 250, 60  # of sampling: little noise, for the clean source is there beside it
@@ -73,11 +73,11 @@ class Prints:
 
 
 def train(
-    unet: UNet,
+    unet: TinyUNet,
     block: LineBlock,
     plates: Sequence[Plate],
-    encoder: Encoder,
-    decoder: Decoder,
+    encoder: TinyEncoder,
+    decoder: TinyDecoder,
     length: Length,
     seed: int,
     keep_at: Path,
@@ -85,7 +85,7 @@ def train(
     batch: int = 24,
     peak: float = 1.0e-3,
     solve: bool = True,
-) -> tuple[UNet, LineBlock]:
+) -> tuple[TinyUNet, LineBlock]:
     """Train both on, or take up the training kept at `keep_at`; returns the averages of their weights, for evaluation.
 
     `encoder` and `decoder` are only looked through: their weights do not change.
@@ -132,7 +132,7 @@ def train(
     return averages[0].eval(), averages[1].eval()
 
 
-def solve_light(unet: UNet, plates: Sequence[Plate], encoder: Encoder, batch: int, seed: int) -> None:
+def solve_light(unet: TinyUNet, plates: Sequence[Plate], encoder: TinyEncoder, batch: int, seed: int) -> None:
     """Set how `unet` reads light off a latent, for its strokes: least squares, the inverse of what `encoder` keeps."""
     rng = np.random.default_rng([seed, 9])
     gram = moment = torch.zeros(1, 1, dtype=torch.float64)
@@ -147,7 +147,7 @@ def solve_light(unet: UNet, plates: Sequence[Plate], encoder: Encoder, batch: in
         unet.light.copy_(solved[:-1].T.reshape(unet.light.shape))
 
 
-def solve_last_layer(unet: UNet, plates: Sequence[Plate], encoder: Encoder, batch: int, seed: int) -> None:
+def solve_last_layer(unet: TinyUNet, plates: Sequence[Plate], encoder: TinyEncoder, batch: int, seed: int) -> None:
     """Set the last convolution of `unet` to the least-squares answer, given what the layers before it say."""
     rng = np.random.default_rng([seed, 5])
     torch.manual_seed(seed + 5)
@@ -199,12 +199,12 @@ def _crops(plates: Sequence[Plate], count: int, twins: int, rng: np.random.Gener
 
 
 def _losses(
-    unet: UNet,
+    unet: TinyUNet,
     block: LineBlock,
     crops: Painted,
     offset: Tensor,
-    encoder: Encoder,
-    decoder: Decoder,
+    encoder: TinyEncoder,
+    decoder: TinyDecoder,
     prints: Prints,
     table: Tensor,
 ) -> Mapping[str, Tensor]:
@@ -250,7 +250,7 @@ def _timesteps(n: int, twins: int) -> Tensor:
 
 
 def _entry(
-    source: Tensor, paint: Tensor, wanted: Tensor, timestep: Tensor, encoder: Encoder, table: Tensor, twins: int
+    source: Tensor, paint: Tensor, wanted: Tensor, timestep: Tensor, encoder: TinyEncoder, table: Tensor, twins: int
 ) -> tuple[Tensor, Tensor]:
     """(x, level): the noised entry latent; twins get the noise of those they are twins of.
 

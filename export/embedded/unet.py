@@ -49,7 +49,7 @@ class Block(nn.Module):
         return out
 
 
-class UNet(nn.Module):
+class TinyUNet(nn.Module):
     """x, source [n,C,h,w]; level [n,2] = (alpha, sigma); style [n,S] -> x0 [n,C,h,w], stylised.
 
     Any h and w from 2 up: what a halving rounds up is cropped after the enlargement. Most of it happens at half the

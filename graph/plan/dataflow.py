@@ -11,7 +11,7 @@ it are different frames, and each has a branch of its own to the past.
 from typing import NamedTuple
 
 from warpfuse.graph.plan.config import DIS, GraphConfig
-from warpfuse.graph.plan.graph_plan import Call, Value
+from warpfuse.graph.plan.graph_plan import StageCall, Value
 
 
 class Styled(NamedTuple):
@@ -23,7 +23,7 @@ class Styled(NamedTuple):
 
 
 def pass_frame(
-    call: Call, config: GraphConfig, calls: int, *, temporal: bool, printed: bool, attends: bool = False
+    call: StageCall, config: GraphConfig, calls: int, *, temporal: bool, printed: bool, attends: bool = False
 ) -> None:
     """One frame.
 
@@ -55,7 +55,13 @@ def pass_frame(
 
 
 def _restyle(
-    call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, followed: Value | None, printed: bool
+    call: StageCall,
+    config: GraphConfig,
+    calls: int,
+    latent: Value,
+    motion: Value,
+    followed: Value | None,
+    printed: bool,
 ) -> Styled:
     """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit.
 
@@ -89,7 +95,13 @@ def _restyle(
 
 
 def _restyle_streamed(
-    call: Call, config: GraphConfig, calls: int, latent: Value, motion: Value, followed: Value | None, printed: bool
+    call: StageCall,
+    config: GraphConfig,
+    calls: int,
+    latent: Value,
+    motion: Value,
+    followed: Value | None,
+    printed: bool,
 ) -> Styled:
     """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
     fusion = config.stages.fuse

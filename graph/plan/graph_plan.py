@@ -17,7 +17,7 @@ class Value(NamedTuple):
     ahead: int = 0
 
 
-class Call(Protocol):
+class StageCall(Protocol):
     """Calls a stage by its name: `inputs` are values of other stages, by the name of the input; None is no input.
 
     about  one line for a drawing

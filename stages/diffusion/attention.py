@@ -45,7 +45,7 @@ Places = Mapping[tuple[int, int], Tensor]
 
 
 @dataclass(slots=True, eq=False)
-class Past:
+class TokenPast:
     """The earlier frames as one row sees them, and what it leaves to later ones.
 
     anchors  of the shot, shared by its rows
@@ -59,7 +59,7 @@ class Past:
     about: AttentionMemory
     nothing: Tensor = field(repr=False)
     anchors: dict[Key, Tensor] = field(repr=False)
-    before: "Past | None" = field(default=None, repr=False)
+    before: "TokenPast | None" = field(default=None, repr=False)
     trust: Tensor | None = None
     places: Places | None = field(default=None, repr=False)
     known: Tensor | None = None
@@ -133,7 +133,7 @@ class CrossFrame:
 
     def reset(self) -> None:
         """Forget every frame."""
-        self._last: Past | None = None
+        self._last: TokenPast | None = None
         self._told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
         self._anchors: dict[Key, Tensor] = {}
         self._frames = 0
@@ -146,7 +146,7 @@ class CrossFrame:
     def enter(
         self, stamp: Stamp, settings: AttentionSettings, told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]],
         flow: Tensor | None, trust: Tensor | None,
-    ) -> Past:  # fmt: skip
+    ) -> TokenPast:  # fmt: skip
         """The past of the next frame.
 
         told         calls of the network, conditioning and unconditional of the frame
@@ -156,7 +156,7 @@ class CrossFrame:
             self.reset()
         elif settings.refresh is not None and self._frames >= settings.refresh:
             self._anchors, self._frames = {}, 0
-        past = Past(self._about, self._nothing, self._anchors, self._last)
+        past = TokenPast(self._about, self._nothing, self._anchors, self._last)
         if trust is not None:
             past.known = (trust.mean() >= settings.coverage).to(torch.float32).reshape(1)
         if settings.pull == "flow" and trust is not None and flow is not None:

@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import Any
 
 from warpfuse.engine.bundle_parts import MOST_CHUNKS, TextInput
-from warpfuse.stages.diffusion.prompt_grammar import Part, Section
+from warpfuse.stages.diffusion.prompt_grammar import PromptPart, Section
 
 _KEPT_TOGETHER = 8  # tokens: a word that has fewer is not divided
 
@@ -48,7 +48,7 @@ def lay_out(sections: Iterable[Iterable[Word]], room: int) -> list[list[Token]]:
     return chunks or [[]]
 
 
-class Layout:
+class ChunkLayout:
     """Turns parts of prompts into chunks, for each input of a text network by its own tokenizer.
 
     tokenizers  input -> file of its tokenizer
@@ -66,7 +66,7 @@ class Layout:
             self._tokenizers[name].no_padding()
             self._tokenizers[name].no_truncation()
 
-    def __call__(self, part: Part) -> tuple[list[Chunk], list[str]]:
+    def __call__(self, part: PromptPart) -> tuple[list[Chunk], list[str]]:
         """The chunks, one at least and `most` at most; and a line for each thing that did not go in."""
         found, notes = self._lay_out(part.sections), []
         if len(part.sections) > 1 and any(len(chunks) > self._most for chunks in found.values()):

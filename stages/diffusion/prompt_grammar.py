@@ -54,7 +54,7 @@ Section = tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PromptPart:
     """Sections, none of them empty, and the share of the part in the mean. The empty prompt has no sections."""
 
     sections: tuple[Section, ...] = ()
@@ -70,7 +70,7 @@ class Prompt:
     notes  what was taken otherwise than it may be meant, one line each
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[PromptPart, ...]
     loras: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ def parse(prompt: str, embeddings: Collection[str] = ()) -> Prompt:
     shares = _parts(weighted)
     if len(shares) > 1:
         notes.append(f"AND is the mean of its {len(shares)} sides here; write 'and' for the word")
-    parts = tuple(Part(_sections(inside, spelled, notes), share) for inside, share in shares)
+    parts = tuple(PromptPart(_sections(inside, spelled, notes), share) for inside, share in shares)
     return Prompt(parts, loras, tuple(dict.fromkeys(notes)))
 
 

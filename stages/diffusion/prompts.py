@@ -18,8 +18,8 @@ from warpfuse.engine.cuda_streams import settle
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.diffusion.loras import lora_scales, tagged_scales
 from warpfuse.stages.diffusion.palette import Palette, Table, palette_of
-from warpfuse.stages.diffusion.prompt_chunks import Chunk, Layout
-from warpfuse.stages.diffusion.prompt_grammar import Part, parse
+from warpfuse.stages.diffusion.prompt_chunks import Chunk, ChunkLayout
+from warpfuse.stages.diffusion.prompt_grammar import PromptPart, parse
 from warpfuse.stages.diffusion.styles import style_vector, style_weights
 
 _NONE: Mapping[str, float] = MappingProxyType({})
@@ -137,7 +137,7 @@ class TextPrompts:
         self._engine = engine
         self._about = about
         self._inputs: Mapping[str, TextInput] = {str(name): one for name, one in about.inputs.items()}
-        self._layout = Layout(self._inputs, tokenizers, about.chunks)
+        self._layout = ChunkLayout(self._inputs, tokenizers, about.chunks)
         self._embeddings = tuple(dict.fromkeys(name for one in self._inputs.values() for name in one.embeddings))
         self._loras = loras
         self._takes_loras = any(lora.text for lora in loras)
@@ -161,7 +161,7 @@ class TextPrompts:
         nothing: Sequence[str] = ()
         with self._lock:
             given, cut = self._encoded(wanted.parts, of_text)
-            if self._about.zeros_for_none and unwanted.parts == (Part(),):
+            if self._about.zeros_for_none and unwanted.parts == (PromptPart(),):
                 unconditional, cut_unwanted = self._nothing(given), nothing
             else:
                 unconditional, cut_unwanted = self._encoded(unwanted.parts, of_text)
@@ -190,7 +190,7 @@ class TextPrompts:
             settle(self._engine.device)
         return self._zeros
 
-    def _encode(self, parts: tuple[Part, ...], scales: Scales) -> tuple[Mapping[str, Tensor], Sequence[str]]:
+    def _encode(self, parts: tuple[PromptPart, ...], scales: Scales) -> tuple[Mapping[str, Tensor], Sequence[str]]:
         """The outputs for a prompt, and a line for each thing that is left out of it."""
         laid_out = [self._layout(part) for part in parts]
         found = [self._of_chunks(chunks, scales) for chunks, _ in laid_out]

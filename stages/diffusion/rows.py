@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import Arithmetic
-from warpfuse.stages.diffusion.attention import Past
+from warpfuse.stages.diffusion.attention import TokenPast
 from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight
 from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import Program
@@ -51,7 +51,7 @@ class Row:
     reference: Frame | None = None
     motion: Frame | None = None
     before: "Row | None" = None
-    past: Past | None = None
+    past: TokenPast | None = None
     k: int = 0
     step: int = 0
     memory: Memory = ()

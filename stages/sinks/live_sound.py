@@ -12,7 +12,7 @@ from av.container import InputContainer, OutputContainer
 
 from warpfuse.stages.frame import SoundPiece
 from warpfuse.stages.sinks.encoder import Format
-from warpfuse.stages.sinks.sound import Track, mux
+from warpfuse.stages.sinks.sound import SoundTrack, mux
 from warpfuse.stages.sources.container import exact, met
 
 _WAITING = 20_000  # packets that may wait for their picture: minutes
@@ -30,7 +30,7 @@ class LiveSound:
         """description: `VideoInfo.sound`."""
         self._notes, self._out = notes, out
         self._described: InputContainer = _opened(description)
-        self._tracks: dict[int, Track] = {}
+        self._tracks: dict[int, SoundTrack] = {}
         self._codings: dict[int, tuple[Any, ...]] = {}
         self._can_lead = fmt.negative_times
         self._pieces: deque[SoundPiece] = deque()
@@ -40,7 +40,7 @@ class LiveSound:
         held: Any = self._described.streams.audio
         for stream in held:
             try:
-                track = Track(stream, out, fmt)
+                track = SoundTrack(stream, out, fmt)
             except Exception as error:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: sources/container.py)
                 notes.append(f"a sound track of {stream.codec_context.name} was left out ({met(error)})")
                 continue

@@ -32,7 +32,7 @@ def serves(url: str) -> bool:
 def check(url: str, source: str | None = None) -> None:
     """Raise SinkError for a name without a number, a setting not understood, a folder that cannot be written, pictures
     of that name that are there already, and a row that the source would take for its own."""
-    row = Row.parse(url)
+    row = WrittenSequence.parse(url)
     folder = row.names.folder
     if source is not None and holds(source, row.names.path(row.start)):
         raise SinkError(f"{url}: its pictures would be part of the source, {source}. Choose another folder.")
@@ -57,7 +57,7 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
 
     Pictures that are there are those of this run, whose process was started again, for `check` comes before a run: of
     a file they are made again, of a live source the row goes on behind them. Raises SinkError."""
-    row = Row.parse(url)
+    row = WrittenSequence.parse(url)
     try:
         row.names.folder.mkdir(parents=True, exist_ok=True)
         there = max(row.names.existing(), default=row.start - 1) if info.live else row.start - 1
@@ -70,7 +70,7 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class WrittenSequence:
     """What the address says.
 
     names    of the pictures
@@ -83,7 +83,7 @@ class Row:
     quality: int = 95
 
     @classmethod
-    def parse(cls, url: str) -> "Row":
+    def parse(cls, url: str) -> "WrittenSequence":
         """Read `folder/%04d.png#start=1,quality=90`. Raises SinkError."""
         base, _, told = url.partition("#")
         path = path_of(base)
@@ -96,7 +96,7 @@ class Row:
             row = row._with(url, *part.partition("=")[::2])
         return row
 
-    def _with(self, url: str, key: str, value: str) -> "Row":
+    def _with(self, url: str, key: str, value: str) -> "WrittenSequence":
         known = [field.name for field in fields(self) if field.name in _RANGES]
         if key not in known:
             near = get_close_matches(key, known, 1)
@@ -114,7 +114,7 @@ class PicturesSink:
     A picture appears under its name when it is whole. Those of a run that fails stay: each is of use by itself.
     """
 
-    def __init__(self, row: Row, size: tuple[int, int]) -> None:
+    def __init__(self, row: WrittenSequence, size: tuple[int, int]) -> None:
         self.notes: list[str] = []
         self._row, self._size = row, size
         self._frames = 0

@@ -30,18 +30,19 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class RelayProgram:
     """What publishes a scheme: a command, and its environment beyond ours."""
 
     command: list[str]
     environment: dict[str, str]
 
 
-def program_for(url: str) -> Program:
+def program_for(url: str) -> RelayProgram:
     """PyAV publishes RTSP and RTMP; its wheels lack SRT, which takes the program ffmpeg. Raises SinkError without."""
     if not url.lower().startswith("srt:"):
         script = str(Path(__file__).with_name("remux.py"))
-        return Program([sys.executable, "-P", script], {"WARPFUSE_PUBLISH": url})  # -P: our neighbours are no libraries
+        command = [sys.executable, "-P", script]  # -P: our neighbours are no libraries
+        return RelayProgram(command, {"WARPFUSE_PUBLISH": url})
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise SinkError(
@@ -51,7 +52,7 @@ def program_for(url: str) -> Program:
     quiet = ["-hide_banner", "-nostats", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.2"]
     source = ["-probesize", "32", "-analyzeduration", "0", "-f", "nut", "-i", "pipe:0", "-c", "copy"]
     out = ["-flush_packets", "1", "-muxdelay", "0", "-muxpreload", "0", "-f", "mpegts", url]
-    return Program([ffmpeg, *quiet, *source, *out], {})
+    return RelayProgram([ffmpeg, *quiet, *source, *out], {})
 
 
 class Relay:

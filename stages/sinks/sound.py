@@ -48,7 +48,7 @@ class _Trial:
             self._out.close()
 
 
-class Track:
+class SoundTrack:
     """One stream of sound on its way from one container to another. Copied if the container can hold it.
 
     made  the stream of the container that is written
@@ -135,7 +135,7 @@ class Sound:
         """end: seconds of picture that will be written, where that is known."""
         self._notes = notes
         self._out = out
-        self._tracks: dict[int, Track | SubtitleTrack] = {}
+        self._tracks: dict[int, SoundTrack | SubtitleTrack] = {}
         self._sounding: set[int] = set()
         self._container: InputContainer | None = None
         self._waiting: Any = None
@@ -158,7 +158,7 @@ class Sound:
                 notes.append(f"a sound track was left out: its codec is unknown to this FFmpeg ({path})")
                 continue
             try:
-                track = Track(stream, out, fmt)
+                track = SoundTrack(stream, out, fmt)
             except Exception as error:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: sources/container.py)
                 notes.append(f"a sound track of {stream.codec_context.name} was left out ({met(error)})")
                 continue
@@ -237,7 +237,7 @@ class Sound:
     def close(self) -> None:
         """Close the file that was read."""
         for track in self._tracks.values():
-            if isinstance(track, Track):
+            if isinstance(track, SoundTrack):
                 track.close()
         if self._container is not None:
             self._container.close()
@@ -273,13 +273,13 @@ class Sound:
         else:
             self._put(track, made, start)
 
-    def _put(self, track: Track | SubtitleTrack, made: "list[Packet[Any]]", start: Fraction) -> None:
+    def _put(self, track: SoundTrack | SubtitleTrack, made: "list[Packet[Any]]", start: Fraction) -> None:
         if (why := mux(self._out, made)) is not None:
             self._lost(track, start, why)
 
-    def _lost(self, track: Track | SubtitleTrack, start: Fraction, why: str) -> None:
+    def _lost(self, track: SoundTrack | SubtitleTrack, start: Fraction, why: str) -> None:
         if not track.damaged:
-            kind = "sound is" if isinstance(track, Track) else "subtitles are"
+            kind = "sound is" if isinstance(track, SoundTrack) else "subtitles are"
             self._notes.append(f"{track.name} {kind} damaged from {max(0.0, float(start)):.1f} s on ({why})")
         track.damaged = True
 

@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from warpfuse.stages.sources.faults import Broken, Fault
-from warpfuse.stages.sources.session import Nature, Picture, plausible_rate
+from warpfuse.stages.sources.session import Nature, ReceivedPicture, plausible_rate
 from warpfuse.stages.sources.web_request import Answer
 
 _MOST = 1 << 26  # bytes of a picture, and of what is no picture
@@ -164,20 +164,20 @@ class PartsSession:
         self._decode = Decoders()
         self.nature = Nature(plausible_rate())
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | None]:
         """Pictures as they come; None for bytes that end none."""
         while data := self._answer.read(_READ):
             yield from self._shown(data)
-        yield from (Picture(frame) for body in self._parts.rest() if (frame := self._decode(body)) is not None)
+        yield from (ReceivedPicture(frame) for body in self._parts.rest() if (frame := self._decode(body)) is not None)
         raise Broken(Fault.ENDED, "the other side ended the stream")
 
-    def _shown(self, data: bytes) -> Iterator[Picture | None]:
+    def _shown(self, data: bytes) -> Iterator[ReceivedPicture | None]:
         try:
             bodies = self._parts.feed(data)
         except ValueError as error:
             raise Broken(Fault.FOREIGN, f"it sends {error}") from None
         frames = [frame for body in bodies if (frame := self._decode(body)) is not None]
-        yield from map(Picture, frames)
+        yield from map(ReceivedPicture, frames)
         if not frames:
             yield None
 

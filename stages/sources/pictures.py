@@ -38,13 +38,13 @@ def probe(url: str) -> VideoInfo:
 
 def open(url: str, size: tuple[int, int] | None, frames: int | None) -> StillsSource:
     """Open the row. `#fps=12` behind it is its rate, else it is 25 a second. Raises SourceError."""
-    row = Row.parse(url)
+    row = PictureSequence.parse(url)
     fps = row.fps
     return StillsSource(row.name, row.stills(), row.losses, (fps, 1 / fps, len(row.files)), size, frames)
 
 
 @dataclass(slots=True)
-class Row:
+class PictureSequence:
     """The files of a row in their order, and the number of each, counted from the first.
 
     A number that is missing keeps its time: whatever belongs to the row, sound for instance, stays in step.
@@ -57,7 +57,7 @@ class Row:
     unread: list[str]
 
     @classmethod
-    def parse(cls, url: str) -> "Row":
+    def parse(cls, url: str) -> "PictureSequence":
         """Find the files. Raises SourceError: none there, a folder that cannot be read, a setting not understood."""
         base, told = split_address(url)
         path = path_of(base)

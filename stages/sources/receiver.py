@@ -10,7 +10,7 @@ from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.sources.connection import Connection, Patience, State
 from warpfuse.stages.sources.faults import EXPECTED, Broken, Fault, broken
-from warpfuse.stages.sources.session import Connect, Nature, Picture, Session
+from warpfuse.stages.sources.session import Connect, Nature, ReceivedPicture, Session
 from warpfuse.stages.timing import ClockMap, Latest
 
 _PIECES = 1000  # of sound, one a picture, that may wait for a reader
@@ -23,7 +23,7 @@ _LATE_NS, _EARLY_NS = 1_000_000_000, 60_000_000_000  # for a burst: network's de
 class Arrived:
     """A picture, when it came, the number of its connection, and what is known of that."""
 
-    picture: Picture
+    picture: ReceivedPicture
     at_ns: int
     epoch: int
     nature: Nature

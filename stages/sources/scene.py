@@ -18,7 +18,7 @@ RIM = 3.0  # px either side of an edge that belong to no one layer: the fade and
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class SceneLayer:
     """A textured disc or rounded box that wanders and turns.
 
     half      half its width and height, px; corner: radius of its corners, px
@@ -150,7 +150,7 @@ def _noise(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     return np.asarray(noise / noise.std(), np.float32)
 
 
-def _draw_layers(width: int, height: int, base: Picture, rng: np.random.Generator) -> list[Layer]:
+def _draw_layers(width: int, height: int, base: Picture, rng: np.random.Generator) -> list[SceneLayer]:
     layers = []
     unit = min(width, height)
     frame = np.array([width, height], np.float64)
@@ -159,7 +159,7 @@ def _draw_layers(width: int, height: int, base: Picture, rng: np.random.Generato
         round_one = rng.random() < 0.5
         half = np.full(2, half[0]) if round_one else half
         reach = frame * rng.uniform(0.15, 0.35, 2)
-        layer = Layer(
+        layer = SceneLayer(
             half=half,
             corner=float(half[0] if round_one else half.min() * 0.3),
             centre=frame * rng.uniform(0.35, 0.65, 2),
@@ -173,7 +173,7 @@ def _draw_layers(width: int, height: int, base: Picture, rng: np.random.Generato
     return layers
 
 
-def _sprite(layer: Layer, base: Picture, rng: np.random.Generator) -> Picture:
+def _sprite(layer: SceneLayer, base: Picture, rng: np.random.Generator) -> Picture:
     side = FINE * (2 * int(np.ceil(np.hypot(*layer.half) + _SOFT + 2)) + 1)
     x, y = rng.integers(0, base.shape[0], 2)
     patch = np.take(np.take(base, np.arange(y, y + side), 0, mode="wrap"), np.arange(x, x + side), 1, mode="wrap")
@@ -184,7 +184,7 @@ def _sprite(layer: Layer, base: Picture, rng: np.random.Generator) -> Picture:
     return np.concatenate([colour * alpha + 0.5, 255 * alpha + 0.5], -1).clip(0, 255).astype(np.uint8)
 
 
-def _paint(rgb: Picture, layer: Layer, pose: Float) -> None:
+def _paint(rgb: Picture, layer: SceneLayer, pose: Float) -> None:
     """Blend the layer into the part of `rgb` it covers."""
     middle = (layer.sprite.shape[0] - 1) / 2
     x, y = _inverse(pose)[:, 2]

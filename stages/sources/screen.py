@@ -19,7 +19,7 @@ from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.schemes import parse_rate
-from warpfuse.stages.sources.session import Connect, Nature, Picture
+from warpfuse.stages.sources.session import Connect, Nature, ReceivedPicture
 from warpfuse.stages.timing import Ticker
 
 SCHEMES: tuple[str, ...] = ("screen",)
@@ -95,7 +95,7 @@ class ScreenSession:
             self._mss.close()
             raise
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | None]:
         """The screen as it is at each tick."""
         ticker = Ticker(self.nature.rate, time.monotonic_ns())
         ticker.next(time.monotonic_ns())  # the first is due now
@@ -106,7 +106,7 @@ class ScreenSession:
             except ScreenShotError as error:
                 raise Broken(Fault.NETWORK, f"the screen cannot be read ({error})", "") from None
             bgra = np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)
-            yield Picture(VideoFrame.from_ndarray(np.ascontiguousarray(bgra[..., :3]), format="bgr24"), now_ns)
+            yield ReceivedPicture(VideoFrame.from_ndarray(np.ascontiguousarray(bgra[..., :3]), format="bgr24"), now_ns)
             due_ns = ticker.next(time.monotonic_ns())
             self._ended.wait(max(0, due_ns - time.monotonic_ns()) / 1e9)
         raise Broken(Fault.ENDED, "the screen is no longer taken", "")

@@ -32,7 +32,7 @@ class Nature:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ReceivedPicture:
     """One decoded picture and the sender's time for it, nanoseconds on a clock of its own; None if it gives none.
 
     note  what was done to it, in words
@@ -50,7 +50,7 @@ class Session(Protocol):
 
     nature: Nature
 
-    def pictures(self) -> Iterator[Picture | str | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | str | None]:
         """Pictures as they come; None when something came that made no picture. Ends with a clip.
 
         Between them a line for the user now and then: what was mended or missing.

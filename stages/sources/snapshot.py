@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.multipart import Decoders
-from warpfuse.stages.sources.session import Nature, Picture
+from warpfuse.stages.sources.session import Nature, ReceivedPicture
 from warpfuse.stages.sources.web_request import Answer, Requests
 
 USUAL_RATE = Fraction(5)
@@ -24,13 +24,13 @@ class SnapshotSession:
         self._closing = threading.Event()
         self.nature = Nature(rate, note=f"a still picture: fetched {float(rate):g} times a second (#fps=N)")
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | None]:
         """The picture as it is each time; None if it cannot be decoded."""
         while True:
             begun = time.monotonic()
             frame = self._decode(self._answer.whole(_MOST))
             self._answer.close()
-            yield Picture(frame) if frame is not None else None
+            yield ReceivedPicture(frame) if frame is not None else None
             if self._closing.wait(max(0.0, begun + float(1 / self.nature.rate) - time.monotonic())):
                 raise Broken(Fault.ENDED, "it was told to end")
             self._answer = self._requests.ask()

@@ -15,7 +15,7 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault, broken
 from warpfuse.stages.sources.live import live_source
-from warpfuse.stages.sources.session import Connect, Picture
+from warpfuse.stages.sources.session import Connect, ReceivedPicture
 from warpfuse.stages.sources.stream import StreamSession, checked
 
 SCHEMES: tuple[str, ...] = ("srt",)
@@ -75,7 +75,7 @@ class ChildSession:
             raise why from None
         self.nature = self._stream.nature
 
-    def pictures(self) -> Iterator[Picture | str | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | str | None]:
         """Pictures as they come; what the child complained of when it ends."""
         try:
             yield from self._stream.pictures()

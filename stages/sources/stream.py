@@ -20,7 +20,7 @@ from warpfuse.stages.sources.container import LENIENT, Decoder, Demuxer, exact, 
 from warpfuse.stages.sources.faults import Broken, Fault, broken, foreign
 from warpfuse.stages.sources.fields import Deinterlacer
 from warpfuse.stages.sources.live import live_source
-from warpfuse.stages.sources.session import Connect, Nature, Picture, plausible_rate
+from warpfuse.stages.sources.session import Connect, Nature, ReceivedPicture, plausible_rate
 from warpfuse.stages.sources.sound_packets import SoundPackets
 from warpfuse.stages.sources.times import BestEffort, Times
 from warpfuse.stages.sources.variants import USUAL_SIZE, nearest_above
@@ -197,7 +197,7 @@ class StreamSession:
                 stream.discard = _DISCARDED
         return [] if own is None else [own]
 
-    def pictures(self) -> Iterator[Picture | str | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | str | None]:
         """Pictures in the order they are shown; a line where the sender's clock jumped, at last what a clip lacks."""
         with foreign():
             if self.nature.finite and self._container.streams.audio:
@@ -224,8 +224,8 @@ class StreamSession:
         """Close the connection."""
         self._container.close()
 
-    def _picture(self, frame: VideoFrame) -> Picture:
-        return Picture(frame, self._sent_ns(frame), self._fields.note, self._sound.piece())
+    def _picture(self, frame: VideoFrame) -> ReceivedPicture:
+        return ReceivedPicture(frame, self._sent_ns(frame), self._fields.note, self._sound.piece())
 
     def _remarks(self) -> Iterator[str]:
         lost = self._decoder.damaged + self._demuxer.errors

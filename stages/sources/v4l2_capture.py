@@ -24,7 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from warpfuse.stages.sources.faults import Broken, Fault
-from warpfuse.stages.sources.session import Nature, Picture
+from warpfuse.stages.sources.session import Nature, ReceivedPicture
 from warpfuse.stages.sources.v4l2 import CAPTURE, Mode, ioctl_number
 
 CODECS = {  # by V4L2's name of a format: FFmpeg's codec, and for raw pictures its pixel format and bits a pixel
@@ -78,7 +78,7 @@ class CaptureSession:
                 raise _explained(error, path) from None
             raise
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | None]:
         """Pictures as the driver fills them, with its times."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
@@ -165,12 +165,12 @@ class CaptureSession:
         time_ns = seconds * 10**9 + micros * 1000 if flags & _CLOCK_MASK == _MONOTONIC else None
         return (data, time_ns) if data else None
 
-    def _decoded(self, data: bytes, time_ns: int | None) -> Picture | None:
+    def _decoded(self, data: bytes, time_ns: int | None) -> ReceivedPicture | None:
         try:
             frames = self._decoder(data)
         except Exception:  # noqa: BLE001  (a picture cut short on the bus, or what the bindings make of it)
             return None
-        return Picture(frames[-1], time_ns) if frames else None
+        return ReceivedPicture(frames[-1], time_ns) if frames else None
 
     def _control(self, request: int, argument: bytearray) -> None:
         fcntl.ioctl(self._fd, request, argument)

@@ -77,7 +77,7 @@ def test_the_flow_network_is_written_for_every_backend(command, tmp_path):
 
 def test_the_tiny_autoencoder_is_written_for_every_backend(command, tmp_path):
     torch.manual_seed(0)
-    for name, kind in (("encoder", taef2.Encoder), ("decoder", taef2.Decoder)):
+    for name, kind in (("encoder", taef2.TaefEncoder), ("decoder", taef2.TaefDecoder)):
         torch.save(kind().half().state_dict(), tmp_path / f"{name}.pth")
     halves = ("--encoder", tmp_path / "encoder.pth", "--decoder", tmp_path / "decoder.pth")
     code, out, err = command("export", "taef2", *halves, "--size", "56x40", "-o", tmp_path / "tiny", *EVERYTHING)
@@ -90,7 +90,7 @@ def test_a_target_over_the_tolerance_leaves_no_bundle(command, tmp_path, monkeyp
     """The control: every network is measured on every target, and one line says which is off."""
     monkeypatch.setattr("warpfuse.export.taef2.TOLERANCE", 1e-12)
     torch.manual_seed(0)
-    for name, kind in (("encoder", taef2.Encoder), ("decoder", taef2.Decoder)):
+    for name, kind in (("encoder", taef2.TaefEncoder), ("decoder", taef2.TaefDecoder)):
         torch.save(kind().half().state_dict(), tmp_path / f"{name}.pth")
     halves = ("--encoder", tmp_path / "encoder.pth", "--decoder", tmp_path / "decoder.pth")
     code, out, err = command("export", "taef2", *halves, "--size", "56x40", "-o", tmp_path / "tiny", *EVERYTHING)

@@ -40,7 +40,7 @@ def test_raft_small_becomes_a_flow_bundle(command, weights, tmp_path):
 
 def test_taef2_becomes_an_autoencoder(command, tmp_path):
     torch.manual_seed(0)
-    for name, kind in (("encoder", taef2.Encoder), ("decoder", taef2.Decoder)):
+    for name, kind in (("encoder", taef2.TaefEncoder), ("decoder", taef2.TaefDecoder)):
         torch.save(kind().half().state_dict(), tmp_path / f"{name}.pth")
     halves = ("--encoder", tmp_path / "encoder.pth", "--decoder", tmp_path / "decoder.pth")
     code, _, _ = command("export", "taef2", *halves, "--size", "32x24", "-o", tmp_path / "tiny")

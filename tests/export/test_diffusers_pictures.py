@@ -21,7 +21,7 @@ from support.random_checkpoint import write_random_checkpoint
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.merging import Lora
-from warpfuse.export.diffusion.networks import LCM_GUIDANCE, Decoder, Encoder, UNet, text_network
+from warpfuse.export.diffusion.networks import LCM_GUIDANCE, UNet, VaeDecoder, VaeEncoder, text_network
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare
@@ -117,8 +117,8 @@ def write_programs(folder, checkpoint, steps):
     noisy = {"x": latent.repeat(steps, 1, 1, 1), "timestep": torch.zeros(steps)}
     for name, network, inputs, outputs in (
         ("text", text, tokens, list(told)),
-        ("encoder", Encoder(checkpoint.vae), {"rgb": torch.zeros(1, 3, HEIGHT, WIDTH)}, ["latent"]),
-        ("decoder", Decoder(checkpoint.vae), {"latent": latent}, ["rgb"]),
+        ("encoder", VaeEncoder(checkpoint.vae), {"rgb": torch.zeros(1, 3, HEIGHT, WIDTH)}, ["latent"]),
+        ("decoder", VaeDecoder(checkpoint.vae), {"latent": latent}, ["rgb"]),
         ("unet", UNet(checkpoint.unet), noisy | rows | ids, ["output"]),
     ):
         with torch.no_grad():

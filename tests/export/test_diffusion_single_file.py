@@ -10,7 +10,7 @@ from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
-from warpfuse.export.diffusion.lora.names import Layers
+from warpfuse.export.diffusion.lora.names import LayerNames
 from warpfuse.export.diffusion.markers import family_in, markers_of
 from warpfuse.export.diffusion.single_file import read_single_file
 from warpfuse.export.onnx_writing import ExportError
@@ -24,7 +24,7 @@ def original(tmp_path_factory):
 def test_layers_of_the_original_are_found_by_a_lora_under_their_names(original):
     checkpoint = open_checkpoint(str(original))
     attended_up = ["CrossAttn" in kind for kind in checkpoint.unet.config.up_block_types]
-    layers = Layers(checkpoint.unet, checkpoint.text, 1)
+    layers = LayerNames(checkpoint.unet, checkpoint.text, 1)
     seen = 0
     for name, layer in checkpoint.unet.named_modules():
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):

@@ -20,8 +20,8 @@ from warpfuse.export.embedded import calibration, plates
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.autoencoder import (
     LATENT_CHANNELS,
-    Decoder,
-    Encoder,
+    TinyDecoder,
+    TinyEncoder,
     start_from_principal_components,
     whiten_exactly,
 )
@@ -47,7 +47,7 @@ from warpfuse.export.embedded.plates import PAINTS, painted
 from warpfuse.export.embedded.schedule import Length, learning_rate
 from warpfuse.export.embedded.styles import STYLES, one_hot
 from warpfuse.export.embedded.train_student import LAST_TIMESTEP, START_TIMESTEP, depth
-from warpfuse.export.embedded.unet import UNet
+from warpfuse.export.embedded.unet import TinyUNet
 from warpfuse.export.onnx_writing import ExportError
 
 TOLERANCE = 2e-4  # torch against ONNX Runtime, both in single precision; latents are of deviation 1
@@ -187,7 +187,7 @@ def test_work_that_lies_there_is_not_trained_over(trained, photos, capsys):
 def test_torch_and_onnx_runtime_agree(rounded):
     """Within TOLERANCE at odd sizes; weights not rounded to what the file holds are the control that must fail."""
     torch.manual_seed(0)
-    encoder, unet, decoder = Encoder().eval(), UNet(len(STYLES)).eval(), Decoder(clamp=True).eval()
+    encoder, unet, decoder = TinyEncoder().eval(), TinyUNet(len(STYLES)).eval(), TinyDecoder(clamp=True).eval()
     lines = line_block().eval()
     encoder.std.fill_(0.1)
     if rounded:
@@ -213,16 +213,16 @@ def test_torch_and_onnx_runtime_agree(rounded):
 
 
 def test_large_weights_are_stored_in_half_precision():
-    data = encoder_onnx(Encoder())
+    data = encoder_onnx(TinyEncoder())
     stored = onnx.load_model_from_string(data).graph.initializer
     assert {t.data_type for t in stored if np.prod(t.dims) >= 512} == {TensorProto.FLOAT16}
-    assert len(data) < 2.2 * sum(p.numel() for p in Encoder().parameters())
+    assert len(data) < 2.2 * sum(p.numel() for p in TinyEncoder().parameters())
 
 
 def test_the_start_is_the_best_linear_round_trip():
     """Components of deviation 1, and closer to the picture than its 4x4 means, which take 12 numbers a block of 16."""
     torch.manual_seed(0)
-    encoder, decoder, rgb = Encoder(), Decoder(), torch.cat([as_input(cloudy(128, 128, i)) for i in range(4)])
+    encoder, decoder, rgb = TinyEncoder(), TinyDecoder(), torch.cat([as_input(cloudy(128, 128, i)) for i in range(4)])
     with torch.no_grad():
         before = (decoder(encoder(rgb)) - rgb).square().mean()
         start_from_principal_components(encoder, decoder, rgb)
@@ -236,7 +236,7 @@ def test_the_start_is_the_best_linear_round_trip():
 
 def test_whitening_gives_mean_0_deviation_1_and_leaves_the_round_trip_alone():
     torch.manual_seed(0)
-    encoder, decoder = Encoder().eval(), Decoder().eval()
+    encoder, decoder = TinyEncoder().eval(), TinyDecoder().eval()
     batches = [as_input(cloudy(96, 96, i)) for i in range(4)]
     with torch.no_grad():
         before = [decoder(encoder(rgb)) for rgb in batches]
@@ -251,7 +251,7 @@ def test_whitening_gives_mean_0_deviation_1_and_leaves_the_round_trip_alone():
 
 def test_strength_0_is_the_source_bit_for_bit_whatever_the_weights():
     torch.manual_seed(0)
-    unet, z = UNet(3), torch.randn(1, LATENT_CHANNELS, 9, 7)
+    unet, z = TinyUNet(3), torch.randn(1, LATENT_CHANNELS, 9, 7)
     level = torch.tensor([[0.1, 0.995]])
     assert torch.equal(unet(torch.randn_like(z), z, level, torch.zeros(1, 3)), z)
     assert not torch.equal(unet(torch.randn_like(z), z, level, torch.eye(3)[:1]), z)
@@ -278,7 +278,7 @@ def test_only_permissive_photographs_are_trained_on(tmp_path):
 def test_strength_is_a_straight_way_from_the_source_to_the_style():
     """The network is told the style alone, so half the strength is halfway, whatever the weights are."""
     torch.manual_seed(0)
-    unet, z = UNet(3), torch.randn(1, LATENT_CHANNELS, 8, 8)
+    unet, z = TinyUNet(3), torch.randn(1, LATENT_CHANNELS, 8, 8)
     x, level, style = torch.randn_like(z), torch.tensor([[0.6, 0.8]]), torch.eye(3)[:1]
     with torch.no_grad():
         full, part = unet(x, z, level, style), unet(x, z, level, 0.3 * style)
@@ -289,8 +289,8 @@ def test_strength_is_a_straight_way_from_the_source_to_the_style():
 def test_a_training_goes_on_from_a_bundle(trained, photos, tmp_path):
     begun = trained(1)
     unet, lines = read_bundle(begun)[2:]
-    with pytest.raises(ExportError, match="not a Decoder"):
-        read_weights(Decoder(), begun / "unet.onnx")
+    with pytest.raises(ExportError, match="not a TinyDecoder"):
+        read_weights(TinyDecoder(), begun / "unet.onnx")
     given = ["--photos", photos, "--out", tmp_path / "on", "--parts", "pictures", "--start", begun]
     given += ["--variants", 1, "--pages", 1, "--shortest", 136, "--longest", 137, "--steps-student", 2, "--batch", 8]
     with small_calibration():
@@ -307,7 +307,7 @@ def test_styles_keep_their_places_by_name_when_a_training_goes_on(tmp_path):
     """A file whose styles are others, in another order: those of one name keep their weights, new ones start anew."""
     torch.manual_seed(0)
     known = ["other", STYLES[3].name, STYLES[0].name]
-    old, anew = UNet(3), UNet(len(STYLES))
+    old, anew = TinyUNet(3), TinyUNet(len(STYLES))
     for parameter in old.parameters():
         nn.init.normal_(parameter, std=0.1)  # what is alike a file holds once, under one name
     (tmp_path / "unet.onnx").write_bytes(unet_onnx(old, 3))

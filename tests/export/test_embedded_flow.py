@@ -12,14 +12,14 @@ from warpfuse.engine import open_engine
 from warpfuse.engine.bundle import load_flow_bundle
 from warpfuse.export.embedded.__main__ import main
 from warpfuse.export.embedded.bundle import write_flow
-from warpfuse.export.embedded.flow_network import FlowNetwork, pull
+from warpfuse.export.embedded.flow_network import TinyFlowNetwork, pull
 from warpfuse.export.embedded.train_flow import losses
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(3)
-    network = FlowNetwork().eval()
+    network = TinyFlowNetwork().eval()
     with torch.no_grad():  # at the start it hardly answers, and what is 0 is alike in every way
         for estimator in (network.at_sixteenth, network.at_eighth, network.at_quarter):
             estimator.leave.weight.mul_(5)

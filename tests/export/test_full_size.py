@@ -14,7 +14,7 @@ from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.raft_bundle import export_raft_small
 from warpfuse.export.raft_small import RaftSmall
-from warpfuse.export.taef2 import Decoder, Encoder, export_taef2
+from warpfuse.export.taef2 import TaefDecoder, TaefEncoder, export_taef2
 from warpfuse.export.targets import Targets
 
 pytestmark = pytest.mark.full
@@ -68,6 +68,6 @@ def test_the_flow_network_builds(tmp_path):
 
 def test_the_tiny_autoencoder_builds(tmp_path):
     torch.manual_seed(0)
-    halves = Encoder().half().float().eval(), Decoder().half().float().eval()
+    halves = TaefEncoder().half().float().eval(), TaefDecoder().half().float().eval()
     bundle = export_taef2(tmp_path / "tiny", *halves, SIZE, RTX_40)
     assert all(built(bundle, kind).stat().st_size > 1e6 for kind in ("encoder", "decoder"))

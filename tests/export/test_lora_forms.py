@@ -17,7 +17,7 @@ from warpfuse.export.diffusion import published
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.lora.live import attach_loras
 from warpfuse.export.diffusion.lora.merging import Lora, merge_lora
-from warpfuse.export.diffusion.lora.names import Layers
+from warpfuse.export.diffusion.lora.names import LayerNames
 from warpfuse.export.onnx_writing import ExportError
 
 RANK, ALPHA, SCALE = 3, 1.5, 0.5
@@ -464,7 +464,7 @@ def test_every_layer_of_the_published_architecture_is_found_under_every_name(fam
         text = tuple(
             kind(CLIPTextConfig(**one)) for kind, one in zip(kinds, published.text_configs(family), strict=False)
         )
-    layers, seen = Layers(unet, text, 2), 0
+    layers, seen = LayerNames(unet, text, 2), 0
     attended_up = ["CrossAttn" in kind for kind in unet.config.up_block_types]
     changeable = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
     for name, layer in unet.named_modules():

@@ -8,9 +8,9 @@ import torch
 
 from warpfuse.engine.bundle import load_autoencoder_bundle
 from warpfuse.export.onnx_writing import ExportError
-from warpfuse.export.taef2 import Decoder, Encoder, export_taef2, load_decoder, load_encoder
+from warpfuse.export.taef2 import TaefDecoder, TaefEncoder, export_taef2, load_decoder, load_encoder
 
-PARAMETERS = {Encoder: 1_338_528, Decoder: 1_338_499}
+PARAMETERS = {TaefEncoder: 1_338_528, TaefDecoder: 1_338_499}
 
 
 def seeded(kind):
@@ -18,13 +18,13 @@ def seeded(kind):
     return kind().half().float().eval()  # weights that half precision holds, as the published ones
 
 
-@pytest.mark.parametrize("kind", [Encoder, Decoder])
+@pytest.mark.parametrize("kind", [TaefEncoder, TaefDecoder])
 def test_it_has_the_published_number_of_parameters(kind):
     assert sum(parameter.numel() for parameter in kind().parameters()) == PARAMETERS[kind]
 
 
 def test_the_files_give_what_the_networks_do(tmp_path):
-    encoder, decoder = seeded(Encoder), seeded(Decoder)
+    encoder, decoder = seeded(TaefEncoder), seeded(TaefDecoder)
     bundle = load_autoencoder_bundle(str(export_taef2(tmp_path / "tiny", encoder, decoder, (48, 40)).folder))
     assert (bundle.about.size, bundle.about.channels, bundle.about.downscale) == ((48, 40), 32, 8)
     rgb = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(7))
@@ -42,17 +42,17 @@ def test_the_files_give_what_the_networks_do(tmp_path):
 
 def test_weights_that_do_not_fit_half_precision_are_noticed(tmp_path):
     """The files hold halves: networks of finer weights would not be what is written."""
-    encoder = seeded(Encoder)
+    encoder = seeded(TaefEncoder)
     with torch.no_grad():
         encoder[-1].weight.mul_(1e3 / 3)
     with pytest.raises(ExportError, match=r"encoder\.onnx: latent is off"):
-        export_taef2(tmp_path / "tiny", encoder, seeded(Decoder), (48, 40))
+        export_taef2(tmp_path / "tiny", encoder, seeded(TaefDecoder), (48, 40))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_size_that_is_no_multiple_of_8_is_refused(tmp_path):
     with pytest.raises(ExportError, match="multiples of 8"):
-        export_taef2(tmp_path / "tiny", seeded(Encoder), seeded(Decoder), (50, 40))
+        export_taef2(tmp_path / "tiny", seeded(TaefEncoder), seeded(TaefDecoder), (50, 40))
 
 
 def test_the_published_weights_keep_photographs(data):
@@ -71,7 +71,7 @@ def test_the_published_weights_keep_photographs(data):
 
 
 def test_the_weights_of_the_other_half_are_refused(data):
-    with pytest.raises(ExportError, match="not those of Decoder"):
+    with pytest.raises(ExportError, match="not those of TaefDecoder"):
         load_decoder(data / "weights" / "taef2_encoder.pth")
 
 

@@ -20,7 +20,7 @@ from ...onnx_writing import ExportError
 from ..checkpoint import Checkpoint
 from ..weights import check_safetensors
 from .forms import Change, OtherShape, Unfit, rank_of
-from .names import Layers, kind_of, roles
+from .names import LayerNames, kind_of, roles
 from .strength import Strengths, strengths
 
 _NAMED = 3  # of what is left out for one reason, this many are told by name
@@ -86,7 +86,7 @@ def read_lora(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None] = l
     tensors, strength = _read(lora.path)
     unet: Any = checkpoint.unet
     per_block = unet.config.layers_per_block
-    layers = Layers(checkpoint.unet, checkpoint.text, per_block if isinstance(per_block, int) else per_block[0])
+    layers = LayerNames(checkpoint.unet, checkpoint.text, per_block if isinstance(per_block, int) else per_block[0])
     found, odd = roles(tensors)
     left_out, changes = LeftOut(), []
     for key in odd:

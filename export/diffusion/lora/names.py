@@ -71,7 +71,7 @@ _UNET_PREFIXES = ("lora_unet_", "unet_", "model_diffusion_model_", "diffusion_mo
 _OLD_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj", "to_out_0": "out_proj"}
 
 
-class Layers:
+class LayerNames:
     """The layers of a checkpoint that an adapter can change, found by any spelling.
 
     unet, text      the networks; `text` in their order

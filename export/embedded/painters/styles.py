@@ -52,7 +52,7 @@ class Painter:
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
+class PaintLayers:
     """What a painter hands out, [h,w,3] and [h,w] in 0..1: `picture` is made of the three others and of the ink."""
 
     paint: Rgb
@@ -355,15 +355,15 @@ def deep_paint(paint: Callable[[Structure], Rgb], deep: Structure) -> Rgb:
     return np.clip(to_rgb(lab), 0.0, 1.0)
 
 
-def layers(painter: Painter, s: Structure) -> Layers:
+def layers(painter: Painter, s: Structure) -> PaintLayers:
     """What `painter` makes of a structure."""
     paint = np.clip(painter.paint(s), 0.0, 1.0).astype(np.float32)
     inked = paint if painter.inked is None else painter.inked(paint)
     cover = np.zeros(paint.shape[:2], np.float32) if painter.line is None else painter.line.cover(s)
-    return Layers(paint, inked, cover, mixed(inked, hex_rgb(painter.ink), cover))
+    return PaintLayers(paint, inked, cover, mixed(inked, hex_rgb(painter.ink), cover))
 
 
-def paint(rgb: Rgb, name: str) -> Layers:
+def paint(rgb: Rgb, name: str) -> PaintLayers:
     """rgb [h,w,3] in 0..1 in the style `name`.  Raises KeyError for a style there is not."""
     painter = {p.name: p for p in PAINTERS}[name]
     return trimmed(layers(painter, structure(padded(rgb))))
@@ -374,7 +374,7 @@ def padded(rgb: Rgb) -> Rgb:
     return np.asarray(cv2.copyMakeBorder(rgb, *(MARGIN,) * 4, cv2.BORDER_REFLECT), np.float32)
 
 
-def trimmed(made: Layers) -> Layers:
+def trimmed(made: PaintLayers) -> PaintLayers:
     """Without the margin of `padded`."""
     inside = slice(MARGIN, -MARGIN)
-    return Layers(*(getattr(made, name)[inside, inside] for name in Layers.__slots__))
+    return PaintLayers(*(getattr(made, name)[inside, inside] for name in PaintLayers.__slots__))

@@ -199,10 +199,10 @@ def test_the_live_node_always_runs(runtime):
 
 
 def test_idle_streams_are_closed_and_others_stay(exact_bundle, clip):
-    from warpfuse.comfy.streams import Streams
+    from warpfuse.comfy.streams import LiveStreams
 
     now = [0.0]
-    streams = Streams(lambda: now[0])
+    streams = LiveStreams(lambda: now[0])
     keys = {**KEYS, "prompt": "same", "bundle": exact_bundle}
     before = set(threading.enumerate())
     for second, name in enumerate("ab"):

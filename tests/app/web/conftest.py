@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("fastapi", reason="the control page needs the extra 'web'")
 
 from warpfuse.web.presets import Presets
-from warpfuse.web.security import Access
+from warpfuse.web.security import AccessRules
 from warpfuse.web.server import WebServer, application
-from warpfuse.web.session import Session
+from warpfuse.web.session import PageSession
 
 LIVE = "pattern:96x64@25,live=1,frames=100000,motion=objects"
 
@@ -22,7 +22,7 @@ def keys(exact_bundle):
 
 @pytest.fixture
 def session(keys, tmp_path):
-    session = Session(keys, record_to=tmp_path / "recordings")
+    session = PageSession(keys, record_to=tmp_path / "recordings")
     yield session
     session.close()
 
@@ -38,7 +38,7 @@ def page(presets):
 
     @contextmanager
     def serving(session, access=None):
-        access = access or Access()
+        access = access or AccessRules()
         with WebServer(application(session, presets, access), access, 0) as server:
             yield server.url
 

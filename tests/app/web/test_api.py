@@ -13,14 +13,14 @@ from support.waiting import until
 
 from warpfuse.graph.plan.config import validate
 from warpfuse.web.presets import dump
-from warpfuse.web.security import Access
+from warpfuse.web.security import AccessRules
 from warpfuse.web.server import application
-from warpfuse.web.session import Session
+from warpfuse.web.session import PageSession
 
 
 @pytest.fixture
 def client(session, presets):
-    with TestClient(application(session, presets, Access()), base_url="http://127.0.0.1") as client:
+    with TestClient(application(session, presets, AccessRules()), base_url="http://127.0.0.1") as client:
         yield client
 
 
@@ -106,7 +106,7 @@ def test_a_preset_leaves_alone_what_is_no_look(client):
 
 @pytest.mark.parametrize("lora_bundles", ["sd15"], indirect=True)
 def test_a_preset_recalls_the_scale_of_a_lora_that_was_left_at_its_default(lora_bundles, keys, presets, tmp_path):
-    session = Session({**keys, "bundle": str(lora_bundles.live), "prompt": "a"}, record_to=tmp_path)
+    session = PageSession({**keys, "bundle": str(lora_bundles.live), "prompt": "a"}, record_to=tmp_path)
     presets.save("first", dump(session.given()))
     session.change({"loras": {"paint": 0.1}})
     session.change(presets.load("first"))

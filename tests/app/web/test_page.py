@@ -284,11 +284,11 @@ def test_strength_0_shows_the_source(session, page, visit):
 
 
 def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets, visit):
-    from warpfuse.web.security import Access
+    from warpfuse.web.security import AccessRules
     from warpfuse.web.server import WebServer, application
 
     session.start()
-    access = Access()
+    access = AccessRules()
     with WebServer(application(session, presets, access), access, 0) as server:
         shown = visit(f"{server.url}view?by=mjpeg", viewport={"width": 640, "height": 360})
         image = shown.locator("#image")

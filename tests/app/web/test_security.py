@@ -7,7 +7,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from warpfuse.web.security import MOST_BYTES, Access, Guard, is_loopback, new_token
+from warpfuse.web.security import MOST_BYTES, AccessRules, Guard, is_loopback, new_token
 
 HERE = "http://127.0.0.1:8080"
 
@@ -32,7 +32,7 @@ def client(reached):
 
     routes = [Route("/x", answer, methods=["GET", "POST"]), WebSocketRoute("/live", socket)]
 
-    def client_of(access=Access(), base=HERE):  # noqa: B008
+    def client_of(access=AccessRules(), base=HERE):  # noqa: B008
         app = Starlette(routes=routes)
         app.add_middleware(Guard, access=access)
         return TestClient(app, base_url=base, follow_redirects=False)
@@ -55,7 +55,9 @@ def test_a_foreign_host_is_refused(client, reached, host):
 
 
 def test_a_name_that_was_allowed_is_let_in(client):
-    assert client(Access(allowed=("studio.local",))).get("/x", headers={"host": "Studio.local:1"}).status_code == 200
+    assert (
+        client(AccessRules(allowed=("studio.local",))).get("/x", headers={"host": "Studio.local:1"}).status_code == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_every_answer_forbids_what_comes_from_elsewhere(client):
 
 
 class TestToken:
-    ACCESS = Access("0.0.0.0", token="right-token")
+    ACCESS = AccessRules("0.0.0.0", token="right-token")
     BASE = "http://192.168.1.2:8080"
 
     def test_nobody_comes_in_without_it(self, client, reached):

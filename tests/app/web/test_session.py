@@ -16,7 +16,7 @@ from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.stages.errors import SinkError, SourceError, Stopped, StyleError
 from warpfuse.web.pictures import Look
-from warpfuse.web.session import NotRunning, Session
+from warpfuse.web.session import NotRunning, PageSession
 
 
 def far_apart(session):
@@ -186,7 +186,7 @@ def test_a_stage_that_fails_ends_the_run_and_is_told(session, monkeypatch):
 
 
 def test_without_a_run_there_is_nothing_to_pause(keys, tmp_path):
-    session = Session(keys, record_to=tmp_path)
+    session = PageSession(keys, record_to=tmp_path)
     for action in (session.pause, session.resume, lambda: session.record(True)):
         with pytest.raises(NotRunning):
             action()
@@ -195,7 +195,7 @@ def test_without_a_run_there_is_nothing_to_pause(keys, tmp_path):
 
 
 def test_a_page_that_others_reach_names_no_files(keys, tmp_path):
-    session = Session(keys, record_to=tmp_path, fixed_files=True)
+    session = PageSession(keys, record_to=tmp_path, fixed_files=True)
     for refused in ({"source": "/etc/passwd"}, {"sinks": ["/tmp/x.mp4"]}, {"bundle": "/tmp"}, {"flow": "/tmp"}):
         with pytest.raises(ConfigError, match="on the command line only"):
             session.change(refused)
@@ -211,7 +211,7 @@ def test_the_last_picture_stays_when_the_run_is_over(session):
 
 
 def test_secrets_of_an_address_are_not_shown_but_kept(keys, tmp_path):
-    session = Session({**keys, "source": "rtsp://ann:swordfish@camera.local/live"}, record_to=tmp_path)
+    session = PageSession({**keys, "source": "rtsp://ann:swordfish@camera.local/live"}, record_to=tmp_path)
     assert "swordfish" not in str(session.settings()) and "camera.local" in session.settings()["source"]
     session.change({"strength": 0.5})
     assert "swordfish" in session.given()["source"], "the run and its presets need it"
@@ -233,7 +233,7 @@ def several(keys, tmp_path):
     streams = {
         name: {**own, "source": keys["source"], "sinks": ["null:"], "fusion": 0} for name, own in streams.items()
     }
-    session = Session({**common, "streams": streams}, record_to=tmp_path / "recordings")
+    session = PageSession({**common, "streams": streams}, record_to=tmp_path / "recordings")
     yield session
     session.close()
 
@@ -288,7 +288,9 @@ def apart(request, keys, tmp_path, short_folder, monkeypatch):
     monkeypatch.setenv("WARPFUSE_SHM", str(tmp_path))
     names = {"near": ["source", "upload", "encode"], "far": [*STAGES[2:], "sink_1"]}
     workers = "stages" if request.param == "stages" else names
-    session = Session({**keys, "sinks": ["null:"], "fusion": 0, "workers": workers}, record_to=tmp_path / "recordings")
+    session = PageSession(
+        {**keys, "sinks": ["null:"], "fusion": 0, "workers": workers}, record_to=tmp_path / "recordings"
+    )
     before = set(psutil.Process().children())
     yield session
     session.close()

@@ -11,7 +11,7 @@ from warpfuse.engine.bundle_parts import AttentionLayer, AttentionMemory
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages import cpu
-from warpfuse.stages.diffusion.attention import CrossFrame, Past, check_memory, places_of, pulled
+from warpfuse.stages.diffusion.attention import CrossFrame, TokenPast, check_memory, places_of, pulled
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
@@ -350,7 +350,7 @@ def test_memory_does_not_grow_with_the_stream(stream):
 def _remembered():
     """How many frames are remembered, and the bytes of their tokens."""
     gc.collect()
-    pasts = [one for one in gc.get_objects() if type(one) is Past]
+    pasts = [one for one in gc.get_objects() if type(one) is TokenPast]
     tokens = {id(x): x.nbytes for past in pasts for x in (*past.tokens.values(), *past.anchors.values())}
     return len(pasts), sum(tokens.values())
 

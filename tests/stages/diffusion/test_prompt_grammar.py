@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpfuse.stages.diffusion.prompt_grammar import LARGEST_WEIGHT, Part, Piece, parse
+from warpfuse.stages.diffusion.prompt_grammar import LARGEST_WEIGHT, Piece, PromptPart, parse
 
 
 def words(prompt):
@@ -129,7 +129,7 @@ def test_a_great_many_parentheses_are_read():
 def test_break_begins_a_section_and_says_nothing_where_there_is_nothing():
     (part,) = parse("old (ink BREAK rain:1.2) BREAK").parts
     assert part.sections == ((Piece("old "), Piece("ink ", 1.2)), (Piece(" rain", 1.2),))
-    assert parse("BREAK").parts == parse("").parts == (Part(),)
+    assert parse("BREAK").parts == parse("").parts == (PromptPart(),)
     assert len(parse("old breakfast BREAKFAST").parts[0].sections) == 1
 
 

@@ -15,7 +15,7 @@ from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.display import Display
 from warpfuse.stages.sources.faults import Broken, Fault, foreign
 from warpfuse.stages.sources.live import LiveSource
-from warpfuse.stages.sources.session import Nature, Picture
+from warpfuse.stages.sources.session import Nature, ReceivedPicture
 from warpfuse.stages.timing import Latest
 
 QUICK = Patience(first=30.0, stall=0.02, silence=0.05, least=0.001, most=0.002, total=60.0)
@@ -25,7 +25,7 @@ def numbered(index, width=32, height=16):
     """A picture that holds `index` in its colour."""
     rgb = np.empty((height, width, 3), np.uint8)
     rgb[:] = (index & 255, index >> 8, 128)
-    return Picture(VideoFrame.from_ndarray(rgb, format="rgb24"), index * 40_000_000)
+    return ReceivedPicture(VideoFrame.from_ndarray(rgb, format="rgb24"), index * 40_000_000)
 
 
 def index_of(frame):
@@ -41,7 +41,7 @@ class Scripted:
         self.closed = False
         self._script = script
 
-    def pictures(self) -> Iterator[Picture | None]:
+    def pictures(self) -> Iterator[ReceivedPicture | None]:
         yield from self._script
 
     def interrupt(self):
