@@ -30,7 +30,7 @@ def begin(exact_bundle, tmp_path):
     def it(*more, program=PROGRAM, meanwhile=lambda: None, **how):
         source = ["--source", "pattern:96x64@25,frames=1000000", "--sink", str(tmp_path / "out.mp4")]
         arguments = ["run", *source, "--bundle", exact_bundle, "--stats", str(tmp_path / "stats.json"), *more]
-        process = subprocess.Popen([*program, *arguments], **{"stderr": subprocess.PIPE, **how})
+        process = subprocess.Popen([*program, *arguments], **{"stderr": subprocess.PIPE, "preexec_fn": heeds, **how})
         begun.append(process)
         grows = lambda: meanwhile() or process.poll() is not None or writes(process.pid, tmp_path)  # noqa: E731
         until(grows, "the file grows", STARTING_S)
@@ -43,6 +43,11 @@ def begin(exact_bundle, tmp_path):
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
+
+
+def heeds():
+    """In the new process: a hang-up means what it means by default, also where these tests run behind nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def writes(pid, folder):
