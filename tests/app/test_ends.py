@@ -46,8 +46,9 @@ def begin(exact_bundle, tmp_path):
 
 
 def heeds():
-    """In the new process: a hang-up means what it means by default, also where these tests run behind nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """In the new process: signals mean what they mean by default, also where these tests run behind nohup or with &."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def writes(pid, folder):
