@@ -7,6 +7,8 @@ frames flow. The machine code stays on disk, beside the source or in a folder of
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import numba
@@ -88,7 +90,10 @@ def exact_part(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compile_all(say: Callable[[str], None] = lambda line: None) -> None:
-    """Compile every kernel that has been imported. say: told before, once, where that was never done."""
+    """Compile every kernel of this package. say: told before, once, where that was never done."""
+    package = import_module(__name__.rpartition(".")[0])
+    for entry in iter_modules(package.__path__):  # stages are imported when they are opened, which is too late
+        import_module(f"{package.__name__}.{entry.name}")
     with event.install_listener("numba:compile", _Once(say)):
         for one in _kernels:
             one.ready()

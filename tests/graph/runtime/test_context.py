@@ -14,8 +14,6 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import Streams
 from warpfuse.stages import cpu
 
-print("not imported", [m.name for m in pkgutil.iter_modules(cpu.__path__, "warpfuse.stages.cpu.")
-                       if m.name not in sys.modules])
 lines, compiled = [], []
 
 class Compiling(event.Listener):
@@ -31,6 +29,8 @@ if sys.argv[1] == "streams":
     context = networks.context(config, lines.append)
 else:
     context = opening.prepare(config, (64, 64), lines.append)
+print("not imported", [m.name for m in pkgutil.iter_modules(cpu.__path__, "warpfuse.stages.cpu.")
+                       if m.name not in sys.modules])
 print("told", sum("compiling" in line for line in lines))
 with event.install_listener("numba:compile", Compiling()), PlainLoop(context) as loop:
     for raw in pictures_of(config, (64, 64)):
@@ -54,4 +54,4 @@ def test_loops_are_compiled_before_frames_flow_and_once(tmp_path):
 
 def test_a_loop_compiled_while_frames_flow_is_noticed(tmp_path):
     """The control."""
-    assert run(tmp_path, "control") == ["not imported []", "told 0", "meanwhile True"]
+    assert run(tmp_path, "control")[1:] == ["told 0", "meanwhile True"]
