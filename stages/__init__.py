@@ -32,7 +32,8 @@ _ROOMS = ("", ".diffusion", ".motion")
 
 def stage_module(kind: str) -> ModuleType:
     """The module of a kind of stage, ours or of another package. Raises BadInput for one that cannot be loaded."""
-    return import_module(_ours(kind) or "") if _ours(kind) else load_module(sys.modules[__name__], kind)
+    place = _ours(kind)
+    return load_module(sys.modules[__name__], kind) if place is None else import_module(place)
 
 
 def added_stages() -> dict[str, ModuleType]:

@@ -49,7 +49,7 @@ class Inlet(LinkEnd):
         return bool(self._arrived)
 
     def take(self) -> Any:
-        """The next frame's value; None for a primed delay. Valid until `done`: who keeps it copies (`stages.lent`).
+        """The next frame's value; None for a primed delay. Valid until `done`: who keeps it copies (`stages.borrowed`).
 
         Raises LinkCut when it has been overwritten.
         """

@@ -90,9 +90,11 @@ class Stages(StageSettings):
     @model_validator(mode="before")
     @classmethod
     def _stages_of_others(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or raw.keys() <= cls.model_fields.keys() - {"added"}:
+        if not isinstance(raw, dict) or (raw.keys() <= cls.model_fields.keys() and not raw.get("added")):
             return raw
-        known, before = added_stages(), raw.get("added", {})
+        known, before = added_stages(), _copied(raw.get("added"), "stages.added")
+        if missing := sorted(before.keys() - known.keys()):
+            raise ValueError(f"no installed package has the stage {', '.join(missing)}. Install it, or leave it out")
         given = {name: keys for name, keys in raw.items() if name in known}
         merged = {**before, **{name: {**_plain(before.get(name)), **_copied(given[name], name)} for name in given}}
         added = {name: known[name].Settings.model_validate(_plain(keys)) for name, keys in merged.items()}

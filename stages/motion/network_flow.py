@@ -1,4 +1,4 @@
-"""Optical flow by a network of a flow bundle: the stage that stands where `flow.Flow` does, on any device."""
+"""Optical flow by a network of a flow bundle: the stage that stands where `dis_flow.Flow` does, on any device."""
 
 from typing import Any
 

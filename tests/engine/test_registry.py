@@ -153,6 +153,8 @@ def test_a_stage_of_another_package_takes_new_settings_between_two_frames(instal
 def test_keys_of_a_stage_are_checked_and_without_its_package_it_is_unknown(installed):
     with pytest.raises(BadInput, match=r"unknown key 'stages\.dimmer'"):
         validate({"stages": {"dimmer": {"by": 0.5}}})
+    with pytest.raises(BadInput, match=r"stages: no installed package has the stage dimmer"):
+        validate({"stages": {"added": {"dimmer": {"by": 0.5}}}})  # as a worker is told
     installed([("stages", "dimmer", "postal.dimmer")])
     with pytest.raises(BadInput, match=r"by: input should be less than or equal to 1, got 2"):
         validate({"stages": {"dimmer": {"by": 2}}})
