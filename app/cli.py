@@ -159,12 +159,16 @@ def serve(
     **flags: Any,
 ) -> None:
     """Serve a control page: start, watch and change runs from a browser."""
-    keys = keys_of(configure_any(*asked(flags)))
+    from warpfuse.graph.plan.checks import check_early
+
+    config = configure_any(*asked(flags))
+    keys = keys_of(config)
+    first = bool(keys.get("source") or keys.get("streams"))
+    if first:
+        check_early(config, watched=True)
     options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
     with stopped_by_signals("closing the page; once more to stop at once") as stop:
-        serve_page(
-            keys, options, stop=stop, say=say, tell_url=tell_url, first=bool(keys.get("source") or keys.get("streams"))
-        )
+        serve_page(keys, options, stop=stop, say=say, tell_url=tell_url, first=first)
 
 
 @app.command()

@@ -163,21 +163,27 @@ def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderB
         raise BundleError(f"{path}: {first_fault(error)}") from None
 
 
+def require_kind(name: str, kind: type[D]) -> D:
+    """As `describe_bundle`, of a bundle that is to be of this kind. Raises BundleError, also where it is not."""
+    return _described(_locate(name), kind)
+
+
 def _load(name: str, kind: type[D]) -> tuple[Path, D]:
     """Folder and description of a bundle of this kind, every file verified."""
     folder = _locate(name)
-    about = read_description(folder)
-    if not isinstance(about, kind):
-        (needed,) = get_args(kind.model_fields["kind"].annotation)
-        raise _wrong_kind(folder, about.kind, needed)
+    about = _described(folder, kind)
     _verify(folder, about)
     return folder, about
 
 
-def _wrong_kind(folder: Path, kind: str, needed: str) -> BundleError:
-    return BundleError(
-        f"bundle {folder} is of kind {kind!r}, needed here is one of kind {needed!r}. Give another bundle"
-    )
+def _described(folder: Path, kind: type[D]) -> D:
+    about = read_description(folder)
+    if not isinstance(about, kind):
+        (needed,) = get_args(kind.model_fields["kind"].annotation)
+        raise BundleError(
+            f"bundle {folder} is of kind {about.kind!r}, needed here is one of kind {needed!r}. Give another bundle"
+        )
+    return about
 
 
 def _verify(folder: Path, about: Described) -> None:

@@ -20,7 +20,7 @@ from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.streams import Streams
 from warpfuse.graph.processes.launcher import Launcher
 from warpfuse.graph.processes.process_run import ProcessRun
-from warpfuse.graph.processes.resolved_source import find, folder_for
+from warpfuse.graph.processes.resolved_source import ResolvedSource, find, folder_for
 from warpfuse.graph.processes.thread_worker import ThreadWorker
 from warpfuse.graph.runtime.context import Say, prepare, silent
 from warpfuse.graph.runtime.endpoints import Viewer, check_passthrough, endpoints_of, frames_expected, viewed
@@ -85,18 +85,20 @@ def open_run(
     trace: bool = False,
     control: bool = False,
     viewer: Viewer | None = None,
+    found: ResolvedSource | None = None,
 ) -> Run:
     """A run of which every stage is open; what it holds is freed with `undo`.
 
     trace    keep the calls of every stage
     control  `warpfuse ctl` of the same user may ask it
     viewer   looks at it
+    found    the source, where that is known already; of a run of one stream. It stays its finder's to close
     Raises as `run` does; then nothing is left but what `undo` frees.
     """
     stop = stop or threading.Event()
     if isinstance(config, Streams):
         return _open_streams(config, undo, say, stop, trace, control, viewer)
-    return _open_one(config, undo, say, stop, trace, control, viewer)
+    return _open_one(config, undo, say, stop, trace, control, viewer, found)
 
 
 def _open_one(
@@ -107,11 +109,12 @@ def _open_one(
     trace: bool,
     control: bool,
     viewer: Viewer | None,
+    found: ResolvedSource | None,
 ) -> Run:
     if viewer is not None:  # as one process if it may be: the page is then told of the source and the motion too
         config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
     check_ends(config, watched=viewer is not None)
-    resolved = find(config, undo, stop)
+    resolved = found or find(config, undo, stop)
     info = resolved.info
     check_passthrough(config, info)
     context = prepare(config, (info.width, info.height), say, stop=stop, track=Track() if trace else None)

@@ -7,25 +7,33 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from warpfuse.engine.bundle import describe_bundle, find_bundles, load_bundle
 from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.bundle_parts import LiveLora
-from warpfuse.engine.errors import BundleError, WarpfuseError
+from warpfuse.engine.errors import BundleError, WarpfuseError, one_line
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import GraphConfig, merge, validate
 from warpfuse.graph.plan.streams import COMMON, Streams, read_streams
+from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent
-from warpfuse.stages.errors import Stopped
+from warpfuse.graph.runtime.endpoints import find_source
+from warpfuse.stages.errors import Stopped, StyleError
+from warpfuse.stages.sources import connects
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.figures import Moment
 from warpfuse.web.pictures import VIEWS, Pictures
 from warpfuse.web.viewing import Looking, ViewerSink
+
+_Held = tuple[dict[str, Any], GraphConfig | Streams]
+"""The keys as they were given, and what they come to."""
 
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
@@ -64,6 +72,7 @@ class PageSession:
         self._record_to, self._fixed_files = record_to, fixed_files
         self._tell = say
         self._lock = threading.RLock()
+        self._switching = threading.Lock()  # one restart at a time; the settings stay free meanwhile
         self._run: Run | None = None
         self._looking: Looking | None = None
         self._thread: threading.Thread | None = None
@@ -149,34 +158,27 @@ class PageSession:
 
         Raises NeedsRestart for keys that a running graph was built with, BadInput; then nothing changed."""
         with self._lock:
-            wanted = self._allowed(keys)
-            run = self._run
+            wanted, run = self._wanted(keys), self._run
             version = None if run is None else self._chosen(run).change(keys).version
-            self._take(wanted, keys)
+            self._take(wanted)
         return version
 
     def start(self, keys: dict[str, Any] | None = None) -> None:
-        """Start a run, with keys laid over the settings.
+        """Start a run, with keys laid over the settings. What cannot be started leaves the settings as they were.
 
         Raises BadInput, StreamLost: what kept it from starting; Stopped, if `stop` came first."""
         with self._lock:
             if self._run is not None:
                 raise ConfigError("it runs already; stop it first, or restart")
-            self._take(self._allowed(keys or {}), keys or {})
-            if not self._now.source:
-                raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
-            self._join()
-            self._starting, self._error, self._stats = True, None, None
-            self._stopping = threading.Event()
-            self.changed.notify()
-            opened: Future[None] = Future()
-            self._thread = threading.Thread(target=self._live, args=(opened,), name="wf:page", daemon=True)
-            self._thread.start()
+            before = self._held
+            self._take(self._wanted(keys or {}))
             try:
-                opened.result()
-            finally:
-                self._starting = False
-                self.changed.notify()
+                self._begin()
+            except Stopped:
+                raise
+            except WarpfuseError:
+                self._take(before)
+                raise
 
     def stop(self) -> None:
         """End the run, or its start, and wait until it has: files are whole. Nothing happens without one."""
@@ -188,11 +190,33 @@ class PageSession:
             self._join()
 
     def restart(self, keys: dict[str, Any]) -> None:
-        """Start anew with other keys. They are checked first: what cannot be used leaves the run alone."""
-        with self._lock:
-            self._allowed(keys)
-            self.stop()
-            self.start(keys)
+        """Start anew with other keys. The run goes on while they are checked and the new source is connected; where it
+        had to be stopped for the new one, and that cannot start, it is started again as it was.
+
+        Raises as `start` does; then the run is the one it was."""
+        with self._switching, contextlib.ExitStack() as undo:
+            going = self._run
+            if going is None:
+                self.start(keys)
+                return
+            self._wanted(keys)
+            found = self._connected(keys, undo)
+            with self._lock:
+                if self._stopping.is_set():
+                    raise Stopped("stopped while the run was being changed")
+                before, wanted = self._held, self._wanted(keys)
+                self._starting = True
+                self.stop()
+                self._take(wanted)
+                try:
+                    self._begin(found, undo.pop_all())
+                except Stopped:
+                    raise
+                except WarpfuseError as error:
+                    self._hear(f"{one_line(error)}; the run starts again as it was")
+                    self._take(before)
+                    self._begin()
+                    raise
 
     def wait(self) -> Stats:
         """Until the run is over; its figures. Raises what ended it early, NotRunning if there was none."""
@@ -207,8 +231,8 @@ class PageSession:
 
     @property
     def over(self) -> bool:
-        """No run, or it has ended."""
-        return self._run is None
+        """No run, or it has ended, and none is being started."""
+        return self._run is None and not self._starting and not self._switching.locked()
 
     def pause(self) -> None:
         """Read no more frames until `resume`. Raises NotRunning."""
@@ -302,14 +326,23 @@ class PageSession:
             raise NotRunning("no stream runs; add one first")
         return sink
 
-    def _allowed(self, keys: dict[str, Any]) -> "GraphConfig | Streams":
-        wanted = _read(self._with(keys))
+    def _wanted(self, keys: dict[str, Any]) -> "_Held":
+        """The settings with these keys on top, checked as far as nothing has to be opened for it. Raises BadInput."""
+        laid = self._with(keys)
+        wanted = _read(laid)
         before, now = self._now, _of(wanted, self._selected)
         if HIDDEN in "".join((now.source, *now.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
             _refuse_files(before, now)
-        return wanted
+        try:
+            check_early(wanted, watched=True, was=self._config)
+        except StyleError:
+            if now.bundle == before.bundle or "prompt" in keys:
+                raise
+            self._hear(f"prompt {now.prompt!r} is none of bundle {now.bundle}: its own default is taken")
+            return self._wanted({**keys, "prompt": "", "negative": ""})
+        return laid, wanted
 
     def _with(self, keys: dict[str, Any]) -> dict[str, Any]:
         """The keys with others on top: of several streams those of the one that is looked at, or all."""
@@ -319,22 +352,63 @@ class PageSession:
         own = {key: value for key, value in keys.items() if key not in COMMON}
         return merge(self._keys, {**for_all, "streams": {self._selected: own}})
 
-    def _take(self, config: "GraphConfig | Streams", keys: dict[str, Any]) -> None:
-        self._keys, self._config = self._with(keys), config
+    @property
+    def _held(self) -> "_Held":
+        return self._keys, self._config
+
+    def _take(self, held: "_Held") -> None:
+        self._keys, self._config = held
         self.changed.notify()
+
+    def _connected(self, keys: dict[str, Any], undo: contextlib.ExitStack) -> ResolvedSource | None:
+        """The source that these keys name, connected while the run goes on; None: it is opened with the new run.
+
+        So is a source that may be the run's own under another name, for a device can be open but once, and one that a
+        process of the new run reads. Raises BadInput, StreamLost, Stopped."""
+        config = _of(self._wanted(keys)[1], self._selected)
+        now = self._now.source
+        own = config.workers in ("auto", "one") and not isinstance(self._config, Streams)
+        if not own or not connects(config.source) or not _elsewhere(config.source, now):
+            return None
+        self._hear(f"{config.source}: connecting; the run goes on meanwhile")
+        info, connected = find_source(config.source, self._stopping, config.size)
+        if connected is not None:
+            undo.callback(connected.close)
+        return ResolvedSource(info, connected)
+
+    def _begin(self, found: ResolvedSource | None = None, undo: contextlib.ExitStack | None = None) -> None:
+        """Open and start a run of the settings, in a thread of its own.
+
+        found: its source, if that is known; undo: what is to be freed with the run. Raises what keeps it from that."""
+        undo = undo or contextlib.ExitStack()
+        if not self._now.source:
+            undo.close()
+            raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
+        self._join()
+        self._starting, self._error, self._stats = True, None, None
+        self._stopping = threading.Event()
+        self.changed.notify()
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, args=(opened, found, undo), name="wf:page", daemon=True)
+        self._thread.start()
+        try:
+            opened.result()
+        finally:
+            self._starting = False
+            self.changed.notify()
 
     def _hear(self, line: str) -> None:
         self.lines.append(redact(line))
         self._tell(line)
 
-    def _live(self, opened: "Future[None]") -> None:
+    def _live(self, opened: "Future[None]", found: ResolvedSource | None, undo: contextlib.ExitStack) -> None:
         """In a thread of its own, which the processes of a run end with: from the start of a run to its end."""
         looking = Looking(self.pictures, lambda: self._selected)
         try:
-            with contextlib.ExitStack() as undo:
+            with undo:
                 self.pictures.start_over()
                 viewer, stop = looking.viewer, self._stopping
-                run = open_run(self._config, undo, say=self._hear, stop=stop, viewer=viewer)
+                run = open_run(self._config, undo, say=self._hear, stop=stop, viewer=viewer, found=found)
                 run.start()
                 self._run, self._looking = run, looking
                 opened.set_result(None)
@@ -383,6 +457,12 @@ def _read(keys: dict[str, Any]) -> "GraphConfig | Streams":
 
 def _of(config: "GraphConfig | Streams", stream: str) -> GraphConfig:
     return config.configs[stream] if isinstance(config, Streams) else config
+
+
+def _elsewhere(source: str, other: str) -> bool:
+    """Whether two sources are surely not one device or one server, which may take one reader and no more."""
+    kinds = scheme_of(source), scheme_of(other)
+    return kinds[0] != kinds[1] or (kinds[0] != "camera" and urlsplit(source).netloc != urlsplit(other).netloc)
 
 
 def _streams_of(keys: dict[str, Any]) -> list[str]:

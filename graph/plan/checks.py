@@ -3,10 +3,10 @@
 Opening the run finds it too, with what can be known only then.
 """
 
-from warpfuse.engine.bundle import describe_bundle
-from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.bundle import require_kind
+from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.plan.streams import Streams, of_stream
 from warpfuse.stages.diffusion.loras import lora_scales
@@ -19,40 +19,63 @@ from warpfuse.stages.sources.schemes import scheme_of
 _PROBED = ("file", "pattern")  # others are devices, which take their time and may be opened but once
 
 
-def check_early(config: GraphConfig | Streams, *, watched: bool = False) -> None:
-    """Raise BadInput for ends, bundle, style, LoRA, attention or size that cannot be used, in any of the streams.
+def check_early(
+    config: GraphConfig | Streams, *, watched: bool = False, was: GraphConfig | Streams | None = None
+) -> None:
+    """Raise BadInput for ends, bundle, style, LoRA, attention, flow or size that cannot be used, in any of the streams.
 
     watched  somebody looks at the run, so it needs no sink
+    was      what is known to work, and may be at work: only what differs from it is checked
     Files are opened, connections and devices are not.
     """
     if not isinstance(config, Streams):
-        _check_one(config, watched)
+        _check_one(config, watched, was if isinstance(was, GraphConfig) else None)
         return
+    before = was.configs if isinstance(was, Streams) else {}
     for name, one in config.configs.items():
         with of_stream(name):
-            _check_one(one, watched)
+            _check_one(one, watched, before.get(name))
 
 
-def check_ends(config: GraphConfig, *, watched: bool = False) -> None:
-    """Raise BadInput where there is no source, no sink and nobody who watches, or a sink that cannot be opened."""
+def check_ends(config: GraphConfig, *, watched: bool = False, was: GraphConfig | None = None) -> None:
+    """Raise BadInput where there is no source, no sink and nobody who watches, or a sink that cannot be opened.
+
+    was: what is at work: its sinks are open, and are not tried."""
     if not config.source:
         raise ConfigError("no source: give --source PATH, or source: in the graph file")
     if not config.sinks and not watched:
         raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
     for sink in config.sinks:
-        check(sink, source=config.source)
+        if was is None or sink not in was.sinks:
+            check(sink, source=config.source)
 
 
-def _check_one(config: GraphConfig, watched: bool) -> None:
-    check_ends(config, watched=watched)
-    about = describe_bundle(config.bundle)
-    if not isinstance(about, BundleFile):  # opening it tells which kind is needed
-        return
+def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> None:
+    def differs(*keys: str) -> bool:
+        return was is None or any(getattr(config, key) != getattr(was, key) for key in keys)
+
+    if differs("source", "sinks"):
+        check_ends(config, watched=watched, was=was)
+    if differs("flow") and config.flow != DIS:
+        require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)
+    if differs("bundle", "prompt", "negative", "loras", "stages", "source", "size"):
+        about = require_kind(config.bundle, BundleFile)
+        _check_prompts(config, about)
+        if differs("bundle", "source", "size"):
+            _check_size(config, about)
+
+
+def _check_prompts(config: GraphConfig, about: BundleFile) -> None:
     if about.text is None:
         for prompt in filter(None, (config.prompt, config.negative)):
             style_weights(prompt, about.styles, about.default_style)
     lora_scales(config.loras, about.loras)
     check_attention(config.stages.predict.attention, about.attention is not None)
-    if not connects(config.source) and scheme_of(config.source) in _PROBED:  # `connects` refuses an unknown kind
+
+
+def _check_size(config: GraphConfig, about: BundleFile) -> None:
+    if (
+        config.source and not connects(config.source) and scheme_of(config.source) in _PROBED
+    ):  # `connects` refuses an unknown kind
         info = probe(config.source)
         choose_size(config.size, (info.width, info.height), about.sizes, about.size)

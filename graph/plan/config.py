@@ -73,6 +73,7 @@ Pixels = Annotated[int, Field(ge=16, le=8192)]
 
 
 DIS = "dis"  # the flow that needs no bundle
+FLOW_BUNDLES = {"embedded": "embedded-flow"}  # what the flow bundles of the package are called behind --flow
 
 
 class Stages(StageSettings):

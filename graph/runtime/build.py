@@ -9,7 +9,7 @@ from warpfuse.engine.bundle import Bundle, load_flow_bundle
 from warpfuse.engine.bundle_file import NetworkName
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
-from warpfuse.graph.plan.config import DIS, GraphConfig
+from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import flow_shapes, shapes_of
 from warpfuse.stages import stage_module
@@ -17,8 +17,6 @@ from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.stage import Stage
 
 __all__ = ["DIS", "flow_network", "open_stage", "settings_of"]
-
-_FLOWS = {"embedded": "embedded-flow"}  # what the bundles of the package are called behind --flow
 
 
 def settings_of(kind: str, prompts: Prompts) -> Callable[[GraphConfig], Any] | None:
@@ -38,7 +36,7 @@ def open_stage(kind: str, context: RunContext) -> Stage:
 def flow_network(context: RunContext) -> tuple[Path, Shapes | None]:
     """The network that gives the flow, and the shapes it is opened for. Raises BundleError."""
     flow, long_side = context.config.flow, context.config.stages.flow.long_side
-    bundle = load_flow_bundle(_FLOWS.get(flow, flow))
+    bundle = load_flow_bundle(FLOW_BUNDLES.get(flow, flow))
     return bundle.network(), flow_shapes(bundle.about, context.size, long_side)
 
 

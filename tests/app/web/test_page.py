@@ -222,6 +222,28 @@ def test_what_a_graph_is_built_with_is_applied_by_a_restart(running, session):
     until(lambda: running.locator("#facts").inner_text().startswith("64 × 48"), "it is shown")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [("holdiay.mp4", "holdiay.mp4"), ("rtsp://127.0.0.1:{port}/x", "rtsp://127.0.0.1"), ("camrea:0", "camera:")],
+)
+def test_a_mistyped_source_leaves_the_show_running(running, session, wrong, told):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # nobody listens there once this is closed
+    source, run = session.settings()["source"], session._run
+    wrong = wrong.format(port=port)
+    running.locator("#source").fill(wrong)
+    running.get_by_role("button", name="Apply and restart").click()
+    running.get_by_role("alert").get_by_text(told).wait_for()
+    seen = session.pictures.shown.number
+    until(lambda: session.pictures.shown.number > seen + 3, "pictures of the show")
+    assert (session.state, session.settings()["source"]) == ("running", source)
+    assert session._run is run, "it was not started anew"
+    assert running.locator("#source").input_value() == wrong, "what was typed is there to be mended"
+    running.locator("#source").fill("pattern:96x64@25,live=1,frames=100000,motion=pan")
+    running.get_by_role("button", name="Apply and restart").click()
+    until(lambda: session.settings()["source"].endswith("pan") and session.state == "running", "the right one")
+
+
 def test_what_another_page_changes_is_followed(running, session):
     session.change({"strength": 0.25, "prompt": "noisy"})
     until(lambda: running.locator("#strength").input_value() == "0.25", "the slider")

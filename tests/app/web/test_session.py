@@ -1,5 +1,6 @@
 """A session starts, changes, pauses, records and stops a real run."""
 
+import shutil
 import socket
 import threading
 
@@ -12,6 +13,8 @@ from support.servers import Web
 from support.waiting import until
 from support.workers import STAGES
 
+from warpfuse.engine.bundle import load_bundle
+from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.stages.errors import SinkError, SourceError, Stopped, StyleError
@@ -79,6 +82,58 @@ def test_a_restart_takes_what_a_change_could_not(session):
     with pytest.raises(ConfigError):
         session.restart({"seed": -1})
     assert session.state == "running", "what cannot be used leaves the run alone"
+
+
+def torn(bundle, folder):
+    """A copy of a bundle that reads well and cannot be opened."""
+    copy = shutil.copytree(bundle, folder / "torn")
+    (copy / load_bundle(str(copy)).about.networks["unet"]).write_bytes(b"nothing")
+    return str(copy)
+
+
+def test_a_run_that_had_to_stop_for_one_that_cannot_start_is_started_again(session, keys, exact_bundle, tmp_path):
+    session.start()
+    until(shown_since(session, 0), "a picture")
+    before = session.settings()
+    with pytest.raises(BundleError, match="torn or changed"):
+        session.restart({"bundle": torn(exact_bundle, tmp_path), "seed": 3})
+    assert (session.state, session.settings()) == ("running", before)
+    seen = session.pictures.shown.number
+    until(shown_since(session, seen), "pictures of the run as it was")
+    assert any("starts again as it was" in line for line in session.lines)
+
+
+def test_settings_stay_free_and_a_stop_is_heard_while_a_new_source_is_connected(session):
+    session.start()
+    until(shown_since(session, 0), "a picture")
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes the connection and never answers
+        ended = []
+
+        def restart():
+            with pytest.raises(Stopped):
+                session.restart({"source": f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"})
+            ended.append(session.state)
+
+        starting = threading.Thread(target=restart)
+        starting.start()
+        server.settimeout(40)
+        connection, _ = server.accept()
+        with connection:
+            assert session.state == "running"
+            session.change({"prompt": "negative"})
+            until(lambda: far_apart(session) > 20, "the negative")
+            session.stop()
+            starting.join(40)
+    assert ended == ["stopped"] and session.settings()["prompt"] == "negative"
+
+
+def test_a_prompt_that_another_bundle_does_not_know_gives_way_to_its_default(session):
+    assert session.change({"bundle": "embedded"}) is None
+    assert session.settings()["prompt"] == "" and "'same'" in session.lines[-1]
+    with pytest.raises(StyleError):
+        session.change({"bundle": "embedded", "prompt": "same"})
+    with pytest.raises(BundleError, match="nothing"):
+        session.change({"bundle": "nothing"})
 
 
 def test_a_source_that_can_be_connected_once_is_connected_once(session, tmp_path):
@@ -158,9 +213,10 @@ def test_a_recording_is_whole_when_the_run_ends(session):
 
 
 def test_what_keeps_a_run_from_starting_is_told_and_can_be_mended(session, tmp_path):
-    with pytest.raises(SourceError):
+    before = session.settings()
+    with pytest.raises(SourceError, match=r"none\.mp4"):
         session.start({"source": str(tmp_path / "none.mp4")})
-    assert session.state == "failed" and "none.mp4" in session.stats()["error"]
+    assert session.settings() == before
     with pytest.raises(SinkError):
         session.start({"source": "pattern:", "sinks": [str(tmp_path / "no" / "folder.mp4")]})
     with pytest.raises(ConfigError, match="no source"):
