@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from warpfuse.engine.bundle_parts import (
+    MOST_CONTROLS,
     AttentionMemory,
+    Control,
     LatentSpace,
     LiveLora,
     Part,
@@ -26,7 +28,10 @@ from warpfuse.engine.bundle_parts import (
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _MOST_CALLS = 8  # steps of a frame
 
-NetworkName = Literal["encoder", "unet", "decoder", "text", "lines"]
+ControlNetwork = Literal[
+    "control_0", "control_1", "control_2", "control_3", "control_4", "control_5", "control_6", "control_7"
+]
+NetworkName = Literal["encoder", "unet", "decoder", "text", "lines"] | ControlNetwork
 
 
 class Described(Part):
@@ -65,8 +70,10 @@ class BundleFile(Described):
     size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
     loras        live ones, in the order of their columns in the input of the networks
     attention    what the UNet takes of earlier frames, if it does
+    controls     ControlNets and T2I-Adapters that it takes
     networks     "text" of a bundle with text; "lines", of one with styles, gives the cover of the lines that are laid
-                 over the decoder's picture: rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1]
+                 over the decoder's picture: rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1];
+                 "control_N" is of the control in place N, from 0
     int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
     """
 
@@ -86,6 +93,7 @@ class BundleFile(Described):
     text: TextPrompt | None = None
     loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
     attention: AttentionMemory | None = None
+    controls: tuple[Control, ...] = Field(default=(), max_length=MOST_CONTROLS)
     networks: dict[NetworkName, str]
     int8: dict[Literal["unet"], str] = Field(default_factory=dict)
 
@@ -102,12 +110,15 @@ class BundleFile(Described):
             raise ValueError("networks.lines is of a bundle with styles, this one has text")
         if self.text is not None:
             self._check_text(self.text)
-            self._check_loras()
+            self._check_names("loras", [lora.name for lora in self.loras])
+            self._check_controls()
             return self
         if self.loras:
             raise ValueError("loras are of a bundle with text, this one has styles")
         if self.attention is not None:
             raise ValueError("attention is of a bundle with text, this one has styles")
+        if self.controls:
+            raise ValueError("controls are of a bundle with text, this one has styles")
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
         kept = [name for style in self.styles.values() for name in (style.lut, style.thumb) if name is not None]
@@ -139,11 +150,20 @@ class BundleFile(Described):
             raise ValueError("default_style and strength_scales_style are of a bundle with styles, this one has text")
         self._check_listed(one.tokenizer for one in text.inputs.values())
 
-    def _check_loras(self) -> None:
-        names = [lora.name for lora in self.loras]
+    def _check_names(self, key: str, names: list[str]) -> None:
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
-            raise ValueError(f"loras: {', '.join(doubled)} is there twice, expected one of each name")
+            raise ValueError(f"{key}: {', '.join(doubled)} is there twice, expected one of each name")
+
+    def _check_controls(self) -> None:
+        self._check_names("controls", [control.name for control in self.controls])
+        wanted = [f"control_{place}" for place in range(len(self.controls))]
+        found = sorted(name for name in self.networks if name.startswith("control_"))
+        if found != wanted:
+            raise ValueError(
+                f"controls: {len(wanted)} are listed, networks has {', '.join(found) or 'none of them'}; expected "
+                f"{', '.join(wanted) or 'none'}"
+            )
 
 
 class FlowBundleFile(Described):

@@ -153,6 +153,32 @@ class LiveLora(Part):
     text: bool = False
 
 
+CONTROL_SCALE_LIMIT = 2.0
+"""How strongly a control may be taken. They are made for about 1."""
+
+MOST_CONTROLS = 8
+"""How many controls a bundle may have at most."""
+
+HINT, CONTROL_SCALE = "hint", "control_scale"
+FEATURES, ADAPTER_SCALE = "features", "adapter_scale"
+
+
+class Control(Part):
+    """A ControlNet or a T2I-Adapter that the UNet was exported with. A control map, [1, 3, H, W] in [0, 1], steers it.
+
+    The network "control_N" of the bundle, N its place in the list from 0, takes the map, as `rgb`, once a frame. The
+    UNet takes what it gives with every call, with a scale for each row; at scale 0 it is the UNet without.
+
+    form "controlnet"  gives `hint` [1, C, h, w]. The UNet takes `hint` [rows, n, C, h, w] and `control_scale` [rows, n]
+                       of the n ControlNets, in the order of the list
+    form "adapter"     gives `features` [1, F]. The UNet takes `features` [rows, m, F] and `adapter_scale` [rows, m] of
+                       the m adapters likewise
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+    form: Literal["controlnet", "adapter"]
+
+
 class AttentionLayer(Part):
     """What a layer keeps of a frame for those after it: rows x columns tokens of `width` numbers, row by row."""
 

@@ -4,6 +4,7 @@ WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
 │   ├── AttentionError        attention is asked of a bundle that was exported without
+│   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
@@ -26,6 +27,10 @@ class SourceError(BadInput):
 
 class AttentionError(BadInput):
     """Attention is asked of a bundle that was exported without."""
+
+
+class ControlError(BadInput):
+    """A control the bundle does not have, or a control map that cannot be made."""
 
 
 class LoraError(BadInput):

@@ -38,6 +38,7 @@ class VideoInfo:
 class Opening(Protocol):
     """What a stage is opened from. The graph gives it.
 
+    stage    what the stage is called in the graph
     config   the configuration of the run: its keys as attributes, `config.stages.fuse`
     size     (width, height) of the frames, pixels
     device   "cpu" or "cuda:N": where tensors lie
@@ -46,6 +47,8 @@ class Opening(Protocol):
     prompts  turns the prompt into conditioning
     """
 
+    @property
+    def stage(self) -> str: ...  # noqa: D102
     @property
     def config(self) -> Any: ...  # noqa: D102
     @property

@@ -9,6 +9,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.plan.streams import Streams, of_stream
+from warpfuse.stages.controls.settings import check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.styles import style_weights
@@ -22,7 +23,7 @@ _PROBED = ("file", "pattern")  # others are devices, which take their time and m
 def check_early(
     config: GraphConfig | Streams, *, watched: bool = False, was: GraphConfig | Streams | None = None
 ) -> None:
-    """Raise BadInput for ends, bundle, style, LoRA, attention, flow or size that cannot be used, in any of the streams.
+    """Raise BadInput for ends, bundle, style, LoRA, control, attention, flow or size that cannot be used, in any stream.
 
     watched  somebody looks at the run, so it needs no sink
     was      what is known to work, and may be at work: only what differs from it is checked
@@ -70,6 +71,7 @@ def _check_prompts(config: GraphConfig, about: BundleFile) -> None:
         for prompt in filter(None, (config.prompt, config.negative)):
             style_weights(prompt, about.styles, about.default_style)
     lora_scales(config.loras, about.loras)
+    check_controls(config.controls, about.controls)
     check_attention(config.stages.predict.attention, about.attention is not None)
 
 

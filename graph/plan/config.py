@@ -17,6 +17,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.pacer import PaceSettings
 from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
+from warpfuse.stages.controls.settings import KINDS, Controls, scales_in_full
 from warpfuse.stages.diffusion.settings import FuseSettings, PredictOptions, in_weights
 from warpfuse.stages.motion.settings import FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
@@ -111,6 +112,8 @@ class GraphConfig(StageSettings):
     prompt    style, or "a:2, b" for a blend; empty: the bundle's default
     negative  what guidance pulls away from, told as a prompt; empty: no style, or nothing in particular
     loras     scale of live LoRAs of the bundle, by name; one that is left out: its default
+    controls  what steers the UNet beside the prompt, of those that the bundle has, by name: which map of the frame, how
+              strongly, at which levels; a number is a scale. Those that are left out: not at all
     steps     UNet runs a frame; as a stream batch `MOST_STREAMED` at most
     strength  0..1: from the source picture to the full style
     size      (width, height) the networks run at; none: the source's shape at the bundle's own size
@@ -145,6 +148,7 @@ class GraphConfig(StageSettings):
     prompt: str = ""
     negative: str = ""
     loras: dict[str, LoraScale] = Field(default_factory=dict)
+    controls: Controls = Field(default_factory=dict)
     steps: int = Field(1, ge=1, le=MOST_STEPS)
     strength: float = Field(1.0, ge=0, le=1)
     size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
@@ -252,10 +256,11 @@ def set_key(raw: dict[str, Any], assignment: str) -> None:
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse.
 
-    A recipe of attention is the weights it stands for, so that a later key is laid over these.
+    A recipe of attention is the weights it stands for, and the number of a control its scale, so that a later key is
+    laid over these.
     """
-    new = _without_recipe(new)
-    merged = _laid_over(_without_recipe(old), new)
+    new = _without_short_forms(new)
+    merged = _laid_over(_without_short_forms(old), new)
     weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
     if "fusion" in new and not weight_given:
         stages = _dict(merged.get("stages"))
@@ -274,7 +279,8 @@ def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _without_recipe(keys: Mapping[str, Any]) -> dict[str, Any]:
+def _without_short_forms(keys: Mapping[str, Any]) -> dict[str, Any]:
+    keys = {**keys, "controls": scales_in_full(keys["controls"])} if "controls" in keys else keys
     stages = _dict(keys.get("stages"))
     predict = _dict(stages.get("predict"))
     try:
@@ -326,9 +332,10 @@ def _copied(value: Any, where: str) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     detail = error.errors()[0]
     path = [str(part) for part in detail["loc"] if part != NAMED]
+    kind = path.pop(2) if path[:1] == ["controls"] and path[2:3] and path[2] in KINDS else ""  # the union puts it there
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
+        known = sorted(KINDS[kind].model_fields) if kind else _keys_at(path[:-1])
         nearest = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else f"known: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"

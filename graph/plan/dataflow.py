@@ -7,13 +7,27 @@ In a stream batch of K calls (`stages.predict.stream`) `predict` is K - 1 frames
 it are different frames, and each has a branch of its own to the past.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, GraphConfig
 from warpfuse.graph.plan.graph_plan import StageCall, Value
+from warpfuse.stages.controls.settings import stage_of
 
-Seen = tuple[Value, Value, Value | None, str, str]
-"""Latent, motion, the motion again if `predict` looks at the frame before, and the texts of predict and fuse."""
+
+class Seen(NamedTuple):
+    """What a frame is restyled from.
+
+    followed  the motion again, if `predict` looks at the frame before
+    sampling, fusing  the texts of predict and fuse
+    """
+
+    picture: Value
+    latent: Value
+    motion: Value
+    followed: Value | None
+    sampling: str
+    fusing: str
 
 
 class Styled(NamedTuple):
@@ -46,9 +60,9 @@ def pass_frame(
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
         followed = motion if attends or config.stages.fuse.between in ("latent", "picture") else None
         way = _restyle_streamed if late else _restyle
-        shown = way(call, config, calls, (latent, motion, followed, sampling, fusing), printed)
+        shown = way(call, config, calls, Seen(picture, latent, motion, followed, sampling, fusing), printed)
     else:
-        predicted = call("predict", sampling, source=latent)
+        predicted = call("predict", sampling, source=latent, hints=_hints(call, config, picture, None))
         shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
     if printed:
         paint, drawn, past = shown
@@ -59,48 +73,70 @@ def pass_frame(
         call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
 
 
+def _hints(call: StageCall, config: GraphConfig, picture: Value, past: Value | None) -> Value | None:
+    """What the controls make of a frame: the map of each, and of all maps what the UNet takes.
+
+    past  the last styled picture, warped onto the frame
+    """
+    maps: dict[str, Any] = {}
+    for name, control in config.controls.items():
+        if control.takes_past and past is None:
+            raise ConfigError(
+                f"controls.{name}: a map of kind {control.kind!r} is the last styled picture, warped, which this run"
+                " has not: give a fusion above 0, stages.fuse.reference picture or output, and entry above 0"
+            )
+        stage, past_if_taken = stage_of(name), past if control.takes_past else None
+        maps[stage] = call(stage, f"control map: {control.kind}", kind=control.kind, frame=picture, past=past_if_taken)
+    return call("hint", "control maps to hints", **maps) if maps else None
+
+
 def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
     """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit."""
-    latent, motion, followed, sampling, fusing = seen
+    picture, latent, motion, followed, sampling, fusing = seen
     fusion, onto, encoding = config.stages.fuse, "last picture onto this frame", "warped picture to latent"
     match fusion.reference:
         case "picture":
             last = Value("composite" if printed else "decode", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             reference = call("encode_past", encoding, kind="encode", frame=warped)
-            predicted = call("predict", sampling, source=latent, reference=reference, motion=followed)
+            hints = _hints(call, config, picture, warped)
+            predicted = call("predict", sampling, source=latent, reference=reference, motion=followed, hints=hints)
             fused = call("fuse", fusing, prediction=predicted, reference=reference)
             held = warped if config.pace.active else None
             return Styled(call("decode", "latent to picture", latent=fused, past=held), fused, warped)
         case "latent":
             warped = call("warp", "last x0 onto this frame", motion=motion, styled=Value("fuse", delay=1))
-            predicted = call("predict", sampling, source=latent, reference=warped, motion=followed)
+            hints = _hints(call, config, picture, None)
+            predicted = call("predict", sampling, source=latent, reference=warped, motion=followed, hints=hints)
             fused = call("fuse", fusing, prediction=predicted, reference=warped)
             return Styled(call("decode", "latent to picture", latent=fused), fused)
         case "output":
             last = Value("composite" if printed else "blend", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             entry = call("encode_past", encoding, kind="encode", frame=warped) if fusion.entry else None
-            predicted = call("predict", sampling, source=latent, reference=entry, motion=followed)
+            hints = _hints(call, config, picture, warped)
+            predicted = call("predict", sampling, source=latent, reference=entry, motion=followed, hints=hints)
             decoded = call("decode", "latent to picture", latent=predicted)
             return Styled(call("blend", fusing, picture=decoded, past=warped), predicted, warped)
 
 
 def _restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
     """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
-    latent, motion, followed, sampling, fusing = seen
+    picture, latent, motion, followed, sampling, fusing = seen
     fusion = config.stages.fuse
     of_latents, of_output = fusion.reference == "latent", fusion.reference == "output"
     last_latent = "fuse" if fusion.exit and not of_output else "predict"
     last_picture = "composite" if printed else "blend" if fusion.exit and of_output else "decode"
     last, what = (last_latent, "x0") if of_latents else (last_picture, "picture")
-    entry = past = reference = None
+    entry = past = onto_entry = reference = None
     if fusion.entry:
         far, onto = call("compose_motion", f"flow over {calls} frames", motion=motion), "onto the frame that enters"
         entry = call("warp_entry", f"last {what} {onto}", kind="warp", motion=far, styled=Value(last, delay=calls))
         if not of_latents:
+            onto_entry = entry
             entry = call("encode_entry", "warped picture to latent", kind="encode", frame=entry)
-    leaving = call("predict", sampling, source=latent, reference=entry, motion=followed)
+    hints = _hints(call, config, picture, onto_entry)
+    leaving = call("predict", sampling, source=latent, reference=entry, motion=followed, hints=hints)
     if fusion.exit:
         # the flow of the frames in the batch waits in this link for their pictures
         waiting, onto = Value(motion.stage, ahead=calls - 1), "onto the frame that leaves"

@@ -18,7 +18,7 @@ class NeedsRestart(ConfigError):
     """The key is right, but decides what was built: it holds from the next start on."""
 
 
-LIVE = ("prompt", "negative", "loras", "strength", "steps", "stages", "pace")
+LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace")
 """Keys that may change between frames; the others are built in."""
 
 
@@ -65,6 +65,11 @@ class LiveSettings:
             config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, attends=followed,
             live=self.live,
         )  # fmt: skip
+        if {n: c.built for n, c in config.controls.items()} != {n: c.built for n, c in self.config.controls.items()}:
+            raise NeedsRestart(
+                "which controls there are, of which kind, and the file of a picture cannot change while frames flow;"
+                " live are their scale, window and thresholds. Begin with a scale of 0 for one that is to come later"
+            )
         inner = [(node.name, node.inputs) for node in plan.nodes if node.role == "stage"]
         now = [(node.name, node.inputs) for node in self.plan.nodes if node.role == "stage"]
         was, wants = self.config.stages, config.stages

@@ -17,6 +17,7 @@ class PipelineKeys(TypedDict, total=False):
     prompt: str
     negative: str
     loras: dict[str, float]
+    controls: dict[str, dict[str, Any] | float]
     steps: int
     strength: float
     fusion: float

@@ -13,24 +13,27 @@ from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import flow_shapes, shapes_of
 from warpfuse.stages import stage_module
+from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.stage import Stage
 
 __all__ = ["DIS", "flow_network", "open_stage", "settings_of"]
 
 
-def settings_of(kind: str, prompts: Prompts) -> Callable[[GraphConfig], Any] | None:
-    """How a stage of this kind finds its own settings in a configuration; None if it has none."""
-    module = stage_module(kind)
+def settings_of(kind: str, prompts: Prompts, stage: str = "") -> Callable[[GraphConfig], Any] | None:
+    """How a stage of this kind finds its own settings in a configuration; None if it has none. stage: its name."""
+    module, control = stage_module(kind), control_of(stage)
+    if control is not None:
+        return lambda config: config.controls[control]
     if hasattr(module, "settings_of"):
         return partial(module.settings_of, prompts=prompts)
     return (lambda config: config.stages.added[kind]) if hasattr(module, "Settings") else None
 
 
-def open_stage(kind: str, context: RunContext) -> Stage:
-    """Build a stage; those with a network open it. Raises BadInput."""
-    stage: Stage = stage_module(kind).open(_Opening(context))
-    return stage
+def open_stage(kind: str, context: RunContext, stage: str = "") -> Stage:
+    """Build a stage; those with a network open it. stage: its name, where that is not its kind. Raises BadInput."""
+    opened: Stage = stage_module(kind).open(_Opening(context, stage or kind))
+    return opened
 
 
 def flow_network(context: RunContext) -> tuple[Path, Shapes | None]:
@@ -43,8 +46,9 @@ def flow_network(context: RunContext) -> tuple[Path, Shapes | None]:
 class _Opening:
     """See `stages.stage.Opening`."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, stage: str) -> None:
         self._context = context
+        self.stage = stage
         self.config: GraphConfig = context.config
         self.size: tuple[int, int] = context.size
         self.device: str = context.config.device

@@ -227,7 +227,7 @@ class Worker:
                 limit=config.frames if self.endpoints.live else None,
                 stopped=self.stopped,
             )
-        stage = open_stage(node.kind, self.context)
+        stage = open_stage(node.kind, self.context, node.name)
         if node.name in self.endpoints.taps:
             stage = Tapped(stage, self.endpoints.taps[node.name])
         return StageRunner(
@@ -235,7 +235,7 @@ class Worker:
             stage,
             self.context.clock,
             book=self.book,
-            settings_of=settings_of(node.kind, self.context.prompts),
+            settings_of=settings_of(node.kind, self.context.prompts, node.name),
             pacer=judge,
             stream=stream,
             leaves=leaves,

@@ -19,7 +19,7 @@ class Denoise:
     """Asks the UNet about rows, each at its own level with its own prompt, and guides what it says.
 
     The UNet is fed what it has inputs for: latents `x` and `source`, `level` or `timestep`, its conditioning by name,
-    tokens of earlier frames. Those that it gives are left to the frames after.
+    hints of control maps, tokens of earlier frames. Those that it gives are left to the frames after.
 
     Rows that guidance asks about a second time follow the others in the same batch. A network built for a fixed batch
     is fed in portions of that size, the last one filled up by repeating its first row.
@@ -54,7 +54,7 @@ class Denoise:
         call, program = row.program.plan[row.k], row.program
         x = network_input(row.x, call.level)
         conditioning = program.unconditional if apart else program.conditioning
-        offered = {"x": x, "source": row.source, **program.told[row.k], **conditioning}
+        offered = {"x": x, "source": row.source, **program.told[row.k], **conditioning, **row.hints}
         if row.past is not None:
             cells = (row.x.shape[-2], row.x.shape[-1])
             offered |= row.past.offered((row.k, apart), program.attention, call.seen.timestep, cells)

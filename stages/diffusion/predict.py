@@ -7,8 +7,10 @@ import torch
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
+from warpfuse.stages.controls.settings import check_controls
 from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
 from warpfuse.stages.diffusion.denoise import Denoise
+from warpfuse.stages.diffusion.hint import HintInputs
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.prompts import Prompts
@@ -33,6 +35,7 @@ def settings_of(config: Any, prompts: Prompts) -> PredictSettings:
         guidance=config.stages.predict.as_guidance(),
         warp=config.stages.warp,
         attention=config.stages.predict.attention,
+        controls=config.controls,
     )
 
 
@@ -43,6 +46,7 @@ def open(opening: Opening) -> Stage:
     check_input("unet", unet.inputs, about.loras)
     check_memory(unet.inputs, about.attention)
     check_attention(config.stages.predict.attention, about.attention is not None)
+    check_controls(config.controls, about.controls)
     return Predict(
         Denoise(unet, sampling),
         sampling,
@@ -52,6 +56,7 @@ def open(opening: Opening) -> Stage:
         stream=config.stages.predict.stream,
         pull=_pull(opening),
         attention=_attention(opening, unet),
+        hints=HintInputs(about.controls, unet.inputs, torch.device(opening.device)),
     )
 
 
@@ -80,7 +85,8 @@ class Predict(Stage):
     inputs  source     "latent" z [1, c, h, w] of the source frame
             reference  "latent": the newest styled picture, warped and encoded, "trust" [1, 1, h, w]; or nothing
             motion     "flow" [1, 2, H, W] and "trust" [1, 1, H, W] in pixels of the frame
-            The last two where the graph feeds them
+            hints      what `hint.Hint` gives, by the names of controls
+            The last three where the graph feeds them
     gives   "latent"   predicted x0 after the last call
 
         entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
@@ -104,6 +110,7 @@ class Predict(Stage):
         stream: bool = False,
         pull: PullLatents | PullPictures | None = None,
         attention: CrossFrame | None = None,
+        hints: HintInputs | None = None,
     ) -> None:
         self._denoise = denoise
         self._sampling = sampling
@@ -112,16 +119,21 @@ class Predict(Stage):
         self._noises = Noises(seed, self._device)
         self._pull = pull
         self._attention = attention
+        self._hints = hints
         self._batch = StreamBatch(denoise, pull) if stream else None
         self._last: Row | None = None
         self.update(settings)
 
-    def __call__(self, source: Frame, reference: Frame | None = None, motion: Frame | None = None) -> Frame | None:
+    def __call__(
+        self, source: Frame, reference: Frame | None = None, motion: Frame | None = None, hints: Frame | None = None
+    ) -> Frame | None:
         """Take a frame; the one that is ready, if there is one."""
         if self._batch is not None:  # rows stay for several calls
             source = kept(source)
             reference, motion = (frame and kept(frame) for frame in (reference, motion))
         row = enter(source, self._program, self._noises, reference, self._ops)
+        if self._hints is not None:
+            row.hints = self._hints(hints)
         self._follow(row, motion)
         if self._batch is None:
             while not row.finished:
@@ -129,7 +141,9 @@ class Predict(Stage):
             return _result(row)
         return _left(self._batch.step([row]))
 
-    def held(self, source: Frame, reference: Frame | None = None, motion: Frame | None = None) -> Frame:
+    def held(
+        self, source: Frame, reference: Frame | None = None, motion: Frame | None = None, hints: Frame | None = None
+    ) -> Frame:
         """A frame that passes without the network."""
         if self._attention is not None:
             self._attention.skip()

@@ -5,7 +5,7 @@ So rows of different frames, prompts, strengths and streams can share one networ
 the frames it belongs to and no other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -37,6 +37,7 @@ class Row:
     motion     "flow", "trust" (pixels) to the frame before; None where nothing needs it
     before     the row of the frame before in the same stream, while this one needs it
     past       tokens of earlier frames, where the bundle has attention
+    hints      what the UNet takes of control maps, [1, ...], where the bundle has controls
     k, step    calls made, steps finished
     memory     of the solver inside a step
     assumed    x0 that counts as unconditional, for residual guidance
@@ -52,6 +53,7 @@ class Row:
     motion: Frame | None = None
     before: "Row | None" = None
     past: TokenPast | None = None
+    hints: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     k: int = 0
     step: int = 0
     memory: Memory = ()

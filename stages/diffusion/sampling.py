@@ -34,6 +34,7 @@ def sampling_of(bundle: Bundle) -> Sampling:
         floor=steps.floor,
         strength_scales_style=about.strength_scales_style,
         spacing=spacing_of(bundle),
+        controls=about.controls,
         end=CLEAN if steps.end == "clean" else level_of[solver.space](0.0),
     )
 

@@ -1,11 +1,13 @@
 """What a bundle and the settings of a frame come to: the network calls to make for it, and what the network is told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, Control
+from warpfuse.stages.controls.settings import ControlSettings
 from warpfuse.stages.diffusion.prompts import Conditioning
 from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
@@ -27,6 +29,7 @@ class Sampling:
     karras                 the table whose `levels.karras_levels` are used between the ends of the steps
     spacing                the steps of the checkpoint's own sampler
     end                    the level of what the last call leaves: clean, or the lowest of the table
+    controls               ControlNets and T2I-Adapters that the network takes
     """
 
     prediction: str
@@ -38,6 +41,7 @@ class Sampling:
     karras: LevelTable | None = None
     spacing: Spacing | None = None
     end: Level = CLEAN
+    controls: tuple[Control, ...] = ()
 
     def levels(self, strength: float, steps: int) -> tuple[Level, ...]:
         """The levels the steps start from, noisiest first."""
@@ -81,6 +85,7 @@ class PredictSettings:
     guidance      how strongly the prompt pulls
     warp          how x0 of the frame before is pulled and trusted between steps
     attention     how much the tokens of earlier frames count
+    controls      how strongly each control is taken, by name; 0 for one that is left out
     """
 
     conditioning: Conditioning
@@ -90,6 +95,7 @@ class PredictSettings:
     guidance: Guidance = field(default_factory=Guidance)
     warp: WarpSettings = field(default_factory=WarpSettings)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
+    controls: Mapping[str, ControlSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,8 @@ class Program:
 
     plan           every network call of a frame, in order
     start          the level the source is made noisy at
-    told           for each call, what a network may take of its level: "level" [1, 2], alpha and sigma; "timestep" [1]
+    told           for each call, what a network may take of its level: "level" [1, 2], alpha and sigma; "timestep" [1];
+                   "control_scale" [1, n] and "adapter_scale" [1, m] of its controls there
     conditioning   name -> tensor [1, ...] the network takes beside the latent
     unconditional  the same for guidance that asks it a second time
     """
@@ -133,14 +140,26 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
         guidance=settings.guidance,
         warp=settings.warp,
         attention=settings.attention,
-        told=tuple(_told(call.seen, device) for call in plan),
+        told=tuple(_told(call.seen, sampling.controls, settings.controls, device) for call in plan),
         conditioning=given if scale == 1 else {name: tensor * scale for name, tensor in given.items()},
         unconditional=settings.conditioning.unconditional,
     )
 
 
-def _told(level: Level, device: torch.device) -> Mapping[str, Tensor]:
-    return {
+def _told(
+    level: Level, known: Sequence[Control], asked: Mapping[str, ControlSettings], device: torch.device
+) -> Mapping[str, Tensor]:
+    told = {
         "level": torch.tensor([[level.alpha, level.sigma]], device=device),
         "timestep": torch.tensor([level.timestep], device=device),
     }
+    forms: tuple[tuple[str, str], ...] = (("controlnet", CONTROL_SCALE), ("adapter", ADAPTER_SCALE))
+    for form, name in forms:
+        scales = [
+            asked[control.name].scale_at(level.timestep) if control.name in asked else 0.0
+            for control in known
+            if control.form == form
+        ]
+        if scales:
+            told[name] = torch.tensor([scales], device=device)
+    return told

@@ -23,5 +23,6 @@ def loaded_by(*modules):
 
 def test_planning_needs_no_torch_and_settings_no_numpy_either():
     assert "torch" not in loaded_by("warpfuse.graph.plan")
-    assert loaded_by("warpfuse.stages.diffusion.settings", "warpfuse.stages.motion.settings") == []
+    kinds = ("diffusion", "motion", "controls")
+    assert loaded_by(*(f"warpfuse.stages.{kind}.settings" for kind in kinds)) == []
     assert loaded_by("warpfuse.stages.diffusion.predict") == ["torch", "numpy"], "control"

@@ -57,6 +57,23 @@ def test_a_change_is_the_configuration_from_then_on():
     )
 
 
+def test_scale_window_and_thresholds_of_a_control_are_live_and_the_rest_asks_for_a_restart():
+    settings = live(controls={"canny": 0.5, "still": {"kind": "image", "picture": "a.png"}})
+    assert settings.changed({"controls": {"canny": 0.7}}).controls["canny"].scale == 0.7
+    found = settings.changed({"controls": {"canny": {"low": 20, "window": [0, 500]}}}).controls
+    assert (found["canny"].scale, found["canny"].low, found["canny"].window) == (0.7, 20, (0, 500))
+    assert settings.changed({"controls": {"canny": 0}}).controls["canny"].low == 20, "a number leaves the rest"
+    before = settings.config
+    for keys in (
+        {"depth": {"kind": "image"}},
+        {"canny": {"kind": "image"}},
+        {"still": {"picture": "b.png"}},
+    ):
+        with pytest.raises((NeedsRestart, ConfigError), match=r"cannot change while frames flow|unknown key"):
+            settings.changed({"controls": keys})
+    assert settings.config == before
+
+
 def test_a_recipe_is_its_weights_and_a_later_key_stands_on_top():
     settings = live(stages={"predict": {"attention": {"coverage": 0.5}}})
     settings.attends = True

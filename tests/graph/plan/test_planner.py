@@ -21,6 +21,11 @@ CONFIGS = [
     {"stages": {"fuse": {"reference": "latent"}}},
     {"stages": {"fuse": {"reference": "output"}}},
     {"stages": {"fuse": {"reference": "output", "entry": 0}}},
+    {"controls": {"canny": 0.5, "still": {"kind": "image"}}},
+    {"controls": {"canny": 0.5}, "fusion": 0},
+    {"controls": {"canny": 0.5}, "stages": {"fuse": {"reference": "output"}}},
+    {"controls": {"canny": 0.5}, "stages": {"fuse": {"reference": "latent"}}},
+    {"controls": {"canny": 0.5}, "steps": 2, "stages": {"predict": {"stream": True}}},
 ]
 
 
@@ -62,12 +67,12 @@ def test_slots_cover_writing_waiting_and_lent():
 def test_the_stages_take_the_inputs_the_plan_feeds_them(exact_bundle, raw):
     bundle = load_bundle(exact_bundle)
     prompts = StylePrompts(bundle.about.styles, bundle.about.default_style, "cpu")
-    context = RunContext(
-        validate({"bundle": exact_bundle}), bundle, (64, 64), Engines("onnxruntime", "cpu", 1), prompts
-    )
+    config = validate({"bundle": exact_bundle, "controls": raw.get("controls", {})})
+    context = RunContext(config, bundle, (64, 64), Engines("onnxruntime", "cpu", 1), prompts)
+    refused = ("hint", "predict") if config.controls else ()  # the bundle has no controls
     for node in plan(raw).nodes:
-        if node.role == "stage":
-            stage = open_stage(node.kind, context)
+        if node.role == "stage" and node.kind not in refused:
+            stage = open_stage(node.kind, context, node.name)
             for way in (stage, stage.held):
                 inspect.signature(way).bind(**dict.fromkeys(node.inputs))
             stage.close()
