@@ -23,7 +23,7 @@ _PROBED = ("file", "pattern")  # others are devices, which take their time and m
 def check_early(
     config: GraphConfig | Streams, *, watched: bool = False, was: GraphConfig | Streams | None = None
 ) -> None:
-    """Raise BadInput for ends, bundle, style, LoRA, control, attention, flow or size that cannot be used, in any stream.
+    """Raise BadInput for ends, bundle, style, LoRA, control, attention, flow or size that a stream cannot use.
 
     watched  somebody looks at the run, so it needs no sink
     was      what is known to work, and may be at work: only what differs from it is checked
@@ -59,7 +59,7 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         check_ends(config, watched=watched, was=was)
     if differs("flow") and config.flow != DIS:
         require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)
-    if differs("bundle", "prompt", "negative", "loras", "stages", "source", "size"):
+    if differs("bundle", "prompt", "negative", "loras", "controls", "stages", "source", "size"):
         about = require_kind(config.bundle, BundleFile)
         _check_prompts(config, about)
         if differs("bundle", "source", "size"):
