@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.stages.errors import Stopped
-from warpfuse.web.pictures import Look, Overlay, View
+from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
 from warpfuse.web.presets import Presets, dump
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
 from warpfuse.web.session import PageSession
@@ -69,8 +69,9 @@ def interface(session: PageSession, presets: Presets, peers: Peers) -> APIRouter
     _add_presets(api, session, presets)
     _add_pictures(api, session)
     _add_webrtc(api, peers)
-    for path, file in (("/", "page.html"), ("/view", "view.html"), ("/docs", "docs.html")):
+    for path, file in (("/", "page.html"), ("/docs", "docs.html")):
         _add_page(api, path, file)
+    _add_view(api, session)
     return api
 
 
@@ -277,6 +278,31 @@ class _Live:
                 await self._session.changed.wait(changed, max(0.0, due - loop.time()))
         except (WebSocketDisconnect, RuntimeError):
             return  # gone between two messages
+
+
+_ASKED: dict[str, tuple[str, ...]] = {
+    "view": VIEWS,
+    "overlay": OVERLAYS,
+    "fit": ("contain", "cover"),
+    "by": ("auto", "webrtc", "mjpeg"),
+}
+"""What the address of the bare picture may ask for."""
+
+_NOTHING = (
+    '<!doctype html><html lang="en"><title>warpfuse</title><link rel="stylesheet" href="/static/view.css"></html>'
+)
+
+
+def _add_view(api: APIRouter, session: PageSession) -> None:
+    @api.get("/view", include_in_schema=False, response_class=Response)
+    def view(request: Request) -> Response:
+        """The bare picture. One that is asked for wrongly may be on air: it shows nothing, and the page says why."""
+        for key, value in request.query_params.multi_items():
+            if value not in _ASKED.get(key, ()):
+                known = ", ".join(_ASKED.get(key, _ASKED))
+                session.tell(f"/view: {key[:40]}={value[:40]} is not known, so it shows nothing; known: {known}")
+                return HTMLResponse(_NOTHING, 422)
+        return FileResponse(STATIC / "view.html")
 
 
 def _add_page(api: APIRouter, path: str, file: str) -> None:

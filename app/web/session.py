@@ -70,7 +70,8 @@ class PageSession:
         self._keys = keys
         self._config = _read(keys)
         self._record_to, self._fixed_files = record_to, fixed_files
-        self._tell = say
+        self._say = say
+        self._heard = 0
         self._lock = threading.RLock()
         self._switching = threading.Lock()  # one restart at a time; the settings stay free meanwhile
         self._run: Run | None = None
@@ -80,6 +81,7 @@ class PageSession:
         self._stopping = threading.Event()
         self._error: WarpfuseError | None = None
         self._stats: Stats | None = None
+        self._last: dict[str, Any] = {}  # figures of the run that is over
         self._selected = next(iter(self._config.configs)) if isinstance(self._config, Streams) else ""
 
     @property
@@ -213,7 +215,7 @@ class PageSession:
                 except Stopped:
                     raise
                 except WarpfuseError as error:
-                    self._hear(f"{one_line(error)}; the run starts again as it was")
+                    self.tell(f"{one_line(error)}; the run starts again as it was")
                     self._take(before)
                     self._begin()
                     raise
@@ -261,19 +263,27 @@ class PageSession:
         return str(file)
 
     def stats(self) -> dict[str, Any]:
-        """State, and the run's figures while there is one."""
+        """State, and the figures of the run, or of the last one when that is over."""
         run, looking = self._run, self._looking
-        figures = _figures(self._chosen(run), looking.sinks.get(self._name_in(run))) if run and looking else {}
+        figures = self._figures_of(run, looking) if run and looking else self._last
         error = redact(str(self._error)) if self.state == "failed" else None
         streams = {"streams": self.streams, "stream": self._selected}
-        return {"state": self.state, "error": error, "viewers": self.pictures.viewers, **streams, **figures}
+        told = {"viewers": self.pictures.viewers, "lines": self._heard}
+        return {"state": self.state, "error": error, **told, **streams, **figures}
 
     def bundle(self) -> dict[str, Any]:
-        """The bundle of the settings: its styles and what each is about, or that it takes text. Raises BundleError.
+        """The bundle of the settings: its styles and what each is about, or that it takes text.
 
+        known   names of those that can be chosen
+        error   why that of the settings cannot be used
         thumbs  the styles that have a small picture (`thumb`), each with a token that changes with the picture
         """
-        about = load_bundle(self._now.bundle).about
+        known = sorted(name for name in find_bundles() if _is_for_video(name))
+        try:
+            about = load_bundle(self._now.bundle).about
+        except BundleError as error:  # it was there when it was chosen: the others can be chosen now
+            nothing: dict[str, Any] = {"styles": {}, "thumbs": {}, "default": "", "text": True}
+            return {"name": self._now.bundle, "known": known, "error": redact(str(error)), **nothing}
         thumbs = {name: about.files[style.thumb][:12] for name, style in about.styles.items() if style.thumb}
         return {
             "name": about.name,
@@ -281,7 +291,8 @@ class PageSession:
             "styles": {name: style.about for name, style in about.styles.items()},
             "thumbs": thumbs,
             "default": about.default_style,
-            "known": sorted(find_bundles()),
+            "known": known,
+            "error": None,
         }
 
     def thumb(self, style: str) -> Path | None:
@@ -320,6 +331,9 @@ class PageSession:
     def _chosen(self, run: Run) -> Run:
         return run.streams.get(self._name_in(run), run)
 
+    def _figures_of(self, run: Run, looking: Looking) -> dict[str, Any]:
+        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)))
+
     def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None
         if sink is None:
@@ -340,7 +354,7 @@ class PageSession:
         except StyleError:
             if now.bundle == before.bundle or "prompt" in keys:
                 raise
-            self._hear(f"prompt {now.prompt!r} is none of bundle {now.bundle}: its own default is taken")
+            self.tell(f"prompt {now.prompt!r} is none of bundle {now.bundle}: its own default is taken")
             return self._wanted({**keys, "prompt": "", "negative": ""})
         return laid, wanted
 
@@ -370,7 +384,7 @@ class PageSession:
         own = config.workers in ("auto", "one") and not isinstance(self._config, Streams)
         if not own or not connects(config.source) or not _elsewhere(config.source, now):
             return None
-        self._hear(f"{config.source}: connecting; the run goes on meanwhile")
+        self.tell(f"{config.source}: connecting; the run goes on meanwhile")
         info, connected = find_source(config.source, self._stopping, config.size)
         if connected is not None:
             undo.callback(connected.close)
@@ -385,7 +399,7 @@ class PageSession:
             undo.close()
             raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
         self._join()
-        self._starting, self._error, self._stats = True, None, None
+        self._starting, self._error, self._stats, self._last = True, None, None, {}
         self._stopping = threading.Event()
         self.changed.notify()
         opened: Future[None] = Future()
@@ -397,9 +411,11 @@ class PageSession:
             self._starting = False
             self.changed.notify()
 
-    def _hear(self, line: str) -> None:
+    def tell(self, line: str) -> None:
+        """A line for whoever looks at the page."""
         self.lines.append(redact(line))
-        self._tell(line)
+        self._heard += 1
+        self._say(line)
 
     def _live(self, opened: "Future[None]", found: ResolvedSource | None, undo: contextlib.ExitStack) -> None:
         """In a thread of its own, which the processes of a run end with: from the start of a run to its end."""
@@ -408,7 +424,7 @@ class PageSession:
             with undo:
                 self.pictures.start_over()
                 viewer, stop = looking.viewer, self._stopping
-                run = open_run(self._config, undo, say=self._hear, stop=stop, viewer=viewer, found=found)
+                run = open_run(self._config, undo, say=self.tell, stop=stop, viewer=viewer, found=found)
                 run.start()
                 self._run, self._looking = run, looking
                 opened.set_result(None)
@@ -417,9 +433,10 @@ class PageSession:
                 finally:
                     for sink in looking.sinks.values():
                         self._end_quietly(sink)
+                    self._last = {**self._figures_of(run, looking), **_whole(self._chosen(run).stats())}
         except WarpfuseError as error:
             self._error = error
-            self._hear(str(error))
+            self.tell(str(error))
             if not opened.done():
                 opened.set_exception(error)
         except BaseException as error:
@@ -437,13 +454,13 @@ class PageSession:
             recorder.close()
             if recorder.error is not None:
                 raise recorder.error
-            self._hear(f"recorded {recorder.frames} frames to {recorder.file}")
+            self.tell(f"recorded {recorder.frames} frames to {recorder.file}")
 
     def _end_quietly(self, sink: ViewerSink) -> None:
         try:
             self._end_recording(sink)
         except WarpfuseError as error:  # the run's own end is the one to tell
-            self._hear(str(error))
+            self.tell(str(error))
 
     def _join(self) -> None:
         thread, self._thread = self._thread, None
@@ -470,7 +487,7 @@ def _streams_of(keys: dict[str, Any]) -> list[str]:
 
 
 def _figures(run: Run, sink: ViewerSink | None) -> dict[str, Any]:
-    """What the page shows of a stream under way; rate and latency are those of the last two seconds."""
+    """What the page shows of a stream; rate and latency are those of the last two seconds."""
     so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
     recorder = sink.recorder if sink is not None else None
     recording = None
@@ -493,6 +510,19 @@ def _figures(run: Run, sink: ViewerSink | None) -> dict[str, Any]:
         "paused": run.paused,
         "recording": recording,
     }
+
+
+def _whole(stats: Stats) -> dict[str, Any]:
+    """Rate and latency of a run that is over: of all of it."""
+    latency = {"p50": stats.latency.ms(50), "p95": stats.latency.ms(95), "newest": stats.latency.ms(50)}
+    return {"fps": round(stats.fps, 2), "latency_ms": latency, "paused": False, "recording": None}
+
+
+def _is_for_video(bundle: str) -> bool:
+    try:
+        return isinstance(describe_bundle(bundle), BundleFile)
+    except BundleError:
+        return False
 
 
 def _loras(bundle: str) -> list[LiveLora]:

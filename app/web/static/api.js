@@ -25,6 +25,11 @@ export async function request(method, path, body) {
   return said;
 }
 
+/** One value a line: a path may have spaces. */
+export function lines(text) {
+  return text.split("\n").map((line) => line.trim()).filter(Boolean);
+}
+
 /** "stages.fuse.weight", 0.5 -> {stages: {fuse: {weight: 0.5}}} */
 export function nested(path, value) {
   return path.split(".").reduceRight((inner, key) => ({ [key]: inner }), value);

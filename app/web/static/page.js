@@ -2,7 +2,7 @@
 import { at, nested, request } from "./api.js";
 import { Figures } from "./figures.js";
 import { Live } from "./live.js";
-import { notice, quiet } from "./notice.js";
+import { notice, quiet, withdraw } from "./notice.js";
 import { listPresets, wirePresets } from "./presets.js";
 import { Preview } from "./preview.js";
 import { Prompt } from "./prompt.js";
@@ -14,11 +14,17 @@ const STATES = {
   stopped: "Stopped", starting: "Starting", running: "Running", paused: "Paused", ended: "Ended", failed: "Failed",
 };
 
+const STANDS = {
+  stopped: "Stopped: the last picture", starting: "Starting", paused: "Paused", ended: "Ended: the last picture",
+  failed: "Failed: the last picture", gone: "No connection to the server",
+};
+
 const GAP_PX = 4; // between the pictures of a side-by-side view, as the server draws it
 
 let settings = null;
 let state = "";
 let failure = null;
+let told = 0; // lines of the log
 let held = null; // the slider under a finger: what the server says must not pull it away
 
 const figures = new Figures();
@@ -68,6 +74,7 @@ function follow(now) {
 async function bundled() {
   const bundle = await tried(() => request("GET", "/api/bundle"));
   if (!bundle) return;
+  if (bundle.error) notice(bundle.error, null);
   prompt.bundle(bundle);
   run.bundles(bundle.known);
 }
@@ -86,14 +93,19 @@ function stats(now) {
   if (now.error !== failure) {
     failure = now.error;
     if (failure) notice(failure, null);
+    else quiet();
+  }
+  if (now.lines !== told) {
+    told = now.lines;
+    refreshLog();
   }
   if (now.size) shape(now.size);
 }
 
 function entered(next) {
   state = next;
-  $("state").textContent = STATES[next] ?? next;
-  $("state").dataset.state = next;
+  if (!busy()) withdraw();
+  said(STATES[next] ?? next, next);
   const focused = document.activeElement;
   $("start").hidden = busy();
   $("start").disabled = false;
@@ -106,7 +118,22 @@ function entered(next) {
   $("blank").textContent = busy() ? "Waiting for the first picture" : "No picture yet: press Start";
   // A button that goes takes the focus with it; the one in its place gets it.
   if (focused?.hidden) (busy() ? $("stop") : $("start")).focus();
-  refreshLog();
+}
+
+/** What the page is of: in the bar, in the title, and over a picture that is not live. */
+function said(text, kind) {
+  $("state").textContent = text;
+  $("state").dataset.state = kind;
+  document.title = kind === "running" ? "warpfuse" : `${text} - warpfuse`;
+  const stands = STANDS[kind] ?? "";
+  $("screen").toggleAttribute("data-stands", Boolean(stands));
+  $("stands").textContent = stands;
+  covered();
+}
+
+/** Over a picture that stands; where there is none the blank says as much. */
+function covered() {
+  $("stands").hidden = !$("stands").textContent || !$("blank").hidden;
 }
 
 /** Of a run in several processes the page has the styled pictures alone. */
@@ -213,7 +240,10 @@ $("snapshot").addEventListener("keydown", (event) => {
 preview.addEventListener("change", () => {
   $("via").textContent = preview.by ? `via ${preview.by}` : "connecting";
 });
-const pictured = () => { $("blank").hidden = true; };
+const pictured = () => {
+  $("blank").hidden = true;
+  covered();
+};
 $("video").addEventListener("loadeddata", pictured);
 $("image").addEventListener("load", pictured);
 
@@ -224,10 +254,9 @@ new Live({
     listPresets();
   },
   closed: () => {
-    preview.close();
+    preview.freeze();
     state = "";
-    $("state").textContent = "No connection";
-    $("state").dataset.state = "failed";
+    said("No connection", "gone");
   },
   stats,
   settings: (message) => follow(message.settings),

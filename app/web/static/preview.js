@@ -18,6 +18,8 @@ export class Preview extends EventTarget {
     super();
     this.#video = video;
     this.#image = image;
+    image.addEventListener("error", () => { image.hidden = true; }); // no broken picture on the screen or on air
+    image.addEventListener("load", () => { image.hidden = this.by !== "MJPEG"; });
   }
 
   /** Look at this view with this overlay from now on. */
@@ -37,6 +39,14 @@ export class Preview extends EventTarget {
       this.#leave();
     }
     this.#mjpeg();
+  }
+
+  /** The server is gone: the last picture stays, and nothing is tried. */
+  freeze() {
+    this.#attempt += 1;
+    this.#peer?.close();
+    this.#peer = null;
+    this.#id = null;
   }
 
   close() {

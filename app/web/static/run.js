@@ -1,5 +1,7 @@
 // What a graph is built with: it holds from the next start on.
 
+import { lines } from "./api.js";
+
 const $ = (id) => document.getElementById(id);
 
 export class RunForm {
@@ -11,7 +13,10 @@ export class RunForm {
       event.preventDefault();
       send(this.keys());
     });
-    $("run-form").addEventListener("input", () => this.#mark());
+    $("run-form").addEventListener("input", () => {
+      this.#mark();
+      this.#fit();
+    });
   }
 
   /** These are the settings now; what is being edited stays. */
@@ -22,6 +27,7 @@ export class RunForm {
       const key = control.dataset.run;
       if (control.value === shown(before[key]) || !(key in before)) control.value = shown(settings[key]);
     }
+    this.#fit();
     this.#mark();
   }
 
@@ -53,6 +59,11 @@ export class RunForm {
     for (const control of this.#controls) control.classList.toggle("edited", control.dataset.run in changed);
   }
 
+  /** A line for each sink, and no more. */
+  #fit() {
+    $("sinks").rows = Math.max(1, $("sinks").value.split("\n").length);
+  }
+
   get #controls() {
     return document.querySelectorAll("[data-run]");
   }
@@ -61,11 +72,11 @@ export class RunForm {
 function shown(value) {
   if (value === null || value === undefined) return "";
   if (!Array.isArray(value)) return String(value);
-  return value.every((part) => typeof part === "number") ? value.join("x") : value.join(" ");
+  return value.every((part) => typeof part === "number") ? value.join("x") : value.join("\n");
 }
 
 function meant(key, text) {
-  if (key === "sinks") return text.split(/\s+/).filter(Boolean);
+  if (key === "sinks") return lines(text);
   if (key === "seed") return Number(text);
   if (key === "size") return text || null;
   return text;

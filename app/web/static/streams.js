@@ -1,5 +1,7 @@
 // The streams of a run of several: which one is looked at and controlled, and how they join and leave.
 
+import { lines } from "./api.js";
+
 const $ = (id) => document.getElementById(id);
 
 export class Streams {
@@ -11,7 +13,7 @@ export class Streams {
     $("stream-remove").addEventListener("click", () => ask("DELETE", `/api/streams/${encodeURIComponent($("stream").value)}`));
     $("stream-form").addEventListener("submit", async (event) => {
       event.preventDefault();
-      const sinks = $("stream-sinks").value.split(/\s+/).filter(Boolean);
+      const sinks = lines($("stream-sinks").value);
       const keys = { source: $("stream-source").value.trim(), sinks };
       if (await ask("POST", "/api/streams", keys)) event.target.reset();
     });

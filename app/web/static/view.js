@@ -1,4 +1,4 @@
-// The bare picture. /view?view=styled|source|side&overlay=none|flow|trust&fit=contain|cover
+// The bare picture. The server has checked what the address asks for.
 import { Live } from "./live.js";
 import { Preview } from "./preview.js";
 

@@ -24,6 +24,17 @@ def client(session, presets):
         yield client
 
 
+def test_figures_stay_when_the_run_is_over(client, session):
+    client.post("/api/start", json={"source": "pattern:96x64@25,frames=12"})
+    session.wait()
+    until(lambda: client.get("/api/stats").json()["state"] == "ended", "the end")
+    told = client.get("/api/stats").json()
+    assert told["frames"] == {"in": 12, "out": 12} and told["fps"] > 0 and told["latency_ms"]["p50"] > 0
+    assert told["stages"] and told["backend"] and told["size"] == [96, 64]
+    client.post("/api/start", json={"source": "pattern:96x64@25,live=1"})
+    assert client.get("/api/stats").json()["frames"]["in"] < 12, "those of the next run are its own"
+
+
 def test_settings_are_the_keys_of_a_graph_file(client):
     assert client.get("/api/settings").json()["prompt"] == "same"
     changed = client.patch("/api/settings", json={"prompt": "negative", "stages": {"fuse": {"weight": 0.25}}}).json()

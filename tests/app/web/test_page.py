@@ -1,5 +1,6 @@
 """The page in a real browser: it shows what runs, does what is asked, by keyboard alone too, and can be read by all."""
 
+import io
 import shutil
 import socket
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.waiting import PATIENCE_S, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright: it drives the browser")
@@ -244,6 +246,84 @@ def test_a_mistyped_source_leaves_the_show_running(running, session, wrong, told
     until(lambda: session.settings()["source"].endswith("pan") and session.state == "running", "the right one")
 
 
+def test_a_sink_may_have_spaces_in_its_name(running, session, tmp_path):
+    film = str(tmp_path / "my  summer film.mp4")
+    running.locator("#sinks").fill(f"{film}\nnull:")
+    running.locator("#apply").click()
+    until(lambda: session.settings()["sinks"] == [film, "null:"] and session.state == "running", "both sinks")
+    until(lambda: running.locator("#sinks").input_value() == f"{film}\nnull:", "they are shown, one a line")
+    assert running.locator("#apply").is_disabled()
+
+
+def test_a_bundle_that_is_gone_leaves_the_others_to_choose(session, page, visit, exact_bundle, tmp_path):
+    gone = Path(shutil.copytree(exact_bundle, tmp_path / "mine"))
+    session.change({"bundle": str(gone)})
+    shutil.rmtree(gone)
+    with page(session) as address:
+        shown = visit(address)
+        shown.get_by_role("alert").get_by_text("is not a bundle").wait_for()
+        names = shown.locator("#bundle option").all_inner_texts()
+        assert {str(gone), "embedded"} <= set(names) and "embedded-flow" not in names
+        shown.locator("#bundle").select_option("embedded")
+        shown.locator("#apply").click()
+        until(lambda: session.settings()["bundle"] == "embedded", "another one")
+        shown.get_by_role("radio", name="ukiyoe").wait_for()
+
+
+def test_a_notice_goes_when_what_it_is_about_has_gone(running, session):
+    notice = running.locator("#notice")
+    running.locator("#prompt").fill("sane")
+    running.locator("#prompt").press("Enter")
+    notice.wait_for()
+    running.locator("#prompt").press("Backspace")
+    notice.wait_for(state="hidden")
+    running.locator("#size").fill("64x48")
+    running.locator("#guidance").evaluate("e => e.closest('details').open = true")
+    running.locator("#skip").fill("2")
+    running.get_by_role("button", name="Restart with it").wait_for()
+    session.stop()
+    notice.wait_for(state="hidden")
+
+
+def stands(shown):
+    """What is said over the picture, and whether the picture is as it was made."""
+    told = shown.locator("#stands")
+    plain = shown.locator("#video").evaluate("e => getComputedStyle(e).filter") == "none"
+    return (told.inner_text() if told.is_visible() else "", plain, shown.title())
+
+
+def test_what_is_not_live_does_not_look_it(session, page, presets, visit, monkeypatch):
+    from warpfuse.web.pictures import Pictures
+    from warpfuse.web.security import AccessRules
+    from warpfuse.web.server import WebServer, application
+
+    session.start({"fusion": 0})
+    access = AccessRules()
+    with WebServer(application(session, presets, access), access, 0) as server:
+        shown = visit(server.url)
+        shown.locator("#blank").wait_for(state="hidden")
+        until(lambda: stands(shown) == ("", True, "warpfuse"), "the control: a picture that is live")
+        session.pause()
+        until(lambda: stands(shown) == ("Paused", False, "Paused - warpfuse"), "the pause")
+        session.resume()
+        until(lambda: stands(shown)[:2] == ("", True), "it goes on")
+        session.stop()
+        until(lambda: stands(shown)[:2] == ("Stopped: the last picture", False), "the stop")
+        session.start({"source": "pattern:96x64@25,frames=3"})
+        until(lambda: stands(shown)[:2] == ("Ended: the last picture", False), "the end")
+
+        def broken(self, frame):
+            raise ValueError("no memory for pictures")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pictures, "show", broken)
+            session.start({"source": "pattern:96x64@25,live=1,frames=100000"})
+            until(lambda: stands(shown)[:2] == ("Failed: the last picture", False), "the failure")
+        session.start()
+        until(lambda: stands(shown)[:2] == ("", True), "it is live again")
+    until(lambda: stands(shown) == ("No connection to the server", False, "No connection - warpfuse"), "the end of it")
+
+
 def test_what_another_page_changes_is_followed(running, session):
     session.change({"strength": 0.25, "prompt": "noisy"})
     until(lambda: running.locator("#strength").input_value() == "0.25", "the slider")
@@ -323,6 +403,23 @@ def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets,
     with WebServer(application(session, presets, access), access, port):
         image.wait_for()
         until(lambda: image.evaluate("e => e.naturalWidth") == 96, "the picture again")
+
+
+@pytest.mark.parametrize("asked", ["view=styeld", "overlay=flows", "fit=fill", "size=5", "view=side&view=x"])
+def test_a_mistyped_address_of_the_bare_picture_shows_nothing_and_is_told_on_the_page(
+    running, visit, page, session, asked
+):
+    def alpha(shown):
+        data = shown.screenshot(omit_background=True)
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3]
+
+    root = running.url
+    right = visit(f"{root}view?by=mjpeg", viewport={"width": 96, "height": 64})
+    until(lambda: alpha(right).min() == 255, "the control: a picture")
+    wrong = visit(f"{root}view?by=mjpeg&{asked}", viewport={"width": 96, "height": 64})
+    wrong.wait_for_load_state("networkidle")
+    assert alpha(wrong).max() == 0 and wrong.locator("body").inner_text() == ""
+    running.locator("#log", has_text=asked.split("&")[-1]).wait_for()
 
 
 def test_the_interface_is_listed(session, page, visit, complaints):

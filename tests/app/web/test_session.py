@@ -112,7 +112,7 @@ def test_settings_stay_free_and_a_stop_is_heard_while_a_new_source_is_connected(
         def restart():
             with pytest.raises(Stopped):
                 session.restart({"source": f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"})
-            ended.append(session.state)
+            ended.append(True)
 
         starting = threading.Thread(target=restart)
         starting.start()
@@ -124,7 +124,7 @@ def test_settings_stay_free_and_a_stop_is_heard_while_a_new_source_is_connected(
             until(lambda: far_apart(session) > 20, "the negative")
             session.stop()
             starting.join(40)
-    assert ended == ["stopped"] and session.settings()["prompt"] == "negative"
+    assert ended and session.state == "stopped" and session.settings()["prompt"] == "negative"
 
 
 def test_a_prompt_that_another_bundle_does_not_know_gives_way_to_its_default(session):
