@@ -13,17 +13,17 @@ from warpfuse.engine.bundle import (
     load_autoencoder_bundle,
     load_bundle,
     load_flow_bundle,
+    load_map_bundle,
     read_description,
 )
-from warpfuse.engine.bundle_file import AutoencoderBundleFile, BundleFile, FlowBundleFile
+from warpfuse.engine.bundle_file import BundleFile, DescribedKind
 from warpfuse.engine.errors import BundleError
-
-AnyBundleFile = BundleFile | FlowBundleFile | AutoencoderBundleFile
 
 _OPENED_BY: dict[str, Callable[[str], object]] = {
     "latent-diffusion": load_bundle,
     "flow": load_flow_bundle,
     "autoencoder": load_autoencoder_bundle,
+    "map": load_map_bundle,
 }
 
 
@@ -52,7 +52,7 @@ def bundles(
                 console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)
 
 
-def _examined(folder: Path) -> tuple[Path, AnyBundleFile | None, str]:
+def _examined(folder: Path) -> tuple[Path, DescribedKind | None, str]:
     """Folder, description, and why it cannot be used: every file is there, and what it was."""
     try:
         about = read_description(folder)
@@ -62,7 +62,7 @@ def _examined(folder: Path) -> tuple[Path, AnyBundleFile | None, str]:
     return folder, about, ""
 
 
-def _to_dict(name: str, folder: Path, about: AnyBundleFile | None, problem: str) -> dict[str, Any]:
+def _to_dict(name: str, folder: Path, about: DescribedKind | None, problem: str) -> dict[str, Any]:
     """Plain types. Of a bundle that cannot be used `problem` says why, and nothing else is told."""
     told: dict[str, Any] = {"name": name, "folder": str(folder), "problem": problem or None}
     if about is None:

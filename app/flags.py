@@ -42,6 +42,9 @@ def graph_flags(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
     fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow: dis, embedded, or a flow bundle.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="BUNDLE|file:PATH", help="Style this part alone: person, or a drawn mask.")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of the UNet: auto, float or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,

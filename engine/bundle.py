@@ -14,14 +14,23 @@ from typing import Literal, TypeVar, get_args
 import platformdirs
 from pydantic import ValidationError
 
-from warpfuse.engine.bundle_file import ANY, AutoencoderBundleFile, BundleFile, Described, FlowBundleFile, NetworkName
+from warpfuse.engine.bundle_file import (
+    ANY,
+    AutoencoderBundleFile,
+    BundleFile,
+    Described,
+    DescribedKind,
+    FlowBundleFile,
+    MapBundleFile,
+    NetworkName,
+)
 from warpfuse.engine.errors import BundleError
 from warpfuse.engine.precision import Precision
 
 FORMAT = 1
 DESCRIPTION = "bundle.json"
 PLANS = "plans"  # folder of a bundle; see engine/brought_plans.py
-_KINDS = ("latent-diffusion", "flow", "autoencoder")
+_KINDS = ("latent-diffusion", "flow", "autoencoder", "map")
 
 D = TypeVar("D", bound=Described)
 
@@ -82,6 +91,18 @@ class AutoencoderBundle:
         return self.folder / self.about.networks[kind]
 
 
+class MapBundle:
+    """A verified bundle of a network from pictures to maps: its folder and what it says of itself."""
+
+    def __init__(self, folder: Path, about: MapBundleFile) -> None:
+        self.folder = folder
+        self.about = about
+
+    def network(self) -> Path:
+        """Path of the exported network."""
+        return self.folder / self.about.networks["map"]
+
+
 def shipped_bundles() -> Path:
     """The folder of the bundles inside the package."""
     return Path(str(resources.files("warpfuse.engine") / "bundles"))
@@ -122,6 +143,11 @@ def load_autoencoder_bundle(name: str) -> AutoencoderBundle:
     return AutoencoderBundle(*_load(name, AutoencoderBundleFile))
 
 
+def load_map_bundle(name: str) -> MapBundle:
+    """Open a bundle of kind map by name or folder, verified as by `load_bundle`. Raises BundleError."""
+    return MapBundle(*_load(name, MapBundleFile))
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as file:
@@ -142,12 +168,12 @@ def _locate(name: str) -> Path:
     raise BundleError(f"no bundle called {name!r}. Known: {', '.join(known) or 'none'}; or give a folder")
 
 
-def describe_bundle(name: str) -> BundleFile | FlowBundleFile | AutoencoderBundleFile:
+def describe_bundle(name: str) -> DescribedKind:
     """What a bundle, by name or folder, says of itself, of any kind. Its files are not read. Raises BundleError."""
     return read_description(_locate(name))
 
 
-def read_description(folder: Path) -> BundleFile | FlowBundleFile | AutoencoderBundleFile:
+def read_description(folder: Path) -> DescribedKind:
     """What the bundle in `folder` says of itself, of whatever kind; its files are not looked at. Raises BundleError."""
     path = folder / DESCRIPTION
     try:

@@ -207,5 +207,29 @@ class AutoencoderBundleFile(Described):
         return self
 
 
-AnyBundleFile = Annotated[BundleFile | FlowBundleFile | AutoencoderBundleFile, Field(discriminator="kind")]
-ANY: TypeAdapter[BundleFile | FlowBundleFile | AutoencoderBundleFile] = TypeAdapter(AnyBundleFile)
+class MapBundleFile(Described):
+    """`bundle.json` of a network from a picture to a map of it: rgb [1, 3, H, W] -> map [1, channels, H, W], both in
+    [0, 1]. A mask is a map of one channel.
+
+    size      (width, height) of the pictures it takes, pixels, or
+    sizes     which sizes it takes, if it takes many; it is run at `default_long_side` at most
+    channels  of the map
+    """
+
+    kind: Literal["map"]
+    size: PixelSize | None = None
+    sizes: Sizes | None = None
+    channels: Literal[1, 3]
+    networks: dict[Literal["map"], str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "MapBundleFile":
+        self._check_networks(self.networks, {"map"})
+        if (self.size is None) == (self.sizes is None):
+            raise ValueError("size, sizes: expected one of them, for one size or for many")
+        return self
+
+
+DescribedKind = BundleFile | FlowBundleFile | AutoencoderBundleFile | MapBundleFile
+AnyBundleFile = Annotated[DescribedKind, Field(discriminator="kind")]
+ANY: TypeAdapter[DescribedKind] = TypeAdapter(AnyBundleFile)

@@ -18,10 +18,11 @@ from warpfuse.engine.bundle import (
     AutoencoderBundle,
     Bundle,
     FlowBundle,
+    MapBundle,
     first_fault,
     sha256_of,
 )
-from warpfuse.engine.bundle_file import AutoencoderBundleFile, BundleFile, Described, FlowBundleFile
+from warpfuse.engine.bundle_file import AutoencoderBundleFile, BundleFile, Described, FlowBundleFile, MapBundleFile
 from warpfuse.engine.errors import BundleError
 
 D = TypeVar("D", bound=Described)
@@ -59,6 +60,15 @@ def write_autoencoder_bundle(
     description = _describe(AutoencoderBundleFile, folder, files, {"kind": "autoencoder", **about})
     _write(folder, files, description, plans)
     return AutoencoderBundle(folder, description)
+
+
+def write_map_bundle(
+    folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
+) -> MapBundle:
+    """As `write_bundle`, of kind "map"; about: the fields of `MapBundleFile` but `format`, `kind` and `files`."""
+    description = _describe(MapBundleFile, folder, files, {"kind": "map", **about})
+    _write(folder, files, description, plans)
+    return MapBundle(folder, description)
 
 
 def check_place(folder: Path) -> None:

@@ -7,6 +7,7 @@ WarpfuseError
 │   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
+│   ├── MaskError             a mask that cannot be read, or whose network takes or gives something else
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
 │   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have
@@ -39,6 +40,10 @@ class LoraError(BadInput):
 
 class KernelError(BadInput):
     """Machine code of a picture loop cannot be kept on disk."""
+
+
+class MaskError(BadInput):
+    """A mask that cannot be read, or whose network takes or gives something else."""
 
 
 class SinkError(BadInput):

@@ -68,6 +68,9 @@ class Opening(Protocol):
     def flow_network(self) -> Engine:
         """The network that `config.flow` names, likewise."""
 
+    def map_network(self, name: str) -> Engine:
+        """That of a bundle of kind map, likewise."""
+
 
 class Stage(Protocol):
     """Frames in, each by the name of its input; one frame out, of a `Delaying` stage later. State lives in the object.

@@ -38,7 +38,7 @@ _Held = tuple[dict[str, Any], GraphConfig | Streams]
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
 _LINES = 50
-_LOOK = ("bundle", "prompt", "negative", "steps", "strength", "seed", "flow", "background", "pace", "stages")
+_LOOK = ("bundle", "prompt", "negative", "steps", "strength", "seed", "flow", "background", "pace", "mask", "stages")
 
 
 class NotRunning(ConfigError):
@@ -540,8 +540,11 @@ def _refuse_files(was: GraphConfig, wants: GraphConfig) -> None:
     for key, url in named:
         if url and scheme_of(url) == "file":
             raise ConfigError(f"{key}: files can be named on the command line only, the page is open to other machines")
+    if wants.mask.kind == "file" and wants.mask.of != was.mask.of:
+        raise ConfigError("mask.of: files can be named on the command line only, the page is open to other machines")
     known = find_bundles()
-    for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow)):
+    masks = [("mask.of", was.mask.of, wants.mask.of)] * (wants.mask.kind == "network")
+    for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow), *masks):
         if new != old and new not in known and new != "dis":
             names = ", ".join(sorted(known))
             raise ConfigError(f"{key}: expected one of {names}; folders can be named on the command line only")

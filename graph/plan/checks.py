@@ -4,7 +4,7 @@ Opening the run finds it too, with what can be known only then.
 """
 
 from warpfuse.engine.bundle import require_kind
-from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile
+from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFile
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.plan.sizing import choose_size
@@ -13,6 +13,7 @@ from warpfuse.stages.controls.settings import check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.styles import style_weights
+from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.sinks import check
 from warpfuse.stages.sources import connects, probe
 from warpfuse.stages.sources.schemes import scheme_of
@@ -23,7 +24,7 @@ _PROBED = ("file", "pattern")  # others are devices, which take their time and m
 def check_early(
     config: GraphConfig | Streams, *, watched: bool = False, was: GraphConfig | Streams | None = None
 ) -> None:
-    """Raise BadInput for ends, bundle, style, LoRA, control, attention, flow or size that a stream cannot use.
+    """Raise BadInput for ends, bundle, style, LoRA, control, attention, mask, flow or size that a stream cannot use.
 
     watched  somebody looks at the run, so it needs no sink
     was      what is known to work, and may be at work: only what differs from it is checked
@@ -59,6 +60,8 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         check_ends(config, watched=watched, was=was)
     if differs("flow") and config.flow != DIS:
         require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)
+    if differs("mask"):
+        _check_mask(config)
     if differs("bundle", "prompt", "negative", "loras", "controls", "stages", "source", "size"):
         about = require_kind(config.bundle, BundleFile)
         _check_prompts(config, about)
@@ -81,3 +84,11 @@ def _check_size(config: GraphConfig, about: BundleFile) -> None:
     ):  # `connects` refuses an unknown kind
         info = probe(config.source)
         choose_size(config.size, (info.width, info.height), about.sizes, about.size)
+
+
+def _check_mask(config: GraphConfig) -> None:
+    match config.mask.kind:
+        case "network":
+            require_kind(config.mask.of, MapBundleFile)
+        case "file":
+            check_file(config.mask.of)

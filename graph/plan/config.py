@@ -19,6 +19,7 @@ from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls, scales_in_full
 from warpfuse.stages.diffusion.settings import FuseSettings, PredictOptions, in_weights
+from warpfuse.stages.masking.settings import Mask, MaskSettings, in_keys
 from warpfuse.stages.motion.settings import FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.sinks.camera_address import with_on_fault
@@ -137,6 +138,7 @@ class GraphConfig(StageSettings):
     stage_deadline_s  a call of a stage that lasts longer is a hang, and its worker is restarted
     threads   cores the networks and the flow may use; none: all
     pace      which frames the networks are spared
+    mask      which parts of the picture are styled; `person`, a bundle by its name, and `file:PATH` are short forms
     stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
 
     `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
@@ -169,6 +171,7 @@ class GraphConfig(StageSettings):
     stage_deadline_s: float = Field(30.0, gt=0, le=3600)
     threads: int | None = Field(None, ge=1, le=256)
     pace: PaceSettings = PaceSettings()
+    mask: Mask = MaskSettings()
     stages: Stages = Stages()
 
     @model_validator(mode="after")
@@ -244,6 +247,7 @@ def set_key(raw: dict[str, Any], assignment: str) -> None:
         value = text.strip() if keys[-1] in _TEXTS and not quoted else yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {assignment!r}: the value is no YAML") from None
+    raw.update(_spelled_out(raw))
     place = raw
     for key in keys[:-1]:
         inner = place.setdefault(key, {})
@@ -256,11 +260,10 @@ def set_key(raw: dict[str, Any], assignment: str) -> None:
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse.
 
-    A recipe of attention is the weights it stands for, and the number of a control its scale, so that a later key is
-    laid over these.
+    A short form is the keys it stands for, so that a later key is laid over these.
     """
-    new = _without_short_forms(new)
-    merged = _laid_over(_without_short_forms(old), new)
+    new = _spelled_out(new)
+    merged = _laid_over(_spelled_out(old), new)
     weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
     if "fusion" in new and not weight_given:
         stages = _dict(merged.get("stages"))
@@ -279,14 +282,16 @@ def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _without_short_forms(keys: Mapping[str, Any]) -> dict[str, Any]:
-    keys = {**keys, "controls": scales_in_full(keys["controls"])} if "controls" in keys else keys
+def _spelled_out(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with those that short forms stand for: recipes of attention, numbers of controls, a mask by its name."""
+    short = {"controls": scales_in_full, "mask": in_keys}
+    keys = {**keys, **{name: in_full(keys[name]) for name, in_full in short.items() if name in keys}}
     stages = _dict(keys.get("stages"))
     predict = _dict(stages.get("predict"))
     try:
         weights = in_weights(predict["attention"])
     except (KeyError, ValueError):
-        return dict(keys)  # none, or one that the validation that follows tells of
+        return keys  # none, or one that the validation that follows tells of
     return {**keys, "stages": {**stages, "predict": {**predict, "attention": weights}}}
 
 

@@ -52,9 +52,10 @@ def pass_frame(
     picture = call("upload", "uint8 to float, onto the device", raw=raw)
     latent = call("encode", "picture to latent", frame=picture)
     streamed = config.stages.predict.stream
-    late = calls - 1 if temporal and streamed else 0
+    late = calls - 1 if streamed else 0
     rows = f"{calls} rows of as many frames" if streamed and calls > 1 else f"{config.steps} step(s)"
     sampling, fusing = f"sampling, {rows}", f"fusion, weight {config.stages.fuse.weight:g}"
+    motion: Value | None = None
     if temporal:
         kind = "dis_flow" if config.flow == DIS else "network_flow"
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
@@ -68,7 +69,8 @@ def pass_frame(
         paint, drawn, past = shown
         source = Value(picture.stage, ahead=late)  # it waits for the latent of its frame
         shown = Styled(call("composite", "inks and lines", paint=paint, latent=drawn, source=source, past=past), drawn)
-    out = call("download", "float to uint8, onto the host", frame=shown.paint)
+    visible = _masked(call, config, picture, motion, shown.paint, late) if config.mask.active else shown.paint
+    out = call("download", "float to uint8, onto the host", frame=visible)
     for number, sink in enumerate(config.sinks, start=1):
         call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
 
@@ -88,6 +90,19 @@ def _hints(call: StageCall, config: GraphConfig, picture: Value, past: Value | N
         stage, past_if_taken = stage_of(name), past if control.takes_past else None
         maps[stage] = call(stage, f"control map: {control.kind}", kind=control.kind, frame=picture, past=past_if_taken)
     return call("hint", "control maps to hints", **maps) if maps else None
+
+
+def _masked(
+    call: StageCall, config: GraphConfig, picture: Value, motion: Value | None, styled: Value, late: int
+) -> Value:
+    """The styled picture where the mask is, the source elsewhere. Nothing of it goes into the next frame."""
+    mask, about = config.mask, f"mask, {config.mask.kind} {config.mask.of}"
+    if mask.kind == "file":
+        found = call("mask", about, kind="file_mask", frame=picture)
+    else:
+        found = call("mask", about, kind="network_mask", frame=picture, motion=motion)
+    waiting, source = Value(found.stage, ahead=late), Value(picture.stage, ahead=late)  # for the picture of their frame
+    return call("apply_mask", "source where the mask is 0", styled=styled, mask=waiting, source=source)
 
 
 def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:

@@ -18,7 +18,7 @@ class NeedsRestart(ConfigError):
     """The key is right, but decides what was built: it holds from the next start on."""
 
 
-LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace")
+LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace", "mask")
 """Keys that may change between frames; the others are built in."""
 
 
@@ -74,14 +74,16 @@ class LiveSettings:
         now = [(node.name, node.inputs) for node in self.plan.nodes if node.role == "stage"]
         was, wants = self.config.stages, config.stages
         built = [(s.fuse.reference, s.predict.stream, _pulled(s.fuse.between)) for s in (was, wants)]
+        masks = [(c.mask.kind, c.mask.of) for c in (self.config, config)]
         stream = wants.predict.stream and config.steps != self.config.steps
         unpaced = config.pace.active and not self.config.pace.active
-        if inner != now or built[0] != built[1] or stream or (not temporal and (config.stages.fuse.weight or unpaced)):
+        differs = inner != now or built[0] != built[1] or masks[0] != masks[1]
+        if differs or stream or (not temporal and (config.stages.fuse.weight or unpaced)):
             raise NeedsRestart(
-                "this decides which stages there are and cannot change while frames flow: stages.fuse.reference;"
-                " stages.fuse.between to or from latent and picture; stages.predict.stream, and with it steps;"
-                " pace and fusion, if they were off at first; whether stages.fuse.entry or exit is 0, with output or a"
-                " stream"
+                "this decides which stages there are and cannot change while frames flow: mask.kind and of;"
+                " stages.fuse.reference; stages.fuse.between to or from latent and picture; stages.predict.stream, and"
+                " with it steps; pace and fusion, if they were off at first; whether stages.fuse.entry or exit is 0,"
+                " with output or a stream"
             )
 
 

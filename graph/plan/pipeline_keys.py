@@ -38,4 +38,5 @@ class PipelineKeys(TypedDict, total=False):
     stage_deadline_s: float
     threads: int | None
     pace: dict[str, Any]
+    mask: str | dict[str, Any]
     stages: dict[str, Any]

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from warpfuse.engine.bundle import Bundle, load_flow_bundle
+from warpfuse.engine.bundle import Bundle, load_flow_bundle, load_map_bundle
 from warpfuse.engine.bundle_file import NetworkName
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.runtime.context import RunContext
-from warpfuse.graph.runtime.engines import flow_shapes, shapes_of
+from warpfuse.graph.runtime.engines import flow_shapes, map_shapes, shapes_of
 from warpfuse.stages import stage_module
 from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.diffusion.prompts import Prompts
@@ -65,3 +65,8 @@ class _Opening:
     def flow_network(self) -> Engine:
         """That of the flow."""
         return self._context.engines.open(*flow_network(self._context))
+
+    def map_network(self, name: str) -> Engine:
+        """That of a bundle of kind map."""
+        bundle = load_map_bundle(name)
+        return self._context.engines.open(bundle.network(), map_shapes(bundle.about, self.size))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warpfuse.engine.background import Builds, Order
-from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile
+from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFile
+from warpfuse.engine.bundle_parts import Sizes
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.feed import Shapes
 from warpfuse.engine.open import network_name, open_engine
@@ -121,9 +122,15 @@ def flow_shapes(about: FlowBundleFile, size: tuple[int, int], long_side: int | N
     """input -> shape of a flow network for frames of (width, height): their own size, the longer side brought down to
     `long_side`, rounded to what the network takes. None for a bundle whose file has one size and says it itself.
     """
-    if about.sizes is None:
-        return None
+    return None if about.sizes is None else dict.fromkeys(("cur", "prev"), _picture_shape(about.sizes, size, long_side))
+
+
+def map_shapes(about: MapBundleFile, size: tuple[int, int]) -> Shapes | None:
+    """The same of a network of a map, whose longer side is the bundle's own at most."""
+    return None if about.sizes is None else {"rgb": _picture_shape(about.sizes, size, about.sizes.default_long_side)}
+
+
+def _picture_shape(sizes: Sizes, size: tuple[int, int], long_side: int | None) -> tuple[int, int, int, int]:
     scale = min(1.0, (long_side or max(size)) / max(size))
-    step = about.sizes.multiple
-    width, height = (max(about.sizes.minimum, round(side * scale / step) * step) for side in size)
-    return dict.fromkeys(("cur", "prev"), (1, 3, height, width))
+    width, height = (max(sizes.minimum, round(side * scale / sizes.multiple) * sizes.multiple) for side in size)
+    return 1, 3, height, width

@@ -63,9 +63,10 @@ function follow(now) {
   settings = now;
   for (const control of document.querySelectorAll("[data-key]")) {
     if (control === held) continue;
-    control.value = at(now, control.dataset.key);
+    control.value = String(at(now, control.dataset.key));
     tell(control);
   }
+  $("mask").hidden = now.mask.kind === "off";
   prompt.follow(now.prompt);
   run.follow(now);
   if (bundle !== now.bundle) bundled();

@@ -71,6 +71,7 @@ export class RunForm {
 
 function shown(value) {
   if (value === null || value === undefined) return "";
+  if (value.kind) return { off: "", network: value.of }[value.kind] ?? `${value.kind}:${value.of}`;
   if (!Array.isArray(value)) return String(value);
   return value.every((part) => typeof part === "number") ? value.join("x") : value.join("\n");
 }
@@ -79,5 +80,6 @@ function meant(key, text) {
   if (key === "sinks") return lines(text);
   if (key === "seed") return Number(text);
   if (key === "size") return text || null;
+  if (key === "mask") return text || "off";
   return text;
 }

@@ -1,11 +1,14 @@
 """Settings by OSC: an address is a key, and what is refused is told once."""
 
+import cv2
+import numpy as np
 import pytest
 from pythonosc.udp_client import SimpleUDPClient
 from support.waiting import until
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.web.osc import OscServer, keys_of
+from warpfuse.web.session import PageSession
 
 
 @pytest.fixture
@@ -34,6 +37,26 @@ def test_a_recipe_of_attention_is_a_word_and_each_of_its_weights_an_address(osc)
     until(lambda: session.settings()["prompt"] == "negative", "the message behind them all")
     found = session.settings()["stages"]["predict"]["attention"]
     assert (found["own"], found["anchor"], found["previous"], found["coverage"]) == (1, 0, 0, 0.5) and not said
+
+
+def test_a_mask_is_turned_round_and_laid_off(keys, tmp_path):
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((64, 96), np.uint8))
+    session = PageSession({**keys, "mask": f"file:{tmp_path / 'mask.png'}"}, record_to=tmp_path)
+    said = []
+    try:
+        session.start()
+        with OscServer(session, 0, said.append) as server, SimpleUDPClient("127.0.0.1", server.port) as client:
+            for address, value in (("/mask/invert", 1), ("/mask/feather_px", 6.0), ("/mask/amount", 0.25)):
+                client.send_message(address, value)
+            client.send_message("/prompt", "negative")
+            until(lambda: session.settings()["prompt"] == "negative", "the message behind them all")
+            found = session.settings()["mask"]
+            assert (found["invert"], found["feather_px"], found["amount"]) == (True, 6, 0.25) and not said
+            client.send_message("/mask/kind", "off")
+            until(lambda: said, "a refusal")
+            assert "cannot change while frames flow" in said[0]
+    finally:
+        session.close()
 
 
 def test_what_is_refused_is_told_once_and_changes_nothing(osc):

@@ -6,6 +6,7 @@ import socket
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -193,6 +194,25 @@ def test_the_main_controls_work_by_keyboard_alone(running, session):
     until(lambda: running.evaluate("document.activeElement.id") == "start", "the focus on what took its place")
     keyboard.press("Enter")
     until(lambda: session.state == "running", "another run")
+
+
+def test_a_mask_has_controls_where_there_is_one(running, session, tmp_path):
+    assert running.locator("#mask").is_hidden()
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((64, 96), np.uint8))
+    running.locator("#mask-of").fill(f"file:{tmp_path / 'mask.png'}")
+    running.locator("#apply").click()
+    until(lambda: session.state == "running" and session.settings()["mask"]["kind"] == "file", "a run with a mask")
+    running.locator("#mask").wait_for()
+    running.locator("#mask-invert").select_option("true")
+    until(lambda: session.settings()["mask"]["invert"], "the rest")
+    running.locator("#mask-feather").fill("9")
+    running.locator("#mask-amount").fill("0.5")
+    until(lambda: session.settings()["mask"]["amount"] == 0.5, "half of it")
+    assert session.settings()["mask"]["feather_px"] == 9
+    assert running.locator("#mask-of").input_value().startswith("file:")
+    running.locator("#mask-of").fill("")
+    running.locator("#apply").click()
+    until(lambda: session.settings()["mask"]["kind"] == "off", "a run without")
 
 
 def test_a_blend_is_made_with_the_slider(running, session):

@@ -1,0 +1,85 @@
+"""A mask that was drawn: a picture, pictures in a row, or a video."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warpfuse.engine.cuda_streams import ToDevice
+from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.errors import MaskError
+from warpfuse.stages.formulas.downscale import luma
+from warpfuse.stages.formulas.pixels import planes_of
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.masking.drawing import check_file
+from warpfuse.stages.masking.mask import finished
+from warpfuse.stages.masking.settings import MaskSettings
+from warpfuse.stages.sources import open_source
+from warpfuse.stages.stage import Opening, Source, Stage
+
+
+def settings_of(config: Any, prompts: object) -> MaskSettings:
+    """Those of a configuration."""
+    return config.mask  # type: ignore[no-any-return]
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises MaskError."""
+    settings: MaskSettings = opening.config.mask
+    check_file(settings.of)
+    return FileMask(partial(open_source, settings.of, size=opening.size), settings, opening.device)
+
+
+class FileMask(Stage):
+    """Frame -> Frame with "mask" [1, 1, h, w] in [0, 1]: the luma of the drawing for the frame of this number.
+
+    drawing  opens the pictures at the size of the frames, from their beginning
+
+    Behind the last one the last one stays. A frame shown as it was gets none.
+    """
+
+    def __init__(self, drawing: Callable[[], Source], settings: MaskSettings, device: str = "cpu") -> None:
+        self._open = drawing
+        self._source: Source | None = None
+        self._ops = arithmetic(device)
+        self._to_device = ToDevice(device)
+        self._settings = settings
+        self._next = 0
+        self._drawn: Tensor | None = None
+
+    def __call__(self, frame: Frame) -> Frame:
+        """The mask of one frame."""
+        drawn = self._drawn_for(frame.stamp.seq)
+        return Frame(frame.stamp, {"mask": finished(drawn, self._settings, self._ops)})
+
+    def held(self, frame: Frame) -> Frame:
+        """Of a repeat none."""
+        return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
+
+    def update(self, settings: MaskSettings) -> None:
+        """Take new settings, from the next frame on."""
+        self._settings = settings
+
+    def close(self) -> None:
+        """Close the drawing."""
+        self._to_device.close()
+        if self._source is not None:
+            self._source.close()
+
+    def _drawn_for(self, seq: int) -> Tensor:
+        if self._source is None or seq < self._next - 1:  # a run that lost a worker begins again further back
+            if self._source is not None:
+                self._source.close()
+            self._source, self._next = self._open(), 0
+        newest = None
+        while self._next <= seq and (picture := self._source.read()) is not None:
+            newest, self._next = picture, self._next + 1
+        if newest is not None:
+            pixels = np.require(newest.rgb, requirements=["C", "W"])
+            self._drawn = luma(planes_of(self._to_device(torch.from_numpy(pixels))))[None, None]
+        if self._drawn is None:
+            raise MaskError(f"mask.of {self._settings.of}: there is no picture in it")
+        return self._drawn

@@ -1,0 +1,62 @@
+"""A mask that a network finds in every frame."""
+
+from typing import Any
+
+from torch import Tensor
+
+from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.frame import Frame
+from warpfuse.stages.map_network import MapNetwork
+from warpfuse.stages.masking.mask import SteadyMask, finished
+from warpfuse.stages.masking.settings import MaskSettings
+from warpfuse.stages.stage import Opening, Stage
+
+
+def settings_of(config: Any, prompts: object) -> MaskSettings:
+    """Those of a configuration."""
+    return config.mask  # type: ignore[no-any-return]
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    settings: MaskSettings = opening.config.mask
+    return NetworkMask(MapNetwork(opening.map_network(settings.of)), settings)
+
+
+class NetworkMask(Stage):
+    """What the network finds in each frame, held steady along the flow.
+
+    inputs  frame   "rgb" [1, 3, h, w] in [0, 1]
+            motion  "flow" [1, 2, h, w] and "trust" [1, 1, h, w] in pixels of the frame. Where the graph feeds it
+    gives   "mask"  [1, 1, h, w] in [0, 1]: the mean of the map's channels. Of a held frame the mask of the frame
+                    before, warped, without the network; none for a repeat
+    """
+
+    def __init__(self, network: MapNetwork, settings: MaskSettings) -> None:
+        self._network = network
+        self._ops = arithmetic(network.device)
+        self._settings = settings
+        self._memory = SteadyMask(self._ops)
+
+    def __call__(self, frame: Frame, motion: Frame | None = None) -> Frame:
+        """One run of the network."""
+        found = self._network(frame["rgb"]).mean(1, keepdim=True)
+        return self._finished(frame, self._memory.fuse(found, motion, self._settings.steady))
+
+    def held(self, frame: Frame, motion: Frame | None = None) -> Frame:
+        """The mask of the frame before, warped."""
+        if frame.stamp.hold == "repeat":
+            return Frame(frame.stamp)
+        warped = self._memory.follow(motion)
+        return self(frame, motion) if warped is None else self._finished(frame, warped)
+
+    def update(self, settings: MaskSettings) -> None:
+        """Take new settings, from the next frame on. What is remembered stays."""
+        self._settings = settings
+
+    def close(self) -> None:
+        """Close the network."""
+        self._network.close()
+
+    def _finished(self, frame: Frame, mask: Tensor) -> Frame:
+        return Frame(frame.stamp, {"mask": finished(mask, self._settings, self._ops)})
