@@ -50,6 +50,7 @@ app = typer.Typer(
     help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
+app.command("export-map")(exporting.export_map)
 app.add_typer(installing.app, name="comfy")
 app.command()(bench)
 app.command("keys")(keys.keys)

@@ -156,6 +156,26 @@ def checkpoint(
     print(f"wrote {bundle.folder}: {opened.family.name}, {width}x{height}, {steps} steps, {dtype}, {opened.licence}")
 
 
+def export_map(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="Takes a picture, gives a map of it.")],
+    multiple: Annotated[int, typer.Option(min=1, max=256, help="Of width and height, where it takes any.")] = 8,
+    long_side: Annotated[
+        int, typer.Option(min=16, max=8192, metavar="PX", help="It is run at, where it takes any.")
+    ] = 512,
+    licence: Annotated[str, typer.Option(help="Of its weights.")] = "unknown",
+    output: Folder = None,
+) -> None:
+    """A network from a picture to a map of it as a bundle: for --mask, or a control of kind network."""
+    require("onnx", "onnxruntime")
+    from warpfuse.export.map_bundle import export_map
+
+    folder = output or Path(file.stem)
+    bundle = export_map(folder, file, multiple=multiple, long_side=long_side, licence=licence)
+    about = bundle.about
+    size = f"{about.size[0]}x{about.size[1]}" if about.size else f"any size, run at {long_side} pixels at most"
+    print(f"wrote {bundle.folder}: {size}, {about.channels} channel(s), licence {about.licence}")
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """(width, height) of "512x288". Raises BadInput."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*[xX]\s*(\d{1,5})\s*", text)
