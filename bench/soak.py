@@ -50,7 +50,7 @@ def memory_mib() -> float:
 
 
 def hurt(rng: random.Random) -> str:
-    """Kill or stop a worker; what was done. The nursery, their parent, is spared: it is the oldest."""
+    """Kill or stop a worker; what was done. The fork server, their parent, is spared: it is the oldest."""
     workers = sorted(family(), key=lambda process: process.create_time())[1:]
     if not workers:
         return ""

@@ -50,7 +50,7 @@ def main(fd: int, folder: str) -> None:
 
     preload()
     gc.freeze()  # pages of what is loaded stay shared: the collector does not write into them
-    Nursery(socket.socket(fileno=fd), worker_process.main, Path(folder), compile_all).serve()
+    ForkServer(socket.socket(fileno=fd), worker_process.main, Path(folder), compile_all).serve()
 
 
 def preload() -> None:
@@ -60,7 +60,7 @@ def preload() -> None:
             importlib.import_module(name)
 
 
-class Nursery:
+class ForkServer:
     """Forks, waits and kills. One thread."""
 
     def __init__(

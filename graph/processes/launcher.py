@@ -1,6 +1,8 @@
 """Starting and ending worker processes: what the supervisor asks of it, and the way it is done on one host."""
 
+import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -9,15 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from warpfuse.graph.errors import Elsewhere, StageFailed
-
 _MESSAGE = 65536
 
 
 class Launcher(Protocol):
     """Starts worker processes somewhere. One thread uses it.
 
-    fd  readable when `exited` has something to tell; -1: it never has
+    fd  readable when `exited` has something to tell; -1: it never has. Another one after `exited` told of an end
     """
 
     fd: int
@@ -41,6 +41,8 @@ class Launcher(Protocol):
 class LocalProcesses:
     """Workers of this host, forked from the fork server (`graph/processes/fork_server.py`).
 
+    A fork server that is killed takes its workers with it: each is told as killed, and there is another fork server.
+
     loops  whether they are forked with the machine code of the stages' loops, which is then in memory once; set it when
            that is on disk
     """
@@ -48,25 +50,31 @@ class LocalProcesses:
     loops = False
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the fork server. Of an earlier one nothing is known any more."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pids: dict[str, int] = {}
+        self._asked: set[str] = set()  # told to start, and not heard of yet
         self._doomed: set[str] = set()
         self._begun_s: dict[str, float] = {}
         self._workers: dict[int, str] = {}
         with theirs:
-            command = [sys.executable, "-m", "warpfuse.graph.processes.fork_server", str(theirs.fileno()), str(folder)]
-            self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            fd = theirs.fileno()
+            command = [sys.executable, "-m", "warpfuse.graph.processes.fork_server", str(fd), str(self._folder)]
+            self._process = subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL, start_new_session=True)
         self.fd = self._line.fileno()
 
     def start(self, worker: str, endpoint: str) -> None:
         """Fork it."""
         self._doomed.discard(worker)
+        self._asked.add(worker)
         self._tell({"start": worker, "endpoint": endpoint, "loops": self.loops})
 
     def exited(self) -> Iterator[tuple[str, int]]:
-        """What the nursery tells."""
+        """What the fork server tells; once it is gone, that all of its workers are."""
         while True:
             try:
                 data = self._line.recv(_MESSAGE, socket.MSG_DONTWAIT)
@@ -75,13 +83,19 @@ class LocalProcesses:
             except OSError:
                 data = b""
             if not data:
-                code = self._process.wait()
-                raise StageFailed("nursery", Elsewhere(f"the process that workers start from ended with {code}"))
+                self._process.wait()
+                self._line.close()
+                lost = {*self._pids, *self._asked}
+                self._begin()
+                for worker in lost:
+                    yield worker, -signal.SIGKILL  # they die with it (`parent_death.py`)
+                return
             word = json.loads(data)
             if "started" in word:
                 worker, pid = str(word["started"]), int(word["pid"])
                 self._pids[worker], self._workers[pid] = pid, worker
                 self._begun_s[worker] = time.monotonic()
+                self._asked.discard(worker)
                 if worker in self._doomed:
                     self._tell({"kill": pid})
             else:
@@ -105,7 +119,7 @@ class LocalProcesses:
             self._tell({"kill": self._pids[worker]})
 
     def close(self) -> None:
-        """Close the line: the nursery ends its workers and itself."""
+        """Close the line: the fork server ends its workers and itself."""
         self._line.close()
         if not self._begun_s:  # it may be loading yet; what it is forking dies with it
             self._process.kill()
@@ -116,11 +130,8 @@ class LocalProcesses:
             self._process.wait()
 
     def _tell(self, order: dict[str, object]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the fork server is gone: `exited` finds that, and what was lost with it
             self._line.send(json.dumps(order).encode())
-        except OSError:
-            code = self._process.wait()
-            raise StageFailed("nursery", Elsewhere(f"the process that workers start from ended with {code}")) from None
 
 
 class ByHand:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from warpfuse.graph.processes.fork_server import Nursery
+from warpfuse.graph.processes.fork_server import ForkServer
 
 
 @pytest.mark.parametrize(("loops", "done"), [(True, ["loaded", "forked"]), (False, ["forked"])])
@@ -15,7 +15,7 @@ def test_loops_are_loaded_before_the_fork_and_where_asked_for(monkeypatch, tmp_p
     monkeypatch.setattr(os, "fork", lambda: happened.append("forked") or 4711)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there:
-        nursery = Nursery(there, lambda endpoint, name: 0, tmp_path, lambda: happened.append("loaded"))
-        nursery._obey({"start": "main", "endpoint": "ipc://nowhere", "loops": loops})
+        server = ForkServer(there, lambda endpoint, name: 0, tmp_path, lambda: happened.append("loaded"))
+        server._obey({"start": "main", "endpoint": "ipc://nowhere", "loops": loops})
         assert json.loads(here.recv(1000)) == {"started": "main", "pid": 4711}
     assert happened == done

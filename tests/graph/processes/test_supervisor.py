@@ -18,6 +18,7 @@ from support.workers import STAGES, inside
 from warpfuse.graph.errors import KeysMissing, StageFailed
 from warpfuse.graph.links.curve import make_keys
 from warpfuse.graph.processes.launcher import LocalProcesses
+from warpfuse.stages.errors import StreamLost
 
 
 def digest(path):
@@ -99,6 +100,59 @@ def test_a_live_run_gives_as_many_frames_as_were_asked_for_after_a_crash_too(go)
     assert stats.frames.dropped > 0, "what was lost is made up for"
 
 
+def fork_server_of(supervisor):
+    return supervisor._pool.processes._process.pid
+
+
+def killed_at(supervisor, frames):
+    """Kill the fork server once so many frames are shown."""
+    return supervisor._shown() >= frames and (os.kill(fork_server_of(supervisor), signal.SIGKILL), True)[1]
+
+
+def test_a_live_run_outlives_its_fork_server(go):
+    stats, said = go(
+        lambda s: killed_at(s, 5), source="pattern:96x64@25,frames=100000", sinks=["null:"], realtime=True, frames=60
+    )
+    lost = [f"worker {name} was killed by signal 9; it is started again" for name in ("capture", "main", "sink_1")]
+    assert stats.restarts == 3 and set(lost) <= set(said)
+    assert (stats.frames.out, stats.interrupted) == (60, False), "as many frames as were asked for"
+    assert stats.frames.into + stats.frames.repeated == stats.frames.out + stats.frames.dropped
+
+
+def test_a_file_is_whole_after_the_end_of_the_fork_server(go, tmp_path, monkeypatch):
+    workers = {"near": ["source", "upload"], "middle": STAGES[1:], "show": ["sink_1"]}
+    killed = waits(tmp_path, monkeypatch, lambda s: killed_at(s, 5))
+    stats, _ = go(killed, source="pattern:96x64@25,frames=60", workers=workers)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        times = [round(float(frame.pts * frame.time_base) * 25) for frame in container.decode(video=0)]
+    assert times == list(range(60))
+    assert (stats.restarts, stats.frames.into, stats.frames.dropped) == (3, 60, 0)
+
+
+def test_a_fork_server_that_dies_before_it_has_started_anything_is_replaced(go):
+    dead = []
+
+    def kill(supervisor):
+        dead.append(fork_server_of(supervisor))
+        os.kill(dead[-1], signal.SIGKILL)
+        return True
+
+    stats, _ = go(kill, source="pattern:96x64@25,frames=10", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
+    assert len(dead) == 1 and stats.frames.out == 10
+
+
+def test_a_fork_server_that_dies_again_and_again_ends_the_run_in_one_line(go, monkeypatch):
+    monkeypatch.setattr("warpfuse.graph.processes.restart_policy.FIRST_S", 0.01)
+
+    def kill(supervisor):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(fork_server_of(supervisor), signal.SIGKILL)
+        return False
+
+    with pytest.raises((StageFailed, StreamLost), match="was lost too often"):
+        go(kill, source="pattern:96x64@25,frames=100000", sinks=["null:"], realtime=True)
+
+
 def frames_in(path):
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
@@ -174,7 +228,7 @@ def test_nothing_outlives_a_parent_that_was_killed(exact_bundle, tmp_path, short
     try:
         assert parent.stdout.readline(), "a frame has been shown"
         family = psutil.Process(parent.pid).children(recursive=True)
-        assert len(family) == 4, "the nursery and three workers"
+        assert len(family) == 4, "the fork server and three workers"
         memory = tmp_path / f"warpfuse-{os.getuid()}"
         assert any(path.is_dir() for path in memory.iterdir()), "control: there was shared memory"
     finally:
