@@ -7,11 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
+from warpfuse.graph.links.shared_memory import sweep
+
 _MESSAGE = 65536
+_END_S = 10.0  # of a process that was killed, to be gone
 
 
 class Launcher(Protocol):
@@ -86,6 +91,7 @@ class LocalProcesses:
                 self._process.wait()
                 self._line.close()
                 lost = {*self._pids, *self._asked}
+                _wait_for_end(self._workers)
                 self._begin()
                 for worker in lost:
                     yield worker, -signal.SIGKILL  # they die with it (`parent_death.py`)
@@ -128,10 +134,22 @@ class LocalProcesses:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.returncode:  # it was killed, and has not cleaned up itself
+            _wait_for_end(self._workers)
+            sweep()
 
     def _tell(self, order: dict[str, object]) -> None:
         with contextlib.suppress(OSError):  # the fork server is gone: `exited` finds that, and what was lost with it
             self._line.send(json.dumps(order).encode())
+
+
+def _wait_for_end(pids: Iterable[int]) -> None:
+    """Until these are gone: they are being killed, and hold devices and shared memory to the last."""
+    left = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(pid))
+    psutil.wait_procs(left, _END_S)
 
 
 class ByHand:

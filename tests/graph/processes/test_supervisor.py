@@ -129,16 +129,26 @@ def test_a_file_is_whole_after_the_end_of_the_fork_server(go, tmp_path, monkeypa
     assert (stats.restarts, stats.frames.into, stats.frames.dropped) == (3, 60, 0)
 
 
-def test_a_fork_server_that_dies_before_it_has_started_anything_is_replaced(go):
-    dead = []
+def test_a_fork_server_that_dies_at_the_end_of_a_run_leaves_nothing(go):
+    stats, _ = go(
+        lambda s: killed_at(s, 1),
+        source="pattern:96x64@25,frames=10",
+        workers={"near": ["source", *STAGES], "show": ["sink_1"]},
+    )
+    assert stats.frames.out == 10
 
-    def kill(supervisor):
-        dead.append(fork_server_of(supervisor))
-        os.kill(dead[-1], signal.SIGKILL)
-        return True
 
-    stats, _ = go(kill, source="pattern:96x64@25,frames=10", workers={"near": ["source", *STAGES], "show": ["sink_1"]})
-    assert len(dead) == 1 and stats.frames.out == 10
+def test_a_worker_that_a_dead_fork_server_was_asked_for_is_told_as_killed(tmp_path):
+    processes = LocalProcesses(tmp_path)
+    try:
+        first = processes._process
+        first.kill()
+        first.wait()
+        processes.start("main", "ipc://nowhere")
+        assert list(processes.exited()) == [("main", -signal.SIGKILL)]
+        assert processes._process.pid != first.pid and list(processes.exited()) == []
+    finally:
+        processes.close()
 
 
 def test_a_fork_server_that_dies_again_and_again_ends_the_run_in_one_line(go, monkeypatch):
