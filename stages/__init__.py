@@ -6,8 +6,8 @@ which order a frame meets them, is `graph/plan/dataflow.py`.
 
 Other packages add a stage by an entry point of `warpfuse.stages`. Its module says besides
 
-    AT = "picture"       what it takes and gives back changed: "source" ("rgb" that came up to the device), "x0"
-                         ("latent" that was predicted) or "picture" ("rgb" about to be shown)
+    AT = "picture"       what it takes and gives back changed: "source" (the `Picture` that came up to the device), "x0"
+                         (the `Latent` that was predicted) or "picture" (the `Picture` about to be shown)
     Settings             a `StageSettings` with its keys
 
 Its one input is called `frame`. A run has it where its configuration names it, as in `stages: {NAME: {amount: 0.3}}`.

@@ -17,7 +17,7 @@ from warpfuse.stages.frame import Frame, RawFrame
 if TYPE_CHECKING:  # a process that only captures or shows need not load torch
     from torch import Tensor
 
-T = TypeVar("T", Frame, RawFrame, "Tensor", "np.ndarray[Any, np.dtype[np.uint8]]", None)
+T = TypeVar("T", bound="Frame | RawFrame | Tensor | np.ndarray[Any, Any] | None")
 
 _lock = threading.Lock()
 _ranges: tuple[tuple[int, int], ...] = ()  # replaced, never changed: reading it needs no lock
@@ -52,9 +52,11 @@ def kept(x: T) -> T:
     if isinstance(x, Frame):
         if not any(is_lent(tensor) for tensor in x.tensors.values()):
             return x
-        return replace(x, tensors={name: kept(tensor) for name, tensor in x.tensors.items()})
+        own: Any = x.of(x.stamp, {name: kept(tensor) for name, tensor in x.tensors.items()}, x.ready)
+        return own  # type: ignore[no-any-return]
     if isinstance(x, RawFrame):
         return replace(x, rgb=kept(x.rgb)) if is_lent(x.rgb) else x
     if not is_lent(x):
         return x
-    return x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()
+    own_copy: Any = x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()
+    return own_copy  # type: ignore[no-any-return]

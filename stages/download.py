@@ -2,7 +2,7 @@
 
 from warpfuse.engine.cuda_streams import ToHost
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.frame import Picture, RawFrame
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -12,7 +12,7 @@ def open(opening: Opening) -> Stage:
 
 
 class Download(Stage):
-    """Frame with "rgb" [1, 3, h, w] in [0, 1] -> RawFrame uint8 [h, w, 3], rounded to the nearest.
+    """Picture -> RawFrame uint8 [h, w, 3], rounded to the nearest.
 
     The one place where the path of a frame meets the host: this thread waits for the copy of its own picture, by its
     event, while the other stages go on giving work to the device.
@@ -24,9 +24,9 @@ class Download(Stage):
         self._ops = arithmetic(device)
         self._to_host = ToHost(device)
 
-    def __call__(self, frame: Frame) -> RawFrame:
+    def __call__(self, frame: Picture) -> RawFrame:
         """Conversion runs on the device, only bytes cross the bus."""
-        return RawFrame(frame.stamp, self._to_host(self._ops.bytes_of(frame["rgb"])))
+        return RawFrame(frame.stamp, self._to_host(self._ops.bytes_of(frame.rgb)))
 
     def close(self) -> None:
         """Give the pinned memory back."""

@@ -1,7 +1,7 @@
-"""The two forms of a frame: `RawFrame` on the host, `Frame` on a device."""
+"""The forms of a frame: `RawFrame` on the host; `Picture`, `Latent` and `Motion` on a device."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -62,18 +62,95 @@ class SoundPiece:
     nut: npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """Named tensors of one frame on one device, each [1, c, h, w] float32 unless its producer says otherwise.
+    """One frame on one device. By itself: a frame of which there is nothing, as it is held or has no past.
 
-    Read-only by agreement: a link hands the same tensors to every reader.
+    Tensors are float32 [1, c, h, w], unless the producer says otherwise. They are read-only by agreement: a link hands
+    the same tensors to every reader.
 
     ready  on a card: the event behind the work that writes the tensors; a reader's stream waits for it
     """
 
     stamp: Stamp
-    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
-    ready: "torch.cuda.Event | None" = None
+    ready: "torch.cuda.Event | None" = field(default=None, kw_only=True)
 
-    def __getitem__(self, name: str) -> "Tensor":
-        return self.tensors[name]
+    @property
+    def tensors(self) -> "dict[str, Tensor]":
+        """Those that are there, by the names of their fields."""
+        found = ((name, getattr(self, name)) for name in TENSORS[type(self)])
+        return {name: tensor for name, tensor in found if tensor is not None}
+
+    @classmethod
+    def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "torch.cuda.Event | None" = None) -> "Frame":
+        """The frame that has these `tensors`."""
+        return cls(stamp, **tensors, ready=ready)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture(Frame):
+    """A picture, and what goes with it.
+
+    rgb         [1, 3, h, w] in [0, 1]
+    paint       [1, 3, h, w] in [0, 1], of a printed picture (`diffusion/composite.py`): what lies below its lines
+    cover       [1, 1, h, w] in [0, 1], of a printed picture: how much of each pixel its lines cover
+    trust       [1, 1, h, w] in [0, 1], of a warped picture: how far each pixel may be believed
+    cell_trust  [1, 1, h / d, w / d] in [0, 1], of a warped picture: the same of each latent cell
+    """
+
+    rgb: "Tensor"
+    paint: "Tensor | None" = None
+    cover: "Tensor | None" = None
+    trust: "Tensor | None" = None
+    cell_trust: "Tensor | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Latent(Frame):
+    """A clean latent in the scale of the UNet: of the source, a reference, or a predicted x0.
+
+    z      [1, c, h / d, w / d]
+    trust  [1, 1, h / d, w / d] in [0, 1], of a warped one: how far each cell may be believed
+    """
+
+    z: "Tensor"
+    trust: "Tensor | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion(Frame):
+    """From a frame to one before it.
+
+    flow   flow_cur_to_prev [1, 2, h, w], pixels
+    trust  [1, 1, h, w] in [0, 1]: how far the flow may be believed
+    """
+
+    flow: "Tensor"
+    trust: "Tensor"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hints(Frame):
+    """What the control maps of a frame give the UNet.
+
+    by_control  name of the control -> [1, C, h / 8, w / 8] of a ControlNet, [1, F] of a T2I-Adapter
+    """
+
+    by_control: "Mapping[str, Tensor]"
+
+    @property
+    def tensors(self) -> "dict[str, Tensor]":
+        """Those of each control, by its name."""
+        return dict(self.by_control)
+
+    @classmethod
+    def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "torch.cuda.Event | None" = None) -> "Hints":
+        """The frame that has these tensors."""
+        return cls(stamp, tensors, ready=ready)
+
+
+TENSORS = {
+    form: tuple(field.name for field in fields(form) if field.name not in ("stamp", "ready"))
+    for form in (Frame, Picture, Latent, Motion)
+}
+"""The fields of each form of frame that are tensors. `Hints` have those of their controls."""

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.formulas.pixels import planes_of
-from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.frame import Picture, RawFrame
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -17,7 +17,7 @@ def open(opening: Opening) -> Stage:
 
 
 class Upload(Stage):
-    """RawFrame -> Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
+    """RawFrame -> Picture.
 
     size    (width, height) of the frames that leave; one of another size is resized, antialiased
     device  where the tensors go
@@ -27,11 +27,11 @@ class Upload(Stage):
         self._size = (size[1], size[0])
         self._to_device = ToDevice(device)
 
-    def __call__(self, raw: RawFrame) -> Frame:
+    def __call__(self, raw: RawFrame) -> Picture:
         """Only bytes cross the bus; conversion and resizing run on the device."""
         pixels = np.require(raw.rgb, requirements=["C", "W"])  # torch warns of memory that may not be written
         rgb = planes_of(self._to_device(torch.from_numpy(pixels)))
-        return Frame(raw.stamp, {"rgb": self._resized(rgb)})
+        return Picture(raw.stamp, self._resized(rgb))
 
     def _resized(self, rgb: Tensor) -> Tensor:
         if tuple(rgb.shape[2:]) == self._size:

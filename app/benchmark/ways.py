@@ -28,7 +28,7 @@ from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.runtime.context import RunContext, prepare, prepare_source
 from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.thread_run import ThreadRun
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import Picture, RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import Sink, Source, VideoInfo
@@ -89,7 +89,7 @@ def on_device(config: GraphConfig, pictures: Sequence[RawFrame], figure: Figure,
     device = config.device
     with PlainLoop(prepare(config, _shape(pictures[0]), lambda line: None)) as loop:
         frames = [
-            Frame(raw.stamp, {"rgb": torch.from_numpy(raw.rgb).to(device).permute(2, 0, 1)[None].float() / 255})
+            Picture(raw.stamp, torch.from_numpy(raw.rgb).to(device).permute(2, 0, 1)[None].float() / 255)
             for raw in pictures
         ]
         turn = _counting(frames)
@@ -137,7 +137,7 @@ def _shape(raw: RawFrame) -> tuple[int, int]:
     return raw.rgb.shape[1], raw.rgb.shape[0]
 
 
-def _counting(frames: Sequence[Frame]) -> Iterator[Frame]:
+def _counting(frames: Sequence[Picture]) -> Iterator[Picture]:
     """The pictures again and again, under new numbers."""
     seq = 0
     while True:

@@ -9,7 +9,7 @@ from torch import Tensor
 from warpfuse.comfy.pictures import Each, checked, to_image
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.cpu import warp_picture
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Picture, Stamp
 from warpfuse.stages.motion.dis_flow import SMALLEST_PX, Flow
 from warpfuse.stages.motion.settings import FlowSettings, Preset
 from warpfuse.web.motion import flow_over
@@ -36,10 +36,10 @@ def flow_of(images: Tensor, preset: Preset, long_side: int | None, each: Each) -
     stage = Flow(FlowSettings(preset=preset, long_side=long_side))
     frames = []
     for i, image in enumerate(images):
-        frames.append(stage(Frame(Stamp(i, 0), {"rgb": planes(image)})))
+        frames.append(stage(Picture(Stamp(i, 0), planes(image))))
         each(i + 1, None)
     return ClipMotion(
-        flow=torch.cat([frame["flow"] for frame in frames]), trust=torch.cat([frame["trust"] for frame in frames])
+        flow=torch.cat([frame.flow for frame in frames]), trust=torch.cat([frame.trust for frame in frames])
     )
 
 

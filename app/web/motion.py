@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Motion
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -21,19 +21,19 @@ _DOUBT = np.array([236, 72, 60], np.float32)
 class MotionView:
     """Flow and trust of a frame as their stage gave them, kept by reference and read only when somebody looks."""
 
-    frame: Frame
+    frame: Motion
     ready: torch.cuda.Event | None
 
     @classmethod
     def of(cls, frame: Frame) -> "MotionView | None":
         """In the thread of the stage, on its stream. None for a held frame, which has no motion of its own."""
-        if "flow" not in frame.tensors:
+        if not isinstance(frame, Motion):
             return None
-        return cls(frame, wrote(frame["flow"].device))
+        return cls(frame, wrote(frame.flow.device))
 
     def fields(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """flow_cur_to_prev [h, w, 2] px and trust [h, w] in [0, 1], on the host. Blocks the calling thread alone."""
-        flow, trust = self.frame["flow"], self.frame["trust"]
+        flow, trust = self.frame.flow, self.frame.trust
         stream = new_stream(str(flow.device))
         with on(stream):
             reads((flow, trust), self.ready, stream)

@@ -20,7 +20,7 @@ import msgspec
 
 from warpfuse.graph.errors import WireError
 
-VERSION = 5
+VERSION = 6
 MAX_BODY = 4096
 
 _HEAD = struct.Struct("<2sBBII")
@@ -39,6 +39,7 @@ Dtype = Literal[
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
 ]  # fmt: skip
 Coding = Literal["raw", "lz4", "jpeg"]
+Kind = Literal["raw", "nothing", "picture", "latent", "motion", "hints", "sound"]
 
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -81,12 +82,13 @@ class Plane(_Message, frozen=True):
 
 
 class Content(_Message, frozen=True):
-    """What lies in a slot: a `RawFrame` (one plane, "rgb"), a `Frame` or a `SoundPiece`, and the rest of its stamp.
+    """What lies in a slot: a `RawFrame` (one plane, "rgb"), a form of `Frame` or a `SoundPiece`, and the rest of its
+    stamp.
 
     device  "cpu" or "cuda:N": where the sender had the tensors
     """
 
-    kind: Literal["raw", "frame", "sound"]
+    kind: Kind
     pts_ns: Time
     arrived_ns: Time
     discontinuity: bool

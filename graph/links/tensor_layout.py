@@ -1,11 +1,12 @@
 """What stages hand each other, as planes and a typed description, and back. No memory is owned here.
 
-A `RawFrame` is one plane of uint8; a `Frame` one plane for each tensor. The description (`messages.Content`) says where
-each lies in a slot, and how: the layout is kept as well, since what a network gives depends on it in the last bit.
+A `RawFrame` is one plane of uint8; each form of `Frame` one plane for each tensor. The description
+(`messages.Content`) says where each lies in a slot, and how: the layout is kept as well, since what a network gives
+depends on it in the last bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from math import prod
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
-from warpfuse.stages.frame import Frame, RawFrame, SoundPiece, Stamp
+from warpfuse.stages.frame import TENSORS, Frame, Hints, Latent, Motion, Picture, RawFrame, SoundPiece, Stamp
 
 ALIGNMENT = 64  # of a plane in its slot, bytes: a cache line, and what vector instructions like
 
@@ -24,7 +25,12 @@ _DTYPES: dict[messages.Dtype, torch.dtype] = {
     "float64": torch.float64,
 }  # fmt: skip
 _STAMPED = tuple(field.name for field in fields(Stamp) if field.name != "seq")  # seq is the message's own
-_KINDS = {RawFrame: "raw", Frame: "frame", SoundPiece: "sound"}
+_FRAMES: dict[messages.Kind, type[Frame]] = {"nothing": Frame, "picture": Picture, "latent": Latent, "motion": Motion}
+_KINDS = {RawFrame: "raw", SoundPiece: "sound", Hints: "hints"} | {form: kind for kind, form in _FRAMES.items()}
+_NEEDED = {
+    form: {field.name for field in fields(form) if field.name != "stamp" and field.default is MISSING}
+    for form in _FRAMES.values()
+}  # without these there is no such frame
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -69,7 +75,8 @@ def unpack(message: messages.FrameMessage, tensors: Sequence[Tensor]) -> RawFram
     if content.kind == "sound":
         return SoundPiece(stamp, tensors[0].numpy())
     named = {plane.name: tensor for plane, tensor in zip(content.planes, tensors, strict=True)}
-    return Frame(stamp, {name: _on_device(tensor, content.device) for name, tensor in named.items()})
+    there = {name: _on_device(tensor, content.device) for name, tensor in named.items()}
+    return (Hints if content.kind == "hints" else _FRAMES[content.kind]).of(stamp, there)
 
 
 def check(content: messages.Content | None, slot_bytes: int) -> messages.Content:
@@ -87,6 +94,9 @@ def check(content: messages.Content | None, slot_bytes: int) -> messages.Content
         names != ["sound"] or content.planes[0].dtype != "uint8" or len(content.planes[0].shape) != 1
     ):
         raise WireError("a SoundPiece is one plane sound, uint8 [bytes]")
+    form = _FRAMES.get(content.kind)
+    if form is not None and not _NEEDED[form] <= set(names) <= set(TENSORS[form]):
+        raise WireError(f"a {form.__name__} has the planes {', '.join(TENSORS[form])}, got {', '.join(names)}")
     for plane in content.planes:
         if plane.order and sorted(plane.order) != list(range(len(plane.shape))):
             raise WireError(f"plane {plane.name}: {list(plane.order)} is no order of {len(plane.shape)} dimensions")

@@ -11,7 +11,7 @@ from warpfuse.engine.cuda_streams import ToDevice, ToHost
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.controls.settings import ControlSettings
 from warpfuse.stages.formulas.pixels import planes_of
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Picture
 from warpfuse.stages.stage import Stage
 
 Bytes = npt.NDArray[np.uint8]
@@ -19,7 +19,7 @@ S = TypeVar("S", bound=ControlSettings)
 
 
 class HostMap(Stage, Generic[S]):
-    """Frame with "rgb" [1, 3, h, w] in [0, 1] -> its map, likewise.
+    """Picture -> its map.
 
     drawn  (uint8 [h, w, 3], settings) -> uint8 [h, w] or [h, w, 3]
     """
@@ -30,11 +30,11 @@ class HostMap(Stage, Generic[S]):
         self._ops = arithmetic(device)
         self._to_host, self._to_device = ToHost(device), ToDevice(device)
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Picture) -> Picture:
         """Only bytes cross the bus, both ways."""
-        drawn = self._drawn(self._to_host(self._ops.bytes_of(frame["rgb"])), self._settings)
+        drawn = self._drawn(self._to_host(self._ops.bytes_of(frame.rgb)), self._settings)
         pixels = np.ascontiguousarray(drawn if drawn.ndim == 3 else drawn[..., None].repeat(3, 2))
-        return Frame(frame.stamp, {"rgb": planes_of(self._to_device(torch.from_numpy(pixels)))})
+        return Picture(frame.stamp, planes_of(self._to_device(torch.from_numpy(pixels))))
 
     def held(self, frame: Frame) -> Frame:
         """Nothing is made of a held frame."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.formulas.pixels import planes_of
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -41,14 +41,14 @@ def read_picture(path: Path, size: tuple[int, int], key: str) -> Tensor:
 
 
 class GivenMap(Stage):
-    """Frame with "rgb" [1, 3, h, w] in [0, 1] -> the map that was given; None: the frame itself is the map."""
+    """Picture -> the map that was given; None: the frame itself is the map."""
 
     def __init__(self, rgb: Tensor | None) -> None:
         self._rgb = rgb
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Picture) -> Picture:
         """The same tensor with every frame: who reads frames does not write them."""
-        return Frame(frame.stamp, {"rgb": frame["rgb"] if self._rgb is None else self._rgb})
+        return Picture(frame.stamp, frame.rgb if self._rgb is None else self._rgb)
 
     def held(self, frame: Frame) -> Frame:
         """Nothing is made of a held frame."""

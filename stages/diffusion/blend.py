@@ -2,7 +2,7 @@
 
 from warpfuse.stages.diffusion.fuse import fusion_weight, settings_of
 from warpfuse.stages.diffusion.settings import FuseSettings
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Picture
 from warpfuse.stages.solvers.pair import CLEAN, fuse
 from warpfuse.stages.stage import Opening, Stage
 
@@ -17,24 +17,24 @@ def open(opening: Opening) -> Stage:
 class Blend(Stage):
     """Fusion after the decoder: the picture with the warped last picture.
 
-    inputs  picture    "rgb" [1, 3, h, w] in [0, 1]
-            past       "rgb" likewise and "trust_pixels" [1, 1, h, w]; or nothing, then the picture passes
-    gives   "rgb"      w past + (1 - w) picture
+    inputs  picture  what the decoder gave
+            past     the warped last picture and its trust; or nothing, then the picture passes
+    gives   w past + (1 - w) picture
     """
 
     def __init__(self, settings: FuseSettings) -> None:
         self._settings = settings
 
-    def __call__(self, picture: Frame, past: Frame) -> Frame:
+    def __call__(self, picture: Picture, past: Frame) -> Picture:
         """Blend where trusted; bit for bit the picture where the weight is 0."""
-        if "rgb" not in past.tensors or not self._settings.exit:
+        if not isinstance(past, Picture) or past.trust is None or not self._settings.exit:
             return picture
-        w = fusion_weight(self._settings, past["trust_pixels"]) * self._settings.exit
-        return Frame(picture.stamp, {"rgb": fuse(picture["rgb"], None, past["rgb"], None, w, 0.0, CLEAN)})
+        w = fusion_weight(self._settings, past.trust) * self._settings.exit
+        return Picture(picture.stamp, fuse(picture.rgb, None, past.rgb, None, w, 0.0, CLEAN))
 
     def held(self, picture: Frame, past: Frame) -> Frame:
         """The past."""
-        return Frame(picture.stamp, {"rgb": past["rgb"]})
+        return Picture(picture.stamp, past.rgb) if isinstance(past, Picture) else Frame(picture.stamp)
 
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""

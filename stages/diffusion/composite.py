@@ -15,7 +15,7 @@ from warpfuse.stages.diffusion.fuse import fusion_weight
 from warpfuse.stages.diffusion.palette import Palette
 from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.diffusion.settings import FuseSettings
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -50,14 +50,14 @@ def open(opening: Opening) -> Stage:
 class Composite(Stage):
     """Paint and lines to a picture.
 
-    inputs  paint    "rgb" [1, 3, h, w] in [0, 1], what the decoder gave
-            latent   "latent" [1, c, h/d, w/d], what it was decoded from
-            source   "rgb" [1, 3, h, w] in [0, 1], the frame of the source
-            past     "cover" [1, 1, h, w] of the frame before, warped, and "trust_pixels" likewise; or nothing. Where
-                     the graph feeds it. Of a held frame its cover is shown as it is
-    gives   "rgb"    [1, 3, h, w] in [0, 1]: p + s lines cover (ink - p), p = paint + s (table(paint) - paint)
-            "paint"  what came in
-            "cover"  [1, 1, h, w] in [0, 1]: w past + (1 - w) cover, as sharp as cover; none where no lines are drawn
+    inputs  paint    what the decoder gave
+            latent   what it was decoded from
+            source   the frame of the source
+            past     the cover of the frame before, warped, and its trust; or nothing. Where the graph feeds it. Of a
+                     held frame its cover is shown as it is
+    gives   rgb      p + s lines cover (ink - p), p = paint + s (table(paint) - paint)
+            paint    what came in
+            cover    w past + (1 - w) cover, as sharp as cover; none where no lines are drawn
 
     Owns the engine and closes it.
     """
@@ -67,20 +67,19 @@ class Composite(Stage):
         self._ops = arithmetic(settings.style.device)
         self.update(settings)
 
-    def __call__(self, paint: Frame, latent: Frame, source: Frame, past: Frame | None = None) -> Frame:
+    def __call__(self, paint: Picture, latent: Frame, source: Picture, past: Frame | None = None) -> Picture:
         """One run of the network, none for a style without lines."""
-        memory = {} if past is None else past.tensors
         cover = None
-        if self._draws and "latent" in latent.tensors:
-            cover = self._cover(latent, source, memory.get("cover"), memory.get("trust_pixels"))
+        if self._draws and isinstance(latent, Latent):
+            cover = self._cover(latent, source, past if isinstance(past, Picture) else None)
         return self._finished(paint, cover)
 
-    def held(self, paint: Frame, latent: Frame, source: Frame, past: Frame | None = None) -> Frame:
+    def held(self, paint: Frame, latent: Frame, source: Picture, past: Frame | None = None) -> Frame:
         """The cover of the past, where there is one."""
-        if "rgb" not in paint.tensors:  # there was no picture yet
+        if not isinstance(paint, Picture):  # there was no picture yet
             return paint
-        if past is not None and "cover" in past.tensors:
-            return self._finished(paint, past["cover"])
+        if isinstance(past, Picture) and past.cover is not None:
+            return self._finished(paint, past.cover)
         return self(paint, latent, source, past)
 
     def update(self, settings: CompositeSettings) -> None:
@@ -94,17 +93,15 @@ class Composite(Stage):
         """Close the network."""
         self._lines.close()
 
-    def _finished(self, paint: Frame, cover: Tensor | None) -> Frame:
+    def _finished(self, paint: Picture, cover: Tensor | None) -> Picture:
         settings, palette = self._settings, self._settings.palette
-        rgb = self._ops.composed(paint["rgb"], cover, self._table, palette.ink, palette.lines, settings.strength)
-        lines = {} if cover is None else {"cover": cover}
-        return Frame(paint.stamp, {"rgb": rgb, "paint": paint["rgb"], **lines})
+        rgb = self._ops.composed(paint.rgb, cover, self._table, palette.ink, palette.lines, settings.strength)
+        return Picture(paint.stamp, rgb, paint.rgb, cover)
 
-    def _cover(self, latent: Frame, source: Frame, past: Tensor | None, trust: Tensor | None) -> Tensor:
-        feed = {"rgb": source["rgb"], "latent": latent["latent"], "style": self._settings.style}
-        cover = self._lines(feed)["cover"]
+    def _cover(self, latent: Latent, source: Picture, past: Picture | None) -> Tensor:
+        cover = self._lines({"rgb": source.rgb, "latent": latent.z, "style": self._settings.style})["cover"]
         fuse = self._settings.fuse
-        if past is None or trust is None or not fuse.lines:
+        if past is None or past.cover is None or past.trust is None or not fuse.lines:
             return cover.clone()  # theirs is theirs
-        fused = torch.lerp(cover, past, fusion_weight(fuse, trust) * fuse.lines)
+        fused = torch.lerp(cover, past.cover, fusion_weight(fuse, past.trust) * fuse.lines)
         return self._ops.as_sharp_as(cover, fused)

@@ -1,7 +1,7 @@
 """Latents into pictures."""
 
 from warpfuse.engine.contract import Engine
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -13,9 +13,9 @@ def open(opening: Opening) -> Stage:
 class Decode(Stage):
     """Latents to pictures.
 
-    inputs  latent  "latent" [1, c, h/d, w/d] in the UNet's scale
-            past    "rgb" [1, 3, h, w]: what is shown if the frame is held. Where the graph feeds it
-    gives   "rgb"   [1, 3, h, w] in [0, 1]; nothing for a held frame without a past, which a later stage fills in
+    inputs  latent  [1, c, h/d, w/d] in the UNet's scale
+            past    the picture that is shown if the frame is held. Where the graph feeds it
+    gives   a picture; nothing for a held frame without a past, which a later stage fills in
 
     Owns the engine and closes it.
     """
@@ -24,17 +24,17 @@ class Decode(Stage):
         self._decoder = decoder
         self._scale = scale
 
-    def __call__(self, latent: Frame, past: Frame | None = None) -> Frame:
+    def __call__(self, latent: Latent, past: Frame | None = None) -> Picture:
         """One run of the decoder."""
-        z = latent["latent"] if self._scale == 1 else latent["latent"] / self._scale
+        z = latent.z if self._scale == 1 else latent.z / self._scale
         rgb = self._decoder({"latent": z})["rgb"]
-        return Frame(latent.stamp, {"rgb": rgb.clamp(0, 1)})  # a new tensor: theirs is theirs
+        return Picture(latent.stamp, rgb.clamp(0, 1))  # a new tensor: theirs is theirs
 
     def held(self, latent: Frame, past: Frame | None = None) -> Frame:
         """The past where there is no latent to decode."""
-        if "latent" in latent.tensors:
+        if isinstance(latent, Latent):
             return self(latent)
-        return Frame(latent.stamp, {} if past is None else {"rgb": past["rgb"]})
+        return Picture(latent.stamp, past.rgb) if isinstance(past, Picture) else Frame(latent.stamp)
 
     def close(self) -> None:
         """Close the decoder."""

@@ -1,7 +1,7 @@
 """Pictures into latents."""
 
 from warpfuse.engine.contract import Engine
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -11,9 +11,9 @@ def open(opening: Opening) -> Stage:
 
 
 class Encode(Stage):
-    """Frame with "rgb" [1, 3, h, w] -> the same without it and with "latent" [1, c, h/d, w/d], in the UNet's scale.
+    """Picture -> its latent in the UNet's scale, and the trust of each cell if it was warped.
 
-    A frame without "rgb" passes: the reference of the first frame, say, when there is no picture to encode yet.
+    A frame without a picture passes: the reference of the first frame, say, when there is none to encode yet.
     Owns the engine and closes it.
     """
 
@@ -23,11 +23,10 @@ class Encode(Stage):
 
     def __call__(self, frame: Frame) -> Frame:
         """One run of the encoder."""
-        others = {name: tensor for name, tensor in frame.tensors.items() if name != "rgb"}
-        if "rgb" not in frame.tensors:
+        if not isinstance(frame, Picture):
             return frame
-        latent = self._encoder({"rgb": frame["rgb"]})["latent"]
-        return Frame(frame.stamp, {**others, "latent": latent * self._scale})  # a new tensor: theirs is theirs
+        latent = self._encoder({"rgb": frame.rgb})["latent"]
+        return Latent(frame.stamp, latent * self._scale, frame.cell_trust)  # a new tensor: theirs is theirs
 
     def held(self, frame: Frame) -> Frame:
         """Nobody will look at the latent of a held frame."""

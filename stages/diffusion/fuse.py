@@ -6,7 +6,7 @@ from torch import Tensor
 
 from warpfuse.stages.diffusion.moment_lock import MomentLock
 from warpfuse.stages.diffusion.settings import FuseSettings
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent
 from warpfuse.stages.stage import Opening, Stage
 
 W_MAX = 0.95
@@ -23,6 +23,13 @@ def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
     return trust * largest_weight(settings)
 
 
+def warped(reference: Frame | None) -> tuple[Tensor, Tensor] | None:
+    """z and trust of a reference that was pulled onto the frame; None where there is none to fuse."""
+    if not isinstance(reference, Latent) or reference.trust is None:
+        return None
+    return reference.z, reference.trust
+
+
 def settings_of(config: Any, prompts: object) -> FuseSettings:
     """Those of a configuration."""
     return config.stages.fuse  # type: ignore[no-any-return]
@@ -36,10 +43,10 @@ def open(opening: Opening) -> Stage:
 class Fuse(Stage):
     """Exit fusion: the predicted x0 with the warped, encoded last picture.
 
-    inputs  prediction  "latent": predicted x0 [1, c, h, w]
-            reference   "latent": encoded warped picture, "trust" [1, 1, h, w]; or nothing, then x0 passes
-    gives   "latent"    w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale. A held frame has
-                        none of its own: the reference's, if there is one
+    inputs  prediction  predicted x0 [1, c, h, w]
+            reference   the encoded warped picture and its trust; or nothing, then x0 passes
+    gives   w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale. A held frame has none of its
+            own: the reference's, if there is one
 
     What is fused is given the contrast of the prediction (`MomentLock`).
     """
@@ -48,19 +55,18 @@ class Fuse(Stage):
         self._settings = settings
         self._lock = MomentLock(settings.anchor, device)
 
-    def __call__(self, prediction: Frame, reference: Frame) -> Frame:
+    def __call__(self, prediction: Latent, reference: Frame) -> Latent:
         """Blend where trusted; bit for bit the prediction where the weight is 0."""
-        settings, stamp = self._settings, prediction.stamp
-        x0 = prediction["latent"]
-        if "latent" not in reference.tensors or not settings.exit or not settings.weight:
+        settings, past = self._settings, warped(reference)
+        if past is None or not settings.exit or not settings.weight:
             self._lock.reset()
-            return Frame(stamp, {"latent": x0})
+            return prediction
         weight = largest_weight(settings) * settings.exit
-        return Frame(stamp, {"latent": self._lock.fuse(x0, reference["latent"], reference["trust"], weight)})
+        return Latent(prediction.stamp, self._lock.fuse(prediction.z, *past, weight))
 
     def held(self, prediction: Frame, reference: Frame) -> Frame:
         """The latent of the reference."""
-        return Frame(prediction.stamp, {name: x for name, x in reference.tensors.items() if name == "latent"})
+        return Latent(prediction.stamp, reference.z) if isinstance(reference, Latent) else Frame(prediction.stamp)
 
     def update(self, settings: FuseSettings) -> None:
         """Take new weights."""

@@ -15,7 +15,7 @@ from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, FEATURES,
 from warpfuse.engine.contract import Engine, TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.controls.settings import check_controls, stage_of
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Hints, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 _TAKEN = {"controlnet": (HINT, CONTROL_SCALE), "adapter": (FEATURES, ADAPTER_SCALE)}
@@ -31,7 +31,7 @@ def open(opening: Opening) -> Stage:
 
 
 class Hint(Stage):
-    """Maps "rgb" [1, 3, h, w] of each control -> by the names of these [1, C, h/8, w/8] or [1, F].
+    """The map of each control -> its hint or features.
 
     Its inputs are called as the stages that make the maps (`stage_of`).
 
@@ -43,12 +43,12 @@ class Hint(Stage):
         self._outputs = {control.name: _TAKEN[control.form][0] for control in known}
         self._networks = networks
 
-    def __call__(self, **maps: Frame) -> Frame:
+    def __call__(self, **maps: Picture) -> Hints:
         """One run of each network."""
         given = {}
         for name, engine in self._networks.items():
-            given[name] = engine({"rgb": maps[stage_of(name)]["rgb"]})[self._outputs[name]].clone()  # theirs is theirs
-        return Frame(_stamped_by(maps).stamp, given)
+            given[name] = engine({"rgb": maps[stage_of(name)].rgb})[self._outputs[name]].clone()  # theirs is theirs
+        return Hints(_stamped_by(maps).stamp, given)
 
     def held(self, **maps: Frame) -> Frame:
         """Nobody looks at the hint of a held frame."""

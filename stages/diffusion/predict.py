@@ -20,7 +20,7 @@ from warpfuse.stages.diffusion.sampling import sampling_of
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, advance
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent, Motion
 from warpfuse.stages.motion.warp import latent_trust
 from warpfuse.stages.stage import Opening, Stage
 
@@ -82,12 +82,12 @@ def _pull(opening: Opening) -> PullLatents | PullPictures | None:
 class Predict(Stage):
     """Every network call of the sampler, with fusion in front and, if asked for, between the steps.
 
-    inputs  source     "latent" z [1, c, h, w] of the source frame
-            reference  "latent": the newest styled picture, warped and encoded, "trust" [1, 1, h, w]; or nothing
-            motion     "flow" [1, 2, H, W] and "trust" [1, 1, H, W] in pixels of the frame
-            hints      what `hint.Hint` gives, by the names of controls
+    inputs  source     z of the source frame
+            reference  z of the newest styled picture, warped and encoded, and its trust; or nothing
+            motion     to the frame before
+            hints      of control maps
             The last three where the graph feeds them
-    gives   "latent"   predicted x0 after the last call
+    gives   predicted x0 after the last call
 
         entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
         a call     (x0, n) = split(x, UNet(x));    (x0', n') = solver(x0, n, z_{k+1})
@@ -125,12 +125,12 @@ class Predict(Stage):
         self.update(settings)
 
     def __call__(
-        self, source: Frame, reference: Frame | None = None, motion: Frame | None = None, hints: Frame | None = None
-    ) -> Frame | None:
+        self, source: Latent, reference: Frame | None = None, motion: Motion | None = None, hints: Frame | None = None
+    ) -> Latent | None:
         """Take a frame; the one that is ready, if there is one."""
         if self._batch is not None:  # rows stay for several calls
             source = kept(source)
-            reference, motion = (frame and kept(frame) for frame in (reference, motion))
+            reference, motion = kept(reference), kept(motion)
         row = enter(source, self._program, self._noises, reference, self._ops)
         if self._hints is not None:
             row.hints = self._hints(hints)
@@ -149,7 +149,7 @@ class Predict(Stage):
             self._attention.skip()
         return Frame(source.stamp)
 
-    def flush(self) -> Frame | None:
+    def flush(self) -> Latent | None:
         """After the last frame: the next of those still in the batch, or None when there is none."""
         if self._batch is None:
             return None
@@ -176,28 +176,28 @@ class Predict(Stage):
         if self._pull is not None:
             self._pull.close()
 
-    def _follow(self, row: Row, motion: Frame | None) -> None:
+    def _follow(self, row: Row, motion: Motion | None) -> None:
         """Tie the row to the frame before, where its settings fuse that or its attention sees it."""
-        flow = trust_latent = None
+        flow = trust = None
         if motion is not None:
-            flow = motion["flow"]
-            factor = motion["trust"].shape[-1] // row.source.shape[-1]
-            trust_latent = latent_trust(motion["trust"], factor, row.program.warp)
+            flow = motion.flow
+            factor = motion.trust.shape[-1] // row.source.shape[-1]
+            trust = latent_trust(motion.trust, factor, row.program.warp)
         if self._attention is not None:
             told = len(row.program.plan), row.program.conditioning, row.program.unconditional
-            row.past = self._attention.enter(row.stamp, row.program.attention, told, flow, trust_latent)
-        if flow is None or trust_latent is None or row.program.fuse.between not in ("latent", "picture"):
+            row.past = self._attention.enter(row.stamp, row.program.attention, told, flow, trust)
+        if flow is None or trust is None or row.program.fuse.between not in ("latent", "picture"):
             self._last = None
             return
-        row.motion = Frame(row.stamp, {"flow": flow, "trust_latent": trust_latent})
+        row.motion = Motion(row.stamp, flow, trust)
         row.before, self._last = self._last, row
 
 
-def _left(finished: list[Row]) -> Frame | None:
+def _left(finished: list[Row]) -> Latent | None:
     """The frame that left the batch with a step: one at most, since a stream's frames all have as many calls."""
     (row,) = finished or (None,)
     return None if row is None else _result(row)
 
 
-def _result(row: Row) -> Frame:
-    return Frame(row.stamp, {"latent": row.x})
+def _result(row: Row) -> Latent:
+    return Latent(row.stamp, row.x)

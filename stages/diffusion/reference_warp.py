@@ -7,7 +7,7 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Motion
 from warpfuse.stages.parameters import Mode
 
 
@@ -17,10 +17,10 @@ class PullLatents:
     def __init__(self, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
 
-    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame], mode: Mode) -> list[Tensor]:
-        """One warp over all rows; x0 [1, c, h, w] each, motions with "flow" [1, 2, H, W] in pixels of the frame."""
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Motion], mode: Mode) -> list[Tensor]:
+        """One warp over all rows; x0 [1, c, h, w] each, flows [1, 2, H, W] in pixels of the frame."""
         size = (x0[0].shape[-2], x0[0].shape[-1])
-        flow = torch.cat([self._ops.resize_flow(motion["flow"], size) for motion in motions])
+        flow = torch.cat([self._ops.resize_flow(motion.flow, size) for motion in motions])
         return _rows(self._ops.warp(torch.cat(list(x0)), flow, mode))
 
     def close(self) -> None:
@@ -36,10 +36,10 @@ class PullPictures:
         self._ops = arithmetic(decoder.device)
         self._scale = scale
 
-    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Frame], mode: Mode) -> list[Tensor]:
+    def __call__(self, x0: Sequence[Tensor], motions: Sequence[Motion], mode: Mode) -> list[Tensor]:
         """All rows as one batch; as `PullLatents`."""
         rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
-        moved = self._ops.warp(rgb, torch.cat([motion["flow"] for motion in motions]), mode).clamp_(0, 1)
+        moved = self._ops.warp(rgb, torch.cat([motion.flow for motion in motions]), mode).clamp_(0, 1)
         return _rows(_run(self._encoder, "rgb", moved.contiguous(), "latent") * self._scale)
 
     def close(self) -> None:

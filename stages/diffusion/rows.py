@@ -12,15 +12,15 @@ from torch import Tensor
 
 from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.diffusion.attention import TokenPast
-from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight
+from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight, warped
 from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import Program
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.parameters import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
 
-Pull = Callable[[Sequence[Tensor], Sequence[Frame], Mode], Sequence[Tensor]]
+Pull = Callable[[Sequence[Tensor], Sequence[Motion], Mode], Sequence[Tensor]]
 """(x0 of frames before, motion of these, how to read between pixels) -> each x0 pulled onto its frame, all
 [1, c, h, w]."""
 
@@ -33,8 +33,8 @@ class Row:
     x          the latent at the level of call k; after the last call the predicted x0, or next to it (`Sampling.end`)
     program    the settings the frame came with
     noises     of its stream
-    reference  "latent" and "trust": the newest styled picture, pulled onto this frame; or no tensors
-    motion     "flow", "trust" (pixels) to the frame before; None where nothing needs it
+    reference  the latent of the newest styled picture, pulled onto this frame, and its trust; or nothing
+    motion     flow (pixels) to the frame before and its trust at each latent cell; None where nothing needs it
     before     the row of the frame before in the same stream, while this one needs it
     past       tokens of earlier frames, where the bundle has attention
     hints      what the UNet takes of control maps, [1, ...], where the bundle has controls
@@ -50,7 +50,7 @@ class Row:
     program: Program
     noises: Noises
     reference: Frame | None = None
-    motion: Frame | None = None
+    motion: Motion | None = None
     before: "Row | None" = None
     past: TokenPast | None = None
     hints: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
@@ -66,20 +66,21 @@ class Row:
         return self.k == len(self.program.plan)
 
 
-def enter(row_of: Frame, program: Program, noises: Noises, reference: Frame | None, ops: Arithmetic) -> Row:
+def enter(row_of: Latent, program: Program, noises: Noises, reference: Frame | None, ops: Arithmetic) -> Row:
     """The row of a frame at the level its sampling starts from, with the reference fused in (entry fusion).
 
     x = alpha [w z_ref + (1 - w) z] + sigma [w n_ref + r z_0]
 
     z_ref is the reference locked to the source (`lock_to_source`), unless the settings leave it as it is.
     """
-    z = row_of["latent"]
+    z = row_of.z
     n = noises.slot(0, z.shape)
     settings, level = program.fuse, program.start
     row = Row(row_of.stamp, z, z, program, noises, reference)
-    if settings.entry and reference is not None and "latent" in reference.tensors and in_window(settings.window, level):
+    past = warped(reference)
+    if settings.entry and past is not None and in_window(settings.window, level):
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
-        z_ref, trust, weight = reference["latent"], reference["trust"], largest_weight(settings) * settings.entry
+        (z_ref, trust), weight = past, largest_weight(settings) * settings.entry
         if settings.anchor.entry:
             z_ref = ops.lock_to_source(z_ref, z)
         row.x = fuse(z, n, z_ref, n_ref, trust * weight, rho, level, settings.inner_strength)
@@ -124,7 +125,7 @@ def wants_between(row: Row) -> bool:
     if not in_window(settings.window, call.level):
         return False
     if settings.between == "reference":
-        return row.reference is not None and "latent" in row.reference.tensors
+        return warped(row.reference) is not None
     return past_of(row) is not None
 
 
@@ -140,7 +141,8 @@ def past_of(row: Row) -> Tensor | None:
 
 def _between(row: Row, pulled: Tensor | None) -> tuple[Tensor, Tensor]:
     if pulled is None:
-        assert row.reference is not None
-        return row.reference["latent"], row.reference["trust"]
+        past = warped(row.reference)
+        assert past is not None
+        return past
     assert row.motion is not None
-    return pulled, row.motion["trust_latent"]
+    return pulled, row.motion.trust

@@ -7,7 +7,7 @@ from torch import Tensor
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.formulas.confidence_mask import inside
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Motion
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -17,7 +17,7 @@ def open(opening: Opening) -> Stage:
 
 
 class ComposeMotion(Stage):
-    """Frame with "flow" and "trust" to the frame before -> the same to the frame `frames` before.
+    """Motion to the frame before -> motion to the frame `frames` before.
 
         F_1 = f_n,    F_{j+1}(p) = F_j(p) + f_{n-j}(p + F_j(p))
         T_1 = m_n,    T_{j+1}(p) = T_j(p) m_{n-j}(p + F_j(p)),   and 0 where p + F_K(p) has left the picture
@@ -28,28 +28,28 @@ class ComposeMotion(Stage):
 
     def __init__(self, frames: int, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
-        self._past: deque[Frame] = deque(maxlen=max(1, frames - 1))
+        self._past: deque[Motion] = deque(maxlen=max(1, frames - 1))
         self._frames = frames
 
-    def __call__(self, motion: Frame) -> Frame:
+    def __call__(self, motion: Motion) -> Motion:
         """The composed motion of one frame."""
         if motion.stamp.discontinuity:
             self._past.clear()
-        flow, trust = motion["flow"], motion["trust"]
+        flow, trust = motion.flow, motion.trust
         if self._frames > 1:
             flow, trust = self._composed(flow, trust)
             self._past.appendleft(kept(motion))
-        return Frame(motion.stamp, {"flow": flow, "trust": trust})
+        return Motion(motion.stamp, flow, trust)
 
     def close(self) -> None:
         """Forget every motion."""
         self._past.clear()
 
     def _composed(self, flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-        if len(self._past) < self._frames - 1 or any(past["flow"].shape != flow.shape for past in self._past):
+        if len(self._past) < self._frames - 1 or any(past.flow.shape != flow.shape for past in self._past):
             return flow, trust * 0
         warp = self._ops.warp
         for past in self._past:
-            trust = trust * warp(past["trust"], flow, "bilinear")
-            flow = flow + warp(past["flow"], flow, "bilinear")
+            trust = trust * warp(past.trust, flow, "bilinear")
+            flow = flow + warp(past.flow, flow, "bilinear")
         return flow, trust * inside(flow)

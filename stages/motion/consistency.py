@@ -11,11 +11,11 @@ from torch import Tensor
 
 from warpfuse.stages.cpu import warp
 from warpfuse.stages.cpu.downscale import luma_bytes
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Motion, Picture, Stamp
 from warpfuse.stages.motion.dis_flow import Flow, dis_flow, open_dis
 from warpfuse.stages.motion.settings import FlowSettings, TrustSettings
 
-Picture = npt.NDArray[np.uint8]
+Rgb = npt.NDArray[np.uint8]
 
 # Fixed, whatever the stages' defaults become: figures of different versions are to be compared.
 _MOTION = FlowSettings(
@@ -90,7 +90,7 @@ class Consistency:
         self._frames = self._pairs = 0
         self._e_warp = self._e_warp_source = self._tof = self._sharpness = self._hf_energy = 0.0
 
-    def add(self, source: Picture, styled: Picture) -> None:
+    def add(self, source: Rgb, styled: Rgb) -> None:
         """Take the next frame: uint8 RGB [h, w, 3] each; the source is brought to the size of the styled picture.
 
         Raises ValueError for pictures of another type or shape, or if the styled size changes on the way.
@@ -107,7 +107,7 @@ class Consistency:
         gray = present.styled_gray
         self._sharpness += float(cv2.Laplacian(gray.astype(np.float32) / 255, cv2.CV_32F).var())
         self._hf_energy += _hf_energy(gray)
-        motion = self._flow(Frame(Stamp(self._frames, 0), {"rgb": present.source}))
+        motion = self._flow(Picture(Stamp(self._frames, 0), present.source))
         before, self._before = self._before, present
         self._frames += 1
         if before is not None:
@@ -124,8 +124,8 @@ class Consistency:
             pairs=self._pairs,
         )
 
-    def _compare(self, before: _Pictures, present: _Pictures, motion: Frame) -> None:
-        m, flow = motion["trust"], motion["flow"]
+    def _compare(self, before: _Pictures, present: _Pictures, motion: Motion) -> None:
+        m, flow = motion.trust, motion.flow
         if float(m.mean()) < _LEAST_TRUSTED:
             return
         gap2 = (warp(before.both(), flow, "bilinear") - present.both()).square()
@@ -136,12 +136,12 @@ class Consistency:
         self._tof += _over(m, (flow_styled - flow).square().sum(1, keepdim=True).sqrt())
 
 
-def _as_tensor(picture: Picture) -> Tensor:
+def _as_tensor(picture: Rgb) -> Tensor:
     """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]. Floats first: unsigned bytes wrap round when subtracted."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(torch.float32) / 255
 
 
-def _hf_energy(gray: Picture) -> float:
+def _hf_energy(gray: Rgb) -> float:
     luma = gray.astype(np.float32) / 255
     return float(np.square(luma - cv2.GaussianBlur(luma, (0, 0), 2.0)).mean())
 

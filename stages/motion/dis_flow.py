@@ -18,7 +18,7 @@ from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.cpu.occlusion import unique_match
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, same_shot
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion.settings import FlowSettings, Preset, TrustSettings
 from warpfuse.stages.stage import Opening, Stage
 
@@ -70,8 +70,8 @@ class GrayPast(Past):
         return self.gray.shape[0], self.gray.shape[1]
 
 
-class Motion(NamedTuple):
-    """From a frame to the one before it.
+class Compared(NamedTuple):
+    """What a comparison of a frame with the one before it gives.
 
     flow        flow_cur_to_prev [1, 2, h, w], at the size asked for and in pixels of it
     judged      the same at the size trust is judged at, that of `Past.rgb`
@@ -86,7 +86,7 @@ class Motion(NamedTuple):
 
 
 P = TypeVar("P", bound=Past)
-Compared = Callable[[P, P, tuple[int, int]], Motion]
+Compare = Callable[[P, P, tuple[int, int]], Compared]
 
 
 class Memory(Generic[P]):
@@ -96,31 +96,30 @@ class Memory(Generic[P]):
         self._ops = ops
         self._past: P | None = None
 
-    def compare(self, frame: Frame, present: P, compared: Compared[P], settings: TrustSettings) -> Frame:
-        """Flow and trust of `frame`, whose "rgb" gives the size of both; `present` takes the place of the past.
+    def motion(self, frame: Picture, present: P, compare: Compare[P], settings: TrustSettings) -> Motion:
+        """Flow and trust of `frame`, which gives the size of both; `present` takes the place of the past.
 
-        compared  (present, past, size) -> the motion at `size`; what trust is judged by is read before this returns
+        compare   (present, past, size) -> the flow at `size`; what trust is judged by is read before this returns
         settings  in pixels of present.size
 
         Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
         another size. At the first frame of another shot trust alone is.
         """
-        rgb: Tensor = frame["rgb"]
+        rgb = frame.rgb
         size = rgb.shape[-2], rgb.shape[-1]
         past, self._past = self._past, present
         if past is None or frame.stamp.discontinuity or past.size != present.size:
-            nothing = {"flow": rgb.new_zeros(1, 2, *size), "trust": rgb.new_zeros(1, 1, *size)}
-            return Frame(frame.stamp, nothing)
-        motion = compared(present, past, size)
+            return Motion(frame.stamp, rgb.new_zeros(1, 2, *size), rgb.new_zeros(1, 1, *size))
+        found = compare(present, past, size)
         settings = settings.at(present.rgb.shape[-2] / present.size[0])
-        m, coverage = self._ops.confidence(motion.judged, motion.back, present.rgb, past.rgb, settings.limits)
-        if motion.unique is not None:
-            m.mul_(motion.unique)
+        m, coverage = self._ops.confidence(found.judged, found.back, present.rgb, past.rgb, settings.limits)
+        if found.unique is not None:
+            m.mul_(found.unique)
         m = self._ops.grown(m, settings.dilate_px, settings.feather_px)
         m.mul_(same_shot(coverage, present.colours, past.colours, settings.cut_coverage, settings.cut_colour))
         if m.shape[-2:] != size:
             m = self._ops.resized(m, size)
-        return Frame(frame.stamp, {"flow": motion.flow, "trust": m})
+        return Motion(frame.stamp, found.flow, m)
 
     def forget(self) -> None:
         """The next frame has no past."""
@@ -140,12 +139,8 @@ def open(opening: Opening) -> Stage:
 class Flow(Stage):
     """The stage that compares each frame with the one before it.
 
-    Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1].
-    Returns a Frame with
-        flow   [1, 2, h, w] float32, pixels of the frame, current to previous
-        trust  [1, 1, h, w] float32 in [0, 1]
-    The first frame, one with `stamp.discontinuity`, one of another size and the first of another shot have no past:
-    their trust is 0 everywhere (and but for the last their flow).
+    Picture -> Motion. The first frame, one with `stamp.discontinuity`, one of another size and the first of another
+    shot have no past: their trust is 0 everywhere (and but for the last their flow).
 
     DIS runs on the host: on a CUDA device the stage waits for a small gray picture; all else stays on the device.
     OpenCV's own threads are the caller's to set.
@@ -158,11 +153,11 @@ class Flow(Stage):
         self._flow_to_device, self._judged_to_device, self._unique_to_device = (ToDevice(device) for _ in range(3))
         self.update(settings)
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Picture) -> Motion:
         """Flow and trust of one frame. Raises ValueError for one that is too small for DIS."""
-        return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings.trust)
+        return self._memory.motion(frame, self._see(frame.rgb), self._compared, self._settings.trust)
 
-    def held(self, frame: Frame) -> Frame:
+    def held(self, frame: Picture) -> Frame:
         """Of a repeat nothing: what is remembered stays that of the picture shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
@@ -190,7 +185,7 @@ class Flow(Stage):
         colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
         return GrayPast(small, colours, self._gray_to_host(gray))
 
-    def _compared(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> Motion:
+    def _compared(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> Compared:
         judged_size = present.rgb.shape[-2], present.rgb.shape[-1]
         flow = planes_of(self._dis.calc(present.gray, past.gray, None))
         judged = self._host_ops.resize_flow(flow, judged_size)
@@ -199,7 +194,7 @@ class Flow(Stage):
         if unique is None and self._settings.trust.check != "off":
             back = planes_of(self._dis.calc(past.gray, present.gray, None))
             back = self._judged_to_device(self._host_ops.resize_flow(back, judged_size))
-        return Motion(
+        return Compared(
             self._ops.resize_flow(self._flow_to_device(flow), size),
             self._judged_to_device(judged),
             back,
@@ -207,7 +202,7 @@ class Flow(Stage):
         )
 
     def _unique(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
-        """`Motion.unique` on the host, or None where the flow back is to be asked. flow: at the size that is judged."""
+        """`Compared.unique` on the host; None where the flow back is to be asked. flow: at the size that is judged."""
         settings = self._settings.trust
         if self._settings.way_back == "always" or settings.check == "off":
             return None

@@ -9,8 +9,8 @@ from warpfuse.engine.errors import EngineError
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import kept
 from warpfuse.stages.formulas.confidence_mask import colour_histogram
-from warpfuse.stages.frame import Frame
-from warpfuse.stages.motion.dis_flow import Memory, Motion, Past
+from warpfuse.stages.frame import Frame, Motion, Picture
+from warpfuse.stages.motion.dis_flow import Compared, Memory, Past
 from warpfuse.stages.motion.settings import TrustSettings
 from warpfuse.stages.stage import Opening, Stage
 
@@ -28,12 +28,8 @@ def open(opening: Opening) -> Stage:
 class FlowNetwork(Stage):
     """The stage that compares each frame with the one before it, by a network.
 
-    Input of a call: Frame with "rgb" [1, 3, h, w] float32 in [0, 1], on the engine's device.
-    Returns a Frame with
-        flow   [1, 2, h, w] float32, pixels of the frame, current to previous
-        trust  [1, 1, h, w] float32 in [0, 1]
-    The first frame, one with `stamp.discontinuity` and the first of another shot have no past: their trust is 0
-    everywhere (and but for the last their flow).
+    Picture, on the engine's device -> Motion. The first frame, one with `stamp.discontinuity` and the first of another
+    shot have no past: their trust is 0 everywhere (and but for the last their flow).
 
     engine    takes `cur` and `prev` [1, 3, H, W], gives `flow` and `flow_back` [1, 2, H, W] in its own pixels; owned
               and closed. Frames of another size are brought to H x W and the flow back to theirs
@@ -50,11 +46,11 @@ class FlowNetwork(Stage):
         self._ops = arithmetic(engine.device)
         self._memory: Memory[Past] = Memory(self._ops)
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Picture) -> Motion:
         """Flow and trust of one frame."""
-        return self._memory.compare(frame, self._see(frame["rgb"]), self._compared, self._settings)
+        return self._memory.motion(frame, self._see(frame.rgb), self._compared, self._settings)
 
-    def held(self, frame: Frame) -> Frame:
+    def held(self, frame: Picture) -> Frame:
         """Of a repeat nothing: what is remembered stays that of the picture shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
@@ -73,11 +69,11 @@ class FlowNetwork(Stage):
         rgb = kept(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
-    def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Motion:
+    def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Compared:
         flows = self._engine({"cur": present.rgb, "prev": past.rgb})
         # The one that goes on is copied: the engine's memory is written again while a reader may still hold it.
         flow = flows["flow"].clone() if size == self._size else self._ops.resize_flow(flows["flow"], size)
-        return Motion(flow, flows["flow"], flows["flow_back"])
+        return Compared(flow, flows["flow"], flows["flow_back"])
 
 
 def _size_of(engine: Engine) -> tuple[int, int]:

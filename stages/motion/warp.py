@@ -1,14 +1,13 @@
 """The stage that warps what was made of the last frame onto this one."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent, Motion, Picture
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.stage import Opening, Stage
 
@@ -34,19 +33,13 @@ def open(opening: Opening) -> Stage:
 class Warp(Stage):
     """The stage that warps what was made of the last frame onto this one.
 
-    Inputs of a call:
-        motion  Frame with "flow" [1, 2, h, w] in pixels (current to previous) and "trust" [1, 1, h, w] in [0, 1]
-        styled  Frame with "rgb" [1, 3, h, w] in [0, 1], the last styled picture, or with "latent" [1, c, h', w'], its
-                latent; None as long as there is none. Of a printed picture (`diffusion/composite.py`) "paint" is
-                taken in the place of "rgb", and its "cover" [1, 1, h, w] beside
-    Returns a Frame with the stamp of motion and
-        rgb           [1, 3, h, w] in [0, 1], the styled picture where its things are now; or
-        latent        [1, c, h', w'], the latent where they are; h' = h / downscale, w' likewise
-        cover         [1, 1, h, w] in [0, 1], where there was one
-        trust         [1, 1, h', w'] in [0, 1], of each latent cell
-        trust_pixels  [1, 1, h, w] in [0, 1], as motion has it
-    or with no tensors where there is nothing to refer to: nothing styled yet, or a discontinuity. A frame that is held
-    as a repeat gets what was styled as it is, and no trust.
+    inputs  motion  to the frame before
+            styled  the last styled picture, or its latent; None as long as there is none. Of a printed picture the
+                    paint is taken in the place of the picture, and its cover beside
+    gives   what was styled where its things are now, with the trust of motion; nothing where there is nothing to
+            refer to: nothing styled yet, or a discontinuity. A frame that is held as a repeat gets what was styled as
+            it is, and no trust
+
     It keeps no state and waits for no device.
     """
 
@@ -55,36 +48,36 @@ class Warp(Stage):
         self._settings = settings
         self._downscale = downscale
 
-    def __call__(self, motion: Frame, styled: Frame | None) -> Frame:
+    def __call__(self, motion: Motion, styled: Frame | None) -> Frame:
         """Warp one picture or latent. Raises ValueError when the sizes differ or are no multiples of `downscale`."""
-        if styled is None or motion.stamp.discontinuity:
-            return Frame(motion.stamp, {})
-        ops = self._ops
-        flow, trust_pixels = motion["flow"], motion["trust"]
-        trust = latent_trust(trust_pixels, self._downscale, self._settings)
-        trusts = {"trust": trust, "trust_pixels": trust_pixels}
-        if "latent" in styled.tensors:
-            z = styled["latent"]
-            warped = ops.warp(z, ops.resize_flow(flow, (z.shape[-2], z.shape[-1])), self._settings.mode)
-            return Frame(motion.stamp, {"latent": warped, **trusts})
-        memory = _memory(styled)
-        rgb = ops.warp_picture(memory["rgb"], flow, self._settings.mode)
-        cover = {"cover": ops.warp(memory["cover"], flow, "bicubic").clamp_(0, 1)} if "cover" in memory else {}
-        return Frame(motion.stamp, {"rgb": rgb, **cover, **trusts})
+        if not isinstance(styled, Latent | Picture) or motion.stamp.discontinuity:
+            return Frame(motion.stamp)
+        ops, flow, mode = self._ops, motion.flow, self._settings.mode
+        trust = latent_trust(motion.trust, self._downscale, self._settings)
+        if isinstance(styled, Latent):
+            z = styled.z
+            return Latent(motion.stamp, ops.warp(z, ops.resize_flow(flow, (z.shape[-2], z.shape[-1])), mode), trust)
+        rgb = ops.warp_picture(_paint(styled), flow, mode)
+        cover = None if styled.cover is None else ops.warp(styled.cover, flow, "bicubic").clamp_(0, 1)
+        return Picture(motion.stamp, rgb, cover=cover, trust=motion.trust, cell_trust=trust)
 
     def held(self, motion: Frame, styled: Frame | None) -> Frame:
         """What was styled as it is for a repeat, else warped."""
-        if motion.stamp.hold == "repeat" and styled is not None and not motion.stamp.discontinuity:
-            return Frame(motion.stamp, _memory(styled))
-        return self(motion, styled)
+        if isinstance(motion, Motion):
+            return self(motion, styled)
+        match styled:
+            case Picture() if not motion.stamp.discontinuity:
+                return Picture(motion.stamp, _paint(styled), cover=styled.cover)
+            case Latent() if not motion.stamp.discontinuity:
+                return Latent(motion.stamp, styled.z)
+            case _:
+                return Frame(motion.stamp)
 
     def update(self, settings: WarpSettings) -> None:
         """Take new settings, from the next frame on."""
         self._settings = settings
 
 
-def _memory(styled: Frame) -> Mapping[str, Tensor]:
-    """What the next frame is made from: the paint of a printed picture and its cover, or the picture itself."""
-    if "paint" not in styled.tensors:
-        return styled.tensors
-    return {"rgb" if name == "paint" else name: x for name, x in styled.tensors.items() if name != "rgb"}
+def _paint(styled: Picture) -> Tensor:
+    """What the next frame is made from: the paint of a printed picture, or the picture itself."""
+    return styled.rgb if styled.paint is None else styled.paint

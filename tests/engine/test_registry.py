@@ -21,7 +21,7 @@ FILES = {
     "source.py": """
 from fractions import Fraction
 import numpy as np
-from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.frame import Picture, RawFrame, Stamp
 from warpfuse.stages.stage import VideoInfo
 SCHEMES = ("teletext",)
 def probe(url):
@@ -64,7 +64,7 @@ open = onnxruntime.open
     "number.py": "VALUE = 7\n",
     "dimmer.py": """
 from pydantic import Field
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Picture
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.stage import Stage
 AT = "picture"
@@ -76,7 +76,7 @@ class Dimmer(Stage):
     def __init__(self, settings):
         self.settings = settings
     def __call__(self, frame):
-        return Frame(frame.stamp, {"rgb": frame["rgb"] * (1 - self.settings.by)})
+        return Picture(frame.stamp, frame.rgb * (1 - self.settings.by))
     def update(self, settings):
         self.settings = settings
 """,

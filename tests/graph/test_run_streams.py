@@ -210,7 +210,7 @@ def test_a_stream_that_fails_ends_alone_and_is_told_at_the_end(go, tmp_path, mon
     decode, said = Decode.__call__, []
 
     def broken(self, latent, **rest):
-        if latent.stamp.seq and float(latent.tensors["latent"].mean()) > 0.999:
+        if latent.stamp.seq and float(latent.z.mean()) > 0.999:
             raise RuntimeError("out of paint")
         return decode(self, latent, **rest)
 

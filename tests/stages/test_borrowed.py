@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from warpfuse.stages.borrowed import is_lent, kept, lend, take_back
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import Motion, Picture, RawFrame, Stamp
 from warpfuse.stages.motion.compose_motion import ComposeMotion
 from warpfuse.stages.motion.dis_flow import Flow
 from warpfuse.stages.motion.settings import FlowSettings
@@ -29,12 +29,12 @@ def test_views_of_lent_memory_are_lent_whatever_they_look_like(slot):
 
 def test_only_what_is_lent_is_copied(slot):
     own = torch.ones(3)
-    frame = Frame(Stamp(0, 0), {"lent": slot[0].permute(1, 2, 0), "own": own})
+    frame = Motion(Stamp(0, 0), slot[0].permute(1, 2, 0), own)
     copy = kept(frame)
-    assert copy["own"] is own
-    assert copy["lent"].stride() == frame["lent"].stride()
+    assert copy.trust is own
+    assert copy.flow.stride() == frame.flow.stride()
     slot.fill_(5)
-    assert copy["lent"].sum() == 0
+    assert copy.flow.sum() == 0
     assert kept(copy) is copy
     assert kept(None) is None
 
@@ -59,7 +59,7 @@ def test_memory_taken_back_is_not_lent():
 def _motions(pictures, read):
     """What a stage gives for each picture, read through `read` and gone after the call."""
     stage = Flow(FlowSettings(long_side=None, trust_cell=1))
-    out = [stage(Frame(Stamp(n, n), {"rgb": read(picture)})) for n, picture in enumerate(pictures)]
+    out = [stage(Picture(Stamp(n, n), read(picture))) for n, picture in enumerate(pictures)]
     stage.close()
     return out
 
@@ -73,7 +73,7 @@ def test_flow_remembers_the_frame_before_and_not_the_slot_it_lay_in(slot, lent):
         take_back(slot.data_ptr(), slot.nbytes)
     apart = _motions(pictures, lambda picture: picture)
     shared = _motions(pictures, slot.copy_)
-    same = all(torch.equal(a["trust"], b["trust"]) for a, b in zip(apart, shared, strict=True))
+    same = all(torch.equal(a.trust, b.trust) for a, b in zip(apart, shared, strict=True))
     assert same == lent
     if not lent:
         lend(slot.data_ptr(), slot.nbytes)
@@ -89,7 +89,7 @@ def test_composed_motion_remembers_motions(slot, lent):
         stage, out = ComposeMotion(3), []
         for n in range(5):
             x = read(torch.full((1, 3, 16, 16), 0.25 * n))
-            out.append(stage(Frame(Stamp(n, n), {"flow": x[:, :2], "trust": x[:, 2:]}))["flow"].clone())
+            out.append(stage(Motion(Stamp(n, n), x[:, :2], x[:, 2:])).flow.clone())
         return out
 
     same = all(torch.equal(a, b) for a, b in zip(composed(torch.clone), composed(memory.copy_), strict=True))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Picture, Stamp
 
 
 def texture(h, w, seed=0, octaves=(4, 8, 16, 32)):
@@ -32,7 +32,7 @@ def constant_flow(h, w, x, y):
 
 
 def frame_of(rgb, seq=0, discontinuity=False):
-    return Frame(Stamp(seq, seq * 40_000_000, discontinuity=discontinuity), {"rgb": rgb})
+    return Picture(Stamp(seq, seq * 40_000_000, discontinuity=discontinuity), rgb)
 
 
 def as_bytes(rgb):

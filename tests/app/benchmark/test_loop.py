@@ -9,7 +9,7 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import PicturesInMemory, pictures_of
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Picture, Stamp
 
 SIZE = (64, 48)
 
@@ -47,7 +47,7 @@ def test_nothing_piles_up_on_the_way(exact_bundle, stream):
     with PlainLoop(prepare(config(exact_bundle, 3, stream), SIZE, lambda line: None)) as loop:
         seen = []
         for seq in range(9):
-            loop.step_on_device(Frame(Stamp(seq, seq), {"rgb": torch.rand(1, 3, 48, 64)}))
+            loop.step_on_device(Picture(Stamp(seq, seq), torch.rand(1, 3, 48, 64)))
             seen.append(sum(map(len, loop._links.values())))
         assert seen[3:] == [seen[3]] * 6 and len(loop.ms["decode"]) == (7 if stream else 9)
         assert loop.ms["upload"] == loop.ms["download"] == []

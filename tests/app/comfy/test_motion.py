@@ -7,23 +7,21 @@ from support.fields import constant_flow, end_point_error
 
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.cpu import warp_picture
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Picture, Stamp
 from warpfuse.stages.motion.dis_flow import Flow
 from warpfuse.stages.motion.settings import FlowSettings
 
 
 def stage_on(clip, **settings):
     stage = Flow(FlowSettings(**settings))
-    return [
-        stage(Frame(Stamp(i, 0), {"rgb": image.permute(2, 0, 1)[None].contiguous()})) for i, image in enumerate(clip)
-    ]
+    return [stage(Picture(Stamp(i, 0), image.permute(2, 0, 1)[None].contiguous())) for i, image in enumerate(clip)]
 
 
 def test_flow_is_that_of_the_stage(run, clip):
     motion, colours, trust = run("WarpfuseFlow", images=clip, preset="fast", long_side=0)
     frames = stage_on(clip, preset="fast", long_side=None)
-    assert torch.equal(motion["flow"], torch.cat([frame["flow"] for frame in frames]))
-    assert torch.equal(motion["trust"], torch.cat([frame["trust"] for frame in frames]))
+    assert torch.equal(motion["flow"], torch.cat([frame.flow for frame in frames]))
+    assert torch.equal(motion["trust"], torch.cat([frame.trust for frame in frames]))
     assert torch.equal(trust, motion["trust"][:, 0]) and trust.shape == (5, 64, 80)
     assert colours.shape == (5, 64, 80, 3) and colours.min() >= 0 and colours.max() <= 1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import Motion, RawFrame, Stamp
 from warpfuse.web import pictures as module
 from warpfuse.web.pictures import Look, Pictures
 
@@ -18,7 +18,7 @@ def raw(seq, value):
 
 def motion(seq, flow=(0.0, 0.0), trust=1.0):
     field = torch.tensor(flow).reshape(1, 2, 1, 1).expand(1, 2, 8, 12)
-    return Frame(Stamp(seq, seq), {"flow": field, "trust": torch.full((1, 1, 8, 12), trust)})
+    return Motion(Stamp(seq, seq), field, torch.full((1, 1, 8, 12), trust))
 
 
 def test_a_picture_comes_with_the_source_of_its_own_frame():

@@ -11,7 +11,7 @@ from warpfuse.graph.links import cuda_ipc
 from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.links.transports import best, open_inlet, open_outlet
 from warpfuse.stages.borrowed import is_lent
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Latent, Stamp
 
 
 def _plan(tmp_path):
@@ -43,7 +43,7 @@ def _sums(tmp_path, results):
             inlet.socket.poll(0 if inlet.ready else 30_000)
             inlet.receive()
             while inlet.ready:
-                x = inlet.take()["x"]
+                x = inlet.take().z
                 lent = lent and is_lent(x)
                 torch.cuda._sleep(2_000_000)
                 sums.append(x.sum())
@@ -76,7 +76,7 @@ def test_a_late_reader_on_the_card_sees_every_frame_whole(cuda, tmp_path, guarde
                 while outlet.blocked:
                     assert outlet.socket.poll(60_000), "the reader does not return slots"
                     outlet.receive()
-                outlet.offer(seq, Frame(Stamp(seq, 0), {"x": torch.full((1 << 20,), float(seq), device=cuda)}))
+                outlet.offer(seq, Latent(Stamp(seq, 0), torch.full((1 << 20,), float(seq), device=cuda)))
             outlet.finish()
             while not outlet.finished:
                 assert outlet.socket.poll(60_000), "the reader does not return slots"

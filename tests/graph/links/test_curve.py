@@ -15,7 +15,7 @@ from warpfuse.graph.links.curve import Keys, admission, make_keys
 from warpfuse.graph.links.inline import parse_coding
 from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.links.transports import open_inlet, open_outlet
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import Latent, RawFrame, Stamp
 
 PLAN = LinkPlan("a->b.frame", "a", "b", "frame", transport="inline", endpoint="tcp://127.0.0.1:0")
 
@@ -55,10 +55,10 @@ def test_frames_cross_encrypted_in_every_coding(context, keys, coding):
             assert worst <= (60 if coding.startswith("jpeg") else 0)
             assert np.abs(got.rgb.astype(int) - sent.rgb).mean() < 3
             inlet.done()
-        tensor = Frame(Stamp(4, 0), {"x": torch.arange(100_000).float()})
+        tensor = Latent(Stamp(4, 0), torch.arange(100_000).float())
         outlet.offer(4, tensor)
         pump(outlet, inlet)
-        assert torch.equal(inlet.take()["x"], tensor["x"]), "what is no picture is never coded with loss"
+        assert torch.equal(inlet.take().z, tensor.z), "what is no picture is never coded with loss"
         inlet.done()
         outlet.finish()
         pump(outlet, inlet)

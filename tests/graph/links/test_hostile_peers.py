@@ -13,7 +13,7 @@ from warpfuse.graph.links import messages
 from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.links.sockets import identity
 from warpfuse.graph.links.transports import open_inlet, open_outlet
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Latent, Stamp
 
 _ROUNDS, _MESSAGES = 25, 40
 _LONGEST = 2 * messages.MAX_BODY  # of a part; what is longer ends the connection
@@ -84,7 +84,7 @@ def test_a_sender_survives_what_a_reader_may_say(tmp_path, folder):
         peer.say(messages.Hello(plan.name, plan.credits, "shm"))
         _receive(outlet, 1, _poller(outlet))
         for seq in range(4):
-            outlet.offer(seq, Frame(Stamp(seq, 0), {"x": torch.zeros(4)}))
+            outlet.offer(seq, Latent(Stamp(seq, 0), torch.zeros(4)))
         lent = dict(outlet._lent)
         says = [messages.Credit(1, slot, m.generation, table) for (table, slot), m in lent.items()]
         says += [
@@ -115,7 +115,7 @@ def test_a_reader_survives_what_a_sender_may_say(tmp_path, folder):
     real = LinkPlan("a->b.frame", "a", "b", "frame", mailbox=2, transport="shm", endpoint=f"ipc://{tmp_path}/real")
     plan = LinkPlan("a->b.frame", "a", "b", "frame", mailbox=2, transport="shm", endpoint=f"ipc://{tmp_path}/b")
     outlet = open_outlet(context, real, 1, folder=folder)  # never read: where the memory and the messages come from
-    said = [outlet._store.fill(seq, Frame(Stamp(seq, 0), {"x": torch.full((4,), float(seq))})) for seq in range(4)]
+    said = [outlet._store.fill(seq, Latent(Stamp(seq, 0), torch.full((4,), float(seq)))) for seq in range(4)]
     welcome = outlet.store.agreed
     refused = taken = 0
     for epoch in range(2, 2 + _ROUNDS):
@@ -166,7 +166,7 @@ def test_a_frame_outside_of_what_was_agreed_is_not_touched(tmp_path, folder, fra
         return type(parcel)(messages.FrameMessage(**{**fields, **frame}))
 
     outlet.store.fill = lying
-    outlet.offer(0, Frame(Stamp(0, 0), {"x": torch.zeros(4)}))
+    outlet.offer(0, Latent(Stamp(0, 0), torch.zeros(4)))
     pump(outlet, inlet)
     assert (inlet.ready, inlet.refused, inlet.received) == (False, 1, 0)
     assert reason in inlet.complaint

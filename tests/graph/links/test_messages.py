@@ -14,7 +14,7 @@ from warpfuse.graph.links import messages
 
 PLANE = messages.Plane("rgb", "float32", (1, 3, 64, 64), 0)
 CONTENT = messages.Content(
-    "frame", 40_000_000, -5, True, True, 3, "warp", "cuda:0",
+    "motion", 40_000_000, -5, True, True, 3, "warp", "cuda:0",
     (PLANE, messages.Plane("trust", "bfloat16", (1, 1, 8, 8), 49152, (0, 2, 3, 1), "lz4")),
 )  # fmt: skip
 MESSAGES = [

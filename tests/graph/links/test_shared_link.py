@@ -16,11 +16,15 @@ from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.links.shared_memory import RunFolder
 from warpfuse.graph.links.transports import open_inlet, open_outlet
 from warpfuse.stages.borrowed import is_lent, kept
-from warpfuse.stages.frame import Frame, RawFrame, Stamp
+from warpfuse.stages.frame import Frame, Latent, Motion, Picture, RawFrame, Stamp
 
 
-def frame(seq, **tensors):
-    return Frame(Stamp(seq, seq * 40, 7, seq == 2, seq == 3, 3, "warp"), tensors)
+def stamp(seq):
+    return Stamp(seq, seq * 40, 7, seq == 2, seq == 3, 3, "warp")
+
+
+def frame(seq, x):
+    return Latent(stamp(seq), x)
 
 
 @pytest.mark.parametrize("transport", ["shm", "inline"])
@@ -29,10 +33,11 @@ def test_what_arrives_is_what_was_sent_to_the_bit_and_to_the_layout(connect, tra
     x = torch.randn(1, 3, 5, 7)
     sent = [
         RawFrame(Stamp(0, 0, 7), np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)),
-        frame(1),
-        frame(2, rgb=x, half=x.half(), b=x.bfloat16(), last=x.to(memory_format=torch.channels_last)),
-        frame(3, turned=x.permute(0, 2, 3, 1), wide=x[..., :1].expand(1, 3, 5, 7), cut=x[..., 1:], none=x[:0]),
-        frame(4, mask=x > 0, count=torch.arange(5), one=torch.tensor(2.5)),
+        Frame(stamp(1)),
+        Picture(stamp(2), x, x.half(), x.bfloat16(), x.to(memory_format=torch.channels_last)),
+        Picture(stamp(3), x.permute(0, 2, 3, 1), x[..., :1].expand(1, 3, 5, 7), x[..., 1:], cell_trust=x[:0]),
+        Motion(stamp(4), x > 0, torch.arange(5)),
+        Latent(stamp(5), torch.tensor(2.5)),
     ]
     for value in sent:
         outlet.offer(value.stamp.seq, value)
@@ -42,12 +47,14 @@ def test_what_arrives_is_what_was_sent_to_the_bit_and_to_the_layout(connect, tra
         if isinstance(value, RawFrame):
             np.testing.assert_array_equal(got.rgb, value.rgb)
         else:
-            assert list(got.tensors) == list(value.tensors)
+            assert type(got) is type(value) and list(got.tensors) == list(value.tensors)
             for name, tensor in value.tensors.items():
-                assert got[name].dtype == tensor.dtype
-                assert torch.equal(got[name], tensor)
-            for name in {"last", "turned"} & value.tensors.keys():
-                assert got[name].stride() == value[name].stride()
+                assert got.tensors[name].dtype == tensor.dtype
+                assert torch.equal(got.tensors[name], tensor)
+        if value.stamp.seq == 2:
+            assert got.trust.stride() == value.trust.stride() != x.stride()
+        if value.stamp.seq == 3:
+            assert got.rgb.stride() == value.rgb.stride() != x.stride()
         del got
         inlet.done()
         pump(outlet, inlet)
@@ -73,9 +80,9 @@ def test_a_picture_is_copied_once_by_the_sender_and_never_by_the_reader(connect)
 
 def test_a_frame_that_is_taken_lies_in_the_memory_the_sender_writes(connect):
     outlet, inlet = connect()
-    outlet.offer(0, frame(0, x=torch.zeros(16)))
+    outlet.offer(0, frame(0, torch.zeros(16)))
     pump(outlet, inlet)
-    x = inlet.take()["x"]
+    x = inlet.take().z
     ((table, _),) = outlet.store._tables.values()
     table.views(0, inlet._held.content.planes)[0].fill_(3)
     assert x.tolist() == [3.0] * 16
@@ -84,13 +91,13 @@ def test_a_frame_that_is_taken_lies_in_the_memory_the_sender_writes(connect):
 @pytest.mark.parametrize("overwritten", [True, False])
 def test_a_slot_that_is_filled_while_it_is_read_is_noticed(connect, overwritten):
     outlet, inlet = connect()
-    outlet.offer(0, frame(0, x=torch.zeros(4)))
+    outlet.offer(0, frame(0, torch.zeros(4)))
     pump(outlet, inlet)
     inlet.take()
     if overwritten:  # a sender that does not keep to the rules
         outlet.store.free(outlet._lent[1, 0])
         for seq in range(1, 5):
-            outlet.store.free(outlet.store.fill(seq, frame(seq, x=torch.ones(4))).message)
+            outlet.store.free(outlet.store.fill(seq, frame(seq, torch.ones(4))).message)
         with pytest.raises(LinkCut, match="filled again"):
             inlet.done()
     else:
@@ -100,38 +107,38 @@ def test_a_slot_that_is_filled_while_it_is_read_is_noticed(connect, overwritten)
 
 def test_a_larger_frame_gets_a_larger_table_and_the_old_one_goes(connect, folder):
     outlet, inlet = connect(mailbox=2)
-    outlet.offer(0, frame(0, x=torch.zeros(10)))
-    outlet.offer(1, frame(1, x=torch.ones(5000)))
+    outlet.offer(0, frame(0, torch.zeros(10)))
+    outlet.offer(1, frame(1, torch.ones(5000)))
     pump(outlet, inlet)
-    first = inlet.take()["x"]
+    first = inlet.take().z
     assert len(list(folder.path.glob("a_b_frame.*"))) == 2
     assert first.tolist() == [0.0] * 10
     inlet.done()
     pump(outlet, inlet)
-    assert inlet.take()["x"].sum() == 5000
+    assert inlet.take().z.sum() == 5000
     assert [path.name for path in folder.path.glob("a_b_frame.*")] == ["a_b_frame.1.2"]
 
 
 def test_what_is_kept_outlives_its_slot_and_what_is_not_does_not(connect):
     outlet, inlet = connect()
     for seq in range(5):
-        outlet.offer(seq, frame(seq, x=torch.full((4,), float(seq))))
+        outlet.offer(seq, frame(seq, torch.full((4,), float(seq))))
         pump(outlet, inlet)
         taken = inlet.take()
         if seq == 0:
             held, view = kept(taken), taken
         inlet.done()
         pump(outlet, inlet)
-    assert held["x"].tolist() == [0.0] * 4
-    assert view["x"].tolist() != [0.0] * 4, "the control: slots are filled again"
+    assert held.z.tolist() == [0.0] * 4
+    assert view.z.tolist() != [0.0] * 4, "the control: slots are filled again"
     assert kept(held) is held
 
 
 def test_memory_is_no_longer_lent_when_the_last_view_is_gone(connect):
     outlet, inlet = connect()
-    outlet.offer(0, frame(0, x=torch.ones(4)))
+    outlet.offer(0, frame(0, torch.ones(4)))
     pump(outlet, inlet)
-    x = inlet.take()["x"]
+    x = inlet.take().z
     inlet.done()
     inlet.close()
     outlet.close()
@@ -146,16 +153,16 @@ def test_memory_is_no_longer_lent_when_the_last_view_is_gone(connect):
 
 def test_an_end_is_made_again_with_a_higher_epoch_and_the_old_one_is_ignored(connect):
     old_outlet, old_inlet = connect(epoch=1)
-    old_outlet.offer(0, frame(0, x=torch.zeros(4)))
+    old_outlet.offer(0, frame(0, torch.zeros(4)))
     pump(old_outlet, old_inlet)
     old_inlet.take()
     old_outlet.close()
     outlet, inlet = connect(epoch=2)
-    outlet.offer(0, frame(0, x=torch.ones(4)))
+    outlet.offer(0, frame(0, torch.ones(4)))
     pump(outlet, inlet)
     old_inlet.done()  # a credit of an older life, to whoever listens
     pump(outlet, inlet)
-    assert inlet.take()["x"].sum() == 4
+    assert inlet.take().z.sum() == 4
     inlet.done()
     pump(outlet, inlet)
     assert (outlet.refused, inlet.refused, outlet.store.in_use) == (0, 0, 0)
@@ -163,7 +170,7 @@ def test_an_end_is_made_again_with_a_higher_epoch_and_the_old_one_is_ignored(con
 
 def test_the_end_waits_until_the_memory_is_back(connect):
     outlet, inlet = connect()
-    outlet.offer(0, frame(0, x=torch.ones(4)))
+    outlet.offer(0, frame(0, torch.ones(4)))
     outlet.finish()
     pump(outlet, inlet)
     assert (inlet.ended, outlet.finished, outlet.expecting) == (True, False, True)
@@ -176,7 +183,7 @@ def test_the_end_waits_until_the_memory_is_back(connect):
 def test_the_time_of_sending_and_drops_travel_with_the_frame(connect):
     outlet, inlet = connect(policy="latest", credits=1)
     for seq in range(4):
-        outlet.offer(seq, frame(seq), 10 + seq)
+        outlet.offer(seq, Frame(stamp(seq)), 10 + seq)
     pump(outlet, inlet)
     inlet.take()
     assert (inlet.sent_ns, inlet.dropped) == (10, {})
@@ -208,7 +215,7 @@ def _echo(endpoints, root, transport):
             while inlet.ready:
                 value = inlet.take()
                 outlet.receive()
-                out = Frame(value.stamp, {"x": value["x"] * 2})
+                out = Latent(value.stamp, value.z * 2)
                 inlet.done()
                 while outlet.blocked:
                     outlet.socket.poll()
@@ -239,7 +246,7 @@ def test_frames_go_to_another_process_and_back(tmp_path, folder, transport):
     try:
         while not (inlet.ended and not inlet.ready):
             while seq < 40 and not outlet.blocked:
-                outlet.offer(seq, Frame(Stamp(seq, seq), {"x": torch.full((1000,), float(seq))}))
+                outlet.offer(seq, Latent(Stamp(seq, seq), torch.full((1000,), float(seq))))
                 seq += 1
                 if seq == 40:
                     outlet.finish()
@@ -248,7 +255,7 @@ def test_frames_go_to_another_process_and_back(tmp_path, folder, transport):
             inlet.receive()
             while inlet.ready:
                 value = inlet.take()
-                got.append((value.stamp.seq, float(value["x"].mean())))
+                got.append((value.stamp.seq, float(value.z.mean())))
                 inlet.done()
         inlet.bye()
         worker.join(30)

@@ -20,7 +20,7 @@ from warpfuse.graph.runtime.runner import Given, Runner
 from warpfuse.graph.runtime.sink_runner import SinkRunner
 from warpfuse.graph.runtime.source_runner import SourceRunner
 from warpfuse.graph.runtime.stage_runner import StageRunner
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Latent
 
 
 class Rig:
@@ -321,7 +321,7 @@ class Writing(Passing):
     def __call__(self, frame):
         x = torch.full((1 << 20,), -1.0, device="cuda:0")
         torch.cuda._sleep(20_000_000)
-        return Frame(frame.stamp, {"x": x.fill_(float(frame.stamp.seq))})
+        return Latent(frame.stamp, x.fill_(float(frame.stamp.seq)))
 
 
 class Reading(Passing):
@@ -332,7 +332,7 @@ class Reading(Passing):
         self.torn = torch.zeros((), dtype=torch.int64, device="cuda:0")
 
     def __call__(self, frame):
-        self.torn += (frame["x"] != float(frame.stamp.seq)).any()
+        self.torn += (frame.z != float(frame.stamp.seq)).any()
         return Frame(frame.stamp)
 
 

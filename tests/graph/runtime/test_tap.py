@@ -21,7 +21,7 @@ def test_a_tap_sees_the_flow_of_every_frame_and_the_pictures_stay_the_same(exact
     tapped = pictures(exact_bundle, {"flow": seen.append, "source": sources.append})
     alone = pictures(exact_bundle, {})
     assert [frame.stamp.seq for frame in seen] == [0, 1, 2, 3]
-    assert seen[0]["flow"].shape == (1, 2, 48, 64)
+    assert seen[0].flow.shape == (1, 2, 48, 64)
     assert [frame.stamp.seq for frame in sources] == [0, 1, 2, 3] and sources[0].rgb.shape == (48, 64, 3)
     for one, other in zip(tapped, alone, strict=True):
         assert np.array_equal(one, other)

@@ -24,7 +24,7 @@ from warpfuse.stages.diffusion.settings import (
     check_attention,
 )
 from warpfuse.stages.errors import AttentionError
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Latent, Motion, Stamp
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import level_at, levels
 
@@ -80,9 +80,9 @@ def fed(seq, trusted=1.0, flow_px=None, **stamp):
     """source, reference and motion of a frame of 64 x 64 pixels."""
     at = Stamp(seq, 0, **stamp)
     flow = 12 * torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(seq)) if flow_px is None else flow_px
-    reference = Frame(at, {"latent": latent(500 + seq), "trust": torch.full((1, 1, 8, 8), trusted)})
+    reference = Latent(at, latent(500 + seq), torch.full((1, 1, 8, 8), trusted))
     trust = torch.full((1, 1, 64, 64), trusted)
-    return Frame(at, {"latent": latent(seq)}), reference, Frame(at, {"flow": flow, "trust": trust})
+    return Latent(at, latent(seq)), reference, Motion(at, flow, trust)
 
 
 def staged(unet, told, *, stream=False, references=2):
@@ -99,7 +99,7 @@ def predicted(frames, *, stream=False, unet=None, changes=None, told=None, refer
         out.append((stage.held if frame[0].stamp.hold else stage)(*frame))
     while (late := stage.flush()) is not None:
         out.append(late)
-    return [frame["latent"] for frame in out if frame is not None]
+    return [frame.z for frame in out if frame is not None]
 
 
 def same(a, b):
@@ -119,7 +119,7 @@ def kept_of(x):
 def test_off_is_the_network_without_whatever_lies_in_the_past(stream):
     frames = [fed(seq) for seq in range(FRAMES)]
     plain = Predict(Denoise(Polynomial(), SAMPLING), SAMPLING, settings(), 3, "cpu")
-    wanted = [plain(*frame)["latent"] for frame in frames]
+    wanted = [plain(*frame).z for frame in frames]
     assert same(predicted(frames, stream=stream, told=settings(OFF)), wanted)
     assert not same(predicted(frames, stream=stream), wanted), "the control: on it is another"
 
@@ -182,9 +182,9 @@ def test_another_prompt_begins_anew_and_other_settings_do_not(stream):
 def test_after_a_restart_nothing_is_remembered():
     stage = staged(Remembering(), settings())
     frames = [fed(seq) for seq in range(FRAMES)]
-    first = [stage(*frame)["latent"] for frame in frames]
+    first = [stage(*frame).z for frame in frames]
     stage.reset()
-    assert same([stage(*frame)["latent"] for frame in frames], first)
+    assert same([stage(*frame).z for frame in frames], first)
 
 
 def test_a_call_that_fails_costs_its_frame_and_leaves_the_next_one_the_anchor():
@@ -244,9 +244,9 @@ def test_streams_in_one_call_see_their_own_past():
         for name, own in frames.items():
             source, reference, motion = own[t]
             row = enter(source, told, Noises(3, CPU), reference, cpu)
-            trust = latent_trust(motion["trust"], 8, told.warp)
+            trust = latent_trust(motion.trust, 8, told.warp)
             asked = STEPS, told.conditioning, told.unconditional
-            row.past = past[name].enter(row.stamp, told.attention, asked, motion["flow"], trust)
+            row.past = past[name].enter(row.stamp, told.attention, asked, motion.flow, trust)
             rows.append(row)
         while not rows[0].finished:
             advance(rows, denoise, None)
@@ -280,7 +280,7 @@ def weights(attention, frames, references=2):
 
 def test_the_frame_before_counts_where_it_is_trusted_and_the_anchor_everywhere():
     frames = [fed(0), fed(1)]
-    frames[1][2]["trust"][..., :32] = 0.25
+    frames[1][2].trust[..., :32] = 0.25
     weight, own, _ = weights(AttentionSettings(own=0.75, anchor=0.5, previous=0.5), frames)
     assert own == 0.75 and torch.equal(weight[0], torch.full((8, 8), 0.5))
     assert torch.equal(weight[1], torch.tensor([0.125] * 4 + [0.5] * 4).expand(8, 8))
@@ -311,7 +311,7 @@ def test_where_no_reference_is_own_tokens_count_whatever_is_asked():
 
 def test_after_frames_that_were_held_tokens_stay_where_they_are():
     frames = [fed(0), fed(1, hold="warp"), fed(2, trusted=0.5)]
-    frames[2][2]["trust"][..., :32] = 1.0
+    frames[2][2].trust[..., :32] = 1.0
     weight, _, past = weights(AttentionSettings(), frames)
     assert torch.allclose(weight[1], torch.full((8, 8), 0.75)) and torch.equal(past[0], past[1])
 

@@ -8,7 +8,7 @@ from warpfuse.stages.cpu import as_sharp_as
 from warpfuse.stages.diffusion.composite import Composite, CompositeSettings
 from warpfuse.stages.diffusion.palette import SIDE, palette_of
 from warpfuse.stages.diffusion.settings import FuseSettings
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Frame, Latent, Picture, Stamp
 
 TABLES = {"both": np.random.default_rng(0).random((SIDE, SIDE, SIDE, 3), np.float32)}
 STYLES = {
@@ -43,15 +43,15 @@ def settings(style="both", strength=1.0, **fuse):
 
 def frames(size=(24, 40), **stamp):
     at = Stamp(seq=0, pts_ns=0, **stamp)
-    paint, source = Frame(at, {"rgb": random(1, 3, *size)}), Frame(at, {"rgb": random(1, 3, *size, seed=1)})
-    return paint, Frame(at, {"latent": random(1, 4, size[0] // 8, size[1] // 8)}), source
+    paint, source = Picture(at, random(1, 3, *size)), Picture(at, random(1, 3, *size, seed=1))
+    return paint, Latent(at, random(1, 4, size[0] // 8, size[1] // 8)), source
 
 
 def test_at_strength_0_the_paint_is_shown_to_the_bit_and_nothing_is_drawn():
     network = Lines(random(1, 1, 24, 40))
     paint, latent, source = frames()
     out = Composite(network, settings(strength=0.0))(paint, latent, source)
-    assert torch.equal(out["rgb"], paint["rgb"]) and not network.fed
+    assert torch.equal(out.rgb, paint.rgb) and not network.fed
 
 
 def test_a_style_without_lines_does_not_ask_for_them():
@@ -59,38 +59,38 @@ def test_a_style_without_lines_does_not_ask_for_them():
     stage = Composite(network, settings("none"))
     paint, latent, source = frames()
     out = stage(paint, latent, source)
-    assert torch.equal(out["rgb"], paint["rgb"]) and "cover" not in out.tensors and not network.fed
+    assert torch.equal(out.rgb, paint.rgb) and out.cover is None and not network.fed
     stage.update(settings("lines"))
-    assert "cover" in stage(paint, latent, source).tensors
+    assert stage(paint, latent, source).cover is not None
     (fed,) = network.fed
-    assert fed["rgb"] is source["rgb"] and fed["style"].tolist() == [[0.0, 1.0, 0.0]]
+    assert fed["rgb"] is source.rgb and fed["style"].tolist() == [[0.0, 1.0, 0.0]]
 
 
 def test_the_cover_of_the_frame_before_is_fused_where_it_is_trusted():
     fresh, before = random(1, 1, 24, 40), random(1, 1, 24, 40, seed=3)
     trust = (random(1, 1, 24, 40, seed=4) > 0.5).float()
     paint, latent, source = frames()
-    past = Frame(paint.stamp, {"rgb": paint["rgb"], "cover": before, "trust_pixels": trust})
+    past = Picture(paint.stamp, paint.rgb, cover=before, trust=trust)
     out = Composite(Lines(fresh), settings(weight=0.8, lines=0.5))(paint, latent, source, past)
     w = 0.8 * 0.5 * trust
-    torch.testing.assert_close(out["cover"], as_sharp_as(fresh, w * before + (1 - w) * fresh))
+    torch.testing.assert_close(out.cover, as_sharp_as(fresh, w * before + (1 - w) * fresh))
     alone = Composite(Lines(fresh), settings(weight=0.8, lines=0.0))(paint, latent, source, past)
-    assert torch.equal(alone["cover"], fresh)
+    assert torch.equal(alone.cover, fresh)
 
 
 def test_what_comes_back_is_the_paint_not_the_picture():
     paint, latent, source = frames()
     out = Composite(Lines(random(1, 1, 24, 40)), settings())(paint, latent, source)
-    assert out["paint"] is paint["rgb"] and not torch.equal(out["rgb"], out["paint"])
+    assert out.paint is paint.rgb and not torch.equal(out.rgb, out.paint)
 
 
 def test_a_held_frame_shows_the_cover_it_was_given():
     network = Lines(random(1, 1, 24, 40))
     paint, latent, source = frames(hold="warp")
-    past = Frame(paint.stamp, {"rgb": paint["rgb"], "cover": random(1, 1, 24, 40, seed=5)})
+    past = Picture(paint.stamp, paint.rgb, cover=random(1, 1, 24, 40, seed=5))
     out = Composite(network, settings()).held(paint, Frame(paint.stamp), source, past)
-    assert torch.equal(out["cover"], past["cover"]) and not network.fed
-    assert np.array_equal(Composite(network, settings()).held(Frame(paint.stamp), latent, source).tensors, {})
+    assert torch.equal(out.cover, past.cover) and not network.fed
+    assert not Composite(network, settings()).held(Frame(paint.stamp), latent, source).tensors
 
 
 def test_the_network_is_closed_with_the_stage():

@@ -14,7 +14,7 @@ from warpfuse.stages.diffusion.rows import enter
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
 from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.diffusion.stream_batch import advance
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Latent, Stamp
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import level_at, levels
 from warpfuse.stages.solvers.pair import Level, compose
@@ -64,8 +64,8 @@ def walked(mode, solver, weight=0.0):
     guidance = Guidance(mode=mode, scale=1.6)
     way = program(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
     noises = Noises(0, torch.device("cpu"))
-    reference = Frame(Stamp(0, 0), {"latent": latent(7), "trust": torch.ones(1, 1, 8, 8)})
-    row = enter(Frame(Stamp(0, 0), {"latent": latent(0)}), way, noises, reference, cpu)
+    reference = Latent(Stamp(0, 0), latent(7), torch.ones(1, 1, 8, 8))
+    row = enter(Latent(Stamp(0, 0), latent(0)), way, noises, reference, cpu)
     spoken, unet = [], Polynomial()
 
     class Listening(Denoise):

@@ -13,7 +13,7 @@ from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
 from warpfuse.stages.diffusion.settings import FuseSettings, Guidance, MomentLockSettings
 from warpfuse.stages.diffusion.spacing import Spacing
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Frame, Latent, Stamp
 from warpfuse.stages.solvers import SolverError, open_solver
 from warpfuse.stages.solvers.levels import level_at, levels, variance_exploding
 from warpfuse.stages.solvers.pair import Level
@@ -48,7 +48,7 @@ def settings(**changes):
 
 def frame(seed=0, **tensors):
     latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
-    return Frame(Stamp(0, 0), {"latent": latent, **tensors})
+    return Latent(Stamp(0, 0), latent, **tensors)
 
 
 def made(unet, sampling=SAMPLING, seed=0, **changes):
@@ -71,10 +71,10 @@ def test_nothing_is_fused_after_the_last_call_though_its_level_has_noise():
     to_lowest = replace(SAMPLING, solver=open_solver("ddim"), spacing=spacing, end=table[0])
     for between in ("off", "reference"):
         fuse = FuseSettings(weight=0.9, entry=0, between=between)
-        reference = Frame(Stamp(0, 0), {"latent": torch.ones(SHAPE), "trust": torch.ones(1, 1, 8, 8)})
+        reference = Latent(Stamp(0, 0), torch.ones(SHAPE), torch.ones(1, 1, 8, 8))
         for steps in (1, 2):
             predict = made(Watching(torch.zeros(SHAPE)), to_lowest, steps=steps, fuse=fuse)
-            shown[between, steps] = predict(frame(), reference)["latent"]
+            shown[between, steps] = predict(frame(), reference).z
     assert torch.equal(shown["off", 1], shown["reference", 1])
     assert not torch.equal(shown["off", 2], shown["reference", 2]), "the control: there it is between two"
 
@@ -86,7 +86,7 @@ def test_the_start_is_the_noised_source_and_the_noise_never_changes():
     predict(source)
     assert torch.equal(unet.fed[0]["x"], unet.fed[1]["x"])
     alpha, sigma = unet.fed[0]["level"][0]
-    noise = (unet.fed[0]["x"] - alpha * source["latent"]) / sigma
+    noise = (unet.fed[0]["x"] - alpha * source.z) / sigma
     assert abs(noise.std().item() - 1) < 0.2
     other = Watching()
     made(other, seed=1)(source)
@@ -110,9 +110,9 @@ def test_entry_fusion_moves_the_start_towards_the_reference_and_keeps_the_noise(
     alpha = plain.fed[0]["level"][0, 0]
     moved = fused.fed[0]["x"] - plain.fed[0]["x"]
     assert torch.equal(fused.fed[0]["x"][..., :4], plain.fed[0]["x"][..., :4]), "no trust: bit for bit unfused"
-    expected = alpha * 0.5 * (reference["latent"] - source["latent"])
+    expected = alpha * 0.5 * (reference.z - source.z)
     assert torch.allclose(moved[..., 4:], expected[..., 4:], atol=1e-5)
-    assert torch.equal(fused.fed[0]["source"], source["latent"]), "the network is told what the camera saw"
+    assert torch.equal(fused.fed[0]["source"], source.z), "the network is told what the camera saw"
 
 
 def test_fusion_between_steps_moves_the_second_start_and_keeps_its_noise():
@@ -123,7 +123,7 @@ def test_fusion_between_steps_moves_the_second_start_and_keeps_its_noise():
     alpha = plain.fed[1]["level"][0, 0]
     assert torch.equal(plain.fed[0]["x"], fused.fed[0]["x"])
     moved = fused.fed[1]["x"] - plain.fed[1]["x"]
-    assert torch.allclose(moved, alpha * 0.5 * reference["latent"], atol=1e-5)
+    assert torch.allclose(moved, alpha * 0.5 * reference.z, atol=1e-5)
 
 
 @pytest.mark.parametrize("name, calls", [("ddim", 3), ("lcm", 3), ("euler", 3), ("euler_ancestral", 3), ("heun", 5)])
@@ -132,7 +132,7 @@ def test_every_solver_of_betas_runs_and_a_right_network_gives_its_x0(name, calls
     solver = open_solver(name)
     level_of = SAMPLING.level_of if solver.space == "vp" else lambda t: variance_exploding(SAMPLING.level_of(t))
     unet = Watching(answer=torch.full(SHAPE, 0.3))
-    out = made(unet, replace(SAMPLING, solver=solver, level_of=level_of), steps=3)(frame())["latent"]
+    out = made(unet, replace(SAMPLING, solver=solver, level_of=level_of), steps=3)(frame()).z
     assert len(unet.fed) == calls
     assert torch.allclose(out, torch.full(SHAPE, 0.3), atol=1e-3)
     for fed in unet.fed:
@@ -147,7 +147,7 @@ def test_the_weight_is_held_below_one():
     made(alone)(source)
     alpha = unet.fed[0]["level"][0, 0]
     moved = unet.fed[0]["x"] - alone.fed[0]["x"]
-    assert torch.allclose(moved, alpha * W_MAX * (reference["latent"] - source["latent"]), atol=1e-5)
+    assert torch.allclose(moved, alpha * W_MAX * (reference.z - source.z), atol=1e-5)
 
 
 def test_entry_fusion_can_be_switched_off():
@@ -179,7 +179,7 @@ def test_an_update_changes_steps_and_style():
 
 def test_the_result_is_not_the_engines_memory():
     answer = torch.ones(SHAPE)
-    out = made(Watching(answer=answer))(frame())["latent"]
+    out = made(Watching(answer=answer))(frame()).z
     answer.zero_()
     assert out.eq(1).all()
 

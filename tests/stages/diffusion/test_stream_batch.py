@@ -18,7 +18,7 @@ from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, progra
 from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.diffusion.stream_batch import StreamBatch
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import flow_level, level_at, levels, variance_exploding
@@ -52,14 +52,14 @@ def settings(**changes):
 def motion(seq, trusted=1.0):
     generator = torch.Generator().manual_seed(seq)
     flow = torch.randn(1, 2, 64, 64, generator=generator)
-    return Frame(Stamp(seq, 0), {"flow": flow, "trust": torch.full((1, 1, 64, 64), trusted)})
+    return Motion(Stamp(seq, 0), flow, torch.full((1, 1, 64, 64), trusted))
 
 
 def fed(seq, trusted=1.0):
     """source, reference and motion of a frame."""
     stamp = Stamp(seq, 0)
-    reference = Frame(stamp, {"latent": latent(500 + seq), "trust": torch.full((1, 1, 8, 8), trusted)})
-    return Frame(stamp, {"latent": latent(seq)}), reference, motion(seq, trusted)
+    reference = Latent(stamp, latent(500 + seq), torch.full((1, 1, 8, 8), trusted))
+    return Latent(stamp, latent(seq)), reference, motion(seq, trusted)
 
 
 def predicted(frames, *, stream, solver="lcm", unet=None, changes=None, **options):
@@ -87,7 +87,7 @@ def predicted(frames, *, stream, solver="lcm", unet=None, changes=None, **option
 
 def same(a, b):
     return [f.stamp.seq for f in a] == [f.stamp.seq for f in b] and all(
-        torch.equal(x["latent"], y["latent"]) for x, y in zip(a, b, strict=True)
+        torch.equal(x.z, y.z) for x, y in zip(a, b, strict=True)
     )
 
 
@@ -147,7 +147,7 @@ def test_a_cut_resets_the_rows_that_straddle_it_and_no_other():
     assert same(whole, before + after)
     uncut = predicted([fed(seq) for seq in range(FRAMES)], stream=True, between="latent")[2:]
     assert same(whole[:cut], uncut[:cut])
-    assert not torch.equal(whole[cut]["latent"], uncut[cut]["latent"]), "the control: without the cut it fuses"
+    assert not torch.equal(whole[cut].z, uncut[cut].z), "the control: without the cut it fuses"
 
 
 def test_changes_reach_frames_in_order():
@@ -157,7 +157,7 @@ def test_changes_reach_frames_in_order():
     streamed = predicted(frames, stream=True, changes=changes)[2:]
     assert same(streamed, predicted(frames, stream=False, changes=changes))
     plain = predicted(frames, stream=True)[2:]
-    agree = [torch.equal(a["latent"], b["latent"]) for a, b in zip(streamed, plain, strict=True)]
+    agree = [torch.equal(a.z, b.z) for a, b in zip(streamed, plain, strict=True)]
     assert agree == [True] * 3 + [False] * 6
 
 
@@ -166,15 +166,15 @@ def test_changes_reach_frames_in_order():
 def test_the_settings_of_the_warp_hold_between_steps_and_change_with_a_frame(warp, stream):
     frames = [fed(seq) for seq in range(FRAMES)]
     for _, _, moved in frames:
-        moved["trust"][..., :3] = 0.5  # cells that are trusted in part: norms differ there
+        moved.trust[..., :3] = 0.5  # cells that are trusted in part: norms differ there
     given = WarpSettings(**warp)
     options = {"stream": stream, "between": "latent"}
     plain = predicted(frames, **options)
     told = predicted(frames, **options, warp=given)
     live = predicted(frames, **options, changes={4: settings(between="latent", warp=given)})
     plain, told, live = ([frame for frame in out if frame is not None] for out in (plain, told, live))
-    assert not torch.equal(told[4]["latent"], plain[4]["latent"])
-    assert same(live[:4], plain[:4]) and not torch.equal(live[4]["latent"], plain[4]["latent"])
+    assert not torch.equal(told[4].z, plain[4].z)
+    assert same(live[:4], plain[:4]) and not torch.equal(live[4].z, plain[4].z)
 
 
 @pytest.mark.parametrize("norm, power", [(2.0, 1 / 2), (3, 1 / 3), (1, 1), (None, 0)])
@@ -183,7 +183,7 @@ def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
 
     class Recording(PullLatents):
         def __call__(self, x0, motions, mode):
-            seen.extend(motion["trust_latent"][0, 0, 0, 0].item() for motion in motions)
+            seen.extend(motion.trust[0, 0, 0, 0].item() for motion in motions)
             return super().__call__(x0, motions, mode)
 
     seen, unet = [], Denoise(Polynomial(), sampling())
@@ -191,7 +191,7 @@ def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
     stage = Predict(unet, sampling(), told, 3, "cpu", pull=Recording())
     for seq in range(2):
         source, reference, moved = fed(seq)
-        moved["trust"][..., :3] = 0.5
+        moved.trust[..., :3] = 0.5
         stage(source, reference, moved)
     assert seen == [pytest.approx(1 - 0.5 * (3 / 8) ** power)] * 2, "after two of three calls"
 
@@ -208,7 +208,7 @@ def test_streams_share_the_call_and_no_picture():
             source, reference, moved = fed(seq + offset)
             row = enter(replace_seq(source, seq), programs[stream], noises, reference, cpu)
             trust = torch.ones(1, 1, 8, 8)
-            row.motion, row.before = Frame(row.stamp, {"flow": moved["flow"], "trust_latent": trust}), last
+            row.motion, row.before = Motion(row.stamp, moved.flow, trust), last
             last = row
             yield row
 
@@ -235,7 +235,7 @@ def test_streams_share_the_call_and_no_picture():
 
 
 def replace_seq(frame, seq):
-    return Frame(replace(frame.stamp, seq=seq), frame.tensors)
+    return replace(frame, stamp=replace(frame.stamp, seq=seq))
 
 
 def test_memory_does_not_grow_with_the_stream():
@@ -268,4 +268,4 @@ def test_a_held_frame_costs_no_call():
 
 def test_shapes_are_those_of_a_frame():
     (first, *_) = predicted([fed(0)], stream=False)
-    assert first["latent"].shape == SHAPE
+    assert first.z.shape == SHAPE

@@ -30,11 +30,11 @@ def test_a_camera_that_pans_is_followed(preset):
     flow = Flow(FlowSettings(preset=preset))
     frames = [flow(frame_of(rgb, i)) for i, rgb in enumerate(pan(3, 96, 128, (3, -2)))]
     truth = constant_flow(96, 128, 3, -2)
-    assert end_point_error(frames[2]["flow"], truth, margin=12) < 0.3
-    assert end_point_error(-frames[2]["flow"], truth, margin=12) > 5  # the control: the other direction
-    assert frames[2]["trust"][..., 12:-12, 12:-12].mean() > 0.95
-    assert frames[2]["flow"].dtype == frames[2]["trust"].dtype == torch.float32
-    assert frames[2]["flow"].is_contiguous() and frames[2].stamp.seq == 2
+    assert end_point_error(frames[2].flow, truth, margin=12) < 0.3
+    assert end_point_error(-frames[2].flow, truth, margin=12) > 5  # the control: the other direction
+    assert frames[2].trust[..., 12:-12, 12:-12].mean() > 0.95
+    assert frames[2].flow.dtype == frames[2].trust.dtype == torch.float32
+    assert frames[2].flow.is_contiguous() and frames[2].stamp.seq == 2
 
 
 def test_warping_by_it_brings_the_past_onto_the_present():
@@ -42,7 +42,7 @@ def test_warping_by_it_brings_the_past_onto_the_present():
     stage = Flow(FlowSettings())
     stage(frame_of(before))
     out = stage(frame_of(now, 1))
-    error = ((warp(before, out["flow"]) - now).abs() * out["trust"]).mean()
+    error = ((warp(before, out.flow) - now).abs() * out.trust).mean()
     assert error < 0.01 and error < 0.1 * (before - now).abs().mean()
 
 
@@ -51,9 +51,9 @@ def test_a_large_frame_is_compared_small_and_answered_large():
     stage = Flow(FlowSettings(long_side=128))
     stage(frame_of(before))
     out = stage(frame_of(now, 1))
-    assert out["flow"].shape == (1, 2, 192, 256) and out["trust"].shape == (1, 1, 192, 256)
-    assert end_point_error(out["flow"], constant_flow(192, 256, 8, -4), margin=24) < 0.6
-    assert out["trust"].min() >= 0 and out["trust"].max() <= 1
+    assert out.flow.shape == (1, 2, 192, 256) and out.trust.shape == (1, 1, 192, 256)
+    assert end_point_error(out.flow, constant_flow(192, 256, 8, -4), margin=24) < 0.6
+    assert out.trust.min() >= 0 and out.trust.max() <= 1
 
 
 def test_what_was_covered_is_not_trusted():
@@ -66,7 +66,7 @@ def test_what_was_covered_is_not_trusted():
         frames.append(rgb)
     stage = Flow(FlowSettings())
     stage(frame_of(frames[0]))
-    m = stage(frame_of(frames[1], 1))["trust"][0, 0]
+    m = stage(frame_of(frames[1], 1)).trust[0, 0]
     assert m[30:66, 41:47].mean() < 0.4  # uncovered
     assert m[34:62, 58:80].mean() > 0.8  # the thing
     assert m[:16].mean() > 0.95  # the ground
@@ -84,10 +84,10 @@ def test_trust_judged_in_cells_is_about_that_of_every_pixel(way_back, furthest):
         stage(frame_of(frames[0]))
         found[cell] = stage(frame_of(frames[1], 1))
     for cell in (2, 3):
-        assert torch.equal(found[cell]["flow"], found[1]["flow"]), "the flow itself knows every pixel"
-        gap = (found[cell]["trust"] - found[1]["trust"]).abs()
-        assert 0 < gap.mean() < furthest and found[cell]["trust"].shape == found[1]["trust"].shape
-    distrusted = 1 - found[1]["trust"]
+        assert torch.equal(found[cell].flow, found[1].flow), "the flow itself knows every pixel"
+        gap = (found[cell].trust - found[1].trust).abs()
+        assert 0 < gap.mean() < furthest and found[cell].trust.shape == found[1].trust.shape
+    distrusted = 1 - found[1].trust
     assert distrusted.mean() > furthest, "the control: more than the gap is there to be missed"
 
 
@@ -122,7 +122,7 @@ def test_where_there_is_doubt_trust_is_that_of_both_ways():
     for way_back in ("doubtful", "always"):
         stage = Flow(FlowSettings(way_back=way_back))
         stage(frame_of(ground))
-        found[way_back] = stage(frame_of(other, 1))["trust"]
+        found[way_back] = stage(frame_of(other, 1)).trust
     assert torch.equal(found["doubtful"], found["always"]) and found["always"].mean() > 0.1
 
 
@@ -137,7 +137,7 @@ def test_matches_tell_what_was_covered_where_colours_do_not(check):
     for name, settings in {"matches": TrustSettings(check=check), "off": TrustSettings(check="off")}.items():
         stage = Flow(FlowSettings(trust=settings))
         stage(frame_of(frames[0]))
-        found[name] = stage(frame_of(frames[1], 1))["trust"][0, 0]
+        found[name] = stage(frame_of(frames[1], 1)).trust[0, 0]
     uncovered, shown = (slice(52, 108), slice(61, 69)), (slice(56, 104), slice(84, 128))
     assert found["matches"][uncovered].mean() < 0.5 < 0.9 < found["off"][uncovered].mean()
     assert found["matches"][shown].mean() > 0.9 and found["matches"][:32].mean() > 0.95
@@ -147,26 +147,26 @@ def test_another_size_of_the_same_cells_is_another_size():
     """61 and 62 pixels are 31 cells both; what is remembered still cannot be compared."""
     stage = Flow(FlowSettings(preset="fast"))
     stage(frame_of(texture(61, 64)))
-    assert stage(frame_of(texture(62, 64), 1))["trust"].max() == 0
+    assert stage(frame_of(texture(62, 64), 1)).trust.max() == 0
 
 
 def test_without_a_past_nothing_is_trusted():
     a, b, c = pan(3, 48, 64)
     stage = Flow(FlowSettings())
-    assert stage(frame_of(a))["trust"].max() == 0
-    assert stage(frame_of(b, 1))["trust"].max() > 0
-    assert stage(frame_of(c, 2, discontinuity=True))["trust"].max() == 0
-    assert stage(frame_of(c, 3))["trust"].max() > 0
-    assert stage(frame_of(texture(64, 64), 4))["trust"].max() == 0  # another size
+    assert stage(frame_of(a)).trust.max() == 0
+    assert stage(frame_of(b, 1)).trust.max() > 0
+    assert stage(frame_of(c, 2, discontinuity=True)).trust.max() == 0
+    assert stage(frame_of(c, 3)).trust.max() > 0
+    assert stage(frame_of(texture(64, 64), 4)).trust.max() == 0  # another size
     stage.close()
-    assert stage(frame_of(texture(64, 64), 5))["trust"].max() == 0
+    assert stage(frame_of(texture(64, 64), 5)).trust.max() == 0
 
 
 def test_another_scene_is_a_cut_and_a_lamp_is_not():
     day = texture(72, 96, 1) * torch.tensor([0.9, 0.6, 0.3]).view(1, 3, 1, 1)
     other = texture(72, 96, 2) * torch.tensor([0.2, 0.4, 0.9]).view(1, 3, 1, 1)
     stage = Flow(FlowSettings())
-    found = [bool(stage(frame_of(rgb, i))["trust"].max() > 0) for i, rgb in enumerate((day, day * 0.9, other, other))]
+    found = [bool(stage(frame_of(rgb, i)).trust.max() > 0) for i, rgb in enumerate((day, day * 0.9, other, other))]
     assert found == [False, True, False, True]
 
 
@@ -175,9 +175,9 @@ def test_new_settings_are_taken_from_the_next_frame_on():
     stage = Flow(FlowSettings())
     stage(frame_of(a))
     stage.update(FlowSettings(preset="ultrafast"))
-    assert stage(frame_of(b, 1))["trust"].max() > 0  # the past still fits
+    assert stage(frame_of(b, 1)).trust.max() > 0  # the past still fits
     stage.update(FlowSettings(long_side=64))
-    assert stage(frame_of(c, 2))["trust"].max() == 0  # now it does not
+    assert stage(frame_of(c, 2)).trust.max() == 0  # now it does not
 
 
 def test_what_cannot_be_done_is_refused():
@@ -203,9 +203,9 @@ def test_the_ground_truth_is_met(data, first, second, truth, worst_px):
     stage(frame_of(prev))
     out = stage(frame_of(cur, 1))
     known = gt.abs().amax(1) < 1e8
-    gap = (out["flow"] - gt).square().sum(1).sqrt()
+    gap = (out.flow - gt).square().sum(1).sqrt()
     assert float(gap[known].mean()) < worst_px
-    m = out["trust"][:, 0]
+    m = out.trust[:, 0]
     assert float(gap[known & (m > 0.5)].mean()) < float(gap[known & (m < 0.5)].mean())  # trust knows where it is wrong
 
 
@@ -217,6 +217,6 @@ def test_cuts_are_found_and_no_others(data, clip):
         for i, picture in enumerate(container.decode(video=0)):
             rgb = picture.to_ndarray(format="rgb24", width=128, height=72)
             out = stage(frame_of(torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255, i))
-            if i and out["trust"].max() == 0:
+            if i and out.trust.max() == 0:
                 found.add(i)
     assert found == CLIPS[clip]

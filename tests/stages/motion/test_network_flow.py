@@ -45,8 +45,8 @@ def test_the_flow_is_handed_on_and_believed_where_it_fits():
     stage = stage_of(engine)
     stage(frame_of(before))
     out = stage(frame_of(now, 1))
-    assert torch.equal(out["flow"], constant_flow(96, 128, 3, -2)) and out.stamp.seq == 1
-    assert out["trust"][..., 12:-12, 12:-12].mean() > 0.95
+    assert torch.equal(out.flow, constant_flow(96, 128, 3, -2)) and out.stamp.seq == 1
+    assert out.trust[..., 12:-12, 12:-12].mean() > 0.95
     assert torch.equal(engine.calls[0]["cur"], now) and torch.equal(engine.calls[0]["prev"], before)
 
 
@@ -57,7 +57,7 @@ def test_a_flow_of_the_wrong_direction_or_that_does_not_return_is_not_believed(w
     stage(frame_of(before))
     right = stage_of(Known(96, 128, 3, -2))
     right(frame_of(before))
-    assert stage(frame_of(now, 1))["trust"].mean() < 0.8 * right(frame_of(now, 1))["trust"].mean()
+    assert stage(frame_of(now, 1)).trust.mean() < 0.8 * right(frame_of(now, 1)).trust.mean()
 
 
 def test_a_frame_of_another_size_is_compared_at_the_engines_and_answered_at_its_own():
@@ -65,8 +65,8 @@ def test_a_frame_of_another_size_is_compared_at_the_engines_and_answered_at_its_
     stage = stage_of(Known(96, 128, 4, -2))
     stage(frame_of(before))
     out = stage(frame_of(now, 1))
-    assert end_point_error(out["flow"], constant_flow(192, 256, 8, -4)) < 1e-5
-    assert out["trust"].shape == (1, 1, 192, 256) and out["trust"][..., 24:-24, 24:-24].mean() > 0.9
+    assert end_point_error(out.flow, constant_flow(192, 256, 8, -4)) < 1e-5
+    assert out.trust.shape == (1, 1, 192, 256) and out.trust[..., 24:-24, 24:-24].mean() > 0.9
 
 
 def test_what_was_handed_on_outlives_the_engines_slots():
@@ -78,7 +78,7 @@ def test_what_was_handed_on_outlives_the_engines_slots():
     engine.answer = {name: tensor * 9 for name, tensor in engine.answer.items()}
     for i in (2, 3):
         stage(frame_of(frames[i], i))
-    assert torch.equal(first["flow"], constant_flow(48, 64, 1, 0))
+    assert torch.equal(first.flow, constant_flow(48, 64, 1, 0))
     assert engine.slots[0]["flow"][0, 0, 0, 0] == 9  # the control: the slot itself was written again
 
 
@@ -86,9 +86,9 @@ def test_without_a_past_nothing_is_trusted_and_the_network_is_not_asked():
     a, b, c = pan(3, 48, 64)
     engine = Known(48, 64, 3, -2)
     stage = stage_of(engine)
-    assert stage(frame_of(a))["trust"].max() == 0 and not engine.calls
-    assert stage(frame_of(b, 1))["trust"].max() > 0
-    assert stage(frame_of(c, 2, discontinuity=True))["trust"].max() == 0 and len(engine.calls) == 1
+    assert stage(frame_of(a)).trust.max() == 0 and not engine.calls
+    assert stage(frame_of(b, 1)).trust.max() > 0
+    assert stage(frame_of(c, 2, discontinuity=True)).trust.max() == 0 and len(engine.calls) == 1
     stage.close()
     assert engine.closed
 
@@ -97,7 +97,7 @@ def test_another_scene_is_a_cut_and_a_lamp_is_not():
     day = texture(72, 96, 1) * torch.tensor([0.9, 0.6, 0.3]).view(1, 3, 1, 1)
     other = texture(72, 96, 2) * torch.tensor([0.2, 0.4, 0.9]).view(1, 3, 1, 1)
     stage = stage_of(Known(72, 96, 0, 0))
-    found = [bool(stage(frame_of(rgb, i))["trust"].max() > 0) for i, rgb in enumerate((day, day * 0.9, other, other))]
+    found = [bool(stage(frame_of(rgb, i)).trust.max() > 0) for i, rgb in enumerate((day, day * 0.9, other, other))]
     assert found == [False, True, False, True]
 
 
@@ -105,9 +105,9 @@ def test_new_settings_are_taken_from_the_next_frame_on():
     before, now = pan(2, 48, 64, (3, -2))
     stage = stage_of(Known(48, 64, 3, -2, back=(30, 30)))
     stage(frame_of(before))
-    assert stage(frame_of(now, 1))["trust"].max() == 0  # does not return
+    assert stage(frame_of(now, 1)).trust.max() == 0  # does not return
     stage.update(TrustSettings(check="off"))
-    assert stage(frame_of(now, 2))["trust"].max() > 0
+    assert stage(frame_of(now, 2)).trust.max() > 0
 
 
 def test_an_engine_that_is_no_flow_network_is_refused():
@@ -134,6 +134,6 @@ def test_an_exported_network_runs_in_it(tmp_path):
     out = stage(frame_of(now, 1))
     with torch.no_grad():
         there, back = network(now, before)
-    assert torch.allclose(out["flow"], there, atol=1e-3)
-    assert not torch.allclose(out["flow"], back, atol=1e-3)  # the control: the other direction
+    assert torch.allclose(out.flow, there, atol=1e-3)
+    assert not torch.allclose(out.flow, back, atol=1e-3)  # the control: the other direction
     stage.close()
