@@ -174,9 +174,9 @@ def test_figures_are_those_of_the_code(counted):
 
 def test_a_copy_of_a_picture_is_noticed():
     """The control: one copy of what decode gives, as a tensor and as an array."""
-    assert ("decode", "made") in over(count({"decode": lambda out: out["rgb"].clone()})[0])
+    assert ("decode", "made") in over(count({"decode": lambda out: out.rgb.clone()})[0])
     kept = []
-    assert ("decode", "alive") in over(count({"decode": lambda out: kept.append(out["rgb"].numpy().copy())})[0])
+    assert ("decode", "alive") in over(count({"decode": lambda out: kept.append(out.rgb.numpy().copy())})[0])
 
 
 def test_a_network_call_is_noticed():

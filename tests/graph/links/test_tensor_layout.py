@@ -6,7 +6,7 @@ import torch
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages, tensor_layout
-from warpfuse.stages.frame import Frame, Latent, Motion, Picture, Stamp
+from warpfuse.stages.frame import Frame, Hints, Latent, Motion, Picture, Stamp
 
 X = torch.rand(1, 3, 4, 6)
 
@@ -19,6 +19,7 @@ X = torch.rand(1, 3, 4, 6)
         Picture(Stamp(3, 7), X, cover=X[:, :1], trust=X[:, 1:2]),
         Latent(Stamp(3, 7), X, X[:, :1]),
         Motion(Stamp(3, 7), X[:, :2], X[:, 2:]),
+        Hints(Stamp(3, 7), {"edges": X, "stamp": X[:, :1]}),
     ],
     ids=lambda frame: type(frame).__name__,
 )

@@ -15,7 +15,7 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.stages import controls, stage_module
 from warpfuse.stages.controls.settings import KINDS, stage_of
 from warpfuse.stages.errors import ControlError
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Picture, Stamp
 
 SIZE = (96, 64)
 
@@ -48,7 +48,7 @@ def picture(seed=0):
 
 
 def frame(rgb):
-    return Frame(Stamp(3, 0), {"rgb": torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255})
+    return Picture(Stamp(3, 0), torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255)
 
 
 def test_every_kind_has_settings_and_a_module_and_no_module_is_without():
@@ -62,9 +62,9 @@ def test_a_map_is_of_the_frames_size_from_0_to_1_and_a_held_frame_has_none(kind)
     stage, _ = opened(kind=kind)
     made = stage(frame=frame(picture()))
     assert made.stamp == Stamp(3, 0)
-    assert made["rgb"].shape == (1, 3, SIZE[1], SIZE[0]) and made["rgb"].dtype == torch.float32
-    assert made["rgb"].min() >= 0 and made["rgb"].max() <= 1
-    assert "rgb" not in stage.held(frame=frame(picture())).tensors
+    assert made.rgb.shape == (1, 3, SIZE[1], SIZE[0]) and made.rgb.dtype == torch.float32
+    assert made.rgb.min() >= 0 and made.rgb.max() <= 1
+    assert not stage.held(frame=frame(picture())).tensors
     stage.close()
 
 
@@ -72,10 +72,10 @@ def test_canny_is_opencvs_and_takes_new_thresholds():
     stage, config = opened(kind="canny")
     rgb = picture()
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    found = [stage(frame(rgb))["rgb"]]
+    found = [stage(frame(rgb)).rgb]
     changed = config.controls["it"].model_copy(update={"low": 20.0, "high": 40.0})
     stage.update(changed)
-    found.append(stage(frame(rgb))["rgb"])
+    found.append(stage(frame(rgb)).rgb)
     for one, limits in zip(found, ((100, 200), (20, 40)), strict=True):
         wanted = cv2.Canny(gray, *limits)
         assert 0 < wanted.mean() < 128, "there are edges, and places without"
@@ -90,17 +90,17 @@ def test_a_picture_is_shown_upright_scaled_to_cover_and_cropped(tmp_path):
     exif[0x0112] = 6  # to be shown a quarter turn clockwise
     turned.save(tmp_path / "map.png", exif=exif)
     stage, _ = opened(kind="image", picture=str(tmp_path / "map.png"))
-    found = stage(frame(picture()))["rgb"]
+    found = stage(frame(picture())).rgb
     upright = turned.transpose(Image.Transpose.ROTATE_270)
     wanted = np.asarray(ImageOps.fit(upright, SIZE, Image.Resampling.LANCZOS))
     assert np.array_equal((found[0].permute(1, 2, 0) * 255).round().numpy(), wanted)
-    assert found.data_ptr() == stage(frame(picture(2)))["rgb"].data_ptr(), "with every frame"
+    assert found.data_ptr() == stage(frame(picture(2))).rgb.data_ptr(), "with every frame"
 
 
 def test_without_a_picture_the_frame_is_the_map():
     stage, _ = opened(kind="image")
     given = frame(picture())
-    assert torch.equal(stage(given)["rgb"], given["rgb"])
+    assert torch.equal(stage(given).rgb, given.rgb)
 
 
 @pytest.mark.parametrize("data, says", [(None, "No such file"), (b"\x89PNG no", "no picture that can be read")])

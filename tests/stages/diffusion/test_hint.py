@@ -15,7 +15,7 @@ from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
 from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.errors import ControlError
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Hints, Latent, Picture, Stamp
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import level_at, levels
 
@@ -88,11 +88,11 @@ def made(unet, controls, stream=False, **changes):
 def hints(seq):
     random = torch.Generator().manual_seed(seq)
     given = {"edges": torch.randn(1, C, 8, 8, generator=random), "sketch": torch.randn(1, F, generator=random)}
-    return Frame(Stamp(seq, 0), given)
+    return Hints(Stamp(seq, 0), given)
 
 
 def source(seq):
-    return Frame(Stamp(seq, 0), {"latent": latent(seq)})
+    return Latent(Stamp(seq, 0), latent(seq))
 
 
 BOTH = {"edges": {"scale": 0.5, "window": [500, 1000]}, "sketch": {"scale": 1.5}}
@@ -103,9 +103,9 @@ def test_a_row_is_fed_the_hints_of_its_frame_in_the_order_of_the_bundle():
     made(unet, BOTH)(source(1), hints=hints(1))
     assert len(unet.fed) == STEPS
     for fed in unet.fed:
-        assert torch.equal(fed["hint"][:, 0], hints(1)["edges"])
+        assert torch.equal(fed["hint"][:, 0], hints(1).by_control["edges"])
         assert not fed["hint"][:, 1].any(), "depth is not used by this run"
-        assert torch.equal(fed["features"][:, 0], hints(1)["sketch"])
+        assert torch.equal(fed["features"][:, 0], hints(1).by_control["sketch"])
         assert fed["control_scale"][0, 1] == 0 and fed["adapter_scale"].tolist() == [[1.5]]
     scales = [fed["control_scale"][0, 0].item() for fed in unet.fed]
     assert scales == [0.5, 0.5, 0.0], "the last of three calls is below the window"
@@ -115,9 +115,9 @@ def test_a_row_is_fed_the_hints_of_its_frame_in_the_order_of_the_bundle():
 def test_a_run_without_controls_and_one_at_scale_0_are_the_same_to_the_bit(mode):
     guidance = Guidance(mode=mode, scale=3.0)
     off = {name: {**keys, "scale": 0} for name, keys in BOTH.items()}
-    without = made(Steered(), {}, guidance=guidance)(source(1))["latent"]
-    assert torch.equal(made(Steered(), off, guidance=guidance)(source(1), hints=hints(1))["latent"], without)
-    on = made(Steered(), BOTH, guidance=guidance)(source(1), hints=hints(1))["latent"]
+    without = made(Steered(), {}, guidance=guidance)(source(1)).z
+    assert torch.equal(made(Steered(), off, guidance=guidance)(source(1), hints=hints(1)).z, without)
+    on = made(Steered(), BOTH, guidance=guidance)(source(1), hints=hints(1)).z
     assert (on - without).abs().max() > 0.01, "the control: they do something"
 
 
@@ -138,15 +138,15 @@ def test_a_stream_batch_gives_each_frame_its_own_hint_and_its_own_scale():
             streamed.update(changed)
             alone.update(changed)
         for name, tensor in hints(seq).tensors.items():
-            lent[name].copy_(tensor)
-        found.append(streamed(source(seq), hints=Frame(Stamp(seq, 0), lent.tensors)))
-        wanted.append(alone(source(seq), hints=hints(seq))["latent"])
+            lent.by_control[name].copy_(tensor)
+        found.append(streamed(source(seq), hints=Hints(Stamp(seq, 0), lent.tensors)))
+        wanted.append(alone(source(seq), hints=hints(seq)).z)
     while (late := streamed.flush()) is not None:
         found.append(late)
-    latents = [frame["latent"] for frame in found if frame is not None]
+    latents = [frame.z for frame in found if frame is not None]
     assert len(latents) == 8
     assert all(torch.equal(a, b) for a, b in zip(latents, wanted, strict=True))
-    assert not torch.equal(alone(source(3), hints=hints(3))["latent"], wanted[3]), "the control: another scale"
+    assert not torch.equal(alone(source(3), hints=hints(3)).z, wanted[3]), "the control: another scale"
 
 
 def test_the_network_of_a_control_runs_once_a_frame_and_what_it_gives_is_kept():
@@ -154,11 +154,13 @@ def test_the_network_of_a_control_runs_once_a_frame_and_what_it_gives_is_kept():
     stage = Hint(KNOWN, engines)
 
     def maps(seq):
-        return {stage_of(name): Frame(Stamp(seq, 0), {"rgb": torch.full((1, 3, 64, 64), seq / 10)}) for name in engines}
+        return {stage_of(name): Picture(Stamp(seq, 0), torch.full((1, 3, 64, 64), seq / 10)) for name in engines}
 
     first, second = stage(**maps(1)), stage(**maps(2))
     assert first.stamp.seq == 1 and [engine.calls for engine in engines.values()] == [2, 2]
-    assert torch.allclose(first["edges"], torch.tensor(0.1)) and torch.allclose(second["sketch"], torch.tensor(0.2))
+    assert torch.allclose(first.by_control["edges"], torch.tensor(0.1)) and torch.allclose(
+        second.by_control["sketch"], torch.tensor(0.2)
+    )
     assert not stage.held(**maps(3)).tensors and engines["edges"].calls == 2, "a held frame is spared"
     stage.close()
     assert all(engine.closed for engine in engines.values())
