@@ -1,4 +1,4 @@
-"""The forms of a frame: `RawFrame` on the host; `Picture`, `Latent` and `Motion` on a device."""
+"""The forms of a frame: `RawFrame` on the host; `Picture`, `Latent`, `Motion` and others on a device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -130,6 +130,16 @@ class Motion(Frame):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Mask(Frame):
+    """Which part of a picture is styled.
+
+    weight  [1, 1, h, w] in [0, 1]: 1 where the styled picture is shown, 0 where the source is
+    """
+
+    weight: "Tensor"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Hints(Frame):
     """What the control maps of a frame give the UNet.
 
@@ -151,6 +161,6 @@ class Hints(Frame):
 
 TENSORS = {
     form: tuple(field.name for field in fields(form) if field.name not in ("stamp", "ready"))
-    for form in (Frame, Picture, Latent, Motion)
+    for form in (Frame, Picture, Latent, Motion, Mask)
 }
 """The fields of each form of frame that are tensors. `Hints` have those of their controls."""

@@ -39,7 +39,7 @@ Dtype = Literal[
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
 ]  # fmt: skip
 Coding = Literal["raw", "lz4", "jpeg"]
-Kind = Literal["raw", "nothing", "picture", "latent", "motion", "hints", "sound"]
+Kind = Literal["raw", "nothing", "picture", "latent", "motion", "mask", "hints", "sound"]
 
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):

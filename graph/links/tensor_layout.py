@@ -15,7 +15,7 @@ from torch import Tensor
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
-from warpfuse.stages.frame import TENSORS, Frame, Hints, Latent, Motion, Picture, RawFrame, SoundPiece, Stamp
+from warpfuse.stages.frame import TENSORS, Frame, Hints, Latent, Mask, Motion, Picture, RawFrame, SoundPiece, Stamp
 
 ALIGNMENT = 64  # of a plane in its slot, bytes: a cache line, and what vector instructions like
 
@@ -25,7 +25,13 @@ _DTYPES: dict[messages.Dtype, torch.dtype] = {
     "float64": torch.float64,
 }  # fmt: skip
 _STAMPED = tuple(field.name for field in fields(Stamp) if field.name != "seq")  # seq is the message's own
-_FRAMES: dict[messages.Kind, type[Frame]] = {"nothing": Frame, "picture": Picture, "latent": Latent, "motion": Motion}
+_FRAMES: dict[messages.Kind, type[Frame]] = {
+    "nothing": Frame,
+    "picture": Picture,
+    "latent": Latent,
+    "motion": Motion,
+    "mask": Mask,
+}
 _KINDS = {RawFrame: "raw", SoundPiece: "sound", Hints: "hints"} | {form: kind for kind, form in _FRAMES.items()}
 _NEEDED = {
     form: {field.name for field in fields(form) if field.name != "stamp" and field.default is MISSING}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from warpfuse.stages.borrowed import kept
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Mask, Picture
 from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.stage import Opening, Stage
 
@@ -21,11 +21,11 @@ def open(opening: Opening) -> Stage:
 class ApplyMask(Stage):
     """The styled picture and the source to the one that is shown.
 
-    inputs  styled  "rgb" [1, 3, h, w] in [0, 1]
-            mask    "mask" [1, 1, h, w] in [0, 1]
-            source  "rgb" [1, 3, h, w] in [0, 1]
-    gives   "rgb"   m styled + (1 - m) source, m = 1 - amount (1 - mask): to the bit the one where m is 1, and the other
-                    where it is 0
+    inputs  styled  what the loop gave
+            mask    which part of it is shown; or nothing, then all of it
+            source  the frame of the source
+    gives   m styled + (1 - m) source, m = 1 - amount (1 - mask): to the bit the one where m is 1, and the other where
+            it is 0
 
     A frame shown as it was is the picture that this stage gave last: of a source that moved on, things would be shown
     twice.
@@ -33,23 +33,23 @@ class ApplyMask(Stage):
 
     def __init__(self, settings: MaskSettings) -> None:
         self._settings = settings
-        self._last: Frame | None = None
+        self._last: Picture | None = None
 
-    def __call__(self, styled: Frame, mask: Frame, source: Frame) -> Frame:
+    def __call__(self, styled: Picture, mask: Frame, source: Picture) -> Picture:
         """Compose one picture."""
         amount = self._settings.amount
-        if "mask" not in mask.tensors or not amount:
-            shown = styled["rgb"]
+        if not isinstance(mask, Mask) or not amount:
+            shown = styled.rgb
         else:
-            m = mask["mask"] if amount == 1 else 1 - amount * (1 - mask["mask"])
-            shown = m * styled["rgb"] + (1 - m) * source["rgb"]
-        self._last = kept(Frame(styled.stamp, {"rgb": shown}))
+            m = mask.weight if amount == 1 else 1 - amount * (1 - mask.weight)
+            shown = m * styled.rgb + (1 - m) * source.rgb
+        self._last = kept(Picture(styled.stamp, shown))
         return self._last
 
-    def held(self, styled: Frame, mask: Frame, source: Frame) -> Frame:
+    def held(self, styled: Picture, mask: Frame, source: Picture) -> Picture:
         """Of a repeat the picture that was given last."""
         if styled.stamp.hold == "repeat" and self._last is not None:
-            return Frame(styled.stamp, self._last.tensors)
+            return Picture(styled.stamp, self._last.rgb)
         return self(styled, mask, source)
 
     def update(self, settings: MaskSettings) -> None:

@@ -13,7 +13,7 @@ from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.errors import MaskError
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.formulas.pixels import planes_of
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Mask
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.masking.mask import finished
 from warpfuse.stages.masking.settings import MaskSettings
@@ -34,7 +34,7 @@ def open(opening: Opening) -> Stage:
 
 
 class FileMask(Stage):
-    """Frame -> Frame with "mask" [1, 1, h, w] in [0, 1]: the luma of the drawing for the frame of this number.
+    """Frame -> Mask: the luma of the drawing for the frame of this number.
 
     drawing  opens the pictures at the size of the frames, from their beginning
 
@@ -50,10 +50,10 @@ class FileMask(Stage):
         self._next = 0
         self._drawn: Tensor | None = None
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Frame) -> Mask:
         """The mask of one frame."""
         drawn = self._drawn_for(frame.stamp.seq)
-        return Frame(frame.stamp, {"mask": finished(drawn, self._settings, self._ops)})
+        return Mask(frame.stamp, finished(drawn, self._settings, self._ops))
 
     def held(self, frame: Frame) -> Frame:
         """Of a repeat none."""

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.borrowed import kept
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Motion
 from warpfuse.stages.masking.settings import MaskSettings
 
 _ENDS = 1 / 128
@@ -26,10 +26,10 @@ class SteadyMask:
         self._past: Tensor | None = None
 
     def fuse(self, found: Tensor, motion: Frame | None, steady: float) -> Tensor:
-        """The mask of this frame, from what was found in it. motion: "flow" and "trust" in pixels; none: no past."""
-        past, trust = self._warped(motion), None if motion is None else motion.tensors.get("trust")
-        if past is not None and trust is not None and past.shape == found.shape:
-            found = torch.lerp(found, past, steady * trust)
+        """The mask of this frame, from what was found in it. motion: to the frame before; none: no past."""
+        past = self._warped(motion)
+        if past is not None and isinstance(motion, Motion) and past.shape == found.shape:
+            found = torch.lerp(found, past, steady * motion.trust)
         self._past = kept(found)
         return found
 
@@ -41,9 +41,9 @@ class SteadyMask:
         return self._past
 
     def _warped(self, motion: Frame | None) -> Tensor | None:
-        if self._past is None or motion is None or "flow" not in motion.tensors or motion.stamp.discontinuity:
+        if self._past is None or not isinstance(motion, Motion) or motion.stamp.discontinuity:
             return None
-        return self._ops.warp(self._past, motion["flow"], "bilinear").clamp_(0, 1)
+        return self._ops.warp(self._past, motion.flow, "bilinear").clamp_(0, 1)
 
 
 def finished(mask: Tensor, settings: MaskSettings, ops: Arithmetic) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Mask, Picture
 from warpfuse.stages.map_network import MapNetwork
 from warpfuse.stages.masking.mask import SteadyMask, finished
 from warpfuse.stages.masking.settings import MaskSettings
@@ -26,10 +26,10 @@ def open(opening: Opening) -> Stage:
 class NetworkMask(Stage):
     """What the network finds in each frame, held steady along the flow.
 
-    inputs  frame   "rgb" [1, 3, h, w] in [0, 1]
-            motion  "flow" [1, 2, h, w] and "trust" [1, 1, h, w] in pixels of the frame. Where the graph feeds it
-    gives   "mask"  [1, 1, h, w] in [0, 1]: the mean of the map's channels. Of a held frame the mask of the frame
-                    before, warped, without the network; none for a repeat
+    inputs  frame   of the source
+            motion  to the frame before. Where the graph feeds it
+    gives   the mean of the map's channels. Of a held frame the mask of the frame before, warped, without the network;
+            nothing for a repeat
     """
 
     def __init__(self, network: MapNetwork, settings: MaskSettings) -> None:
@@ -38,12 +38,12 @@ class NetworkMask(Stage):
         self._settings = settings
         self._memory = SteadyMask(self._ops)
 
-    def __call__(self, frame: Frame, motion: Frame | None = None) -> Frame:
+    def __call__(self, frame: Picture, motion: Frame | None = None) -> Mask:
         """One run of the network."""
-        found = self._network(frame["rgb"]).mean(1, keepdim=True)
+        found = self._network(frame.rgb).mean(1, keepdim=True)
         return self._finished(frame, self._memory.fuse(found, motion, self._settings.steady))
 
-    def held(self, frame: Frame, motion: Frame | None = None) -> Frame:
+    def held(self, frame: Picture, motion: Frame | None = None) -> Frame:
         """The mask of the frame before, warped."""
         if frame.stamp.hold == "repeat":
             return Frame(frame.stamp)
@@ -58,5 +58,5 @@ class NetworkMask(Stage):
         """Close the network."""
         self._network.close()
 
-    def _finished(self, frame: Frame, mask: Tensor) -> Frame:
-        return Frame(frame.stamp, {"mask": finished(mask, self._settings, self._ops)})
+    def _finished(self, frame: Frame, mask: Tensor) -> Mask:
+        return Mask(frame.stamp, finished(mask, self._settings, self._ops))

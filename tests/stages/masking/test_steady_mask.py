@@ -6,7 +6,7 @@ import torch
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.frame import Frame, Stamp
+from warpfuse.stages.frame import Motion, Picture, Stamp
 from warpfuse.stages.map_network import MapNetwork
 from warpfuse.stages.masking.mask import finished
 from warpfuse.stages.masking.network_mask import NetworkMask
@@ -41,22 +41,21 @@ def square(left):
 
 
 def frame(number, hold="", **stamp):
-    return Frame(Stamp(number, number, hold=hold, **stamp), {"rgb": torch.rand(1, 3, H, W)})
+    return Picture(Stamp(number, number, hold=hold, **stamp), torch.rand(1, 3, H, W))
 
 
 def motion(number, right_px, trust, hold="", **stamp):
     """Everything moved to the right by so many pixels: it was to the left a frame ago."""
     flow = torch.zeros(1, 2, H, W)
     flow[:, 0] = -right_px
-    tensors = {"flow": flow, "trust": torch.full((1, 1, H, W), float(trust))}
-    return Frame(Stamp(number, number, hold=hold, **stamp), tensors)
+    return Motion(Stamp(number, number, hold=hold, **stamp), flow, torch.full((1, 1, H, W), float(trust)))
 
 
 def two_masks(second, trust, settings=SETTINGS, **stamp):
     """The second of two frames' masks, the things 4 px further right in it; the first is a square at 10."""
     stage = NetworkMask(MapNetwork(Found(square(10), second)), settings)
     stage(frame(0), motion(0, 0, 0))
-    return stage(frame(1, **stamp), motion(1, 4, trust, **stamp))["mask"]
+    return stage(frame(1, **stamp), motion(1, 4, trust, **stamp)).weight
 
 
 def test_what_flickers_is_held_where_the_flow_is_trusted():
@@ -78,7 +77,7 @@ def test_a_held_frame_has_the_last_mask_where_its_things_are_now():
     stage(frame(0), motion(0, 0, 0))
     for number in (1, 2):
         held = stage.held(frame(number, "warp"), motion(number, 4, 0.5, "warp"))
-        assert torch.equal(held["mask"], square(10 + 4 * number))
+        assert torch.equal(held.weight, square(10 + 4 * number))
     assert not stage.held(frame(3, "repeat"), motion(3, 4, 0.5, "repeat")).tensors
     assert engine.calls == 1
 
