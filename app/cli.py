@@ -1,8 +1,10 @@
 """The command `warpfuse`. Flags override the graph file, the graph file overrides the defaults."""
 
+import errno
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +78,7 @@ def options(
 def main() -> None:
     """Run the command and exit: 0 done, 2 bad input, 3 source or sink lost, 4 a stage failed, 130 interrupted."""
     guard_process()
+    warnings.formatwarning = _in_one_line
     try:
         code = typer.main.get_command(app).main(standalone_mode=False)
     except KeyboardInterrupt:
@@ -89,6 +92,11 @@ def main() -> None:
         code = _exit_code(error)
         if isinstance(error, StageFailed) and os.environ.get("WARPFUSE_TRACEBACK"):
             raise
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        complain(f"{str(error.filename)[:40]}...: a name longer than this system takes. Give a shorter one")
+        code = BAD_INPUT
     except Exception as error:
         # Note: the command line library. Its exceptions moved between modules from version to version; what they
         # have in common is a message for the user.
@@ -99,6 +107,11 @@ def main() -> None:
             complain(message())
         code = BAD_INPUT
     sys.exit(code or 0)
+
+
+def _in_one_line(message: Warning | str, *where: object, **line: object) -> str:
+    """A warning as the command line shows it, without the place in the code that it came from."""
+    return f"warning: {message}\n"
 
 
 def _exit_code(error: WarpfuseError) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.engine.errors import WarpfuseError
+from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import merge, validate
@@ -27,7 +27,7 @@ from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.thread_run import ThreadRun
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sources import connects, open_source, probe
 from warpfuse.stages.sources.live import LiveSource
@@ -91,6 +91,8 @@ class Pipeline:
         A live source is read at the pace of whoever takes the pictures. A stream batch ends with the source.
         Raises BadInput, StreamLost, StageFailed.
         """
+        if not isinstance(source, str | Path):
+            raise BadInput(f"source: expected a path or an address, got {type(source).__name__}. Hand pictures to push")
         with contextlib.closing(self._opened(str(source))) as opened:
             while (frame := opened.read()) is not None:
                 if (styled := self.push(frame.rgb)) is not None:
@@ -273,7 +275,7 @@ class _ReturnSink:
         self._frames = frames
 
     def write(self, frame: RawFrame) -> None:
-        self._frames.put(kept(frame))
+        self._frames.put(owned(frame))
 
     def close(self, complete: bool) -> None:
         self._frames.put(None)

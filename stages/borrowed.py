@@ -1,7 +1,7 @@
-"""Memory that is only lent: the slots of links from other processes.
+"""Borrowed memory: the slots of links from other processes.
 
 A stage reads the pictures of another process where they lie. When it returns, the slot goes back and is filled again.
-Who keeps a frame, or a part of one, for longer keeps `kept(x)`: a copy if x lies in lent memory, else x itself.
+Who keeps a frame, or a part of one, for longer keeps `owned(x)`: a copy if x lies in borrowed memory, else x itself.
 
 Lent memory is known by its address, so a crop or a transposed view of it is as well.
 """
@@ -23,40 +23,40 @@ _lock = threading.Lock()
 _ranges: tuple[tuple[int, int], ...] = ()  # replaced, never changed: reading it needs no lock
 
 
-def lend(start: int, nbytes: int) -> None:
-    """From now on the bytes from address `start` are lent memory. Thread-safe."""
+def mark_borrowed(start: int, nbytes: int) -> None:
+    """From now on the bytes from address `start` are borrowed memory. Thread-safe."""
     global _ranges
     with _lock:
         _ranges = (*_ranges, (start, start + nbytes))
 
 
-def take_back(start: int, nbytes: int) -> None:
+def unmark_borrowed(start: int, nbytes: int) -> None:
     """The bytes are no longer mapped. Thread-safe."""
     global _ranges
     with _lock:
         _ranges = tuple(r for r in _ranges if r != (start, start + nbytes))
 
 
-def is_lent(x: "Tensor | np.ndarray[Any, Any]") -> bool:
-    """Whether x lies in lent memory."""
+def is_borrowed(x: "Tensor | np.ndarray[Any, Any]") -> bool:
+    """Whether x lies in borrowed memory."""
     if not _ranges:
         return False
     address = int(x.__array_interface__["data"][0]) if isinstance(x, np.ndarray) else x.data_ptr()
     return any(start <= address < end for start, end in _ranges)
 
 
-def kept(x: T) -> T:
-    """x for as long as the caller likes: a copy of what is lent, x itself where nothing is."""
+def owned(x: T) -> T:
+    """x for as long as the caller likes: a copy of what is borrowed, x itself where nothing is."""
     if not _ranges or x is None:
         return x
     if isinstance(x, Frame):
-        if not any(is_lent(tensor) for tensor in x.tensors.values()):
+        if not any(is_borrowed(tensor) for tensor in x.tensors.values()):
             return x
-        own: Any = x.of(x.stamp, {name: kept(tensor) for name, tensor in x.tensors.items()}, x.ready)
+        own: Any = x.of(x.stamp, {name: owned(tensor) for name, tensor in x.tensors.items()}, x.ready)
         return own  # type: ignore[no-any-return]
     if isinstance(x, RawFrame):
-        return replace(x, rgb=kept(x.rgb)) if is_lent(x.rgb) else x
-    if not is_lent(x):
+        return replace(x, rgb=owned(x.rgb)) if is_borrowed(x.rgb) else x
+    if not is_borrowed(x):
         return x
     own_copy: Any = x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()
     return own_copy  # type: ignore[no-any-return]

@@ -1,14 +1,34 @@
 """What the settings of every stage have in common."""
 
-from typing import Any, get_args
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class RenamedKey(FutureWarning):
+    """A key of a configuration has another name now. The old one still works."""
 
 
 class StageSettings(BaseModel):
     """Frozen; an unknown key is an error. Validated once, where it enters; the stages trust it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old name of a key -> its name. The old one is taken too, with a `RenamedKey` warning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_their_names(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        for old, name in cls.renamed.items():
+            if old in raw and name not in raw:
+                warnings.warn(f"the key {old} is called {name} now", RenamedKey, stacklevel=2)
+                raw = {name if key == old else key: value for key, value in raw.items()}
+        return raw
 
     @model_validator(mode="before")
     @classmethod

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from warpfuse.graph.errors import TransportMissing, WireError
 from warpfuse.graph.links import messages, tensor_layout
-from warpfuse.graph.links.shared_slots import LentAccess, LentSlots, Table, Views
+from warpfuse.graph.links.shared_slots import SharedAccess, SharedSlots, Table, Views
 from warpfuse.graph.links.tensor_layout import ALIGNMENT, Packing
-from warpfuse.stages.borrowed import lend, take_back
+from warpfuse.stages.borrowed import mark_borrowed, unmark_borrowed
 
 _PAGE = 4096
 
@@ -44,7 +44,7 @@ def missing(device: str) -> str | None:
     return None
 
 
-def slots_on_card(name: str, slots: int, device: str) -> LentSlots:
+def slots_on_card(name: str, slots: int, device: str) -> SharedSlots:
     """The sender's side. Raises TransportMissing."""
     _require(device)
 
@@ -52,13 +52,13 @@ def slots_on_card(name: str, slots: int, device: str) -> LentSlots:
         pool = _Pool.create(name, slots, max(_PAGE, -(-nbytes // _PAGE) * _PAGE), device)
         return pool, messages.Welcome(slots, number, pool.slot_bytes, handles=pool.handles)
 
-    return LentSlots("cuda-ipc", slots, make)
+    return SharedSlots("cuda-ipc", slots, make)
 
 
-def access_on_card(slots: int, device: str) -> LentAccess:
+def access_on_card(slots: int, device: str) -> SharedAccess:
     """The reader's side. Raises TransportMissing."""
     _require(device)
-    return LentAccess("cuda-ipc", slots, lambda welcome: _Pool.open(welcome, device))
+    return SharedAccess("cuda-ipc", slots, lambda welcome: _Pool.open(welcome, device))
 
 
 class _Pool:
@@ -116,7 +116,7 @@ class _Pool:
                 events = [torch.cuda.Event.from_ipc_handle(at, handle) for handle in handles[1:]]  # type: ignore[no-untyped-call]
             except (TransportMissing, RuntimeError) as error:
                 raise WireError(f"the sender's memory on {device} cannot be opened: {error}") from None
-        lend(memory, slots * welcome.slot_bytes)
+        mark_borrowed(memory, slots * welcome.slot_bytes)
         return cls(None, memory, slots, welcome.slot_bytes, device, events[:slots], events[slots:])
 
     def write(self, slot: int, generation: int, packing: Packing) -> None:
@@ -148,7 +148,7 @@ class _Pool:
         if self._name is not None:
             _closed.setdefault(self._name, []).append(self._memory)
             return
-        take_back(self._memory, self.slots * self.slot_bytes)
+        unmark_borrowed(self._memory, self.slots * self.slot_bytes)
         with torch.cuda.device(self._device):
             torch.cuda.synchronize()  # links are closed when no frame is on its way
             _done(_cudart().cudaIpcCloseMemHandle(self._memory))

@@ -29,7 +29,7 @@ from warpfuse.graph.errors import SharedMemoryFull, WireError
 from warpfuse.graph.links import tensor_layout
 from warpfuse.graph.links.file_lock import is_held
 from warpfuse.graph.links.shared_slots import Views
-from warpfuse.stages.borrowed import lend, take_back
+from warpfuse.stages.borrowed import mark_borrowed, unmark_borrowed
 
 _PAGE = 4096
 _LINE = 64
@@ -184,10 +184,10 @@ def slot_bytes_for(nbytes: int) -> int:
 
 
 def _lend(memory: mmap.mmap) -> None:
-    """Its addresses are lent memory until the last view of it is gone."""
+    """Its addresses are borrowed memory until the last view of it is gone."""
     start, size = int(np.frombuffer(memory, np.uint8).__array_interface__["data"][0]), len(memory)
-    lend(start, size)
-    weakref.finalize(memory, take_back, start, size)
+    mark_borrowed(start, size)
+    weakref.finalize(memory, unmark_borrowed, start, size)
 
 
 def _payload(slots: int) -> int:

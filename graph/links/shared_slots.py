@@ -43,7 +43,7 @@ class Table(Protocol):
         """Let the memory go; the sender removes it."""
 
 
-class LentSlots:
+class SharedSlots:
     """The sender's side (`slots.Store`).
 
     make  (number, slot_bytes) -> a new table and what the reader needs to open it
@@ -114,7 +114,7 @@ class LentSlots:
         table.close()
 
 
-class LentAccess:
+class SharedAccess:
     """The reader's side (`slots.Access`): values are views of the sender's slots.
 
     open  a table from what its sender tells of it; raises WireError for what cannot be one

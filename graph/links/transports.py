@@ -17,7 +17,7 @@ from warpfuse.graph.links.inline import InlineAccess, InlineSlots
 from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
 from warpfuse.graph.links.messages import Transport, Welcome
 from warpfuse.graph.links.shared_memory import RunFolder, SharedTable, slot_bytes_for
-from warpfuse.graph.links.shared_slots import LentAccess, LentSlots, Table
+from warpfuse.graph.links.shared_slots import SharedAccess, SharedSlots, Table
 from warpfuse.graph.links.slots import Access, SlotTable, Store
 
 
@@ -80,7 +80,7 @@ def _store(plan: LinkPlan, epoch: int, folder: RunFolder | None, device: str) ->
 def _access(plan: LinkPlan, device: str) -> Access:
     match plan.transport:
         case "shm":
-            return LentAccess(
+            return SharedAccess(
                 "shm", plan.slots, lambda welcome: SharedTable.open(welcome.memory, welcome.slots, welcome.slot_bytes)
             )
         case "inline":
@@ -91,7 +91,7 @@ def _access(plan: LinkPlan, device: str) -> Access:
             raise TransportMissing(f"link {plan.name} is planned inside a process: its ends share a table (open_local)")
 
 
-def _in_shared_memory(plan: LinkPlan, epoch: int, folder: RunFolder) -> LentSlots:
+def _in_shared_memory(plan: LinkPlan, epoch: int, folder: RunFolder) -> SharedSlots:
     stem = f"{re.sub('[^A-Za-z0-9_]+', '_', plan.name)[:60]}.{epoch}"
 
     def make(number: int, nbytes: int) -> tuple[Table, Welcome]:
@@ -99,4 +99,4 @@ def _in_shared_memory(plan: LinkPlan, epoch: int, folder: RunFolder) -> LentSlot
         table = SharedTable.create(path, plan.slots, slot_bytes)
         return table, Welcome(plan.slots, number, slot_bytes, f"{folder.path.name}/{path.name}")
 
-    return LentSlots("shm", plan.slots, make)
+    return SharedSlots("shm", plan.slots, make)

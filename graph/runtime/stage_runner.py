@@ -11,7 +11,7 @@ from warpfuse.graph.links.link import Inlet, Outlet
 from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.runner import Clock, Given, Runner
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Hold
 from warpfuse.stages.stage import Delaying, Stage, process
 
@@ -77,7 +77,7 @@ class StageRunner(Runner):
             self._pacer.left(stamp, self._clock())
         self.frames += 1
         self.passed = stamp.seq
-        out = kept(out)  # what a stage passes on may be lent, and only until `done`
+        out = owned(out)  # what a stage passes on may be borrowed, and only until `done`
         self.given = out if self._gives else None
         for inlet in self.inlets:
             inlet.done()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.stage import Delaying, Stage
 
 Tap = Callable[[Any], None]
@@ -30,7 +30,7 @@ class Tapped:
 
     def _shown(self, out: Any) -> Any:
         if out is not None:
-            self._tap(kept(out))  # what the stage passes on may be lent
+            self._tap(owned(out))  # what the stage passes on may be borrowed
         return out
 
     def update(self, settings: Any) -> None:

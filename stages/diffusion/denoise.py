@@ -70,7 +70,7 @@ class Denoise:
         given = run_rows(self._unet, joined([self._feed(row, apart) for row, apart in passes]), self._batch)
         for i, (row, apart) in enumerate(passes):
             if row.past is not None:
-                row.past.leave((row.k, apart), given["kept"][i : i + 1].clone())  # the engine's own is lent
+                row.past.leave((row.k, apart), given["kept"][i : i + 1].clone())  # the engine's own is borrowed
         return [given["output"][i : i + 1] for i in range(len(passes))]
 
 

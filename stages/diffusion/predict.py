@@ -6,7 +6,7 @@ import torch
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.controls.settings import check_controls
 from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
 from warpfuse.stages.diffusion.denoise import Denoise
@@ -129,8 +129,8 @@ class Predict(Stage):
     ) -> Latent | None:
         """Take a frame; the one that is ready, if there is one."""
         if self._batch is not None:  # rows stay for several calls
-            source = kept(source)
-            reference, motion = kept(reference), kept(motion)
+            source = owned(source)
+            reference, motion = owned(reference), owned(motion)
         row = enter(source, self._program, self._noises, reference, self._ops)
         if self._hints is not None:
             row.hints = self._hints(hints)

@@ -245,7 +245,7 @@ class TextPrompts:
         }
         if self._takes_loras:
             feed[LORA_INPUT] = torch.tensor([scales], device=self._engine.device)
-        return {name: tensor.clone() for name, tensor in self._engine(feed).items()}  # the engine's own is lent
+        return {name: tensor.clone() for name, tensor in self._engine(feed).items()}  # the engine's own is borrowed
 
     def _framed(self, one: TextInput, numbers: Sequence[int]) -> Tensor:
         """[1, length] int64: start, the tokens, end, padding."""

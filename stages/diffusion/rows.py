@@ -103,7 +103,7 @@ def move(row: Row, pair: tuple[Tensor, Tensor], pulled: Tensor | None) -> None:
     keeps = settings.between in ("latent", "picture") and row.k + 1 < len(row.program.plan)
     if not wants_between(row):
         row.x = compose(x0, n, call.level_next)
-        row.x0.append(x0.clone() if keeps else None)  # what the engine lent may be in it
+        row.x0.append(x0.clone() if keeps else None)  # it may be the engine's own
     else:
         x0_ref, trust = _between(row, pulled)
         w = fusion_weight(settings, trust)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Mask, Picture
 from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.stage import Opening, Stage
@@ -43,7 +43,7 @@ class ApplyMask(Stage):
         else:
             m = mask.weight if amount == 1 else 1 - amount * (1 - mask.weight)
             shown = m * styled.rgb + (1 - m) * source.rgb
-        self._last = kept(Picture(styled.stamp, shown))
+        self._last = owned(Picture(styled.stamp, shown))
         return self._last
 
     def held(self, styled: Picture, mask: Frame, source: Picture) -> Picture:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import Arithmetic
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Motion
 from warpfuse.stages.masking.settings import MaskSettings
 
@@ -30,7 +30,7 @@ class SteadyMask:
         past = self._warped(motion)
         if past is not None and isinstance(motion, Motion) and past.shape == found.shape:
             found = torch.lerp(found, past, steady * motion.trust)
-        self._past = kept(found)
+        self._past = owned(found)
         return found
 
     def follow(self, motion: Frame | None) -> Tensor | None:

@@ -5,7 +5,7 @@ from collections import deque
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.formulas.confidence_mask import inside
 from warpfuse.stages.frame import Motion
 from warpfuse.stages.stage import Opening, Stage
@@ -23,7 +23,7 @@ class ComposeMotion(Stage):
         T_1 = m_n,    T_{j+1}(p) = T_j(p) m_{n-j}(p + F_j(p)),   and 0 where p + F_K(p) has left the picture
 
     A cut anywhere on the way leaves no trust. It remembers `frames` - 1 motions; before that many have come, and after
-    a discontinuity, trust is 0. Memory is theirs: the tensors that came in, unless they were lent.
+    a discontinuity, trust is 0. Memory is theirs: the tensors that came in, unless they were borrowed.
     """
 
     def __init__(self, frames: int, device: str = "cpu") -> None:
@@ -38,7 +38,7 @@ class ComposeMotion(Stage):
         flow, trust = motion.flow, motion.trust
         if self._frames > 1:
             flow, trust = self._composed(flow, trust)
-            self._past.appendleft(kept(motion))
+            self._past.appendleft(owned(motion))
         return Motion(motion.stamp, flow, trust)
 
     def close(self) -> None:

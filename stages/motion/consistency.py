@@ -13,16 +13,16 @@ from warpfuse.stages.cpu import warp
 from warpfuse.stages.cpu.downscale import luma_bytes
 from warpfuse.stages.frame import Motion, Picture, Stamp
 from warpfuse.stages.motion.dis_flow import Flow, dis_flow, open_dis
-from warpfuse.stages.motion.settings import FlowSettings, TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings, FlowSettings
 
 Rgb = npt.NDArray[np.uint8]
 
 # Fixed, whatever the stages' defaults become: figures of different versions are to be compared.
 _MOTION = FlowSettings(
     preset="medium",
-    way_back="always",
+    backward_flow="always",
     long_side=None,
-    trust=TrustSettings(
+    trust=ConfidenceSettings(
         check="squared",
         slope=0.01,
         offset=0.5,

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from warpfuse.engine.cuda_streams import ToDevice, ToHost
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.cpu.occlusion import unique_match
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, same_shot
 from warpfuse.stages.frame import Frame, Motion, Picture
-from warpfuse.stages.motion.settings import FlowSettings, Preset, TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings, FlowSettings, Preset
 from warpfuse.stages.stage import Opening, Stage
 
 Gray = npt.NDArray[np.uint8]
@@ -96,7 +96,7 @@ class Memory(Generic[P]):
         self._ops = ops
         self._past: P | None = None
 
-    def motion(self, frame: Picture, present: P, compare: Compare[P], settings: TrustSettings) -> Motion:
+    def motion(self, frame: Picture, present: P, compare: Compare[P], settings: ConfidenceSettings) -> Motion:
         """Flow and trust of `frame`, which gives the size of both; `present` takes the place of the past.
 
         compare   (present, past, size) -> the flow at `size`; what trust is judged by is read before this returns
@@ -181,7 +181,7 @@ class Flow(Stage):
         if min(size) < SMALLEST_PX:
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
         gray, small = self._ops.seen(rgb, size, self._settings.trust_cell)
-        small = kept(small)  # the next frame is compared with it
+        small = owned(small)  # the next frame is compared with it
         colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
         return GrayPast(small, colours, self._gray_to_host(gray))
 
@@ -204,7 +204,7 @@ class Flow(Stage):
     def _unique(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
         """`Compared.unique` on the host; None where the flow back is to be asked. flow: at the size that is judged."""
         settings = self._settings.trust
-        if self._settings.way_back == "always" or settings.check == "off":
+        if self._settings.backward_flow == "always" or settings.check == "off":
             return None
         limits = settings.at(flow.shape[-2] / present.size[0]).limits
         unique, share = unique_match(flow, present.gray, past.gray, limits)

@@ -7,15 +7,15 @@ from torch import Tensor
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.borrowed import kept
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.formulas.confidence_mask import colour_histogram
 from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion.dis_flow import Compared, Memory, Past
-from warpfuse.stages.motion.settings import TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings
 from warpfuse.stages.stage import Opening, Stage
 
 
-def settings_of(config: Any, prompts: object) -> TrustSettings:
+def settings_of(config: Any, prompts: object) -> ConfidenceSettings:
     """Those of a configuration."""
     return config.stages.flow.trust  # type: ignore[no-any-return]
 
@@ -39,7 +39,7 @@ class FlowNetwork(Stage):
     Nothing waits for the device. Raises EngineError for an engine of other inputs or outputs.
     """
 
-    def __init__(self, engine: Engine, settings: TrustSettings) -> None:
+    def __init__(self, engine: Engine, settings: ConfidenceSettings) -> None:
         self._size = _size_of(engine)
         self._engine = engine
         self._settings = settings
@@ -54,7 +54,7 @@ class FlowNetwork(Stage):
         """Of a repeat nothing: what is remembered stays that of the picture shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
-    def update(self, settings: TrustSettings) -> None:
+    def update(self, settings: ConfidenceSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays."""
         self._settings = settings
 
@@ -66,7 +66,7 @@ class FlowNetwork(Stage):
     def _see(self, rgb: Tensor) -> Past:
         if tuple(rgb.shape[-2:]) != self._size:
             rgb = self._ops.resized(rgb, self._size)
-        rgb = kept(rgb)  # the next frame is compared with it
+        rgb = owned(rgb)  # the next frame is compared with it
         return Past(rgb, colour_histogram(rgb))
 
     def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Compared:

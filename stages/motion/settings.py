@@ -2,7 +2,7 @@
 
 import math
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from warpfuse.stages.settings import StageSettings
 Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 
 
-class TrustSettings(StageSettings):
+class ConfidenceSettings(StageSettings):
     """How trust is made from a flow field and its inverse.
 
     check         squared  |f + b|^2 <= slope (|f|^2 + |b|^2) + offset      offset in px^2
@@ -38,7 +38,7 @@ class TrustSettings(StageSettings):
     cut_coverage: float = Field(0.2, ge=0, le=1)
     cut_colour: float = Field(0.2, ge=0, le=1)
 
-    def at(self, scale: float) -> "TrustSettings":
+    def at(self, scale: float) -> "ConfidenceSettings":
         """The same for a flow in pixels of `scale` times the size: what is a length is so much of one there."""
         return self if scale == 1 else _scaled(self, scale)
 
@@ -49,7 +49,7 @@ class TrustSettings(StageSettings):
 
 
 @cache
-def _scaled(settings: TrustSettings, scale: float) -> TrustSettings:
+def _scaled(settings: ConfidenceSettings, scale: float) -> ConfidenceSettings:
     feather_px = math.ceil(settings.feather_px * scale)
     lengths = {
         "offset": settings.offset * (scale if settings.check == "norm" else scale * scale),
@@ -62,23 +62,25 @@ def _scaled(settings: TrustSettings, scale: float) -> TrustSettings:
 class FlowSettings(StageSettings):
     """Settings of `Flow`.
 
-    preset     of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
-               3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
-    way_back   when the flow from the past to the present is computed too, which is as much work as the flow itself and
-               only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be believed
-               without it. Elsewhere `unique_match` tells it: of two places of the present that are matched with one
-               place of the past, the one that fits it less came into view
-    long_side  width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
-               None computes it at the frame's own size
-    trust      how trust is made, in pixels of the size the flow is computed at
-    trust_cell side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame, so
-               not every one has to be known. 1 judges every pixel
+    preset         of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
+                   3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
+    backward_flow  when the flow from the past to the present is computed too, which is as much work as the flow itself
+                   and only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be
+                   believed without it. Elsewhere `unique_match` tells it: of two places of the present that are
+                   matched with one place of the past, the one that fits it less came into view
+    long_side      width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
+                   None computes it at the frame's own size
+    trust          how trust is made, in pixels of the size the flow is computed at
+    trust_cell     side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame,
+                   so not every one has to be known. 1 judges every pixel
     """
 
+    renamed: ClassVar[dict[str, str]] = {"way_back": "backward_flow"}
+
     preset: Preset = "balanced"
-    way_back: Literal["always", "doubtful"] = "doubtful"
+    backward_flow: Literal["always", "doubtful"] = "doubtful"
     long_side: int | None = Field(384, ge=64)
-    trust: TrustSettings = TrustSettings()
+    trust: ConfidenceSettings = ConfidenceSettings()
     trust_cell: int = Field(2, ge=1, le=8)
 
 

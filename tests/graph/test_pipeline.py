@@ -209,6 +209,8 @@ def test_frames_have_the_size_asked_for_and_a_source_that_is_none_is_told(exact_
         assert pipeline.push(np.zeros((48, 64, 3), np.uint8)).shape == (48, 64, 3)
         with pytest.raises(warpfuse.SourceError, match="no such file"):
             next(pipeline.frames("nothing.mp4"))
+        with pytest.raises(BadInput, match="expected a path or an address, got list"):
+            next(pipeline.frames([np.zeros((48, 64, 3), np.uint8)]))
 
 
 def test_the_typed_keys_are_those_of_the_model():

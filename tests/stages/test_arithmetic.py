@@ -7,7 +7,7 @@ import torch
 
 from warpfuse.stages import cpu, formulas
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
-from warpfuse.stages.motion.settings import TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings
 
 NAMES = [name for name, one in vars(Arithmetic).items() if inspect.isfunction(one) and not name.startswith("_")]
 
@@ -35,7 +35,7 @@ def test_formulas_run_where_their_tensors_lie():
     """On the device that computes nothing, what touched a CPU would fail or come back from there."""
     rgb, flow, mask = (torch.empty(1, c, 32, 48, device="meta") for c in (3, 2, 1))
     table = torch.empty(33, 33, 33, 3, device="meta")
-    limits = TrustSettings().limits
+    limits = ConfidenceSettings().limits
     found = {
         "warp": formulas.warp(rgb, flow),
         "warp_picture": formulas.warp_picture(rgb, flow),

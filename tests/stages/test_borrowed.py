@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from warpfuse.stages.borrowed import is_lent, kept, lend, take_back
+from warpfuse.stages.borrowed import is_borrowed, mark_borrowed, owned, unmark_borrowed
 from warpfuse.stages.frame import Motion, Picture, RawFrame, Stamp
 from warpfuse.stages.motion.compose_motion import ComposeMotion
 from warpfuse.stages.motion.dis_flow import Flow
@@ -16,44 +16,44 @@ def slot():
     """Memory of a link, 3 x 32 x 32 numbers; a stage is called on it, and then it is filled again."""
     memory = torch.zeros(1, 3, 32, 32)
     place = memory.data_ptr(), memory.nbytes
-    lend(*place)
+    mark_borrowed(*place)
     yield memory
-    take_back(*place)
+    unmark_borrowed(*place)
 
 
 def test_views_of_lent_memory_are_lent_whatever_they_look_like(slot):
-    assert all(is_lent(x) for x in (slot, slot[0, 1], slot.permute(0, 2, 3, 1), slot[..., 5:], slot.numpy()[0]))
-    assert not is_lent(slot.clone())
-    assert not is_lent(torch.zeros(4))
+    assert all(is_borrowed(x) for x in (slot, slot[0, 1], slot.permute(0, 2, 3, 1), slot[..., 5:], slot.numpy()[0]))
+    assert not is_borrowed(slot.clone())
+    assert not is_borrowed(torch.zeros(4))
 
 
 def test_only_what_is_lent_is_copied(slot):
     own = torch.ones(3)
     frame = Motion(Stamp(0, 0), slot[0].permute(1, 2, 0), own)
-    copy = kept(frame)
+    copy = owned(frame)
     assert copy.trust is own
     assert copy.flow.stride() == frame.flow.stride()
     slot.fill_(5)
     assert copy.flow.sum() == 0
-    assert kept(copy) is copy
-    assert kept(None) is None
+    assert owned(copy) is copy
+    assert owned(None) is None
 
 
 def test_a_raw_frame_is_kept_by_its_picture(slot):
     raw = RawFrame(Stamp(0, 0), slot.view(torch.uint8).numpy().reshape(32, -1, 3))
-    copy = kept(raw)
+    copy = owned(raw)
     slot.fill_(5)
     assert copy.rgb.sum() == 0
     assert raw.rgb.sum() > 0
     mine = RawFrame(Stamp(0, 0), np.zeros((4, 4, 3), np.uint8))
-    assert kept(mine) is mine
+    assert owned(mine) is mine
 
 
 def test_memory_taken_back_is_not_lent():
     memory = torch.zeros(8)
-    lend(memory.data_ptr(), memory.nbytes)
-    take_back(memory.data_ptr(), memory.nbytes)
-    assert not is_lent(memory)
+    mark_borrowed(memory.data_ptr(), memory.nbytes)
+    unmark_borrowed(memory.data_ptr(), memory.nbytes)
+    assert not is_borrowed(memory)
 
 
 def _motions(pictures, read):
@@ -70,20 +70,20 @@ def test_flow_remembers_the_frame_before_and_not_the_slot_it_lay_in(slot, lent):
     noise = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 12, generator=generator), (40, 40), mode="bicubic")
     pictures = [noise[..., k : k + 32, k : k + 32].clamp(0, 1).clone() for k in (0, 1, 2)]
     if not lent:  # the control: memory nobody says is lent
-        take_back(slot.data_ptr(), slot.nbytes)
+        unmark_borrowed(slot.data_ptr(), slot.nbytes)
     apart = _motions(pictures, lambda picture: picture)
     shared = _motions(pictures, slot.copy_)
     same = all(torch.equal(a.trust, b.trust) for a, b in zip(apart, shared, strict=True))
     assert same == lent
     if not lent:
-        lend(slot.data_ptr(), slot.nbytes)
+        mark_borrowed(slot.data_ptr(), slot.nbytes)
 
 
 @pytest.mark.parametrize("lent", [True, False])
 def test_composed_motion_remembers_motions(slot, lent):
     memory = slot.view(-1)[:768].view(1, 3, 16, 16)
     if not lent:
-        take_back(slot.data_ptr(), slot.nbytes)
+        unmark_borrowed(slot.data_ptr(), slot.nbytes)
 
     def composed(read):
         stage, out = ComposeMotion(3), []
@@ -95,4 +95,4 @@ def test_composed_motion_remembers_motions(slot, lent):
     same = all(torch.equal(a, b) for a, b in zip(composed(torch.clone), composed(memory.copy_), strict=True))
     assert same == lent
     if not lent:
-        lend(slot.data_ptr(), slot.nbytes)
+        mark_borrowed(slot.data_ptr(), slot.nbytes)

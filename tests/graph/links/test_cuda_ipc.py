@@ -10,7 +10,7 @@ from warpfuse.graph.errors import TransportMissing
 from warpfuse.graph.links import cuda_ipc
 from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.links.transports import best, open_inlet, open_outlet
-from warpfuse.stages.borrowed import is_lent
+from warpfuse.stages.borrowed import is_borrowed
 from warpfuse.stages.frame import Latent, Stamp
 
 
@@ -44,7 +44,7 @@ def _sums(tmp_path, results):
             inlet.receive()
             while inlet.ready:
                 x = inlet.take().z
-                lent = lent and is_lent(x)
+                lent = lent and is_borrowed(x)
                 torch.cuda._sleep(2_000_000)
                 sums.append(x.sum())
                 inlet.done()

@@ -15,7 +15,7 @@ from warpfuse.graph.links import messages
 from warpfuse.graph.links.link import LinkPlan
 from warpfuse.graph.links.shared_memory import RunFolder
 from warpfuse.graph.links.transports import open_inlet, open_outlet
-from warpfuse.stages.borrowed import is_lent, kept
+from warpfuse.stages.borrowed import is_borrowed, owned
 from warpfuse.stages.frame import Frame, Latent, Motion, Picture, RawFrame, Stamp
 
 
@@ -69,7 +69,7 @@ def test_a_picture_is_copied_once_by_the_sender_and_never_by_the_reader(connect)
         outlet.offer(seq, RawFrame(Stamp(seq, 0), picture))
         pump(outlet, inlet)
         got = inlet.take()
-        assert is_lent(got.rgb)
+        assert is_borrowed(got.rgb)
         addresses.add(got.rgb.__array_interface__["data"][0])
         del got
         inlet.done()
@@ -126,12 +126,12 @@ def test_what_is_kept_outlives_its_slot_and_what_is_not_does_not(connect):
         pump(outlet, inlet)
         taken = inlet.take()
         if seq == 0:
-            held, view = kept(taken), taken
+            held, view = owned(taken), taken
         inlet.done()
         pump(outlet, inlet)
     assert held.z.tolist() == [0.0] * 4
     assert view.z.tolist() != [0.0] * 4, "the control: slots are filled again"
-    assert kept(held) is held
+    assert owned(held) is held
 
 
 def test_memory_is_no_longer_lent_when_the_last_view_is_gone(connect):
@@ -144,7 +144,7 @@ def test_memory_is_no_longer_lent_when_the_last_view_is_gone(connect):
     outlet.close()
     assert x.sum() == 4, "the mapping lives as long as a view of it"
     again = torch.from_numpy(np.frombuffer(x.numpy(), np.float32))
-    assert is_lent(again)
+    assert is_borrowed(again)
     del x, again
     from warpfuse.stages import borrowed
 

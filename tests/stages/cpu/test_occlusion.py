@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from warpfuse.stages.cpu.occlusion import unique_match
-from warpfuse.stages.motion.settings import TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings
 
 
 def scene(seed, h, w):
@@ -58,7 +58,7 @@ def spelled_out(flow, gray, gray_prev, settings):
 @pytest.mark.parametrize("size", [(24, 36), (17, 23), (2, 3)])
 def test_matches_are_settled_as_it_is_said(size, check):
     for seed in range(3):
-        of, settings = scene(seed, *size), TrustSettings(check=check, photometric=0.3)
+        of, settings = scene(seed, *size), ConfidenceSettings(check=check, photometric=0.3)
         wanted, share = spelled_out(*of, settings)
         got, told = unique_match(*of, settings.limits)
         assert np.abs(got[0, 0].numpy() - wanted).mean() < 0.005 and abs(told - share) < 0.01  # float32 on the edge
@@ -77,12 +77,12 @@ def test_what_comes_into_view_is_outdone_and_what_covers_is_not():
     covering[:, :26], uncovering[:, :20] = thing[:, :26], thing[:, 6:26]
     flow = torch.zeros(1, 2, 20, 40)
     flow[:, 0, :, :20] = 6  # the thing was 6 pixels to the right
-    m, _ = unique_match(flow, uncovering, covering, TrustSettings().limits)
+    m, _ = unique_match(flow, uncovering, covering, ConfidenceSettings().limits)
     assert (m[0, 0, :, 20:26] == 0).all(), "came into view"
     assert m[0, 0, :, :19].mean() > 0.98 and m[0, 0, :, 28:].eq(1).all()
     flow = torch.zeros(1, 2, 20, 40)
     flow[:, 0, :, :26] = -6  # the other way about: what is covered is matched with by nobody
-    m, _ = unique_match(flow, covering, uncovering, TrustSettings().limits)
+    m, _ = unique_match(flow, covering, uncovering, ConfidenceSettings().limits)
     assert m[0, 0, :, 8:].eq(1).all()
 
 
@@ -90,12 +90,12 @@ def test_one_motion_disputes_nothing():
     gray = np.random.default_rng(0).integers(0, 256, (2, 30, 40)).astype(np.uint8)
     for motion in ((0, 0), (3.4, -2.7), (-11, 5)):
         flow = torch.tensor(motion).view(1, 2, 1, 1).expand(1, 2, 30, 40).float().contiguous()
-        assert unique_match(flow, *gray, TrustSettings().limits)[0].eq(1).all()
+        assert unique_match(flow, *gray, ConfidenceSettings().limits)[0].eq(1).all()
 
 
 def test_a_flow_that_is_no_number_matches_nothing():
     gray = np.zeros((1, 1), np.uint8)
     for value in (float("nan"), float("inf"), -1e30):
         for size in ((1, 1), (9, 12)):
-            m, share = unique_match(torch.full((1, 2, *size), value), gray, gray, TrustSettings().limits)
+            m, share = unique_match(torch.full((1, 2, *size), value), gray, gray, ConfidenceSettings().limits)
             assert m.eq(1).all() and share == 0

@@ -5,7 +5,7 @@ import torch
 from support.fields import constant_flow, texture
 
 from warpfuse.stages import cpu, formulas
-from warpfuse.stages.motion.settings import TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings
 
 warp = formulas.warp
 
@@ -24,7 +24,7 @@ def scene(seed=0, h=40, w=56):
 @pytest.mark.parametrize("softness", [0.0, 0.5])
 @pytest.mark.parametrize("check", ["squared", "norm", "off"])
 def test_belief_is_that_of_the_formulas(check, softness, size):
-    settings = TrustSettings(check=check, softness=softness)
+    settings = ConfidenceSettings(check=check, softness=softness)
     fields = scene(0, *size)
     wanted, _ = formulas.confidence(*fields, settings.limits)
     got, coverage = cpu.confidence(*fields, settings.limits)
@@ -40,7 +40,7 @@ def test_belief_is_that_of_the_formulas(check, softness, size):
 
 def test_without_a_backward_flow_it_is_not_checked():
     flow, back, cur, prev = scene()
-    limits = TrustSettings().limits
+    limits = ConfidenceSettings().limits
     unchecked, _ = cpu.confidence(flow, back, cur, prev, limits._replace(check="off"))
     assert torch.equal(cpu.confidence(flow, None, cur, prev, limits)[0], unchecked)
     assert not torch.equal(cpu.confidence(flow, back, cur, prev, limits)[0], unchecked), "the control"
@@ -49,7 +49,7 @@ def test_without_a_backward_flow_it_is_not_checked():
 def test_nothing_that_comes_in_is_written():
     fields = scene()
     before = [field.clone() for field in fields]
-    cpu.confidence(*fields, TrustSettings().limits)
+    cpu.confidence(*fields, ConfidenceSettings().limits)
     assert all(torch.equal(a, b) for a, b in zip(fields, before, strict=True))
 
 
@@ -61,4 +61,4 @@ def test_a_flow_that_is_no_number_points_nowhere_else():
     out = cpu.warp_picture(rgb, flow)
     assert torch.isfinite(out[..., 12:, :]).all()
     assert (out[..., 12:, :] - rgb[..., 12:, :]).abs().max() < 0.003
-    cpu.confidence(flow, -flow, rgb, rgb, TrustSettings().limits)
+    cpu.confidence(flow, -flow, rgb, rgb, ConfidenceSettings().limits)

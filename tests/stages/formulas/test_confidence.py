@@ -15,9 +15,9 @@ from warpfuse.stages.formulas.confidence_mask import (
     reduce_to_latent,
     same_shot,
 )
-from warpfuse.stages.motion.settings import TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings
 
-LIMITS = TrustSettings().limits
+LIMITS = ConfidenceSettings().limits
 
 
 def holed(size=32):

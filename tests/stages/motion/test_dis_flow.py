@@ -5,7 +5,7 @@ from support.fields import constant_flow, end_point_error, frame_of, pan, read_f
 
 from warpfuse.stages.cpu import warp
 from warpfuse.stages.motion.dis_flow import Flow
-from warpfuse.stages.motion.settings import FlowSettings, TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings, FlowSettings
 
 CLIPS = {
     "tos_cuts.mp4": {52, 122, 158, 221, 309},
@@ -72,15 +72,15 @@ def test_what_was_covered_is_not_trusted():
     assert m[:16].mean() > 0.95  # the ground
 
 
-@pytest.mark.parametrize("way_back, furthest", [("always", 0.04), ("doubtful", 0.05)])
-def test_trust_judged_in_cells_is_about_that_of_every_pixel(way_back, furthest):
+@pytest.mark.parametrize("backward_flow, furthest", [("always", 0.04), ("doubtful", 0.05)])
+def test_trust_judged_in_cells_is_about_that_of_every_pixel(backward_flow, furthest):
     ground, thing = texture(160, 192, 1), texture(64, 64, 2)
     frames = [ground.clone(), ground.clone()]
     for rgb, x in zip(frames, (60, 70), strict=True):
         rgb[..., 40:104, x : x + 64] = thing
     found = {}
     for cell in (1, 2, 3):
-        stage = Flow(FlowSettings(trust_cell=cell, way_back=way_back))
+        stage = Flow(FlowSettings(trust_cell=cell, backward_flow=backward_flow))
         stage(frame_of(frames[0]))
         found[cell] = stage(frame_of(frames[1], 1))
     for cell in (2, 3):
@@ -102,9 +102,9 @@ class Counted:
         return self.dis.calc(*pictures)
 
 
-@pytest.mark.parametrize("way_back, check, asked", [("doubtful", "squared", 1), ("always", "squared", 2)])
-def test_the_way_back_is_asked_only_where_the_flow_leaves_doubt(way_back, check, asked):
-    stage = Flow(FlowSettings(way_back=way_back, trust=TrustSettings(check=check)))
+@pytest.mark.parametrize("backward_flow, check, asked", [("doubtful", "squared", 1), ("always", "squared", 2)])
+def test_the_backward_flow_is_asked_only_where_the_flow_leaves_doubt(backward_flow, check, asked):
+    stage = Flow(FlowSettings(backward_flow=backward_flow, trust=ConfidenceSettings(check=check)))
     stage._dis = dis = Counted(stage._dis)
     a, b = pan(2, 96, 128)
     other = texture(96, 128, 7)
@@ -119,10 +119,10 @@ def test_where_there_is_doubt_trust_is_that_of_both_ways():
     ground, other = texture(96, 128, 1), texture(96, 128, 7)
     other[..., :40] = ground[..., :40]  # a third of the picture is what it was
     found = {}
-    for way_back in ("doubtful", "always"):
-        stage = Flow(FlowSettings(way_back=way_back))
+    for backward_flow in ("doubtful", "always"):
+        stage = Flow(FlowSettings(backward_flow=backward_flow))
         stage(frame_of(ground))
-        found[way_back] = stage(frame_of(other, 1)).trust
+        found[backward_flow] = stage(frame_of(other, 1)).trust
     assert torch.equal(found["doubtful"], found["always"]) and found["always"].mean() > 0.1
 
 
@@ -134,7 +134,7 @@ def test_matches_tell_what_was_covered_where_colours_do_not(check):
     for rgb, x in zip(frames, (60, 70), strict=True):
         rgb[..., 48:112, x : x + 64] = thing
     found = {}
-    for name, settings in {"matches": TrustSettings(check=check), "off": TrustSettings(check="off")}.items():
+    for name, settings in {"matches": ConfidenceSettings(check=check), "off": ConfidenceSettings(check="off")}.items():
         stage = Flow(FlowSettings(trust=settings))
         stage(frame_of(frames[0]))
         found[name] = stage(frame_of(frames[1], 1)).trust[0, 0]

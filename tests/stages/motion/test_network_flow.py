@@ -8,7 +8,7 @@ from warpfuse.engine import open_engine
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.motion.network_flow import FlowNetwork
-from warpfuse.stages.motion.settings import TrustSettings
+from warpfuse.stages.motion.settings import ConfidenceSettings
 
 
 class Known:
@@ -36,7 +36,7 @@ class Known:
 
 
 def stage_of(engine):
-    return FlowNetwork(engine, TrustSettings())
+    return FlowNetwork(engine, ConfidenceSettings())
 
 
 def test_the_flow_is_handed_on_and_believed_where_it_fits():
@@ -106,7 +106,7 @@ def test_new_settings_are_taken_from_the_next_frame_on():
     stage = stage_of(Known(48, 64, 3, -2, back=(30, 30)))
     stage(frame_of(before))
     assert stage(frame_of(now, 1)).trust.max() == 0  # does not return
-    stage.update(TrustSettings(check="off"))
+    stage.update(ConfidenceSettings(check="off"))
     assert stage(frame_of(now, 2)).trust.max() > 0
 
 

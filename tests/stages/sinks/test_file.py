@@ -185,7 +185,7 @@ def test_without_files_that_have_no_name_a_hidden_one_is_written_and_the_next_si
     os.waitpid(child, 0)
     (left,) = names(tmp_path)
     assert left.startswith(".a.mp4.part-")
-    other, ours = tmp_path / ".b.mp4.part-1-0", tmp_path / f".a.mp4.part-{os.getpid()}-99"
+    other, ours = tmp_path / ".b.mp4.part-1-0", tmp_path / f".a.mp4.part-{os.getpid()}-1000000"
     for path in (other, ours):
         path.touch()  # of another file, and of a process that lives
     write(tmp_path / "a.mp4", frames(3))
