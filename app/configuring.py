@@ -96,26 +96,26 @@ def _beside(source: Path) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def lora_scales(flags: list[str]) -> dict[str, str] | None:
-    """{name: scale}, the scale not yet read; None where no flag was given. Raises ConfigError."""
+def named_scales(flag: str, given: list[str]) -> dict[str, str] | None:
+    """{name: scale} of a flag, the scale not yet read; None where it was not given. Raises ConfigError."""
     scales = {}
-    for flag in flags:
-        name, equals, scale = flag.rpartition("=")
+    for text in given:
+        name, equals, scale = text.rpartition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--lora {flag!r}: expected NAME=SCALE, as in ink=0.7")
+            raise ConfigError(f"{flag} {text!r}: expected NAME=SCALE, as in ink=0.7")
         if name.strip() in scales:
-            raise ConfigError(f"--lora {name.strip()} is given twice; give it once")
+            raise ConfigError(f"{flag} {name.strip()} is given twice; give it once")
         scales[name.strip()] = scale.strip()
     return scales or None
 
 
 def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    from warpfuse.graph.plan.config import merge
+
     if flags.get("fusion") is not None and isinstance(raw.get("stages"), dict):
         fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
         if isinstance(fuse, dict):
             fuse.pop("weight", None)
-    in_file = raw.get("loras")
-    raw.update(flags)
-    if flags.get("loras") and isinstance(in_file, dict):
-        raw["loras"] = {**in_file, **flags["loras"]}  # one by one: a flag for one leaves the others as they are
-    return raw
+    named = {key: flags[key] for key in ("loras", "controls") if flags.get(key) and isinstance(raw.get(key), dict)}
+    raw.update({key: value for key, value in flags.items() if key not in named})
+    return merge(raw, named) if named else raw  # one by one: a flag for one leaves the others as they are

@@ -116,6 +116,11 @@ def checkpoint(
     references: Annotated[
         int | None, typer.Option(metavar="1|2", help="Earlier frames that they see: the last, and the first of a shot.")
     ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SOURCE", help="A ControlNet (may be repeated): run --control NAME."),
+    ] = None,
+    adapter: Annotated[list[str] | None, typer.Option(metavar="NAME=SOURCE", help="A T2I-Adapter, likewise.")] = None,
     family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
     check: Check = False,
@@ -130,6 +135,7 @@ def checkpoint(
     from warpfuse.export.diffusion.attention import MOST_REFERENCES, parse_reach
     from warpfuse.export.diffusion.bundle import Request, export_checkpoint
     from warpfuse.export.diffusion.checkpoint import open_checkpoint
+    from warpfuse.export.diffusion.control_files import parse_control
     from warpfuse.export.diffusion.embeddings import parse_embedding
     from warpfuse.export.diffusion.lora.merging import parse_lora
 
@@ -145,6 +151,10 @@ def checkpoint(
         clip_skip=clip_skip,
         prompt=prompt,
         chunks=prompt_chunks,
+        controls=[
+            *(parse_control(text, "controlnet") for text in control or ()),
+            *(parse_control(text, "adapter") for text in adapter or ()),
+        ],
         attention=parse_reach(attention, references),
         references=MOST_REFERENCES if references is None else references,
         check=check,

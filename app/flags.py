@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from warpfuse.configuring import lora_scales
+from warpfuse.configuring import named_scales
 from warpfuse.graph.errors import ConfigError
 from warpfuse.stages.sources.schemes import path_of, scheme_of
 
@@ -37,6 +37,9 @@ def graph_flags(
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, watercolour'.")] = None,
     negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
     lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a control of the bundle; repeatable.")
+    ] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 20.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
@@ -84,15 +87,17 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
     """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`.
 
     Raises ConfigError for words that are no graph file, nor a source and a sink."""
-    keys = {key: value for key, value in flags.items() if key not in ("words", "settings", "sink", "lora")}
-    loras = lora_scales(flags["lora"] or [])
+    keys = {key: value for key, value in flags.items() if key not in ("words", "settings", "sink", "lora", "control")}
+    scales = {
+        key: named_scales(f"--{flag}", flags[flag] or []) for key, flag in (("loras", "lora"), ("controls", "control"))
+    }
     graph, source, sink = told_apart(flags["words"] or [])
     if source is not None and keys["source"]:
         raise ConfigError(f"two sources: {source!r} and --source {keys['source'][0]!r}; give one of them")
     if source is not None:
         keys["source"] = [source]
     sinks = ([sink] if sink is not None else []) + (flags["sink"] or [])
-    return graph, {**keys, "sinks": sinks or None, "loras": loras, **more}, flags["settings"]
+    return graph, {**keys, "sinks": sinks or None, **scales, **more}, flags["settings"]
 
 
 def told_apart(words: list[str]) -> tuple[Path | None, str | None, str | None]:

@@ -20,7 +20,9 @@ from torch.utils._pytree import tree_leaves
 from warpfuse.engine.backends.torch import TorchEngine
 
 # Fed and given as the network has them: sines or logarithms are taken of the first, which half precision blurs.
-AS_THEY_ARE = ("timestep", "time_ids", "past_weight", "own_weight", "past", "kept")
+_OF_ATTENTION = ("past_weight", "own_weight", "past", "kept")
+_OF_CONTROLS = ("hint", "control_scale", "features", "adapter_scale")
+AS_THEY_ARE = ("timestep", "time_ids", *_OF_ATTENTION, *_OF_CONTROLS)
 GRAPH_BYTES = 16 << 20  # a program beside its weights, and more than any needs
 _META = ("stack_trace", "nn_module_stack", "source_fn_stack")
 _PRODUCTS = (

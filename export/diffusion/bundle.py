@@ -22,6 +22,8 @@ from ..targets import ONNX_ALONE, Targets
 from .attention import MOST_REFERENCES, Reach, RememberingUNet, attach_references, typical_references
 from .autoencoders import choose_vae, latent_space, overflows
 from .checkpoint import Checkpoint
+from .control import Controls, controlled
+from .control_files import ControlSource, open_controls
 from .embeddings import Embedding, add_embeddings
 from .lora.live import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora.merging import Lora, merge_lora
@@ -44,6 +46,7 @@ class Request:
     solver  in the place of the family's own
     chunks  of 77 tokens that the UNet takes of a prompt
     clip_skip  the layer of the text encoder whose state is taken, as `text_network` counts
+    controls  ControlNets and T2I-Adapters that the UNet takes
     attention  which layers of the UNet see the tokens of earlier frames too, of so many `references`; none: no layer
     check   measure every network, keep going to the end, say the table, then refuse
 
@@ -61,6 +64,7 @@ class Request:
     clip_skip: int | None = None
     prompt: str = ""
     chunks: int = 1
+    controls: Sequence[ControlSource] = ()
     attention: Reach | None = None
     references: int = MOST_REFERENCES
     check: bool = False
@@ -97,16 +101,17 @@ def export_checkpoint(
     if not 1 <= request.references <= MOST_REFERENCES:
         raise ExportError(f"--references {request.references}: expected 1 to {MOST_REFERENCES}")
     text_network(checkpoint, request.clip_skip)  # refused before anything is changed
+    controls = open_controls(checkpoint, request.controls, request.size, say)
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     embedded = add_embeddings(checkpoint, request.embeddings, say)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora, say)} layers at {lora.scale:g}")
-    check_room(folder, _weights(checkpoint, vae, request), request.targets)
+    check_room(folder, _weights(checkpoint, vae, controls, request), request.targets)
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            written, attention = _write_all(Path(temporary), checkpoint, vae, live, request, say)
+            written, attention = _write_all(Path(temporary), checkpoint, vae, live, controls, request, say)
             files: dict[str, bytes | Path] = {
                 name: path for network in written.values() for name, path in network.files.items()
             }
@@ -138,6 +143,7 @@ def export_checkpoint(
                 },
                 loras=live.about,
                 attention=attention,
+                controls=controls.about,
                 networks={kind: network.path.name for kind, network in written.items()},
                 licence=checkpoint.licence,
                 source=_source(checkpoint, request),
@@ -149,6 +155,7 @@ def _write_all(
     checkpoint: Checkpoint,
     vae: nn.Module,
     live: LiveLoras,
+    controls: Controls,
     request: Request,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Written], AttentionMemory | None]:
@@ -185,6 +192,12 @@ def _write_all(
     write("text", text, tokens, ["context"] + (["pooled"] if pooled is not None else []), "half-weights")
     write("encoder", encoder, {"rgb": rgb}, ["latent"], of_vae)
     write("decoder", decoder, {"latent": latent}, ["rgb"], of_vae)
+    ends = torch.float16 if request.dtype == "fp16" else torch.float32
+    given = []
+    for place, (name, encoder_of_map) in enumerate(controls.encoders(ends)):
+        write(f"control_{place}", encoder_of_map, {"rgb": rgb}, [name], "half")
+        with torch.no_grad():
+            given.append(encoder_of_map(rgb))
     rows = request.steps
     inputs = {
         "x": torch.randn(rows, *latent.shape[1:], generator=torch.Generator().manual_seed(0)),
@@ -194,13 +207,13 @@ def _write_all(
     if pooled is not None:
         ids = torch.tensor([time_ids(width, height)])
         inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
-    unet = with_scales(UNet(checkpoint.unet), live.unet, inputs, rows)
+    inputs |= controls.typical(given, rows)
+    unet = with_scales(controlled(UNet(checkpoint.unet), controls, request.size), live.unet, inputs, rows)
     if request.attention is None:
         write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
         return written, None
     layers = attach_references(checkpoint.unet, request.attention, unet, inputs)
     remembering = RememberingUNet(unet, layers)
-    ends = torch.float16 if request.dtype == "fp16" else torch.float32
     inputs |= typical_references(remembering, inputs, request.references, ends)
     write("unet", remembering, inputs, ["output", "kept"], _of_unet(checkpoint))
     memory = AttentionMemory(references=request.references, layers=layers.kept_layers)
@@ -231,11 +244,17 @@ def _of_vae(checkpoint: Checkpoint, vae: nn.Module, request: Request) -> Precisi
     return "half-weights" if overflows(checkpoint, vae) and request.dtype == "fp16" else "half"
 
 
-def _weights(checkpoint: Checkpoint, vae: nn.Module, request: Request) -> dict[str, tuple[int, int]]:
-    """name -> (parameters, bytes of one in the file)."""
-    modules = {"unet": checkpoint.unet, "vae": vae, **{f"text_{n}": text for n, text in enumerate(checkpoint.text)}}
+def _weights(
+    checkpoint: Checkpoint, vae: nn.Module, controls: Controls, request: Request
+) -> dict[str, tuple[int, int]]:
+    """name -> (parameters, bytes of one in the file). ControlNets are in the file of the UNet."""
+    modules = {"vae": [vae], **{f"text_{n}": [text] for n, text in enumerate(checkpoint.text)}}
+    modules |= {"unet": [checkpoint.unet, *controls.of_form("controlnet")]}
+    modules |= {f"adapter_{n}": [adapter] for n, adapter in enumerate(controls.of_form("adapter"))}
     size = 4 if request.dtype == "fp32" else 2
-    return {name: (sum(p.numel() for p in module.parameters()), size) for name, module in modules.items()}
+    return {
+        name: (sum(p.numel() for module in those for p in module.parameters()), size) for name, those in modules.items()
+    }
 
 
 def _of_unet(checkpoint: Checkpoint) -> Precision:
@@ -275,7 +294,14 @@ def _source(checkpoint: Checkpoint, request: Request) -> str:
     loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
     seen = "" if request.attention is None else f", attention {request.attention} to {request.references}"
     vae = Path(request.vae).name
-    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {vae}{skip}{seen}{words}{loras}"
+    steered = "".join(f", {one.form} {one.name} {_called(one.source)}" for one in request.controls)
+    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {vae}{skip}{seen}{steered}{words}{loras}"
+
+
+def _called(source: str) -> str:
+    """A hub id; of a folder or file its name: a path of this machine is nobody else's business."""
+    path = Path(source).expanduser()
+    return path.resolve().name if path.exists() else source
 
 
 def _smooth(*shape: int) -> Tensor:

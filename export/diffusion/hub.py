@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from warpfuse.engine.errors import one_line
@@ -18,14 +18,23 @@ def fetch(source: str) -> tuple[Path, str]:
 
     Raises ExportError: no such checkpoint, none of safetensors, no connection, no space.
     """
+    return _fetched(source, lambda names: [*_DESCRIPTIONS, *weights_needed(source, names)])
+
+
+def fetch_network(source: str) -> Path:
+    """The folder of one network of the hub, with its config.json, likewise. Raises ExportError."""
+    return _fetched(source, lambda names: network_needed(source, names))[0]
+
+
+def _fetched(source: str, needed: Callable[[list[str]], list[str]]) -> tuple[Path, str]:
+    """needed: which of a repository's files to download."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         info = HfApi().model_info(source)
         names = [sibling.rfilename for sibling in info.siblings or ()]
-        patterns = [*_DESCRIPTIONS, *weights_needed(source, names)]
-        folder = snapshot_download(source, revision=info.sha, allow_patterns=patterns)
+        folder = snapshot_download(source, revision=info.sha, allow_patterns=needed(names))
     except HfHubHTTPError as error:
         reason = one_line(error, 200)
         raise ExportError(f"{source}: the hub refuses: {reason}. Check the name, or log in: hf auth login") from None
@@ -51,13 +60,25 @@ def weights_needed(source: str, names: Iterable[str]) -> list[str]:
     needed: list[str] = []
     for part in _PARTS:
         of_part = [name for name in names if name.startswith(f"{part}/")]
-        safe = [name for name in of_part if name.endswith(".safetensors") or ".safetensors.index." in name]
-        halves = [name for name in safe if ".fp16." in name]
-        full = [name for name in safe if ".fp16." not in name and ".non_ema." not in name]
-        if of_part and not safe:
-            raise ExportError(
-                f"{source}: {part} has pickled weights alone. They are refused: opening them can run whatever their "
-                "maker put in. Take a checkpoint with safetensors"
-            )
-        needed += full or halves
+        needed += _weights_of(f"{source}: {part}", of_part) if of_part else []
     return needed
+
+
+def network_needed(source: str, names: Iterable[str]) -> list[str]:
+    """The files to download of a repository that is one network. Raises ExportError: it is none, or pickled."""
+    at_top = [name for name in names if "/" not in name]
+    if "config.json" not in at_top:
+        raise ExportError(f"{source} has no config.json: it is no network in the layout of diffusers")
+    return ["config.json", *_weights_of(source, at_top)]
+
+
+def _weights_of(what: str, names: Iterable[str]) -> list[str]:
+    """Those in full precision, else the halves. Raises ExportError: none of safetensors."""
+    safe = [name for name in names if name.endswith(".safetensors") or ".safetensors.index." in name]
+    if not safe:
+        raise ExportError(
+            f"{what} has pickled weights alone. They are refused: opening them can run whatever their "
+            "maker put in. Take a checkpoint with safetensors"
+        )
+    full = [name for name in safe if ".fp16." not in name and ".non_ema." not in name]
+    return full or [name for name in safe if ".fp16." in name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -32,13 +33,14 @@ class UNet(nn.Module):
         self.register_buffer("told", told, persistent=False)
 
     def forward(
-        self, x: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor | None = None, time_ids: Tensor | None = None
-    ) -> Tensor:
-        """One prediction a row."""
+        self, x: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor | None = None,
+        time_ids: Tensor | None = None, residuals: Mapping[str, Any] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """One prediction a row. residuals: what controls add inside, as diffusers calls it."""
         added = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
         told = None if self.told is None else self.told.expand(x.shape[0], -1)
         output: Tensor = self.network(
-            x, timestep, context, timestep_cond=told, added_cond_kwargs=added, return_dict=False
+            x, timestep, context, timestep_cond=told, added_cond_kwargs=added, return_dict=False, **(residuals or {})
         )[0]
         return output
 

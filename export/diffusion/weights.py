@@ -15,7 +15,7 @@ from ..onnx_writing import ExportError
 
 Tensors = dict[str, Tensor]
 
-_PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 _EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
 _INTEGERS = (torch.int8, torch.uint8)
 # What ComfyUI and others keep the scale of an 8-bit weight under, after the name of its layer.
@@ -29,7 +29,7 @@ def check_weights(folder: Path, source: str) -> str | None:
     """
     files = sorted(path for path in folder.iterdir() if path.suffix == ".safetensors")
     if not files:
-        if any(path.suffix in _PICKLED for path in folder.iterdir()):
+        if any(path.suffix in PICKLED for path in folder.iterdir()):
             raise ExportError(
                 f"{source}: {folder.name} has pickled weights alone. They are refused: opening them can run whatever "
                 "their maker put in. Take a checkpoint with safetensors"

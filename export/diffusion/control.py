@@ -1,0 +1,186 @@
+"""ControlNet and T2I-Adapter inside the file of the UNet, with a scale for each row as an input.
+
+    e_i = hint encoder_i(map_i)                                     once a frame
+    (r_ij, m_i) = ControlNet_i(x, t, context, e_i)                  with every call
+    skip_j += sum_i scale_i r_ij,      middle += sum_i scale_i m_i
+
+A ControlNet (Zhang et al. 2023) looks at its map through a few convolutions that know nothing of the noise level: its
+hint encoder, which is a network of its own here. A T2I-Adapter (Mou et al. 2023) is wholly of that kind: its features
+are added behind the blocks of the encoder. At scale 0 either adds zeros: the UNet is the one without, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, FEATURES, HINT, Control
+
+from ..onnx_writing import ExportError
+from .networks import UNet
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as a picture is made gray
+
+
+class HintEncoder(nn.Module):
+    """rgb [1, 3, H, W] in [0, 1], the map of a ControlNet -> hint [1, C, h, w], what it adds to its first layer.
+
+    dtype  of the hint
+    """
+
+    def __init__(self, net: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = net.controlnet_cond_embedding
+        self._turned = net.config.controlnet_conditioning_channel_order == "bgr"
+        self._dtype = dtype
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """One map."""
+        hint: Tensor = self.embedding(rgb.flip(1) if self._turned else rgb)
+        return hint.to(self._dtype)
+
+
+class AdapterFeatures(nn.Module):
+    """rgb [1, 3, H, W] in [0, 1], the map of a T2I-Adapter -> features [1, F], one after the other.
+
+    dtype  of the features
+    """
+
+    def __init__(self, adapter: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self._gray = adapter.config.in_channels == 1
+        self._dtype = dtype
+        self.register_buffer("luminance", torch.tensor(_LUMINANCE).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """One map."""
+        features = self.each(rgb)
+        return torch.cat([feature.flatten(1) for feature in features], 1).to(self._dtype)
+
+    def each(self, rgb: Tensor) -> list[Tensor]:
+        """[1, c, h, w] behind each block of the UNet's encoder; of SDXL the last is of its middle."""
+        luminance: Any = self.luminance
+        features: list[Tensor] = self.adapter((rgb * luminance).sum(1, keepdim=True) if self._gray else rgb)
+        return features
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The controls of a checkpoint that is exported, opened.
+
+    about     as `bundle.json` lists them
+    networks  of each: a ControlNetModel or a T2IAdapter of diffusers, float32
+    """
+
+    about: tuple[Control, ...] = ()
+    networks: tuple[Any, ...] = ()
+
+    def of_form(self, form: str) -> list[Any]:
+        """The networks of a form, in their order."""
+        return [net for one, net in zip(self.about, self.networks, strict=True) if one.form == form]
+
+    def encoders(self, dtype: torch.dtype) -> list[tuple[str, nn.Module]]:
+        """(name of its output, network) of each control: what its map goes through once a frame."""
+        return [
+            (HINT, HintEncoder(net, dtype)) if one.form == "controlnet" else (FEATURES, AdapterFeatures(net, dtype))
+            for one, net in zip(self.about, self.networks, strict=True)
+        ]
+
+    def typical(self, given: Sequence[Tensor], rows: int) -> dict[str, Tensor]:
+        """Inputs of the UNet after `given`, what the encoders gave: another scale in every row."""
+        inputs: dict[str, Tensor] = {}
+        for form, name, scale in (("controlnet", HINT, CONTROL_SCALE), ("adapter", FEATURES, ADAPTER_SCALE)):
+            those = [tensor for one, tensor in zip(self.about, given, strict=True) if one.form == form]
+            if those:
+                one_row = torch.stack(those, 1)
+                inputs[name] = one_row.expand(rows, *one_row.shape[1:]).clone()
+                inputs[scale] = torch.linspace(1.0, 0.5, rows)[:, None].repeat(1, len(those))
+        return inputs
+
+
+class ControlledUNet(nn.Module):
+    """A UNet with its controls.
+
+    Inputs   those of the UNet; then, where there are ControlNets, hint [K, n, C, h, w] and control_scale [K, n]; then,
+             where there are adapters, features [K, m, F] and adapter_scale [K, m]
+    Returns  output [K, 4, h, w]
+
+    shapes  (c, h, w) of the features of each adapter, which are alike
+    """
+
+    def __init__(self, unet: UNet, nets: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.unet = unet
+        self.nets = nn.ModuleList(nets)
+        self._shapes = tuple(shapes)
+        for net in self.nets:
+            _take_hints(net)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """One prediction a row."""
+        own, residuals = list(inputs), dict[str, Any]()
+        if self._shapes:
+            features, scale = own[-2:]
+            own = own[:-2]
+            residuals["down_intrablock_additional_residuals"] = self._added(features, scale, own[0].dtype)
+        if len(self.nets):
+            hint, scale = own[-2:]
+            own = own[:-2]
+            down, middle = self._steered(own, hint, scale)
+            residuals |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        output: Tensor = self.unet(*own, residuals=residuals)
+        return output
+
+    def _steered(self, own: Sequence[Tensor], hint: Tensor, scale: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What the ControlNets add to the skips of the encoder, and to its middle."""
+        x, timestep, context = own[:3]
+        added = {"text_embeds": own[3], "time_ids": own[4]} if len(own) > 3 else None
+        sums: list[Tensor] = []
+        for number, net in enumerate(self.nets):
+            down, middle = net(
+                x, timestep, context, hint[:, number].to(x.dtype), added_cond_kwargs=added, return_dict=False
+            )
+            share = scale[:, number].to(x.dtype).view(-1, 1, 1, 1)
+            scaled = [share * residual for residual in (*down, middle)]
+            sums = [a + b for a, b in zip(sums, scaled, strict=True)] if sums else scaled
+        return sums[:-1], sums[-1]
+
+    def _added(self, features: Tensor, scale: Tensor, dtype: torch.dtype) -> list[Tensor]:
+        """What the adapters add behind each block."""
+        summed = (features.to(dtype) * scale.to(dtype)[:, :, None]).sum(1)
+        parts = summed.split([prod(shape) for shape in self._shapes], 1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+
+def _take_hints(net: Any) -> None:
+    """Have a ControlNet called with hints in the place of maps, in place."""
+    net.controlnet_cond_embedding = nn.Identity()
+    net.register_to_config(controlnet_conditioning_channel_order="rgb")
+
+
+def controlled(unet: UNet, controls: Controls, size: tuple[int, int]) -> nn.Module:
+    """The UNet with its controls, or itself where there are none. Its ControlNets take hints from then on.
+
+    size  (width, height) of the maps
+
+    Raises ExportError: adapters whose features differ in shape.
+    """
+    if not controls.about:
+        return unet
+    shapes = {tuple(feature_shapes(adapter, size)) for adapter in controls.of_form("adapter")}
+    if len(shapes) > 1:
+        raise ExportError("--adapter: the adapters give features of different shapes. Take those of one family")
+    return ControlledUNet(unet, controls.of_form("controlnet"), next(iter(shapes), ()))
+
+
+def feature_shapes(adapter: Any, size: tuple[int, int]) -> list[tuple[int, ...]]:
+    """(c, h, w) of each feature of a T2I-Adapter for maps of (width, height)."""
+    with torch.no_grad():
+        features = AdapterFeatures(adapter, torch.float32).each(torch.zeros(1, 3, size[1], size[0]))
+    return [tuple(feature.shape[1:]) for feature in features]

@@ -1,0 +1,267 @@
+"""ControlNets and T2I-Adapters from wherever they are: a folder of diffusers, a single file, the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from warpfuse.engine.bundle_parts import MOST_CONTROLS, Control
+
+from ..onnx_writing import ExportError
+from .checkpoint import Checkpoint
+from .control import Controls, feature_shapes
+from .folder import read_json
+from .hub import fetch_network
+from .weights import PICKLED, Tensors, filled, load_diffusers, read_tensors
+
+Form = Literal["controlnet", "adapter"]
+FLAGS: Mapping[Form, str] = {"controlnet": "--control", "adapter": "--adapter"}
+
+_CALLED: Mapping[Form, str] = {"controlnet": "a ControlNet", "adapter": "a T2I-Adapter"}
+_CLASSES: Mapping[str, Form] = {"ControlNetModel": "controlnet", "T2IAdapter": "adapter"}
+_FAMILIES = {768: "SD 1.5", 1024: "SD 2", 2048: "SDXL"}  # by the width of the context that they attend to
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_WHOLE = "control_model."
+# Files of the same use that hold something else -> what.
+_OTHERS = {
+    "lora_controlnet": "a Control-LoRA, which is a change of the UNet's weights",
+    "difference": "the difference to a UNet, which is to be added to it first",
+    "task_embedding": "a ControlNet-Union",
+}
+_AROUND = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2"}
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSource:
+    """A control that is asked for: what it is to be called, of which form it is, and where it is."""
+
+    name: str
+    form: Form
+    source: str
+
+
+def parse_control(text: str, form: Form) -> ControlSource:
+    """NAME=SOURCE of `--control` or `--adapter`. Raises ExportError."""
+    name, equals, source = text.partition("=")
+    if not equals or not source or not _NAME.fullmatch(name):
+        raise ExportError(
+            f"{FLAGS[form]} {text}: expected NAME=SOURCE, as in canny=lllyasviel/sd-controlnet-canny; a name has"
+            " letters, digits, _ and -"
+        )
+    return ControlSource(name, form, source)
+
+
+def open_controls(
+    checkpoint: Checkpoint, asked: Sequence[ControlSource], size: tuple[int, int],
+    say: Callable[[str], None] = lambda line: None,
+) -> Controls:  # fmt: skip
+    """The networks of the controls, for maps of (width, height).
+
+    say  is told what of a file is left out
+
+    Raises ExportError: too many, doubled names, nothing there, pickled or torn weights, another family's.
+    """
+    names = [one.name for one in asked]
+    if len(asked) > MOST_CONTROLS:
+        raise ExportError(f"--control, --adapter: {len(asked)} controls, expected {MOST_CONTROLS} at most")
+    for one in asked:
+        if names.count(one.name) > 1:
+            raise ExportError(f"{FLAGS[one.form]} {one.name}: two controls are called so. Give each its own name")
+    networks = [_opened(checkpoint, one, say) for one in asked]
+    for one, network in zip(asked, networks, strict=True):
+        check = _check_controlnet if one.form == "controlnet" else _check_adapter
+        check(checkpoint, one, network, size)
+    return Controls(tuple(Control(name=one.name, form=one.form) for one in asked), tuple(networks))
+
+
+def _opened(checkpoint: Checkpoint, asked: ControlSource, say: Callable[[str], None]) -> nn.Module:
+    path = Path(asked.source).expanduser()
+    if path.is_dir():
+        return _of_folder(asked, path)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ExportError(
+                f"{path} is no .safetensors file. Pickled weights (.pth, .ckpt, .bin) are refused: opening one can run "
+                "whatever its maker put in. Get the .safetensors of it"
+            )
+        return _of_file(checkpoint, asked, path, say)
+    looks_like_a_file = path.suffix == ".safetensors" or path.suffix in PICKLED
+    if looks_like_a_file or asked.source.count("/") != 1 or asked.source.startswith(("/", ".", "~")):
+        raise ExportError(
+            f"{asked.source}: no such folder or file, and no hub id, which looks like lllyasviel/sd-controlnet-canny"
+        )
+    return _of_folder(asked, fetch_network(asked.source))
+
+
+def _of_folder(asked: ControlSource, folder: Path) -> nn.Module:
+    kind = str(read_json(folder / "config.json").get("_class_name"))
+    if kind not in _CLASSES:
+        raise ExportError(
+            f"{asked.source}: {kind} cannot be exported. Those that work: {', '.join(_CLASSES)}; take one of them"
+        )
+    _check_form(asked, _CLASSES[kind])
+    return load_diffusers(kind, folder)
+
+
+def _of_file(checkpoint: Checkpoint, asked: ControlSource, path: Path, say: Callable[[str], None]) -> nn.Module:
+    tensors = read_tensors(path)
+    for key, what in _OTHERS.items():
+        if key in tensors or f"{_WHOLE}{key}" in tensors:
+            raise ExportError(f"{path.name} is {what}; it cannot be exported. Take the ControlNet itself")
+    whole = {name.removeprefix(_WHOLE): tensor for name, tensor in tensors.items() if name.startswith(_WHOLE)}
+    if whole:
+        if beside := len(tensors) - len(whole):
+            say(f"{path.name}: took its ControlNet ({_WHOLE}*), left out {beside} tensors of the checkpoint beside it")
+        tensors = whole
+    if "input_hint_block.0.weight" in tensors or "controlnet_cond_embedding.conv_in.weight" in tensors:
+        _check_form(asked, "controlnet")
+        return _controlnet(checkpoint, asked, tensors, path.name)
+    plain = {name.removeprefix("adapter."): tensor for name, tensor in tensors.items()}
+    if any(name.startswith("body.0.") for name in plain):
+        _check_form(asked, "adapter")
+        return _adapter(checkpoint, plain, path.name)
+    raise ExportError(f"{path.name} holds neither a ControlNet nor a T2I-Adapter. Is it the right file?")
+
+
+def _check_form(asked: ControlSource, form: Form) -> None:
+    if asked.form != form:
+        raise ExportError(
+            f"{FLAGS[asked.form]} {asked.name}={asked.source}: this is {_CALLED[form]}. Give it with {FLAGS[form]}"
+        )
+
+
+def _controlnet(checkpoint: Checkpoint, asked: ControlSource, tensors: Tensors, name: str) -> nn.Module:
+    """The ControlNet of a file, of the architecture of the checkpoint's UNet."""
+    from diffusers import ControlNetModel
+    from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+
+    untyped: Any = convert_controlnet_checkpoint
+    kind: Any = ControlNetModel
+    width = next((tensor.shape[1] for key, tensor in tensors.items() if key.endswith("attn2.to_k.weight")), None)
+    _check_width(checkpoint, asked, width)
+    network = kind.from_unet(checkpoint.unet, load_weights_from_unet=False)
+
+    def convert() -> Tensors:
+        state = untyped(dict(tensors), config=network.config)
+        for theirs, ours in _AROUND.items():
+            state |= {f"{ours}.{leaf}": tensors.get(f"{theirs}.{leaf}") for leaf in ("weight", "bias")
+                      if f"{theirs}.{leaf}" in tensors}  # fmt: skip
+        return {key: tensor for key, tensor in state.items() if tensor is not None}
+
+    return filled(network, convert, "ControlNet", name)
+
+
+def _check_width(checkpoint: Checkpoint, asked: ControlSource, width: int | None) -> None:
+    unet: Any = checkpoint.unet
+    own = unet.config.cross_attention_dim
+    if width != own:
+        raise ExportError(
+            f"{FLAGS[asked.form]} {asked.name}: this ControlNet is of {_family(width)}, the checkpoint of "
+            f"{_family(own)}. Take one of the checkpoint's family"
+        )
+
+
+def _family(width: int | None) -> str:
+    return _FAMILIES.get(width or 0, f"another family (its context is {width} wide)")
+
+
+def _check_controlnet(checkpoint: Checkpoint, asked: ControlSource, network: Any, size: tuple[int, int]) -> None:
+    """Raises ExportError: its residuals are not of the shapes of the UNet's skips."""
+    unet: Any = checkpoint.unet
+    config = network.config
+    _check_width(checkpoint, asked, config.cross_attention_dim)
+    for key in ("block_out_channels", "layers_per_block", "down_block_types", "in_channels", "addition_embed_type"):
+        theirs, ours = (_listed(one.config.get(key)) for one in (network, unet))
+        if theirs != ours:
+            raise ExportError(
+                f"--control {asked.name}: its {key} is {theirs}, that of the checkpoint {ours}. Take a ControlNet of "
+                "the checkpoint's family"
+            )
+    if config.conditioning_channels != 3:
+        raise ExportError(
+            f"--control {asked.name}: it takes maps of {config.conditioning_channels} channels, expected 3"
+        )
+
+
+def _check_adapter(checkpoint: Checkpoint, asked: ControlSource, network: Any, size: tuple[int, int]) -> None:
+    """Raises ExportError: its features are not of the shapes of the UNet's blocks."""
+    unet: Any = checkpoint.unet
+    xl = network.config.adapter_type == "full_adapter_xl"
+    if xl != checkpoint.family.xl:
+        theirs, ours = (("SDXL" if one else "SD 1.5") for one in (xl, checkpoint.family.xl))
+        raise ExportError(
+            f"--adapter {asked.name}: this T2I-Adapter is of {theirs}, the checkpoint of {ours}. Take one of its family"
+        )
+    unshuffled = network.downscale_factor
+    if any(side % unshuffled for side in size):
+        raise ExportError(
+            f"size {size[0]}x{size[1]}: the T2I-Adapter {asked.name!r} takes multiples of {unshuffled}, as in 512x512"
+        )
+    widths = [shape[0] for shape in feature_shapes(network, size)]
+    blocks = list(unet.config.block_out_channels)
+    wanted = [*blocks, blocks[-1]] if xl else blocks
+    if widths != wanted:
+        raise ExportError(
+            f"--adapter {asked.name}: its features have {widths} channels, the blocks of the checkpoint {wanted}. Take "
+            "one of its family"
+        )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _adapter(checkpoint: Checkpoint, tensors: Tensors, name: str) -> nn.Module:
+    """The T2I-Adapter of a file, in the layout of diffusers or of the original."""
+    from diffusers import T2IAdapter
+
+    light = "conv_in.weight" not in tensors
+    state = {_adapter_key(key, _flat(tensors)): tensor for key, tensor in tensors.items()}
+    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
+    last = "out_conv" if light else "resnets.0.block2"
+    try:
+        widths = [state[f"body.{number}.{last}.weight"].shape[0] for number in range(blocks)]
+        first = state["body.0.in_conv.weight" if light else "conv_in.weight"].shape[1]
+    except KeyError as error:
+        raise ExportError(f"{name}: its T2I-Adapter lacks tensor {error}. Copy or download it again") from None
+    factor = 16 if checkpoint.family.xl else 8
+    if first not in (factor**2, 3 * factor**2):  # of the other family, which the check that follows tells
+        factor = 24 - factor
+    network = T2IAdapter(
+        in_channels=first // factor**2,
+        channels=widths[:-1] if light else widths,
+        num_res_blocks=1 + max(int(key.split(".")[3]) for key in state if key.startswith("body.0.resnets.")),
+        downscale_factor=factor,
+        adapter_type="light_adapter" if light else "full_adapter_xl" if factor == 16 else "full_adapter",
+    )
+    return filled(network, lambda: {f"adapter.{key}": tensor for key, tensor in state.items()}, "T2I-Adapter", name)
+
+
+_BLOCKS = 4  # of a full adapter; the original numbers their layers through
+
+
+def _flat(tensors: Tensors) -> int:
+    """Layers of each block where they are numbered through, as in the original's full adapters; else 0."""
+    if "body.0.block1.weight" not in tensors:
+        return 0
+    return (1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("body."))) // _BLOCKS
+
+
+def _adapter_key(key: str, flat: int) -> str:
+    """A key of the original in the layout of diffusers; one that is in it already as it is.
+
+    flat  layers of each block
+    """
+    parts = key.split(".")
+    if parts[0] != "body":
+        return key
+    if not flat:  # body.1.body.0.block1 of light ones
+        return key.replace(f"body.{parts[1]}.body.", f"body.{parts[1]}.resnets.")
+    block, layer = divmod(int(parts[1]), flat)
+    inner = parts[2:] if parts[2] == "in_conv" else ["resnets", str(layer), *parts[2:]]
+    return ".".join(["body", str(block), *inner])

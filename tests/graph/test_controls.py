@@ -1,0 +1,168 @@
+"""Controls through a whole graph: exactly off, live, once a frame, and no stream steers another."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from support import lora_bundles as make
+from support.random_controls import write_adapter, write_controlnet
+
+import warpfuse
+from warpfuse.export.diffusion.control_files import ControlSource
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.live_settings import NeedsRestart
+from warpfuse.graph.plan.streams import read_streams
+from warpfuse.graph.run import run
+from warpfuse.graph.runtime.engines import Engines
+from warpfuse.stages.errors import ControlError
+from warpfuse.stages.sources import open_source
+
+SIZE = "64x64"
+CHANGED_AT = 3
+ON = {"canny": 0.9, "sketch": {"kind": "image", "scale": 0.9}}
+OFF = {"canny": 0, "sketch": {"kind": "image", "scale": 0}}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """Name -> folder: of one small checkpoint without controls, and with a ControlNet and a T2I-Adapter."""
+    folder = tmp_path_factory.mktemp("bundles")
+    source = make.write_random_checkpoint(folder / "sd15", "sd15")
+    asked = [
+        ControlSource("canny", "controlnet", str(write_controlnet(folder / "canny", source))),
+        ControlSource("sketch", "adapter", str(write_adapter(folder / "sketch", source))),
+    ]
+    make.export(source, folder / "plain")
+    make.export(source, folder / "steered", controls=asked)
+    return {name: str(folder / name) for name in ("plain", "steered")}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    source = open_source(f"pattern:{SIZE}@25,frames=6")
+    return [source.read().rgb for _ in range(6)]
+
+
+def styled(bundle, pictures, controls=None, stream=False, change=None, **keys):
+    """Every picture; `change` of the controls is made before picture CHANGED_AT."""
+    options = {"size": (64, 64), "steps": 2, "strength": 0.7, "fusion": 0.5, **keys}
+    options["stages"] = {"predict": {"stream": stream}, **keys.get("stages", {})}
+    with warpfuse.Pipeline(bundle=bundle, controls=controls or {}, **options) as pipeline:
+        out = []
+        for number, picture in enumerate(pictures):
+            if change is not None and number == CHANGED_AT:
+                pipeline.update(controls=change)
+            out.append(pipeline.push(picture))
+        out += pipeline.drain()
+    return [picture for picture in out if picture is not None]
+
+
+def far(a, b):
+    return max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_off_and_outside_the_window_is_the_bundle_without(bundles, pictures, stream):
+    plain = styled(bundles["plain"], pictures, stream=stream)
+    assert far(styled(bundles["steered"], pictures, stream=stream), plain) == 0
+    assert far(styled(bundles["steered"], pictures, OFF, stream), plain) == 0
+    never = {"canny": {"window": [999, 1000]}, "sketch": {"kind": "image", "window": [999, 1000]}}
+    assert far(styled(bundles["steered"], pictures, never, stream), plain) == 0
+    assert far(styled(bundles["steered"], pictures, ON, stream), plain) > 3, "the control: they do something"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["canny", "sketch"])
+def test_a_change_is_there_from_exactly_the_next_frame_on(bundles, pictures, stream, name):
+    """Each frame on its own. In a stream batch the call with the first new frame holds the last old one."""
+    old = styled(bundles["steered"], pictures, OFF, stream, fusion=0)
+    new = styled(bundles["steered"], pictures, {**OFF, name: ON[name]}, stream, fusion=0)
+    found = styled(bundles["steered"], pictures, OFF, stream, {name: {"scale": 0.9}}, fusion=0)
+    assert far(found, [*old[:CHANGED_AT], *new[CHANGED_AT:]]) == 0
+    assert all(far([a], [b]) > 0 for a, b in zip(old, new, strict=True))
+
+
+def test_thresholds_of_a_map_are_live(bundles, pictures):
+    found = styled(bundles["steered"], pictures, {"canny": 0.9}, change={"canny": {"low": 5, "high": 10}}, fusion=0)
+    fine = {"canny": {"scale": 0.9, "low": 5, "high": 10}}
+    wanted = styled(bundles["steered"], pictures, fine, fusion=0)
+    assert far(found[CHANGED_AT:], wanted[CHANGED_AT:]) == 0 < far(found[:CHANGED_AT], wanted[:CHANGED_AT])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_network_of_a_control_is_called_once_a_frame(bundles, pictures, stream, monkeypatch):
+    calls = {}
+    opened = Engines.open
+
+    def counting(self, path, shapes=None):
+        engine = opened(self, path, shapes)
+        run_once = type(engine).__call__
+
+        class Counted(type(engine)):
+            def __call__(self, inputs):
+                calls[path.stem] = calls.get(path.stem, 0) + 1
+                return run_once(self, inputs)
+
+        engine.__class__ = Counted
+        return engine
+
+    monkeypatch.setattr(Engines, "open", counting)
+    styled(bundles["steered"], pictures, ON, stream, fusion=0)
+    frames = len(pictures)
+    assert calls["control_0"] == calls["control_1"] == frames
+    assert calls["unet"] >= frames, "the control: the UNet is counted too"
+    assert stream or calls["unet"] == 2 * frames
+
+
+def test_streams_with_and_without_share_calls_and_have_the_bytes_they_have_alone(bundles, tmp_path):
+    told = {"edges": {"controls": {"canny": 0.9}}, "both": {"controls": ON, "seed": 3}, "none": {"prompt": "oil"}}
+    keys = {name: {"source": f"pattern:{SIZE}@25,frames={6 + n}", "steps": 2, "prompt": "ink", **own}
+            for n, (name, own) in enumerate(told.items())}  # fmt: skip
+    streams = {name: {**own, "sinks": [str(tmp_path / f"{name}.mkv")]} for name, own in keys.items()}
+    stats = run(read_streams({"bundle": bundles["steered"], "streams": streams, "gather_ms": 50}))
+    shared = stats.networks["unet"]
+    assert shared["calls"] < shared["rows"], "frames of several streams were in one call"
+    for name, own in keys.items():
+        run(validate({**own, "bundle": bundles["steered"], "sinks": [str(tmp_path / "alone.mkv")]}))
+        assert _bytes(tmp_path / f"{name}.mkv") == _bytes(tmp_path / "alone.mkv"), name
+    run(
+        validate({**keys["none"], "controls": ON, "bundle": bundles["steered"], "sinks": [str(tmp_path / "alone.mkv")]})
+    )
+    assert _bytes(tmp_path / "none.mkv") != _bytes(tmp_path / "alone.mkv"), "the control: with them it is another"
+
+
+def test_a_held_frame_is_spared_and_the_next_one_is_steered(bundles, pictures):
+    held = styled(bundles["steered"], pictures, ON, pace={"skip": 2})
+    assert len(held) == len(pictures) and far(held[:1], styled(bundles["steered"], pictures[:1], ON)) == 0
+
+
+def test_in_processes_of_their_own_the_bytes_are_the_same(bundles, tmp_path):
+    files = [tmp_path / f"{workers}.mkv" for workers in ("one", "stages")]
+    for file in files:
+        run(validate({
+            "source": f"pattern:{SIZE}@25,frames=4", "sinks": [str(file)], "bundle": bundles["steered"], "steps": 2,
+            "controls": ON, "workers": file.stem,
+        }))  # fmt: skip
+    assert _bytes(files[0]) == _bytes(files[1])
+
+
+def test_what_cannot_be_asked_for_is_one_line(bundles, pictures, exact_bundle):
+    with pytest.raises(ControlError, match=r"no control called 'cany'; did you mean 'canny'\?"):
+        styled(bundles["steered"], pictures[:1], {"cany": {"kind": "canny"}})
+    for bundle in (bundles["plain"], str(exact_bundle)):
+        with pytest.raises(ControlError, match=r"this bundle has no controls\. Export it again: .* --control canny="):
+            styled(bundle, pictures[:1], {"canny": 1}, steps=1)
+    with warpfuse.Pipeline(bundle=bundles["steered"], size=(64, 64), steps=2, controls={"canny": 0.5}) as pipeline:
+        first = pipeline.push(pictures[0])
+        for keys, says in (
+            ({"sketch": {"kind": "image"}}, "cannot change while frames flow"),
+            ({"canny": 9}, "less than or equal to 2"),
+        ):
+            with pytest.raises((NeedsRestart, ConfigError), match=says):
+                pipeline.update(controls=keys)
+        assert far([pipeline.push(pictures[0])], [first]) < 255
+
+
+def _bytes(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
