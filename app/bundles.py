@@ -48,6 +48,9 @@ def bundles(
             if about.attention is not None:
                 seen, layers = about.attention.references, len(about.attention.layers)
                 console.print(f"    attention to {seen} earlier frames in {layers} layers", markup=False)
+            for control in about.controls:
+                called = "ControlNet" if control.form == "controlnet" else "T2I-Adapter"
+                console.print(f"    {called} {control.name}", markup=False)
             for lora in about.loras:
                 console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)
 
@@ -72,6 +75,7 @@ def _to_dict(name: str, folder: Path, about: DescribedKind | None, problem: str)
         told["prompt"] = "text" if about.text is not None else "styles"
         told["default_style"] = about.default_style or None
         told["styles"] = {style: description.about for style, description in about.styles.items()}
+        told["controls"] = {control.name: control.form for control in about.controls}
         told["loras"] = {lora.name: lora.default for lora in about.loras}
         told["size"] = list(about.size) if about.size is not None else None
     return told

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, FEATURES, HINT, Control
 
@@ -119,6 +120,8 @@ class ControlledUNet(nn.Module):
         self.unet = unet
         self.nets = nn.ModuleList(nets)
         self._shapes = tuple(shapes)
+        widest = max((shape[0] for shape in self._shapes), default=0)
+        self.register_buffer("ones", torch.ones(widest, 1, 1, 1), persistent=False)
         for net in self.nets:
             _take_hints(net)
 
@@ -152,10 +155,19 @@ class ControlledUNet(nn.Module):
         return sums[:-1], sums[-1]
 
     def _added(self, features: Tensor, scale: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """What the adapters add behind each block."""
+        """What the adapters add behind each block.
+
+        Each goes through a convolution by 1, which changes no bit of it: behind one, ONNX Runtime lays a picture out as
+        the blocks are, so that it still computes their layers and sums at once. Without it those are rounded otherwise,
+        and a scale of 0 would give not quite what the network gives without.
+        """
         summed = (features.to(dtype) * scale.to(dtype)[:, :, None]).sum(1)
-        parts = summed.split([prod(shape) for shape in self._shapes], 1)
-        return [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        parts = torch.split(summed, [prod(shape) for shape in self._shapes], 1)
+        ones: Any = self.ones
+        return [
+            conv2d(part.reshape(-1, *shape), ones[: shape[0]].to(dtype), groups=shape[0])
+            for part, shape in zip(parts, self._shapes, strict=True)
+        ]
 
 
 def _take_hints(net: Any) -> None:

@@ -220,6 +220,7 @@ def _adapter(checkpoint: Checkpoint, tensors: Tensors, name: str) -> nn.Module:
     """The T2I-Adapter of a file, in the layout of diffusers or of the original."""
     from diffusers import T2IAdapter
 
+    kind: Any = T2IAdapter
     light = "conv_in.weight" not in tensors
     state = {_adapter_key(key, _flat(tensors)): tensor for key, tensor in tensors.items()}
     blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
@@ -232,7 +233,7 @@ def _adapter(checkpoint: Checkpoint, tensors: Tensors, name: str) -> nn.Module:
     factor = 16 if checkpoint.family.xl else 8
     if first not in (factor**2, 3 * factor**2):  # of the other family, which the check that follows tells
         factor = 24 - factor
-    network = T2IAdapter(
+    network = kind(
         in_channels=first // factor**2,
         channels=widths[:-1] if light else widths,
         num_res_blocks=1 + max(int(key.split(".")[3]) for key in state if key.startswith("body.0.resnets.")),

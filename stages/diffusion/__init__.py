@@ -38,6 +38,11 @@ are the normed tokens in front of to_k and to_v, half of what keys and values ar
 of the frame before are pulled along the flow only to line up with its trust, which weighs them. Whether a frame begins
 a shot is a number on the device, and nobody waits for it.
 
+Controls (`hint.py`). ControlNets are inside the UNet's file, so that their residuals never leave it. What does not know
+the noise level is a network of its own that runs once a frame: the hint encoder of a ControlNet, the whole of a
+T2I-Adapter. Hints belong to a row like its latent, scales to its schedule, since a window closes them at some of its
+levels. A stream without controls in a shared call is fed zeros at scale 0.
+
 Guidance (`guidance.py`) acts on the pair (x0, n). Residual guidance carries no stock noise: the noise under which the
 assumed picture would be clean, (x - alpha p) / sigma, is what the recursion of its paper arrives at, needs no state,
 and stays right when something was fused in.
