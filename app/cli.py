@@ -127,7 +127,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="What `warpfuse ctl` calls the run; after its source.")] = None,
     stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the run.")] = None,
     page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page while it runs.")] = None,
-    control: Annotated[bool, typer.Option("--control/--no-control", help="Let `warpfuse ctl` in.")] = True,
+    closed: Annotated[bool, typer.Option("--no-control", help="Do not let `warpfuse ctl` in.")] = False,
     metrics: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="For Prometheus.")] = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Calls of stages, for Perfetto.")] = None,
     **flags: Any,
@@ -152,7 +152,7 @@ def run(
     from warpfuse.graph.run import Observers
     from warpfuse.graph.run import run as run_graph
 
-    observers = Observers(control=control, metrics=metrics, trace=trace)
+    observers = Observers(control=not closed, metrics=metrics, trace=trace)
     with stopped_by_signals() as stop, progress_bar() as progress, figures_if_lost(stats):
         report = run_graph(config, progress=progress, say=say, stop=stop, observers=observers)
     return finish(report, stats)

@@ -80,3 +80,11 @@ def lora_bundles(request, tmp_path_factory):
     from support import lora_bundles
 
     return lora_bundles.write(tmp_path_factory.mktemp(f"loras-{request.param}"), request.param)
+
+
+@pytest.fixture(scope="session")
+def control_bundles(tmp_path_factory):
+    """Those of `tests/support/control_bundles.py`, by name."""
+    from support import control_bundles
+
+    return control_bundles.write(tmp_path_factory.mktemp("controls"))

@@ -79,6 +79,26 @@ def test_live_loras_are_listed_and_taken(command, lora_bundles, monkeypatch, tmp
     assert (default == asked).all() and abs(default - off).max() > 4
 
 
+def test_controls_are_listed_and_taken(command, control_bundles, monkeypatch, tmp_path):
+    monkeypatch.setenv("WARPFUSE_BUNDLES", str(Path(control_bundles["steered"]).parent))
+    code, out, _ = command("bundles")
+    assert code == 0 and "ControlNet canny" in out and "T2I-Adapter sketch" in out
+    graph = tmp_path / "graph.yaml"
+    graph.write_text(f"source: '{PATTERN}'\nframes: 2\nsteps: 2\nbundle: {control_bundles['steered']}\n"
+                     "controls: {sketch: {kind: image, scale: 0}, canny: {scale: 0, low: 20, high: 40}}\n")  # fmt: skip
+
+    def last_picture(name, *flags):
+        sink = tmp_path / f"{name}.mkv"
+        code, _, err = command("run", graph, "--sink", sink, *flags)
+        assert code == 0, err
+        with av.open(str(sink)) as container:
+            return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)][-1].astype(int)
+
+    keys = ("--set", "controls.canny.scale=0.9")
+    off, flag, key = (last_picture(*one) for one in (("a",), ("b", "--control", "canny=0.9"), ("c", *keys)))
+    assert (flag == key).all() and abs(flag - off).max() > 4, "a flag leaves the other keys of the file as they are"
+
+
 def test_set_reaches_a_stage(run, tmp_path):
     code, _, _ = run("--set", "stages.fuse.weight=0", "--stats", tmp_path / "stats.json")
     assert code == 0 and "warp" not in json.loads((tmp_path / "stats.json").read_text())["stages"]
@@ -100,6 +120,10 @@ BAD = [
     (["--lora", "ink=1", "--lora", "ink=2"], "--lora ink is given twice"),
     (["--lora", "ink=much"], "loras.ink: input should be a valid number"),
     (["--lora", "ink=1"], "this bundle has no live LoRAs. Export it again"),
+    (["--control", "canny"], "--control 'canny': expected NAME=SCALE"),
+    (["--control", "canny=3"], "controls.canny.scale: input should be less than or equal to 2"),
+    (["--control", "edges=1"], "edges: the map of 'edges' is of no kind; expected kind: one of"),
+    (["--control", "canny=1"], "this bundle has no controls. Export it again"),
     (["--prompt", "castle"], "no style called 'castle'"),
     (["--backend", "onxruntime"], "no backend called 'onxruntime'"),
     (["--device", "cuda:0"], "--device cpu"),

@@ -4,11 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from support import lora_bundles as make
-from support.random_controls import write_adapter, write_controlnet
 
 import warpfuse
-from warpfuse.export.diffusion.control_files import ControlSource
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import NeedsRestart
@@ -24,18 +21,9 @@ ON = {"canny": 0.9, "sketch": {"kind": "image", "scale": 0.9}}
 OFF = {"canny": 0, "sketch": {"kind": "image", "scale": 0}}
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    """Name -> folder: of one small checkpoint without controls, and with a ControlNet and a T2I-Adapter."""
-    folder = tmp_path_factory.mktemp("bundles")
-    source = make.write_random_checkpoint(folder / "sd15", "sd15")
-    asked = [
-        ControlSource("canny", "controlnet", str(write_controlnet(folder / "canny", source))),
-        ControlSource("sketch", "adapter", str(write_adapter(folder / "sketch", source))),
-    ]
-    make.export(source, folder / "plain")
-    make.export(source, folder / "steered", controls=asked)
-    return {name: str(folder / name) for name in ("plain", "steered")}
+@pytest.fixture
+def bundles(control_bundles):
+    return control_bundles
 
 
 @pytest.fixture(scope="module")
