@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 import warpfuse
 from warpfuse.web.presets import Presets
 from warpfuse.web.security import AccessRules
-from warpfuse.web.server import PageServer, application
+from warpfuse.web.server import WebServer, application
 from warpfuse.web.session import PageSession
 
 OUT = Path(__file__).resolve().parent / "page.png"
@@ -41,7 +41,7 @@ def main() -> None:
         keys = {"source": CLIP.name, "size": "512x288", "prompt": "ukiyoe:3, ink:1", "realtime": True}
         session = PageSession(keys, record_to=Path(folder))
         access = AccessRules()
-        with PageServer(application(session, presets, access), access, 0) as server, sync_playwright() as driver:
+        with WebServer(application(session, presets, access), access, 0) as server, sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="dark")
             page.goto(server.url)

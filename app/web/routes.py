@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 from pydantic import BaseModel, ConfigDict, Field
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.key_table import live_keys, run_keys
 from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
 from warpfuse.web.presets import Presets, dump
@@ -86,6 +88,11 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
         """Lay some keys over the settings. 409 with `restart` true: right, but only from the next start on."""
         version = session.change(keys)
         return {"version": version, "settings": session.settings()}
+
+    @api.get("/api/keys")
+    def get_keys() -> dict[str, Any]:
+        """The keys that may change while it runs, with their bounds, and what each does; of the others what they do."""
+        return {"live": [asdict(key) for key in live_keys()], "run": run_keys()}
 
     @api.get("/api/stats")
     def get_stats() -> dict[str, Any]:

@@ -1,9 +1,11 @@
 // The control page: what is shown follows the server, what is done is asked of it.
-import { at, nested, request } from "./api.js";
+import { nested, request } from "./api.js";
 import { Figures } from "./figures.js";
+import { wireHotkeys } from "./hotkeys.js";
+import { addControls, explain, showIn, valueOf } from "./keys.js";
 import { Live } from "./live.js";
 import { notice, quiet, withdraw } from "./notice.js";
-import { listPresets, wirePresets } from "./presets.js";
+import { listPresets, presets, wirePresets } from "./presets.js";
 import { Preview } from "./preview.js";
 import { Prompt } from "./prompt.js";
 import { RunForm } from "./run.js";
@@ -63,7 +65,7 @@ function follow(now) {
   settings = now;
   for (const control of document.querySelectorAll("[data-key]")) {
     if (control === held) continue;
-    control.value = String(at(now, control.dataset.key));
+    showIn(control, now);
     tell(control);
   }
   $("mask").hidden = now.mask.kind === "off";
@@ -190,17 +192,28 @@ function throttled(send) {
   };
 }
 
-for (const control of document.querySelectorAll("[data-key]")) {
-  const send = throttled((value) => change(nested(control.dataset.key, value)));
-  const value = () => (control.type === "range" ? Number(control.value) : control.value);
+/** A slider is followed while it moves; what is typed is taken when it is whole. */
+function wire(control) {
+  const send = throttled(({ value }) => change(nested(control.dataset.key, value)));
+  const typed = ["text", "number"].includes(control.type);
   control.addEventListener("input", () => {
     held = control;
     tell(control);
-    send(value());
+    if (!typed) send({ value: valueOf(control) });
   });
-  control.addEventListener("change", () => { held = null; });
+  control.addEventListener("change", () => {
+    held = null;
+    if (typed) send({ value: valueOf(control) });
+  });
   control.addEventListener("blur", () => { if (held === control) held = null; });
 }
+
+request("GET", "/api/keys").then(({ live, run: built }) => {
+  addControls($("more"), live);
+  explain(live, built);
+  document.querySelectorAll("[data-key]").forEach(wire);
+  if (settings) follow(settings);
+}, (error) => notice(error.message, null));
 
 const post = (path, body) => tried(() => request("POST", path, body));
 /** What the answer says holds at once: the next press means the next thing. */
@@ -231,7 +244,12 @@ function looked() {
 
 document.querySelectorAll("[name=view], [name=overlay]").forEach((radio) => radio.addEventListener("change", looked));
 $("transport").addEventListener("change", () => preview.connect($("transport").value));
-$("full").addEventListener("click", () => $("screen").requestFullscreen());
+function fullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else $("screen").requestFullscreen();
+}
+
+$("full").addEventListener("click", fullScreen);
 $("snapshot").addEventListener("keydown", (event) => {
   if (event.key === " ") { // it looks like a button
     event.preventDefault();
@@ -247,6 +265,12 @@ const pictured = () => {
 };
 $("video").addEventListener("loadeddata", pictured);
 $("image").addEventListener("load", pictured);
+
+wireHotkeys({
+  f: fullScreen,
+  r: () => $("record").click(),
+  " ": () => (["running", "paused"].includes(state) ? $("pause") : $("start")).click(),
+}, (number) => presets()[number - 1]?.());
 
 wirePresets(tried, () => settings);
 new Live({

@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const path = (name) => `/api/presets/${encodeURIComponent(name)}`;
 
 let tried = null;
+let loads = [];
 
 export function wirePresets(guarded) {
   tried = guarded;
@@ -43,13 +44,24 @@ function load(name) {
 }
 
 function show(names) {
+  loads = names.map((name) => () => load(name));
   $("presets").replaceChildren(...names.map(row));
 }
 
-function row(name) {
+/** What loads each of them, in the order they are shown. */
+export function presets() {
+  return loads;
+}
+
+function row(name, index) {
   const item = document.createElement("li");
   const use = button(name, `Load preset ${name}`, () => load(name));
   use.className = "use";
+  if (index < 9) {
+    use.setAttribute("aria-keyshortcuts", String(index + 1));
+    use.title = `Key ${index + 1}`;
+    use.prepend(Object.assign(document.createElement("kbd"), { textContent: index + 1 }));
+  }
   const save = document.createElement("a");
   Object.assign(save, { href: path(name), download: `${name}.yaml`, textContent: "YAML", className: "button quiet" });
   save.setAttribute("aria-label", `Download preset ${name}`);

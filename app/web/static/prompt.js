@@ -62,13 +62,14 @@ export class Prompt {
     const [title, line] = ["strong", "small"].map((tag) => document.createElement(tag));
     title.textContent = name;
     line.textContent = about;
+    chip.title = about;
     if (thumb) {
       const picture = document.createElement("img");
       picture.alt = "";
       picture.src = `/api/bundle/thumbs/${encodeURIComponent(name)}?${thumb}`;
       chip.append(picture);
     }
-    chip.append(title, line);
+    chip.append(title, ...(thumb ? [] : [line])); // a picture says it, and leaves room for the sliders below
     chip.addEventListener("click", () => this.#choose(chip));
     return chip;
   }

@@ -344,6 +344,79 @@ def test_what_is_not_live_does_not_look_it(session, page, presets, visit, monkey
     until(lambda: stands(shown) == ("No connection to the server", False, "No connection - warpfuse"), "the end of it")
 
 
+def test_every_key_that_may_change_while_it_runs_has_a_control_that_tells_what_it_does(running, session):
+    from warpfuse.graph.plan.key_table import live_keys
+
+    running.locator("#key-stages-fuse-exit").wait_for(state="attached")
+    controls = running.locator("[data-key]")
+    told = dict(controls.evaluate_all("all => all.map((e) => [e.dataset.key, e.title])"))
+    assert told == {key.key: key.about for key in live_keys() if key.key != "prompt"}
+    running.locator(".more").evaluate("e => e.querySelectorAll('details').forEach((d) => { d.open = e.open = true; })")
+    running.locator("#key-stages-fuse-exit").fill("0.5")
+    until(lambda: session.settings()["stages"]["fuse"]["exit"] == 0.5, "a slider")
+    running.locator("#key-stages-fuse-noise").select_option("slot")
+    until(lambda: session.settings()["stages"]["fuse"]["noise"] == "slot", "a choice")
+    running.locator("#key-stages-fuse-anchor-entry").uncheck()
+    until(lambda: session.settings()["stages"]["fuse"]["anchor"]["entry"] is False, "a switch")
+    running.locator("#key-stages-fuse-window").fill("100, 900")
+    running.locator("#key-stages-fuse-window").press("Enter")
+    until(lambda: session.settings()["stages"]["fuse"]["window"] == [100, 900], "a pair")
+    running.locator("#key-stages-predict-attention-refresh").fill("9")
+    running.locator("#key-stages-predict-attention-refresh").press("Enter")
+    running.get_by_role("alert").get_by_text("exported without attention").wait_for()
+    session.change({"stages": {"fuse": {"exit": 0.25}}})
+    until(lambda: running.locator("#key-stages-fuse-exit").input_value() == "0.25", "what another changed")
+
+
+def test_hotkeys_press_what_they_stand_for_but_not_in_a_field(running, session, presets):
+    presets.save("first", "prompt: negative\n")
+    presets.save("second", "prompt: noisy\n")
+    running.reload()
+    running.locator("#presets li").nth(1).wait_for()
+    running.locator("#blank").wait_for(state="hidden")
+    keyboard = running.keyboard
+    keyboard.press("Space")
+    running.locator("#state", has_text="Paused").wait_for()
+    keyboard.press("Space")
+    running.locator("#state", has_text="Running").wait_for()
+    assert session.state == "running"
+    keyboard.press("2")
+    until(lambda: session.settings()["prompt"] == "noisy", "the second preset")
+    keyboard.press("1")
+    until(lambda: session.settings()["prompt"] == "negative", "the first")
+    keyboard.press("r")
+    running.locator("#record[aria-pressed=true]").wait_for()
+    assert session.stats()["recording"] is not None
+    keyboard.press("r")
+    until(lambda: session.stats()["recording"] is None, "its end")
+    keyboard.press("f")
+    until(lambda: running.evaluate("document.fullscreenElement?.id") == "screen", "full screen")
+    keyboard.press("f")
+    until(lambda: running.evaluate("document.fullscreenElement") is None, "its end")
+    running.locator("#prompt").fill("")
+    keyboard.type("f r 2")
+    assert running.locator("#prompt").input_value() == "f r 2"
+    assert (session.state, session.settings()["prompt"], session.stats()["recording"]) == ("running", "negative", None)
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (768, 1024), (1440, 900)])
+def test_the_picture_stays_in_sight_while_sliders_move(session, page, visit, width, height):
+    session.start({"fusion": 0})
+    with page(session) as address:
+        shown = visit(address, viewport={"width": width, "height": height})
+        shown.locator("#blank").wait_for(state="hidden")
+        shown.locator(".more").evaluate(
+            "e => e.querySelectorAll('details').forEach((d) => { d.open = e.open = true; })"
+        )
+        shown.locator("#more [data-key]").last.wait_for()
+        for control in (shown.locator("#strength"), shown.locator("#more [data-key]").last):
+            control.evaluate("e => e.scrollIntoView({ block: 'end' })")
+            picture, slider = shown.locator("#screen").bounding_box(), control.bounding_box()
+            assert picture["y"] >= 0 and picture["y"] + picture["height"] <= height, "all of it"
+            aside = slider["x"] >= picture["x"] + picture["width"]
+            assert aside or slider["y"] >= picture["y"] + picture["height"], "and not over the slider"
+
+
 def test_what_another_page_changes_is_followed(running, session):
     session.change({"strength": 0.25, "prompt": "noisy"})
     until(lambda: running.locator("#strength").input_value() == "0.25", "the slider")

@@ -1,0 +1,121 @@
+"""The keys that may change while frames flow, as a table: what each is, its bounds, and what its model says of it.
+
+Made from the one model of the configuration, so that whoever shows controls shows new keys by itself.
+"""
+
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.live_settings import LIVE
+from warpfuse.stages import added_stages
+from warpfuse.stages.settings import StageSettings
+
+Kind = Literal["number", "whole", "switch", "choice", "text", "pair"]
+
+_ENTRY = re.compile(r"^(?P<names>\w+(?:, \w+)*) {2,}(?P<about>\S.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the configuration.
+
+    key      its path, as in stages.fuse.weight
+    kind     number; whole: number without fraction; switch: on or off; choice; text; pair: two numbers
+    about    what its model says of it
+    least, most  bounds of a number, none: no such bound
+    choices  of a choice
+    none     it may be none, too
+    """
+
+    key: str
+    kind: Kind
+    about: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    none: bool = False
+
+
+def live_keys() -> list[Key]:
+    """Every key that may change while frames flow and has one value; maps (loras, controls) are their bundle's."""
+    fields = {name: field for name, field in GraphConfig.model_fields.items() if name in LIVE}
+    keys = list(_of_fields(fields, _told(GraphConfig), ""))
+    for name, module in added_stages().items():
+        keys += _of_model(module.Settings, f"stages.{name}.")
+    return keys
+
+
+def run_keys() -> dict[str, str]:
+    """What the model says of the keys at the top that a run is built with."""
+    return {name: about for name, about in _told(GraphConfig).items() if name not in LIVE}
+
+
+def _of_model(model: type[StageSettings], prefix: str) -> Iterator[Key]:
+    yield from _of_fields(model.model_fields, _told(model), prefix)
+
+
+def _of_fields(fields: dict[str, FieldInfo], told: dict[str, str], prefix: str) -> Iterator[Key]:
+    for name, field in fields.items():
+        kind, none = _without_none(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, StageSettings):
+            yield from _of_model(kind, f"{prefix}{name}.")
+            continue
+        shape = _shape(kind)
+        if shape is None:
+            continue
+        bounds = [rule for rule in field.metadata if hasattr(rule, "__dict__") or hasattr(rule, "__slots__")]
+        least = next(
+            (v for rule in bounds for v in (getattr(rule, "ge", None), getattr(rule, "gt", None)) if v is not None),
+            None,
+        )
+        most = next(
+            (v for rule in bounds for v in (getattr(rule, "le", None), getattr(rule, "lt", None)) if v is not None),
+            None,
+        )
+        choices = tuple(str(one) for one in get_args(kind)) if shape == "choice" else ()
+        yield Key(prefix + name, shape, told.get(name, ""), least, most, choices, none)
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """A type without its annotations, and without None, and whether that was in it."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind, False
+    others = [one for one in get_args(kind) if one is not type(None)]
+    if len(others) != 1:
+        return kind, False
+    return _without_none(others[0])[0], True
+
+
+def _shape(kind: Any) -> Kind | None:
+    if get_origin(kind) is Literal:
+        return "choice"
+    if get_origin(kind) is tuple and get_args(kind) == (float, float):
+        return "pair"
+    plain: dict[Any, Kind] = {bool: "switch", int: "whole", float: "number", str: "text"}
+    return plain.get(kind)
+
+
+def _told(model: type) -> dict[str, str]:
+    """key -> what the docstring of its model says: lines of the form `name   text`, and those indented deeper."""
+    told: dict[str, str] = {}
+    names: list[str] = []
+    for line in inspect.cleandoc(model.__doc__ or "").splitlines():
+        found = _ENTRY.match(line)
+        fields = getattr(model, "model_fields", {})
+        if found is not None and all(name in fields for name in found["names"].split(", ")):
+            names = found["names"].split(", ")
+            told.update(dict.fromkeys(names, found["about"]))
+        elif names and line.startswith("  "):
+            told.update({name: f"{told[name]} {line.strip()}" for name in names})
+        else:
+            names = []
+    return {name: " ".join(about.split()) for name, about in told.items()}
