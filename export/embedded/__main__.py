@@ -17,10 +17,12 @@ from .autoencoder import TinyDecoder, TinyEncoder
 from .int8 import NAME as INT8
 from .line_block import LineBlock
 from .photographs import Picture, read, training_set
-from .plates import plates
+from .plates import Plate, plates
 from .schedule import Length
 from .styles import STYLES
 from .unet import TinyUNet
+
+SAID_EVERY = 10  # plates
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +71,11 @@ def _pictures(
 ) -> tuple[TinyEncoder, TinyDecoder, TinyUNet, LineBlock]:
     """The networks of the bundle at --out, trained, from `begun` on if there is that."""
     sides = (given.shortest, given.longest)
-    painted = list(plates(work / "plates", photos, given.variants, given.pages, sides, given.seed))
+    total, painted = len(photos) * given.variants + given.pages, list[Plate]()
+    for plate in plates(work / "plates", photos, given.variants, given.pages, sides, given.seed):
+        painted.append(plate)
+        if len(painted) % SAID_EVERY == 1:  # some seconds each
+            say(f"painted {len(painted)} of {total} plates")
     say(f"{len(photos)} photographs, {len(painted)} plates in {len(STYLES)} styles")
     if begun is not None:
         encoder, decoder, unet, lines = begun

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 
 import cv2
@@ -101,6 +102,13 @@ def trained(tmp_path_factory, photos):
         return kept[seed, again]
 
     return bundle
+
+
+def test_it_is_told_how_far_painting_is(trained, photos):
+    """The plates come first and take minutes."""
+    out = trained(1)
+    said = (out.with_name(out.name + ".work") / "log.txt").read_text()
+    assert re.search(r"painted 1 of \d+ plates", said), said.splitlines()[:2]
 
 
 def test_two_steps_give_a_bundle_that_loads_and_takes_odd_sizes(trained):
