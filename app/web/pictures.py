@@ -5,25 +5,28 @@ While nobody looks a frame costs two references. What is shown, its source and i
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
+import torch
 
-from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
+from warpfuse.stages.formulas.pixels import bytes_of
+from warpfuse.stages.frame import Frame, Picture, RawFrame
 from warpfuse.stages.sinks.fanout import jpeg
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.motion import MotionView, Rgb, doubt_over, flow_over
 
-View = Literal["styled", "source", "side"]
+View = Literal["styled", "source", "side", "control"]
 Overlay = Literal["none", "flow", "trust"]
 VIEWS: tuple[View, ...] = get_args(View)
 OVERLAYS: tuple[Overlay, ...] = get_args(Overlay)
 
-_GAP_PX = 4  # between the two pictures of a side-by-side view
+_GAP_PX = 4  # between the pictures of a view of several
 _IN_FLIGHT = 64  # frames between the source and the page at most; older ones were dropped on the way
 
 T = TypeVar("T")
@@ -38,13 +41,33 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class MapView:
+    """A control map of a frame as its stage gave it, kept by reference and read only when somebody looks."""
+
+    frame: Picture
+    ready: torch.cuda.Event | None
+
+    def rgb(self) -> Rgb:
+        """uint8 [h, w, 3], on the host. Blocks the calling thread alone."""
+        rgb = self.frame.rgb
+        stream = new_stream(str(rgb.device))
+        with on(stream):
+            reads((rgb,), self.ready, stream)
+            return bytes_of(rgb).cpu().numpy()
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture that was shown, and what belongs to it. number: counts pictures; 0 is none."""
+    """A picture that was shown, and what belongs to it. number: counts pictures; 0 is none.
+
+    maps  of its controls, by their names
+    """
 
     number: int
     styled: Rgb
     source: Rgb | None
     motion: MotionView | None
+    maps: Mapping[str, MapView]
 
 
 class Pictures:
@@ -62,6 +85,7 @@ class Pictures:
         self._lock = threading.Lock()
         self._sources: OrderedDict[int, Rgb] = OrderedDict()
         self._motions: OrderedDict[int, MotionView] = OrderedDict()
+        self._maps: OrderedDict[int, dict[str, MapView]] = OrderedDict()
         self._shown: Shown | None = None
         self._number = 0
         self._composed: dict[Look, _Once[Rgb]] = {}
@@ -83,13 +107,23 @@ class Pictures:
                 self._motions[frame.stamp.seq] = motion
                 _keep_newest(self._motions)
 
+    def saw_map(self, control: str, frame: Frame) -> None:
+        """The map of a control was made; kept only while somebody looks. In the stage's thread."""
+        if not self.viewers or not isinstance(frame, Picture):
+            return
+        made = MapView(frame, wrote(frame.rgb.device))
+        with self._lock:
+            self._maps.setdefault(frame.stamp.seq, {})[control] = made
+            _keep_newest(self._maps)
+
     def show(self, frame: RawFrame) -> None:
         """A picture is shown."""
         seq = frame.stamp.seq
         with self._lock:
             source, motion = _taken(self._sources, seq), _taken(self._motions, seq)
+            maps = _taken(self._maps, seq) or {}
             self._number += 1
-            self._shown = Shown(self._number, frame.rgb, source, motion)
+            self._shown = Shown(self._number, frame.rgb, source, motion, maps)
         self.bell.notify()
 
     def start_over(self) -> None:
@@ -97,6 +131,7 @@ class Pictures:
         with self._lock:
             self._sources.clear()
             self._motions.clear()
+            self._maps.clear()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -110,6 +145,7 @@ class Pictures:
                 self.viewers -= 1
                 if not self.viewers:
                     self._motions.clear()
+                    self._maps.clear()
 
     @property
     def shown(self) -> Shown | None:
@@ -173,13 +209,21 @@ def _compose(shown: Shown, look: Look) -> Rgb:
     source = shown.source if shown.source is not None else np.zeros_like(styled)
     if look.view == "source":
         return _overlaid(source, shown.motion, look.overlay)
+    if look.view == "control":
+        return _beside([shown.maps[name].rgb() for name in sorted(shown.maps)] or [np.zeros_like(styled)])
     styled = _overlaid(styled, shown.motion, look.overlay)
     if look.view == "styled":
         return styled
     if source.shape != styled.shape:
         source = np.asarray(cv2.resize(source, (styled.shape[1], styled.shape[0]), interpolation=cv2.INTER_AREA))
-    gap = np.zeros((styled.shape[0], _GAP_PX, 3), np.uint8)
-    return np.concatenate((source, gap, styled), axis=1)
+    return _beside([source, styled])
+
+
+def _beside(pictures: list[Rgb]) -> Rgb:
+    """Pictures of one height in a row."""
+    gap = np.zeros((pictures[0].shape[0], _GAP_PX, 3), np.uint8)
+    parts = [part for picture in pictures for part in (gap, picture)][1:]
+    return np.concatenate(parts, axis=1)
 
 
 def _overlaid(rgb: Rgb, motion: MotionView | None, overlay: Overlay) -> Rgb:

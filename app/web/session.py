@@ -332,7 +332,7 @@ class PageSession:
         return run.streams.get(self._name_in(run), run)
 
     def _figures_of(self, run: Run, looking: Looking) -> dict[str, Any]:
-        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)))
+        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), bool(self._now.controls))
 
     def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None
@@ -486,7 +486,12 @@ def _streams_of(keys: dict[str, Any]) -> list[str]:
     return list(keys.get("streams", {}))
 
 
-def _figures(run: Run, sink: ViewerSink | None) -> dict[str, Any]:
+def _views(run: Run, controls: bool) -> list[str]:
+    """Of a run in several processes the page has the styled pictures alone; maps are of a run with controls."""
+    return ["styled"] if len(run.workers()) > 1 else [view for view in VIEWS if view != "control" or controls]
+
+
+def _figures(run: Run, sink: ViewerSink | None, controls: bool) -> dict[str, Any]:
     """What the page shows of a stream; rate and latency are those of the last two seconds."""
     so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
     recorder = sink.recorder if sink is not None else None
@@ -506,7 +511,7 @@ def _figures(run: Run, sink: ViewerSink | None) -> dict[str, Any]:
         "device": so_far.device,
         "bundle": so_far.bundle,
         "size": list(so_far.size),
-        "views": ["styled"] if len(run.workers()) > 1 else list(VIEWS),
+        "views": _views(run, controls),
         "paused": run.paused,
         "recording": recording,
     }
@@ -540,6 +545,11 @@ def _refuse_files(was: GraphConfig, wants: GraphConfig) -> None:
     for key, url in named:
         if url and scheme_of(url) == "file":
             raise ConfigError(f"{key}: files can be named on the command line only, the page is open to other machines")
+    for name, control in wants.controls.items():
+        if control.files - (was.controls[name].files if name in was.controls else frozenset()):
+            raise ConfigError(
+                f"controls.{name}: files can be named on the command line only, the page is open to other machines"
+            )
     if wants.mask.kind == "file" and wants.mask.of != was.mask.of:
         raise ConfigError("mask.of: files can be named on the command line only, the page is open to other machines")
     known = find_bundles()

@@ -64,16 +64,17 @@ class Looking:
         self.sinks[stream] = sink = ViewerSink(self._if_selected(stream, self._pictures.show), info, size)
         return sink
 
-    def _taps(self, stream: str) -> Mapping[str, Callable[[Any], None]]:
-        taps: dict[str, Callable[[Any], None]] = {
+    def _taps(self, stream: str) -> Mapping[str, Callable[..., None]]:
+        taps: dict[str, Callable[..., None]] = {
             "source": self._pictures.saw_source,
             "flow": self._pictures.saw_motion,
+            "control": self._pictures.saw_map,
         }
         return {kind: self._if_selected(stream, tap) for kind, tap in taps.items()}
 
-    def _if_selected(self, stream: str, see: Callable[[Any], None]) -> Callable[[Any], None]:
-        def seen(frame: Any) -> None:
+    def _if_selected(self, stream: str, see: Callable[..., None]) -> Callable[..., None]:
+        def seen(*given: Any) -> None:
             if self._selected() in ("", stream):
-                see(frame)
+                see(*given)
 
         return seen

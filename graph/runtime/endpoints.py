@@ -24,7 +24,7 @@ class Endpoints:
     sink    the sink of a URL
     live    the source cannot wait
     rewind  the source can be opened again, to read what was lost
-    taps    kind of stage, or "source" -> who looks at what it gives
+    taps    kind of stage, or "source" -> who looks at what it gives; "control" -> the name of a control comes first
     """
 
     source: Callable[[], Source]

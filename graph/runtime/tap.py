@@ -6,7 +6,7 @@ from typing import Any
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.stage import Delaying, Stage
 
-Tap = Callable[[Any], None]
+Tap = Callable[..., None]
 """Called in the stage's thread, on its stream, with the Frame or RawFrame it gave. It must be short and keep what it
 needs by reference; on a card tensors are still being written (`engine.cuda_streams.wrote` gives the event to wait for).
 """

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import torch
@@ -28,6 +29,7 @@ from warpfuse.graph.runtime.source_runner import ResumePoint, SourceRunner
 from warpfuse.graph.runtime.stage_runner import StageRunner
 from warpfuse.graph.runtime.tap import Tapped
 from warpfuse.graph.runtime.wiring import Wiring
+from warpfuse.stages.controls.settings import control_of
 
 
 @dataclass
@@ -228,8 +230,11 @@ class Worker:
                 stopped=self.stopped,
             )
         stage = open_stage(node.kind, self.context, node.name)
-        if node.name in self.endpoints.taps:
-            stage = Tapped(stage, self.endpoints.taps[node.name])
+        taps, control = self.endpoints.taps, control_of(node.name)
+        if node.name in taps:
+            stage = Tapped(stage, taps[node.name])
+        elif control is not None and "control" in taps:
+            stage = Tapped(stage, partial(taps["control"], control))
         return StageRunner(
             node.name,
             stage,

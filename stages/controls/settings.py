@@ -41,6 +41,11 @@ class ControlSettings(StageSettings):
         """What of them decides how the stage is opened, and cannot change while frames flow."""
         return (self.kind,)
 
+    @property
+    def files(self) -> frozenset[str]:
+        """Files and folders of this machine that they name."""
+        return frozenset()
+
     def scale_at(self, timestep: float) -> float:
         """The scale at a level: 0 outside the window."""
         return self.scale if self.window[0] <= timestep <= self.window[1] else 0.0
@@ -76,6 +81,11 @@ class ImageSettings(ControlSettings):
     def built(self) -> tuple[Any, ...]:
         """The file is read when the stage is opened."""
         return (self.kind, self.picture)
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The picture."""
+        return frozenset(filter(None, (self.picture,)))
 
 
 AnyControl = Annotated[CannySettings | ImageSettings, Field(discriminator="kind")]

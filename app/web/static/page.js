@@ -63,6 +63,7 @@ function change(keys) {
 function follow(now) {
   const bundle = settings?.bundle;
   settings = now;
+  steered(now.controls);
   for (const control of document.querySelectorAll("[data-key]")) {
     if (control === held) continue;
     showIn(control, now);
@@ -72,6 +73,27 @@ function follow(now) {
   prompt.follow(now.prompt);
   run.follow(now);
   if (bundle !== now.bundle) bundled();
+}
+
+/** A slider for the scale of each control of the run. */
+function steered(controls) {
+  const names = Object.keys(controls);
+  if ($("steering").dataset.names === names.join()) return;
+  $("steering").dataset.names = names.join();
+  $("steering").hidden = !names.length;
+  const sliders = names.map((name) => {
+    const slider = Object.assign(document.createElement("div"), { className: "slider" });
+    const id = `steering-${name}`;
+    const input = Object.assign(document.createElement("input"), { id, type: "range", min: 0, max: 2, step: 0.01 });
+    input.dataset.key = `controls.${name}.scale`;
+    wire(input);
+    const label = Object.assign(document.createElement("label"), { htmlFor: id, textContent: name });
+    const output = document.createElement("output");
+    output.htmlFor = id;
+    slider.replaceChildren(label, input, output);
+    return slider;
+  });
+  $("steering").replaceChildren($("steering").querySelector("legend"), ...sliders);
 }
 
 async function bundled() {
@@ -143,7 +165,7 @@ function covered() {
 function viewable(views) {
   if (!views) return;
   for (const radio of document.querySelectorAll("[name=view], [name=overlay]")) {
-    radio.disabled = views.length === 1 && !["styled", "none"].includes(radio.value);
+    radio.disabled = radio.name === "view" ? !views.includes(radio.value) : views.length === 1 && radio.value !== "none";
     if (radio.disabled && radio.checked) {
       document.querySelector(`[name=${radio.name}]`).checked = true;
       looked();

@@ -8,6 +8,7 @@ from support.waiting import until
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.web.osc import OscServer, keys_of
+from warpfuse.web.pictures import Look
 from warpfuse.web.session import PageSession
 
 
@@ -55,6 +56,26 @@ def test_a_mask_is_turned_round_and_laid_off(keys, tmp_path):
             client.send_message("/mask/kind", "off")
             until(lambda: said, "a refusal")
             assert "cannot change while frames flow" in said[0]
+    finally:
+        session.close()
+
+
+def test_a_control_is_turned_up_and_its_map_is_seen(control_bundles, tmp_path):
+    keys = {"source": "pattern:64x64@25,live=1,frames=100000", "bundle": control_bundles["steered"], "steps": 2,
+            "controls": {"canny": 0.1}}  # fmt: skip
+    session, said = PageSession(keys, record_to=tmp_path), []
+    try:
+        session.start()
+        with OscServer(session, 0, said.append) as server, SimpleUDPClient("127.0.0.1", server.port) as client:
+            client.send_message("/controls/canny/scale", 0.75)
+            client.send_message("/controls/canny/low", 20.0)
+            until(lambda: session.settings()["controls"]["canny"]["low"] == 20, "the message behind them all")
+            assert session.settings()["controls"]["canny"]["scale"] == 0.75 and not said
+        assert "control" in session.stats()["views"]
+        with session.pictures.watched():
+            until(lambda: (shown := session.pictures.shown) is not None and "canny" in shown.maps, "a map")
+            _, seen = session.pictures.composed(Look("control"))
+        assert seen.shape == (64, 64, 3) and set(np.unique(seen)) <= {0, 255}
     finally:
         session.close()
 

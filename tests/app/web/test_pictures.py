@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from warpfuse.stages.frame import Motion, RawFrame, Stamp
+from warpfuse.stages.frame import Frame, Motion, Picture, RawFrame, Stamp
 from warpfuse.web import pictures as module
 from warpfuse.web.pictures import Look, Pictures
 
@@ -50,6 +50,25 @@ def test_motion_is_kept_only_while_somebody_looks():
         pictures.saw_motion(motion(1))
         assert list(pictures._motions) == [1] and pictures.viewers == 1
     assert not pictures._motions and pictures.viewers == 0
+
+
+def test_the_maps_of_a_frame_are_shown_beside_one_another_by_their_names():
+    pictures = Pictures()
+    pictures.saw_map("a", Picture(Stamp(0, 0), torch.full((1, 3, 4, 6), 0.2)))
+    with pictures.watched():
+        for seq in (1, 2):
+            pictures.saw_map("edges", Picture(Stamp(seq, 0), torch.full((1, 3, 4, 6), seq / 10)))
+            pictures.saw_map("depth", Picture(Stamp(seq, 0), torch.full((1, 3, 4, 6), seq / 5)))
+            pictures.saw_map("held", Frame(Stamp(seq, 0)))
+        pictures.show(raw(1, 9))
+        _, rgb = pictures.composed(Look("control"))
+        assert rgb.shape == (4, 6 + 4 + 6, 3)
+        assert (rgb[:, :6] == 51).all() and (rgb[:, 10:] == 26).all(), "depth, edges of frame 1"
+        pictures.show(raw(3, 9))
+        assert not pictures.composed(Look("control"))[1].any(), "a frame without maps"
+        pictures.saw_map("edges", Picture(Stamp(4, 0), torch.ones(1, 3, 4, 6)))
+    pictures.show(raw(4, 9))
+    assert not pictures.shown.maps, "kept only while somebody looks"
 
 
 def test_overlays_colour_what_moves_and_what_is_not_trusted():
