@@ -21,6 +21,7 @@ const STANDS = {
   failed: "Failed: the last picture", gone: "No connection to the server",
 };
 
+const wired = new WeakSet(); // controls that are listened to
 const GAP_PX = 4; // between the pictures of a side-by-side view, as the server draws it
 
 let settings = null;
@@ -216,6 +217,8 @@ function throttled(send) {
 
 /** A slider is followed while it moves; what is typed is taken when it is whole. */
 function wire(control) {
+  if (wired.has(control)) return;
+  wired.add(control);
   const send = throttled(({ value }) => change(nested(control.dataset.key, value)));
   const typed = ["text", "number"].includes(control.type);
   control.addEventListener("input", () => {

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from support.waiting import PATIENCE_S, until
 
+from warpfuse.web.session import PageSession
+
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright: it drives the browser")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -196,8 +198,32 @@ def test_the_main_controls_work_by_keyboard_alone(running, session):
     until(lambda: session.state == "running", "another run")
 
 
+def test_a_control_has_a_slider_and_its_map_a_view(control_bundles, tmp_path, page, visit, complaints):
+    """Of a run with controls; another has neither (`running`)."""
+    keys = {"source": "pattern:64x64@25,live=1,frames=100000", "bundle": control_bundles["steered"], "steps": 2,
+            "fusion": 0, "controls": {"canny": {"scale": 0.25, "low": 20, "high": 40}}}  # fmt: skip
+    session = PageSession(keys, record_to=tmp_path)
+    try:
+        session.start()
+        with page(session) as address:
+            shown = visit(address)
+            shown.locator("#blank").wait_for(state="hidden")
+            slider = shown.get_by_label("canny", exact=True)
+            assert slider.input_value() == "0.25"
+            slider.fill("0.75")
+            until(lambda: session.settings()["controls"]["canny"]["scale"] == 0.75, "the scale")
+            assert session.settings()["controls"]["canny"]["low"] == 20
+            styled = pixels(shown)
+            shown.locator("[name=view][value=control]").check()
+            until(lambda: apart(pixels(shown), styled) > 10, "the map in the place of the styled picture")
+        assert complaints == []
+    finally:
+        session.close()
+
+
 def test_a_mask_has_controls_where_there_is_one(running, session, tmp_path):
     assert running.locator("#mask").is_hidden()
+    assert running.locator("#steering").is_hidden() and running.locator("[name=view][value=control]").is_disabled()
     cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((64, 96), np.uint8))
     running.locator("#mask-of").fill(f"file:{tmp_path / 'mask.png'}")
     running.locator("#apply").click()
