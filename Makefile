@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 
 # The fast lane: lint, and the tests that need no processes, devices, browsers or minutes.
 check: lint
-	$(BIN)/python -m pytest -q -m "not (full or process or device or browser or slow)" $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not (full or process or device or browser or slow)" $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)

@@ -121,7 +121,7 @@ class ProcessRun:
         """As `Run` says: until the end of the last worker."""
         try:
             while self._error is None and not self._ended():
-                self._turn()
+                self.turn()
                 self._check()
                 if progress is not None:
                     progress(self._shown(), self._expected)
@@ -245,7 +245,8 @@ class ProcessRun:
                 asked.answer.set_result(word)
                 return
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """One round of `wait`: what workers and requests have to say, within a tick."""
         poller = zmq.Poller()
         self._pool.register(poller)
         poller.register(self._requests.fd, zmq.POLLIN)

@@ -37,7 +37,7 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor
     if mode == "sharp":
         blurred = warp(prev.to(torch.float32), flow_cur_to_prev, "bilinear")
         return sharpened(blurred, flow_cur_to_prev.to(torch.float32)).to(prev.dtype)
-    if mode not in _OPENCV or not _remap_is_exact():
+    if mode not in _OPENCV or not remap_is_exact():
         return formulas.warp(prev, flow_cur_to_prev, mode)
     x, y = places(flow_cur_to_prev)
     return sample(prev, x.numpy(), y.numpy(), _OPENCV[mode])
@@ -70,7 +70,7 @@ def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp
 
 
 @cache
-def _remap_is_exact() -> bool:
+def remap_is_exact() -> bool:
     """Whether this OpenCV's sampling uses the position it is given: up to 4.x it rounds to 1/32 px, 5.0 does not."""
     ramp = np.arange(16, dtype=np.float32)[None].repeat(16, axis=0)
     x, y = np.meshgrid(np.arange(16, dtype=np.float32) + np.float32(0.01), np.arange(16, dtype=np.float32))

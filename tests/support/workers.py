@@ -21,14 +21,14 @@ def go(exact_bundle, tmp_path, monkeypatch, short_folder):
     def run_it(during=None, **keys):
         if during is not None:
             waiting = [during]
-            turn = ProcessRun._turn
+            turn = ProcessRun.turn
 
             def turning(self):
                 turn(self)
                 if waiting and self._shown() > 0 and waiting[0](self):
                     waiting.clear()
 
-            monkeypatch.setattr(ProcessRun, "_turn", turning)
+            monkeypatch.setattr(ProcessRun, "turn", turning)
         defaults = {"sinks": [str(tmp_path / "out.mp4")], "bundle": exact_bundle, "prompt": "noisy", "fusion": 0.8}
         said = []
         stats = run(validate({**defaults, **keys}), say=said.append)

@@ -66,7 +66,7 @@ def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, m
     """Main is killed or stopped, and started again after a while; what was shown is compared phase by phase."""
     wanted = {"passthrough": "r", "hold": "s"}[on_fault]
     phases = {"styled": 0, "dead": 0, "again": 0}
-    turn = ProcessRun._turn
+    turn = ProcessRun.turn
 
     def turning(self):
         turn(self)
@@ -90,7 +90,7 @@ def test_the_camera_lives_on_while_the_networks_are_dead(screen, exact_bundle, m
             phases["again"] = len(shown)
             self._stop.set()
 
-    monkeypatch.setattr(ProcessRun, "_turn", turning)
+    monkeypatch.setattr(ProcessRun, "turn", turning)
     run(validate({**KEYS, "bundle": exact_bundle, "sinks": f"virtualcam:{screen}", "on_fault": on_fault}))
     shown = screen.read_text()
     dead = shown[phases["styled"] : phases["dead"]]

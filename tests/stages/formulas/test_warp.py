@@ -47,7 +47,7 @@ def test_both_forms_agree(mode):
 
 def test_an_opencv_that_rounds_positions_is_not_asked(monkeypatch):
     """OpenCV 4.x samples to 1/32 px: the formula stands in."""
-    monkeypatch.setattr("warpfuse.stages.cpu.backward_warp._remap_is_exact", lambda: False)
+    monkeypatch.setattr("warpfuse.stages.cpu.backward_warp.remap_is_exact", lambda: False)
     rgb, flow = texture(20, 30), constant_flow(20, 30, 0.3, 0.1)
     assert torch.equal(cpu.warp(rgb, flow, "bicubic"), formulas.warp(rgb, flow, "bicubic"))
 
