@@ -18,6 +18,7 @@ TIERS = {
         "graph/links/test_shared_link.py",
         "graph/links/test_shared_memory.py",
         "graph/links/test_shortage.py",
+        "graph/metrics/test_live_figures.py",
         "graph/test_sound.py",
         "graph/processes/test_health.py",
         "graph/processes/test_supervisor.py",

@@ -94,6 +94,7 @@ class SinkReport(_Part, frozen=True):
     """Figures of a sink. abandoned: so many of its new pictures are in files that were not finished when it died.
 
     latency, age  encoded histograms
+    begun_ns      when the source had the first picture that was handed over; 0: none was
     """
 
     frames: int
@@ -106,6 +107,7 @@ class SinkReport(_Part, frozen=True):
     age: str
     notes: list[str]
     abandoned: int = 0
+    begun_ns: int = 0
 
     @property
     def done(self) -> int:
@@ -120,6 +122,7 @@ class SinkReport(_Part, frozen=True):
             shown=max(self.shown, later.shown),
             repeated=self.repeated + later.repeated,
             abandoned=self.abandoned + later.abandoned,
+            begun_ns=self.begun_ns or later.begun_ns,
             latency=summed(self.latency, later.latency),
             age=summed(self.age, later.age),
             notes=list(dict.fromkeys([*self.notes, *later.notes])),
@@ -239,7 +242,12 @@ def _counted(
 
 
 def _seconds(sources: Iterable[SourceReport], sinks: Iterable[SinkReport]) -> float:
-    """From the first read to the last hand-over; 0 before that."""
-    started = min((source.started_ns for source in sources if source.started_ns), default=0)
-    ended = max((sink.ended_ns for sink in sinks), default=0)
+    """From the first read to the last hand-over; 0 before that.
+
+    The worker of the sink may have told of a picture before that of the source has told of its first read.
+    """
+    shown = [sink for sink in sinks if sink.ended_ns]
+    read = [source.started_ns for source in sources] + [sink.begun_ns for sink in shown]
+    started = min(filter(None, read), default=0)
+    ended = max((sink.ended_ns for sink in shown), default=0)
     return (ended - started) / 1e9 if ended > started > 0 else 0.0

@@ -58,7 +58,7 @@ class SinkRunner(Runner):
         self.age = Meter()
         self.held = 0
         self.shown = -1
-        self.ended_ns = 0
+        self.begun_ns = self.ended_ns = 0
         self.complete = False
         self._closed = False
         self._arrived_ns = 0
@@ -79,7 +79,8 @@ class SinkRunner(Runner):
     def sink_report(self) -> SinkReport:
         """What only a sink counts."""
         counts = self.frames, self.held, self.shown, self.repeated, self.ended_ns
-        return SinkReport(*counts, self.complete, self.latency.encode(), self.age.encode(), self.notes)
+        latency, age = self.latency.encode(), self.age.encode()
+        return SinkReport(*counts, self.complete, latency, age, self.notes, begun_ns=self.begun_ns)
 
     @property
     def last(self) -> npt.NDArray[np.uint8] | None:
@@ -139,6 +140,7 @@ class SinkRunner(Runner):
         self.meter.record(now - begun)
         if stamp.arrived_ns != self._arrived_ns:
             self.latency.record(now - stamp.arrived_ns)
+        self.begun_ns = self.begun_ns or stamp.arrived_ns
         if self._arrived_ns:
             self.age.record(now - self._arrived_ns)
         self._arrived_ns, self.ended_ns = stamp.arrived_ns, now

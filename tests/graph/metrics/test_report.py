@@ -56,6 +56,12 @@ def test_what_was_shown_was_read_although_the_source_has_not_told_of_it_yet():
     assert (frames.into, frames.out, frames.dropped) == (14, 14, 0), "it was: dropped -4"
 
 
+def test_a_run_has_a_time_although_the_source_has_not_told_of_it_yet():
+    first = SinkReport(8, 0, 7, 0, 5 * S, False, EMPTY, EMPTY, [], begun_ns=3 * S)
+    assert told(SourceReport(0, 0, 0, 0, None), first).seconds == 2.0
+    assert told(SourceReport(9, 0, 1 * S, 0, None), first).seconds == 4.0, "from the first read, once that is known"
+
+
 def test_frames_behind_the_newest_that_was_shown_are_under_way_and_those_before_it_are_lost():
     frames = adds_up(told(source(20), sink(12, 14)))
     assert (frames.under_way, frames.dropped) == (5, 3)
