@@ -24,6 +24,7 @@ from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent
 from warpfuse.graph.runtime.endpoints import find_source
+from warpfuse.stages.controls.settings import NetworkSettings
 from warpfuse.stages.errors import Stopped, StyleError
 from warpfuse.stages.sources import connects
 from warpfuse.stages.sources.schemes import scheme_of
@@ -552,9 +553,12 @@ def _refuse_files(was: GraphConfig, wants: GraphConfig) -> None:
             )
     if wants.mask.kind == "file" and wants.mask.of != was.mask.of:
         raise ConfigError("mask.of: files can be named on the command line only, the page is open to other machines")
+    networks = [("mask.of", was.mask.of, wants.mask.of)] * (wants.mask.kind == "network")
+    for name, control in wants.controls.items():
+        if isinstance(control, NetworkSettings):
+            networks.append((f"controls.{name}.of", getattr(was.controls.get(name), "of", ""), control.of))
     known = find_bundles()
-    masks = [("mask.of", was.mask.of, wants.mask.of)] * (wants.mask.kind == "network")
-    for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow), *masks):
+    for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow), *networks):
         if new != old and new not in known and new != "dis":
             names = ", ".join(sorted(known))
             raise ConfigError(f"{key}: expected one of {names}; folders can be named on the command line only")

@@ -9,7 +9,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.plan.streams import Streams, of_stream
-from warpfuse.stages.controls.settings import check_controls
+from warpfuse.stages.controls.settings import NetworkSettings, check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.styles import style_weights
@@ -62,6 +62,10 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)
     if differs("mask"):
         _check_mask(config)
+    if differs("controls"):
+        for control in config.controls.values():
+            if isinstance(control, NetworkSettings):
+                require_kind(control.of, MapBundleFile)
     if differs("bundle", "prompt", "negative", "loras", "controls", "stages", "source", "size"):
         about = require_kind(config.bundle, BundleFile)
         _check_prompts(config, about)

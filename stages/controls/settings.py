@@ -88,7 +88,102 @@ class ImageSettings(ControlSettings):
         return frozenset(filter(None, (self.picture,)))
 
 
-AnyControl = Annotated[CannySettings | ImageSettings, Field(discriminator="kind")]
+class SoftEdgeSettings(ControlSettings):
+    """Soft edges, white on black, as of HED: what changes over one, two or four pixels, strongest first.
+
+    low, high  0..1: contrast from which on there is an edge, and from which on it is white
+    gamma      below 1 lifts what is faint
+    """
+
+    kind: Literal["softedge"]
+    low: float = Field(0.06, ge=0, le=1)
+    high: float = Field(0.6, ge=0, le=1)
+    gamma: float = Field(0.7, gt=0, le=4)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SoftEdgeSettings":
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}; expected low below high")
+        return self
+
+
+class LineartSettings(ControlSettings):
+    """Lines, white on black: what is darker than its surroundings.
+
+    sigma      pixels: how fine the lines are
+    threshold  0..1: how much darker it is at least
+    steepness  how sharply it becomes white from there on
+    """
+
+    kind: Literal["lineart"]
+    sigma: float = Field(1.0, ge=0.3, le=10)
+    threshold: float = Field(0.0, ge=0, le=1)
+    steepness: float = Field(30.0, gt=0, le=1000)
+
+
+class TileSettings(ControlSettings):
+    """The frame itself, without its detail.
+
+    smaller  how many times smaller it is made, each way, and back; 1 leaves it as it is
+    """
+
+    kind: Literal["tile"]
+    smaller: float = Field(4.0, ge=1, le=64)
+
+
+class ColourSettings(ControlSettings):
+    """The mean colours of cells.
+
+    cell_px  side of a cell, pixels
+    """
+
+    kind: Literal["colour"]
+    cell_px: int = Field(64, ge=2, le=512)
+
+
+class PastSettings(ControlSettings):
+    """The last styled picture, warped onto the frame, as TemporalNet takes it; the frame where that is not trusted."""
+
+    takes_past: ClassVar[bool] = True
+
+    kind: Literal["past"]
+
+
+class NetworkSettings(ControlSettings):
+    """What a network makes of the frame.
+
+    of      name or folder of a bundle of kind `map`
+    invert  black and white the other way round
+    """
+
+    kind: Literal["network"]
+    of: str = Field("", validate_default=True)
+    invert: bool = False
+
+    @field_validator("of")
+    @classmethod
+    def _named(cls, of: str) -> str:
+        if not of:
+            raise ValueError("expected a bundle of kind map, as in of: ./depth")
+        return of
+
+    @property
+    def built(self) -> tuple[Any, ...]:
+        """The network is opened with the stage."""
+        return (self.kind, self.of)
+
+
+AnyControl = Annotated[
+    CannySettings
+    | ColourSettings
+    | ImageSettings
+    | LineartSettings
+    | NetworkSettings
+    | PastSettings
+    | SoftEdgeSettings
+    | TileSettings,
+    Field(discriminator="kind"),
+]
 """One of the kinds. A new kind adds its settings here and a module of its name in `stages/controls`."""
 
 

@@ -12,6 +12,7 @@ from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
 from warpfuse.graph.runtime.engines import Engines
+from warpfuse.stages.controls.settings import KINDS
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.sources import open_source
 
@@ -118,6 +119,20 @@ def test_streams_with_and_without_share_calls_and_have_the_bytes_they_have_alone
         validate({**keys["none"], "controls": ON, "bundle": bundles["steered"], "sinks": [str(tmp_path / "alone.mkv")]})
     )
     assert _bytes(tmp_path / "none.mkv") != _bytes(tmp_path / "alone.mkv"), "the control: with them it is another"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"image"}))
+def test_every_kind_steers_whether_frames_are_sampled_alone_or_as_a_stream(bundles, pictures, kind, stream):
+    keys = {"kind": kind, **({"of": "person"} if kind == "network" else {})}
+    off = styled(bundles["steered"], pictures, {"sketch": {**keys, "scale": 0}}, stream)
+    assert far(off, styled(bundles["plain"], pictures, stream=stream)) == 0
+    assert far(styled(bundles["steered"], pictures, {"sketch": keys}, stream), off) > 0
+
+
+def test_the_past_needs_one(bundles, pictures):
+    with pytest.raises(ConfigError, match=r"controls\.sketch: a map of kind 'past' is the last styled picture"):
+        styled(bundles["steered"], pictures[:1], {"sketch": {"kind": "past"}}, stages={"fuse": {"reference": "latent"}})
 
 
 def test_a_held_frame_is_spared_and_the_next_one_is_steered(bundles, pictures):

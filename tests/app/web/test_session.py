@@ -253,6 +253,7 @@ def test_without_a_run_there_is_nothing_to_pause(keys, tmp_path):
 def test_a_page_that_others_reach_names_no_files(keys, tmp_path):
     session = PageSession(keys, record_to=tmp_path, fixed_files=True)
     named = [{"mask": "file:/tmp/x.png"}, {"mask": "/tmp"}, {"controls": {"image": {"picture": "/tmp/x.png"}}}]
+    named.append({"controls": {"network": {"of": "/tmp"}}})
     for refused in ({"source": "/etc/passwd"}, {"sinks": ["/tmp/x.mp4"]}, {"bundle": "/tmp"}, {"flow": "/tmp"}, *named):
         with pytest.raises(ConfigError, match="on the command line only"):
             session.change(refused)
