@@ -6,7 +6,6 @@ under temporary names and renamed, the description last: an artifact without a d
 lock of the operating system, which dies with its process, lets one process build while the others wait for its result.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
+from warpfuse.engine import file_lock
 from warpfuse.engine.bundle import sha256_of
 from warpfuse.engine.errors import EngineError
 from warpfuse.engine.files import write_whole, written_whole
@@ -99,7 +99,7 @@ class ArtifactCache:
                 f"cache {self.folder} cannot be written: {error}. Set WARPFUSE_CACHE to a folder"
             ) from None
         with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file_lock.lock(lock.fileno())
             return self.find(key) or self._build(key, build)
 
     def adopt(self, key: ArtifactKey, path: Path) -> Path:

@@ -160,7 +160,7 @@ def _open_one(
         undo.callback(opened.close)
         thread_run.open()
     if control:
-        undo.enter_context(ControlServer(f"ipc://{folder}/control", opened))
+        undo.enter_context(ControlServer(Path(folder), opened))
     return opened
 
 
@@ -195,5 +195,5 @@ def _served(name: str, run: Run, tell: Callable[[str], None]) -> Iterator[None]:
     """`warpfuse ctl` may ask the run while inside. tell: gets the name it has."""
     with RunDirectory(free_name(name)) as folder:
         tell(folder.name)
-        with ControlServer(f"ipc://{folder.path}/control", run):
+        with ControlServer(folder.path, run):
             yield

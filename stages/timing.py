@@ -5,7 +5,7 @@ clock on another, ticks at a constant rate.
 """
 
 import contextlib
-import os
+import socket
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,25 +22,28 @@ class Waker:
     """
 
     def __init__(self) -> None:
-        self.fd, self.write_fd = os.pipe()
-        for end in (self.fd, self.write_fd):
-            os.set_blocking(end, False)
+        self._here, self._there = socket.socketpair()  # no pipe: on Windows only sockets can be polled
+        self._here.setblocking(False)
+        self._there.setblocking(False)
+        self.fd, self.write_fd = self._here.fileno(), self._there.fileno()
 
     def wake(self) -> None:
         """Make `fd` readable."""
-        with contextlib.suppress(BlockingIOError):  # the pipe is full: `fd` is readable
-            os.write(self.write_fd, b"!")
+        with contextlib.suppress(BlockingIOError):  # it is full: `fd` is readable
+            self._there.send(b"!")
 
     def clear(self) -> None:
         """Forget the calls of `wake` so far. What was to be taken is looked for after this, or it may lie unseen."""
         with contextlib.suppress(BlockingIOError):
-            while len(os.read(self.fd, 65536)) == 65536:
+            while len(self._here.recv(65536)) == 65536:
                 pass
 
     def close(self) -> None:
-        """Close both ends of the pipe."""
-        os.close(self.fd)
-        os.close(self.write_fd)
+        """Close both ends."""
+        self._here.close()
+        self._there.close()
+
+    __del__ = close  # of one that is let go unclosed
 
 
 class Latest(Generic[T]):

@@ -1,10 +1,11 @@
 """Memory and watts while something is measured."""
 
-import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
@@ -12,7 +13,12 @@ _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
 def host_peak_mib() -> float:
     """The most memory this process has had, MiB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return round(float(psutil.Process().memory_info().peak_wset) / 2**20, 1)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def gpu_mib(device: str) -> float | None:

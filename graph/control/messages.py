@@ -1,9 +1,12 @@
 """Asking a run that is under way: settings, pause, figures, a picture, its end. Typed messages; one answer to each.
 
-The socket lies in the run's folder, which only its user can enter.
+The socket, or what tells of it, lies in the run's folder, which only its user can enter.
 """
 
 import contextlib
+import hmac
+import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import zmq
 
+from warpfuse.engine.files import write_whole
 from warpfuse.graph.control.run_directory import find_run
 from warpfuse.graph.errors import ConfigError, WireError
 
@@ -97,6 +101,9 @@ class Denied(_Message, frozen=True):
     why: Annotated[str, msgspec.Meta(max_length=8000)]
 
 
+_CONTROL = "control"  # in the folder of a run
+_HAS_UNIX = hasattr(socket, "AF_UNIX")
+
 Request = Set | Pause | Resume | GetStats | Snapshot | Stop | AddStream | RemoveStream
 Reply = Applied | Done | RunFigures | Image | StreamAdded | Denied
 
@@ -111,18 +118,33 @@ def shown(png: bytes) -> Image | Denied:
 
 
 class Control:
-    """The run's end. One thread polls `socket` and answers every request it takes, now or later."""
+    """The run's end. One thread polls `socket` and answers every request it takes, now or later.
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+    It is a socket in the run's folder, `control`; where the system has no such sockets one of loopback TCP, whose port
+    and token stand in a file of that name: who can read it may ask.
+    """
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", folder: Path) -> None:
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.MAXMSGSIZE, _LIMIT)
-        self.socket.bind(endpoint)
+        self._token = b""
+        if _HAS_UNIX:
+            self.socket.bind(f"ipc://{folder}/{_CONTROL}")
+            return
+        self._token = secrets.token_hex(24).encode()
+        port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        write_whole(folder / _CONTROL, b"%d %s" % (port, self._token), mode=0o600)
 
     def requests(self) -> Iterator[tuple[list[bytes], Request]]:
         """What has arrived, with what the answer has to be sent to. What is no request is answered here."""
         while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            *to, data = self.socket.recv_multipart()
+            sender, empty, *told = self.socket.recv_multipart()
+            to = [sender, empty]
+            token, data = told if len(told) == 2 else (b"", b"".join(told))
+            if not hmac.compare_digest(token, self._token):
+                self.reply(to, Denied("this is not the token of the run"))
+                continue
             try:
                 yield to, _REQUESTS.decode(data)
             except msgspec.MsgspecError as error:
@@ -140,21 +162,33 @@ class Control:
 
 def ask(name: str, request: Request, *, timeout_s: float = 10.0) -> Reply:
     """Ask the run of this name. Raises ConfigError: no such run, no answer in time, or what was asked is denied."""
-    return ask_at(find_run(name) / "control", request, name=name, timeout_s=timeout_s)
+    return ask_at(find_run(name), request, name=name, timeout_s=timeout_s)
 
 
-def ask_at(socket_path: Path, request: Request, *, name: str, timeout_s: float = 10.0) -> Reply:
-    """Ask the run whose control socket lies there."""
-    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(f"ipc://{socket_path}")
-        socket.send(_ENCODER.encode(request))
-        if not socket.poll(int(timeout_s * 1000)):
+def ask_at(folder: Path, request: Request, *, name: str, timeout_s: float = 10.0) -> Reply:
+    """Ask the run of this folder."""
+    try:
+        endpoint, token = _way_to(folder)
+    except (OSError, ValueError):
+        raise ConfigError(f"{name} cannot be asked: it is starting, or was started with --no-control") from None
+    with zmq.Context() as context, context.socket(zmq.REQ) as line:
+        line.setsockopt(zmq.LINGER, 0)
+        line.connect(endpoint)
+        line.send_multipart([token, _ENCODER.encode(request)])
+        if not line.poll(int(timeout_s * 1000)):
             raise ConfigError(f"{name} does not answer within {timeout_s:g} s; is it starting, or stopped (Ctrl-Z)?")
         try:
-            reply = _REPLIES.decode(socket.recv())
+            reply = _REPLIES.decode(line.recv())
         except msgspec.MsgspecError as error:
             raise WireError(f"{name} answers what this version does not know: {error}") from None
     if isinstance(reply, Denied):
         raise ConfigError(reply.why)
     return reply
+
+
+def _way_to(folder: Path) -> tuple[str, bytes]:
+    """Where a run is asked, and the token it takes. Raises OSError, ValueError: it cannot be asked."""
+    if _HAS_UNIX:
+        return f"ipc://{folder}/{_CONTROL}", b""
+    port, token = (folder / _CONTROL).read_bytes().split()
+    return f"tcp://127.0.0.1:{int(port)}", token

@@ -3,13 +3,15 @@
 $XDG_RUNTIME_DIR/warpfuse/NAME/     or /tmp/warpfuse-UID/NAME/, mode 0700
 """
 
-import fcntl
 import os
 import re
 import shutil
 import stat
 from pathlib import Path
 
+from platformdirs import user_runtime_path
+
+from warpfuse.engine.file_lock import try_lock
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.links.file_lock import is_held
 
@@ -19,7 +21,7 @@ _LONGEST = 107 - len("/line-") - 36  # of a unix socket's path, less the longest
 def runs_folder() -> Path:
     """Where the folders of this user's runs are. Made if it is not there. Raises ConfigError if another owns it."""
     given = os.environ.get("WARPFUSE_RUN") or os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(given) / "warpfuse" if given else Path("/tmp") / f"warpfuse-{os.getuid()}"
+    folder = Path(given) / "warpfuse" if given else _usual_folder()
     if len(str(folder)) > _LONGEST - 33:
         most = _LONGEST - 33 - len("/warpfuse")
         raise ConfigError(
@@ -27,9 +29,17 @@ def runs_folder() -> Path:
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = folder.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+    own = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
+    if not stat.S_ISDIR(about.st_mode) or not own:
         raise ConfigError(f"{folder}: expected a folder that only you can enter; remove it, or set WARPFUSE_RUN")
     return folder
+
+
+def _usual_folder() -> Path:
+    """On Windows in the user's own folder, which is nobody else's."""
+    if hasattr(os, "getuid"):
+        return Path("/tmp") / f"warpfuse-{os.getuid()}"
+    return user_runtime_path("warpfuse", appauthor=False)
 
 
 class RunDirectory:
@@ -97,12 +107,10 @@ def _lock(path: Path) -> int | None:
     while True:
         path.mkdir(mode=0o700, exist_ok=True)
         try:
-            handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except FileNotFoundError:
             continue  # its owner has just removed it
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(handle):
             os.close(handle)
             return None
         try:

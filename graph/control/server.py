@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import zmq
 
@@ -35,14 +36,14 @@ _AT_ONCE = 4  # requests: one that waits for a worker holds up no other
 class ControlServer:
     """Serves until it is closed. A context manager; it knows of the run only what `Run` says.
 
-    endpoint  of the socket, in a folder that only the user can enter
+    folder  of the run, which only the user can enter
     """
 
-    def __init__(self, endpoint: str, run: Run) -> None:
+    def __init__(self, folder: Path, run: Run) -> None:
         self._run = run
         self._begun_s = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control = Control(self._context, endpoint)
+        self._control = Control(self._context, folder)
         self._answering = ThreadPoolExecutor(_AT_ONCE, "wf:answer")
         self._due: list[tuple[list[bytes], Future[Reply]]] = []
         self._closing = False

@@ -12,7 +12,6 @@ each on a page of its own. A generation is odd while its slot is written and eve
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import re
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warpfuse.engine.file_lock import lock
 from warpfuse.graph.errors import SharedMemoryFull, WireError
 from warpfuse.graph.links import tensor_layout
 from warpfuse.graph.links.file_lock import is_held
@@ -54,7 +54,7 @@ class RunFolder:
         with _locked(root):  # or a sweep would find a folder that is not locked yet
             self.path.mkdir(mode=0o700)
             self._lock = os.open(self.path / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            lock(self._lock)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -207,7 +207,7 @@ def _locked(root: Path) -> Iterator[None]:
         raise PermissionError(errno.EPERM, f"{root} has to be a folder of this user with mode 0700")
     fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        lock(fd)
         yield
     finally:
         os.close(fd)

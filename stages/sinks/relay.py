@@ -1,6 +1,5 @@
 """The process that talks to the peer: started, fed through a pipe with a deadline, heard, killed."""
 
-import fcntl
 import json
 import os
 import select
@@ -16,7 +15,6 @@ from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.address import Address
 
 _PIPE_BYTES = 1 << 16  # a fraction of a second of video: what lies in it is late
-_F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", None)
 _GRACE_S = 2.0
 _REFUSED = ("Incorrect passphrase", "Password required")  # as libsrt puts it
 
@@ -74,8 +72,7 @@ class Relay:
         self._into, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._into, False)
         os.set_blocking(self._from, False)
-        if _F_SETPIPE_SZ is not None:
-            fcntl.fcntl(self._into, _F_SETPIPE_SZ, _PIPE_BYTES)
+        _make_small(self._into)
         self._heard = b""
         self.live = False
 
@@ -144,3 +141,13 @@ class Relay:
 def _is_progress(line: str) -> bool:
     key, equals, _ = line.partition("=")
     return bool(equals) and key.isidentifier()
+
+
+def _make_small(pipe: int) -> None:
+    """Have a pipe hold no more than a fraction of a second, where the system lets one choose."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -1,7 +1,6 @@
 """A V4L2 output device (v4l2loopback), driven by its ioctls: what is written to it, other programs see as a camera."""
 
 import ctypes
-import fcntl
 import os
 import struct
 from contextlib import suppress
@@ -16,6 +15,7 @@ from av.video.frame import VideoFrame
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.bt709 import ToBt709
 from warpfuse.stages.sinks.camera_address import PixelFormat
+from warpfuse.stages.sources.v4l2 import ioctl
 
 HOW_TO_MAKE_ONE = (
     "Make one: sudo apt install v4l2loopback-dkms && "
@@ -56,7 +56,7 @@ def capability(path: str) -> Capability:
     handle = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     try:
         held = bytearray(_QUERYCAP_BYTES)
-        fcntl.ioctl(handle, _QUERYCAP, held)
+        ioctl(handle, _QUERYCAP, held)
     finally:
         os.close(handle)
     driver, card, _bus, _version, caps, device_caps = struct.unpack_from("16s32s32sIII", held)
@@ -112,8 +112,8 @@ class V4l2Output:
             fps = fps.limit_denominator(1001)
             parm = bytearray(_PARM_BYTES)
             struct.pack_into("I4I", parm, 0, _OUTPUT, _TIME_PER_FRAME, 0, fps.denominator, fps.numerator)
-            fcntl.ioctl(self._handle, _S_PARM, parm)
-            fcntl.ioctl(self._handle, _STREAMON, struct.pack("i", _OUTPUT))
+            ioctl(self._handle, _S_PARM, parm)
+            ioctl(self._handle, _STREAMON, struct.pack("i", _OUTPUT))
         except OSError as error:
             os.close(self._handle)
             why = "another program writes to it" if error.errno == 16 else error.strerror
@@ -133,7 +133,7 @@ class V4l2Output:
         fields = (width, height, code, _PROGRESSIVE, row, total, _REC709, _PRIVATE, 0, _ENCODING_709, _LIMITED)
         at = 8 if ctypes.sizeof(ctypes.c_void_p) == 8 else 4
         struct.pack_into("12I", held, at, *fields, _TRANSFER_709)
-        fcntl.ioctl(self._handle, _S_FMT, held)
+        ioctl(self._handle, _S_FMT, held)
         got = struct.unpack_from("12I", held, at)
         if got[:3] != (width, height, code):
             name = got[2].to_bytes(4, "little").decode(errors="replace")
@@ -151,7 +151,7 @@ class V4l2Output:
         """Stop being a camera. A second call does nothing."""
         if self._handle >= 0:
             with suppress(OSError):  # the device may be gone already
-                fcntl.ioctl(self._handle, _STREAMOFF, struct.pack("i", _OUTPUT))
+                ioctl(self._handle, _STREAMOFF, struct.pack("i", _OUTPUT))
             os.close(self._handle)
             self._handle = -1
 

@@ -1,7 +1,6 @@
 """Ask Video4Linux what cameras there are and what they give: the few ioctls of linux/videodev2.h for that."""
 
 import errno
-import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -143,8 +142,15 @@ def _listed(fd: int, request: int, make: Callable[[int], bytes]) -> Iterator[byt
             raise
 
 
+def ioctl(fd: int, request: int, argument: "bytes | bytearray") -> None:
+    """Ask a device. Raises OSError."""
+    import fcntl  # as late as can be: other systems have no such devices, and not this module
+
+    fcntl.ioctl(fd, request, argument)  # type: ignore[attr-defined, unused-ignore]
+
+
 def _ask(fd: int, request: int, argument: bytearray) -> bytearray:
-    fcntl.ioctl(fd, request, argument)
+    ioctl(fd, request, argument)
     return argument
 
 

@@ -6,7 +6,6 @@ would hang its thread for good.
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import select
@@ -25,7 +24,7 @@ from av.video.reformatter import ColorRange
 
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.session import Nature, ReceivedPicture
-from warpfuse.stages.sources.v4l2 import CAPTURE, Mode, ioctl_number
+from warpfuse.stages.sources.v4l2 import CAPTURE, Mode, ioctl, ioctl_number
 
 CODECS = {  # by V4L2's name of a format: FFmpeg's codec, and for raw pictures its pixel format and bits a pixel
     "YUYV": ("rawvideo", "yuyv422", 16),
@@ -173,7 +172,7 @@ class CaptureSession:
         return ReceivedPicture(frames[-1], time_ns) if frames else None
 
     def _control(self, request: int, argument: bytearray) -> None:
-        fcntl.ioctl(self._fd, request, argument)
+        ioctl(self._fd, request, argument)
 
 
 _GROUP = "Try: sudo usermod -aG video $USER, and log in anew."

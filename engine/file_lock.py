@@ -1,0 +1,31 @@
+"""A lock of the operating system on an open file. It falls with its process, however that ends."""
+
+import time
+
+try:
+    import fcntl
+except ImportError:  # Windows has locks of its own
+    import msvcrt
+
+_AGAIN_S = 0.05
+
+
+def try_lock(handle: int) -> bool:
+    """Take the lock of an open file, by its descriptor, until that is closed. False: somebody else has it."""
+    try:
+        if "fcntl" in globals():
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    return True
+
+
+def lock(handle: int) -> None:
+    """The same, waited for."""
+    if "fcntl" in globals():
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    while not try_lock(handle):
+        time.sleep(_AGAIN_S)
