@@ -14,8 +14,9 @@ so sharpness and high-frequency energy stand beside it; a frozen picture has a l
 
     python bench/bench_consistency.py CLIP [CLIP ...] [--frames N] [--long-side N] [--prompt STYLE] [--plot FILE.png]
 
-With `--bundle` of a checkpoint that was exported with `--attention`: which attention, with fusion and alone. Every
-other run has it off. The size is then the bundle's.
+With `--bundle` of a checkpoint that was exported with `--attention`: which attention, with fusion and alone, and
+Rerender-A-Video as in `docs/rerender.yaml`, its parts alone and left out. Every other run has attention off. The size
+is then the bundle's. Its windows are levels: give eight steps or more, or some lie between two.
 """
 
 import argparse
@@ -33,11 +34,12 @@ from rich.table import Table
 
 import warpfuse
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.graph.plan.config import merge
+from warpfuse.graph.plan.config import merge, read_graph_file
 from warpfuse.stages.diffusion.settings import RECIPES
 from warpfuse.stages.motion.consistency import Consistency
 from warpfuse.stages.sources import open_source
 
+RECIPE = Path(__file__).parents[1] / "docs" / "rerender.yaml"
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RATIOS = ("e_warp", "tof", "sharpness", "hf_energy")
 FIGURES = (*RATIOS, "distance", "drift", "ms")
@@ -90,6 +92,29 @@ def attentions() -> dict[str, dict[str, Any]]:
             found[f"attention {name} alone, not pulled"] = merge(alone, _attend(**weights, pull="off"))
             found[f"attention {name} and fusion"] = merge(_fuse(weight=0.8), _attend(**weights))
     return found
+
+
+def rerenders() -> dict[str, dict[str, Any]]:
+    """Name -> keys, of `docs/rerender.yaml`: all of it, without one of its parts, and each of these alone."""
+    whole = {"stages": read_graph_file(RECIPE)["stages"]}
+    none = _fuse(entry=0, exit=0, between=[], adain={"weight": 0})
+    stages = whole["stages"]
+    parts = {
+        "attention": {"stages": {"predict": stages["predict"]}},
+        "adain": _fuse(adain=stages["fuse"]["adain"]),
+        "shape": _fuse(between=stages["fuse"]["between"][:1]),
+        "pixel": _fuse(between=stages["fuse"]["between"][1:]),
+    }
+    off = {
+        "attention": _attend(**RECIPES["off"]),
+        "adain": _fuse(adain={"weight": 0}),
+        "shape": parts["pixel"],
+        "pixel": parts["shape"],
+        "encode twice": {"stages": {"encode": {"twice": False}}},
+    }
+    found = {"rerender": whole}
+    found |= {f"rerender {name} alone": merge(none, keys) for name, keys in parts.items()}
+    return found | {f"rerender without {name}": merge(whole, keys) for name, keys in off.items()}
 
 
 def _attend(**settings: Any) -> dict[str, Any]:
@@ -191,7 +216,9 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     about = load_bundle(options.bundle).about
-    offered = attentions() if about.attention is not None else ways() if options.steps == 1 else rows()
+    offered = (
+        {**attentions(), **rerenders()} if about.attention is not None else ways() if options.steps == 1 else rows()
+    )
     chosen = {n: keys for n, keys in offered.items() if not options.ways or any(part in n for part in options.ways)}
     common = {"prompt": options.prompt, "steps": options.steps, "bundle": options.bundle, **_attend(**RECIPES["off"])}
     found: dict[str, list[dict[str, float]]] = {}

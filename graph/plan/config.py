@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +19,9 @@ from warpfuse.graph.plan.pacer import PaceSettings
 from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls, scales_in_full
-from warpfuse.stages.diffusion.settings import FuseSettings, PredictOptions, in_weights
+from warpfuse.stages.diffusion.settings import LISTED, WORD, EncodeSettings, FuseSettings, PredictOptions, in_weights
 from warpfuse.stages.masking.settings import Mask, MaskSettings, in_keys
-from warpfuse.stages.motion.settings import FlowSettings, WarpSettings
+from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.sinks.camera_address import with_on_fault
 from warpfuse.stages.sources.numbered import with_rate
@@ -84,7 +85,9 @@ class Stages(StageSettings):
     added  those of stages that other packages add, where the run has them; given by their names, beside the others
     """
 
+    encode: EncodeSettings = EncodeSettings()
     flow: FlowSettings = FlowSettings()
+    anchor: AnchorSettings = AnchorSettings()
     warp: WarpSettings = WarpSettings()
     predict: PredictOptions = PredictOptions()
     fuse: FuseSettings = FuseSettings()
@@ -186,6 +189,16 @@ class GraphConfig(StageSettings):
                 f"steps: a stream batch has 1 to {MOST_STREAMED}, got {self.steps}; stages.predict.stream=false takes"
                 f" up to {MOST_STEPS}"
             )
+        fuse = self.stages.fuse
+        if self.stages.predict.stream and any((one.kind, one.of) == ("reference", "anchor") for one in fuse.windows):
+            raise ValueError(
+                "stages.fuse.between: a stream batch has no picture of the anchor until it has left; expected kind"
+                " latent or picture with of: anchor, or stages.predict.stream=false"
+            )
+        if self.stages.encode.twice and fuse.reference == "latent" and "picture" not in fuse.pulls:
+            raise ValueError(
+                "stages.encode.twice: with stages.fuse.reference latent no picture is encoded; leave it out"
+            )
         guidance = self.stages.predict.as_guidance()
         if self.negative and not guidance.has_negative:
             raise ValueError(
@@ -248,19 +261,19 @@ def set_key(raw: dict[str, Any], assignment: str) -> None:
     except yaml.YAMLError:
         raise ConfigError(f"--set {assignment!r}: the value is no YAML") from None
     raw.update(_spelled_out(raw))
-    place = raw
-    for key in keys[:-1]:
-        inner = place.setdefault(key, {})
-        if not isinstance(inner, dict):
+    place: Any = raw
+    for key, after in pairwise(keys):
+        place = place[int(key)] if _is_place(place, key) else place.setdefault(key, {})
+        if not isinstance(place, dict) and not _is_place(place, after):
             raise ConfigError(f"--set {assignment!r}: {key} holds a value, not keys")
-        place = inner
-    place[keys[-1]] = value
+    place[int(keys[-1]) if _is_place(place, keys[-1]) else keys[-1]] = value
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Keys with `new` on top, nested ones too; a new `fusion` replaces an old stages.fuse.weight and the reverse.
 
-    A short form is the keys it stands for, so that a later key is laid over these.
+    A short form is the keys it stands for, so that a later key is laid over these. An entry of a list is named by its
+    number, as in stages.fuse.between.0.weight; a list takes the place of another.
     """
     new = _spelled_out(new)
     merged = _laid_over(_spelled_out(old), new)
@@ -278,8 +291,19 @@ def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(old)
     for key, value in new.items():
         inner = merged.get(key)
-        merged[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        if isinstance(inner, dict) and isinstance(value, dict):
+            merged[key] = _laid_over(inner, value)
+        elif isinstance(value, dict) and value and all(_is_place(inner, name) for name in value):
+            entries = _laid_over({str(n): entry for n, entry in enumerate(inner or ())}, value)
+            merged[key] = list(entries.values())
+        else:
+            merged[key] = value
     return merged
+
+
+def _is_place(value: Any, key: str) -> bool:
+    """Whether key is the number of an entry of a list."""
+    return isinstance(value, list | tuple) and key.isascii() and key.isdigit() and int(key) < len(value)
 
 
 def _spelled_out(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,7 +360,7 @@ def _copied(value: Any, where: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     detail = error.errors()[0]
-    path = [str(part) for part in detail["loc"] if part != NAMED]
+    path = [str(part) for part in detail["loc"] if part not in (NAMED, LISTED, WORD)]
     kind = path.pop(2) if path[:1] == ["controls"] and path[2:3] and path[2] in KINDS else ""  # the union puts it there
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":

@@ -18,7 +18,10 @@ from warpfuse.stages.controls.settings import stage_of
 class Seen(NamedTuple):
     """What a frame is restyled from.
 
-    followed  the motion again, if `predict` looks at the frame before
+    latent    of the source
+    motion    to the frame before
+    followed  the same for `predict`, if it looks at that frame
+    anchor    motion to the anchor, if something is taken from it
     sampling, fusing  the texts of predict and fuse
     """
 
@@ -26,6 +29,7 @@ class Seen(NamedTuple):
     latent: Value
     motion: Value
     followed: Value | None
+    anchor: Value | None
     sampling: str
     fusing: str
 
@@ -39,7 +43,14 @@ class Styled(NamedTuple):
 
 
 def pass_frame(
-    call: StageCall, config: GraphConfig, calls: int, *, temporal: bool, printed: bool, attends: bool = False
+    call: StageCall,
+    config: GraphConfig,
+    calls: int,
+    *,
+    temporal: bool,
+    printed: bool,
+    attends: bool = False,
+    anchored: bool = False,
 ) -> None:
     """One frame.
 
@@ -47,6 +58,7 @@ def pass_frame(
     temporal  it has a past
     printed   the bundle draws lines
     attends   its UNet sees tokens of earlier frames
+    anchored  something is taken from the anchor
     """
     raw = call("source", config.source, role="source")
     picture = call("upload", "uint8 to float, onto the device", raw=raw)
@@ -59,9 +71,10 @@ def pass_frame(
     if temporal:
         kind = "dis_flow" if config.flow == DIS else "network_flow"
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
-        followed = motion if attends or config.stages.fuse.between in ("latent", "picture") else None
+        followed = motion if attends or config.stages.fuse.pulls else None
+        anchor = call("anchor", f"flow to the anchor ({config.flow})", frame=picture) if anchored else None
         way = _restyle_streamed if late else _restyle
-        shown = way(call, config, calls, Seen(picture, latent, motion, followed, sampling, fusing), printed)
+        shown = way(call, config, calls, Seen(picture, latent, motion, followed, anchor, sampling, fusing), printed)
     else:
         predicted = call("predict", sampling, source=latent, hints=_hints(call, config, picture, None))
         shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
@@ -107,38 +120,45 @@ def _masked(
 
 def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
     """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit."""
-    picture, latent, motion, followed, sampling, fusing = seen
+    picture, latent, motion, followed, anchor, sampling, fusing = seen
     fusion, onto, encoding = config.stages.fuse, "last picture onto this frame", "warped picture to latent"
+    encode = _encoding(config)
     match fusion.reference:
         case "picture":
             last = Value("composite" if printed else "decode", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
-            reference = call("encode_past", encoding, kind="encode", frame=warped)
+            reference = call("encode_past", encoding, kind=encode, frame=warped)
             hints = _hints(call, config, picture, warped)
-            predicted = call("predict", sampling, source=latent, reference=reference, motion=followed, hints=hints)
+            predicted = call(
+                "predict", sampling, source=latent, reference=reference, motion=followed, anchor=anchor, hints=hints
+            )
             fused = call("fuse", fusing, prediction=predicted, reference=reference)
             held = warped if config.pace.active else None
             return Styled(call("decode", "latent to picture", latent=fused, past=held), fused, warped)
         case "latent":
             warped = call("warp", "last x0 onto this frame", motion=motion, styled=Value("fuse", delay=1))
             hints = _hints(call, config, picture, None)
-            predicted = call("predict", sampling, source=latent, reference=warped, motion=followed, hints=hints)
+            predicted = call(
+                "predict", sampling, source=latent, reference=warped, motion=followed, anchor=anchor, hints=hints
+            )
             fused = call("fuse", fusing, prediction=predicted, reference=warped)
             return Styled(call("decode", "latent to picture", latent=fused), fused)
         case "output":
             last = Value("composite" if printed else "blend", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
-            entry = call("encode_past", encoding, kind="encode", frame=warped) if fusion.entry else None
+            entry = call("encode_past", encoding, kind=encode, frame=warped) if fusion.entry else None
             hints = _hints(call, config, picture, warped)
-            predicted = call("predict", sampling, source=latent, reference=entry, motion=followed, hints=hints)
+            predicted = call(
+                "predict", sampling, source=latent, reference=entry, motion=followed, anchor=anchor, hints=hints
+            )
             decoded = call("decode", "latent to picture", latent=predicted)
             return Styled(call("blend", fusing, picture=decoded, past=warped), predicted, warped)
 
 
 def _restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
     """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
-    picture, latent, motion, followed, sampling, fusing = seen
-    fusion = config.stages.fuse
+    picture, latent, motion, followed, anchor, sampling, fusing = seen
+    fusion, encode = config.stages.fuse, _encoding(config)
     of_latents, of_output = fusion.reference == "latent", fusion.reference == "output"
     last_latent = "fuse" if fusion.exit and not of_output else "predict"
     last_picture = "composite" if printed else "blend" if fusion.exit and of_output else "decode"
@@ -149,19 +169,24 @@ def _restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Se
         entry = call("warp_entry", f"last {what} {onto}", kind="warp", motion=far, styled=Value(last, delay=calls))
         if not of_latents:
             onto_entry = entry
-            entry = call("encode_entry", "warped picture to latent", kind="encode", frame=entry)
+            entry = call("encode_entry", "warped picture to latent", kind=encode, frame=entry)
     hints = _hints(call, config, picture, onto_entry)
-    leaving = call("predict", sampling, source=latent, reference=entry, motion=followed, hints=hints)
+    leaving = call("predict", sampling, source=latent, reference=entry, motion=followed, anchor=anchor, hints=hints)
     if fusion.exit:
         # the flow of the frames in the batch waits in this link for their pictures
         waiting, onto = Value(motion.stage, ahead=calls - 1), "onto the frame that leaves"
         reference = call("warp", f"last {what} {onto}", motion=waiting, styled=Value(last, delay=1))
         past = None if of_latents else reference
         if not of_latents and not of_output:
-            reference = call("encode_past", "warped picture to latent", kind="encode", frame=reference)
+            reference = call("encode_past", "warped picture to latent", kind=encode, frame=reference)
     if last_latent == "fuse":
         leaving = call("fuse", fusing, prediction=leaving, reference=reference)
     shown = call("decode", "latent to picture", latent=leaving)
     if fusion.exit and of_output:
         shown = call("blend", fusing, picture=shown, past=reference)
     return Styled(shown, leaving, past)
+
+
+def _encoding(config: GraphConfig) -> str:
+    """The kind of stage that encodes what is fed back."""
+    return "encode_twice" if config.stages.encode.twice else "encode"

@@ -84,14 +84,15 @@ def _of_fields(fields: dict[str, FieldInfo], told: dict[str, str], prefix: str) 
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """A type without its annotations, and without None, and whether that was in it."""
+    """A type without its annotations, and without None, and whether that was in it; of a word or a list, the word."""
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) not in (Union, types.UnionType):
         return kind, False
     others = [one for one in get_args(kind) if one is not type(None)]
     if len(others) != 1:
-        return kind, False
+        words = [word for word, _ in map(_without_none, others) if get_origin(word) is Literal]
+        return (words[0] if len(words) == 1 else kind), False
     return _without_none(others[0])[0], True
 
 

@@ -60,30 +60,31 @@ class LiveSettings:
         temporal = any(node.name == "flow" for node in self.plan.nodes)
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
         printed = any(node.name == "composite" for node in self.plan.nodes)
+        anchored = any(node.name == "anchor" for node in self.plan.nodes)
         followed = any(node.kind == "predict" and "motion" in node.inputs for node in self.plan.nodes)
         plan = plan_graph(
             config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, attends=followed,
-            live=self.live,
+            anchored=anchored, live=self.live,
         )  # fmt: skip
         if {n: c.built for n, c in config.controls.items()} != {n: c.built for n, c in self.config.controls.items()}:
             raise NeedsRestart(
                 "which controls there are, of which kind, and the file of a picture cannot change while frames flow;"
                 " live are their scale, window and thresholds. Begin with a scale of 0 for one that is to come later"
             )
-        inner = [(node.name, node.inputs) for node in plan.nodes if node.role == "stage"]
-        now = [(node.name, node.inputs) for node in self.plan.nodes if node.role == "stage"]
+        inner = [(node.name, node.kind, node.inputs) for node in plan.nodes if node.role == "stage"]
+        now = [(node.name, node.kind, node.inputs) for node in self.plan.nodes if node.role == "stage"]
         was, wants = self.config.stages, config.stages
-        built = [(s.fuse.reference, s.predict.stream, _pulled(s.fuse.between)) for s in (was, wants)]
+        built = [(s.fuse.reference, s.predict.stream, s.encode.twice, s.fuse.pulls) for s in (was, wants)]
         masks = [(c.mask.kind, c.mask.of) for c in (self.config, config)]
         stream = wants.predict.stream and config.steps != self.config.steps
         unpaced = config.pace.active and not self.config.pace.active
         differs = inner != now or built[0] != built[1] or masks[0] != masks[1]
-        if differs or stream or (not temporal and (config.stages.fuse.weight or unpaced)):
+        if differs or stream or (not temporal and (wants.fuse.asks_past or unpaced)):
             raise NeedsRestart(
                 "this decides which stages there are and cannot change while frames flow: mask.kind and of;"
-                " stages.fuse.reference; stages.fuse.between to or from latent and picture; stages.predict.stream, and"
-                " with it steps; pace and fusion, if they were off at first; whether stages.fuse.entry or exit is 0,"
-                " with output or a stream"
+                " stages.fuse.reference; stages.fuse.between to or from latent and picture; stages.encode.twice;"
+                " stages.predict.stream, and with it steps; pace, fusion and what is taken from an anchor, if they were"
+                " off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
             )
 
 
@@ -93,8 +94,3 @@ def check_live(config: GraphConfig, was: GraphConfig) -> None:
     changed = [name for name in names if getattr(config, name) != getattr(was, name)]
     if changed:
         raise NeedsRestart(f"{', '.join(changed)} cannot change while frames flow; live are: {', '.join(LIVE)}")
-
-
-def _pulled(between: str) -> str:
-    """What `between` needs built; off and reference need nothing."""
-    return between if between in ("latent", "picture") else ""

@@ -29,24 +29,27 @@ def plan_graph(
     calls: int | None = None,
     printed: bool = False,
     attends: bool = False,
+    anchored: bool = False,
     live: bool = False,
     folder: str = "",
 ) -> GraphPlan:
     """The graph of a configuration: what `dataflow.pass_frame` calls, in its workers and lanes.
 
-    temporal  build the branches of the past; none: only if the weight of the fusion is above 0 or frames may be held.
+    temporal  build the branches of the past; none: only if something of it is fused or frames may be held.
               Without them every frame is styled on its own, and nothing waits for the picture before.
     calls     network calls of a frame, K; none: as many as steps
     printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
     attends   its UNet sees tokens of earlier frames (`BundleFile.attention`)
+    anchored  build the flow to the anchor; else only if the configuration takes something from it
     live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
     folder    of the sockets between workers; needed to open the graph, not to draw it
     """
     k = calls or config.steps
     if temporal is None:
-        temporal = config.stages.fuse.weight > 0 or config.pace.active
+        temporal = config.stages.fuse.asks_past or config.pace.active
+    anchored = anchored or config.stages.fuse.asks_anchor
     recorder = _Recorder(config)
-    pass_frame(recorder.call, config, k, temporal=temporal, printed=printed, attends=attends)
+    pass_frame(recorder.call, config, k, temporal=temporal, printed=printed, attends=attends, anchored=anchored)
     if live or config.in_flight:
         recorder.bound(config.in_flight or usual_in_flight(config, k))
     nodes = recorder.nodes

@@ -43,6 +43,13 @@ the noise level is a network of its own that runs once a frame: the hint encoder
 T2I-Adapter. Hints belong to a row like its latent, scales to its schedule, since a window closes them at some of its
 levels. A stream without controls in a shared call is fed zeros at scale 0.
 
+Rerender-A-Video (Yang et al. 2023). Between steps several references are fused in one after the other
+(`FuseSettings.windows`), after AdaIN (`adain.py`): of the frame before, or of the anchor, the first frame of the shot,
+whose x0 after every call is kept (`anchor_past.py`) and pulled along a flow of its own (`motion/anchor.py`). A noise
+that comes with two of them is correlated with what is there already, so its correlation is followed (`FusedNoise`) and
+the level stays exact. A frame takes the anchor's place by trusting nothing of it: that travels with the trust, and no
+stage has to ask another. `tests/stages/diffusion/test_rerender.py` has the paper's loop.
+
 Guidance (`guidance.py`) acts on the pair (x0, n). Residual guidance carries no stock noise: the noise under which the
 assumed picture would be clean, (x - alpha p) / sigma, is what the recursion of its paper arrives at, needs no state,
 and stays right when something was fused in.

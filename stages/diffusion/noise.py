@@ -9,7 +9,7 @@ from torch import Tensor
 
 from warpfuse.stages.diffusion.settings import NoisePolicy
 from warpfuse.stages.solvers import Call
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.pair import Level, fuse_noises, noise_gain
 
 
 class Noises:
@@ -59,6 +59,29 @@ def after_call(
             return noises.slot(step, n.shape), call.rho
         case "fresh":
             return noises.fresh(seq, step, n.shape), 0.0
+
+
+class FusedNoise:
+    """The noise n' of a call while references are fused into it, one after the other.
+
+    n  unit noise; not looked at where the call leads to a level without
+    """
+
+    def __init__(self, call: Call, n: Tensor) -> None:
+        self.n = n
+        self._call = call
+        self._rho: dict[NoisePolicy, Tensor | float] = {"slot": call.rho, "fresh": 0.0}  # of n with each, so far
+
+    def take(
+        self, policy: NoisePolicy, noises: Noises, seq: int, step: int, weight: Tensor, inner_strength: float
+    ) -> None:
+        """Fuse the noise of a policy in by a weight, so that n stays of unit variance."""
+        n_ref, _ = after_call(policy, noises, seq, step, self._call, self.n)
+        if n_ref is None or n_ref is self.n:  # w n + (1 - w) n
+            return
+        gain = noise_gain(weight, self._rho[policy], inner_strength)
+        self.n = fuse_noises(self.n, n_ref, weight, gain)
+        self._rho = {each: gain * rho + (weight if each == policy else 0.0) for each, rho in self._rho.items()}
 
 
 def in_window(window: tuple[float, float], level: Level) -> bool:

@@ -1,13 +1,16 @@
 """Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.controls.settings import check_controls
+from warpfuse.stages.diffusion.anchor_past import anchor_past
 from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.hint import HintInputs
@@ -18,7 +21,7 @@ from warpfuse.stages.diffusion.reference_warp import PullLatents, PullPictures
 from warpfuse.stages.diffusion.rows import Row, enter
 from warpfuse.stages.diffusion.sampling import sampling_of
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
-from warpfuse.stages.diffusion.settings import check_attention
+from warpfuse.stages.diffusion.settings import Kind, check_attention
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, advance
 from warpfuse.stages.frame import Frame, Latent, Motion
 from warpfuse.stages.motion.warp import latent_trust
@@ -54,7 +57,7 @@ def open(opening: Opening) -> Stage:
         config.seed,
         opening.device,
         stream=config.stages.predict.stream,
-        pull=_pull(opening),
+        pulls=_pulls(opening),
         attention=_attention(opening, unet),
         hints=HintInputs(about.controls, unet.inputs, torch.device(opening.device)),
     )
@@ -68,15 +71,18 @@ def _attention(opening: Opening, unet: Engine) -> CrossFrame | None:
     return CrossFrame(about, getattr(torch, dtype), torch.device(opening.device))
 
 
-def _pull(opening: Opening) -> PullLatents | PullPictures | None:
-    match opening.config.stages.fuse.between:
-        case "latent":
-            return PullLatents(opening.device)
-        case "picture":
-            scale = opening.bundle.about.latent.scale
-            return PullPictures(opening.network("decoder"), opening.network("encoder"), scale)
-        case _:
-            return None
+def _pulls(opening: Opening) -> Mapping[Kind, PullLatents | PullPictures]:
+    found: dict[Kind, PullLatents | PullPictures] = {}
+    for kind in sorted(opening.config.stages.fuse.pulls):
+        if kind == "latent":
+            found[kind] = PullLatents(opening.device)
+        else:
+            networks, scale = (
+                (opening.network("decoder"), opening.network("encoder")),
+                opening.bundle.about.latent.scale,
+            )
+            found[kind] = PullPictures(*networks, scale, twice=opening.config.stages.encode.twice)
+    return found
 
 
 class Predict(Stage):
@@ -85,13 +91,15 @@ class Predict(Stage):
     inputs  source     z of the source frame
             reference  z of the newest styled picture, warped and encoded, and its trust; or nothing
             motion     to the frame before
+            anchor     to the anchor of the shot; a frame without any trust is the anchor
             hints      of control maps
-            The last three where the graph feeds them
+            The last four where the graph feeds them
     gives   predicted x0 after the last call
 
         entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
         a call     (x0, n) = split(x, UNet(x));    (x0', n') = solver(x0, n, z_{k+1})
-        between    x = alpha' [w x0_ref + (1 - w) x0'] + sigma' [w n_ref + r n']
+        AdaIN      x0' with the anchor's mean and contrast
+        between    x = alpha' [w x0_ref + (1 - w) x0'] + sigma' [w n_ref + r n'], for each window in turn
 
     One frame at a time, all its calls are made before it leaves. As a stream (`stream_batch.py`) each call of the
     stage makes one network call over the last K frames; the first K - 1 give nothing back, `flush` gives the last
@@ -108,7 +116,7 @@ class Predict(Stage):
         device: str,
         *,
         stream: bool = False,
-        pull: PullLatents | PullPictures | None = None,
+        pulls: Mapping[Kind, PullLatents | PullPictures] | None = None,
         attention: CrossFrame | None = None,
         hints: HintInputs | None = None,
     ) -> None:
@@ -117,32 +125,46 @@ class Predict(Stage):
         self._device = torch.device(device)
         self._ops = arithmetic(self._device)
         self._noises = Noises(seed, self._device)
-        self._pull = pull
+        self._pulls = pulls or {}
         self._attention = attention
         self._hints = hints
-        self._batch = StreamBatch(denoise, pull) if stream else None
+        self._batch = StreamBatch(denoise, self._pulls) if stream else None
         self._last: Row | None = None
+        self._anchor: dict[int, Tensor] = {}
         self.update(settings)
 
     def __call__(
-        self, source: Latent, reference: Frame | None = None, motion: Motion | None = None, hints: Frame | None = None
+        self,
+        source: Latent,
+        reference: Frame | None = None,
+        motion: Motion | None = None,
+        anchor: Motion | None = None,
+        hints: Frame | None = None,
     ) -> Latent | None:
         """Take a frame; the one that is ready, if there is one."""
         if self._batch is not None:  # rows stay for several calls
             source = owned(source)
-            reference, motion = owned(reference), owned(motion)
+            reference, motion, anchor = owned(reference), owned(motion), owned(anchor)
         row = enter(source, self._program, self._noises, reference, self._ops)
         if self._hints is not None:
             row.hints = self._hints(hints)
         self._follow(row, motion)
+        if anchor is not None:
+            self._anchor = {} if row.stamp.discontinuity else self._anchor
+            row.anchor = anchor_past(self._anchor, _at_latent(row, anchor))
         if self._batch is None:
             while not row.finished:
-                advance([row], self._denoise, self._pull)
+                advance([row], self._denoise, self._pulls)
             return _result(row)
         return _left(self._batch.step([row]))
 
     def held(
-        self, source: Frame, reference: Frame | None = None, motion: Frame | None = None, hints: Frame | None = None
+        self,
+        source: Frame,
+        reference: Frame | None = None,
+        motion: Frame | None = None,
+        anchor: Frame | None = None,
+        hints: Frame | None = None,
     ) -> Frame:
         """A frame that passes without the network."""
         if self._attention is not None:
@@ -161,10 +183,10 @@ class Predict(Stage):
     def reset(self) -> None:
         """Forget the frames in the batch."""
         if self._batch is not None:
-            self._batch = StreamBatch(self._denoise, self._pull)
+            self._batch = StreamBatch(self._denoise, self._pulls)
         if self._attention is not None:
             self._attention.reset()
-        self._last = None
+        self._last, self._anchor = None, {}
 
     def update(self, settings: PredictSettings) -> None:
         """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
@@ -173,24 +195,28 @@ class Predict(Stage):
     def close(self) -> None:
         """Close every network."""
         self._denoise.close()
-        if self._pull is not None:
-            self._pull.close()
+        for pull in self._pulls.values():
+            pull.close()
 
     def _follow(self, row: Row, motion: Motion | None) -> None:
         """Tie the row to the frame before, where its settings fuse that or its attention sees it."""
-        flow = trust = None
-        if motion is not None:
-            flow = motion.flow
-            factor = motion.trust.shape[-1] // row.source.shape[-1]
-            trust = latent_trust(motion.trust, factor, row.program.warp)
+        followed = None if motion is None else _at_latent(row, motion)
         if self._attention is not None:
             told = len(row.program.plan), row.program.conditioning, row.program.unconditional
+            flow, trust = (None, None) if followed is None else (followed.flow, followed.trust)
             row.past = self._attention.enter(row.stamp, row.program.attention, told, flow, trust)
-        if flow is None or trust is None or row.program.fuse.between not in ("latent", "picture"):
+        if followed is None or not row.program.pulls_before:
             self._last = None
             return
-        row.motion = Motion(row.stamp, flow, trust)
+        row.motion = followed
         row.before, self._last = self._last, row
+
+
+def _at_latent(row: Row, motion: Motion) -> Motion:
+    """A motion with its trust for each cell of the latent."""
+    factor = motion.trust.shape[-1] // row.source.shape[-1]
+    trust = latent_trust(motion.trust, factor, row.program.warp)
+    return Motion(row.stamp, motion.flow, trust)
 
 
 def _left(finished: list[Row]) -> Latent | None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.diffusion.encode_twice import faithful
 from warpfuse.stages.frame import Motion
 from warpfuse.stages.parameters import Mode
 
@@ -28,19 +29,29 @@ class PullLatents:
 
 
 class PullPictures:
-    """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines."""
+    """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines.
 
-    def __init__(self, decoder: Engine, encoder: Engine, scale: float) -> None:
+    twice  encode as `encode_twice.py` does
+    """
+
+    def __init__(self, decoder: Engine, encoder: Engine, scale: float, *, twice: bool = False) -> None:
         self._decoder = decoder
         self._encoder = encoder
         self._ops = arithmetic(decoder.device)
         self._scale = scale
+        self._twice = twice
 
     def __call__(self, x0: Sequence[Tensor], motions: Sequence[Motion], mode: Mode) -> list[Tensor]:
         """All rows as one batch; as `PullLatents`."""
         rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
         moved = self._ops.warp(rgb, torch.cat([motion.flow for motion in motions]), mode).clamp_(0, 1)
-        return _rows(_run(self._encoder, "rgb", moved.contiguous(), "latent") * self._scale)
+        moved = moved.contiguous()
+        z = _run(self._encoder, "rgb", moved, "latent")
+        if self._twice:
+            z = z.clone()  # the engine's memory is written again
+            again = _run(self._decoder, "latent", z, "rgb").clamp(0, 1)
+            z = faithful(z, _run(self._encoder, "rgb", again.contiguous(), "latent"), moved, again)
+        return _rows(z * self._scale)
 
     def close(self) -> None:
         """Close both networks."""

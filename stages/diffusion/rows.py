@@ -7,14 +7,18 @@ the frames it belongs to and no other.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import Arithmetic
+from warpfuse.stages.diffusion.adain import adain
+from warpfuse.stages.diffusion.anchor_past import AnchorPast
 from warpfuse.stages.diffusion.attention import TokenPast
-from warpfuse.stages.diffusion.fuse import fusion_weight, largest_weight, warped
-from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
+from warpfuse.stages.diffusion.fuse import W_MAX, largest_weight, warped
+from warpfuse.stages.diffusion.noise import FusedNoise, Noises, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import Program
+from warpfuse.stages.diffusion.settings import FusionWindow, Kind
 from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.parameters import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
@@ -38,6 +42,7 @@ class Row:
     before     the row of the frame before in the same stream, while this one needs it
     past       tokens of earlier frames, where the bundle has attention
     hints      what the UNet takes of control maps, [1, ...], where the bundle has controls
+    anchor     of the shot, where the graph feeds the motion to it
     k, step    calls made, steps finished
     memory     of the solver inside a step
     assumed    x0 that counts as unconditional, for residual guidance
@@ -54,6 +59,7 @@ class Row:
     before: "Row | None" = None
     past: TokenPast | None = None
     hints: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    anchor: AnchorPast | None = None
     k: int = 0
     step: int = 0
     memory: Memory = ()
@@ -89,44 +95,61 @@ def enter(row_of: Latent, program: Program, noises: Noises, reference: Frame | N
     return row
 
 
-def move(row: Row, pair: tuple[Tensor, Tensor], pulled: Tensor | None) -> None:
+class Reference(NamedTuple):
+    """What a window fuses into a row.
+
+    x0      [1, c, h, w]
+    trust   [1, 1, h, w], on the places of the row's frame
+    motion  along which x0 is pulled onto the row's frame; none: it lies there
+    """
+
+    window: FusionWindow
+    x0: Tensor
+    trust: Tensor
+    motion: Motion | None = None
+
+    @property
+    def pull(self) -> Kind:
+        """How it is pulled."""
+        return "latent" if self.window.kind == "latent" else "picture"
+
+
+def move(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference]) -> None:
     """Take a row from its call to the next, given what the network said there.
 
-    pair    (x0, n) of `row.x`, guided
-    pulled  x0 of the frame before after the same call, pulled onto this frame; None where nothing is fused from there
+    pair        (x0, n) of `row.x`, guided
+    references  what is fused in after the call, in this order, on the frame's own places
     """
     call = row.program.plan[row.k]
     row.step += call.finished
     z = row.noises.slot(row.step, row.x.shape) if call.needs_noise else None
     x0, n, row.memory = call.advance(row.x, *pair, z, row.memory)
-    settings = row.program.fuse
-    keeps = settings.between in ("latent", "picture") and row.k + 1 < len(row.program.plan)
-    if not wants_between(row):
-        row.x = compose(x0, n, call.level_next)
-        row.x0.append(x0.clone() if keeps else None)  # it may be the engine's own
-    else:
-        x0_ref, trust = _between(row, pulled)
-        w = fusion_weight(settings, trust)
-        n_ref, rho = after_call(settings.noise, row.noises, row.stamp.seq, row.step, call, n)
-        row.x = fuse(x0, n, x0_ref, n_ref, w, rho, call.level_next, settings.inner_strength)
-        row.x0.append(fuse(x0, None, x0_ref, None, w, 0.0, CLEAN) if keeps else None)
+    x0 = _with_statistics(row, x0)
+    noise = FusedNoise(call, n)
+    for window, x0_ref, trust, _ in references:
+        w = trust * _largest(window)
+        x0 = fuse(x0, None, x0_ref, None, w, 0.0, CLEAN)
+        noise.take(window.noise, row.noises, row.stamp.seq, row.step, w, window.inner_strength)
+    row.x = compose(x0, noise.n, call.level_next)
+    keeps = row.program.pulls_before and row.k + 1 < len(row.program.plan)
+    row.x0.append(x0.clone() if keeps else None)  # what the engine lent may be in it
+    if row.anchor is not None:
+        row.anchor.leave(row.k, x0)
     row.k += 1
     if row.finished:
-        row.before = None  # the chain of frames ends here: memory does not grow with the stream
+        row.before = row.anchor = None  # the chain of frames ends here: memory does not grow with the stream
         if row.past is not None:
             row.past.end()
 
 
-def wants_between(row: Row) -> bool:
-    """Whether something is fused in after the call the row is at: asked for, in the window, and there."""
-    settings, call = row.program.fuse, row.program.plan[row.k]
-    if settings.between == "off" or not call.finished or row.k + 1 == len(row.program.plan):
-        return False
-    if not in_window(settings.window, call.level):
-        return False
-    if settings.between == "reference":
-        return warped(row.reference) is not None
-    return past_of(row) is not None
+def references_of(row: Row) -> list[Reference]:
+    """What is fused in after the call the row is at, as it lies: asked for, in its window, and there."""
+    call, plan = row.program.plan[row.k], row.program.plan
+    if not call.finished or row.k + 1 == len(plan):
+        return []
+    due = [window for window in row.program.windows if in_window(window.window, call.level)]
+    found = [(_of_anchor if window.of == "anchor" else _of_previous)(row, window) for window in due]
+    return [reference for reference in found if reference is not None]
 
 
 def past_of(row: Row) -> Tensor | None:
@@ -139,10 +162,33 @@ def past_of(row: Row) -> Tensor | None:
     return before.x0[row.k]
 
 
-def _between(row: Row, pulled: Tensor | None) -> tuple[Tensor, Tensor]:
-    if pulled is None:
-        past = warped(row.reference)
-        assert past is not None
-        return past
-    assert row.motion is not None
-    return pulled, row.motion.trust
+def _of_previous(row: Row, window: FusionWindow) -> Reference | None:
+    if window.kind == "reference":
+        shown = warped(row.reference)
+        return None if shown is None else Reference(window, *shown)
+    x0 = past_of(row)
+    return None if x0 is None or row.motion is None else Reference(window, x0, row.motion.trust, row.motion)
+
+
+def _of_anchor(row: Row, window: FusionWindow) -> Reference | None:
+    anchor = row.anchor
+    if anchor is None:
+        return None
+    if window.kind == "reference" and anchor.shown is not None:
+        return Reference(window, anchor.shown, anchor.motion.trust)
+    x0 = anchor.x0.get(len(row.program.plan) - 1 if window.kind == "reference" else row.k)
+    return None if x0 is None else Reference(window, x0, anchor.motion.trust, anchor.motion)
+
+
+def _largest(window: FusionWindow) -> float:
+    """The anchor is not made of itself: an error in it does not grow, so its weight may be 1."""
+    return window.weight if window.of == "anchor" else min(window.weight, W_MAX)
+
+
+def _with_statistics(row: Row, x0: Tensor) -> Tensor:
+    """x0 with the anchor's mean and contrast, as far as that is asked for (AdaIN)."""
+    call, settings = row.program.plan[row.k], row.program.fuse.adain
+    if row.anchor is None or not settings.weight or not call.finished or not in_window(settings.window, call.level):
+        return x0
+    x0_anchor = row.anchor.x0.get(row.k)
+    return x0 if x0_anchor is None else adain(x0, x0_anchor, settings.weight * row.anchor.known)

@@ -9,7 +9,7 @@ from torch import Tensor
 from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, Control
 from warpfuse.stages.controls.settings import ControlSettings
 from warpfuse.stages.diffusion.prompts import Conditioning
-from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, Guidance
+from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, FusionWindow, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.solvers import Call, Solver, SolverError
@@ -108,6 +108,7 @@ class Program:
                    "control_scale" [1, n] and "adapter_scale" [1, m] of its controls there
     conditioning   name -> tensor [1, ...] the network takes beside the latent
     unconditional  the same for guidance that asks it a second time
+    windows        what is fused in between steps
     """
 
     plan: tuple[Call, ...]
@@ -119,6 +120,12 @@ class Program:
     told: tuple[Mapping[str, Tensor], ...] = field(repr=False)
     conditioning: Mapping[str, Tensor] = field(repr=False)
     unconditional: Mapping[str, Tensor] = field(repr=False)
+    windows: tuple[FusionWindow, ...] = ()
+
+    @property
+    def pulls_before(self) -> bool:
+        """Whether x0 of the frame before is fused in between steps."""
+        return any(one.of == "previous" and one.kind != "reference" for one in self.windows)
 
 
 def program(sampling: Sampling, settings: PredictSettings, device: torch.device) -> Program:
@@ -143,6 +150,7 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
         told=tuple(_told(call.seen, sampling.controls, settings.controls, device) for call in plan),
         conditioning=given if scale == 1 else {name: tensor * scale for name, tensor in given.items()},
         unconditional=settings.conditioning.unconditional,
+        windows=settings.fuse.windows,
     )
 
 

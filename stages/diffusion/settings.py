@@ -1,9 +1,9 @@
 """Settings of the diffusion stages, apart from them: a configuration is validated before torch is loaded."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from warpfuse.stages.errors import AttentionError
 from warpfuse.stages.settings import StageSettings
@@ -18,6 +18,17 @@ NoisePolicy = Literal["model", "slot", "fresh"]
            on with the predicted noise, between the two for a share of it (DDIM with eta, ancestral)
     fresh  drawn for the frame, rho = 0: makes the network paint over seams; it flickers more
 """
+
+
+def check_window(window: tuple[float, float]) -> tuple[float, float]:
+    """The two timesteps. Raises ValueError: negative, or the higher first."""
+    if not 0 <= window[0] <= window[1]:
+        raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
+    return window
+
+
+Window = Annotated[tuple[float, float], AfterValidator(check_window)]
+"""Timesteps low, high, both included."""
 
 
 class Guidance(StageSettings):
@@ -77,17 +88,10 @@ class AttentionSettings(StageSettings):
     own: float = Field(1.0, ge=0, le=1)
     anchor: float = Field(1.0, ge=0, le=1)
     previous: float = Field(1.0, ge=0, le=1)
-    window: tuple[float, float] = (0.0, 1000.0)
+    window: Window = (0.0, 1000.0)
     pull: Literal["flow", "off"] = "flow"
     coverage: float = Field(0.2, ge=0, le=1)
     refresh: int | None = Field(None, ge=1)
-
-    @field_validator("window")
-    @classmethod
-    def _ascending(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= window[0] <= window[1]:
-            raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
-        return window
 
 
 Attention = Annotated[AttentionSettings, BeforeValidator(in_weights)]
@@ -144,6 +148,91 @@ class MomentLockSettings(StageSettings):
     drift: float = Field(0.5, gt=0)
 
 
+Kind = Literal["reference", "latent", "picture"]
+
+Whose = Literal["previous", "anchor"]
+
+BetweenName = Literal["off", "reference", "latent", "picture"]
+
+
+class FusionWindow(NamedTuple):
+    """One fusion between steps, as `Between` gives it, with nothing left open."""
+
+    kind: Kind
+    of: Whose
+    window: tuple[float, float]
+    weight: float
+    inner_strength: float
+    noise: NoisePolicy
+
+
+class Between(StageSettings):
+    """One fusion between steps.
+
+    kind            reference  the styled picture: of the frame before the one fused in at the entry; of the anchor
+                               its own, decoded, warped and encoded. Not of the anchor in a stream batch
+                    latent     x0 after the same step, warped as a latent
+                    picture    the same, decoded, warped and encoded
+    of              previous   the frame before
+                    anchor     the first frame of the shot, along a flow of its own
+    window          timesteps low, high: levels the network is asked at after which it is fused
+    weight          0..1, of the frame before held at `W_MAX`; none: `stages.fuse.weight`
+    inner_strength  0..1; none: `stages.fuse.inner_strength`
+    noise           model, slot or fresh; none: `stages.fuse.noise`
+    """
+
+    kind: Kind
+    of: Whose = "previous"
+    window: Window = (0.0, 1000.0)
+    weight: float | None = Field(None, ge=0, le=1)
+    inner_strength: float | None = Field(None, ge=0, le=1)
+    noise: NoisePolicy | None = None
+
+
+WORD, LISTED = "word", "listed"
+"""The parts of a place in an error that stand for a word, and for a list in its place."""
+
+
+def _as_windows(value: Any) -> Any:
+    """One window alone as a list of one, and what YAML reads for off as off; anything else as it is."""
+    if value is False:
+        return "off"
+    return [value] if isinstance(value, dict) else value
+
+
+def _word_or_list(value: Any) -> str:
+    return LISTED if isinstance(value, list | tuple) else WORD
+
+
+BetweenWindows = Annotated[
+    Annotated[BetweenName, Tag(WORD)] | Annotated[tuple[Between, ...], Tag(LISTED)],
+    Discriminator(_word_or_list),
+    BeforeValidator(_as_windows),
+]
+"""One word, which takes window, weight and noise from `FuseSettings`, or a list."""
+
+
+class AdainSettings(StageSettings):
+    """How far the predicted x0 takes the mean and contrast of each channel from the anchor's, after the same step.
+
+    weight  0..1: 0 leaves x0 as it is, 1 gives it the anchor's (`adain.py`)
+    window  timesteps low, high: levels the network is asked at after which it is done
+    """
+
+    weight: float = Field(0.0, ge=0, le=1)
+    window: Window = (0.0, 1000.0)
+
+
+class EncodeSettings(StageSettings):
+    """How pictures are encoded.
+
+    twice  the picture that is fed back is encoded, decoded and encoded again, and what the autoencoder loses is added
+           beforehand (`encode_twice.py`): a decoder and an encoder run more for each
+    """
+
+    twice: bool = False
+
+
 class FuseSettings(StageSettings):
     """Where and how strongly the past is fused in.
 
@@ -158,6 +247,8 @@ class FuseSettings(StageSettings):
                     reference  the picture that was fused in at the entry
                     latent     x0 of the frame before after the same step, warped as a latent
                     picture    the same, decoded, warped and encoded: a decoder and an encoder run for every such step
+                    or a list of `Between`, fused one after the other, each with its window, weight and noise
+    adain           statistics of the anchor (`AdainSettings`)
     exit            0..1: share of the weight in what is shown; keeps strokes still. 0: none
     lines           0..1: share of the weight in the cover of the lines, where the bundle draws them. 0: none
     window          timesteps low, high: levels the network is asked at where entry and between may fuse
@@ -169,17 +260,42 @@ class FuseSettings(StageSettings):
     weight: float = Field(0.8, ge=0, le=1)
     reference: Literal["picture", "latent", "output"] = "picture"
     entry: float = Field(1.0, ge=0, le=1)
-    between: Literal["off", "reference", "latent", "picture"] = "off"
+    between: BetweenWindows = "off"
+    adain: AdainSettings = AdainSettings()
     exit: float = Field(1.0, ge=0, le=1)
     lines: float = Field(0.85, ge=0, le=1)
-    window: tuple[float, float] = (0.0, 1000.0)
+    window: Window = (0.0, 1000.0)
     noise: NoisePolicy = "model"
     anchor: MomentLockSettings = MomentLockSettings()
     inner_strength: float = Field(1.0, ge=0, le=1)
 
-    @field_validator("window")
-    @classmethod
-    def _ascending(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= window[0] <= window[1]:
-            raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
-        return window
+    @property
+    def windows(self) -> tuple[FusionWindow, ...]:
+        """The fusions between steps, in their order."""
+        if self.between == "off":
+            return ()
+        if isinstance(self.between, str):
+            kind, noise = self.between, self.noise
+            return (FusionWindow(kind, "previous", self.window, self.weight, self.inner_strength, noise),)
+        return tuple(self._window(one) for one in self.between)
+
+    @property
+    def pulls(self) -> frozenset[Kind]:
+        """How x0 is brought onto a frame between steps; what it needs is opened with the run."""
+        found = {"picture" if (one.kind, one.of) == ("reference", "anchor") else one.kind for one in self.windows}
+        return frozenset(found - {"reference"})
+
+    @property
+    def asks_anchor(self) -> bool:
+        """Whether something is taken from the anchor."""
+        return self.adain.weight > 0 or any(one.of == "anchor" for one in self.windows)
+
+    @property
+    def asks_past(self) -> bool:
+        """Whether anything is fused at all."""
+        return self.weight > 0 or self.adain.weight > 0 or any(one.weight > 0 for one in self.windows)
+
+    def _window(self, one: Between) -> FusionWindow:
+        weight = self.weight if one.weight is None else one.weight
+        inner_strength = self.inner_strength if one.inner_strength is None else one.inner_strength
+        return FusionWindow(one.kind, one.of, one.window, weight, inner_strength, one.noise or self.noise)

@@ -14,31 +14,41 @@ Rows of several streams may be moved together. Each knows its own stream's frame
 else of a row is ever read: streams share the call and no picture.
 """
 
-from collections.abc import Sequence
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
 
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.rows import Pull, Row, move, past_of, wants_between
+from warpfuse.stages.diffusion.rows import Pull, Reference, Row, move, references_of
+from warpfuse.stages.diffusion.settings import Kind
+
+Pulls = Mapping[Kind, Pull]
+"""How x0 of an earlier frame is brought onto a frame: as a latent, or as a picture."""
 
 
-def advance(rows: Sequence[Row], denoise: Denoise, pull: Pull | None) -> None:
+def advance(rows: Sequence[Row], denoise: Denoise, pulls: Pulls) -> None:
     """Make one network call over all rows and move each a call on.
 
-    rows  none of them finished. A frame's row must stand no further than that of the frame before in its stream
-    pull  how x0 of the frame before is brought onto a frame; only for rows whose settings fuse it
+    rows   none of them finished. A frame's row must stand no further than that of the frame before in its stream
+    pulls  those that the rows' settings ask for
     """
     pairs = denoise(rows)
-    pasts = [(row, past_of(row)) for row in rows if wants_between(row) and row.program.fuse.between != "reference"]
-    found = [(row, past, row.motion) for row, past in pasts if past is not None and row.motion is not None]
-    pulled: dict[int, Tensor] = {}
-    for mode in dict.fromkeys(row.program.warp.mode for row, _, _ in found):  # one, but while a change passes through
-        assert pull is not None, "rows fuse the frame before, but nothing was built to pull it"
-        alike = [one for one in found if one[0].program.warp.mode == mode]
-        onto = pull([past for _, past, _ in alike], [motion for _, _, motion in alike], mode)
-        pulled |= {id(row): x0 for (row, _, _), x0 in zip(alike, onto, strict=True)}
-    for row, pair in zip(rows, pairs, strict=True):
-        move(row, pair, pulled.get(id(row)))
+    due = [references_of(row) for row in rows]
+    pulled = _pulled([(row, one) for row, ones in zip(rows, due, strict=True) for one in ones if one.motion], pulls)
+    for row, pair, ones in zip(rows, pairs, due, strict=True):
+        move(row, pair, [pulled.get(id(one), one) for one in ones])
+
+
+def _pulled(found: Sequence[tuple[Row, Reference]], pulls: Pulls) -> dict[int, Reference]:
+    """References that lie on another frame's places, pulled onto their row's frame; by the id of what they were."""
+    made: dict[int, Reference] = {}
+    ways = [(one.pull, row.program.warp.mode) for row, one in found]
+    for kind, mode in dict.fromkeys(ways):  # a warp for all rows; more modes than one while a change passes through
+        alike = [one for one, way in zip(found, ways, strict=True) if way == (kind, mode)]
+        onto = pulls[kind]([one.x0 for _, one in alike], [one.motion for _, one in alike if one.motion], mode)
+        for (row, one), x0 in zip(alike, onto, strict=True):
+            made[id(one)] = one._replace(x0=x0, motion=None)
+            if one.window.kind == "reference" and row.anchor is not None:
+                row.anchor.shown = x0  # the same after every call
+    return made
 
 
 class StreamBatch:
@@ -48,9 +58,9 @@ class StreamBatch:
     rows that finished with it. With plans of K calls a frame leaves with the K - 1st step after its own.
     """
 
-    def __init__(self, denoise: Denoise, pull: Pull | None) -> None:
+    def __init__(self, denoise: Denoise, pulls: Pulls) -> None:
         self._denoise = denoise
-        self._pull = pull
+        self._pulls = pulls
         self._rows: list[Row] = []
 
     def __len__(self) -> int:
@@ -62,7 +72,7 @@ class StreamBatch:
         if not self._rows:
             return []
         # pulled past first: `advance` reads what the frame before left after this call, made one step ago
-        advance(self._rows, self._denoise, self._pull)
+        advance(self._rows, self._denoise, self._pulls)
         finished = [row for row in self._rows if row.finished]
         self._rows = [row for row in self._rows if not row.finished]
         return finished

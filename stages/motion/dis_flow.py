@@ -90,11 +90,16 @@ Compare = Callable[[P, P, tuple[int, int]], Compared]
 
 
 class Memory(Generic[P]):
-    """The frame before, and what follows from comparing a frame with it: flow, trust, and whether there was a cut."""
+    """The frame before, and what follows from comparing a frame with it: flow, trust, and whether there was a cut.
+
+    coverage  none: as told. Else what is remembered is an anchor, and a frame that has less mean trust than this to it
+              takes its place
+    """
 
     def __init__(self, ops: Arithmetic) -> None:
         self._ops = ops
         self._past: P | None = None
+        self.coverage: float | None = None
 
     def motion(self, frame: Picture, present: P, compare: Compare[P], settings: ConfidenceSettings) -> Motion:
         """Flow and trust of `frame`, which gives the size of both; `present` takes the place of the past.
@@ -103,7 +108,7 @@ class Memory(Generic[P]):
         settings  in pixels of present.size
 
         Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
-        another size. At the first frame of another shot trust alone is.
+        another size. At the first frame of another shot trust alone is, and where a frame takes the anchor's place.
         """
         rgb = frame.rgb
         size = rgb.shape[-2], rgb.shape[-1]
@@ -117,6 +122,11 @@ class Memory(Generic[P]):
             m.mul_(found.unique)
         m = self._ops.grown(m, settings.dilate_px, settings.feather_px)
         m.mul_(same_shot(coverage, present.colours, past.colours, settings.cut_coverage, settings.cut_colour))
+        if self.coverage is not None:
+            if float(m.mean()) < self.coverage:
+                m = torch.zeros_like(m)
+            else:
+                self._past = past
         if m.shape[-2:] != size:
             m = self._ops.resized(m, size)
         return Motion(frame.stamp, found.flow, m)
@@ -160,6 +170,14 @@ class Flow(Stage):
     def held(self, frame: Picture) -> Frame:
         """Of a repeat nothing: what is remembered stays that of the picture shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
+
+    def compare_with_anchor(self, coverage: float) -> None:
+        """From the next frame on: not with the frame before, but with the anchor (`Memory`)."""
+        self._memory.coverage = coverage
+
+    def forget(self) -> None:
+        """The next frame has no past."""
+        self._memory.forget()
 
     def update(self, settings: FlowSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""

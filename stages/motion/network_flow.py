@@ -54,6 +54,14 @@ class FlowNetwork(Stage):
         """Of a repeat nothing: what is remembered stays that of the picture shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
+    def compare_with_anchor(self, coverage: float) -> None:
+        """From the next frame on: not with the frame before, but with the anchor (`Memory`)."""
+        self._memory.coverage = coverage
+
+    def forget(self) -> None:
+        """The next frame has no past."""
+        self._memory.forget()
+
     def update(self, settings: ConfidenceSettings) -> None:
         """Take new settings, from the next frame on. What is remembered stays."""
         self._settings = settings

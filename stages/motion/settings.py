@@ -84,6 +84,15 @@ class FlowSettings(StageSettings):
     trust_cell: int = Field(2, ge=1, le=8)
 
 
+class AnchorSettings(StageSettings):
+    """The frame of a shot that others are tied to, where something is taken from it (`motion/anchor.py`).
+
+    coverage  0..1: a frame of which less is trusted than this, seen from the anchor, takes its place
+    """
+
+    coverage: float = Field(0.2, ge=0, le=1)
+
+
 class WarpSettings(StageSettings):
     """Settings of `Warp`.
 

@@ -101,20 +101,23 @@ def rescale(weight: float, rho: float) -> float: ...
 @overload
 def rescale(weight: Tensor, rho: float) -> Tensor: ...
 @overload
-def rescale(weight: Tensor | float, rho: float) -> Tensor | float: ...
-def rescale(weight: Tensor | float, rho: float) -> Tensor | float:
+def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float: ...
+def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float:
     """The gain r of the own noise that keeps `weight n_ref + r n` at unit variance: w^2 + r^2 + 2 w r rho = 1.
 
         r(w, rho) = -w rho + sqrt(1 - w^2 (1 - rho^2))              the positive root
 
     weight  in [0, 1], a number or a tensor of any shape; a tensor is trusted (nothing waits for the device)
-    rho     correlation of the two noises, in [-1, 1]: 0 fresh, 1 the same tensor
+    rho     correlation of the two noises, in [-1, 1]: 0 fresh, 1 the same tensor; a tensor where it is not the same
+            everywhere, which is trusted too
 
     r(0, rho) = 1 exactly; r(1, rho) = 0 exactly for rho >= 0. For rho < 0 the root at w = 1 is 2 |rho|: noises that
     oppose each other leave room for both. Raises ValueError when a plain number is out of range.
     """
-    _need_rho(rho)
-    if isinstance(weight, Tensor):
+    if not isinstance(rho, Tensor):
+        _need_rho(rho)
+    if isinstance(weight, Tensor) or isinstance(rho, Tensor):
+        weight = torch.as_tensor(weight)
         w = weight.to(torch.promote_types(weight.dtype, torch.float32))
         # 1 - w^2 + (w rho)^2 and not 1 - w^2 (1 - rho^2): at w = 1 this one is rho^2 to the last bit, so r is 0.
         # The clamp is for weights a rounding above 1, which a blurred mask has; they would be NaN.
@@ -163,24 +166,27 @@ def fuse(
     """
     if not isinstance(weight, Tensor):
         _need_weight(weight)
-    noises: tuple[Tensor, ...] = ()
-    if level_next.sigma > 0:
-        noises = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
-        if noises[0] is noises[1] and rho == 1:  # w n + (1 - w) n
-            noises = noises[:1]
-        else:
-            _need_rho(rho)
-            _need_strength(inner_strength)
     wide = _wide(x0, n, x0_ref, n_ref)
     w = weight.to(wide) if isinstance(weight, Tensor) else weight
     blended = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
-    if not noises:
+    if level_next.sigma == 0:
         return (level_next.alpha * blended).to(x0.dtype)
-    noise = noises[0].to(wide)
-    if len(noises) == 2:
-        r = _softened(rescale(w, rho), w, inner_strength)
-        noise = w * noises[1].to(wide) + r * noise
+    own, other = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
+    if own is other and rho == 1:  # w n + (1 - w) n
+        return compose(blended, own.to(wide), level_next).to(x0.dtype)
+    noise = fuse_noises(own.to(wide), other.to(wide), w, noise_gain(w, rho, inner_strength))
     return compose(blended, noise, level_next).to(x0.dtype)
+
+
+def noise_gain(weight: Tensor | float, rho: Tensor | float, inner_strength: float = 1.0) -> Tensor | float:
+    """The gain r of the own noise in `fuse`, softened where inner_strength is below 1. Raises ValueError as that."""
+    _need_strength(inner_strength)
+    return _softened(rescale(weight, rho), weight, inner_strength)
+
+
+def fuse_noises(n: Tensor, n_ref: Tensor, weight: Tensor | float, gain: Tensor | float) -> Tensor:
+    """The noise of `fuse`, w n_ref + r n. weight, gain: w and `noise_gain`."""
+    return weight * n_ref + gain * n
 
 
 def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level) -> Tensor:

@@ -80,6 +80,18 @@ def test_a_control_is_turned_up_and_its_map_is_seen(control_bundles, tmp_path):
         session.close()
 
 
+def test_a_fusion_between_steps_is_addressed_by_its_number(osc):
+    send, said, session = osc
+    session.change({"stages": {"fuse": {"between": [{"kind": "reference"}, {"kind": "reference", "of": "anchor"}]}}})
+    send("/stages/fuse/between/1/weight", 0.25)
+    send("/stages/fuse/between/2/weight", 0.25)
+    send("/stages/fuse/adain/weight", 0.5)
+    until(lambda: session.settings()["stages"]["fuse"]["adain"]["weight"] == 0.5, "the message behind them all")
+    found = session.settings()["stages"]["fuse"]["between"]
+    assert [one["weight"] for one in found] == [None, 0.25]
+    assert [line.partition(":")[0] for line in said] == ["OSC /stages/fuse/between/2/weight"]
+
+
 def test_what_is_refused_is_told_once_and_changes_nothing(osc):
     send, said, session = osc
     for value in range(3):

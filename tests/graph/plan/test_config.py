@@ -150,3 +150,62 @@ def test_off_is_a_word_as_yaml_reads_it_too():
     assert (stages.predict.attention.anchor, stages.predict.attention.previous) == (0, 0)
     with pytest.raises(ConfigError, match=r"stages\.fuse\.noise: .*got False"):
         validate({"stages": {"fuse": {"noise": False}}})
+
+
+WINDOWS = [{"kind": "latent", "of": "anchor", "window": [850, 1000], "weight": 1}, {"kind": "reference"}]
+
+
+def test_fusions_between_steps_are_a_word_one_or_a_list():
+    def windows(between, **fuse):
+        return validate({"stages": {"fuse": {"between": between, **fuse}}}).stages.fuse.windows
+
+    assert windows("off") == windows(False) == ()
+    short = windows("latent", weight=0.3, window=[1, 2], inner_strength=0.9, noise="slot")
+    assert short == (("latent", "previous", (1, 2), 0.3, 0.9, "slot"),)
+    assert windows({"kind": "latent"}, weight=0.3) == windows([{"kind": "latent"}], weight=0.3)
+    first, second = windows(WINDOWS, weight=0.3, noise="fresh")
+    assert first == ("latent", "anchor", (850, 1000), 1, 1, "fresh")
+    assert second == ("reference", "previous", (0, 1000), 0.3, 1, "fresh")
+
+
+@pytest.mark.parametrize(
+    "fuse, message",
+    [
+        ({"between": "latnt"}, "'off', 'reference', 'latent' or 'picture'"),
+        ({"between": [{"kind": "latnt"}]}, r"stages\.fuse\.between.*0\.kind.*'latnt'"),
+        ({"between": [{"kind": "latent", "of": "first"}]}, "'previous' or 'anchor'.*'first'"),
+        ({"between": [{"of": "anchor"}]}, r"between.*kind: field required"),
+        ({"between": [{"kind": "latent", "window": [9, 1]}]}, "the lower first"),
+        ({"between": [{"kind": "latent", "weight": 2}]}, "less than or equal to 1"),
+        ({"adain": {"weight": -1}}, r"adain\.weight"),
+        ({"adain": {"wieght": 1}}, r"did you mean 'stages\.fuse\.adain\.weight'"),
+    ],
+)
+def test_what_is_no_fusion_between_steps_is_told(fuse, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        validate({"stages": {"fuse": fuse}})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stream_batch_says_what_of_the_anchor_it_has_not():
+    stages = {"predict": {"stream": True}, "fuse": {"between": [{"kind": "reference", "of": "anchor"}]}}
+    with pytest.raises(ConfigError, match=r"no picture of the anchor.*of: anchor, or stages\.predict\.stream=false"):
+        validate({"stages": stages})
+    for one in ({"kind": "latent", "of": "anchor"}, {"kind": "picture", "of": "anchor"}, {"kind": "reference"}):
+        validate({"stages": {**stages, "fuse": {"between": [one]}}})
+
+
+def test_encoding_twice_needs_a_picture_that_is_encoded():
+    encode = {"encode": {"twice": True}}
+    with pytest.raises(ConfigError, match=r"stages\.encode\.twice: with stages\.fuse\.reference latent no picture"):
+        validate({"stages": {**encode, "fuse": {"reference": "latent"}}})
+    validate({"stages": {**encode, "fuse": {"reference": "latent", "between": "picture"}}})
+
+
+def test_an_entry_of_a_list_is_named_by_its_number():
+    raw = {"stages": {"fuse": {"between": [dict(one) for one in WINDOWS]}}}
+    set_key(raw, "stages.fuse.between.1.weight=0.4")
+    assert validate(raw).stages.fuse.windows[1].weight == 0.4
+    for name in ("2", "x", "-1"):
+        with pytest.raises(ConfigError, match="between holds a value, not keys"):
+            set_key(raw, f"stages.fuse.between.{name}.weight=0.4")

@@ -90,3 +90,34 @@ def test_a_recipe_is_its_weights_and_a_later_key_stands_on_top():
     with pytest.raises(AttentionError, match="exported without attention"):
         settings.changed({"stages": {"predict": {"attention": {"own": 0.5}}}})
     assert settings.config.stages.predict.attention == found
+
+
+WINDOWS = [{"kind": "latent", "of": "anchor", "weight": 1.0}, {"kind": "reference"}]
+
+
+def test_an_entry_of_a_list_changes_by_its_number_and_a_list_as_a_whole():
+    def fuse(**keys):
+        return {"stages": {"fuse": keys}}
+
+    assert merge(fuse(between=WINDOWS), fuse(between={"1": {"weight": 0.5}})) == fuse(
+        between=[WINDOWS[0], {"kind": "reference", "weight": 0.5}]
+    )
+    assert merge(fuse(between=WINDOWS), fuse(between=WINDOWS[:1])) == fuse(between=WINDOWS[:1])
+    settings = live(steps=2, **fuse(between=WINDOWS))
+    found = settings.changed(fuse(between={"0": {"weight": 0.25, "window": [500, 1000]}}))
+    assert [one.weight for one in found.stages.fuse.windows] == [0.25, 0.8]
+    with pytest.raises(ConfigError, match="between"):
+        settings.changed(fuse(between={"2": {"weight": 0.25}}))
+
+
+def test_what_is_taken_from_an_anchor_changes_live_where_one_was_built():
+    built = live(steps=2, stages={"fuse": {"between": WINDOWS}})
+    built.changed({"stages": {"fuse": {"adain": {"weight": 0.5}}, "anchor": {"coverage": 0.5}}})
+    built.changed({"stages": {"fuse": {"adain": {"weight": 0}, "between": [{"kind": "latent"}]}}})
+    built.changed({"stages": {"fuse": {"between": WINDOWS}}})
+    for fuse in ({"adain": {"weight": 0.5}}, {"between": [{"kind": "reference", "of": "anchor"}]}):
+        with pytest.raises(NeedsRestart, match="what is taken from an anchor, if they were off at first"):
+            live(steps=2).changed({"stages": {"fuse": fuse}})
+    for stages in ({"fuse": {"between": [{"kind": "picture", "of": "anchor"}]}}, {"encode": {"twice": True}}):
+        with pytest.raises(NeedsRestart, match="decides which stages there are"):
+            built.changed({"stages": stages})

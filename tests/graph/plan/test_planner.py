@@ -26,6 +26,8 @@ CONFIGS = [
     {"controls": {"canny": 0.5}, "stages": {"fuse": {"reference": "output"}}},
     {"controls": {"canny": 0.5}, "stages": {"fuse": {"reference": "latent"}}},
     {"controls": {"canny": 0.5}, "steps": 2, "stages": {"predict": {"stream": True}}},
+    {"steps": 2, "stages": {"fuse": {"between": [{"kind": "picture", "of": "anchor"}]}, "encode": {"twice": True}}},
+    {"fusion": 0, "stages": {"fuse": {"adain": {"weight": 1}}}},
 ]
 
 
@@ -52,6 +54,14 @@ def test_without_the_delayed_links_there_is_no_cycle(raw):
 def test_without_fusion_nothing_waits_for_the_past():
     assert not any(feed.delay for feed in plan({"fusion": 0}).feeds)
     assert any(feed.delay for feed in plan({"fusion": 0}, temporal=True).feeds), "unless it may be turned on later"
+
+
+def test_the_flow_to_an_anchor_is_there_only_where_something_is_taken_from_it():
+    def anchors(**fuse):
+        return [node.name for node in plan({"steps": 2, "stages": {"fuse": fuse}}).nodes if node.name == "anchor"]
+
+    assert not anchors() and not anchors(between=[{"kind": "latent"}], adain={"weight": 0})
+    assert anchors(between=[{"kind": "latent", "of": "anchor"}]) == anchors(adain={"weight": 0.1}) == ["anchor"]
 
 
 def test_every_sink_has_its_own_link():

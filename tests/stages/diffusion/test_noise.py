@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from warpfuse.stages.diffusion.noise import Noises, after_call, at_entry, in_window
+from warpfuse.stages.diffusion.noise import FusedNoise, Noises, after_call, at_entry, in_window
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import level_at, levels, variance_exploding
 from warpfuse.stages.solvers.pair import Level, fuse
@@ -99,3 +99,28 @@ def test_no_noise_is_left_at_the_last_step():
 def test_a_window_holds_its_ends():
     assert in_window((200, 400), Level(0.5, 0.5, 200.0)) and in_window((200, 400), Level(0.5, 0.5, 400.0))
     assert not in_window((200, 400), Level(0.5, 0.5, 401.0)) and not in_window((200, 400), Level(0.5, 0.5, 199.0))
+
+
+def quarters(name, options, policies, tracked=True):
+    """std of the noise of each quarter, after references were fused in one after the other, in each by its weight."""
+    noises, weights = Noises(1, CPU), torch.tensor([0.0, 0.3, 0.5, 0.9]).repeat_interleave(64).expand(SHAPE)
+    call, n = step(name, options, noises)
+    noise = FusedNoise(call, n)
+    for policy in policies:
+        noise = noise if tracked else FusedNoise(call, noise.n)
+        noise.take(policy, noises, 5, 1, weights, 1.0)
+    return [noise.n[..., 64 * i : 64 * i + 64].std().item() for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "policies", [("slot", "slot"), ("fresh", "fresh"), ("slot", "fresh", "slot"), ("fresh", "model", "fresh")]
+)
+@pytest.mark.parametrize("name, options", SOLVERS)
+def test_the_level_stays_exact_whatever_is_fused_in_after_one_another(name, options, policies):
+    assert quarters(name, options, policies) == pytest.approx([1] * 4, abs=4 * LOOSE)
+
+
+@pytest.mark.parametrize("policies", [("slot", "slot"), ("fresh", "fresh")])
+def test_a_noise_taken_for_new_a_second_time_would_be_too_loud(policies):
+    """The control: the same noise is in there already."""
+    assert max(quarters("ddim", {}, policies, tracked=False)) > 1.05

@@ -8,7 +8,7 @@ import torch
 from support.polynomial import SHAPE, Polynomial, conditioned, latent
 
 from warpfuse.stages import cpu
-from warpfuse.stages.diffusion import stream_batch
+from warpfuse.stages.diffusion import rows
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.predict import Predict
@@ -26,6 +26,12 @@ from warpfuse.stages.solvers.levels import flow_level, level_at, levels, varianc
 FRAMES = 9
 TABLE = levels()
 BETWEEN = ["off", "reference", "latent"]
+WINDOWS = [
+    {"kind": "latent", "of": "anchor", "weight": 0.9, "window": (500, 1000)},
+    {"kind": "latent", "weight": 0.4, "noise": "slot"},
+    {"kind": "reference", "weight": 0.5, "inner_strength": 0.9, "noise": "fresh"},
+]
+ADAIN = {"weight": 0.7}
 SOLVERS = ["ddim", "euler", "euler_ancestral", "heun", "lcm", "turbo", "rectified_flow", "ddim to the lowest"]
 
 
@@ -42,7 +48,8 @@ def sampling(name="lcm"):
 
 
 def settings(**changes):
-    fuse = FuseSettings(weight=0.7, between=changes.pop("between", "off"), noise=changes.pop("noise", "model"))
+    told = {name: changes.pop(name) for name in ("between", "noise", "adain") if name in changes}
+    fuse = FuseSettings(weight=0.7, **told)
     style = changes.pop("style", (0.4, 0.2))
     return PredictSettings(
         **{"conditioning": conditioned(*style), "strength": 1.0, "steps": 3, "fuse": fuse, **changes}
@@ -62,6 +69,11 @@ def fed(seq, trusted=1.0):
     return Latent(stamp, latent(seq)), reference, motion(seq, trusted)
 
 
+def anchored(seq, trusted=1.0):
+    """As `fed`, with the motion to the anchor; a frame without trust is one."""
+    return *fed(seq), replace_seq(motion(700 + seq, trusted), seq)
+
+
 def predicted(frames, *, stream, solver="lcm", unet=None, changes=None, **options):
     """Every frame through the stage; changes: seq -> settings from that frame on."""
     family = sampling(solver)
@@ -72,7 +84,7 @@ def predicted(frames, *, stream, solver="lcm", unet=None, changes=None, **option
         3,
         "cpu",
         stream=stream,
-        pull=PullLatents(),
+        pulls={"latent": PullLatents()},
     )
     out = []
     for frame in frames:
@@ -109,6 +121,46 @@ def test_every_noise_policy_streams(noise):
     assert same(predicted(frames, stream=True, **options)[2:], predicted(frames, stream=False, **options))
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("renewed", [(0,), (0, 4, 5)])
+def test_windows_and_statistics_of_an_anchor_stream(solver, renewed):
+    """Each row has its own frame's anchor: the pictures are those of frames sampled alone."""
+    frames = [anchored(seq, float(seq not in renewed)) for seq in range(FRAMES)]
+    told = {"between": WINDOWS, "adain": ADAIN, "solver": solver}
+    alone, streamed = (predicted(frames, stream=stream, **told) for stream in (False, True))
+    assert same(streamed[sampling(solver).calls(3) - 1 :], alone)
+    without = predicted(frames, stream=False, solver=solver, between=WINDOWS[1:])
+    agree = [torch.equal(a.z, b.z) for a, b in zip(alone, without, strict=True)]
+    assert agree[0] and not any(agree[1:4]), "the control: the anchor is asked"
+
+
+def test_an_anchor_that_is_renewed_is_that_of_the_frames_after_it_alone():
+    frames = [anchored(seq, float(seq not in (0, 4))) for seq in range(FRAMES)]
+    told = {"stream": False, "between": WINDOWS[:1], "adain": ADAIN}
+    whole = predicted(frames, **told)
+    assert same(whole, predicted(frames[:4], **told) + predicted(frames[4:], **told))
+    unbroken = predicted([anchored(seq, float(seq > 0)) for seq in range(FRAMES)], **told)
+    assert not torch.equal(whole[5].z, unbroken[5].z), "the control: of frame 0 it is another"
+
+
+def test_a_discontinuity_forgets_the_anchor():
+    broken = [tuple(replace(part, stamp=replace(part.stamp, discontinuity=True)) for part in anchored(4))]
+    frames = [anchored(seq, float(seq > 0)) for seq in range(4)] + broken
+    told = {"stream": False, "between": WINDOWS[:1], "adain": ADAIN}
+    assert same(predicted(frames, **told)[4:], predicted(broken, **told))
+    assert not same(predicted([*frames[:4], anchored(4)], **told)[4:], predicted([anchored(4)], **told))
+
+
+def test_a_window_alone_is_its_short_form_to_the_bit():
+    frames = [fed(seq) for seq in range(FRAMES)]
+    for kind in ("reference", "latent"):
+        for noise in ("model", "slot", "fresh"):
+            short = predicted(frames, stream=False, solver="ddim", between=kind, noise=noise)
+            listed = predicted(frames, stream=False, solver="ddim", between=[{"kind": kind}], noise=noise)
+            assert same(short, listed)
+    assert not same(listed, predicted(frames, stream=False, solver="ddim", between=[{"kind": kind, "weight": 0.6}]))
+
+
 @pytest.mark.parametrize("mode, rows", [("none", 3), ("full", 6), ("self", 3), ("initialize", 4)])
 def test_guidance_streams_and_asks_as_many_rows_as_it_says(mode, rows):
     frames = [fed(seq) for seq in range(FRAMES)]
@@ -133,7 +185,7 @@ def test_the_past_of_another_level_would_not_be_the_same(monkeypatch):
     def newest(row):
         return None if row.before is None else row.before.x0[max(0, row.k - 1)]
 
-    monkeypatch.setattr(stream_batch, "past_of", newest)
+    monkeypatch.setattr(rows, "past_of", newest)
     assert not same(predicted(frames, stream=True, between="latent")[2:], alone)
 
 
@@ -188,7 +240,7 @@ def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
 
     seen, unet = [], Denoise(Polynomial(), sampling())
     told = settings(between="latent", warp=WarpSettings(cell_norm=norm))
-    stage = Predict(unet, sampling(), told, 3, "cpu", pull=Recording())
+    stage = Predict(unet, sampling(), told, 3, "cpu", pulls={"latent": Recording()})
     for seq in range(2):
         source, reference, moved = fed(seq)
         moved.trust[..., :3] = 0.5
@@ -213,7 +265,7 @@ def test_streams_share_the_call_and_no_picture():
             yield row
 
     def sampled(unet, *streams):
-        batch, found = StreamBatch(Denoise(unet, family), PullLatents()), {name: [] for name, _ in streams}
+        batch, found = StreamBatch(Denoise(unet, family), {"latent": PullLatents()}), {name: [] for name, _ in streams}
         lanes = [(name, rows(name, offset)) for name, offset in streams]
         for _ in range(FRAMES + 2):
             arrived = [(name, row) for name, lane in lanes if (row := next(lane, None)) is not None]
@@ -248,7 +300,7 @@ def test_memory_does_not_grow_with_the_stream():
         0,
         "cpu",
         stream=True,
-        pull=PullLatents(),
+        pulls={"latent": PullLatents()},
     )
     for seq in range(30):
         stage(*fed(seq))

@@ -1,0 +1,83 @@
+"""The flow to the anchor: from any frame of the shot in one step, and when another frame takes its place."""
+
+import pytest
+import torch
+from support.fields import constant_flow, end_point_error, frame_of, pan, texture
+
+from warpfuse.stages.frame import Picture, Stamp
+from warpfuse.stages.motion.anchor import Anchor, AnchorOptions
+from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.settings import FlowSettings
+
+H, W, FRAMES = 192, 256, 6
+STEP = (2, -1)
+
+
+def staged(coverage=0.2, told=()):
+    settings = FlowSettings()
+    return Anchor(Flow(settings), AnchorOptions(settings, coverage, told))
+
+
+def followed(pictures, stage=None):
+    stage = stage or staged()
+    return [stage(frame_of(rgb, i)) for i, rgb in enumerate(pictures)]
+
+
+def anchors(motions):
+    """Numbers of the frames that took the anchor's place."""
+    return [n for n, motion in enumerate(motions) if not motion.trust.any()]
+
+
+def test_every_frame_is_compared_with_the_first():
+    pictures = pan(FRAMES, H, W, STEP)
+    found = followed(pictures)
+    assert anchors(found) == [0]
+    for n in range(1, FRAMES):
+        truth = constant_flow(H, W, n * STEP[0], n * STEP[1])
+        assert end_point_error(found[n].flow, truth, margin=24) < 0.5, n
+    before = Flow(FlowSettings())
+    last = [before(frame_of(rgb, i)) for i, rgb in enumerate(pictures)][-1]
+    assert end_point_error(last.flow, truth, margin=24) > 5, "the control: the frame before is another"
+
+
+def test_another_shot_has_another_anchor():
+    pictures = pan(4, H, W, STEP) + pan(3, H, W, STEP, seed=9)
+    assert anchors(followed(pictures)) == [0, 4]
+
+
+def test_a_frame_that_sees_too_little_of_the_anchor_takes_its_place():
+    pictures = pan(4, H, W, (8, 0))
+    never, soon = (anchors(followed(pictures, staged(coverage))) for coverage in (0.1, 0.95))
+    assert never == [0] and len(soon) > 1
+    found = followed(pictures, staged(0.95))
+    assert end_point_error(found[soon[1] + 1].flow, constant_flow(H, W, 8, 0), margin=24) < 0.7
+
+
+def test_a_discontinuity_and_what_frames_are_painted_by_begin_anew():
+    settings, pictures = FlowSettings(), pan(FRAMES, H, W, STEP)
+    stage = staged(told=("ink",))
+    found = [stage(frame_of(rgb, i, discontinuity=i == 2)) for i, rgb in enumerate(pictures[:4])]
+    stage.update(AnchorOptions(settings, 0.2, ("ink",)))
+    found.append(stage(frame_of(pictures[4], 4)))
+    stage.update(AnchorOptions(settings, 0.2, ("oil",)))
+    found.append(stage(frame_of(pictures[5], 5)))
+    assert anchors(found) == [0, 2, 5]
+
+
+def test_a_held_frame_leaves_the_anchor_alone():
+    pictures = pan(FRAMES, H, W, STEP)
+    stage = staged()
+    stage(frame_of(pictures[0]))
+    assert not stage.held(Picture(Stamp(1, 0, hold="warp"), texture(H, W, 5))).tensors
+    found = stage(frame_of(pictures[2], 2))
+    assert end_point_error(found.flow, constant_flow(H, W, 4, -2), margin=24) < 0.5
+
+
+@pytest.mark.parametrize("coverage", [0.2, 0.0])
+def test_the_anchor_does_not_move_with_a_coverage_that_changes(coverage):
+    pictures = pan(3, H, W, STEP)
+    stage = staged(0.9)
+    stage(frame_of(pictures[0]))
+    stage.update(AnchorOptions(FlowSettings(), coverage))
+    found = stage(frame_of(pictures[2], 2))
+    assert found.trust.any() and torch.isfinite(found.flow).all()
