@@ -313,7 +313,9 @@ def test_a_long_call_is_no_dead_process_and_one_that_never_ends_is_restarted(
     inside(tmp_path, monkeypatch, GREEDY.format(wait=wait))
     workers = {"near": ["source", *STAGES], "show": ["sink_1"]}
     stats, said = go(source="pattern:96x64@25,frames=20", workers=workers, stage_deadline_s=deadline_s)
-    assert (stats.restarts, stats.frames.into, stats.frames.out) == (restarts, 20, 20), said
+    assert (stats.frames.into, stats.frames.out) == (20, 20), said
+    # What a life has done and the sink has not shown yet is done again, so there may be a life more.
+    assert stats.restarts >= restarts and bool(stats.restarts) == bool(restarts), said
 
 
 BROKEN = """
