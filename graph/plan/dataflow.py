@@ -3,43 +3,14 @@
 `plan_graph` runs `pass_frame` once, with a recorder in the place of the stages. A run then calls what was called here,
 in this order, and hands on what is handed on here: by calls inside a lane (`runtime/lane.py`), by links between lanes.
 
-In a stream batch of K calls (`stages.predict.stream`) `predict` is K - 1 frames behind. What enters it and what leaves
-it are different frames, and each has a branch of its own to the past.
+What branches off for control maps and masks is in `side_branches.py`, the way through a stream batch in
+`stream_dataflow.py`.
 """
 
-from typing import Any, NamedTuple
-
-from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, GraphConfig
 from warpfuse.graph.plan.graph_plan import StageCall, Value
-from warpfuse.stages.controls.settings import stage_of
-
-
-class Seen(NamedTuple):
-    """What a frame is restyled from.
-
-    latent    of the source
-    motion    to the frame before
-    followed  the same for `predict`, if it looks at that frame
-    anchor    motion to the anchor, if something is taken from it
-    sampling, fusing  the texts of predict and fuse
-    """
-
-    picture: Value
-    latent: Value
-    motion: Value
-    followed: Value | None
-    anchor: Value | None
-    sampling: str
-    fusing: str
-
-
-class Styled(NamedTuple):
-    """A picture made, the latent that was decoded to it, and the past that it was made with, if that is a picture."""
-
-    paint: Value
-    latent: Value
-    past: Value | None = None
+from warpfuse.graph.plan.side_branches import Seen, Styled, encoding_of, hints_of, masked
+from warpfuse.graph.plan.stream_dataflow import restyle_streamed
 
 
 def pass_frame(
@@ -73,62 +44,32 @@ def pass_frame(
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
         followed = motion if attends or config.stages.fuse.pulls else None
         anchor = call("anchor", f"flow to the anchor ({config.flow})", frame=picture) if anchored else None
-        way = _restyle_streamed if late else _restyle
+        way = restyle_streamed if late else _restyle
         shown = way(call, config, calls, Seen(picture, latent, motion, followed, anchor, sampling, fusing), printed)
     else:
-        predicted = call("predict", sampling, source=latent, hints=_hints(call, config, picture, None))
+        predicted = call("predict", sampling, source=latent, hints=hints_of(call, config, picture, None))
         shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
     if printed:
         paint, drawn, past = shown
         source = Value(picture.stage, ahead=late)  # it waits for the latent of its frame
         shown = Styled(call("composite", "inks and lines", paint=paint, latent=drawn, source=source, past=past), drawn)
-    visible = _masked(call, config, picture, motion, shown.paint, late) if config.mask.active else shown.paint
+    visible = masked(call, config, picture, motion, shown.paint, late) if config.mask.active else shown.paint
     out = call("download", "float to uint8, onto the host", frame=visible)
     for number, sink in enumerate(config.sinks, start=1):
         call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
-
-
-def _hints(call: StageCall, config: GraphConfig, picture: Value, past: Value | None) -> Value | None:
-    """What the controls make of a frame: the map of each, and of all maps what the UNet takes.
-
-    past  the last styled picture, warped onto the frame
-    """
-    maps: dict[str, Any] = {}
-    for name, control in config.controls.items():
-        if control.takes_past and past is None:
-            raise ConfigError(
-                f"controls.{name}: a map of kind {control.kind!r} is the last styled picture, warped, which this run"
-                " has not: give a fusion above 0, stages.fuse.reference picture or output, and entry above 0"
-            )
-        stage, past_if_taken = stage_of(name), past if control.takes_past else None
-        maps[stage] = call(stage, f"control map: {control.kind}", kind=control.kind, frame=picture, past=past_if_taken)
-    return call("hint", "control maps to hints", **maps) if maps else None
-
-
-def _masked(
-    call: StageCall, config: GraphConfig, picture: Value, motion: Value | None, styled: Value, late: int
-) -> Value:
-    """The styled picture where the mask is, the source elsewhere. Nothing of it goes into the next frame."""
-    mask, about = config.mask, f"mask, {config.mask.kind} {config.mask.of}"
-    if mask.kind == "file":
-        found = call("mask", about, kind="file_mask", frame=picture)
-    else:
-        found = call("mask", about, kind="network_mask", frame=picture, motion=motion)
-    waiting, source = Value(found.stage, ahead=late), Value(picture.stage, ahead=late)  # for the picture of their frame
-    return call("apply_mask", "source where the mask is 0", styled=styled, mask=waiting, source=source)
 
 
 def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
     """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit."""
     picture, latent, motion, followed, anchor, sampling, fusing = seen
     fusion, onto, encoding = config.stages.fuse, "last picture onto this frame", "warped picture to latent"
-    encode = _encoding(config)
+    encode = encoding_of(config)
     match fusion.reference:
         case "picture":
             last = Value("composite" if printed else "decode", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             reference = call("encode_past", encoding, kind=encode, frame=warped)
-            hints = _hints(call, config, picture, warped)
+            hints = hints_of(call, config, picture, warped)
             predicted = call(
                 "predict", sampling, source=latent, reference=reference, motion=followed, anchor=anchor, hints=hints
             )
@@ -137,7 +78,7 @@ def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, print
             return Styled(call("decode", "latent to picture", latent=fused, past=held), fused, warped)
         case "latent":
             warped = call("warp", "last x0 onto this frame", motion=motion, styled=Value("fuse", delay=1))
-            hints = _hints(call, config, picture, None)
+            hints = hints_of(call, config, picture, None)
             predicted = call(
                 "predict", sampling, source=latent, reference=warped, motion=followed, anchor=anchor, hints=hints
             )
@@ -147,46 +88,9 @@ def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, print
             last = Value("composite" if printed else "blend", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             entry = call("encode_past", encoding, kind=encode, frame=warped) if fusion.entry else None
-            hints = _hints(call, config, picture, warped)
+            hints = hints_of(call, config, picture, warped)
             predicted = call(
                 "predict", sampling, source=latent, reference=entry, motion=followed, anchor=anchor, hints=hints
             )
             decoded = call("decode", "latent to picture", latent=predicted)
             return Styled(call("blend", fusing, picture=decoded, past=warped), predicted, warped)
-
-
-def _restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
-    """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
-    picture, latent, motion, followed, anchor, sampling, fusing = seen
-    fusion, encode = config.stages.fuse, _encoding(config)
-    of_latents, of_output = fusion.reference == "latent", fusion.reference == "output"
-    last_latent = "fuse" if fusion.exit and not of_output else "predict"
-    last_picture = "composite" if printed else "blend" if fusion.exit and of_output else "decode"
-    last, what = (last_latent, "x0") if of_latents else (last_picture, "picture")
-    entry = past = onto_entry = reference = None
-    if fusion.entry:
-        far, onto = call("compose_motion", f"flow over {calls} frames", motion=motion), "onto the frame that enters"
-        entry = call("warp_entry", f"last {what} {onto}", kind="warp", motion=far, styled=Value(last, delay=calls))
-        if not of_latents:
-            onto_entry = entry
-            entry = call("encode_entry", "warped picture to latent", kind=encode, frame=entry)
-    hints = _hints(call, config, picture, onto_entry)
-    leaving = call("predict", sampling, source=latent, reference=entry, motion=followed, anchor=anchor, hints=hints)
-    if fusion.exit:
-        # the flow of the frames in the batch waits in this link for their pictures
-        waiting, onto = Value(motion.stage, ahead=calls - 1), "onto the frame that leaves"
-        reference = call("warp", f"last {what} {onto}", motion=waiting, styled=Value(last, delay=1))
-        past = None if of_latents else reference
-        if not of_latents and not of_output:
-            reference = call("encode_past", "warped picture to latent", kind=encode, frame=reference)
-    if last_latent == "fuse":
-        leaving = call("fuse", fusing, prediction=leaving, reference=reference)
-    shown = call("decode", "latent to picture", latent=leaving)
-    if fusion.exit and of_output:
-        shown = call("blend", fusing, picture=shown, past=reference)
-    return Styled(shown, leaving, past)
-
-
-def _encoding(config: GraphConfig) -> str:
-    """The kind of stage that encodes what is fed back."""
-    return "encode_twice" if config.stages.encode.twice else "encode"

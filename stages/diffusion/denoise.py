@@ -34,7 +34,7 @@ class Denoise:
 
     def __call__(self, rows: Sequence[Row]) -> list[Pair]:
         """The guided pair (x0, n) of every row, [1, c, h, w] each; the engine's memory until its next-but-one call."""
-        twice = [row for row in rows if row.program.guidance.asks_twice(row.k == 0)]
+        twice = [row for row in rows if row.schedule.guidance.asks_twice(row.k == 0)]
         passes = [(row, False) for row in rows] + [(row, True) for row in twice]
         outputs = self._run(passes)
         unconditional = {
@@ -51,17 +51,17 @@ class Denoise:
 
     def _feed(self, row: Row, apart: bool) -> dict[str, Tensor]:
         """apart: the pass without the prompt, which guidance asks for."""
-        call, program = row.program.plan[row.k], row.program
+        call, schedule = row.schedule.plan[row.k], row.schedule
         x = network_input(row.x, call.level)
-        conditioning = program.unconditional if apart else program.conditioning
-        offered = {"x": x, "source": row.source, **program.told[row.k], **conditioning, **row.hints}
+        conditioning = schedule.unconditional if apart else schedule.conditioning
+        offered = {"x": x, "source": row.source, **schedule.told[row.k], **conditioning, **row.hints}
         if row.past is not None:
             cells = (row.x.shape[-2], row.x.shape[-1])
-            offered |= row.past.offered((row.k, apart), program.attention, call.seen.timestep, cells)
+            offered |= row.past.offered((row.k, apart), schedule.attention, call.seen.timestep, cells)
         return {name: offered[name].to(dtype) for name, dtype in self._dtypes.items()}
 
     def _split(self, row: Row, output: Tensor) -> Pair:
-        call = row.program.plan[row.k]
+        call = row.schedule.plan[row.k]
         way = split_clean if call.level_next.sigma == 0 else split
         return way(row.x, output, call.level, self._sampling.prediction)
 
@@ -75,7 +75,7 @@ class Denoise:
 
 
 def _guide(row: Row, conditional: Pair, unconditional: Pair | None) -> Pair:
-    guidance, level = row.program.guidance, row.program.plan[row.k].level
+    guidance, level = row.schedule.guidance, row.schedule.plan[row.k].level
     match guidance.mode:
         case "none":
             return conditional

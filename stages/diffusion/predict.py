@@ -17,12 +17,12 @@ from warpfuse.stages.diffusion.hint import HintInputs
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.prompts import Prompts
-from warpfuse.stages.diffusion.reference_warp import PullLatents, PullPictures
-from warpfuse.stages.diffusion.rows import Row, enter
+from warpfuse.stages.diffusion.reference_warp import LatentWarp, PictureWarp
+from warpfuse.stages.diffusion.rows import Row, start
 from warpfuse.stages.diffusion.sampling import sampling_of
-from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, frame_schedule
 from warpfuse.stages.diffusion.settings import Kind, check_attention
-from warpfuse.stages.diffusion.stream_batch import StreamBatch, advance
+from warpfuse.stages.diffusion.stream_batch import StreamBatch, step_all
 from warpfuse.stages.frame import Frame, Latent, Motion
 from warpfuse.stages.motion.warp import latent_trust
 from warpfuse.stages.stage import Opening, Stage
@@ -71,17 +71,17 @@ def _attention(opening: Opening, unet: Engine) -> CrossFrame | None:
     return CrossFrame(about, getattr(torch, dtype), torch.device(opening.device))
 
 
-def _pulls(opening: Opening) -> Mapping[Kind, PullLatents | PullPictures]:
-    found: dict[Kind, PullLatents | PullPictures] = {}
+def _pulls(opening: Opening) -> Mapping[Kind, LatentWarp | PictureWarp]:
+    found: dict[Kind, LatentWarp | PictureWarp] = {}
     for kind in sorted(opening.config.stages.fuse.pulls):
         if kind == "latent":
-            found[kind] = PullLatents(opening.device)
+            found[kind] = LatentWarp(opening.device)
         else:
             networks, scale = (
                 (opening.network("decoder"), opening.network("encoder")),
                 opening.bundle.about.latent.scale,
             )
-            found[kind] = PullPictures(*networks, scale, twice=opening.config.stages.encode.twice)
+            found[kind] = PictureWarp(*networks, scale, twice=opening.config.stages.encode.twice)
     return found
 
 
@@ -116,7 +116,7 @@ class Predict(Stage):
         device: str,
         *,
         stream: bool = False,
-        pulls: Mapping[Kind, PullLatents | PullPictures] | None = None,
+        pulls: Mapping[Kind, LatentWarp | PictureWarp] | None = None,
         attention: CrossFrame | None = None,
         hints: HintInputs | None = None,
     ) -> None:
@@ -145,7 +145,7 @@ class Predict(Stage):
         if self._batch is not None:  # rows stay for several calls
             source = owned(source)
             reference, motion, anchor = owned(reference), owned(motion), owned(anchor)
-        row = enter(source, self._program, self._noises, reference, self._ops)
+        row = start(source, self._schedule, self._noises, reference, self._ops)
         if self._hints is not None:
             row.hints = self._hints(hints)
         self._follow(row, motion)
@@ -154,7 +154,7 @@ class Predict(Stage):
             row.anchor = anchor_past(self._anchor, _at_latent(row, anchor))
         if self._batch is None:
             while not row.finished:
-                advance([row], self._denoise, self._pulls)
+                step_all([row], self._denoise, self._pulls)
             return _result(row)
         return _left(self._batch.step([row]))
 
@@ -190,7 +190,7 @@ class Predict(Stage):
 
     def update(self, settings: PredictSettings) -> None:
         """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
-        self._program = program(self._sampling, settings, self._device)
+        self._schedule = frame_schedule(self._sampling, settings, self._device)
 
     def close(self) -> None:
         """Close every network."""
@@ -202,10 +202,10 @@ class Predict(Stage):
         """Tie the row to the frame before, where its settings fuse that or its attention sees it."""
         followed = None if motion is None else _at_latent(row, motion)
         if self._attention is not None:
-            told = len(row.program.plan), row.program.conditioning, row.program.unconditional
+            told = len(row.schedule.plan), row.schedule.conditioning, row.schedule.unconditional
             flow, trust = (None, None) if followed is None else (followed.flow, followed.trust)
-            row.past = self._attention.enter(row.stamp, row.program.attention, told, flow, trust)
-        if followed is None or not row.program.pulls_before:
+            row.past = self._attention.enter(row.stamp, row.schedule.attention, told, flow, trust)
+        if followed is None or not row.schedule.pulls_before:
             self._last = None
             return
         row.motion = followed
@@ -215,7 +215,7 @@ class Predict(Stage):
 def _at_latent(row: Row, motion: Motion) -> Motion:
     """A motion with its trust for each cell of the latent."""
     factor = motion.trust.shape[-1] // row.source.shape[-1]
-    trust = latent_trust(motion.trust, factor, row.program.warp)
+    trust = latent_trust(motion.trust, factor, row.schedule.warp)
     return Motion(row.stamp, motion.flow, trust)
 
 

@@ -12,7 +12,7 @@ from warpfuse.stages.frame import Motion
 from warpfuse.stages.parameters import Mode
 
 
-class PullLatents:
+class LatentWarp:
     """Warp the latents themselves: cheap, and soft, since a cell of 8 x 8 pixels is not shift-equivariant."""
 
     def __init__(self, device: str = "cpu") -> None:
@@ -28,7 +28,7 @@ class PullLatents:
         """Nothing is held."""
 
 
-class PullPictures:
+class PictureWarp:
     """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines.
 
     twice  encode as `encode_twice.py` does
@@ -42,7 +42,7 @@ class PullPictures:
         self._twice = twice
 
     def __call__(self, x0: Sequence[Tensor], motions: Sequence[Motion], mode: Mode) -> list[Tensor]:
-        """All rows as one batch; as `PullLatents`."""
+        """All rows as one batch; as `LatentWarp`."""
         rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
         moved = self._ops.warp(rgb, torch.cat([motion.flow for motion in motions]), mode).clamp_(0, 1)
         moved = moved.contiguous()

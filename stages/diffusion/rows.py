@@ -17,25 +17,25 @@ from warpfuse.stages.diffusion.anchor_past import AnchorPast
 from warpfuse.stages.diffusion.attention import TokenPast
 from warpfuse.stages.diffusion.fuse import W_MAX, largest_weight, warped
 from warpfuse.stages.diffusion.noise import FusedNoise, Noises, at_entry, in_window
-from warpfuse.stages.diffusion.schedule import Program
+from warpfuse.stages.diffusion.schedule import FrameSchedule
 from warpfuse.stages.diffusion.settings import FusionWindow, Kind
 from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.parameters import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
 
-Pull = Callable[[Sequence[Tensor], Sequence[Motion], Mode], Sequence[Tensor]]
+WarpRows = Callable[[Sequence[Tensor], Sequence[Motion], Mode], Sequence[Tensor]]
 """(x0 of frames before, motion of these, how to read between pixels) -> each x0 pulled onto its frame, all
 [1, c, h, w]."""
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One frame in the sampler. Made by `enter`, moved by `stream_batch.advance`, its result is `x` when `finished`.
+    """One frame in the sampler. Made by `start`, moved by `stream_batch.step_all`, its result is `x` when `finished`.
 
     source     clean latent z of the frame, [1, c, h, w]
     x          the latent at the level of call k; after the last call the predicted x0, or next to it (`Sampling.end`)
-    program    the settings the frame came with
+    schedule   the settings the frame came with
     noises     of its stream
     reference  the latent of the newest styled picture, pulled onto this frame, and its trust; or nothing
     motion     flow (pixels) to the frame before and its trust at each latent cell; None where nothing needs it
@@ -52,7 +52,7 @@ class Row:
     stamp: Stamp
     source: Tensor
     x: Tensor
-    program: Program
+    schedule: FrameSchedule
     noises: Noises
     reference: Frame | None = None
     motion: Motion | None = None
@@ -69,10 +69,10 @@ class Row:
     @property
     def finished(self) -> bool:
         """Every call has been made."""
-        return self.k == len(self.program.plan)
+        return self.k == len(self.schedule.plan)
 
 
-def enter(row_of: Latent, program: Program, noises: Noises, reference: Frame | None, ops: Arithmetic) -> Row:
+def start(row_of: Latent, schedule: FrameSchedule, noises: Noises, reference: Frame | None, ops: Arithmetic) -> Row:
     """The row of a frame at the level its sampling starts from, with the reference fused in (entry fusion).
 
     x = alpha [w z_ref + (1 - w) z] + sigma [w n_ref + r z_0]
@@ -81,8 +81,8 @@ def enter(row_of: Latent, program: Program, noises: Noises, reference: Frame | N
     """
     z = row_of.z
     n = noises.slot(0, z.shape)
-    settings, level = program.fuse, program.start
-    row = Row(row_of.stamp, z, z, program, noises, reference)
+    settings, level = schedule.fuse, schedule.start
+    row = Row(row_of.stamp, z, z, schedule, noises, reference)
     past = warped(reference)
     if settings.entry and past is not None and in_window(settings.window, level):
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
@@ -114,13 +114,13 @@ class Reference(NamedTuple):
         return "latent" if self.window.kind == "latent" else "picture"
 
 
-def move(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference]) -> None:
+def step(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference]) -> None:
     """Take a row from its call to the next, given what the network said there.
 
     pair        (x0, n) of `row.x`, guided
     references  what is fused in after the call, in this order, on the frame's own places
     """
-    call = row.program.plan[row.k]
+    call = row.schedule.plan[row.k]
     row.step += call.finished
     z = row.noises.slot(row.step, row.x.shape) if call.needs_noise else None
     x0, n, row.memory = call.advance(row.x, *pair, z, row.memory)
@@ -131,8 +131,8 @@ def move(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference])
         x0 = fuse(x0, None, x0_ref, None, w, 0.0, CLEAN)
         noise.take(window.noise, row.noises, row.stamp.seq, row.step, w, window.inner_strength)
     row.x = compose(x0, noise.n, call.level_next)
-    keeps = row.program.pulls_before and row.k + 1 < len(row.program.plan)
-    row.x0.append(x0.clone() if keeps else None)  # what the engine lent may be in it
+    keeps = row.schedule.pulls_before and row.k + 1 < len(row.schedule.plan)
+    row.x0.append(x0.clone() if keeps else None)  # it may be the engine's own
     if row.anchor is not None:
         row.anchor.leave(row.k, x0)
     row.k += 1
@@ -144,10 +144,10 @@ def move(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference])
 
 def references_of(row: Row) -> list[Reference]:
     """What is fused in after the call the row is at, as it lies: asked for, in its window, and there."""
-    call, plan = row.program.plan[row.k], row.program.plan
+    call, plan = row.schedule.plan[row.k], row.schedule.plan
     if not call.finished or row.k + 1 == len(plan):
         return []
-    due = [window for window in row.program.windows if in_window(window.window, call.level)]
+    due = [window for window in row.schedule.windows if in_window(window.window, call.level)]
     found = [(_of_anchor if window.of == "anchor" else _of_previous)(row, window) for window in due]
     return [reference for reference in found if reference is not None]
 
@@ -157,7 +157,7 @@ def past_of(row: Row) -> Tensor | None:
     before = row.before
     if before is None or row.motion is None or row.stamp.discontinuity:
         return None
-    if len(before.program.plan) != len(row.program.plan) or len(before.x0) <= row.k:
+    if len(before.schedule.plan) != len(row.schedule.plan) or len(before.x0) <= row.k:
         return None
     return before.x0[row.k]
 
@@ -176,7 +176,7 @@ def _of_anchor(row: Row, window: FusionWindow) -> Reference | None:
         return None
     if window.kind == "reference" and anchor.shown is not None:
         return Reference(window, anchor.shown, anchor.motion.trust)
-    x0 = anchor.x0.get(len(row.program.plan) - 1 if window.kind == "reference" else row.k)
+    x0 = anchor.x0.get(len(row.schedule.plan) - 1 if window.kind == "reference" else row.k)
     return None if x0 is None else Reference(window, x0, anchor.motion.trust, anchor.motion)
 
 
@@ -187,7 +187,7 @@ def _largest(window: FusionWindow) -> float:
 
 def _with_statistics(row: Row, x0: Tensor) -> Tensor:
     """x0 with the anchor's mean and contrast, as far as that is asked for (AdaIN)."""
-    call, settings = row.program.plan[row.k], row.program.fuse.adain
+    call, settings = row.schedule.plan[row.k], row.schedule.fuse.adain
     if row.anchor is None or not settings.weight or not call.finished or not in_window(settings.window, call.level):
         return x0
     x0_anchor = row.anchor.x0.get(row.k)

@@ -99,7 +99,7 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class FrameSchedule:
     """The settings of a frame, worked out once for all frames that have them; immutable, tensors read-only.
 
     plan           every network call of a frame, in order
@@ -128,7 +128,7 @@ class Program:
         return any(one.of == "previous" and one.kind != "reference" for one in self.windows)
 
 
-def program(sampling: Sampling, settings: PredictSettings, device: torch.device) -> Program:
+def frame_schedule(sampling: Sampling, settings: PredictSettings, device: torch.device) -> FrameSchedule:
     """Work settings out. Raises SolverError or ValueError for levels the solver cannot run on."""
     plan = sampling.plan(settings.strength, settings.steps)
     start = plan[0].level
@@ -140,7 +140,7 @@ def program(sampling: Sampling, settings: PredictSettings, device: torch.device)
         )
     scale = settings.strength if sampling.strength_scales_style else 1.0
     given = settings.conditioning.given
-    return Program(
+    return FrameSchedule(
         plan=plan,
         start=start,
         fuse=settings.fuse,

@@ -17,14 +17,14 @@ else of a row is ever read: streams share the call and no picture.
 from collections.abc import Mapping, Sequence
 
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.rows import Pull, Reference, Row, move, references_of
+from warpfuse.stages.diffusion.rows import Reference, Row, WarpRows, references_of, step
 from warpfuse.stages.diffusion.settings import Kind
 
-Pulls = Mapping[Kind, Pull]
+Pulls = Mapping[Kind, WarpRows]
 """How x0 of an earlier frame is brought onto a frame: as a latent, or as a picture."""
 
 
-def advance(rows: Sequence[Row], denoise: Denoise, pulls: Pulls) -> None:
+def step_all(rows: Sequence[Row], denoise: Denoise, pulls: Pulls) -> None:
     """Make one network call over all rows and move each a call on.
 
     rows   none of them finished. A frame's row must stand no further than that of the frame before in its stream
@@ -34,13 +34,13 @@ def advance(rows: Sequence[Row], denoise: Denoise, pulls: Pulls) -> None:
     due = [references_of(row) for row in rows]
     pulled = _pulled([(row, one) for row, ones in zip(rows, due, strict=True) for one in ones if one.motion], pulls)
     for row, pair, ones in zip(rows, pairs, due, strict=True):
-        move(row, pair, [pulled.get(id(one), one) for one in ones])
+        step(row, pair, [pulled.get(id(one), one) for one in ones])
 
 
 def _pulled(found: Sequence[tuple[Row, Reference]], pulls: Pulls) -> dict[int, Reference]:
     """References that lie on another frame's places, pulled onto their row's frame; by the id of what they were."""
     made: dict[int, Reference] = {}
-    ways = [(one.pull, row.program.warp.mode) for row, one in found]
+    ways = [(one.pull, row.schedule.warp.mode) for row, one in found]
     for kind, mode in dict.fromkeys(ways):  # a warp for all rows; more modes than one while a change passes through
         alike = [one for one, way in zip(found, ways, strict=True) if way == (kind, mode)]
         onto = pulls[kind]([one.x0 for _, one in alike], [one.motion for _, one in alike if one.motion], mode)
@@ -71,8 +71,8 @@ class StreamBatch:
         self._rows.extend(arrived)
         if not self._rows:
             return []
-        # pulled past first: `advance` reads what the frame before left after this call, made one step ago
-        advance(self._rows, self._denoise, self._pulls)
+        # pulled past first: `step_all` reads what the frame before left after this call, made one step ago
+        step_all(self._rows, self._denoise, self._pulls)
         finished = [row for row in self._rows if row.finished]
         self._rows = [row for row in self._rows if not row.finished]
         return finished

@@ -9,7 +9,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
 from warpfuse.stages.diffusion.rows import Row
-from warpfuse.stages.diffusion.schedule import Program
+from warpfuse.stages.diffusion.schedule import FrameSchedule
 from warpfuse.stages.errors import LoraError
 
 OFF = {"paint": 0.0, "line": 0.0}
@@ -66,9 +66,9 @@ def test_what_is_not_asked_for_is_at_its_default(lora_bundles, pictures):
 def test_a_change_is_there_from_exactly_the_next_frame_on(lora_bundles, pictures, stream, shared, monkeypatch):
     """In a stream batch the call that takes the first new frame still holds the last old one, at its own scale."""
     if shared:  # the control: rows in the batch take what is newest
-        newest: list[Program] = []
-        program = property(lambda row: newest[0], lambda row, told: newest.__setitem__(slice(None), [told]))
-        monkeypatch.setattr(Row, "program", program)
+        newest: list[FrameSchedule] = []
+        schedule = property(lambda row: newest[0], lambda row, told: newest.__setitem__(slice(None), [told]))
+        monkeypatch.setattr(Row, "schedule", schedule)
     before, after = {"paint": 0.0}, {"paint": 1.0}
     old = styled(lora_bundles.live, pictures, stream, loras=before)
     new = styled(lora_bundles.live, pictures, stream, loras=after)

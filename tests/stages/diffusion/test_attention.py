@@ -232,24 +232,24 @@ def test_streams_in_one_call_see_their_own_past():
     frames = {name: [fed(seq + start) for seq in range(5)] for name, start in (("a", 0), ("b", 40))}
     alone = {name: predicted(own) for name, own in frames.items()}
     from warpfuse.stages.diffusion.noise import Noises
-    from warpfuse.stages.diffusion.rows import enter
-    from warpfuse.stages.diffusion.schedule import program
-    from warpfuse.stages.diffusion.stream_batch import advance
+    from warpfuse.stages.diffusion.rows import start
+    from warpfuse.stages.diffusion.schedule import frame_schedule
+    from warpfuse.stages.diffusion.stream_batch import step_all
     from warpfuse.stages.motion.warp import latent_trust
 
-    denoise, told = Denoise(Remembering(), SAMPLING), program(SAMPLING, settings(), CPU)
+    denoise, told = Denoise(Remembering(), SAMPLING), frame_schedule(SAMPLING, settings(), CPU)
     past = {name: CrossFrame(memory(), torch.float32, CPU) for name in frames}
     for t in range(5):
         rows = []
         for name, own in frames.items():
             source, reference, motion = own[t]
-            row = enter(source, told, Noises(3, CPU), reference, cpu)
+            row = start(source, told, Noises(3, CPU), reference, cpu)
             trust = latent_trust(motion.trust, 8, told.warp)
             asked = STEPS, told.conditioning, told.unconditional
             row.past = past[name].enter(row.stamp, told.attention, asked, motion.flow, trust)
             rows.append(row)
         while not rows[0].finished:
-            advance(rows, denoise, None)
+            step_all(rows, denoise, None)
         assert all(torch.equal(row.x, alone[name][t]) for row, name in zip(rows, frames, strict=True))
 
 

@@ -10,10 +10,10 @@ from warpfuse.stages import cpu
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.guidance import assumed, guided
 from warpfuse.stages.diffusion.noise import Noises
-from warpfuse.stages.diffusion.rows import enter
-from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.rows import start
+from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, frame_schedule
 from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
-from warpfuse.stages.diffusion.stream_batch import advance
+from warpfuse.stages.diffusion.stream_batch import step_all
 from warpfuse.stages.frame import Latent, Stamp
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import level_at, levels
@@ -62,10 +62,10 @@ def walked(mode, solver, weight=0.0):
     family = Sampling("epsilon", open_solver(solver), partial(level_at, TABLE), 999.0, 200.0, True)
     fuse = FuseSettings(weight=weight, entry=0, between="reference")
     guidance = Guidance(mode=mode, scale=1.6)
-    way = program(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
+    way = frame_schedule(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
     noises = Noises(0, torch.device("cpu"))
     reference = Latent(Stamp(0, 0), latent(7), torch.ones(1, 1, 8, 8))
-    row = enter(Latent(Stamp(0, 0), latent(0)), way, noises, reference, cpu)
+    row = start(Latent(Stamp(0, 0), latent(0)), way, noises, reference, cpu)
     spoken, unet = [], Polynomial()
 
     class Listening(Denoise):
@@ -78,7 +78,7 @@ def walked(mode, solver, weight=0.0):
     stock = noises.slot(0, torch.Size(SHAPE))
     for k, call in enumerate(way.plan):
         x = row.x
-        advance([row], ask, None)
+        step_all([row], ask, None)
         alpha, sigma = call.level.alpha, call.level.sigma
         ours.append((x - alpha * row.assumed) / sigma)
         if mode == "initialize" and k == 0:

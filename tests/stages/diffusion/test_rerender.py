@@ -18,7 +18,7 @@ from warpfuse.stages.diffusion.attention import CrossFrame
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.predict import Predict
-from warpfuse.stages.diffusion.reference_warp import PullLatents, PullPictures
+from warpfuse.stages.diffusion.reference_warp import LatentWarp, PictureWarp
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
 from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings
 from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
@@ -171,7 +171,7 @@ def staged(attention=OFF, between="off", adain=None, **options):
         conditioned(1.0), 1.0, STEPS, fuse, warp=WarpSettings(mode="nearest"), attention=attention
     )
     memory = AttentionMemory(references=2, layers=(AttentionLayer(name="one", rows=SIDE, columns=SIDE, width=WIDE),))
-    options = {"pulls": {"latent": PullLatents()}, "attention": CrossFrame(memory, torch.float32, CPU)} | options
+    options = {"pulls": {"latent": LatentWarp()}, "attention": CrossFrame(memory, torch.float32, CPU)} | options
     return Predict(Denoise(Engine(), SAMPLING), SAMPLING, settings, SEED, "cpu", **options)
 
 
@@ -261,7 +261,7 @@ def small(number, told):
 def pictured(window, scale=40.0):
     """Latents, and the networks that were asked. scale: nothing is clipped."""
     networks = Shuffle("decoder"), Shuffle("encoder")
-    pulls = {"picture": PullPictures(*networks, scale), "latent": PullLatents()}
+    pulls = {"picture": PictureWarp(*networks, scale), "latent": LatentWarp()}
     stage = staged(between=[window], pulls=pulls)
     return [stage(**small(number, given(number))).z for number in range(FRAMES)], networks
 

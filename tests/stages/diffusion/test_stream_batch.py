@@ -12,9 +12,9 @@ from warpfuse.stages.diffusion import rows
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.predict import Predict
-from warpfuse.stages.diffusion.reference_warp import PullLatents
-from warpfuse.stages.diffusion.rows import enter
-from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, program
+from warpfuse.stages.diffusion.reference_warp import LatentWarp
+from warpfuse.stages.diffusion.rows import start
+from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, frame_schedule
 from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.diffusion.stream_batch import StreamBatch
@@ -84,7 +84,7 @@ def predicted(frames, *, stream, solver="lcm", unet=None, changes=None, **option
         3,
         "cpu",
         stream=stream,
-        pulls={"latent": PullLatents()},
+        pulls={"latent": LatentWarp()},
     )
     out = []
     for frame in frames:
@@ -233,7 +233,7 @@ def test_the_settings_of_the_warp_hold_between_steps_and_change_with_a_frame(war
 def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
     """Of a cell of 8 columns 3 are trusted by half: what is distrusted has the norm 0.5 (3 / 8)^(1 / norm)."""
 
-    class Recording(PullLatents):
+    class Recording(LatentWarp):
         def __call__(self, x0, motions, mode):
             seen.extend(motion.trust[0, 0, 0, 0].item() for motion in motions)
             return super().__call__(x0, motions, mode)
@@ -251,21 +251,21 @@ def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
 def test_streams_share_the_call_and_no_picture():
     """Two streams with one UNet call a step: each gets what it gets alone, though the other's frames are others."""
     family = sampling()
-    programs = {"a": program(family, settings(between="latent"), torch.device("cpu"))}
-    programs["b"] = program(family, settings(between="latent", style=(0.1, 0.7)), torch.device("cpu"))
+    programs = {"a": frame_schedule(family, settings(between="latent"), torch.device("cpu"))}
+    programs["b"] = frame_schedule(family, settings(between="latent", style=(0.1, 0.7)), torch.device("cpu"))
 
     def rows(stream, offset):
         noises, last = Noises(offset, torch.device("cpu")), None
         for seq in range(FRAMES):
             source, reference, moved = fed(seq + offset)
-            row = enter(replace_seq(source, seq), programs[stream], noises, reference, cpu)
+            row = start(replace_seq(source, seq), programs[stream], noises, reference, cpu)
             trust = torch.ones(1, 1, 8, 8)
             row.motion, row.before = Motion(row.stamp, moved.flow, trust), last
             last = row
             yield row
 
     def sampled(unet, *streams):
-        batch, found = StreamBatch(Denoise(unet, family), {"latent": PullLatents()}), {name: [] for name, _ in streams}
+        batch, found = StreamBatch(Denoise(unet, family), {"latent": LatentWarp()}), {name: [] for name, _ in streams}
         lanes = [(name, rows(name, offset)) for name, offset in streams]
         for _ in range(FRAMES + 2):
             arrived = [(name, row) for name, lane in lanes if (row := next(lane, None)) is not None]
@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_the_stream():
         0,
         "cpu",
         stream=True,
-        pulls={"latent": PullLatents()},
+        pulls={"latent": LatentWarp()},
     )
     for seq in range(30):
         stage(*fed(seq))
