@@ -12,6 +12,7 @@ TIERS = {
         "graph/runtime/test_bypass.py",
         "graph/control/test_messages.py",
         "graph/links/test_cuda_ipc.py",
+        "graph/processes/test_attention_workers.py",
         "graph/processes/test_hosts.py",
         "graph/processes/test_fork_server.py",
         "graph/processes/test_source_probe.py",

@@ -39,15 +39,16 @@ def pass_frame(
     rows = f"{calls} rows of as many frames" if streamed and calls > 1 else f"{config.steps} step(s)"
     sampling, fusing = f"sampling, {rows}", f"fusion, weight {config.stages.fuse.weight:g}"
     motion: Value | None = None
-    if temporal:
+    if temporal or attends:
         kind = "dis_flow" if config.flow == DIS else "network_flow"
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
+    if motion is not None and temporal:
         followed = motion if attends or config.stages.fuse.pulls else None
         anchor = call("anchor", f"flow to the anchor ({config.flow})", frame=picture) if anchored else None
         way = restyle_streamed if late else _restyle
         shown = way(call, config, calls, Seen(picture, latent, motion, followed, anchor, sampling, fusing), printed)
     else:
-        predicted = call("predict", sampling, source=latent, hints=hints_of(call, config, picture, None))
+        predicted = call("predict", sampling, source=latent, motion=motion, hints=hints_of(call, config, picture, None))
         shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
     if printed:
         paint, drawn, past = shown

@@ -57,11 +57,12 @@ class LiveSettings:
 
     def _check_structure(self, config: GraphConfig) -> None:
         """Raise NeedsRestart for what decides which stages there are, or what they were built with."""
-        temporal = any(node.name == "flow" for node in self.plan.nodes)
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
         printed = any(node.name == "composite" for node in self.plan.nodes)
         anchored = any(node.name == "anchor" for node in self.plan.nodes)
         followed = any(node.kind == "predict" and "motion" in node.inputs for node in self.plan.nodes)
+        flows = any(node.name == "flow" for node in self.plan.nodes)
+        temporal = any(node.kind == "warp" for node in self.plan.nodes) or (flows and not followed)
         plan = plan_graph(
             config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, attends=followed,
             anchored=anchored, live=self.live,

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import lora_bundles as make
 
@@ -93,6 +94,17 @@ def test_the_first_picture_after_a_cut_is_the_first_of_a_new_run(bundles, pictur
     assert far(whole[CUT + 1 : CUT + 2], whole[CUT : CUT + 1]) > 0
 
 
+def test_a_run_without_fusion_knows_of_cuts_too(bundles, pictures, tmp_path):
+    keys = {"source": f"pattern:{SIZE}@25,frames=8,cut={CUT}", "steps": 2, "strength": 0.7, "fusion": 0}
+    attends = {**keys, "bundle": bundles["attends"], "stages": {"predict": {"attention": "rerender"}}}
+    run(validate({**attends, "sinks": [str(tmp_path / "%04d.png")]}))
+    shown = [np.asarray(Image.open(path)) for path in sorted(tmp_path.glob("*.png"))]
+    assert far(shown, styled(bundles["attends"], pictures, "rerender", fusion=0)) == 0
+    begun = styled(bundles["attends"], pictures[CUT:], "rerender", fusion=0)
+    assert far(shown[CUT : CUT + 1], begun[:1]) == 0
+    assert far(shown[CUT + 1 : CUT + 2], begun[:1]) > 0, "the control"
+
+
 def test_weights_change_from_one_picture_to_the_next(bundles, pictures):
     change = {3: {"stages": {"predict": {"attention": "streamv2v"}}}, 6: {"stages": {"predict": {"attention": "off"}}}}
     found = styled(bundles["attends"], pictures, "off", change=change, fusion=0)
@@ -165,7 +177,7 @@ def test_motion_goes_to_the_network_of_a_bundle_with_attention(bundles):
         return next(node.inputs for node in plan.nodes if node.kind == "predict")
 
     assert "motion" in inputs(bundles["attends"]) and "motion" not in inputs(bundles["plain"])
-    assert "motion" not in inputs(bundles["attends"], fusion=0), "nothing tells of motion then"
+    assert "motion" in inputs(bundles["attends"], fusion=0) and "motion" not in inputs(bundles["plain"], fusion=0)
 
 
 def _bytes(path):
