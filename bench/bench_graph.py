@@ -15,7 +15,7 @@ import time
 import numpy as np
 import zmq
 
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.transports import open_local
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.setting_versions import SettingsBook

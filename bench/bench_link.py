@@ -26,7 +26,8 @@ import torch
 import zmq
 
 from warpfuse.graph.links.curve import Keys, admission, as_client, as_server, make_keys
-from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.shared_memory import RunFolder
 from warpfuse.graph.links.transports import open_inlet, open_local, open_outlet
 from warpfuse.stages.frame import RawFrame, Stamp

@@ -117,7 +117,7 @@ def shown(png: bytes) -> Image | Denied:
     return Image(png) if png else Denied("no picture has been shown yet")
 
 
-class Control:
+class ControlSocket:
     """The run's end. One thread polls `socket` and answers every request it takes, now or later.
 
     It is a socket in the run's folder, `control`; where the system has no such sockets one of loopback TCP, whose port

@@ -10,7 +10,7 @@ import zmq
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.control.messages import (
     AddStream,
-    Control,
+    ControlSocket,
     Denied,
     Done,
     GetStats,
@@ -43,7 +43,7 @@ class ControlServer:
         self._run = run
         self._begun_s = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._control = Control(self._context, folder)
+        self._control = ControlSocket(self._context, folder)
         self._answering = ThreadPoolExecutor(_AT_ONCE, "wf:answer")
         self._due: list[tuple[list[bytes], Future[Reply]]] = []
         self._closing = False

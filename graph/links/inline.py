@@ -17,6 +17,7 @@ from torch import Tensor
 
 from warpfuse.graph.errors import ConfigError, WireError
 from warpfuse.graph.links import messages, tensor_layout
+from warpfuse.graph.links.link_plan import Transport
 from warpfuse.graph.links.slots import Parcel, SlotTable
 
 _MAX_FRAME = 1 << 30  # bytes of one frame's planes
@@ -28,7 +29,7 @@ class InlineSlots:
     coding  raw, lz4, or jpeg:QUALITY (1..100). Raises ConfigError for another
     """
 
-    transport: messages.Transport = "inline"
+    transport: Transport = "inline"
 
     def __init__(self, slots: int, coding: str = "raw") -> None:
         self.agreed = messages.Welcome(slots)
@@ -77,7 +78,7 @@ class InlineSlots:
 class InlineAccess:
     """The reader's side (`slots.Access`): raw planes are read where ZeroMQ put them, the others are decoded."""
 
-    transport: messages.Transport = "inline"
+    transport: Transport = "inline"
 
     def __init__(self, slots: int) -> None:
         self._slots = slots

@@ -9,7 +9,7 @@ counted, and neither is obeyed.
 """
 
 from warpfuse.graph.links.inlet import Inlet
-from warpfuse.graph.links.link_end import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.outlet import Outlet
 
 __all__ = ["Inlet", "LinkPlan", "Outlet"]

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from warpfuse.graph.errors import WireError
+from warpfuse.graph.links.link_plan import Transport
 
 VERSION = 6
 MAX_BODY = 4096
@@ -34,7 +35,6 @@ Time = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 LinkName = Annotated[str, msgspec.Meta(max_length=200)]
-Transport = Literal["local", "shm", "cuda-ipc", "inline"]
 Dtype = Literal[
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"
 ]  # fmt: skip

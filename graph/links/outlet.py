@@ -9,7 +9,8 @@ from msgspec import structs
 from warpfuse.graph.errors import LinkCut, WireError
 from warpfuse.graph.links import messages
 from warpfuse.graph.links.curve import Keys
-from warpfuse.graph.links.link_end import LinkEnd, LinkPlan
+from warpfuse.graph.links.link_end import LinkEnd
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.slots import Mailbox, Parcel, Store
 from warpfuse.graph.links.sockets import identity, readable, receive_parts, send_parts, sender_socket
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages, tensor_layout
+from warpfuse.graph.links.link_plan import Transport
 from warpfuse.graph.links.slots import Parcel, SlotTable
 
 
@@ -50,7 +51,7 @@ class SharedSlots:
     """
 
     def __init__(
-        self, transport: messages.Transport, slots: int, make: Callable[[int, int], tuple[Table, messages.Welcome]]
+        self, transport: Transport, slots: int, make: Callable[[int, int], tuple[Table, messages.Welcome]]
     ) -> None:
         self.transport = transport
         self.agreed = messages.Welcome(slots)  # without memory before the first frame
@@ -120,9 +121,7 @@ class SharedAccess:
     open  a table from what its sender tells of it; raises WireError for what cannot be one
     """
 
-    def __init__(
-        self, transport: messages.Transport, slots: int, open_table: Callable[[messages.Welcome], Table]
-    ) -> None:
+    def __init__(self, transport: Transport, slots: int, open_table: Callable[[messages.Welcome], Table]) -> None:
         self.transport = transport
         self._open_table = open_table
         self._slots = slots

@@ -6,17 +6,11 @@ reader returns that generation: a late or doubled release finds another generati
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
-
-Policy = Literal["block", "latest", "drop_oldest"]
-
-
-def slots_needed(mailbox: int, credits: int) -> int:
-    """One being written, those waiting, and those lent: then a free slot exists whenever one is asked for."""
-    return 1 + mailbox + credits
+from warpfuse.graph.links.link_plan import Policy, Transport
 
 
 class Parcel(NamedTuple):
@@ -29,7 +23,7 @@ class Parcel(NamedTuple):
 class Store(Protocol):
     """The sender's side of a link's memory. Belongs to the sender's thread."""
 
-    transport: messages.Transport
+    transport: Transport
     agreed: messages.Welcome  # the table that is filled now
 
     @property
@@ -49,7 +43,7 @@ class Store(Protocol):
 class Access(Protocol):
     """The reader's side of a link's memory. Belongs to the reader's thread."""
 
-    transport: messages.Transport
+    transport: Transport
 
     def agree(self, welcome: messages.Welcome) -> None:
         """Open the table that is filled from now on. Raises WireError for what cannot be one."""
@@ -73,7 +67,7 @@ class SlotTable:
     The reader's thread only opens and admits, the sender's does the rest.
     """
 
-    transport: messages.Transport = "local"
+    transport: Transport = "local"
 
     def __init__(self, slots: int) -> None:
         self.agreed = messages.Welcome(slots)

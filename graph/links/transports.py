@@ -14,8 +14,9 @@ from warpfuse.graph.errors import TransportMissing
 from warpfuse.graph.links import cuda_ipc
 from warpfuse.graph.links.curve import Keys
 from warpfuse.graph.links.inline import InlineAccess, InlineSlots
-from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
-from warpfuse.graph.links.messages import Transport, Welcome
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.links.link_plan import LinkPlan, Transport
+from warpfuse.graph.links.messages import Welcome
 from warpfuse.graph.links.shared_memory import RunFolder, SharedTable, slot_bytes_for
 from warpfuse.graph.links.shared_slots import SharedAccess, SharedSlots, Table
 from warpfuse.graph.links.slots import Access, SlotTable, Store

@@ -3,14 +3,12 @@
 `plan_graph` runs `pass_frame` once, with a recorder in the place of the stages. A run then calls what was called here,
 in this order, and hands on what is handed on here: by calls inside a lane (`runtime/lane.py`), by links between lanes.
 
-What branches off for control maps and masks is in `side_branches.py`, the way through a stream batch in
-`stream_dataflow.py`.
+What it branches into (a stream batch, control maps, masks) is in `branches.py`.
 """
 
+from warpfuse.graph.plan.branches import Seen, Styled, encoding_of, hints_of, masked, restyle_streamed
 from warpfuse.graph.plan.config import DIS, GraphConfig
 from warpfuse.graph.plan.graph_plan import StageCall, Value
-from warpfuse.graph.plan.side_branches import Seen, Styled, encoding_of, hints_of, masked
-from warpfuse.graph.plan.stream_dataflow import restyle_streamed
 
 
 def pass_frame(

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from warpfuse.engine.redact import redact
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.plan.layout import BEND, BOX_W, LABEL_END, Layout, Point, Rect, arrange, return_y, worker_frames
 

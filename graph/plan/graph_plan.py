@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from warpfuse.graph.links.link_end import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 
 Role = Literal["source", "stage", "sink"]
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.links.link_end import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, loop_of
 from warpfuse.graph.plan.workers import Place
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from warpfuse.graph.links.link_end import LinkPlan
-from warpfuse.graph.links.slots import Policy
+from warpfuse.graph.links.link_plan import LinkPlan, Policy
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.dataflow import pass_frame
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, Role, Value

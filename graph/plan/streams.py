@@ -22,7 +22,7 @@ from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.control.run_directory import name_after
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.links.link_end import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.plan.config import GraphConfig, merge, validate
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.plan.planner import plan_graph

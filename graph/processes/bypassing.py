@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.processes import protocol
 from warpfuse.graph.processes.worker_handle import WorkerHandle
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from msgspec import structs
 
-from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.link_poller import LinkPoller
 from warpfuse.graph.metrics.meters import Meter
 from warpfuse.graph.metrics.report import LinkReport, RunnerReport

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import zmq
 
 from warpfuse.graph.links.curve import admission
-from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.shared_memory import RunFolder
 from warpfuse.graph.links.transports import open_inlet, open_local, open_outlet
 from warpfuse.graph.plan.config import GraphConfig

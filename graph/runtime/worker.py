@@ -11,7 +11,8 @@ import torch
 
 from warpfuse.engine.cuda_streams import Stream, new_stream, settle
 from warpfuse.graph.links.cancel_token import CancelToken
-from warpfuse.graph.links.link import Inlet, LinkPlan
+from warpfuse.graph.links.link import Inlet
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.plan.pacer import Pacer

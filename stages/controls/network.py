@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from warpfuse.stages.controls.map_network import MapNetwork
 from warpfuse.stages.controls.settings import NetworkSettings, control_of
 from warpfuse.stages.frame import Frame, Picture
-from warpfuse.stages.map_network import MapNetwork
 from warpfuse.stages.stage import Opening, Stage
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.controls.map_network import MapNetwork
 from warpfuse.stages.frame import Frame, Mask, Picture
-from warpfuse.stages.map_network import MapNetwork
 from warpfuse.stages.masking.mask import SteadyMask, finished
 from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.stage import Opening, Stage

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.camera_address import OnFault
-from warpfuse.stages.sinks.latest_picture import LatestPicture, Picture
+from warpfuse.stages.sinks.latest_picture import LatestPicture, TakenPicture
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.stage import VideoInfo
 from warpfuse.stages.timing import Ticker
@@ -130,7 +130,7 @@ class CameraThread:
     def _show(self) -> None:
         period_ns = round(10**9 / self._fps)
         ticker = Ticker(self._fps, time.monotonic_ns())
-        styled: Picture | None = None
+        styled: TakenPicture | None = None
         styled_ns = raw_ns = None
         while True:
             left_ns = ticker.next(time.monotonic_ns()) - time.monotonic_ns()

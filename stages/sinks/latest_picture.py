@@ -10,7 +10,7 @@ from warpfuse.stages.timing import Latest
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class TakenPicture:
     """A picture that was taken.
 
     number  1 for the first one ever put in
@@ -35,7 +35,7 @@ class LatestPicture:
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
         width, height = size
-        self._latest: Latest[Picture] = Latest()
+        self._latest: Latest[TakenPicture] = Latest()
         self._filling, self._taken, *self._free = (np.zeros((height, width, 3), np.uint8) for _ in range(3))
         self._passing = threading.Lock()  # held while a buffer passes from one to the other
 
@@ -61,10 +61,10 @@ class LatestPicture:
             raise ValueError(f"pictures of {buffer.shape} were agreed on, got {rgb.shape}")
         np.copyto(buffer, rgb)
         with self._passing:
-            replaced = self._latest.put(Picture(self._latest.received + 1, due_ns, buffer))
+            replaced = self._latest.put(TakenPicture(self._latest.received + 1, due_ns, buffer))
             self._filling = self._free.pop() if replaced is None else replaced.rgb
 
-    def take(self, timeout_s: float = 0.0) -> Picture | None:
+    def take(self, timeout_s: float = 0.0) -> TakenPicture | None:
         """The newest picture not yet taken; None when there is none within `timeout_s`, or after `close`."""
         self._latest.wait(timeout_s)
         with self._passing:

@@ -220,7 +220,7 @@ class Recorded(Download):
     last = None
 
     def __call__(self, frame):
-        Recorded.last = frame["rgb"][0].permute(1, 2, 0).numpy().copy()
+        Recorded.last = frame.rgb[0].permute(1, 2, 0).numpy().copy()
         return super().__call__(frame)
 
 

@@ -13,7 +13,7 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.open import open_engine
 from warpfuse.export.map_bundle import export_map
 from warpfuse.export.onnx_writing import ExportError
-from warpfuse.stages.map_network import MapNetwork
+from warpfuse.stages.controls.map_network import MapNetwork
 
 
 def network(path, nodes=None, *, shape=(1, 3, 32, 48), gives=(1, 1, 32, 48), kind=TensorProto.FLOAT, more=()):

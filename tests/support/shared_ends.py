@@ -3,7 +3,7 @@
 import pytest
 import zmq
 
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.shared_memory import RunFolder
 from warpfuse.graph.links.transports import open_inlet, open_outlet
 

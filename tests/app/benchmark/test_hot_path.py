@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from warpfuse.benchmark.ways import pictures_of
 from warpfuse.graph.links import inlet as inlet_module
 from warpfuse.graph.links import outlet as outlet_module
-from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.slots import SlotTable
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.planner import plan_graph

@@ -131,7 +131,7 @@ def test_a_run_is_named_after_its_source_without_what_that_hides(source, name):
 
 def test_garbage_is_answered_and_harms_nobody(runs, short_folder):
     with zmq.Context() as context:
-        desk = messages.Control(context, short_folder)
+        desk = messages.ControlSocket(context, short_folder)
         with context.socket(zmq.REQ) as socket:
             socket.connect(f"ipc://{short_folder}/control")
             for data in (b"", b"\xff" * 100, json.dumps({"type": "Set"}).encode()):

@@ -8,7 +8,7 @@ import zmq
 
 from warpfuse.graph.errors import TransportMissing
 from warpfuse.graph.links import cuda_ipc
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.transports import best, open_inlet, open_outlet
 from warpfuse.stages.borrowed import is_borrowed
 from warpfuse.stages.frame import Latent, Stamp

@@ -13,7 +13,7 @@ from support.shared_ends import pump
 from warpfuse.graph.errors import ConfigError, KeysMissing
 from warpfuse.graph.links.curve import Keys, admission, make_keys
 from warpfuse.graph.links.inline import parse_coding
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.transports import open_inlet, open_outlet
 from warpfuse.stages.frame import Latent, RawFrame, Stamp
 

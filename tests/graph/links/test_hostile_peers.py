@@ -10,7 +10,7 @@ from support.shared_ends import pump
 
 from warpfuse.graph.errors import LinkCut
 from warpfuse.graph.links import messages
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.sockets import identity
 from warpfuse.graph.links.transports import open_inlet, open_outlet
 from warpfuse.stages.frame import Latent, Stamp

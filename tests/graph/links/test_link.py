@@ -5,7 +5,8 @@ import zmq
 
 from warpfuse.graph.errors import LinkCut
 from warpfuse.graph.links import messages
-from warpfuse.graph.links.link import Inlet, LinkPlan, Outlet
+from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.slots import SlotTable
 
 

@@ -12,7 +12,7 @@ from support.shared_ends import pump
 
 from warpfuse.graph.errors import LinkCut, TransportMissing
 from warpfuse.graph.links import messages
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.shared_memory import RunFolder
 from warpfuse.graph.links.transports import open_inlet, open_outlet
 from warpfuse.stages.borrowed import is_borrowed, owned

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
-from warpfuse.graph.links.slots import Mailbox, Parcel, SlotTable, slots_needed
+from warpfuse.graph.links.link_plan import slots_needed
+from warpfuse.graph.links.slots import Mailbox, Parcel, SlotTable
 
 
 def test_a_value_is_found_under_its_slot_and_generation():

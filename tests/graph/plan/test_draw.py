@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import pytest
 from rich.console import Console
 
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.plan import draw
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan

@@ -10,7 +10,7 @@ import zmq
 from support.machines import Counting, Keeping, Passing
 
 from warpfuse.engine.cuda_streams import new_stream
-from warpfuse.graph.links.link import LinkPlan
+from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.transports import open_local
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime import stage_runner

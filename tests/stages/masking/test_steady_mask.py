@@ -6,8 +6,8 @@ import torch
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.controls.map_network import MapNetwork
 from warpfuse.stages.frame import Motion, Picture, Stamp
-from warpfuse.stages.map_network import MapNetwork
 from warpfuse.stages.masking.mask import finished
 from warpfuse.stages.masking.network_mask import NetworkMask
 from warpfuse.stages.masking.settings import MaskSettings
