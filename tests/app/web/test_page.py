@@ -129,8 +129,8 @@ def test_an_overlay_is_seen(running):
         return np.ptp(pixels(running), axis=2).mean()
 
     plain = colourful()
-    running.get_by_label("Trust").check(force=True)
-    running.get_by_label("Flow").check(force=True)
+    running.get_by_role("radio", name="Trust").check(force=True)
+    running.get_by_role("radio", name="Flow").check(force=True)
     until(lambda: colourful() > plain + 5, "the colours of the flow")
 
 
