@@ -8,6 +8,7 @@ TIERS = {
         "app/test_controlling.py",
         "app/test_ends.py",
         "app/test_live_run.py",
+        "app/test_other_systems.py",
         "app/test_serving.py",
         "graph/runtime/test_bypass.py",
         "graph/control/test_messages.py",

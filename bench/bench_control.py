@@ -1,0 +1,117 @@
+"""What do a ControlNet and a T2I-Adapter cost, beside the operations that they add?
+
+A UNet of SD 1.5's architecture, a fifth as wide, with random weights: alone, with one ControlNet, with two, with an
+adapter, and with one of each. ONNX Runtime on one thread in single precision, a row a call, calls by turns; processor
+time, which other work disturbs less than the clock. `off` has every scale 0 and the same operations. What each map goes
+through once a frame stands below.
+
+    python bench/bench_control.py [--size 384x256] [--rounds 15]
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import onnxruntime as ort
+import torch
+from bench_attention import WIDTHS, made, operations
+from rich.console import Console
+from rich.table import Table
+
+from warpfuse.engine.bundle_parts import Control
+from warpfuse.export.diffusion.control import Controls, controlled
+from warpfuse.export.diffusion.networks import UNet
+from warpfuse.export.diffusion.written import write_network
+
+Form = Literal["controlnet", "adapter"]
+WAYS: dict[str, tuple[Form, ...]] = {
+    "none": (),
+    "one ControlNet": ("controlnet",),
+    "two ControlNets": ("controlnet", "controlnet"),
+    "an adapter": ("adapter",),
+    "one of each": ("controlnet", "adapter"),
+}
+
+
+def opened(unet: Any, forms: Sequence[Form]) -> Controls:
+    """Random controls for the UNet, whose zero convolutions are filled."""
+    about, networks = [], []
+    for number, form in enumerate(forms):
+        about.append(Control(name=f"c{number}", form=form))
+        if form == "controlnet":
+            net: Any = diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False)
+        else:
+            net = diffusers.T2IAdapter(3, list(WIDTHS), 2, 8, "full_adapter")
+        for parameter in net.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, 0, 0.1)
+        networks.append(net.eval())
+    return Controls(tuple(about), tuple(networks))
+
+
+def main() -> None:
+    """Run everything; the last line is JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="384x256")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    width, height = size = tuple(int(side) for side in options.size.split("x"))
+    alone = ort.SessionOptions()
+    alone.intra_op_num_threads = alone.inter_op_num_threads = 1
+    calls: dict[str, Any] = {}
+    flops: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, forms in WAYS.items():
+            unet, inputs = made((width, height))
+            controls = opened(unet, forms)
+            picture, given = {"rgb": torch.rand(1, 3, height, width)}, []
+            for form, (output, encoder) in zip(forms, controls.encoders(torch.float32), strict=True):
+                with torch.no_grad():
+                    given.append(encoder(picture["rgb"]))
+                path = Path(folder) / f"{form}.onnx"
+                if f"map of: {form}" not in calls:
+                    write_network(path, encoder, picture, [output], "single")
+                    calls[f"map of: {form}"] = (ort.InferenceSession(path, alone), {"rgb": picture["rgb"].numpy()})
+                    flops[f"map of: {form}"] = operations(encoder, picture)
+            inputs |= controls.typical(given, 1)
+            network = controlled(UNet(unet), controls, size)
+            flops[name] = operations(network, inputs)
+            path = Path(folder) / f"{len(calls)}.onnx"
+            write_network(path, network, inputs, ["output"], "single")
+            feed = {key: value.numpy() for key, value in inputs.items()}
+            session = ort.InferenceSession(path, alone)
+            calls[name] = (session, feed)
+            if forms:
+                off = {key: 0 * value if key.endswith("_scale") else value for key, value in feed.items()}
+                calls[f"{name}, off"], flops[f"{name}, off"] = (session, off), flops[name]
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for number in range(options.rounds + 2):
+            for name, (session, feed) in calls.items():
+                begun = time.process_time()
+                session.run(None, feed)
+                if number >= 2:
+                    times[name].append(time.process_time() - begun)
+    table = Table("controls", "GFLOP", "predicted", "ms", "of none", "least", "of none", box=None)
+    base, least = statistics.median(times["none"]), min(times["none"])
+    rows = {}
+    for name, found in sorted(times.items(), key=lambda item: item[0].startswith("map of")):
+        row = {
+            "gflop": flops[name] / 1e9, "predicted": flops[name] / flops["none"],
+            "ms": statistics.median(found) * 1e3, "ratio": statistics.median(found) / base,
+            "least_ms": min(found) * 1e3, "least_ratio": min(found) / least,
+        }  # fmt: skip
+        rows[name] = {key: round(value, 3) for key, value in row.items()}
+        table.add_row(name, *(f"{value:.3f}" for value in row.values()))
+    Console().print(table)
+    print(json.dumps({"bench": "control", "size": options.size, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
