@@ -14,6 +14,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from warpfuse.export.diffusion.attention import (
 from warpfuse.export.diffusion.networks import UNet
 from warpfuse.export.diffusion.written import write_network
 
+Call = tuple[ort.InferenceSession, dict[str, Any]]
 WIDTHS, HEADS = (64, 128, 256, 256), 2  # of 32, 64 and 128 numbers; those of SD 1.5 have 40, 80 and 160
 
 
@@ -74,6 +76,25 @@ def written(folder: Path, reach: str, size: tuple[int, int], references: int) ->
     return path, inputs, operations(network, inputs)
 
 
+def one_thread() -> ort.SessionOptions:
+    """Options of a session that works alone."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return options
+
+
+def by_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    """Processor time of each call, seconds, in every round behind the first two."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 2):
+        for name, (session, feed) in calls.items():
+            begun = time.process_time()
+            session.run(None, feed)
+            if number >= 2:
+                times[name].append(time.process_time() - begun)
+    return times
+
+
 def main() -> None:
     """Run everything; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,8 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     width, height = (int(side) for side in options.size.split("x"))
-    alone = ort.SessionOptions()
-    alone.intra_op_num_threads = alone.inter_op_num_threads = 1
+    alone = one_thread()
     with tempfile.TemporaryDirectory() as folder:
         calls, flops, kept = {}, {}, {}
         for reach in ("none", *REACHES):
@@ -96,13 +116,7 @@ def main() -> None:
             if reach != "none":
                 off = {**feed, "past_weight": 0 * feed["past_weight"], "own_weight": 0 * feed["own_weight"] + 1}
                 calls[f"{reach}, off"] = (session, off)
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for number in range(options.rounds + 2):
-            for name, (session, feed) in calls.items():
-                begun = time.process_time()
-                session.run(None, feed)
-                if number >= 2:
-                    times[name].append(time.process_time() - begun)
+        times = by_turns(calls, options.rounds)
     table = Table("attention", "GFLOP", "predicted", "ms", "of none", "least", "of none", "row keeps MB", box=None)
     base, least = statistics.median(times["none"]), min(times["none"])
     rows = {}

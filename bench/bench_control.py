@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from typing import Any, Literal
 import diffusers
 import onnxruntime as ort
 import torch
-from bench_attention import WIDTHS, made, operations
+from bench_attention import WIDTHS, by_turns, made, one_thread, operations
 from rich.console import Console
 from rich.table import Table
 
@@ -63,8 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     width, height = size = tuple(int(side) for side in options.size.split("x"))
-    alone = ort.SessionOptions()
-    alone.intra_op_num_threads = alone.inter_op_num_threads = 1
+    alone = one_thread()
     calls: dict[str, Any] = {}
     flops: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -91,13 +89,7 @@ def main() -> None:
             if forms:
                 off = {key: 0 * value if key.endswith("_scale") else value for key, value in feed.items()}
                 calls[f"{name}, off"], flops[f"{name}, off"] = (session, off), flops[name]
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for number in range(options.rounds + 2):
-            for name, (session, feed) in calls.items():
-                begun = time.process_time()
-                session.run(None, feed)
-                if number >= 2:
-                    times[name].append(time.process_time() - begun)
+        times = by_turns(calls, options.rounds)
     table = Table("controls", "GFLOP", "predicted", "ms", "of none", "least", "of none", box=None)
     base, least = statistics.median(times["none"]), min(times["none"])
     rows = {}

@@ -1,6 +1,8 @@
 """A lock of the operating system on an open file. It falls with its process, however that ends."""
 
+import os
 import time
+from pathlib import Path
 
 try:
     import fcntl
@@ -8,6 +10,7 @@ except ImportError:  # Windows has locks of its own
     import msvcrt
 
 _AGAIN_S = 0.05
+_CLOSED = getattr(os, "O_CLOEXEC", 0)  # in programs that are started; of Windows files are so anyway
 
 
 def try_lock(handle: int) -> bool:
@@ -29,3 +32,15 @@ def lock(handle: int) -> None:
         return
     while not try_lock(handle):
         time.sleep(_AGAIN_S)
+
+
+def is_held(path: Path) -> bool:
+    """Another process holds the lock of this file. False without a file; a link is not followed."""
+    try:
+        handle = os.open(path, os.O_RDWR | _CLOSED | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return False
+    try:
+        return not try_lock(handle)
+    finally:
+        os.close(handle)

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from platformdirs import user_runtime_path
 
-from warpfuse.engine.file_lock import try_lock
+from warpfuse.engine.file_lock import is_held, try_lock
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.links.file_lock import is_held
 
 _LONGEST = 107 - len("/line-") - 36  # of a unix socket's path, less the longest name in a run's folder
 

@@ -24,10 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from warpfuse.engine.file_lock import lock
+from warpfuse.engine.file_lock import is_held, lock
 from warpfuse.graph.errors import SharedMemoryFull, WireError
 from warpfuse.graph.links import tensor_layout
-from warpfuse.graph.links.file_lock import is_held
 from warpfuse.graph.links.shared_slots import Views
 from warpfuse.stages.borrowed import mark_borrowed, unmark_borrowed
 

@@ -83,9 +83,8 @@ def _check_prompts(config: GraphConfig, about: BundleFile) -> None:
 
 
 def _check_size(config: GraphConfig, about: BundleFile) -> None:
-    if (
-        config.source and not connects(config.source) and scheme_of(config.source) in _PROBED
-    ):  # `connects` refuses an unknown kind
+    # `connects` refuses an unknown kind
+    if config.source and not connects(config.source) and scheme_of(config.source) in _PROBED:
         info = probe(config.source)
         choose_size(config.size, (info.width, info.height), about.sizes, about.size)
 

@@ -63,33 +63,31 @@ def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, print
     picture, latent, motion, followed, anchor, sampling, fusing = seen
     fusion, onto, encoding = config.stages.fuse, "last picture onto this frame", "warped picture to latent"
     encode = encoding_of(config)
+
+    def predict(reference: Value | None, past: Value | None) -> Value:
+        hints = hints_of(call, config, picture, past)
+        return call(
+            "predict", sampling, source=latent, reference=reference, motion=followed, anchor=anchor, hints=hints
+        )
+
     match fusion.reference:
         case "picture":
             last = Value("composite" if printed else "decode", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             reference = call("encode_past", encoding, kind=encode, frame=warped)
-            hints = hints_of(call, config, picture, warped)
-            predicted = call(
-                "predict", sampling, source=latent, reference=reference, motion=followed, anchor=anchor, hints=hints
-            )
+            predicted = predict(reference, warped)
             fused = call("fuse", fusing, prediction=predicted, reference=reference)
             held = warped if config.pace.active else None
             return Styled(call("decode", "latent to picture", latent=fused, past=held), fused, warped)
         case "latent":
             warped = call("warp", "last x0 onto this frame", motion=motion, styled=Value("fuse", delay=1))
-            hints = hints_of(call, config, picture, None)
-            predicted = call(
-                "predict", sampling, source=latent, reference=warped, motion=followed, anchor=anchor, hints=hints
-            )
+            predicted = predict(warped, None)
             fused = call("fuse", fusing, prediction=predicted, reference=warped)
             return Styled(call("decode", "latent to picture", latent=fused), fused)
         case "output":
             last = Value("composite" if printed else "blend", delay=1)
             warped = call("warp", onto, motion=motion, styled=last)
             entry = call("encode_past", encoding, kind=encode, frame=warped) if fusion.entry else None
-            hints = hints_of(call, config, picture, warped)
-            predicted = call(
-                "predict", sampling, source=latent, reference=entry, motion=followed, anchor=anchor, hints=hints
-            )
+            predicted = predict(entry, warped)
             decoded = call("decode", "latent to picture", latent=predicted)
             return Styled(call("blend", fusing, picture=decoded, past=warped), predicted, warped)

@@ -1,16 +1,12 @@
 """The picture that is shown: styled where the mask is 1, the source where it is 0."""
 
-from typing import Any
-
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Mask, Picture
+from warpfuse.stages.masking.mask import settings_of
 from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.stage import Opening, Stage
 
-
-def settings_of(config: Any, prompts: object) -> MaskSettings:
-    """Those of a configuration."""
-    return config.mask  # type: ignore[no-any-return]
+__all__ = ["ApplyMask", "open", "settings_of"]
 
 
 def open(opening: Opening) -> Stage:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +14,12 @@ from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Mask
 from warpfuse.stages.masking.drawing import check_file
-from warpfuse.stages.masking.mask import finished
+from warpfuse.stages.masking.mask import finished, settings_of
 from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import Opening, Source, Stage
 
-
-def settings_of(config: Any, prompts: object) -> MaskSettings:
-    """Those of a configuration."""
-    return config.mask  # type: ignore[no-any-return]
+__all__ = ["FileMask", "open", "settings_of"]
 
 
 def open(opening: Opening) -> Stage:

@@ -1,5 +1,7 @@
 """What every kind of mask has in common: held steady along the flow, turned round, and softened at its edge."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,11 @@ from warpfuse.stages.masking.settings import MaskSettings
 _ENDS = 1 / 128
 """What is nearer than this to 0 or 1 is 0 or 1: a network is never sure, and a source that shines through unseen is
 still not the styled picture to the bit."""
+
+
+def settings_of(config: Any, prompts: object) -> MaskSettings:
+    """Those of a configuration."""
+    return config.mask  # type: ignore[no-any-return]
 
 
 class SteadyMask:

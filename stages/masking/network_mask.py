@@ -1,20 +1,15 @@
 """A mask that a network finds in every frame."""
 
-from typing import Any
-
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.controls.map_network import MapNetwork
 from warpfuse.stages.frame import Frame, Mask, Picture
-from warpfuse.stages.masking.mask import SteadyMask, finished
+from warpfuse.stages.masking.mask import SteadyMask, finished, settings_of
 from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.stage import Opening, Stage
 
-
-def settings_of(config: Any, prompts: object) -> MaskSettings:
-    """Those of a configuration."""
-    return config.mask  # type: ignore[no-any-return]
+__all__ = ["NetworkMask", "open", "settings_of"]
 
 
 def open(opening: Opening) -> Stage:

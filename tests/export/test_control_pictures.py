@@ -14,6 +14,7 @@ from diffusers.models.autoencoders import vae
 from PIL import Image
 from support.random_checkpoint import write_random_checkpoint
 from support.random_controls import controlnet
+from support.recorded import Recorded
 
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
@@ -21,7 +22,6 @@ from warpfuse.export.diffusion.control_files import ControlSource
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.stages import download
 from warpfuse.stages.diffusion.noise import Noises
-from warpfuse.stages.download import Download
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2
@@ -103,16 +103,6 @@ def of_the_pipeline(made, names, case, monkeypatch):
         controlnet_conditioning_scale=scales if len(maps) > 1 else scales[0],
         num_inference_steps=own_steps, strength=steps / own_steps, guidance_scale=guidance, output_type="np", **told,
     ).images[0]  # fmt: skip
-
-
-class Recorded(Download):
-    """The last stage, which keeps the picture as it is before it is rounded."""
-
-    last = None
-
-    def __call__(self, frame):
-        Recorded.last = frame.rgb[0].permute(1, 2, 0).numpy().copy()
-        return super().__call__(frame)
 
 
 def of_the_graph(made, scales, case, monkeypatch):

@@ -17,6 +17,7 @@ import torch
 from diffusers.models.autoencoders import vae
 from safetensors.torch import load_file, save_file
 from support.random_checkpoint import write_random_checkpoint
+from support.recorded import Recorded
 
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
@@ -27,7 +28,6 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages import download
 from warpfuse.stages.diffusion.noise import Noises
-from warpfuse.stages.download import Download
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2
@@ -212,16 +212,6 @@ def merge(unet, lora):
         for layer in LORA_LAYERS:
             down, up = (tensors[f"unet.{layer}.lora_{which}.weight"] for which in "AB")
             unet.get_submodule(layer).weight += lora.scale * up @ down
-
-
-class Recorded(Download):
-    """The last stage, which keeps the picture as it is before it is rounded."""
-
-    last = None
-
-    def __call__(self, frame):
-        Recorded.last = frame.rgb[0].permute(1, 2, 0).numpy().copy()
-        return super().__call__(frame)
 
 
 @pytest.fixture

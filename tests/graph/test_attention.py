@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import lora_bundles as make
+from support import pipelines
+from support.pipelines import far
 
 import warpfuse
 from warpfuse.engine.errors import BundleError
@@ -55,18 +57,7 @@ def styled(bundle, pictures, attention=None, stream=False, change=None, fuse=Non
     predict = {"stream": stream, **({} if attention is None else {"attention": attention})}
     stages = {"predict": predict, "fuse": fuse or {}}
     options = {"size": (64, 64), "steps": 2, "strength": 0.7, **keys, "stages": stages}
-    with warpfuse.Pipeline(bundle=bundle, **options) as pipeline:
-        out = []
-        for number, picture in enumerate(pictures):
-            if change is not None and number in change:
-                pipeline.update(**change[number])
-            out.append(pipeline.push(picture))
-        out += pipeline.drain()
-    return [picture for picture in out if picture is not None]
-
-
-def far(a, b):
-    return max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(a, b, strict=True))
+    return pipelines.styled(pictures, change, bundle=bundle, **options)
 
 
 @pytest.mark.parametrize("stream", [False, True])

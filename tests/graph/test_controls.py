@@ -2,8 +2,9 @@
 
 import hashlib
 
-import numpy as np
 import pytest
+from support import pipelines
+from support.pipelines import far
 
 import warpfuse
 from warpfuse.graph.errors import ConfigError
@@ -37,18 +38,8 @@ def styled(bundle, pictures, controls=None, stream=False, change=None, **keys):
     """Every picture; `change` of the controls is made before picture CHANGED_AT."""
     options = {"size": (64, 64), "steps": 2, "strength": 0.7, "fusion": 0.5, **keys}
     options["stages"] = {"predict": {"stream": stream}, **keys.get("stages", {})}
-    with warpfuse.Pipeline(bundle=bundle, controls=controls or {}, **options) as pipeline:
-        out = []
-        for number, picture in enumerate(pictures):
-            if change is not None and number == CHANGED_AT:
-                pipeline.update(controls=change)
-            out.append(pipeline.push(picture))
-        out += pipeline.drain()
-    return [picture for picture in out if picture is not None]
-
-
-def far(a, b):
-    return max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(a, b, strict=True))
+    changes = None if change is None else {CHANGED_AT: {"controls": change}}
+    return pipelines.styled(pictures, changes, bundle=bundle, controls=controls or {}, **options)
 
 
 @pytest.mark.parametrize("stream", [False, True])

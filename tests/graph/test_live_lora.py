@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from support import lora_bundles as make
+from support import pipelines
+from support.pipelines import far
 
 import warpfuse
 from warpfuse.graph.errors import ConfigError
@@ -28,18 +30,8 @@ def options(stream):
 
 def styled(bundle, pictures, stream=False, change=None, **keys):
     """Every picture; `change` is made before picture CHANGED_AT."""
-    with warpfuse.Pipeline(bundle=str(bundle), **options(stream), **keys) as pipeline:
-        out = []
-        for number, picture in enumerate(pictures):
-            if change is not None and number == CHANGED_AT:
-                pipeline.update(loras=change)
-            out.append(pipeline.push(picture))
-        out += pipeline.drain()
-    return [picture for picture in out if picture is not None]
-
-
-def far(a, b):
-    return max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(a, b, strict=True))
+    changes = None if change is None else {CHANGED_AT: {"loras": change}}
+    return pipelines.styled(pictures, changes, bundle=str(bundle), **options(stream), **keys)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -3,12 +3,12 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from support import lora_bundles as make
+from support import pipelines
+from support.pipelines import far
 
-import warpfuse
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import merge, read_graph_file, validate
 from warpfuse.graph.plan.streams import read_streams
@@ -49,18 +49,7 @@ def fuse(**settings):
 
 
 def styled(bundle, pictures, keys, change=None):
-    with warpfuse.Pipeline(**merge(keys, {"bundle": bundle})) as pipeline:
-        out = []
-        for number, picture in enumerate(pictures):
-            if change is not None and number in change:
-                pipeline.update(**change[number])
-            out.append(pipeline.push(picture))
-        out += pipeline.drain()
-    return [picture for picture in out if picture is not None]
-
-
-def far(a, b):
-    return max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(a, b, strict=True))
+    return pipelines.styled(pictures, change, **merge(keys, {"bundle": bundle}))
 
 
 def test_the_recipe_runs_and_each_of_its_lines_does_something(bundle, pictures):

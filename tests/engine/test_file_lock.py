@@ -2,7 +2,7 @@
 
 import fcntl
 
-from warpfuse.graph.links.file_lock import is_held
+from warpfuse.engine.file_lock import is_held
 
 
 def test_a_lock_is_held_by_who_has_it_and_by_nobody_after(tmp_path):
