@@ -78,8 +78,7 @@ class Frame:
     @property
     def tensors(self) -> "dict[str, Tensor]":
         """Those that are there, by the names of their fields."""
-        found = ((name, getattr(self, name)) for name in TENSORS[type(self)])
-        return {name: tensor for name, tensor in found if tensor is not None}
+        return {name: tensor for name in TENSORS[type(self)] if (tensor := getattr(self, name)) is not None}
 
     @classmethod
     def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "torch.cuda.Event | None" = None) -> "Frame":

@@ -90,11 +90,6 @@ class SlotTable:
         self._values[slot] = value
         return slot, self._generations[slot]
 
-    def get(self, slot: int, generation: int) -> Any:
-        """The value lent in a slot. Raises WireError for a slot or generation that is not lent."""
-        self._check(slot, generation)
-        return self._values[slot]
-
     def release(self, slot: int, generation: int) -> None:
         """Free a slot. Raises WireError for a slot or generation that is not lent."""
         self._check(slot, generation)

@@ -113,7 +113,7 @@ class StageRunner(Runner):
         if isinstance(feed, Given):
             return feed.sender.given
         frame = self._take(feed)
-        if isinstance(frame, Frame):
+        if isinstance(frame, Frame) and frame.ready is not None:
             reads(frame.tensors.values(), frame.ready, self._stream)
         return frame
 

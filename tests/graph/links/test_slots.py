@@ -12,17 +12,18 @@ from warpfuse.graph.links.slots import Mailbox, Parcel, SlotTable
 
 def test_a_value_is_found_under_its_slot_and_generation():
     table = SlotTable(2)
-    slot, generation = table.put("picture")
-    assert table.get(slot, generation) == "picture"
+    message, planes = table.fill(0, "picture")
+    table.admit(message, planes)
+    assert table.open(message, planes) == "picture"
 
 
 def test_a_released_slot_forgets_its_value():
     table = SlotTable(1)
-    slot, generation = table.put("first")
-    table.release(slot, generation)
+    message, planes = table.fill(0, "first")
+    table.free(message)
     table.put("second")
     with pytest.raises(WireError, match="generation"):
-        table.get(slot, generation)
+        table.admit(message, planes)
 
 
 @pytest.mark.parametrize("slot, generation", [(-1, 1), (5, 1), (0, 2), (0, 0)])
