@@ -11,6 +11,7 @@ from rich.text import Text
 from warpfuse.engine.errors import one_line
 from warpfuse.stages.sources import v4l2
 from warpfuse.stages.sources.camera import Wish, choose
+from warpfuse.stages.sources.input_devices import device_kind
 from warpfuse.stages.sources.v4l2 import Device, Mode
 from warpfuse.stages.sources.v4l2_capture import CODECS
 
@@ -26,8 +27,21 @@ class Camera:
 
 
 def cameras() -> list[Camera]:
-    """Every camera; another program may be using it meanwhile. Never raises."""
-    return [_examined(device) for device in v4l2.devices() if device.captures]
+    """Every camera; another program may be using it meanwhile. Never raises.
+
+    Of Windows and macOS the modes are not told: `path` is the camera's address, `driver` FFmpeg's input device."""
+    kind = device_kind()
+    if kind is None:
+        return [_examined(device) for device in v4l2.devices() if device.captures]
+    try:
+        found = kind.listed()
+    except Exception as error:  # noqa: BLE001  (as below)
+        return [Camera(Device(Path(), kind.format, "cameras", "", True), (), None, one_line(error))]
+    addresses = (Path(f"camera:{index}") for index in range(len(found)))
+    return [
+        Camera(Device(path, kind.format, each.name, each.id, True), (), None)
+        for path, each in zip(addresses, found, strict=True)
+    ]
 
 
 def to_dict(found: list[Camera]) -> list[dict[str, Any]]:
@@ -39,7 +53,7 @@ def to_dict(found: list[Camera]) -> list[dict[str, Any]]:
             "bus": camera.device.bus,
             "links": [str(link) for link in v4l2.links(camera.device.path)],
             "driver": camera.device.driver,
-            "usual": _url(camera.device.path, camera.usual) if camera.usual is not None else None,
+            "usual": _usual(camera),
             "modes": [_url(camera.device.path, mode) for mode in camera.modes],
             "problem": camera.problem or None,
         }
@@ -68,8 +82,8 @@ def table(found: list[Camera]) -> RenderableType:
         parts.append(grid)
         if camera.problem:
             parts.append(Text(f"  {camera.problem}", "red"))
-        if camera.usual is not None:
-            parts.append(Text(f"  warpfuse run --source {_url(device.path, camera.usual)} ...\n", "cyan"))
+        if (usual_url := _usual(camera)) is not None:
+            parts.append(Text(f"  warpfuse run --source {usual_url} ...\n", "cyan"))
     return Group(*parts)
 
 
@@ -86,6 +100,13 @@ def _by_size(modes: tuple[Mode, ...]) -> dict[tuple[str, int, int], list[str]]:
     for mode in modes:
         sizes.setdefault((mode.format, mode.width, mode.height), []).append(f"{float(mode.fps):g}")
     return sizes
+
+
+def _usual(camera: Camera) -> str | None:
+    """What `--source` takes without a wish; None: nothing."""
+    if camera.usual is not None:
+        return _url(camera.device.path, camera.usual)
+    return None if camera.problem else str(camera.device.path)
 
 
 def _url(path: Path, mode: Mode) -> str:

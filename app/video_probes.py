@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +47,9 @@ def ffmpeg() -> Iterator[Finding]:
 
 def virtual_cameras() -> Iterator[Finding]:
     """Devices, and those that can be written to."""
+    if sys.platform != "linux":
+        yield from _cameras_elsewhere()
+        return
     devices = sorted(Path("/dev").glob("video*"))
     listed = ", ".join(str(device) for device in devices)
     yield Finding("cameras", "video devices", bool(devices), listed or "no /dev/video*: plug a camera in")
@@ -57,6 +61,21 @@ def virtual_cameras() -> Iterator[Finding]:
     make = "sudo modprobe v4l2loopback exclusive_caps=1 card_label=warpfuse"
     remedy = "" if loaded and made else f"sudo apt-get install v4l2loopback-dkms && {make}"
     yield Finding("cameras", "virtual camera", loaded and bool(made), detail + served, remedy)
+
+
+def _cameras_elsewhere() -> Iterator[Finding]:
+    from warpfuse.cameras import cameras
+
+    found = cameras()
+    problems = "; ".join(camera.problem for camera in found if camera.problem)
+    listed = ", ".join(camera.device.card for camera in found if not camera.problem)
+    yield Finding("cameras", "cameras", bool(listed), listed or problems or "none: plug one in")
+    try:
+        virtual = import_module("pyvirtualcam").__version__
+    except ImportError:
+        virtual = ""
+    remedy = "" if virtual else "pip install 'warpfuse[virtualcam]'"
+    yield Finding("cameras", "virtual camera", bool(virtual), f"pyvirtualcam {virtual}" if virtual else "none", remedy)
 
 
 def speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:

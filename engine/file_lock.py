@@ -17,9 +17,9 @@ def try_lock(handle: int) -> bool:
     """Take the lock of an open file, by its descriptor, until that is closed. False: somebody else has it."""
     try:
         if "fcntl" in globals():
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[attr-defined, unused-ignore]
         else:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
     except OSError:
         return False
     return True
@@ -28,7 +28,7 @@ def try_lock(handle: int) -> bool:
 def lock(handle: int) -> None:
     """The same, waited for."""
     if "fcntl" in globals():
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX)  # type: ignore[attr-defined, unused-ignore]
         return
     while not try_lock(handle):
         time.sleep(_AGAIN_S)

@@ -17,7 +17,7 @@ def host_peak_mib() -> float:
         import resource
     except ImportError:  # Windows
         return round(float(psutil.Process().memory_info().peak_wset) / 2**20, 1)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    most = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # type: ignore[attr-defined, unused-ignore]
     return round(most / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 

@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import struct
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,8 @@ _MIB = 1 << 20
 
 def shared_root() -> Path:
     """Where this user's shared memory lies."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     return Path(os.environ.get("WARPFUSE_SHM", "/dev/shm")) / f"warpfuse-{os.getuid()}"
 
 
@@ -52,7 +55,7 @@ class RunFolder:
         self.path = root / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
         with _locked(root):  # or a sweep would find a folder that is not locked yet
             self.path.mkdir(mode=0o700)
-            self._lock = os.open(self.path / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = _open_lock(self.path / "owner")
             lock(self._lock)
 
     def __enter__(self) -> "RunFolder":
@@ -106,6 +109,8 @@ class SharedTable:
     @classmethod
     def create(cls, path: Path, slots: int, slot_bytes: int) -> "SharedTable":
         """A new file of this shape. Raises SharedMemoryFull when the memory is not there: now, and not as SIGBUS."""
+        if sys.platform != "linux":
+            raise NotImplementedError
         size = _size(slots, slot_bytes)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -129,6 +134,8 @@ class SharedTable:
     @classmethod
     def open(cls, place: str, slots: int, slot_bytes: int, root: Path | None = None) -> "SharedTable":
         """The table at `place` ("folder/file") of this user. Raises WireError for one that is not what was agreed."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         if not _PLACE.fullmatch(place) or ".." in place:
             raise WireError(f"{place!r} is no place of a slot table")
         path, size = (root or shared_root()) / place, _size(slots, slot_bytes)
@@ -197,14 +204,22 @@ def _size(slots: int, slot_bytes: int) -> int:
     return _payload(slots) + slots * slot_bytes
 
 
+def _open_lock(path: Path) -> int:
+    if sys.platform == "win32":
+        raise NotImplementedError
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Alone among this user's processes. Makes the root; raises PermissionError for one that is somebody else's."""
+    if sys.platform == "win32":
+        raise NotImplementedError
     root.mkdir(mode=0o700, exist_ok=True)
     found = root.stat(follow_symlinks=False)
     if found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(errno.EPERM, f"{root} has to be a folder of this user with mode 0700")
-    fd = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = _open_lock(root / ".lock")
     try:
         lock(fd)
         yield

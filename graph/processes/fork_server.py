@@ -13,7 +13,6 @@ between two forks (bench/LOG.md, "The standard library's fork server").
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import select
@@ -28,6 +27,8 @@ from pathlib import Path
 from warpfuse.graph.links.shared_memory import sweep
 from warpfuse.graph.processes.parent_death import die_with_parent
 from warpfuse.stages.timing import Waker
+
+assert sys.platform != "win32"  # nothing forks there: a run is one process (and its types are not checked for it)
 
 _MESSAGE = 65536
 
@@ -48,16 +49,9 @@ def main(fd: int, folder: str) -> None:
     from warpfuse.graph.processes import worker_process  # the slow part
     from warpfuse.stages.cpu.compile import compile_all
 
-    preload()
+    worker_process.preload()
     gc.freeze()  # pages of what is loaded stay shared: the collector does not write into them
     ForkServer(socket.socket(fileno=fd), worker_process.main, Path(folder), compile_all).serve()
-
-
-def preload() -> None:
-    """Load what workers open their networks, sources and sinks with, where it is installed."""
-    for name in ("onnxruntime", "av", "warpfuse.stages.sources.file", "warpfuse.stages.sinks.file"):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
 
 
 class ForkServer:

@@ -60,7 +60,7 @@ class LocalProcesses:
 
     def _begin(self) -> None:
         """Start the fork server. Of an earlier one nothing is known any more."""
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line, theirs = _line()
         self._pids: dict[str, int] = {}
         self._asked: set[str] = set()  # told to start, and not heard of yet
         self._doomed: set[str] = set()
@@ -80,6 +80,8 @@ class LocalProcesses:
 
     def exited(self) -> Iterator[tuple[str, int]]:
         """What the fork server tells; once it is gone, that all of its workers are."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         while True:
             try:
                 data = self._line.recv(_MESSAGE, socket.MSG_DONTWAIT)
@@ -141,6 +143,13 @@ class LocalProcesses:
     def _tell(self, order: dict[str, object]) -> None:
         with contextlib.suppress(OSError):  # the fork server is gone: `exited` finds that, and what was lost with it
             self._line.send(json.dumps(order).encode())
+
+
+def _line() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection that keeps messages apart."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def _wait_for_end(pids: Iterable[int]) -> None:

@@ -1,8 +1,7 @@
 """A worker that somebody starts by hand, on another host than the run."""
 
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.processes.fork_server import preload
-from warpfuse.graph.processes.worker_process import main
+from warpfuse.graph.processes.worker_process import main, preload
 from warpfuse.graph.runtime.remote_hosts import keys_for, line_to
 
 

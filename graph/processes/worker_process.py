@@ -1,5 +1,7 @@
 """The life of a worker process: open_channel the supervisor, be told the part, obey until the end."""
 
+import contextlib
+import importlib
 import os
 import threading
 import time
@@ -54,6 +56,13 @@ def main(
     finally:
         process.close()
         context.term()
+
+
+def preload() -> None:
+    """Load what workers open their networks, sources and sinks with, where it is installed."""
+    for name in ("onnxruntime", "av", "warpfuse.stages.sources.file", "warpfuse.stages.sinks.file"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 class WorkerProcess:

@@ -36,7 +36,10 @@ class RelayProgram:
 
 
 def program_for(url: str) -> RelayProgram:
-    """PyAV publishes RTSP and RTMP; its wheels lack SRT, which takes the program ffmpeg. Raises SinkError without."""
+    """PyAV publishes RTSP and RTMP; its wheels lack SRT, which takes the program ffmpeg. Raises SinkError without,
+    and on Windows, whose pipes know no deadline."""
+    if sys.platform == "win32":
+        raise SinkError(f"{redact(url)}: publishing is for Linux and macOS. Let OBS publish virtualcam: or page: here.")
     if not url.lower().startswith("srt:"):
         script = str(Path(__file__).with_name("remux.py"))
         command = [sys.executable, "-P", script]  # -P: our neighbours are no libraries
@@ -70,8 +73,7 @@ class Relay:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._into, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._into, False)
-        os.set_blocking(self._from, False)
+        _make_unwaiting(self._into, self._from)
         _make_small(self._into)
         self._heard = b""
         self.live = False
@@ -143,6 +145,13 @@ def _is_progress(line: str) -> bool:
     return bool(equals) and key.isidentifier()
 
 
+def _make_unwaiting(*pipes: int) -> None:
+    if sys.platform == "win32":
+        raise NotImplementedError
+    for pipe in pipes:
+        os.set_blocking(pipe, False)
+
+
 def _make_small(pipe: int) -> None:
     """Have a pipe hold no more than a fraction of a second, where the system lets one choose."""
     try:
@@ -150,4 +159,4 @@ def _make_small(pipe: int) -> None:
     except ImportError:
         return
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[attr-defined, unused-ignore]

@@ -118,7 +118,7 @@ def _open_unnamed(folder: Path) -> int | None:
 
 def _lives(pid: int) -> bool:
     if sys.platform == "win32":  # os.kill would end it there
-        return psutil.pid_exists(pid)
+        return bool(psutil.pid_exists(pid))
     with suppress(PermissionError):
         try:
             os.kill(pid, 0)

@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.bt709 import ToBt709
 from warpfuse.stages.sinks.camera_address import PixelFormat
-from warpfuse.stages.sources.v4l2 import ioctl
+from warpfuse.stages.sources.v4l2 import ioctl, open_device
 
 HOW_TO_MAKE_ONE = (
     "Make one: sudo apt install v4l2loopback-dkms && "
@@ -53,7 +53,7 @@ class Capability:
 
 def capability(path: str) -> Capability:
     """Ask a device. Raises OSError: missing, no permission, no V4L2 device."""
-    handle = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    handle = open_device(Path(path))
     try:
         held = bytearray(_QUERYCAP_BYTES)
         ioctl(handle, _QUERYCAP, held)

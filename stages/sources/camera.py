@@ -1,4 +1,7 @@
-"""Cameras of this machine: `camera:0`, `camera:C920,1280x720@30,mjpeg`, `/dev/video0`, `/dev/v4l/by-id/...`."""
+"""Cameras of this machine: `camera:0`, `camera:C920,1280x720@30,mjpeg`, `/dev/video0`, `/dev/v4l/by-id/...`.
+
+Linux: Video4Linux. Windows and macOS: FFmpeg's input devices (`input_devices.py`), by number or name; of those the
+format cannot be chosen."""
 
 import re
 from dataclasses import dataclass
@@ -10,9 +13,10 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources import v4l2
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
+from warpfuse.stages.sources.input_devices import DeviceKind, DeviceSession, device_kind, find_camera
 from warpfuse.stages.sources.live import live_source
 from warpfuse.stages.sources.schemes import parse_rate
-from warpfuse.stages.sources.session import Connect
+from warpfuse.stages.sources.session import Connect, Session
 from warpfuse.stages.sources.v4l2 import Device, Mode
 from warpfuse.stages.sources.v4l2_capture import CODECS, CaptureSession
 
@@ -30,7 +34,7 @@ _USUAL = (1280, 720)  # without a wish: as large as this at most, for the networ
 class Wish:
     """What the address asks for. None: whatever is best.
 
-    camera  its device file, or a part of its name
+    camera  its device file, or a part of its name; its number where there are no device files
     """
 
     camera: Path | str
@@ -59,7 +63,7 @@ class Wish:
                 near = get_close_matches(part.lower(), FORMATS, 1)
                 hint = f"Did you mean '{near[0]}'?" if near else f"Write {_EXAMPLE}."
                 raise SourceError(f"{url}: '{part}' is neither a size, a rate nor a format. {hint}")
-        if named.isdecimal():
+        if named.isdecimal() and device_kind() is None:
             named = f"/dev/video{int(named)}"
         return cls(Path(named) if named.startswith("/") else named, size, fps, form)
 
@@ -127,6 +131,23 @@ def find(device: Device, devices: list[Device]) -> Path | None:
 
 
 def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
+    kind = device_kind()
+    return _video4linux(url, patience) if kind is None else _elsewhere(url, patience, kind)
+
+
+def _elsewhere(url: str, patience: Patience, kind: DeviceKind) -> Connect:
+    wish = Wish.parse(url)
+    if wish.format is not None:
+        raise SourceError(f"{url}: FFmpeg's {kind.format} takes a size and a rate, no format. Leave the format out.")
+    camera = find_camera(url, str(wish.camera), kind)
+
+    def connect() -> Session:
+        return DeviceSession(kind, camera, wish.size, wish.fps, patience.silence)
+
+    return connect
+
+
+def _video4linux(url: str, patience: Patience) -> Connect:
     wish = Wish.parse(url)
     path = locate(url, wish.camera, v4l2.devices())
     try:

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from fractions import Fraction
@@ -44,7 +45,7 @@ def _is_there(name: str) -> bool:
 
 def _is_video_device(path: str) -> bool:
     """Names of one's own in /dev are links that udev makes."""
-    if not path.startswith("/dev/"):
+    if sys.platform == "win32" or not path.startswith("/dev/"):
         return False
     try:
         about = Path(path).stat()

@@ -3,6 +3,7 @@
 import errno
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,10 +89,17 @@ def modes(path: Path) -> list[Mode]:
         ]
 
 
+def open_device(path: Path) -> int:
+    """A descriptor of the device; who asks it never waits. Raises OSError."""
+    if sys.platform == "win32":
+        raise NotImplementedError
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
     """The device's descriptor; asking does not disturb another program that uses the camera."""
-    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = open_device(path)
     try:
         yield fd
     finally:

@@ -10,6 +10,7 @@ import mmap
 import os
 import select
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -24,7 +25,7 @@ from av.video.reformatter import ColorRange
 
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.session import Nature, ReceivedPicture
-from warpfuse.stages.sources.v4l2 import CAPTURE, Mode, ioctl, ioctl_number
+from warpfuse.stages.sources.v4l2 import CAPTURE, Mode, ioctl, ioctl_number, open_device
 
 CODECS = {  # by V4L2's name of a format: FFmpeg's codec, and for raw pictures its pixel format and bits a pixel
     "YUYV": ("rawvideo", "yuyv422", 16),
@@ -63,10 +64,10 @@ class CaptureSession:
         self._silence_ms = round(silence_s * 1000)
         self._closing = threading.Lock()  # a number that is written to must not be another file's by then
         self._maps: list[mmap.mmap] = []
-        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake, self._waker = _pipe()
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fd = open_device(path)
             self._decoder = self._agree(mode)
             self.nature = Nature(self._rate(mode.fps))
             self._share()
@@ -79,6 +80,8 @@ class CaptureSession:
 
     def pictures(self) -> Iterator[ReceivedPicture | None]:
         """Pictures as the driver fills them, with its times."""
+        if sys.platform == "win32":
+            raise NotImplementedError
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -143,6 +146,8 @@ class CaptureSession:
         return Fraction(denominator, numerator) if numerator and denominator else fps
 
     def _share(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError
         wanted = bytearray(struct.pack("<III8x", _BUFFERS, CAPTURE, _MMAP))
         self._control(_REQBUFS, wanted)
         for index in range(struct.unpack_from("<I", wanted)[0]):
@@ -188,6 +193,13 @@ def _explained(error: OSError, path: Path | None) -> Broken:
     if error.errno in (errno.EACCES, errno.EPERM):
         return Broken(Fault.UNABLE, "no permission to use the camera", _GROUP)
     return Broken(Fault.NETWORK, (os.strerror(error.errno) if error.errno else str(error)).lower(), _PLUG)
+
+
+def _pipe() -> tuple[int, int]:
+    """Both ends of a pipe, of which none waits."""
+    if sys.platform != "linux":
+        raise NotImplementedError
+    return os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def _buffer(index: int) -> bytearray:
