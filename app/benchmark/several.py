@@ -49,14 +49,14 @@ def _at_once(
     """(frames a second of all, rows in a call of the UNet); the times of frames go into `figure`."""
     names = [f"s{number}" for number in range(1, count + 1)]
     streams, info = Streams(dict.fromkeys(names, config)), PicturesInMemory(pictures, frames).info
-    networks = open_networks(streams.configs, dict.fromkeys(names, (info.width, info.height)), silent, streams)
+    networks = open_networks(streams.configs, silent, streams)
     start = Start(count)
     sinks = {name: Timing(start=start) for name in names}
     run = StreamsRun(networks)
     power = PowerMeter(config.device)
     try:
         for name, sink in sinks.items():
-            run.put(name, config, _ends(pictures, frames, sink), info)
+            run.put(name, config, info, partial(_ends, pictures, frames, sink))
         run.start()
         unet = run.wait().networks["unet"]
         figure.watts, figure.gpu_mib = power.watts(), gpu_mib(config.device)
@@ -94,5 +94,5 @@ class Start:
         self._at = time.perf_counter()
 
 
-def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing) -> Endpoints:
+def _ends(pictures: Sequence[RawFrame], frames: int, sink: Timing, size: tuple[int, int]) -> Endpoints:
     return Endpoints(lambda: PicturesInMemory(pictures, frames), lambda url: sink, rewind=False)

@@ -8,7 +8,7 @@ from hdrh.histogram import HdrHistogram
 
 _HIGHEST_US = 3_600_000_000  # an hour
 _DIGITS = 3
-_OWN = ("frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "source", "restarts", "steps")
+_OWN = ("frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "source", "restarts", "size", "steps")
 
 
 class Meter:

@@ -7,8 +7,9 @@
       door: {source: camera:0, sinks: [door.mp4], prompt: mosaic, seed: 3}
 
 Each stream is a graph of its own: source, sinks, prompt, seed, fusion, settings that change while it runs, what it
-remembers and how it ends. What they have in common is the networks, opened once (`runtime/shared_engine.py`). Keys at
-the top hold for every stream that does not say otherwise.
+remembers and how it ends, and its size. What they have in common is the networks, opened once
+(`runtime/shared_engine.py`); rows of one size meet in a call. Keys at the top hold for every stream that does not say
+otherwise.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 
-COMMON = ("bundle", "backend", "precision", "device", "size", "threads")
+COMMON = ("bundle", "backend", "precision", "device", "threads")
 """Keys that decide how the networks are opened: the same for all streams."""
 
 _PLACED = ("workers", "listen", "keys")

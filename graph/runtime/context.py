@@ -14,7 +14,6 @@ from pathlib import Path
 from warpfuse.engine.bundle import Bundle, load_bundle
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.engine.precision import choose_precision, cpu_flags
-from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.report import Setup
 from warpfuse.graph.metrics.trace import Track
 from warpfuse.graph.plan.config import GraphConfig
@@ -98,20 +97,29 @@ class RunNetworks:
     """
 
     bundle: Bundle
-    size: tuple[int, int]
     engines: Engines
     rows: int | None = None
+
+    def size_of(self, config: GraphConfig, shape: tuple[int, int]) -> tuple[tuple[int, int], str]:
+        """As `choose_size`: that of a run over pictures of this (width, height). Raises ConfigError."""
+        about = self.bundle.about
+        return choose_size(config.size, shape, about.sizes, about.size)
 
     def context(
         self,
         config: GraphConfig,
+        size: tuple[int, int],
         say: Say,
         *,
         warn: Say | None = None,
         stop: threading.Event | None = None,
         track: Track | None = None,
     ) -> RunContext:
-        """That of one run; its prompts are tried. warn: as in `prepare`. Raises BadInput."""
+        """That of one run, at a size that `size_of` gave; its prompts are tried.
+
+        warn  as in `prepare`
+        Raises BadInput.
+        """
         prompts = open_prompts(config, self.bundle, self.engines, warn or say)
         try:
             prompts(config.prompt, config.negative, config.loras)
@@ -121,7 +129,7 @@ class RunNetworks:
         if note := idle_steps(config, self.bundle):
             say(note)
         alone = not isinstance(self.engines, SharedEngines)
-        common = self.bundle, self.size, self.engines, prompts, self.rows, alone
+        common = self.bundle, size, self.engines, prompts, self.rows, alone
         return RunContext(config, *common, say, stop or threading.Event(), track=track)
 
     def close(self) -> None:
@@ -149,9 +157,12 @@ def prepare(
 
     warn  is told what of a prompt is left out, as long as the run lasts; `say` where it is not given
     """
-    networks = open_networks({"": config}, {"": shape}, say)
+    networks = open_networks({"": config}, say)
     try:
-        return networks.context(config, say, warn=warn, stop=stop, track=track)
+        size, note = networks.size_of(config, shape)
+        if note:
+            say(note)
+        return networks.context(config, size, say, warn=warn, stop=stop, track=track)
     except BaseException:
         networks.close()
         raise
@@ -159,20 +170,18 @@ def prepare(
 
 def open_networks(
     configs: Mapping[str, GraphConfig],
-    shapes: Mapping[str, tuple[int, int]],
     say: Say,
     shared: Streams | None = None,
 ) -> RunNetworks:
-    """The networks of runs by name, over pictures of (width, height). Each is opened when a stage asks for it.
+    """The networks of runs by name. Each is opened when a stage asks for it.
 
     shared  the streams that share them, and how; none: they are of one run
-    Raises BadInput, for runs of different sizes too.
+    Raises BadInput.
     """
     common = next(iter(configs.values()))
     backend, why = choose_backend(common.backend, common.device)
     compile_loops(common, say)
     bundle, why_precision = _open_bundle(common, backend)
-    size = _one_size(configs, shapes, bundle, say)
     upgrade, threads = upgrade_of(common.backend, backend, common.device), common.threads or usable_cores()
     make: Callable[..., Engines] = Engines
     if shared is not None:
@@ -181,14 +190,14 @@ def open_networks(
     engines = make(backend, common.device, threads, upgrade, say)
     say(_about(bundle, engines, why, why_precision))
     if shared is None:
-        return RunNetworks(bundle, size, engines)
+        return RunNetworks(bundle, engines)
     rows = sum(rows_of(config, bundle) for config in configs.values())
     most = bundle.about.batch or min(shared.batch or rows, rows)
     say(
         f"{len(configs)} streams share them, "
         + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns")
     )
-    return RunNetworks(bundle, size, engines, most)
+    return RunNetworks(bundle, engines, most)
 
 
 def usable_cores() -> int:
@@ -231,17 +240,3 @@ def _about(bundle: Bundle, engines: Engines, why: str, why_precision: str) -> st
         f"networks: {bundle.about.name}, on {engines.device} by {engines.backend} ({why}{then}),"
         f" UNet in {bundle.precision} ({why_precision})"
     )
-
-
-def _one_size(
-    configs: Mapping[str, GraphConfig], shapes: Mapping[str, tuple[int, int]], bundle: Bundle, say: Say
-) -> tuple[int, int]:
-    about = bundle.about
-    chosen = {n: choose_size(c.size, shapes[n], about.sizes, about.size) for n, c in configs.items()}
-    sizes = {size for size, _ in chosen.values()}
-    if len(sizes) > 1:
-        listed = ", ".join(f"{name} {w}x{h}" for name, ((w, h), _) in chosen.items())
-        raise ConfigError(f"streams share networks of one size, these come to {listed}: give --size WxH")
-    for line in dict.fromkeys(line for _, line in chosen.values() if line):
-        say(line)
-    return sizes.pop()

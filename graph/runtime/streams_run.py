@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -103,9 +104,12 @@ class StreamsRun:
         """As `Run` says: those under way."""
         return {name: stream.run for name, stream in list(self._streams.items())}
 
-    def put(self, name: str, config: GraphConfig, endpoints: Endpoints, info: VideoInfo) -> None:
+    def put(
+        self, name: str, config: GraphConfig, info: VideoInfo, endpoints: Callable[[tuple[int, int]], Endpoints]
+    ) -> None:
         """Open a stream over a source of which this is known. It starts with the run, or at once if that is under way.
 
+        endpoints  of a stream at this (width, height)
         Raises BadInput; then nothing is left.
         """
 
@@ -116,15 +120,18 @@ class StreamsRun:
             if name in self._streams:
                 raise ConfigError("a stream of that name is under way; give another name")
             keys, asked = None, config
+            size, note = self._networks.size_of(config, (info.width, info.height))
+            if note:
+                say(note)
+            ends = endpoints(size)
             if self._viewer is not None:
                 keys = config.model_dump(mode="json")
-                size = self._networks.size
-                config, endpoints = viewed(self._viewer, name, config, endpoints, info, size)
-            context = self._networks.context(config, say, track=Track() if self._trace else None)
+                config, ends = viewed(self._viewer, name, config, ends, info, size)
+            context = self._networks.context(config, size, say, track=Track() if self._trace else None)
             undo.callback(context.close)
             temporal = True if self._viewer is not None else None
             expected = frames_expected(info, config)
-            run = ThreadRun(context, endpoints, keys=keys, temporal=temporal, expected=expected)
+            run = ThreadRun(context, ends, keys=keys, temporal=temporal, expected=expected)
             undo.callback(run.close)
             run.open()
             undo.enter_context(self._beside(name, run))
@@ -150,15 +157,14 @@ class StreamsRun:
         if self._given is None:
             raise ConfigError("this run takes no more streams")
         name = name or free_stream_name(str(keys.get("source", "")), self._streams)
-        config = self._given.joined(name, keys).model_copy(update={"size": self._networks.size})
+        config = self._given.joined(name, keys)
         check_ends({name: config}, {own.name: own.config for own in list(self._streams.values())})
         with of_stream(name):
             info, connected = find_source(config.source, self._stop, config.size)
         try:
             with of_stream(name):
                 check_passthrough(config, info)
-            endpoints = endpoints_of(config, info, self._networks.size, connected)
-            self.put(name, config, endpoints, info)
+            self.put(name, config, info, partial(endpoints_of, config, info, connected=connected))
         except BaseException:
             if connected is not None:
                 connected.close()
@@ -329,8 +335,7 @@ def open_streams(
             connected = found[name][1]
             if connected is not None:
                 undo.callback(connected.close)
-    shapes = {name: (info.width, info.height) for name, (info, _) in found.items()}
-    networks = open_networks(streams.configs, shapes, say, streams)
+    networks = open_networks(streams.configs, say, streams)
     undo.callback(networks.close)
     run = StreamsRun(networks, given=streams, say=say, stop=stop, trace=trace, beside=beside, viewer=viewer)
     undo.callback(run.close)
@@ -338,7 +343,7 @@ def open_streams(
         info, connected = found[name]
         with of_stream(name):
             check_passthrough(config, info)
-        run.put(name, config, endpoints_of(config, info, networks.size, connected), info)
+        run.put(name, config, info, partial(endpoints_of, config, info, connected=connected))
     return run
 
 

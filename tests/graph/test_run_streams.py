@@ -116,6 +116,20 @@ def test_every_stream_has_the_bytes_it_has_alone(go, exact_bundle, tmp_path):
     assert bytes_of(tmp_path / "noisy.mp4") != bytes_of(tmp_path / "alone.mp4"), "control: another seed"
 
 
+def test_streams_of_different_sizes_share_networks(go, exact_bundle, tmp_path):
+    own = {
+        "wide": {"source": PATTERN.format(9), "prompt": "negative"},
+        "tall": {"source": "pattern:64x96@25,frames=7", "prompt": "noisy"},
+        "told": {"source": PATTERN.format(8), "prompt": "noisy", "size": "48x32"},
+    }
+    stats = go({name: {**keys, "sinks": [str(tmp_path / f"{name}.mp4")]} for name, keys in own.items()})
+    assert {n: s.size for n, s in stats.streams.items()} == {"wide": (96, 64), "tall": (64, 96), "told": (48, 32)}
+    assert stats.to_dict()["streams"]["tall"]["size"] == [64, 96] and stats.networks["unet"]["rows"] == 9 + 7 + 8
+    for name, keys in own.items():
+        run(validate({**keys, "sinks": [str(tmp_path / "alone.mp4")], "bundle": exact_bundle}))
+        assert bytes_of(tmp_path / f"{name}.mp4") == bytes_of(tmp_path / "alone.mp4"), name
+
+
 class Rush:
     """Holds the first call of the UNet until so many other stages wait for it."""
 
@@ -265,7 +279,7 @@ def test_the_figures_tell_all_and_each(go):
     assert figures["frames"]["out"] == 12 and figures["steps"] == 2
     assert {name: own["frames"]["out"] for name, own in figures["streams"].items()} == {"a": 5, "b": 7}
     assert figures["streams"]["a"].keys() == {
-        "frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "restarts", "steps"
+        "frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "restarts", "size", "steps"
     }  # fmt: skip
     assert figures["stages"]["a.predict"]["count"] == 5 and figures["stages"]["b.predict"]["count"] == 7
     assert figures["links"]["b.upload->encode.frame"]["sent"] == 7
@@ -291,7 +305,6 @@ def test_each_stream_can_be_asked_and_changed_by_its_name(go, short_folder, monk
 @pytest.mark.parametrize(
     "streams, says",
     [
-        ({"a": null(5), "b": {**null(5), "source": "pattern:64x96@25,frames=5"}}, r"a 96x64, b 64x96: give --size WxH"),
         ({"a": null(5, sinks=["x.mp4"]), "b": null(5, sinks=["null:", "./x.mp4"])}, "x.mp4 is a sink of a and of b"),
         ({"a": null(5), "b": null(5, prompt="nosuch")}, "^stream b: .*nosuch"),
         ({"a": null(5), "b": {**null(5), "source": "missing.mp4"}}, "^stream b: missing.mp4"),
@@ -361,10 +374,10 @@ def test_a_stream_joins_and_leaves_while_the_others_go_on(go, short_folder, monk
 def test_a_stream_that_joins_has_the_bytes_it_has_alone(streams_run, exact_bundle, tmp_path):
     run_them, running = streams_run({"a": null(1_000_000)})
     with run_them:
-        keys = {**KINDS["noisy"], "sinks": [str(tmp_path / "late.mp4")]}
+        keys = {**KINDS["noisy"], "source": "pattern:64x48@25,frames=20", "sinks": [str(tmp_path / "late.mp4")]}
         running.add("late", keys)
         until(lambda: "late" not in running.streams, "the end of the stream")
-    run(validate({**KINDS["noisy"], "sinks": [str(tmp_path / "alone.mp4")], "bundle": exact_bundle}))
+    run(validate({**keys, "sinks": [str(tmp_path / "alone.mp4")], "bundle": exact_bundle}))
     assert bytes_of(tmp_path / "late.mp4") == bytes_of(tmp_path / "alone.mp4")
 
 

@@ -40,7 +40,7 @@ def test_the_short_form_of_the_fusion_goes_over_that_of_the_top():
         ({"streams": {"a": YARD}, "batch": 0}, "batch: expected rows a call, 1 to 64, got 0"),
         ({"streams": {"a": YARD}, "gather_ms": -1}, "gather_ms: expected milliseconds, 0 to 1000, got -1"),
         ({"streams": {"a": YARD}, "batch": True}, "batch: expected rows a call"),
-        ({"streams": {"a": {**YARD, "size": "64x64"}}}, r"streams\.a\.size: is the same for all streams"),
+        ({"streams": {"a": {**YARD, "threads": 1}}}, r"streams\.a\.threads: is the same for all streams"),
         ({"streams": {"a": {**YARD, "workers": "one"}}}, r"streams\.a\.workers: is the same for all"),
         ({"streams": {"a": {**YARD, "promt": "ink"}}}, r"streams\.a: unknown key 'promt'; did you mean 'prompt'"),
         ({"streams": {"a": YARD}, "promt": "ink"}, "^unknown key 'promt'; did you mean 'prompt'"),

@@ -25,8 +25,8 @@ if sys.argv[1] == "control":
     opening.compile_all = lambda say: None
 if sys.argv[1] == "streams":
     streams = Streams({"a": config})
-    networks = opening.open_networks(streams.configs, {"a": (64, 64)}, lines.append, streams)
-    context = networks.context(config, lines.append)
+    networks = opening.open_networks(streams.configs, lines.append, streams)
+    context = networks.context(config, (64, 64), lines.append)
 else:
     context = opening.prepare(config, (64, 64), lines.append)
 print("not imported", [m.name for m in pkgutil.iter_modules(cpu.__path__, "warpfuse.stages.cpu.")
