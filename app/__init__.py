@@ -61,10 +61,10 @@ def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
     """
     from warpfuse.graph.plan.checks import check_early
     from warpfuse.graph.plan.config import GraphConfig, read_graph_file, validate
-    from warpfuse.graph.plan.streams import Streams, read_streams
+    from warpfuse.graph.plan.streams import Streams, is_of_several, read_streams
 
     raw, where = (dict(graph), "") if isinstance(graph, Mapping) else (read_graph_file(Path(graph)), str(graph))
-    config: GraphConfig | Streams = read_streams(raw, where) if "streams" in raw else validate(raw, where)
+    config: GraphConfig | Streams = read_streams(raw, where) if is_of_several(raw) else validate(raw, where)
     check_early(config)
     from warpfuse.graph.run import run as run_graph
 

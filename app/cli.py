@@ -159,6 +159,43 @@ def run(
 
 
 @app.command()
+def host(
+    graph: GraphFile = None,
+    *,
+    name: Annotated[str, typer.Option(help="What `warpfuse ctl` calls the host.")] = "host",
+    bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu")] = None,
+    stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the host.")] = None,
+    metrics: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="For Prometheus.")] = None,
+    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page, instead of ctl.")] = None,
+    settings: Setting = None,
+) -> int:
+    """Hold one set of networks for streams that come and go: `warpfuse ctl NAME add`, `remove`, `streams`, or the page.
+
+    It begins with those of the file, if there are any, and goes on until it is stopped.
+    """
+    if stats is not None:
+        check_writable(stats)
+    from warpfuse.graph.plan.checks import check_early
+
+    flags = {"name": name, "bundle": bundle, "device": device, "host": True}
+    config = configure_any(graph, flags, settings)
+    check_early(config, watched=page is not None)
+    if page is not None:
+        if metrics is not None:
+            raise BadInput("--page shows the figures itself; --metrics is for hosts without it")
+        with stopped_by_signals() as stop, figures_if_lost(stats):
+            report = run_with_page(keys_of(config), PageOptions(port=page), stop=stop, say=say, tell_url=tell_url)
+        return finish(report, stats)
+    from warpfuse.graph.run import Observers
+    from warpfuse.graph.run import run as run_graph
+
+    with stopped_by_signals() as stop, figures_if_lost(stats):
+        report = run_graph(config, say=say, stop=stop, observers=Observers(control=True, metrics=metrics))
+    return finish(report, stats)
+
+
+@app.command()
 @takes_a_graph
 def serve(
     *,

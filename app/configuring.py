@@ -34,7 +34,7 @@ def configure_any(
     defaults  for keys that neither has
     """
     from warpfuse.graph.plan.config import read_graph_file, set_key, validate
-    from warpfuse.graph.plan.streams import from_flags, read_streams
+    from warpfuse.graph.plan.streams import from_flags, is_of_several, read_streams
 
     raw = read_graph_file(graph) if graph is not None else {}
     sources = flags.get("source") or []
@@ -53,7 +53,7 @@ def configure_any(
         if assignment.partition("=")[0].strip() == "stages.fuse.weight":
             raw.pop("fusion", None)
     where = str(graph) if graph is not None and not flags else ""
-    if "streams" in raw:
+    if is_of_several(raw):
         return read_streams(raw, where)
     return validate({**(defaults or {}), **raw}, where)
 

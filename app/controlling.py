@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from warpfuse.engine.files import write_whole
 from warpfuse.graph.errors import ConfigError
 
 if TYPE_CHECKING:
-    from warpfuse.graph.control.messages import RunFigures
+    from warpfuse.graph.control.messages import Counts, RunFigures
 
-_ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop", "add", "remove")
+_ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop", "streams", "add", "remove")
 
 
 def ctl(
@@ -27,12 +28,12 @@ def ctl(
 ) -> None:
     """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end.
 
-    Of a run of several streams, `add` has one join and `remove` has one leave.
+    Of a run of several streams, `streams` lists them, `add` has one join and `remove` has one leave.
     """
     from warpfuse.graph.control import messages
 
     words = words or []
-    if action in ("stats", "pause", "resume", "stop") and words:
+    if action in ("stats", "pause", "resume", "stop", "streams") and words:
         raise ConfigError(f"ctl {name} {action} takes nothing more, got {' '.join(words)!r}")
     if action != "add" and (source or sink or stream):
         raise ConfigError(f"ctl {name} {action}: --source, --sink and --stream are for add")
@@ -51,6 +52,10 @@ def ctl(
             figures = messages.ask(name, messages.GetStats())
             assert isinstance(figures, messages.RunFigures)
             print(json.dumps(figures.stats, indent=1))
+        case "streams":
+            counts = messages.ask(name, messages.GetCounts())
+            assert isinstance(counts, messages.Counts)
+            Console().print(_listed(counts))
         case "snapshot":
             _snapshot(name, words)
         case "pause":
@@ -61,6 +66,15 @@ def ctl(
             messages.ask(name, messages.Stop())
         case _:
             raise ConfigError(f"ctl {name}: {action!r} is no action; known: {', '.join(_ACTIONS)}")
+
+
+def _listed(counts: "Counts") -> Table:
+    table = Table("stream", "size", "in", "out", "repeated", "dropped", "state", box=None)
+    for stream, own in counts.streams.items():
+        state = own.error or ("over" if own.over else "runs")
+        frames = own.into, own.out, own.repeated, own.dropped
+        table.add_row(stream, f"{own.size[0]}x{own.size[1]}", *map(str, frames), state)
+    return table
 
 
 def flows(name: str, seconds: float = 1.0) -> Table:

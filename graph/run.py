@@ -185,8 +185,9 @@ def _open_streams(
 
     opened = open_streams(streams, undo, say=say, stop=stop, trace=trace, beside=answering, viewer=viewer)
     if control:
-        told = "this run is {0}: warpfuse ctl {0} stats, add, remove"
-        undo.enter_context(_served("streams", opened, lambda name_of_run: say(told.format(name_of_run))))
+        told = "this run is {0}: warpfuse ctl {0} streams, stats, add, remove"
+        name = streams.name or ("host" if streams.host else "streams")
+        undo.enter_context(_served(name, opened, lambda name_of_run: say(told.format(name_of_run))))
     return opened
 
 

@@ -7,6 +7,7 @@ TIERS = {
     "process": [
         "app/test_controlling.py",
         "app/test_ends.py",
+        "app/test_host.py",
         "app/test_live_run.py",
         "app/test_other_systems.py",
         "app/test_serving.py",
@@ -68,6 +69,7 @@ TIERS = {
         "graph/runtime/test_context.py",
         "graph/test_printed.py",
         "graph/test_run_streams.py",
+        "graph/test_stream_host.py",
         "stages/cpu/test_compile.py",
         "stages/sources/test_damage.py",
         "stages/sources/test_multipart.py::test_what_never_ends_is_given_up",

@@ -19,7 +19,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import GraphConfig, merge, validate
-from warpfuse.graph.plan.streams import COMMON, Streams, read_streams
+from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
 from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent
@@ -83,7 +83,7 @@ class PageSession:
         self._error: WarpfuseError | None = None
         self._stats: Stats | None = None
         self._last: dict[str, Any] = {}  # figures of the run that is over
-        self._selected = next(iter(self._config.configs)) if isinstance(self._config, Streams) else ""
+        self._selected = next(iter(self._config.configs), "") if isinstance(self._config, Streams) else ""
 
     @property
     def selected(self) -> str:
@@ -114,6 +114,8 @@ class PageSession:
         with self._lock:
             self._keys = merge(self._keys, {"streams": {name: keys}})
             self._config = _read(self._keys)
+            if self._selected not in run.streams:
+                self.select(name)
         self.changed.notify()
         return name
 
@@ -122,11 +124,14 @@ class PageSession:
         self._of_several().remove(name)
         with self._lock:
             others = {other: keys for other, keys in self._keys["streams"].items() if other != name}
-            if others:  # the last one stays among the settings, to be started again
+            if others or self._is_host:  # else the last one stays among the settings, to be started again
                 self._keys = {**self._keys, "streams": others}
                 self._config = _read(self._keys)
             if self._selected == name and self.streams:
                 self.select(self.streams[0])
+            elif self._selected == name and self._is_host:
+                self._selected = ""
+                self.pictures.start_over()
         self.changed.notify()
 
     @property
@@ -309,8 +314,11 @@ class PageSession:
     @property
     def _now(self) -> GraphConfig:
         """The configuration of the stream that is looked at."""
-        config = self._config
-        return config.configs[self._selected] if isinstance(config, Streams) else config
+        return _of(self._config, self._selected)
+
+    @property
+    def _is_host(self) -> bool:
+        return isinstance(self._config, Streams) and self._config.host
 
     def _running(self) -> Run:
         run = self._run
@@ -361,7 +369,7 @@ class PageSession:
 
     def _with(self, keys: dict[str, Any]) -> dict[str, Any]:
         """The keys with others on top: of several streams those of the one that is looked at, or all."""
-        if not isinstance(self._config, Streams):
+        if not isinstance(self._config, Streams) or not self._selected:
             return merge(self._keys, keys)
         for_all = {key: value for key, value in keys.items() if key in COMMON}
         own = {key: value for key, value in keys.items() if key not in COMMON}
@@ -396,7 +404,7 @@ class PageSession:
 
         found: its source, if that is known; undo: what is to be freed with the run. Raises what keeps it from that."""
         undo = undo or contextlib.ExitStack()
-        if not self._now.source:
+        if not self._now.source and not self._is_host:
             undo.close()
             raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
         self._join()
@@ -470,11 +478,14 @@ class PageSession:
 
 
 def _read(keys: dict[str, Any]) -> "GraphConfig | Streams":
-    return read_streams(keys) if "streams" in keys else validate(keys)
+    return read_streams(keys) if is_of_several(keys) else validate(keys)
 
 
 def _of(config: "GraphConfig | Streams", stream: str) -> GraphConfig:
-    return config.configs[stream] if isinstance(config, Streams) else config
+    """The configuration of a stream; of a stream host without one what all have in common."""
+    if not isinstance(config, Streams):
+        return config
+    return config.configs[stream] if stream in config.configs else validate(dict(config.common))
 
 
 def _elsewhere(source: str, other: str) -> bool:

@@ -64,6 +64,33 @@ class RemoveStream(_Message, frozen=True):
     name: str
 
 
+class GetCounts(_Message, frozen=True):
+    """The frames of every stream of a run of several: cheap enough to be asked each second."""
+
+
+class StreamCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"into": "in"}):
+    """Frames of one stream: in + repeated = out + dropped + under_way.
+
+    size  (width, height) in pixels
+    over  it has ended, or was removed; error: why it broke off, one line
+    """
+
+    into: int
+    out: int
+    repeated: int
+    dropped: int
+    under_way: int
+    size: tuple[int, int]
+    over: bool = False
+    error: str | None = None
+
+
+class Counts(_Message, frozen=True):
+    """The streams under way by their names, and the newest of those that are over."""
+
+    streams: dict[str, StreamCounts]
+
+
 class StreamAdded(_Message, frozen=True):
     """The stream has joined under this name."""
 
@@ -104,8 +131,8 @@ class Denied(_Message, frozen=True):
 _CONTROL = "control"  # in the folder of a run
 _HAS_UNIX = hasattr(socket, "AF_UNIX")
 
-Request = Set | Pause | Resume | GetStats | Snapshot | Stop | AddStream | RemoveStream
-Reply = Applied | Done | RunFigures | Image | StreamAdded | Denied
+Request = Set | Pause | Resume | GetStats | GetCounts | Snapshot | Stop | AddStream | RemoveStream
+Reply = Applied | Done | RunFigures | Counts | Image | StreamAdded | Denied
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from warpfuse.graph.control.messages import Applied
+from warpfuse.graph.control.messages import Applied, StreamCounts
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.trace import Span
 
@@ -80,3 +80,6 @@ class ManyStreams(Run, Protocol):
 
     def remove(self, name: str) -> None:
         """Have a stream leave: what it read is finished, its files are whole when this returns. Raises ConfigError."""
+
+    def counts(self) -> dict[str, StreamCounts]:
+        """The frames of every stream under way, and of the newest of those that are over, by their names."""

@@ -11,8 +11,10 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.control.messages import (
     AddStream,
     ControlSocket,
+    Counts,
     Denied,
     Done,
+    GetCounts,
     GetStats,
     Pause,
     RemoveStream,
@@ -98,6 +100,8 @@ class ControlServer:
                 run.pause()
             case Resume():
                 run.resume()
+            case GetCounts():
+                return Counts(_of_several(run).counts())
             case AddStream():
                 return StreamAdded(_of_several(run).add(request.name, request.keys))
             case RemoveStream():
@@ -110,4 +114,6 @@ class ControlServer:
 def _of_several(run: Run) -> ManyStreams:
     if isinstance(run, ManyStreams):
         return run
-    raise ConfigError("this run has one stream; `add` and `remove` are for a run of several, which says its own name")
+    raise ConfigError(
+        "this run has one stream; `streams`, `add` and `remove` are for a run of several, which says its own name"
+    )

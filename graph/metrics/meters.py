@@ -156,6 +156,11 @@ class Stats:
             streams={name: self},
         )
 
+    def sums(self) -> "Stats":
+        """What a stream host keeps of one that has gone: counts and histograms of the whole way, without its parts."""
+        alone: dict[str, Any] = {"stages": {}, "links": {}, "hops": {}, "streams": {}}
+        return replace(self.under(""), **alone)
+
     def __add__(self, other: "Stats") -> "Stats":
         """Figures of streams that run side by side: counts are added, the longest time is taken."""
         return replace(

@@ -5,7 +5,7 @@ histograms are added; of what can only be newest, b's is taken.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -198,7 +198,7 @@ def stats_of(
     runners = {runner.name: runner for r in reports for runner in r.runners}
     links = {name: link for runner in runners.values() for name, link in runner.links.items()}
     first = sinks.get("sink_1", _NO_SINK)
-    frames, drops = _counted(sources, first, sum(link.dropped for link in links.values()), failed)
+    frames, drops = counted(sources, first, sum(link.dropped for link in links.values()), failed)
     told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
     return Stats(
         frames=frames,
@@ -217,8 +217,32 @@ def stats_of(
     )
 
 
-def _counted(
-    sources: Sequence[SourceReport], sink: SinkReport, dropped: int, failed: int
+class SinkCounts(Protocol):
+    """What of a sink `counted` needs; a sink that is at work has it too, without a histogram made into text."""
+
+    @property
+    def frames(self) -> int:
+        """Pictures handed over."""
+
+    @property
+    def held(self) -> int:
+        """Those of them that the networks were spared."""
+
+    @property
+    def shown(self) -> int:
+        """Number of the newest, -1 before the first."""
+
+    @property
+    def repeated(self) -> int:
+        """Pictures handed over once more."""
+
+    @property
+    def complete(self) -> bool:
+        """Nothing more comes."""
+
+
+def counted(
+    sources: Sequence[SourceReport], sink: SinkCounts, dropped: int, failed: int
 ) -> tuple[FrameCounts, dict[str, int]]:
     """Frames, and why they were dropped. dropped: by links; failed: at a stage that raised.
 

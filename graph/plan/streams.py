@@ -36,6 +36,7 @@ COMMON = ("bundle", "backend", "precision", "device", "threads")
 _PLACED = ("workers", "listen", "keys")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _MOST = 64
+_SHARING = ("batch", "gather_ms", "host")  # keys of the run itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,23 @@ class Streams:
     batch      rows of different streams in one call of the UNet at most; none: one of each, or what it was built for
     gather_ms  how long a call of the UNet may wait for streams that are about to ask: pays where a call of many rows
                costs what one of one row does
+    host       the run is a stream host: its networks stay open and it goes on, with streams or without, until it is
+               stopped
+    name       what `warpfuse ctl` calls the run as a whole; none: "streams", or "host"
     """
 
     configs: Mapping[str, GraphConfig]
     batch: int | None = None
     gather_ms: float = 0.0
+    host: bool = False
+    name: str = ""
     common: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def keys(self) -> dict[str, Any]:
         """What `read_streams` made this of."""
-        shared = {"batch": self.batch, "gather_ms": self.gather_ms}
+        shared = {"batch": self.batch, "gather_ms": self.gather_ms, "host": self.host, "name": self.name}
         return {**self.common, **shared, "streams": {name: dict(keys) for name, keys in self.own.items()}}
 
     def joined(self, name: str, keys: Mapping[str, Any]) -> GraphConfig:
@@ -66,24 +72,37 @@ class Streams:
         return _one(name, dict(keys), dict(self.common), "")
 
 
+def is_of_several(raw: Mapping[str, Any]) -> bool:
+    """Whether these keys are for `read_streams`."""
+    return "streams" in raw or bool(raw.get("host"))
+
+
 def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
-    """Raw keys with `streams` among them. Raises ConfigError: as `validate`, or a key that is in the wrong place."""
+    """Raw keys of several streams, or of a stream host.
+
+    Raises ConfigError: as `validate`, or a key that is in the wrong place.
+    """
     prefix = f"{where}: " if where else ""
     top = dict(raw)
-    given, batch, gather_ms = top.pop("streams"), top.pop("batch", None), top.pop("gather_ms", 0)
-    if not isinstance(given, dict) or not given:
+    given, host = top.pop("streams", {}), top.pop("host", False)
+    batch, gather_ms = top.pop("batch", None), top.pop("gather_ms", 0)
+    if type(host) is not bool:
+        raise ConfigError(f"{prefix}host: expected true or false, got {host!r}")
+    if not isinstance(given, dict) or not (given or host):
         raise ConfigError(f"{prefix}streams: expected names with their keys, as in yard: {{source: ..}}, got {given!r}")
     if batch is not None and (type(batch) is not int or not 1 <= batch <= _MOST):
         raise ConfigError(f"{prefix}batch: expected rows a call, 1 to {_MOST}, got {batch!r}")
     if type(gather_ms) not in (int, float) or not 0 <= gather_ms <= 1000:
         raise ConfigError(f"{prefix}gather_ms: expected milliseconds, 0 to 1000, got {gather_ms!r}")
-    for key in ("source", "sinks", "name"):
+    for key in ("source", "sinks"):
         if top.get(key):
-            raise ConfigError(f"{prefix}{key}: is each stream's own here: streams.{next(iter(given))}.{key}")
-    if validate(top, where).workers not in ("auto", "one"):
+            raise ConfigError(f"{prefix}{key}: is each stream's own here: streams.{next(iter(given), 'NAME')}.{key}")
+    common = validate(top, where)
+    if common.workers not in ("auto", "one"):
         raise ConfigError(f"{prefix}workers: streams that share networks run in one process: leave workers out")
+    top.pop("name", None)
     configs = {str(name): _one(str(name), keys, top, prefix) for name, keys in given.items()}
-    return Streams(configs, batch, gather_ms, top, {str(name): keys for name, keys in given.items()})
+    return Streams(configs, batch, gather_ms, host, common.name, top, {str(name): keys for name, keys in given.items()})
 
 
 def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -179,7 +198,7 @@ def _one(name: str, keys: Any, top: dict[str, Any], prefix: str) -> GraphConfig:
         raise ConfigError(f"{place}: no name for a stream: letters, digits, _ and -, 32 at most")
     if not isinstance(keys, dict):
         raise ConfigError(f"{place}: expected keys, as in source: yard.mp4, got {keys!r}")
-    for key in (*COMMON, *_PLACED, "name", "batch", "gather_ms"):
+    for key in (*COMMON, *_PLACED, "name", *_SHARING):
         if key in keys:
             raise ConfigError(f"{place}.{key}: is the same for all streams: give it at the top of the file")
     config = validate(merge(top, {**keys, "workers": "one"}), place)

@@ -12,15 +12,17 @@ from functools import partial
 from pathlib import Path
 
 from warpfuse.engine.bundle import Bundle, load_bundle
+from warpfuse.engine.bundle_file import NetworkName
+from warpfuse.engine.contract import Engine
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.engine.precision import choose_precision, cpu_flags
 from warpfuse.graph.metrics.report import Setup
 from warpfuse.graph.metrics.trace import Track
-from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.sizing import choose_size
 from warpfuse.graph.plan.streams import Streams
 from warpfuse.graph.runtime.endpoints import check_passthrough
-from warpfuse.graph.runtime.engines import Engines, SharedEngines
+from warpfuse.graph.runtime.engines import Engines, SharedEngines, shapes_of
 from warpfuse.graph.runtime.sampling import calls_of, idle_steps, rows_of
 from warpfuse.stages.cpu.compile import compile_all
 from warpfuse.stages.diffusion.loras import check_input
@@ -30,6 +32,8 @@ from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import VideoInfo
 
 Say = Callable[[str], None]
+
+_BATCH_OF_A_HOST = 4  # how many streams there will be is not known when it opens, and a card builds for a number
 
 
 def silent(line: str) -> None:
@@ -99,6 +103,7 @@ class RunNetworks:
     bundle: Bundle
     engines: Engines
     rows: int | None = None
+    _kept: list[Engine] = field(default_factory=list)
 
     def size_of(self, config: GraphConfig, shape: tuple[int, int]) -> tuple[tuple[int, int], str]:
         """As `choose_size`: that of a run over pictures of this (width, height). Raises ConfigError."""
@@ -132,8 +137,24 @@ class RunNetworks:
         common = self.bundle, size, self.engines, prompts, self.rows, alone
         return RunContext(config, *common, say, stop or threading.Event(), track=track)
 
+    def keep_open(self, config: GraphConfig) -> None:
+        """Open those that every stream of the bundle uses, and keep them open while no stream is there.
+
+        On a card they are built for a size: without `size` in the configuration, or a bundle of one size, the first
+        stream of each size opens them.
+        """
+        about, size = self.bundle.about, self.bundle.about.size or config.size
+        if config.device != "cpu" and size is None:
+            return
+        networks: tuple[NetworkName, ...] = ("encoder", "unet", "decoder")
+        for network in networks:
+            shapes = shapes_of(about, network, size or (0, 0), self.rows or 1, config.device)
+            self._kept.append(self.engines.open(self.bundle.network(network), shapes))
+
     def close(self) -> None:
-        """Stop building."""
+        """Close what was kept open, and stop building."""
+        while self._kept:
+            self._kept.pop().close()
         self.engines.close()
 
 
@@ -173,31 +194,36 @@ def open_networks(
     say: Say,
     shared: Streams | None = None,
 ) -> RunNetworks:
-    """The networks of runs by name. Each is opened when a stage asks for it.
+    """The networks of runs by name. Each is opened when a stage asks for it, those of a stream host at once.
 
     shared  the streams that share them, and how; none: they are of one run
     Raises BadInput.
     """
-    common = next(iter(configs.values()))
+    common = validate(dict(shared.common)) if shared is not None and shared.host else next(iter(configs.values()))
     backend, why = choose_backend(common.backend, common.device)
     compile_loops(common, say)
     bundle, why_precision = _open_bundle(common, backend)
     upgrade, threads = upgrade_of(common.backend, backend, common.device), common.threads or usable_cores()
     make: Callable[..., Engines] = Engines
+    batch: int | None = None
     if shared is not None:
         unet, patience_s = bundle.network("unet"), shared.gather_ms / 1000
-        make = partial(SharedEngines, unet=unet, batch=shared.batch, patience_s=patience_s)
+        batch = shared.batch or (_BATCH_OF_A_HOST if shared.host else None)
+        make = partial(SharedEngines, unet=unet, batch=batch, patience_s=patience_s)
     engines = make(backend, common.device, threads, upgrade, say)
     say(_about(bundle, engines, why, why_precision))
     if shared is None:
         return RunNetworks(bundle, engines)
     rows = sum(rows_of(config, bundle) for config in configs.values())
-    most = bundle.about.batch or min(shared.batch or rows, rows)
+    most = bundle.about.batch or (batch if shared.host and batch else min(shared.batch or rows, rows))
     say(
-        f"{len(configs)} streams share them, "
+        f"{'all' if shared.host else len(configs)} streams share them, "
         + (f"up to {most} rows in a call of the UNet" if most > 1 else "in turns")
     )
-    return RunNetworks(bundle, engines, most)
+    networks = RunNetworks(bundle, engines, most)
+    if shared.host:
+        networks.keep_open(common)
+    return networks
 
 
 def usable_cores() -> int:

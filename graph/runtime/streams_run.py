@@ -11,13 +11,17 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
+from msgspec.structs import replace as replace_struct
+
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.graph.control.messages import Applied
+from warpfuse.engine.redact import redact
+from warpfuse.graph.control.messages import Applied, StreamCounts
 from warpfuse.graph.control.run import Progress, Run
 from warpfuse.graph.errors import ConfigError, StageFailed
-from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.metrics.meters import FrameCounts, Stats
+from warpfuse.graph.metrics.report import Setup, stats_of
 from warpfuse.graph.metrics.trace import Span, Track
-from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.streams import Streams, free_stream_name, of_stream, under_name
 from warpfuse.graph.runtime.context import RunNetworks, Say, open_networks, silent
 from warpfuse.graph.runtime.endpoints import (
@@ -38,6 +42,7 @@ from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.stages.stage import VideoInfo
 
 _TICK_S = 0.1
+_LEFT = 256  # streams that are over, whose counts are told yet
 
 Beside = Callable[[str, Run], contextlib.AbstractContextManager[object]]
 """What goes beside a stream, by its name, for as long as the stream lasts."""
@@ -66,7 +71,8 @@ class _Stream:
 class StreamsRun:
     """A `Run` over several others. `put` or `add` streams, then as every run.
 
-    A run whose last stream came to its end is over. One whose last stream was removed waits for the next.
+    A run whose last stream came to its end is over. One whose last stream was removed waits for the next, and a stream
+    host (`Streams.host`) until it is stopped, whatever its streams come to.
 
     given   what keys of streams that are added are laid over; none: no stream can be added
     trace   keep the calls of every stage
@@ -86,6 +92,7 @@ class StreamsRun:
         viewer: Viewer | None = None,
     ) -> None:
         self._networks, self._given, self._say, self._trace = networks, given, say, trace
+        self._host = given is not None and given.host
         self._beside, self._viewer = beside, viewer
         self._stop = stop or threading.Event()
         self._started = self._over = False
@@ -96,6 +103,7 @@ class StreamsRun:
         self._streams: dict[str, _Stream] = {}
         self._gone: Stats | None = None
         self._gone_frames, self._gone_expected = 0, 0
+        self._left: dict[str, StreamCounts] = {}
         self._spans: dict[str, list[Span]] = {}
         self._failed: WarpfuseError | None = None
 
@@ -196,11 +204,11 @@ class StreamsRun:
             if progress is not None:
                 progress(*self._progress())
             with self._changing:
-                if not self._streams and (self._stop.is_set() or not self._waits_for_next):
+                if not self._streams and (self._stop.is_set() or not (self._waits_for_next or self._host)):
                     self._over = True
                     break
         stats = self.stats()
-        if self._failed is not None:
+        if self._failed is not None and not self._host:
             if isinstance(self._failed, StreamLost | StageFailed):
                 self._failed.stats = stats
             raise self._failed
@@ -240,9 +248,23 @@ class StreamsRun:
             told = [stream.run.stats().under(name) for name, stream in self._streams.items()]
             if self._gone is not None:
                 told.insert(0, self._gone)
+            if not told:
+                told.append(self._blank())
         engines = self._networks.engines
         networks = engines.calls() if isinstance(engines, SharedEngines) else {}
         return replace(sum(told[1:], told[0]), networks=networks).stopped(self._stop.is_set())
+
+    def counts(self) -> dict[str, StreamCounts]:
+        """As `ManyStreams` says."""
+        with self._changing:
+            return {**self._left, **{name: _counts(stream) for name, stream in self._streams.items()}}
+
+    def _blank(self) -> Stats:
+        """The figures of a run without a stream."""
+        config = validate(dict(self._given.common)) if self._given is not None else GraphConfig()
+        about, engines = self._networks.bundle, self._networks.engines
+        setup = engines.in_use, about.precision, engines.device, about.about.name, config.size or (0, 0), config.steps
+        return stats_of([], Setup(*setup))
 
     def workers(self) -> dict[str, list[str]]:
         """The stages of each stream, as `NAME.stage`."""
@@ -299,11 +321,16 @@ class StreamsRun:
                 return
             stats = stream.run.stats()
             stream.undo.close()
-            own = stats.under(stream.name)
+            own = stats.sums() if self._host else stats.under(stream.name)
             self._gone = own if self._gone is None else self._gone + own
             self._gone_frames += stream.frames
             self._gone_expected += stream.expected or stream.frames
-            self._spans[stream.name] = _spans(stream.run)
+            self._left.pop(stream.name, None)
+            self._left[stream.name] = replace_struct(_counts(stream, stats.frames), over=True)
+            while len(self._left) > _LEFT:
+                del self._left[next(iter(self._left))]
+            if self._trace:
+                self._spans[stream.name] = _spans(stream.run)
             self._failed = self._failed or stream.error
             del self._streams[stream.name]
             self._waits_for_next = stream.removed
@@ -369,6 +396,13 @@ def check_ends(configs: Mapping[str, GraphConfig], under_way: Mapping[str, Graph
 def _end(sink: str) -> str:
     """What is written, whatever way it is called."""
     return str(path_of(sink).resolve()) if scheme_of(sink) == "file" else sink
+
+
+def _counts(stream: _Stream, frames: FrameCounts | None = None) -> StreamCounts:
+    """frames: where they are known already"""
+    own, error = frames or stream.run.counts(), stream.error
+    told = own.into, own.out, own.repeated, own.dropped, own.under_way, stream.run.context.size
+    return StreamCounts(*told, over=not stream.alive, error=None if error is None else redact(str(error)))
 
 
 def _spans(run: ThreadRun) -> list[Span]:

@@ -13,7 +13,8 @@ from warpfuse.engine.cuda_streams import Stream, new_stream, settle
 from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link import Inlet
 from warpfuse.graph.links.link_plan import LinkPlan
-from warpfuse.graph.metrics.report import Report
+from warpfuse.graph.metrics.meters import FrameCounts
+from warpfuse.graph.metrics.report import Report, counted
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.planner import SOUND
@@ -191,6 +192,15 @@ class Worker:
             {source.stage_name: source.source_report() for source in (self.source,) if source is not None},
             {sink.stage_name: sink.sink_report() for sink in self.sinks},
         )
+
+    def counts(self, failed: int) -> FrameCounts:
+        """The frames so far, of a worker that has the source and the sinks; `report` without its histograms.
+
+        failed  frames dropped because a stage raised
+        """
+        sources = [self.source.source_report()] if self.source is not None else []
+        dropped = sum(link.dropped for runner in self.runners for link in runner.links.values())
+        return counted(sources, self.sinks[0], dropped, failed)[0]
 
     def _feed(self, feed: LinkPlan, inlets: dict[str, Inlet]) -> Inlet | Given:
         if feed.name in inlets:

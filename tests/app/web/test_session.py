@@ -377,3 +377,24 @@ def test_the_page_looks_at_a_run_of_several_processes_and_changes_it(apart):
     until(lambda: apart.pictures.shown.number > seen + 3, "new pictures")
     apart.stop()
     assert apart.over and apart.wait().interrupted
+
+
+def shows(session, size):
+    return lambda: session.pictures.shown is not None and session.pictures.shown.styled.shape[1::-1] == size
+
+
+def test_a_stream_host_shows_what_joins_and_waits_when_it_has_left(exact_bundle, tmp_path):
+    session = PageSession({"bundle": str(exact_bundle), "host": True}, record_to=tmp_path)
+    camera = {"source": "pattern:96x64@25,live=1,frames=1000000", "sinks": ["null:"], "prompt": "same"}
+    try:
+        session.start()
+        assert (session.state, session.streams, session.selected) == ("running", [], "")
+        for name, size in (("gate", (96, 64)), ("door", (64, 48))):
+            session.add({**camera, "size": size}, name)
+            assert session.selected == name
+            until(shows(session, size), "a picture of the stream that joined")
+            session.remove(name)
+            assert (session.state, session.streams, session.selected) == ("running", [], "")
+        assert session.settings()["prompt"] == ""
+    finally:
+        session.close()
