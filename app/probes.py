@@ -71,7 +71,9 @@ def _gpu() -> Iterator[Finding]:
         return
     yield Finding("gpu", "NVIDIA GPU", True, ", ".join(models))
     torch = import_module("torch")
-    usable = torch.cuda.device_count() if torch.version.cuda else 0  # asks the driver, makes no context
+    from warpfuse.engine import device
+
+    usable = device.count() if torch.version.cuda else 0  # asks the driver, makes no context
     remedy = "" if usable else "pip install --force-reinstall torch"
     why = "sees" if torch.version.cuda else "is built for the CPU and sees"
     yield Finding("gpu", "torch on CUDA", usable > 0, f"torch {why} {usable} of {len(models)}", remedy)

@@ -14,29 +14,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from warpfuse.engine import device as card
+from warpfuse.engine.device import Event, is_card
+
 
 @dataclass(frozen=True, slots=True)
 class NoStream:
     """Stands for a stream on a device that runs everything in the order it is called."""
 
 
-Stream = torch.cuda.Stream | NoStream
+Stream = card.Stream | NoStream
 
 
 def new_stream(device: str) -> Stream:
     """A stream of a lane's own on `device`; `NoStream` on a CPU."""
-    return cuda_stream(device) if _is_cuda(device) else NoStream()
-
-
-def cuda_stream(device: str | torch.device) -> torch.cuda.Stream:
-    """A new stream of a card."""
-    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return stream
+    return card.new_stream(device) if is_card(device) else NoStream()
 
 
 def current_stream(device: str) -> Stream:
     """The stream this thread issues work to."""
-    return torch.cuda.current_stream(device) if _is_cuda(device) else NoStream()
+    return card.current(device) if is_card(device) else NoStream()
 
 
 @contextmanager
@@ -45,20 +42,20 @@ def on(stream: Stream) -> Iterator[None]:
     if isinstance(stream, NoStream):
         yield
         return
-    with torch.cuda.stream(stream):
+    with card.issuing_to(stream):
         yield
 
 
-def wrote(device: str | torch.device) -> torch.cuda.Event | None:
+def wrote(device: str | torch.device) -> Event | None:
     """An event behind all that the current stream was given until now; None on a CPU.
 
     It travels with what was written, and the reader waits for it when it takes the frame: a wait that the writer put
     into the reader's stream would stand in front of the work of earlier frames.
     """
-    return torch.cuda.current_stream(device).record_event() if _is_cuda(device) else None
+    return card.recorded(card.current(device)) if is_card(device) else None
 
 
-def reads(tensors: Iterable[Tensor], event: torch.cuda.Event | None, by: Stream) -> None:
+def reads(tensors: Iterable[Tensor], event: Event | None, by: Stream) -> None:
     """Before `by` reads tensors that were written before `event`.
 
     Without the event `by` reads before they are written. Without record_stream the allocator, which knows of the stream
@@ -73,27 +70,22 @@ def reads(tensors: Iterable[Tensor], event: torch.cuda.Event | None, by: Stream)
             tensor.record_stream(by)
 
 
-def settle(device: str) -> None:
-    """Wait for all work on the device. When a graph is opened, before its threads start; never on a frame's path."""
-    if _is_cuda(device):
-        torch.cuda.synchronize(device)
-
-
 class DeviceClock:
-    """Durations of work on the current stream, told when they are over: nobody waits for them."""
+    """Durations of work on one stream, told when they are over: nobody waits for them."""
 
-    def __init__(self) -> None:
-        self._spans: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
-        self._begun: torch.cuda.Event | None = None
+    def __init__(self, stream: card.Stream) -> None:
+        self._stream = stream
+        self._spans: deque[tuple[Event, Event]] = deque()
+        self._begun: Event | None = None
 
     def begin(self) -> None:
         """The work starts here."""
-        self._begun = _timing_event()
+        self._begun = card.recorded(self._stream, timing=True)
 
     def end(self) -> None:
         """It ends here."""
         assert self._begun is not None
-        self._spans.append((self._begun, _timing_event()))
+        self._spans.append((self._begun, card.recorded(self._stream, timing=True)))
 
     def over(self) -> Iterator[int]:
         """Nanoseconds of each piece of work that is over and was not told before, in their order."""
@@ -112,10 +104,10 @@ class UploadRing:
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str, slots: int = 2) -> None:
         self._device = torch.device(device)
-        cuda = _is_cuda(device)
+        cuda = is_card(device)
         self._host = [torch.empty(shape, dtype=dtype, pin_memory=cuda) for _ in range(slots)] if cuda else []
         self._out = [torch.empty(shape, dtype=dtype, device=device) for _ in range(slots)]
-        self._copied: list[torch.cuda.Event | None] = [None] * slots
+        self._copied: list[Event | None] = [None] * slots
         self._next = 0
 
     def upload(self, x: Tensor) -> Tensor:
@@ -128,7 +120,7 @@ class UploadRing:
             event.synchronize()
         self._host[slot].copy_(x)
         self._out[slot].copy_(self._host[slot], non_blocking=True)
-        self._copied[slot] = torch.cuda.current_stream(self._device).record_event()
+        self._copied[slot] = card.recorded(card.current(self._device))
         return self._out[slot]
 
 
@@ -137,7 +129,7 @@ class Landing:
     """A copy to the host on its way. `wait()` returns the host tensor when it is there."""
 
     host: Tensor
-    done: torch.cuda.Event | None
+    done: Event | None
 
     def wait(self) -> Tensor:
         """Block this thread, not the device, until the copy is over."""
@@ -150,14 +142,14 @@ class DownloadRing:
     """Pinned host buffers of one shape, used in turn, into which the device copies without anybody waiting."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str, slots: int = 2) -> None:
-        self._host = [torch.empty(shape, dtype=dtype, pin_memory=_is_cuda(device)) for _ in range(slots)]
+        self._host = [torch.empty(shape, dtype=dtype, pin_memory=is_card(device)) for _ in range(slots)]
         self._next = 0
 
     def download(self, x: Tensor) -> Landing:
         """Start copying x, written by the current stream. The buffer is used again `slots` calls later."""
         slot, self._next = self._next, (self._next + 1) % len(self._host)
         host = self._host[slot].copy_(x, non_blocking=True)
-        done = torch.cuda.current_stream(x.device).record_event() if x.is_cuda else None
+        done = card.recorded(card.current(x.device)) if x.is_cuda else None
         return Landing(host, done)
 
 
@@ -169,7 +161,7 @@ class ToDevice:
 
     def __init__(self, device: str | torch.device) -> None:
         self._device = str(device)
-        self._cuda = _is_cuda(device)
+        self._cuda = is_card(device)
         self._ring: UploadRing | None = None
         self._last: tuple[torch.Size, torch.dtype] | None = None
 
@@ -194,7 +186,7 @@ class ToHost:
 
     def __init__(self, device: str | torch.device) -> None:
         self._device = str(device)
-        self._cuda = _is_cuda(device)
+        self._cuda = is_card(device)
         self._ring: DownloadRing | None = None
         self._last: tuple[torch.Size, torch.dtype] | None = None
 
@@ -209,13 +201,3 @@ class ToHost:
     def close(self) -> None:
         """Give the pinned memory back."""
         self._ring = None
-
-
-def _timing_event() -> torch.cuda.Event:
-    event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    event.record()
-    return event
-
-
-def _is_cuda(device: str | torch.device) -> bool:
-    return torch.device(device).type == "cuda"

@@ -1,11 +1,11 @@
 """A network with addresses that never move, captured as CUDA graphs and replayed: shared by the backends of GPUs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-import torch
 from torch import Tensor
 
-from warpfuse.engine.cuda_streams import cuda_stream
+from warpfuse.engine import device as card
 
 SLOTS = 2
 WARM_UP = 3
@@ -29,14 +29,17 @@ class Replay:
         self._inputs, self._outputs = inputs, outputs
         self._next = 0
         device = next(iter(inputs.values())).device
-        stream = cuda_stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.device(device), torch.cuda.stream(stream):
-            for turn in range(WARM_UP * SLOTS):
-                launch(turn % SLOTS)
-            stream.synchronize()
-            self._graphs = [self._capture(stream, launch, slot) for slot in range(SLOTS)]
-        torch.cuda.current_stream(device).wait_stream(stream)
+        stream = card.new_stream(device)
+        stream.wait_event(card.recorded(card.current(device)))
+        with card.selected(device):
+            with card.issuing_to(stream):
+                for turn in range(WARM_UP * SLOTS):
+                    launch(turn % SLOTS)
+            stream.synchronize()  # the first replay may be on any stream
+            self._graphs: list[card.Graph] = []
+            for slot in range(SLOTS):  # in turn on one stream: they may share what they need in between
+                before = self._graphs[-1] if self._graphs else None
+                self._graphs.append(card.captured(stream, partial(launch, slot), before))
 
     def __call__(self, fed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Copy in, replay, hand out the slot."""
@@ -45,11 +48,3 @@ class Replay:
         slot, self._next = self._next, (self._next + 1) % SLOTS
         self._graphs[slot].replay()
         return self._outputs[slot]
-
-    @staticmethod
-    def _capture(stream: torch.cuda.Stream, launch: Callable[[int], None], slot: int) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: other stages go on allocating and launching in their threads while this one captures
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            launch(slot)
-        return graph

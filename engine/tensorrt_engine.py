@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from warpfuse.engine import device as card
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.brought_plans import brought_plan
 from warpfuse.engine.contract import TensorSpec
@@ -38,14 +39,12 @@ def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | Non
     if reason is not None:
         raise BackendMissing(reason)
     cache = ArtifactCache()
-    card = capability(device)
-    gpu = card if flavour.ahead else f"{torch.cuda.get_device_name(device)} {card}"
-    with torch.cuda.device(device):
+    kind = capability(device)
+    gpu = kind if flavour.ahead else f"{card.name_of(device)} {kind}"
+    with card.selected(device):
         brought = brought_plan(path, plan_key(flavour, path, shapes, gpu))
         plan = brought or plan_for(flavour, path, shapes, gpu, cache)
-        compiled = (
-            kept_beside(cache, "runtime", plan.stem, torch.cuda.get_device_name(device)) if flavour.ahead else None
-        )
+        compiled = kept_beside(cache, "runtime", plan.stem, card.name_of(device)) if flavour.ahead else None
         return TensorRtEngine(flavour, path.name, plan, device, compiled)
 
 
@@ -95,14 +94,14 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Give back plan, graphs and slots, after what was launched is over."""
-        torch.cuda.synchronize(self.device)
+        card.settle(self.device)
         del self._replay, self._context, self._engine
         self._slots.clear()
 
     def _launch(self, slot: int) -> None:
         for name, memory in self._slots[slot].items():
             self._context.set_tensor_address(name, memory.data_ptr())
-        if not self._context.execute_async_v3(torch.cuda.current_stream(self.device).cuda_stream):
+        if not self._context.execute_async_v3(card.current(self.device).cuda_stream):
             raise EngineError(f"{self.name} failed on {self.device}: {self._log.take() or 'no reason given'}")
 
     def _execution_context(self, compiled: Path | None) -> tuple[Any, Any]:
@@ -157,13 +156,13 @@ def not_opened(trt: Any, runtime: Any, flavour: Flavour, name: str, plan: Path, 
 
 def check_memory(name: str, asked: int, device: str, what: str) -> None:
     """Raise EngineError unless `asked` bytes are free on the card."""
-    free, _ = torch.cuda.mem_get_info(device)
+    free, _ = card.memory_of(device)
     if asked > free:
         raise EngineError(_out_of_memory(name, asked, device, what, ""))
 
 
 def _out_of_memory(name: str, asked: int, device: str, what: str, reason: str) -> str:
-    free, total = (n >> 20 for n in torch.cuda.mem_get_info(device))
+    free, total = (n >> 20 for n in card.memory_of(device))
     detail = f" ({reason})" if reason else ""
     return (
         f"{name}: {what} of {asked >> 20} MiB asked, {free} of {total} MiB free on {device}{detail}. "

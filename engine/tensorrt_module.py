@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from warpfuse.engine import device as card
 from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 
 
@@ -50,14 +51,14 @@ def missing(flavour: Flavour, device: str) -> str | None:
         return reason
     if not device.startswith("cuda"):
         return f"{flavour.backend} runs on NVIDIA cards, not on {device}: give --device cuda:0 or another --backend"
-    index, count = torch.device(device).index or 0, torch.cuda.device_count()
+    index, count = torch.device(device).index or 0, card.count()
     if index >= count:
         return f"{flavour.backend}: torch sees {count} CUDA devices, {device} is not one of them: check nvidia-smi"
-    card = capability(device)
-    if flavour.ahead and card not in capabilities(flavour):
-        name = torch.cuda.get_device_name(device)
+    kind = capability(device)
+    if flavour.ahead and kind not in capabilities(flavour):
+        name = card.name_of(device)
         return (
-            f"{flavour.backend} runs on {', '.join(capabilities(flavour))}, {name} is {card}: give --backend tensorrt"
+            f"{flavour.backend} runs on {', '.join(capabilities(flavour))}, {name} is {kind}: give --backend tensorrt"
         )
     return None
 
@@ -77,7 +78,7 @@ def version(flavour: Flavour) -> str:
 
 def capability(device: str) -> str:
     """Compute capability of a card, as "sm89"."""
-    major, minor = torch.cuda.get_device_capability(device)
+    major, minor = card.capability_of(device)
     return f"sm{major}{minor}"
 
 

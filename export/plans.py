@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from warpfuse.engine import device
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.tensorrt_build import plan_for, plan_key
 from warpfuse.engine.tensorrt_engine import TensorRtEngine
@@ -49,17 +49,16 @@ def run_plan(
         return None
     plan = ArtifactCache(folder).find(plan_key(flavour, network, None, gpu))
     assert plan is not None, "it was built a moment ago"
-    with torch.cuda.device(CARD):
+    with device.selected(CARD):
         engine = TensorRtEngine(flavour, network.name, plan, CARD, None)
         try:
-            stream = torch.cuda.Stream(CARD)  # type: ignore[no-untyped-call]
-            fed = {name: tensor.to(CARD) for name, tensor in inputs.items()}
-            stream.wait_stream(torch.cuda.current_stream(CARD))
-            with torch.cuda.stream(stream):
+            stream = device.new_stream(CARD)
+            with device.issuing_to(stream):
+                fed = {name: tensor.to(CARD) for name, tensor in inputs.items()}
                 return {name: tensor.cpu() for name, tensor in engine(fed).items()}
         finally:
             engine.close()
 
 
 def _is_here(flavour: Flavour, gpu: str) -> bool:
-    return torch.cuda.is_available() and missing(flavour, CARD) is None and gpu.endswith(capability(CARD))
+    return device.count() > 0 and missing(flavour, CARD) is None and gpu.endswith(capability(CARD))

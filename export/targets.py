@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
+from warpfuse.engine import device
 from warpfuse.engine.errors import BackendMissing, BadInput
 from warpfuse.engine.tensorrt_module import (
     TENSORRT,
@@ -42,7 +41,7 @@ class Targets:
         """(flavour, gpu of its key) of every plan of a network."""
         found = [(TENSORRT_RTX, gpu) for gpu in self.gpus]
         if TENSORRT.backend in self.names:
-            found.append((TENSORRT, f"{torch.cuda.get_device_name('cuda:0')} {capability('cuda:0')}"))
+            found.append((TENSORRT, f"{device.name_of('cuda:0')} {capability('cuda:0')}"))
         return found
 
 
@@ -81,11 +80,11 @@ def _gpus(asked: str | None) -> tuple[str, ...]:
     listed = ", ".join(f"{name} ({CARDS[name]})" if name in CARDS else name for name in known)
     if asked is not None:
         return tuple(_listed("--gpu", asked, known, f"tensorrt-rtx builds for {listed}"))
-    if not torch.cuda.is_available():
+    if not device.count():
         raise BadInput(f"--to tensorrt-rtx: this machine has no card, say with --gpu which it is for: {listed}")
     card = capability("cuda:0")
     if card not in known:
-        name = torch.cuda.get_device_name("cuda:0")
+        name = device.name_of("cuda:0")
         raise BadInput(
             f"--to tensorrt-rtx: {name} is {card}, tensorrt-rtx builds for {listed}. Give --gpu, or --to tensorrt"
         )

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:  # a process that only captures or shows need not load torch
-    import torch
     from torch import Tensor
+
+    from warpfuse.engine.device import Event
 
 Hold = Literal["", "warp", "repeat"]
 """What is shown in the place of a predicted frame: nothing else, the last picture warped onto it, or as it was."""
@@ -73,7 +74,7 @@ class Frame:
     """
 
     stamp: Stamp
-    ready: "torch.cuda.Event | None" = field(default=None, kw_only=True)
+    ready: "Event | None" = field(default=None, kw_only=True)
 
     @property
     def tensors(self) -> "dict[str, Tensor]":
@@ -81,7 +82,7 @@ class Frame:
         return {name: tensor for name in TENSORS[type(self)] if (tensor := getattr(self, name)) is not None}
 
     @classmethod
-    def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "torch.cuda.Event | None" = None) -> "Frame":
+    def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "Event | None" = None) -> "Frame":
         """The frame that has these `tensors`."""
         return cls(stamp, **tensors, ready=ready)
 
@@ -153,7 +154,7 @@ class Hints(Frame):
         return dict(self.by_control)
 
     @classmethod
-    def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "torch.cuda.Event | None" = None) -> "Hints":
+    def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "Event | None" = None) -> "Hints":
         """The frame that has these tensors."""
         return cls(stamp, tensors, ready=ready)
 

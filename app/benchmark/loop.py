@@ -8,7 +8,7 @@ from types import TracebackType
 import cv2
 import torch
 
-from warpfuse.engine.cuda_streams import settle
+from warpfuse.engine.device import settle
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.runtime.build import open_stage
 from warpfuse.graph.runtime.context import RunContext

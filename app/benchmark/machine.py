@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 import torch
 
-from warpfuse.engine.cuda_streams import settle
+from warpfuse.engine import device as card
+from warpfuse.engine.device import settle
 from warpfuse.graph.runtime.context import usable_cores
 from warpfuse.version import __version__
 
@@ -69,7 +70,7 @@ def describe(device: str, threads: int) -> Machine:
         cores=usable_cores(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         device=device,
-        gpu=torch.cuda.get_device_name(device) if cuda else None,
+        gpu=card.name_of(device) if cuda else None,
         driver=_driver() if cuda else None,
         system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         versions=_versions(),

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
+
+from warpfuse.engine import device as card
 
 _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
@@ -25,7 +26,7 @@ def gpu_mib(device: str) -> float | None:
     """Memory in use on the card, by everybody, MiB; None without a card."""
     if not device.startswith("cuda"):
         return None
-    free, total = torch.cuda.mem_get_info(device)
+    free, total = card.memory_of(device)
     return round((total - free) / 2**20, 1)
 
 
@@ -65,6 +66,6 @@ def _card(device: str) -> Any:
         import pynvml
 
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return pynvml.nvmlDeviceGetHandleByUUID(card.uuid_of(device))
     except Exception:  # noqa: BLE001  as above
         return None

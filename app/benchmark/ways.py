@@ -22,7 +22,7 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.resources import PowerMeter, gpu_mib, host_peak_mib
 from warpfuse.benchmark.turns import TURNS, there_and_back
-from warpfuse.engine.cuda_streams import settle
+from warpfuse.engine.device import settle
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.runtime.context import RunContext, prepare, prepare_source

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
+from warpfuse.engine.device import Event
 from warpfuse.stages.frame import Frame, Motion
 
 Rgb = npt.NDArray[np.uint8]
@@ -22,7 +22,7 @@ class MotionView:
     """Flow and trust of a frame as their stage gave them, kept by reference and read only when somebody looks."""
 
     frame: Motion
-    ready: torch.cuda.Event | None
+    ready: Event | None
 
     @classmethod
     def of(cls, frame: Frame) -> "MotionView | None":

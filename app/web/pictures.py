@@ -12,9 +12,9 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
-import torch
 
 from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
+from warpfuse.engine.device import Event
 from warpfuse.stages.formulas.pixels import bytes_of
 from warpfuse.stages.frame import Frame, Picture, RawFrame
 from warpfuse.stages.sinks.fanout import jpeg
@@ -45,7 +45,7 @@ class MapView:
     """A control map of a frame as its stage gave it, kept by reference and read only when somebody looks."""
 
     frame: Picture
-    ready: torch.cuda.Event | None
+    ready: Event | None
 
     def rgb(self) -> Rgb:
         """uint8 [h, w, 3], on the host. Blocks the calling thread alone."""

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from warpfuse.engine.cuda_streams import settle
+from warpfuse.engine.device import settle
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.stages.solvers.levels import level_at, levels, zero_terminal
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from warpfuse.engine import device as card
 from warpfuse.engine.contract import TensorSpec
-from warpfuse.engine.cuda_streams import cuda_stream
 from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 from warpfuse.engine.feed import Shapes, check_feed, narrow
 from warpfuse.engine.precision import cpu_flags, gains_by
@@ -45,7 +45,7 @@ def missing(device: str) -> str | None:
         return None
     if not device.startswith("cuda") or _CUDA not in onnxruntime.get_available_providers():
         return f"onnxruntime {onnxruntime.__version__} has no provider for {device}: give --device cpu"
-    index, count = torch.device(device).index or 0, torch.cuda.device_count()
+    index, count = torch.device(device).index or 0, card.count()
     if index >= count:
         return f"onnxruntime has CUDA, but torch sees {count} CUDA devices, not {device}: check nvidia-smi"
     return None
@@ -82,7 +82,7 @@ class OnnxRuntimeEngine:
             # Without VNNI products of 8-bit integers are added in pairs in 16 bits, where they saturate.
             options.add_session_config_entry("session.x64quantprecision", "1")
         self._index = torch.device(device).index or 0
-        self._stream = cuda_stream(device) if device.startswith("cuda") else None
+        self._stream = card.new_stream(device) if device.startswith("cuda") else None
         self._run_options = onnxruntime.RunOptions()
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._stream is not None:
@@ -96,7 +96,11 @@ class OnnxRuntimeEngine:
             raise EngineError(f"{path.name} cannot be opened by onnxruntime: {one_line(error, 300)}") from error
         if self._stream is not None and _CUDA not in self._session.get_providers():
             # onnxruntime goes on on the CPU when the libraries of CUDA cannot be loaded
-            raise BackendMissing("onnxruntime cannot load CUDA: pip install 'warpfuse[cuda]', or give --device cpu")
+            own = getattr(onnxruntime, "cuda_version", "") or "none"
+            raise BackendMissing(
+                f"onnxruntime cannot load CUDA: it is built for {own}, torch for {torch.version.cuda}, which must be of"
+                " one major version: pip install 'warpfuse[cuda]', or give --device cpu"
+            )
         self.name = path.name
         self.device = device
         self.inputs = narrow(self.name, [_spec(node) for node in self._session.get_inputs()], shapes)
@@ -115,10 +119,10 @@ class OnnxRuntimeEngine:
             if self._stream is None:
                 self._session.run_with_iobinding(binding, self._run_options)
             else:
-                current = torch.cuda.current_stream(self.device)
-                self._stream.wait_stream(current)
+                current = card.current(self.device)
+                self._stream.wait_event(card.recorded(current))
                 self._session.run_with_iobinding(binding, self._run_options)
-                current.wait_stream(self._stream)
+                current.wait_event(card.recorded(self._stream))
         except Exception as error:  # as above: its own types
             raise EngineError(self._failed(fed, error)) from error
         return outputs
@@ -136,7 +140,7 @@ class OnnxRuntimeEngine:
         words = f"{self.name} fails on {shapes}: {one_line(error, 300)}"
         if self._stream is None or not _NO_MEMORY.search(str(error)):
             return words
-        free, total = (n >> 20 for n in torch.cuda.mem_get_info(self.device))
+        free, total = (n >> 20 for n in card.memory_of(self.device))
         return f"{words}. {free} of {total} MiB are free on {self.device}: lower --size or --steps"
 
     def _allocate(self, fed: list[Tensor]) -> list[_Slot]:

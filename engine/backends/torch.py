@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 from torch.utils._pytree import tree_unflatten
 
+from warpfuse.engine import device as card
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 from warpfuse.engine.feed import Shapes, check_feed, memory_for, narrow
@@ -39,7 +40,7 @@ def missing(device: str) -> str | None:
     if torch.version.cuda is None:
         return "this torch is a build for CPUs: pip install a build of torch for CUDA, or give --device cpu"
     index = int(device.partition(":")[2] or 0)
-    count = torch.cuda.device_count()
+    count = card.count()
     if index >= count:
         return f"torch sees {count} CUDA devices, {device} is not one of them: check nvidia-smi, or give --device cpu"
     return None
@@ -76,7 +77,7 @@ class TorchEngine:
             raise EngineError(f"{path.name} cannot be opened by torch: {one_line(error, 300)}") from error
         self.name, self.device = path.name, device
         self._threads = threads
-        self._cuda = torch.device(device).type == "cuda"
+        self._cuda = card.is_card(device)
         signature = program.graph_signature
         meta = {node.name: node.meta.get("val") for node in program.graph.nodes}
         flat = list(signature.user_inputs)
@@ -138,7 +139,7 @@ class TorchEngine:
         try:
             with torch.inference_mode():
                 return self._run(*args, **kwargs)
-        except torch.cuda.OutOfMemoryError as error:
+        except torch.OutOfMemoryError as error:
             raise EngineError(f"{self.name}: {one_line(error, 300)}. Lower --size or --steps") from error
         except (RuntimeError, AssertionError) as error:
             shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in named.items())

@@ -8,13 +8,20 @@ crosses. Nobody waits on the host:
 
 The message follows the record, so an event that is recorded again is never mistaken for its last time. torch's own
 sharing of tensors is not used: it counts references in files, pickles, and leaks when a reader is killed.
+
+Note: what was closed. The owner must not free a pool, nor destroy its events, while the reader still has them open
+(undefined by CUDA). A credit of a later pool of the link proves that it has not. Then they wait for the next pool that
+is made or closed: cudaFree waits for the whole device, which nothing on the path of a frame may do.
 """
 
-from typing import Any
+import ctypes
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from warpfuse.engine import device as card
+from warpfuse.engine.device import Event
 from warpfuse.graph.errors import TransportMissing, WireError
 from warpfuse.graph.links import messages, tensor_layout
 from warpfuse.graph.links.shared_slots import SharedAccess, SharedSlots, Table, Views
@@ -22,26 +29,38 @@ from warpfuse.graph.links.tensor_layout import ALIGNMENT, Packing
 from warpfuse.stages.borrowed import mark_borrowed, unmark_borrowed
 
 _PAGE = 4096
+_BLOCK = 2 << 20
+"""Bytes that a pool is a multiple of. CUDA exports blocks of this size: two pools in one would be opened twice."""
 
-# Pools of links of this process that were closed, by link. A pool must not be freed while its reader still has it open
-# (undefined by CUDA); a credit of the link's next epoch proves that it has not.
-_closed: dict[str, list[int]] = {}
+_HANDLE = 64  # bytes of an IPC handle, of memory and of events alike
+
+
+class _Closed(NamedTuple):
+    """What is left of a pool of this process."""
+
+    memory: int
+    events: tuple[Event, ...]
+
+
+_closed: dict[str, list[_Closed]] = {}  # by link: its reader may still have them open
+_let_go: list[_Closed] = []  # their readers have not
 
 
 def missing(device: str) -> str | None:
     """Why there is no CUDA IPC between processes on this device; None when there is."""
-    if torch.device(device).type != "cuda":
+    if not card.is_card(device):
         return f"{device} is no card"
-    if not torch.cuda.is_available():
+    if not card.count():
         return "no CUDA device was found"
     try:
-        cudart = _cudart()
+        cudart = card.runtime()
+        attribute = cudart.cudaDeviceAttr.cudaDevAttrIpcEventSupport
+        supported = _done(cudart.cudaDeviceGetAttribute(attribute, card.index_of(device)))
     except ImportError:
         return "the Python package cuda-bindings is not installed (pip install cuda-bindings)"
-    attribute = cudart.cudaDeviceAttr.cudaDevAttrIpcEventSupport
-    if not _done(cudart.cudaDeviceGetAttribute(attribute, _index(device))):
-        return f"{device} has no interprocess events"
-    return None
+    except TransportMissing as error:  # the bindings may ask for a newer driver than torch does
+        return f"cuda-bindings cannot use {device} ({error})"
+    return None if supported else f"{device} has no interprocess events"
 
 
 def slots_on_card(name: str, slots: int, device: str) -> SharedSlots:
@@ -74,8 +93,8 @@ class _Pool:
         slots: int,
         slot_bytes: int,
         device: str,
-        ready: list[torch.cuda.Event],
-        free: list[torch.cuda.Event],
+        ready: list[Event],
+        free: list[Event],
     ) -> None:
         self.slots, self.slot_bytes = slots, slot_bytes
         self.copies = 0
@@ -91,29 +110,30 @@ class _Pool:
     @classmethod
     def create(cls, name: str, slots: int, slot_bytes: int, device: str) -> "_Pool":
         """Allocate and export. Raises TransportMissing when the card refuses."""
-        cudart = _cudart()
-        with torch.cuda.device(device):
-            memory = int(_done(cudart.cudaMalloc(slots * slot_bytes)))
+        cudart = card.runtime()
+        _free_let_go()
+        with card.selected(device):
+            memory = int(_done(cudart.cudaMalloc(-(-slots * slot_bytes // _BLOCK) * _BLOCK)))
             exported = _done(cudart.cudaIpcGetMemHandle(memory))
-            ready, free = [_event() for _ in range(slots)], [_event() for _ in range(slots)]
+            ready, free = ([card.event(interprocess=True) for _ in range(slots)] for _ in range(2))
             pool = cls(name, memory, slots, slot_bytes, device, ready, free)
-            pool.handles = (bytes(exported.reserved), *(bytes(event.ipc_handle()) for event in (*ready, *free)))  # type: ignore[no-untyped-call]
+            pool.handles = (handle_bytes(exported), *(bytes(event.ipc_handle()) for event in (*ready, *free)))  # type: ignore[no-untyped-call]
         return pool
 
     @classmethod
     def open(cls, welcome: messages.Welcome, device: str) -> "_Pool":
         """Open what another process exported. Raises WireError for what cannot be that."""
         slots, handles = welcome.slots, welcome.handles
-        if len(handles) != 1 + 2 * slots or any(len(handle) != 64 for handle in handles):
-            raise WireError(f"{len(handles)} CUDA handles for {slots} slots, expected {1 + 2 * slots} of 64 bytes")
-        cudart = _cudart()
-        exported = cudart.cudaIpcMemHandle_t()
-        exported.reserved = handles[0]
-        with torch.cuda.device(device):
+        if len(handles) != 1 + 2 * slots or any(len(handle) != _HANDLE for handle in handles):
+            raise WireError(
+                f"{len(handles)} CUDA handles for {slots} slots, expected {1 + 2 * slots} of {_HANDLE} bytes"
+            )
+        cudart = card.runtime()
+        exported = handle_of(cudart, handles[0])
+        with card.selected(device):
             try:
                 memory = int(_done(cudart.cudaIpcOpenMemHandle(exported, cudart.cudaIpcMemLazyEnablePeerAccess)))
-                at = torch.device(device)
-                events = [torch.cuda.Event.from_ipc_handle(at, handle) for handle in handles[1:]]  # type: ignore[no-untyped-call]
+                events = [card.imported_event(device, handle) for handle in handles[1:]]
             except (TransportMissing, RuntimeError) as error:
                 raise WireError(f"the sender's memory on {device} cannot be opened: {error}") from None
         mark_borrowed(memory, slots * welcome.slot_bytes)
@@ -121,37 +141,38 @@ class _Pool:
 
     def write(self, slot: int, generation: int, packing: Packing) -> None:
         """Copy the planes into a slot, on the current stream."""
-        stream = torch.cuda.current_stream(self._device)
-        if generation > 1:
-            _free_closed(self._name)  # this slot came back: the link's reader is of this epoch
+        stream = card.current(self._device)
+        if generation > 1 and self._name in _closed:  # this slot came back: the reader is at this pool
+            _let_go.extend(_closed.pop(self._name))
         stream.wait_event(self._free[slot])
         for into, tensor in zip(self.views(slot, packing.content.planes), packing.tensors, strict=True):
             into.copy_(tensor, non_blocking=True)
             self.copies += 1
             self.copied_bytes += tensor.nbytes
-        self._ready[slot].record(stream)
+        card.record_again(self._ready[slot], stream)
 
     def check(self, slot: int, generation: int) -> None:
         """Generations are the owner's to check, when a slot comes back: to look at one here would wait for the card."""
 
     def before(self, slot: int, generation: int) -> None:
         """The current stream waits for what was written."""
-        torch.cuda.current_stream(self._device).wait_event(self._ready[slot])
+        card.current(self._device).wait_event(self._ready[slot])
 
     def after(self, slot: int, generation: int) -> None:
         """What the current stream was given until now is all that reads the slot."""
-        self._free[slot].record(torch.cuda.current_stream(self._device))
+        card.record_again(self._free[slot], card.current(self._device))
 
     def close(self) -> None:
         """The reader unmaps; the owner frees when the reader surely has."""
         self.views.clear()
         if self._name is not None:
-            _closed.setdefault(self._name, []).append(self._memory)
+            _closed.setdefault(self._name, []).append(_Closed(self._memory, (*self._ready, *self._free)))
+            _free_let_go()
             return
         unmark_borrowed(self._memory, self.slots * self.slot_bytes)
-        with torch.cuda.device(self._device):
-            torch.cuda.synchronize()  # links are closed when no frame is on its way
-            _done(_cudart().cudaIpcCloseMemHandle(self._memory))
+        with card.selected(self._device), card.alone():
+            card.settle(self._device)  # links are closed when no frame is on its way
+            _done(card.runtime().cudaIpcCloseMemHandle(self._memory))
 
     def _view(self, slot: int, plane: messages.Plane) -> Tensor:
         start = slot * self.slot_bytes + plane.offset
@@ -168,20 +189,22 @@ class _Memory:
         }  # fmt: skip
 
 
-def _event() -> torch.cuda.Event:
-    event: torch.cuda.Event = torch.cuda.Event(interprocess=True)  # type: ignore[no-untyped-call]
-    return event
+def handle_bytes(handle: Any) -> bytes:
+    """The bytes of a `cudaIpcMemHandle_t`. By its address: what its field is called changed in cuda-bindings 13.4."""
+    return ctypes.string_at(handle.getPtr(), _HANDLE)
 
 
-def _free_closed(name: str | None) -> None:
-    for memory in _closed.pop(name, []) if name is not None else []:
-        _done(_cudart().cudaFree(memory))
+def handle_of(cudart: Any, data: bytes) -> Any:
+    """The `cudaIpcMemHandle_t` of these bytes."""
+    handle = cudart.cudaIpcMemHandle_t()
+    ctypes.memmove(handle.getPtr(), data, _HANDLE)
+    return handle
 
 
-def _cudart() -> Any:
-    from cuda.bindings import runtime
-
-    return runtime
+def _free_let_go() -> None:
+    while _let_go:
+        with card.alone():
+            _done(card.runtime().cudaFree(_let_go.pop().memory))
 
 
 def _done(result: tuple[Any, ...]) -> Any:
@@ -190,11 +213,6 @@ def _done(result: tuple[Any, ...]) -> Any:
     if int(error) != 0:
         raise TransportMissing(f"CUDA: {error.name}")
     return values[0] if values else None
-
-
-def _index(device: str) -> int:
-    index = torch.device(device).index
-    return torch.cuda.current_device() if index is None else index
 
 
 def _require(device: str) -> None:

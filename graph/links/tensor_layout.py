@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from warpfuse.engine import device as card
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
 from warpfuse.stages.frame import TENSORS, Frame, Hints, Latent, Mask, Motion, Picture, RawFrame, SoundPiece, Stamp
@@ -158,6 +159,6 @@ def _order(tensor: Tensor) -> tuple[int, ...]:
 
 def _on_device(tensor: Tensor, device: str) -> Tensor:
     """Onto the card the sender had it on; where there is none it stays on the host."""
-    if device == "cpu" or tensor.is_cuda or int(device.removeprefix("cuda:")) >= torch.cuda.device_count():
+    if device == "cpu" or tensor.is_cuda or int(device.removeprefix("cuda:")) >= card.count():
         return tensor
     return tensor.to(device)

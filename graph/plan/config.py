@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field, PlainSerializer, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
 from warpfuse.engine.errors import one_line
@@ -50,6 +58,11 @@ def _parse_colour(value: Any) -> Any:
         return ImageColor.getrgb(value)[:3]
     except ValueError:
         raise ValueError(f"expected a colour, as in black, white or '#ff8800', got {value!r}") from None
+
+
+def _numbered(device: str) -> str:
+    """A card by its number: events of other processes are opened on no other."""
+    return "cuda:0" if device == "cuda" else device
 
 
 def _rate(value: Any) -> Any:
@@ -162,7 +175,7 @@ class GraphConfig(StageSettings):
     flow: str = Field("dis", min_length=1)
     backend: str = "auto"
     precision: AskedPrecision = "auto"
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: Annotated[str, AfterValidator(_numbered)] = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     workers: Workers = "auto"
     listen: str = Field("", pattern=TCP_OR_NONE)
     keys: str = ""

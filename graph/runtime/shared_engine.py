@@ -19,11 +19,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine, TensorSpec
 from warpfuse.engine.cuda_streams import current_stream, reads, wrote
+from warpfuse.engine.device import Event
 from warpfuse.engine.rows import fixed_batch, joined, run_rows
 
 Feed = Mapping[str, Tensor]
@@ -39,10 +39,10 @@ class _Request:
     feed: Feed
     kind: tuple[object, ...]
     rows: int
-    written: torch.cuda.Event | None
+    written: Event | None
     outputs: Feed | None = None
     error: Exception | None = None
-    answered: torch.cuda.Event | None = None
+    answered: Event | None = None
 
     @property
     def over(self) -> bool:
@@ -68,7 +68,7 @@ class SharedEngine:
         self._turn = threading.Condition()
         self._waiting: deque[_Request] = deque()
         self._busy = self._closed = False
-        self._left: torch.cuda.Event | None = None
+        self._left: Event | None = None
 
     @property
     def engine(self) -> Engine:
@@ -129,7 +129,9 @@ class SharedEngine:
     def _next_group(self) -> list[_Request]:
         """The oldest request and those that can go with it; they leave the queue."""
         if self._left is not None:
-            self._left.synchronize()  # a card's queue is deep: rows have to gather here instead, while it is at work
+            # A card's queue is deep: rows have to gather here instead, while it is at work. And the call before was
+            # launched on another stage's stream, into the same memory.
+            self._left.synchronize()
         with self._turn:
             limits = [n for n in (fixed_batch(self._engine), self._most) if n is not None]
             most = min(limits, default=None)
@@ -168,7 +170,6 @@ class SharedEngine:
 
     def _call(self, group: Sequence[_Request]) -> None:
         stream = current_stream(self._engine.device)
-        reads((), self._left, stream)  # the call before was launched on another stage's stream, into the same memory
         for request in group:
             reads(request.feed.values(), request.written, stream)
         rows = sum(request.rows for request in group)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
+from warpfuse.engine import device as card
 from warpfuse.engine.cuda_streams import DeviceClock, NoStream, Stream, reads, wrote
 from warpfuse.graph.links.link import Inlet, Outlet
 from warpfuse.graph.plan.pacer import Pacer
@@ -40,7 +39,7 @@ class StageRunner(Runner):
         super().__init__(name, clock)
         self._stage = stage
         self._stream = stream or NoStream()
-        self._device_clock = None if isinstance(self._stream, NoStream) else DeviceClock()
+        self._device_clock = None if isinstance(self._stream, NoStream) else DeviceClock(self._stream)
         self._pacer = pacer
         self._book = book
         self._settings_of = settings_of
@@ -101,7 +100,7 @@ class StageRunner(Runner):
             return out
         if metered:
             clock.begin()
-        with torch.cuda.nvtx.range(self.stage_name):
+        with card.marked(self.stage_name):
             out = process(self._stage, inputs, hold)
         if metered:
             clock.end()

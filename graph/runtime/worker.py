@@ -9,7 +9,8 @@ from functools import partial
 import cv2
 import torch
 
-from warpfuse.engine.cuda_streams import Stream, new_stream, settle
+from warpfuse.engine.cuda_streams import Stream, new_stream
+from warpfuse.engine.device import settle
 from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link import Inlet
 from warpfuse.graph.links.link_plan import LinkPlan

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextInput, TextPrompt
 from warpfuse.engine.contract import Engine
-from warpfuse.engine.cuda_streams import settle
+from warpfuse.engine.device import settle
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.diffusion.loras import lora_scales, tagged_scales
 from warpfuse.stages.diffusion.palette import Palette, Table, palette_of

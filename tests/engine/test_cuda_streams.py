@@ -141,7 +141,7 @@ def test_what_went_onto_a_card_and_back_is_the_callers(cuda):
 
 @pytest.mark.gpu
 def test_time_on_a_card_is_the_cards_and_nobody_waits_for_it(cuda):
-    clock = DeviceClock()
+    clock = DeviceClock(current_stream(cuda))
     clock.begin()
     slow()
     clock.end()

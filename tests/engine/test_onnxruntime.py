@@ -1,12 +1,15 @@
 """The engine contract on ONNX Runtime: what it computes, whose memory it is, and what it says of a wrong feed."""
 
+from types import SimpleNamespace
+
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
 from support.networks import affine
 
-from warpfuse.engine import open_engine
+from warpfuse.engine import device, open_engine
 from warpfuse.engine.backends.onnxruntime import KEPT
 from warpfuse.engine.errors import BackendMissing, EngineError
 
@@ -131,15 +134,9 @@ def test_cuda_that_does_not_load_is_an_error_and_no_silent_cpu(tmp_path, monkeyp
     """By itself onnxruntime opens a session on the CPU when CUDA's libraries are missing."""
     from warpfuse.engine.backends import onnxruntime as backend
 
-    class Stream:
-        cuda_stream = 1
-
-        def __init__(self, device):
-            pass
-
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    with (
-        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
-        pytest.raises(BackendMissing, match="cannot load CUDA"),
-    ):
+    monkeypatch.setattr(device, "new_stream", lambda device: SimpleNamespace(cuda_stream=1))
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
+    says = r"cannot load CUDA: it is built for 13\.0, torch for 12\.8, which must be of one major version"
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(BackendMissing, match=says):
         backend.open(affine(tmp_path / "affine.onnx"), "cuda:0")

@@ -53,7 +53,7 @@ def test_without_a_card_it_must_be_said_which(rtx, monkeypatch):
 
 
 def test_a_card_in_the_machine_is_the_default(rtx, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(targets, "capability", lambda device: "sm86")
     assert parse_targets("tensorrt-rtx", None).gpus == ("sm86",)
     monkeypatch.setattr(targets, "capability", lambda device: "sm90")

@@ -1,0 +1,114 @@
+"""The package on a simulated card (`tests/support/card`): nothing is read before it is written, or written over while
+it is read, in whatever order streams and threads run.
+
+Each place that asks for order is left out once, and must be missed.
+"""
+
+import contextlib
+
+import pytest
+from support.card import card, scenarios
+from support.card.sites import sites
+
+PLACES = sites()
+
+MUTATIONS = {
+    scenarios.pictures_go_up: [
+        "engine.cuda_streams:UploadRing.upload:record:1",
+        "engine.cuda_streams:UploadRing.upload:synchronize:1",
+    ],
+    scenarios.pictures_come_down: [
+        "engine.cuda_streams:DownloadRing.download:record:1",
+        "engine.cuda_streams:Landing.wait:synchronize:1",
+    ],
+    scenarios.a_session_runs: [
+        "engine.backends.onnxruntime:OnnxRuntimeEngine.__call__:record:1",
+        "engine.backends.onnxruntime:OnnxRuntimeEngine.__call__:record:2",
+        "engine.backends.onnxruntime:OnnxRuntimeEngine.__call__:wait_event:1",
+        "engine.backends.onnxruntime:OnnxRuntimeEngine.__call__:wait_event:2",
+        "engine.backends.onnxruntime:OnnxRuntimeEngine.close:synchronize:1",
+    ],
+    scenarios.a_graph_is_replayed: [
+        "engine.replay:Replay.__init__:record:1",
+        "engine.replay:Replay.__init__:wait_event:1",
+        "engine.replay:Replay.__init__:synchronize:1",
+    ],
+    scenarios.a_plan_runs: ["engine.tensorrt_engine:TensorRtEngine.close:synchronize:1"],
+    scenarios.a_plan_is_tried: [],
+    scenarios.streams_share_a_network: [
+        "graph.runtime.shared_engine:SharedEngine.run:record:1",
+        "graph.runtime.shared_engine:SharedEngine.run:wait_event:1",
+        "graph.runtime.shared_engine:SharedEngine.run:record_stream:1",
+        "graph.runtime.shared_engine:SharedEngine._call:record:1",
+        "graph.runtime.shared_engine:SharedEngine._call:wait_event:1",
+        "graph.runtime.shared_engine:SharedEngine._next_group:synchronize:1",
+    ],
+    scenarios.a_prompt_is_encoded: ["stages.diffusion.prompts:TextPrompts._encode:synchronize:1"],
+    scenarios.no_prompt_is_zeros: ["stages.diffusion.prompts:TextPrompts._nothing:synchronize:1"],
+    scenarios.motion_is_looked_at: [
+        "web.motion:MotionView.of:record:1",
+        "web.motion:MotionView.fields:wait_event:1",
+        "web.motion:MotionView.fields:record_stream:1",
+    ],
+    scenarios.maps_are_looked_at: [
+        "web.pictures:Pictures.saw_map:record:1",
+        "web.pictures:MapView.rgb:wait_event:1",
+        "web.pictures:MapView.rgb:record_stream:1",
+    ],
+    scenarios.frames_cross_processes: [
+        "graph.links.cuda_ipc:_Pool.write:record:1",
+        "graph.links.cuda_ipc:_Pool.write:wait_event:1",
+        "graph.links.cuda_ipc:_Pool.before:wait_event:1",
+        "graph.links.cuda_ipc:_Pool.after:record:1",
+        "graph.links.cuda_ipc:_Pool.close:synchronize:1",
+    ],
+    scenarios.a_graph_runs: [
+        "graph.runtime.stage_runner:StageRunner._read:wait_event:1",
+        "graph.runtime.stage_runner:StageRunner._read:record_stream:1",
+        "graph.runtime.stage_runner:StageRunner._written:record:1",
+    ],
+    scenarios.a_graph_runs_on_plans: [],
+    scenarios.a_graph_runs_in_parts: [],
+    scenarios.a_faster_network_takes_over: [],
+}
+
+NO_ORDER = {
+    "engine.cuda_streams:DeviceClock.begin:record:1": "times",
+    "engine.cuda_streams:DeviceClock.end:record:1": "times",
+    "benchmark.machine:_best_seconds:synchronize:1": "times",
+    "benchmark.machine:_best_seconds:synchronize:2": "times",
+    "benchmark.ways:_timed:synchronize:1": "times",
+    "benchmark.ways:_timed:synchronize:2": "times",
+    "benchmark.loop:PlainLoop.__init__:synchronize:1": "all its work is on one stream",
+    "benchmark.loop:PlainLoop.__exit__:synchronize:1": "all its work is on one stream",
+    "graph.runtime.worker:Worker.open:synchronize:1": "for stages of others; ours leave nothing behind when opened",
+    "graph.runtime.shared_engine:SharedEngine._call:record_stream:1": "who asked waits for the answer anyway",
+}
+
+LEFT_OUT = [(scenario, place) for scenario, places in MUTATIONS.items() for place in places]
+
+
+def name_of(one):
+    return one if isinstance(one, str) else one.__name__
+
+
+@pytest.mark.parametrize("scenario", MUTATIONS, ids=name_of)
+def test_nothing_races(scenario, short_folder):
+    with card() as sim:
+        scenario(sim, short_folder)
+    assert not sim.races, "\n".join(map(str, sim.races[:3]))
+
+
+@pytest.mark.parametrize("scenario, place", LEFT_OUT, ids=name_of)
+def test_what_orders_is_needed(scenario, place, short_folder):
+    with card() as sim:
+        sim.without.add(PLACES[place])
+        with contextlib.suppress(AssertionError):  # what is read too early may be wrong as well
+            scenario(sim, short_folder)
+    assert sim.skipped, f"{place} is not reached by the scenario"
+    assert sim.races, f"without {place} nothing is missed"
+
+
+def test_every_place_that_orders_is_left_out_once():
+    listed = [place for _, place in LEFT_OUT] + [*NO_ORDER]
+    assert sorted(listed) == sorted(PLACES)

@@ -1,0 +1,129 @@
+"""A card that is not there: the package's own code on a simulated one, with every read and write checked for order.
+
+Values are computed at once on the CPU, so pictures are those of the card. What a stream, an event or a graph orders is
+followed by vector clocks (`order.py`): a race is found however the threads happened to run. Memory is given out as by
+torch's allocator, worst case first (`arena.py`).
+
+    with card() as sim:
+        ...                      # device="cuda:0"
+    assert not sim.races
+
+What is not simulated: time, several cards, captures of several streams.
+"""
+
+import contextlib
+import sys
+import threading
+from collections import Counter
+
+from support.card.arena import Arena
+from support.card.cuda import Cuda, Runtime, Stream, as_tensor
+from support.card.hosts import ordered
+from support.card.networks import onnxruntime_on, tensorrt_on
+from support.card.order import Order, host, site
+from support.card.tensors import Booking, CardTensor, Placing
+from warpfuse.engine import device
+from warpfuse.graph.links import cuda_ipc
+
+DEFAULT = 0
+
+
+class Card:
+    """races: found; kernels: (span of the profiler, name) -> count; waits: of the host, by module and function.
+
+    without  places (`sites.py`) whose operation is left out, for mutations
+    skipped  those of them that were
+    """
+
+    def __init__(self, capability=(8, 9)):
+        self.order = Order()
+        self.arena = Arena(self.order)
+        self.cuda, self.runtime = Cuda(self), Runtime(self)
+        self.Tensor = type("CardTensor", (CardTensor,), {"card": self})
+        self.capability = capability
+        self.local = threading.local()
+        self.default = Stream(self, DEFAULT)
+        self.captures = {}
+        self.kernels = Counter()
+        self.waits = []
+        self.graphs = self.freed = 0
+        self.without = set()
+        self.skipped = Counter()
+
+    @property
+    def races(self):
+        return self.order.races
+
+    def current(self):
+        return getattr(self.local, "stream", None) or self.default
+
+    def kernel(self, name, reads, writes, run, ran=False, kept=None, stream=None):
+        """Work of a stream; into its graph while it captures. ran: it was computed already."""
+        key = (stream or self.current()).key
+        graph = self.captures.get(key)
+        if graph is not None:
+            graph.add(name, reads, writes, run, kept)
+            return
+        if not ran:
+            run()
+        self.kernels[getattr(self.local, "span", ""), name] += 1
+        self.order.work(key, reads, writes)
+
+    def host_waits(self, key):
+        """This thread waits for a stream."""
+        self.not_capturing(key)
+        self.waits.append(("stream", *site()[:2]))
+        self.order.join(host(), self.order.clock(key))
+
+    def not_capturing(self, key):
+        if key in self.captures:
+            self.captures[key].broken = True
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing (900)")
+
+    def record_stream(self, x, stream):
+        if self.doing("record_stream"):
+            block = self.arena.block_at(x.untyped_storage().data_ptr())
+            if block is not None:
+                block.told.add(stream.key)
+
+    def memory_at(self, interface):
+        return as_tensor(self, interface)
+
+    def doing(self, operation):
+        """Whether an operation is done, or left out for a mutation."""
+        module, function, line = site()
+        for one in self.without:
+            if (one.operation, one.module, one.function) == (operation, module, function) and line in one.lines:
+                self.skipped[one] += 1
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def modes(self):
+        """Torch in this thread takes the card for real."""
+        with Placing(self), Booking(self):
+            yield
+
+
+@contextlib.contextmanager
+def card(**keys):
+    """Inside the block there is one card, "cuda:0"."""
+    sim = Card(**keys)
+    before = device.cuda, device.runtime
+    device.cuda, device.runtime = sim.cuda, lambda: sim.runtime
+    modules = {"onnxruntime": onnxruntime_on(sim), "tensorrt": tensorrt_on(sim)}
+    hidden = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        with ordered(sim), sim.modes():
+            yield sim
+    finally:
+        device.cuda, device.runtime = before
+        for name, module in hidden.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+        # What this process remembers of a card that is gone.
+        device._idle.clear(), cuda_ipc._closed.clear(), cuda_ipc._let_go.clear()
+        sim.arena.close()
