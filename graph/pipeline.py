@@ -5,6 +5,7 @@ import inspect
 import logging
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import merge, validate
+from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.live_settings import check_live
 from warpfuse.graph.plan.pipeline_keys import REFUSED, PipelineKeys
 from warpfuse.graph.plan.sizing import choose_size
@@ -34,6 +36,9 @@ from warpfuse.stages.sources.live import LiveSource
 from warpfuse.stages.stage import Source, VideoInfo
 
 Picture = npt.NDArray[np.uint8]
+
+_Timed = tuple[Picture, int]
+"""A picture and its presentation time in nanoseconds."""
 
 _LOG = logging.getLogger("warpfuse")
 
@@ -59,7 +64,7 @@ class Pipeline:
         self._keys: dict[str, Any] = {**keys}
         self._config = validate(self._keys)
         self._run: ThreadRun | None = None
-        self._in: queue.SimpleQueue[Picture | None] = queue.SimpleQueue()  # its `put` may be called by a finalizer
+        self._in: queue.SimpleQueue[_Timed | None] = queue.SimpleQueue()  # its `put` may be called by a finalizer
         self._out: queue.Queue[RawFrame | None] = queue.Queue()
         self._filling = 0
         self._in_use = threading.Lock()
@@ -71,8 +76,10 @@ class Pipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def push(self, rgb: Picture) -> Picture | None:
+    def push(self, rgb: Picture, at_s: float | None = None) -> Picture | None:
         """Style one picture, uint8 [h, w, 3] RGB; returns it at the pipeline's size, uint8 [h', w', 3].
+
+        at_s  when the picture is shown, seconds from any moment on: crossfades go by it. None: now
 
         As a stream batch (`stages.predict.stream`) of K calls it returns the picture of K - 1 pushes before, and None
         for the first K - 1; `drain` has the last ones. Else never None.
@@ -81,7 +88,7 @@ class Pipeline:
         """
         _check_picture(rgb)
         with self._one_thread("push"):
-            return self._push(rgb)
+            return self._push(rgb, time.monotonic() if at_s is None else at_s)
 
     def frames(self, source: str | Path) -> Iterator[Picture]:
         """The pictures of a source, styled, in order and none left out: uint8 [h', w', 3].
@@ -95,7 +102,7 @@ class Pipeline:
             raise BadInput(f"source: expected a path or an address, got {type(source).__name__}. Hand pictures to push")
         with contextlib.closing(self._opened(str(source))) as opened:
             while (frame := opened.read()) is not None:
-                if (styled := self.push(frame.rgb)) is not None:
+                if (styled := self.push(frame.rgb, frame.stamp.pts_ns / 1e9)) is not None:
                     yield styled
         if self._config.stages.predict.stream:
             yield from self.drain()
@@ -127,9 +134,10 @@ class Pipeline:
         finally:
             self._in_use.release()
 
-    def _push(self, rgb: Picture) -> Picture | None:
+    def _push(self, rgb: Picture, at_s: float) -> Picture | None:
         run = self._run or self._open((rgb.shape[1], rgb.shape[0]))
-        self._in.put(np.array(rgb, order="C"))  # a copy: the caller may draw into theirs while the stages read
+        # a copy: the caller may draw into theirs while the stages read
+        self._in.put((np.array(rgb, order="C"), round(at_s * 1e9)))
         if self._filling and run.alive:
             self._filling -= 1
             return None
@@ -156,14 +164,17 @@ class Pipeline:
             self._close()
             return rest
 
-    def update(self, **keys: Unpack[PipelineKeys]) -> None:
-        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing."""
-        self._update({**keys})
+    def update(self, *, over_s: float = 0, **keys: Unpack[PipelineKeys]) -> None:
+        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing.
+
+        over_s  0 to 3600: seconds in which fractional numbers and the prompt come there, from what is shown now
+        """
+        self._update({**keys, "over_s": over_s})
 
     def _update(self, keys: dict[str, Any]) -> None:
         if self._run is not None:
             self._run.change(keys)
-        merged = merge(self._keys, keys)
+        merged = merge(self._keys, timed(keys).keys)
         config = validate(merged)
         check_live(config, self._config)
         self._keys, self._config = merged, config
@@ -233,7 +244,7 @@ def _ended(run: ThreadRun) -> Stats:
         run.context.close()
 
 
-def _let_go(pictures: "queue.SimpleQueue[Picture | None]", run: ThreadRun) -> None:
+def _let_go(pictures: "queue.SimpleQueue[_Timed | None]", run: ThreadRun) -> None:
     """End a graph whose Pipeline is gone. The garbage collector runs in any thread, one of the graph's too: waiting for
     them is another's business."""
     pictures.put(None)
@@ -250,16 +261,17 @@ class _PushSource:
 
     warning = None
 
-    def __init__(self, pictures: "queue.SimpleQueue[Picture | None]", shape: tuple[int, int]) -> None:
+    def __init__(self, pictures: "queue.SimpleQueue[_Timed | None]", shape: tuple[int, int]) -> None:
         self.info = VideoInfo(shape[0], shape[1], Fraction(25), Fraction(1, 1_000_000_000), live=True)
         self._pictures = pictures
         self._seq = 0
 
     def read(self) -> RawFrame | None:
-        picture = self._pictures.get()
-        if picture is None:
+        taken = self._pictures.get()
+        if taken is None:
             return None
-        frame = RawFrame(Stamp(self._seq, self._seq * 40_000_000), picture)
+        picture, pts_ns = taken
+        frame = RawFrame(Stamp(self._seq, pts_ns), picture)
         self._seq += 1
         return frame
 

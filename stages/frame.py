@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from warpfuse.stages.interim import Interim
+
 if TYPE_CHECKING:  # a process that only captures or shows need not load torch
     from torch import Tensor
 
@@ -27,6 +29,7 @@ class Stamp:
     stale          the source gives nothing new: this is its last picture once more
     settings       version of the settings this frame is to be processed with
     hold           the networks are spared this frame, and what is shown instead
+    interim        what holds in the place of some settings, in the middle of a crossfade; none: all hold
     """
 
     seq: int
@@ -36,6 +39,7 @@ class Stamp:
     stale: bool = False
     settings: int = 0
     hold: Hold = ""
+    interim: Interim | None = None
 
 
 @dataclass(frozen=True, slots=True)

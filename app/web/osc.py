@@ -1,6 +1,7 @@
 """Settings by Open Sound Control: an address is a key of the graph file, its argument the value.
 
     /prompt "ink"      /strength 0.7      /stages/fuse/weight 0.5      /pause 1      /pause 0
+    /over_s/4/prompt "oil": a crossfade of four seconds; so with every key
 
 Note: OSC is UDP without any proof of who sends. It is taken from this machine alone.
 """
@@ -66,8 +67,10 @@ class OscServer:
 def keys_of(address: str, values: tuple[Any, ...]) -> dict[str, Any]:
     """("/stages/fuse/weight", (0.7,)) -> {"stages": {"fuse": {"weight": 0.7}}}; several values are a list.
 
-    Raises ConfigError without a value or a name."""
+    ("/over_s/4/prompt", ("oil",)) -> {"prompt": "oil", "over_s": 4.0}. Raises ConfigError without a value or a name."""
     names = address.strip("/").split("/")
+    if names[0] == "over_s" and len(names) > 2:
+        return {**keys_of("/".join(names[2:]), values), "over_s": _seconds(names[1])}
     if not values or not all(names):
         raise ConfigError("expected a key and its value, as in /stages/fuse/weight 0.7")
     value: Any = _plain(values[0]) if len(values) == 1 else [_plain(each) for each in values]
@@ -75,6 +78,13 @@ def keys_of(address: str, values: tuple[Any, ...]) -> dict[str, Any]:
         value = {name: value}
     keys: dict[str, Any] = value
     return keys
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"expected seconds, as in /over_s/4/prompt, got {text[:20]!r}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import GraphConfig, merge, validate
+from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
 from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
@@ -164,7 +165,8 @@ class PageSession:
     def change(self, keys: dict[str, Any]) -> int | None:
         """Lay keys over the settings; the version that frames read from now on carry, None while nothing runs.
 
-        Raises NeedsRestart for keys that a running graph was built with, BadInput; then nothing changed."""
+        `over_s` among them: seconds that it takes. Raises NeedsRestart for keys that a running graph was built with,
+        BadInput; then nothing changed."""
         with self._lock:
             wanted, run = self._wanted(keys), self._run
             version = None if run is None else self._chosen(run).change(keys).version
@@ -351,7 +353,7 @@ class PageSession:
 
     def _wanted(self, keys: dict[str, Any]) -> "_Held":
         """The settings with these keys on top, checked as far as nothing has to be opened for it. Raises BadInput."""
-        laid = self._with(keys)
+        laid = self._with(timed(keys).keys)
         wanted = _read(laid)
         before, now = self._now, _of(wanted, self._selected)
         if HIDDEN in "".join((now.source, *now.sinks)):

@@ -26,7 +26,7 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True
 
 
 class Set(_Message, frozen=True):
-    """Change these keys, and no others, from the next frame on."""
+    """Change these keys, and no others, from the next frame on; over `over_s` seconds, if that is among them."""
 
     keys: dict[str, Any]
 

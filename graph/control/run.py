@@ -43,6 +43,9 @@ class Run(Protocol):
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """Lay some keys over the settings. Returns their version and the first frame that carries it.
 
+        `over_s` among the keys: seconds, by the times of the frames, in which the fractional numbers and the prompt
+        come there from what is shown; what else is named holds at once.
+
         Raises NeedsRestart for keys that were built in, BadInput for what cannot be used; then nothing changed.
         """
 

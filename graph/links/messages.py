@@ -20,9 +20,10 @@ import msgspec
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links.link_plan import Transport
+from warpfuse.stages.interim import Interim
 
-VERSION = 6
-MAX_BODY = 4096
+VERSION = 7
+MAX_BODY = 65536  # a frame of a crossfade tells of its prompts
 
 _HEAD = struct.Struct("<2sBBII")
 _MAGIC = b"WF"
@@ -94,6 +95,7 @@ class Content(_Message, frozen=True):
     discontinuity: bool
     stale: bool
     settings: Seq
+    interim: Interim | None
     hold: Literal["", "warp", "repeat"]
     device: Annotated[str, msgspec.Meta(max_length=16, pattern=r"^(cpu|cuda:[0-9]+)$")]
     planes: Annotated[tuple[Plane, ...], msgspec.Meta(max_length=16)]

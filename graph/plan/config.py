@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -298,6 +298,19 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     elif weight_given and "fusion" not in new:
         merged.pop("fusion", None)
     return merged
+
+
+def leaves_of(keys: Mapping[str, Any]) -> list[str]:
+    """The paths of the values that keys name, as in stages.fuse.weight; short forms by what they stand for."""
+    return ["stages.fuse.weight" if path == "fusion" else path for path in _leaves(_spelled_out(keys), "")]
+
+
+def _leaves(keys: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in keys.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def _laid_over(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.plan.live_settings import LIVE
+from warpfuse.graph.plan.crossfade import LIVE
 from warpfuse.stages import added_stages
 from warpfuse.stages.settings import StageSettings
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig, merge, validate
+from warpfuse.graph.plan.crossfade import LIVE, check_prompt, timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.stages.diffusion.settings import check_attention
@@ -16,10 +17,6 @@ if TYPE_CHECKING:  # torch is not needed to check settings
 
 class NeedsRestart(ConfigError):
     """The key is right, but decides what was built: it holds from the next start on."""
-
-
-LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace", "mask")
-"""Keys that may change between frames; the others are built in."""
 
 
 @dataclass
@@ -47,8 +44,11 @@ class LiveSettings:
 
     def checked(self, new: Mapping[str, Any]) -> tuple[dict[str, Any], GraphConfig]:
         """The keys and the configuration that new keys would lead to. Raises BadInput."""
-        merged = merge(self.keys, new)
+        change = timed(new)
+        merged = merge(self.keys, change.keys)
         config = validate(merged)
+        check_prompt(change, self.config)
+        check_prompt(change, config)
         check_live(config, self.config)
         self._check_structure(config)
         self.prompts(config.prompt, config.negative, config.loras)

@@ -2,7 +2,20 @@
 stage between the same two frames, whatever the stages are doing when it is made."""
 
 import threading
-from typing import Any
+from dataclasses import dataclass
+
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.crossfade import Crossfades, Timed
+from warpfuse.stages.interim import Interim
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """Settings, and how frames come to them."""
+
+    config: GraphConfig
+    over_ns: int = 0
+    named: tuple[str, ...] = ()
 
 
 class SettingsBook:
@@ -11,9 +24,10 @@ class SettingsBook:
     A version is added to the book of every worker before the book beside the source begins to stamp frames with it.
     """
 
-    def __init__(self, first: Any, version: int = 0) -> None:
+    def __init__(self, first: GraphConfig, version: int = 0) -> None:
         self._lock = threading.Lock()
-        self._versions = {version: first}
+        self._versions = {version: _Version(first)}
+        self._crossfades = Crossfades(first)
         self._newest = version
         self._next_seq = 0
 
@@ -22,38 +36,37 @@ class SettingsBook:
         """The version that new frames are stamped with."""
         return self._newest
 
-    def publish(self, settings: Any) -> int:
-        """Add the next version; frames read from now on carry it."""
-        with self._lock:
-            version = self._newest + 1
-            self._add(version, settings)
-            self._newest = version
-        return version
+    def publish(self, config: GraphConfig, change: Timed | None = None) -> tuple[int, int]:
+        """Add the next version, and have frames read from now on carry it. Returns it and the first of them."""
+        version = self._newest + 1
+        self.add(version, config, change)
+        return version, self.begin(version)
 
-    def add(self, version: int, settings: Any) -> None:
-        """Make a version known. No frame carries it yet."""
+    def add(self, version: int, config: GraphConfig, change: Timed | None = None) -> None:
+        """Make a version known. No frame carries it yet. change: what led to it, none: it holds at once."""
         with self._lock:
-            self._add(version, settings)
+            over_ns, named = (change.over_ns, change.named) if change is not None else (0, ())
+            self._versions[version] = _Version(config, over_ns, named)
+            # Note: old versions. A frame in flight is at most the sum of all slots behind; 1,000 covers any graph.
+            self._versions.pop(version - 1000, None)
 
     def begin(self, version: int) -> int:
         """Frames read from now on carry a version that was added. Returns the number of the first of them."""
         with self._lock:
             if version not in self._versions:
                 raise KeyError(f"version {version} of the settings was begun before it was added")
-            self._newest = version
+            if version != self._newest:
+                wanted = self._versions[version]
+                self._crossfades.change(wanted.config, wanted.over_ns, wanted.named)
+                self._newest = version
             return self._next_seq
 
-    def stamped(self, seq: int) -> int:
-        """The version of frame `seq`; the source asks once for each frame, in order."""
+    def stamped(self, seq: int, pts_ns: int) -> tuple[int, Interim | None]:
+        """The version of frame `seq`, and what stands in the place of some of it; asked once a frame, in order."""
         with self._lock:
             self._next_seq = seq + 1
-            return self._newest
+            return self._newest, self._crossfades.at(pts_ns)
 
-    def __getitem__(self, version: int) -> Any:
+    def __getitem__(self, version: int) -> GraphConfig:
         with self._lock:
-            return self._versions[version]
-
-    def _add(self, version: int, settings: Any) -> None:
-        self._versions[version] = settings
-        # Note: old versions. A frame in flight is at most the sum of all slots behind; 1,000 covers any graph.
-        self._versions.pop(version - 1000, None)
+            return self._versions[version].config

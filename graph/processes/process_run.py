@@ -25,6 +25,7 @@ from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.report import stats_of
 from warpfuse.graph.metrics.trace import Span
 from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.processes import protocol
@@ -227,9 +228,10 @@ class ProcessRun:
 
     def _publish(self, keys: Mapping[str, Any]) -> None:
         """New settings, to every worker, then to the source. A worker that is down gets them with its part."""
+        change = timed(keys)
         self._settings.changed(keys)
         self._version += 1
-        self._pool.tell_all(protocol.AddSettings(self._version, self._told()))
+        self._pool.tell_all(protocol.AddSettings(self._version, self._told(), change.over_ns, change.named))
         self._pool.home_of("source").send(protocol.BeginSettings(self._version))
 
     def _told(self) -> dict[str, Any]:

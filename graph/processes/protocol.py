@@ -14,7 +14,7 @@ from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.processes.remote_errors import Kind
 from warpfuse.graph.processes.video_message import Info
 
-VERSION = 7
+VERSION = 8
 _MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -77,10 +77,12 @@ class LetGo(_Message, frozen=True):
 
 
 class AddSettings(_Message, frozen=True):
-    """Make a version of the settings known."""
+    """Make a version of the settings known. over_ns, named: as of `crossfade.Timed`."""
 
     version: int
     config: dict[str, Any]
+    over_ns: int = 0
+    named: tuple[str, ...] = ()
 
 
 class BeginSettings(_Message, frozen=True):

@@ -14,6 +14,7 @@ from warpfuse.engine.bundle import load_bundle
 from warpfuse.graph.links.curve import Keys
 from warpfuse.graph.metrics.trace import Track
 from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.crossfade import Timed
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.processes import protocol
@@ -173,7 +174,8 @@ class WorkerProcess:
                 stuck = worker.let_go(order.deadline_s)
                 self._send(protocol.Quiet(worker.report(), stuck))
             case protocol.AddSettings():
-                worker.book.add(order.version, validate(order.config))
+                change = Timed(order.config, order.over_ns, order.named)
+                worker.book.add(order.version, validate(order.config), change)
             case protocol.BeginSettings():
                 self._send(protocol.SettingsBegun(order.version, worker.book.begin(order.version)))
             case protocol.PauseSource():

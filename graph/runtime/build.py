@@ -1,9 +1,6 @@
 """Open the stages of a plan."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from warpfuse.engine.bundle import Bundle, load_flow_bundle, load_map_bundle
 from warpfuse.engine.bundle_file import NetworkName
@@ -12,22 +9,23 @@ from warpfuse.engine.feed import Shapes
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import flow_shapes, map_shapes, shapes_of
+from warpfuse.graph.runtime.stage_runner import SettingsOf
 from warpfuse.stages import stage_module
 from warpfuse.stages.controls.settings import control_of
-from warpfuse.stages.diffusion.prompts import Prompts
+from warpfuse.stages.diffusion.prompts import Prompts, on_the_way
 from warpfuse.stages.stage import Stage
 
 __all__ = ["DIS", "flow_network", "open_stage", "settings_of"]
 
 
-def settings_of(kind: str, prompts: Prompts, stage: str = "") -> Callable[[GraphConfig], Any] | None:
-    """How a stage of this kind finds its own settings in a configuration; None if it has none. stage: its name."""
+def settings_of(kind: str, prompts: Prompts, stage: str = "") -> SettingsOf | None:
+    """How a stage of this kind finds its own settings; None if it has none. stage: its name."""
     module, control = stage_module(kind), control_of(stage)
     if control is not None:
-        return lambda config: config.controls[control]
+        return lambda config, _: config.controls[control]
     if hasattr(module, "settings_of"):
-        return partial(module.settings_of, prompts=prompts)
-    return (lambda config: config.stages.added[kind]) if hasattr(module, "Settings") else None
+        return lambda config, interim: module.settings_of(config, prompts=on_the_way(prompts, interim))
+    return (lambda config, _: config.stages.added[kind]) if hasattr(module, "Settings") else None
 
 
 def open_stage(kind: str, context: RunContext, stage: str = "") -> Stage:

@@ -237,9 +237,11 @@ class SourceRunner(Runner):
 
     def _send(self, raw: RawFrame) -> None:
         seq = raw.stamp.seq
+        settings, interim = self._book.stamped(seq, raw.stamp.pts_ns)
         stamp = replace(
             raw.stamp,
-            settings=self._book.stamped(seq),
+            settings=settings,
+            interim=interim,
             discontinuity=raw.stamp.discontinuity or self._discontinuity,
         )
         self._discontinuity = False

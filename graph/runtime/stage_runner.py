@@ -7,18 +7,24 @@ from typing import Any
 from warpfuse.engine import device as card
 from warpfuse.engine.cuda_streams import DeviceClock, NoStream, Stream, reads, wrote
 from warpfuse.graph.links.link import Inlet, Outlet
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.crossfade import shown
 from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.runner import Clock, Given, Runner
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Hold
+from warpfuse.stages.interim import Interim
 from warpfuse.stages.stage import Delaying, Stage, process
+
+SettingsOf = Callable[[GraphConfig, Interim | None], Any]
+"""A stage's own settings, of a configuration whose numbers are those on show, and its prompts on their way."""
 
 
 class StageRunner(Runner):
     """Calls a stage for every frame, and delivers what is ready.
 
-    settings_of  picks the stage's own settings out of a version of the book; None for a stage that has none
+    settings_of  picks the stage's own settings out of what holds for a frame; None for a stage that has none
     pacer        judges the frames before the stage sees them; the meter leaves out those that are held
     leaves       frames that come out of here count as shown for the pacer, instead of being judged
     stream       the CUDA stream of the lane, on a card
@@ -31,7 +37,7 @@ class StageRunner(Runner):
         clock: Clock,
         *,
         book: SettingsBook,
-        settings_of: Callable[[Any], Any] | None,
+        settings_of: SettingsOf | None,
         pacer: Pacer | None = None,
         stream: Stream | None = None,
         leaves: bool = False,
@@ -44,7 +50,8 @@ class StageRunner(Runner):
         self._book = book
         self._settings_of = settings_of
         self._leaves = leaves
-        self._version = book.newest
+        self._config = book[book.newest]
+        self._holding: tuple[int, Interim | None] = book.newest, None
         self._stamped_by = 0
         self._ports: list[str] = []
 
@@ -62,13 +69,14 @@ class StageRunner(Runner):
             return False
         frames = [self._read(feed) for feed in self._feeds]
         stamp = frames[self._stamped_by].stamp
-        if stamp.settings != self._version:
-            self._version = stamp.settings
+        if (stamp.settings, stamp.interim) != self._holding:
+            self._holding = stamp.settings, stamp.interim
+            self._config = shown(self._book[stamp.settings], stamp.interim)
             if self._settings_of is not None:
-                self._stage.update(self._settings_of(self._book[stamp.settings]))
+                self._stage.update(self._settings_of(self._config, stamp.interim))
         begun = self._begin(stamp.seq)
         if self._pacer is not None and not self._leaves:
-            frames[0] = self._pacer.judge(frames[0], self._book[stamp.settings].pace, begun)
+            frames[0] = self._pacer.judge(frames[0], self._config.pace, begun)
         inputs, hold = dict(zip(self._ports, frames, strict=True)), frames[self._stamped_by].stamp.hold
         out = self._timed(inputs, hold, begun, metered=not stamp.hold)
         self._end(stamp.seq, begun)

@@ -12,6 +12,7 @@ from warpfuse.graph.metrics.meters import FrameCounts, Stats
 from warpfuse.graph.metrics.report import stats_of
 from warpfuse.graph.metrics.trace import Span
 from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.plan.placement import workers_of
@@ -133,10 +134,8 @@ class ThreadRun:
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """As `Run` says."""
         with self._changing:
-            config = self._live.changed(keys)
-            version = self.book.newest + 1
-            self.book.add(version, config)
-            return Applied(version, self.book.begin(version))
+            change = timed(keys)
+            return Applied(*self.book.publish(self._live.changed(keys), change))
 
     def stats(self) -> Stats:
         """The figures so far."""

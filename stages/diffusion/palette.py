@@ -1,6 +1,6 @@
 """What the styles of a prompt print with: the colour of their lines, and the inks of their paint as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,21 @@ def palette_of(styles: Mapping[str, Style], shares: Mapping[str, float], tables:
         table = np.zeros((SIDE, SIDE, SIDE, 3), np.float32)
         for name, share in shown.items():
             table += np.float32(share) * tables.get(name, _colours())
+    return Palette((red, green, blue), lines, table)
+
+
+def mean_palette(palettes: Sequence[Palette], shares: Sequence[float]) -> Palette:
+    """The palette of a blend of blends. shares: of each, adding up to 1."""
+    parts = list(zip(palettes, shares, strict=True))
+    lines = sum(share * one.lines for one, share in parts)
+    red, green, blue = (
+        sum(share * one.lines * one.ink[c] for one, share in parts) / max(lines, _OPAQUE) for c in range(3)
+    )
+    table: Table | None = None
+    if any(one.table is not None for one in palettes):
+        table = np.zeros((SIDE, SIDE, SIDE, 3), np.float32)
+        for one, share in parts:
+            table += np.float32(share) * (_colours() if one.table is None else one.table)
     return Palette((red, green, blue), lines, table)
 
 

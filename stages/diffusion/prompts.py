@@ -17,10 +17,11 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.device import settle
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages.diffusion.loras import lora_scales, tagged_scales
-from warpfuse.stages.diffusion.palette import Palette, Table, palette_of
+from warpfuse.stages.diffusion.palette import Palette, Table, mean_palette, palette_of
 from warpfuse.stages.diffusion.prompt_chunks import Chunk, ChunkLayout
 from warpfuse.stages.diffusion.prompt_grammar import PromptPart, parse
 from warpfuse.stages.diffusion.styles import style_vector, style_weights
+from warpfuse.stages.interim import Interim, PromptShare
 
 _NONE: Mapping[str, float] = MappingProxyType({})
 _NO_TABLES: Mapping[str, Table] = MappingProxyType({})
@@ -251,6 +252,33 @@ class TextPrompts:
         """[1, length] int64: start, the tokens, end, padding."""
         row = [one.start, *numbers, one.end]
         return torch.tensor([row + [one.pad] * (one.length - len(row))], device=self._engine.device)
+
+
+def on_the_way(prompts: Prompts, interim: Interim | None) -> Prompts:
+    """Prompts in the middle of a crossfade, whatever they are asked for; those as they are where there is none."""
+    return _Shares(prompts, interim.prompts) if interim is not None and interim.prompts else prompts
+
+
+class _Shares:
+    """The weighted mean of what several prompts come to."""
+
+    def __init__(self, prompts: Prompts, shares: Sequence[PromptShare]) -> None:
+        self._prompts = prompts
+        self._shares = shares
+
+    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+        """That mean."""
+        found = [self._prompts(one.prompt, one.negative, dict(one.loras)) for one in self._shares]
+        shares = [one.share for one in self._shares]
+        palettes = [one.palette for one in found if one.palette is not None]
+        return Conditioning(
+            _mean([one.given for one in found], shares),
+            _mean([one.unconditional for one in found], shares),
+            mean_palette(palettes, shares) if palettes else None,
+        )
+
+    def close(self) -> None:
+        """They are another's."""
 
 
 def _mean(found: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -36,6 +36,9 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
         while json.loads(ask("stats"))["frames"]["out"] == 0:
             pass
         assert "version 1 holds from frame" in ask("set", "strength=0.5", "stages.fuse.weight=0.3")
+        assert "version 2 holds from frame" in ask("set", "prompt=negative", "strength=1", "over_s=0.2")
+        with pytest.raises(ConfigError, match="over_s: expected seconds"):
+            ask("set", "prompt=same", "over_s=soon")
         ask("snapshot", str(tmp_path / "shown.png"))
         assert cv2.imread(str(tmp_path / "shown.png")).shape == (64, 96, 3)
         shown = CliRunner().invoke(app, ["graph", "desk"]).output

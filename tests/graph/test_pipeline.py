@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from support import exact
 from support.waiting import until
 
 import warpfuse
@@ -230,3 +231,48 @@ def test_figures_are_shown_in_a_line(exact_bundle, pictures):
     pipeline.push(pictures[0])
     shown = repr(pipeline.close())
     assert shown.startswith("Stats(1 frames of 64x48 in ") and "fps" in shown and len(shown) < 200
+
+
+def test_a_crossfade_of_prompts_is_the_blend_of_them_at_every_moment(exact_bundle, pictures):
+    """The reference is the blend that a prompt asks for itself."""
+    keys = {"bundle": exact_bundle, "size": SIZE, "fusion": 0}
+    with warpfuse.Pipeline(prompt="same", **keys) as pipeline, warpfuse.Pipeline(prompt="same", **keys) as blended:
+        pipeline.push(pictures[0], at_s=9.5)
+        pipeline.update(prompt="negative", over_s=4)
+        for seconds in range(5):
+            blended.update(prompt=f"same:{4 - seconds}, negative:{seconds}")
+            expected = blended.push(pictures[0]).astype(int)
+            assert np.abs(pipeline.push(pictures[0], at_s=10 + seconds) - expected).max() <= 1, seconds
+        assert np.array_equal(pipeline.push(pictures[1], at_s=14.1), 255 - pictures[1])
+
+
+def test_a_crossfade_of_a_number_is_that_number_at_every_moment(exact_bundle, pictures):
+    keys = {"bundle": exact_bundle, "prompt": "noisy", "size": SIZE, "fusion": 0}
+    with warpfuse.Pipeline(strength=1.0, **keys) as pipeline, warpfuse.Pipeline(strength=1.0, **keys) as steady:
+        assert np.array_equal(pipeline.push(pictures[0], at_s=0), steady.push(pictures[0]))
+        pipeline.update(strength=0.5, over_s=1)
+        for at_s, strength in ((1.0, 1.0), (1.25, 0.875), (1.5, 0.75), (2.5, 0.5)):
+            steady.update(strength=strength)
+            assert np.array_equal(pipeline.push(pictures[0], at_s=at_s), steady.push(pictures[0])), at_s
+
+
+def test_without_seconds_an_update_is_what_it_is_without_the_word(exact_bundle, pictures):
+    shown = []
+    for more in ({}, {"over_s": 0}):
+        with warpfuse.Pipeline(bundle=exact_bundle, prompt="noisy", size=SIZE, fusion=0.5) as pipeline:
+            first = pipeline.push(pictures[0])
+            pipeline.update(prompt="noisy:2, negative", strength=0.7, **more)
+            shown.append([first, *(pipeline.push(picture) for picture in pictures[1:])])
+    assert np.array_equal(*shown)
+
+
+def test_inks_and_lines_fade_with_their_styles(tmp_path, pictures):
+    bundle = exact.write(tmp_path / "printed", lines=True)
+    keys = {"bundle": bundle, "size": SIZE, "fusion": 0}
+    with warpfuse.Pipeline(prompt="same", **keys) as pipeline, warpfuse.Pipeline(prompt="same", **keys) as blended:
+        pipeline.push(pictures[0], at_s=0)
+        pipeline.update(prompt="negative", over_s=4)
+        pipeline.push(pictures[0], at_s=1)
+        blended.update(prompt="same, negative:3")
+        expected = blended.push(pictures[0]).astype(int)
+        assert np.abs(pipeline.push(pictures[0], at_s=4) - expected).max() <= 1

@@ -52,9 +52,11 @@ async function tried(action, restart) {
   }
 }
 
+/** Over as many seconds as the page is set to. */
 function change(keys) {
+  const over = Number($("over").value);
   return tried(
-    () => request("PATCH", "/api/settings", keys),
+    () => request("PATCH", "/api/settings", over && busy() ? { ...keys, over_s: over } : keys),
     () => tried(() => request("POST", "/api/restart", keys)),
   );
 }
@@ -232,6 +234,8 @@ function wire(control) {
   });
   control.addEventListener("blur", () => { if (held === control) held = null; });
 }
+
+$("over").addEventListener("input", () => tell($("over")));
 
 request("GET", "/api/keys").then(({ live, run: built }) => {
   addControls($("more"), live);

@@ -43,9 +43,18 @@ def test_settings_are_the_keys_of_a_graph_file(client):
     assert client.get("/api/settings").json() == changed["settings"]
 
 
+def test_a_change_may_take_seconds_and_a_start_takes_none(client, session):
+    assert client.patch("/api/settings", json={"strength": 0.5, "over_s": 2}).json()["version"] is None
+    client.post("/api/start", json={"prompt": "same", "over_s": 2})
+    assert client.patch("/api/settings", json={"prompt": "negative", "over_s": 2}).json()["version"] == 1
+    assert "over_s" not in client.get("/api/settings").json()
+    assert "over_s" not in client.put("/api/presets/kept").text and "over_s" not in client.get("/api/presets/kept").text
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
+        ({"prompt": "negative", "over_s": "soon"}, "over_s: expected seconds from 0 to 3600, got 'soon'"),
         ({"promt": "same"}, "unknown key 'promt'; did you mean 'prompt'?"),
         ({"steps": 99}, "steps: "),
         ({"fusion": "much"}, "fusion: expected a number from 0 to 1, got 'much'"),

@@ -106,6 +106,20 @@ def test_what_is_refused_is_told_once_and_changes_nothing(osc):
     assert "did you mean 'prompt'" in said[0]
 
 
+def test_seconds_in_front_of_an_address_make_it_a_crossfade(osc, monkeypatch):
+    send, said, session = osc
+    assert keys_of("/over_s/4/stages/fuse/weight", (0.5,)) == {"stages": {"fuse": {"weight": 0.5}}, "over_s": 4}
+    asked = []
+    monkeypatch.setattr(session, "change", lambda keys, change=session.change: (asked.append(keys), change(keys)))
+    send("/over_s/4/prompt", "negative")
+    send("/over_s/soon/prompt", "same")
+    send("/over_s/4", 1)
+    send("/strength", 0.5)
+    until(lambda: session.settings()["strength"] == 0.5, "the message behind them all")
+    assert session.settings()["prompt"] == "negative" and asked[0] == {"prompt": "negative", "over_s": 4}
+    assert len(said) == 2 and "over_s/4/prompt" in said[0]
+
+
 def test_values_of_faders_are_what_they_show():
     assert keys_of("/strength", (0.699999988079071,)) == {"strength": 0.7}
     assert keys_of("/size", (512, 288)) == {"size": [512, 288]}

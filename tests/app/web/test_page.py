@@ -96,6 +96,20 @@ def middle(shown):
     return picture[h:-h, w:-w]
 
 
+def test_with_seconds_set_a_slider_and_a_prompt_cross_over(running, session, monkeypatch):
+    asked, change = [], session.change
+    monkeypatch.setattr(session, "change", lambda keys: (asked.append(keys), change(keys))[1])
+    running.locator("#strength").fill("0.5")
+    running.locator("#over").fill("20")
+    running.locator("#fusion").fill("0.5")
+    running.locator("#prompt").fill("negative")
+    running.locator("#prompt").press("Enter")
+    until(lambda: session.settings()["prompt"] == "negative", "the prompt")
+    until(lambda: len(asked) == 3, "three changes")
+    assert [keys.get("over_s") for keys in asked] == [None, 20, 20]
+    assert running.locator("output[for=over]").inner_text() == "20"
+
+
 @pytest.mark.parametrize("by", ["WebRTC", "MJPEG"])
 def test_a_prompt_is_seen_in_the_picture(running, session, by):
     running.locator("#transport").select_option(by.lower())

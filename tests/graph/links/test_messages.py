@@ -11,10 +11,12 @@ from support.mutations import mutated
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
+from warpfuse.stages.interim import Interim, PromptShare
 
 PLANE = messages.Plane("rgb", "float32", (1, 3, 64, 64), 0)
+INTERIM = Interim((("strength", 0.5),), (PromptShare(0.25, "ink", "", (("paint", 0.5),)), PromptShare(0.75, "oil")))
 CONTENT = messages.Content(
-    "motion", 40_000_000, -5, True, True, 3, "warp", "cuda:0",
+    "motion", 40_000_000, -5, True, True, 3, INTERIM, "warp", "cuda:0",
     (PLANE, messages.Plane("trust", "bfloat16", (1, 1, 8, 8), 49152, (0, 2, 3, 1), "lz4")),
 )  # fmt: skip
 MESSAGES = [
@@ -78,8 +80,8 @@ def test_a_plane_that_cannot_be_one_is_refused(change):
 
 
 def test_what_a_reader_would_refuse_is_not_sent():
-    content = msgspec.structs.replace(CONTENT, planes=(PLANE,) * 400)
-    with pytest.raises(WireError, match="at most 4096"):
+    content = msgspec.structs.replace(CONTENT, planes=(PLANE,) * 4000)
+    with pytest.raises(WireError, match="at most 65536"):
         messages.encode(messages.FrameMessage(0, 0, 1, 1, content), epoch=0)
 
 

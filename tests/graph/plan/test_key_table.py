@@ -4,8 +4,8 @@ import pytest
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.crossfade import LIVE
 from warpfuse.graph.plan.key_table import live_keys, run_keys
-from warpfuse.graph.plan.live_settings import LIVE
 
 KEYS = {key.key: key for key in live_keys()}
 MAPS = ("loras", "controls", "stages.added")

@@ -137,7 +137,7 @@ def test_in_one_process_it_is_bridged_too(screen, exact_bundle, monkeypatch):
 @pytest.mark.parametrize("paused", [True, False])
 def test_nothing_passes_by_during_a_pause(paused):
     """A pause is no fault: the picture stands still. False is the control."""
-    book, passed = SettingsBook("first"), []
+    book, passed = SettingsBook(validate({})), []
     runner = SourceRunner("source", Counting(3), lambda: 1, stopped=lambda: False, book=book, live=True)
     lane = Lane([runner], Faults(1))
     runner.paused = paused

@@ -12,6 +12,7 @@ from support.machines import Counting, Keeping, Passing
 from warpfuse.engine.cuda_streams import new_stream
 from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.transports import open_local
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime import stage_runner
 from warpfuse.graph.runtime.failures import Faults
@@ -34,7 +35,7 @@ class Rig:
         lane_of = {name: (name,) for name in parts} | {name: lane for lane in lanes for name in lane}
         self.streams |= {name: self.streams[lane[0]] for name, lane in lane_of.items()}
         self.context, self.faults, self.stop = zmq.Context(), Faults(), threading.Event()
-        self.book = book or SettingsBook("first")
+        self.book = book or SettingsBook(validate({}))
         ticks = itertools.count()
         self.runners = {name: self._runner(name, part, lambda: next(ticks)) for name, part in parts.items()}
         feeds, outlets = {name: [] for name in parts}, {name: [] for name in parts}
@@ -58,7 +59,7 @@ class Rig:
             return SourceRunner(name, part, clock, stopped=self.stop.is_set, book=self.book)
         if isinstance(part, Keeping):
             return SinkRunner(name, part, clock)
-        rest = {"book": self.book, "settings_of": lambda version: version, "stream": self.streams[name]}
+        rest = {"book": self.book, "settings_of": lambda config, _: config, "stream": self.streams[name]}
         return StageRunner(name, part, clock, **rest)
 
     def run(self):
@@ -300,19 +301,19 @@ def test_a_stopped_source_ends_the_run_with_complete_outputs():
 @pytest.mark.parametrize("lanes", [(), [("a", "b")]], ids=["links", "a lane"])
 def test_new_settings_reach_every_stage_before_the_same_frame(lanes):
     stages = {"a": Passing(), "b": Passing()}
-    book, source = SettingsBook("first"), Counting(40)
+    book, source, second = SettingsBook(validate({})), Counting(40), validate({"prompt": "second"})
     rig = Rig({"source": source, **stages, "sink": Keeping()}, LINE, book, lanes=lanes)
     read = source.read
 
     def read_and_change():
         frame = read()
         if frame is not None and frame.stamp.seq == 13:
-            book.publish("second")
+            book.publish(second)
         return frame
 
     source.read = read_and_change
     rig.run()
-    assert stages["a"].settings == stages["b"].settings == [(13, "second")]
+    assert stages["a"].settings == stages["b"].settings == [(13, second)]
 
 
 class Writing(Passing):

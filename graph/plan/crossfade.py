@@ -1,0 +1,194 @@
+"""Crossfades: numbers and the prompt of a run on their way from what is shown to what they were set to.
+
+The source alone knows how far each has come, by the times of its frames, and stamps every frame with what holds for it
+(`stages/interim.py`). Fractional numbers go along a line, the prompt by what it is to the network; whatever else a
+change names (a switch, a choice, a whole number) holds at once. No clock is read here: the time is an argument.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import GraphConfig, leaves_of
+from warpfuse.stages.interim import Interim, PromptShare
+
+LONGEST_S = 3600.0
+
+LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace", "mask")
+"""Keys that may change between frames; the others are built in."""
+
+_PROMPT = ("prompt", "negative", "loras")  # what the network is told of it is one thing, and fades as one
+_FAINTEST = 1e-3  # share below which a prompt is let go, unseen
+_MOST_PROMPTS = 6  # in one frame: who changes the prompt again and again within a crossfade gets the strongest
+_LONGEST_TEXT = 4000  # bytes of a prompt that fades: frames carry it
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Keys to lay over the settings, and how long that takes.
+
+    keys     without `over_s`
+    over_ns  0: at once
+    named    paths of the keys that are named, as in stages.fuse.weight: a crossfade of theirs that is under way ends
+    """
+
+    keys: dict[str, Any]
+    over_ns: int = 0
+    named: tuple[str, ...] = ()
+
+
+def timed(keys: Mapping[str, Any]) -> Timed:
+    """Keys among which `over_s` may be: seconds that the change takes. Raises ConfigError."""
+    rest = {key: value for key, value in keys.items() if key != "over_s"}
+    over_s = keys.get("over_s", 0)
+    if type(over_s) not in (int, float) or not 0 <= over_s <= LONGEST_S:
+        raise ConfigError(f"over_s: expected seconds from 0 to {LONGEST_S:g}, got {over_s!r}")
+    return Timed(rest, round(over_s * 1e9), tuple(leaves_of(rest)))
+
+
+def check_prompt(change: Timed, config: GraphConfig) -> None:
+    """Raise ConfigError for a prompt too long to fade."""
+    texts = (config.prompt, config.negative) if change.over_ns else ()
+    if (size := sum(len(text.encode()) for text in texts)) > _LONGEST_TEXT:
+        raise ConfigError(f"over_s: a prompt of {size} bytes, expected {_LONGEST_TEXT} at most. Leave over_s out")
+
+
+@dataclass(slots=True)
+class _Way:
+    """From a value to the one that is set. passed_ns: of over_ns; below 0: no frame has begun it."""
+
+    start: Any
+    over_ns: int
+    passed_ns: int = -1
+
+    @property
+    def share(self) -> float:
+        return max(self.passed_ns, 0) / self.over_ns
+
+
+class Crossfades:
+    """What holds for each frame, beside the source. Not thread-safe.
+
+    Each key is on its own way: one that is changed again leaves from the value on show, the others go on.
+    """
+
+    def __init__(self, config: GraphConfig) -> None:
+        self._numbers = dict(_numbers(config))
+        self._prompts = _prompts(config)
+        self._ways: dict[str, _Way] = {}
+        self._prompt_way: _Way | None = None
+        self._pts_ns: int | None = None
+
+    def change(self, config: GraphConfig, over_ns: int = 0, named: tuple[str, ...] = ()) -> None:
+        """The settings lead here from the next frame on."""
+        before, self._numbers = self._numbers, dict(_numbers(config))
+        for path, to in self._numbers.items():
+            if before.get(path) == to and not _is_named(path, named):
+                continue
+            way = self._ways.pop(path, None)
+            start = before.get(path) if way is None else _between(way, before[path])
+            if over_ns and start is not None and start != to:
+                self._ways[path] = _Way(start, over_ns)
+        self._ways = {path: way for path, way in self._ways.items() if path in self._numbers}
+        prompts = _prompts(config)
+        if prompts != self._prompts or any(_is_named(key, named) for key in _PROMPT):
+            shown = self._shown_prompts()
+            self._prompts = prompts
+            self._prompt_way = _Way(shown, over_ns) if over_ns and shown != prompts else None
+
+    def at(self, pts_ns: int) -> Interim | None:
+        """What holds for the frame of this presentation time, None: the configuration. Frames come in order.
+
+        A way begins with the first frame behind the change. Times that jump back, as of a file that begins anew, take
+        nothing from it."""
+        passed_ns = 0 if self._pts_ns is None else max(0, pts_ns - self._pts_ns)
+        self._pts_ns = pts_ns
+        ways = [*self._ways.values(), *([self._prompt_way] if self._prompt_way is not None else [])]
+        if not ways:
+            return None
+        for way in ways:
+            way.passed_ns = 0 if way.passed_ns < 0 else way.passed_ns + passed_ns
+        self._ways = {path: way for path, way in self._ways.items() if way.share < 1}
+        if self._prompt_way is not None and self._prompt_way.share >= 1:
+            self._prompt_way = None
+        if not self._ways and self._prompt_way is None:
+            return None
+        numbers = tuple((path, _between(way, self._numbers[path])) for path, way in self._ways.items())
+        return Interim(numbers, self._shown_prompts() if self._prompt_way is not None else ())
+
+    def _shown_prompts(self) -> tuple[PromptShare, ...]:
+        way = self._prompt_way
+        if way is None:
+            return self._prompts
+        share = way.share
+        found: dict[PromptShare, float] = {}
+        for one, rest in [*((one, 1 - share) for one in way.start), *((one, share) for one in self._prompts)]:
+            same = replace(one, share=1.0)
+            found[same] = found.get(same, 0.0) + one.share * rest
+        kept = sorted(found.items(), key=lambda entry: -entry[1])[:_MOST_PROMPTS]
+        kept = [(one, part) for one, part in kept if part > _FAINTEST]
+        total = sum(part for _, part in kept)
+        return tuple(replace(one, share=part / total) for one, part in kept)
+
+
+def shown(config: GraphConfig, interim: Interim | None) -> GraphConfig:
+    """The configuration with the numbers on show. Between two that are valid every number is, so nothing is checked."""
+    if interim is None or not interim.numbers:
+        return config
+    tree: dict[str, Any] = {}
+    for path, value in interim.numbers:
+        *parts, last = path.split(".")
+        place = tree
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = value
+    laid: GraphConfig = _laid(config, tree)
+    return laid
+
+
+def _laid(value: Any, tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _laid(getattr(value, name), inner) for name, inner in tree.items()})
+    if isinstance(value, Mapping):
+        return {**value, **{name: _laid(value[name], inner) for name, inner in tree.items()}}
+    return tuple(_laid(entry, tree[str(n)]) if str(n) in tree else entry for n, entry in enumerate(value))
+
+
+def _between(way: _Way, to: float) -> float:
+    found: float = way.start + (to - way.start) * way.share
+    return found
+
+
+def _numbers(config: GraphConfig) -> Iterator[tuple[str, float]]:
+    """Every fractional number among the live keys, by its path. Those of LoRAs go with the prompt."""
+    for name in LIVE:
+        if name not in _PROMPT:
+            yield from _fractions(getattr(config, name), name)
+
+
+def _fractions(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and math.isfinite(value):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _fractions(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _fractions(inner, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _fractions(inner, f"{path}.{number}")
+
+
+def _prompts(config: GraphConfig) -> tuple[PromptShare, ...]:
+    return (PromptShare(1.0, config.prompt, config.negative, tuple(sorted(config.loras.items()))),)
+
+
+def _is_named(path: str, named: tuple[str, ...]) -> bool:
+    return any(path == one or path.startswith(f"{one}.") or one.startswith(f"{path}.") for one in named)

@@ -1,0 +1,29 @@
+"""What settings are in the middle of a crossfade. The stamp of each frame carries it, so that every stage agrees."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PromptShare:
+    """A prompt, and how much of it counts: what the network is told is the mean of what all of them come to.
+
+    share  above 0; those of one frame add up to 1
+    loras  scales of live LoRAs that were asked for, by name
+    """
+
+    share: float
+    prompt: str
+    negative: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Interim:
+    """Values that stand in the place of those of the configuration.
+
+    numbers  path of a key, as in stages.fuse.weight, and its value; entries of a list are named by their number
+    prompts  in the place of prompt, negative and loras; none: these are not on their way
+    """
+
+    numbers: tuple[tuple[str, float], ...] = ()
+    prompts: tuple[PromptShare, ...] = ()
