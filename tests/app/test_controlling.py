@@ -41,7 +41,7 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
             ask("set", "prompt=same", "over_s=soon")
         ask("snapshot", str(tmp_path / "shown.png"))
         assert cv2.imread(str(tmp_path / "shown.png")).shape == (64, 96, 3)
-        shown = CliRunner().invoke(app, ["graph", "desk"]).output
+        shown = CliRunner().invoke(app, ["graph", "desk"], env={"COLUMNS": "200"}).output
         assert "encode->predict" in shown and "frames/s" in shown
         second = subprocess.run(run, capture_output=True, text=True, timeout=60)
         assert second.returncode == 2 and "a run named 'desk' is under way" in second.stderr
