@@ -31,7 +31,7 @@ _MOST_CALLS = 8  # steps of a frame
 ControlNetwork = Literal[
     "control_0", "control_1", "control_2", "control_3", "control_4", "control_5", "control_6", "control_7"
 ]
-NetworkName = Literal["encoder", "unet", "decoder", "text", "lines"] | ControlNetwork
+NetworkName = Literal["encoder", "encoder_past", "unet", "decoder", "text", "lines"] | ControlNetwork
 
 
 class Described(Part):
@@ -71,9 +71,10 @@ class BundleFile(Described):
     loras        live ones, in the order of their columns in the input of the networks
     attention    what the UNet takes of earlier frames, if it does
     controls     ControlNets and T2I-Adapters that it takes
-    networks     "text" of a bundle with text; "lines", of one with styles, gives the cover of the lines that are laid
-                 over the decoder's picture: rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1];
-                 "control_N" is of the control in place N, from 0
+    networks     "encoder_past" is a cheaper encoder, for the picture that is fed back; "text" of a bundle with text;
+                 "lines", of one with styles, gives the cover of the lines that are laid over the decoder's picture: rgb
+                 of the source, latent, style -> cover [n, 1, h, w] in [0, 1]; "control_N" is of the control in place N,
+                 from 0
     int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
     """
 

@@ -13,6 +13,7 @@ from warpfuse.engine.feed import Shapes
 from warpfuse.graph.runtime.build import DIS, flow_network
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import shapes_of
+from warpfuse.stages.diffusion.settings import past_encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,11 @@ def calls_of_a_frame(context: RunContext) -> list[NetworkCall]:
     config, about = context.config, context.bundle.about
     fuses = config.stages.fuse.weight > 0
     stream = config.stages.predict.stream
-    encodes = 1 + (fuses and config.stages.fuse.reference == "picture") * (2 if stream else 1)
-    times = {"encoder": encodes, "unet": 1 if stream else context.calls, "decoder": 1}
+    again = (fuses and config.stages.fuse.reference == "picture") * (2 if stream else 1)
+    times = {"encoder": 1, "unet": 1 if stream else context.calls, "decoder": 1}
+    if again:
+        past = past_encoder(config.stages.encode, about.networks)
+        times[past] = times.get(past, 0) + again
     if about.printed:
         times["lines"] = 1
     calls = []

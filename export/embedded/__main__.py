@@ -29,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run all of it.  What is learnt on the way (plates, checkpoints, log) lies in --work, beside --out by default."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if "int8" in given.parts:
+    alone = {"int8", "past"} & set(given.parts)
+    if alone:
         if len(given.parts) > 1:
-            parser.error("--parts int8 trains nothing and is given alone; pictures make the UNet in integers too")
-        return _int8(given)
+            parser.error(f"--parts {min(alone)} trains nothing and is given alone; pictures make that network too")
+        return _again(given)
     torch.set_num_threads(given.threads)
     work = given.work or given.out.with_name(given.out.name + ".work")
     if work.exists() and not given.resume:
@@ -94,14 +95,19 @@ def _pictures(
     return encoder, decoder, unet, lines
 
 
-def _int8(given: argparse.Namespace) -> int:
-    """The UNet in integers of the bundle at --out, which is there already."""
+def _again(given: argparse.Namespace) -> int:
+    """A network that is made without training, of the bundle at --out, which is there already."""
     try:
-        least_db = bundle.write_int8(given.out, training_set(given.photos), given.seed)
+        photos = training_set(given.photos)
+        if "past" in given.parts:
+            bundle.write_past(given.out, photos, given.seed)
+            print(f"wrote {given.out / bundle.PAST}")
+        else:
+            least_db = bundle.write_int8(given.out, photos, given.seed)
+            print(f"wrote {given.out / INT8}: {least_db:.1f} dB or more from the UNet in float, in every style")
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"wrote {given.out / INT8}: {least_db:.1f} dB or more from the UNet in float, in every style")
     return 0
 
 
@@ -123,8 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         "--parts",
         nargs="+",
         default=["pictures", "flow"],
-        choices=["pictures", "flow", "int8"],
-        help="what to train; int8 trains nothing: the UNet of the bundle at --out is given in 8-bit integers again",
+        choices=["pictures", "flow", "int8", "past"],
+        help="what to train; int8 and past train nothing: the bundle at --out gets its UNet in 8-bit integers, or its "
+        "encoder of the past, again",
     )
     parser.add_argument(
         "--start", type=Path, help="bundle whose networks the pictures go on from; encoder and decoder stay"

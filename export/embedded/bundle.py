@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from warpfuse.engine.bundle import Bundle, FlowBundle, load_bundle
 from warpfuse.engine.bundle_writing import write_bundle, write_flow_bundle
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, TinyDecoder, TinyEncoder
+from .calibration import TrainedNetworks
 from .checkpoint import channels_last
 from .flow_network import COARSEST, ROUNDS, TinyFlowNetwork
 from .ink_tables import ink_table
@@ -29,13 +30,21 @@ from .onnx_files import (
     unet_onnx,
 )
 from .painters.colour import hex_rgb
+from .past_encoder import past_encoder
 from .photographs import Picture
 from .styles import DEFAULT_STYLE, STYLES, one_hot
 from .thumbnails import thumbnails
 from .train_student import LAST_TIMESTEP, START_TIMESTEP
 from .unet import TinyUNet
 
-NETWORKS = {"encoder": "encoder.onnx", "unet": "unet.onnx", "decoder": "decoder.onnx", "lines": "lines.onnx"}
+PAST = "encoder_past.onnx"
+NETWORKS = {
+    "encoder": "encoder.onnx",
+    "encoder_past": PAST,
+    "unet": "unet.onnx",
+    "decoder": "decoder.onnx",
+    "lines": "lines.onnx",
+}
 SOURCE = (
     "Trained from scratch by `python -m warpfuse.export.embedded` on openly licensed photographs, "
     "with the procedural painters of this project as teachers"
@@ -94,7 +103,8 @@ def write(
 ) -> Bundle:
     """Write the bundle at `folder`, whole or not at all.  Rounds the weights of the networks to half precision.
 
-    photos, seed  what the ranges of the UNet in integers are taken from (`calibration.py`)
+    photos, seed  what the ranges of the UNet in integers are taken from (`calibration.py`), and what the encoder of
+                  the past is fitted on
     shown         the photograph of the thumbnails; None: the first of `photos`
     """
     for network in (encoder, decoder, unet, lines):
@@ -107,6 +117,7 @@ def write(
     }
     networks = {kind: files[NETWORKS[kind]] for kind in ("encoder", "unet", "decoder")}
     vectors = [one_hot(i) for i in range(len(STYLES))]
+    files[PAST] = _past_onnx(networks, photos, seed)
     files[INT8], _ = unet_int8(networks, photos, vectors, (START_TIMESTEP, LAST_TIMESTEP), seed)
     styles: dict[str, dict[str, Any]] = {}
     for i, style in enumerate(STYLES):
@@ -144,6 +155,22 @@ def write(
         licence="Apache-2.0",
         source=SOURCE,
     )
+
+
+def write_past(folder: Path, photos: Sequence[Picture], seed: int) -> None:
+    """Give the bundle at `folder` its encoder of the past, or give it again; all else in it stays.  Raises BadInput."""
+    about = load_bundle(str(folder.resolve())).about
+    files: dict[str, bytes | Path] = {name: folder / name for name in about.files if name != PAST}
+    networks = {kind: (folder / about.networks[kind]).read_bytes() for kind in ("encoder", "decoder")}
+    files[PAST] = _past_onnx(networks, photos, seed)
+    kept = about.model_dump(exclude={"format", "files", "networks"})
+    write_bundle(folder, files, **kept, networks={**about.networks, "encoder_past": PAST})
+
+
+def _past_onnx(networks: Mapping[str, bytes], photos: Sequence[Picture], seed: int) -> bytes:
+    past = past_encoder(TrainedNetworks(networks), photos, seed)
+    round_to_half(past)
+    return encoder_onnx(past)
 
 
 def write_int8(folder: Path, photos: Sequence[Picture], seed: int) -> float:

@@ -17,13 +17,14 @@ from warpfuse.export.onnx_writing import ExportError, store_in_half, trace
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, TinyDecoder, TinyEncoder
 from .flow_network import COARSEST, TinyFlowNetwork
 from .line_block import LineBlock
+from .past_encoder import PastEncoder
 from .styles import STYLES
 from .unet import TinyUNet
 
 N = TypeVar("N", bound=nn.Module)
 
 
-def encoder_onnx(encoder: TinyEncoder) -> bytes:
+def encoder_onnx(encoder: TinyEncoder | PastEncoder) -> bytes:
     """rgb [n,3,h,w] -> latent [n,C,h/8,w/8]."""
     rgb = torch.zeros(1, 3, 8 * DOWNSCALE, 8 * DOWNSCALE)
     return _export(encoder, {"rgb": rgb}, "latent")

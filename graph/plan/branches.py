@@ -103,4 +103,4 @@ def masked(
 
 def encoding_of(config: GraphConfig) -> str:
     """The kind of stage that encodes what is fed back."""
-    return "encode_twice" if config.stages.encode.twice else "encode"
+    return "encode_twice" if config.stages.encode.twice else "encode_past"

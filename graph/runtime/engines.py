@@ -107,7 +107,7 @@ def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int,
         return None
     width, height = size
     latent = (about.latent.channels, height // about.latent.downscale, width // about.latent.downscale)
-    if network == "encoder":
+    if network in ("encoder", "encoder_past"):
         return {"rgb": (1, 3, height, width)}
     if network == "decoder":
         return {"latent": (1, *latent)}

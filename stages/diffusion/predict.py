@@ -21,7 +21,7 @@ from warpfuse.stages.diffusion.reference_warp import LatentWarp, PictureWarp
 from warpfuse.stages.diffusion.rows import Row, start
 from warpfuse.stages.diffusion.sampling import sampling_of
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, frame_schedule
-from warpfuse.stages.diffusion.settings import Kind, check_attention
+from warpfuse.stages.diffusion.settings import Kind, check_attention, past_encoder
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, step_all
 from warpfuse.stages.frame import Frame, Latent, Motion
 from warpfuse.stages.motion.warp import latent_trust
@@ -77,11 +77,9 @@ def _pulls(opening: Opening) -> Mapping[Kind, LatentWarp | PictureWarp]:
         if kind == "latent":
             found[kind] = LatentWarp(opening.device)
         else:
-            networks, scale = (
-                (opening.network("decoder"), opening.network("encoder")),
-                opening.bundle.about.latent.scale,
-            )
-            found[kind] = PictureWarp(*networks, scale, twice=opening.config.stages.encode.twice)
+            about, encode = opening.bundle.about, opening.config.stages.encode
+            networks = opening.network("decoder"), opening.network(past_encoder(encode, about.networks))
+            found[kind] = PictureWarp(*networks, about.latent.scale, twice=encode.twice)
     return found
 
 

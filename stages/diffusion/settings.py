@@ -1,6 +1,6 @@
 """Settings of the diffusion stages, apart from them: a configuration is validated before torch is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -228,9 +228,19 @@ class EncodeSettings(StageSettings):
 
     twice  the picture that is fed back is encoded, decoded and encoded again, and what the autoencoder loses is added
            beforehand (`encode_twice.py`): a decoder and an encoder run more for each
+    past   the network that encodes that picture
+           auto     the bundle's own for it, which is cheaper, where it has one and `twice` is off
+           encoder  the one that encodes the source
     """
 
     twice: bool = False
+    past: Literal["auto", "encoder"] = "auto"
+
+
+def past_encoder(settings: EncodeSettings, networks: Container[str]) -> Literal["encoder", "encoder_past"]:
+    """Which of a bundle's networks encodes the picture that is fed back."""
+    own = settings.past == "auto" and not settings.twice and "encoder_past" in networks
+    return "encoder_past" if own else "encoder"
 
 
 class FuseSettings(StageSettings):

@@ -67,6 +67,7 @@ def test_a_size_is_a_plan(rtx, cache, tmp_path):
     "kind, shapes",
     [
         ("encoder", {"rgb": (1, 3, 128, 128)}),
+        ("encoder_past", {"rgb": (1, 3, 128, 128)}),
         ("unet", {"x": (1, 32, 16, 16), "source": (1, 32, 16, 16), "level": (1, 2), "style": (1, 14)}),
         ("lines", {"rgb": (1, 3, 128, 128), "latent": (1, 32, 16, 16), "style": (1, 14)}),
         ("decoder", {"latent": (1, 32, 16, 16)}),

@@ -29,6 +29,7 @@ from warpfuse.export.embedded.autoencoder import (
 from warpfuse.export.embedded.batches import painted_crops, shifted, window
 from warpfuse.export.embedded.bundle import line_block
 from warpfuse.export.embedded.bundle import read as read_bundle
+from warpfuse.export.embedded.calibration import TrainedNetworks
 from warpfuse.export.embedded.ink_tables import SIDE, ink_table, looked_up, stacked
 from warpfuse.export.embedded.levels import alphas_and_sigmas
 from warpfuse.export.embedded.losses import composite_loss, cover_loss, grid_loss, paint_loss, unsteadiness
@@ -43,6 +44,7 @@ from warpfuse.export.embedded.onnx_files import (
 )
 from warpfuse.export.embedded.painters.structure import deepened, structure
 from warpfuse.export.embedded.painters.styles import deep_paint, flat, layers
+from warpfuse.export.embedded.past_encoder import past_encoder
 from warpfuse.export.embedded.photographs import training_set
 from warpfuse.export.embedded.plates import PAINTS, painted
 from warpfuse.export.embedded.schedule import Length, learning_rate
@@ -160,8 +162,43 @@ def test_the_unet_in_integers_can_be_made_again(trained, photos, tmp_path, capsy
     assert {name for name in files if files[name] != other[name]} == {"unet.int8.onnx"}, "control: other noise"
 
 
-def test_integers_of_a_bundle_that_is_not_there_are_one_line(photos, tmp_path, capsys):
-    assert main(["--photos", str(photos), "--out", str(tmp_path / "none"), "--parts", "int8"]) == 2
+def test_the_encoder_of_the_past_can_be_made_again(trained, photos, tmp_path, capsys):
+    """From the bundle alone, the same bytes as when it was trained; also where it had none."""
+    whole = load_bundle(str(trained(1)))
+    kept = whole.about.model_dump(exclude={"format", "files"})
+    del kept["networks"]["encoder_past"]
+    files = {name: (whole.folder / name).read_bytes() for name in whole.about.files if name != "encoder_past.onnx"}
+    write_bundle(tmp_path / "bundle", files, **kept)
+    given = ["--photos", str(photos), "--out", str(tmp_path / "bundle"), "--parts", "past"]
+    assert main([*given, "--seed", "1"]) == 0 and "encoder_past.onnx" in capsys.readouterr().out
+    assert load_bundle(str(tmp_path / "bundle")).about == whole.about
+    assert main([*given, "--seed", "2"]) == 0
+    other = load_bundle(str(tmp_path / "bundle")).about.files
+    assert {n for n in other if other[n] != whole.about.files[n]} == {"encoder_past.onnx"}, "control: other photographs"
+
+
+def test_an_encoder_that_is_linear_is_found_again():
+    """Least squares of a linear map is that map; what a network adds to it (the control) is not found."""
+    torch.manual_seed(0)
+    encoder, decoder = TinyEncoder().eval(), TinyDecoder(clamp=True).eval()
+    rgb = torch.cat([as_input(cloudy(96, 128, i)) for i in range(4)])
+    start_from_principal_components(encoder, decoder, rgb)
+    photos = [(255 * cloudy(288, 320, i)).astype(np.uint8) for i in range(3)]
+
+    def gap():
+        with torch.no_grad():
+            files = {"encoder": encoder_onnx(encoder), "decoder": decoder_onnx(decoder)}
+            back = decoder(encoder(rgb))
+            return (past_encoder(TrainedNetworks(files), photos, 0)(back) - encoder(back)).square().mean()
+
+    assert gap() < 1e-3
+    nn.init.normal_(encoder.body[-1].weight, std=0.1)
+    assert gap() > 1e-2
+
+
+@pytest.mark.parametrize("part", ["int8", "past"])
+def test_networks_of_a_bundle_that_is_not_there_are_one_line(photos, tmp_path, capsys, part):
+    assert main(["--photos", str(photos), "--out", str(tmp_path / "none"), "--parts", part]) == 2
     assert "is not a bundle" in capsys.readouterr().err
 
 

@@ -50,7 +50,8 @@ def networks(bundle):
     if gains_by(cpu_flags()) is None:
         options.add_session_config_entry("session.x64quantprecision", "1")
     return {
-        kind: ort.InferenceSession(bundle.network(kind), options) for kind in ("encoder", "unet", "decoder", "lines")
+        kind: ort.InferenceSession(bundle.network(kind), options)
+        for kind in ("encoder", "encoder_past", "unet", "decoder", "lines")
     }
 
 
@@ -121,6 +122,25 @@ def test_a_round_trip_keeps_the_picture_and_a_second_one_changes_little(networks
     assert psnr(once, rgb) > 31
     assert psnr(twice, once) > 36
     assert psnr(rgb.mean((2, 3), keepdims=True), rgb) < 20  # the control: a flat picture
+
+
+def test_the_encoder_of_the_past_says_of_decoded_pictures_what_the_other_does(networks, bundle):
+    """Moved by a part of a pixel, as they come back; a pixel off, the control, is farther."""
+    vector = bundle.about.styles[bundle.about.default_style].vector
+    decoded = decode(networks, stylise(networks, encode(networks, cloudy(128, 192, 3)), vector))
+    back, off = (
+        cv2.warpAffine(decoded[0].transpose(1, 2, 0), np.float32([[1, 0, x], [0, 1, 0.6]]), (192, 128), flags=2)
+        .clip(0, 1)
+        .transpose(2, 0, 1)[None]
+        for x in (0.3, 1.3)
+    )
+    wanted = encode(networks, back)
+    (past,) = networks["encoder_past"].run(None, {"rgb": back})
+
+    def gap(z):
+        return np.square(z - wanted)[..., 1:-1, 1:-1].mean()
+
+    assert gap(past) < 0.005 and 4 * gap(past) < gap(encode(networks, off)), (gap(past), gap(encode(networks, off)))
 
 
 def test_strength_0_is_the_source_and_half_strength_lies_between(networks, bundle):

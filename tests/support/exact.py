@@ -33,8 +33,11 @@ def lut() -> bytes:
     return np.rint(255 * np.stack([0.5 * red, green**2, 0.7 * blue + 0.3 * red], -1)).astype(np.uint8).tobytes()
 
 
-def write(folder: Path, lines: bool = False) -> str:
-    """Write the bundle and return its folder as a string, as `--bundle` takes it."""
+def write(folder: Path, lines: bool = False, past: bool = False) -> str:
+    """Write the bundle and return its folder as a string, as `--bundle` takes it.
+
+    past  with an encoder of its own for the picture that is fed back, which halves it
+    """
     picture, latent = ["n", 3, "h", "w"], ["n", CHANNELS, "h", "w"]
     files = {
         "encoder.onnx": _model(
@@ -50,6 +53,14 @@ def write(folder: Path, lines: bool = False) -> str:
         files["lines.onnx"] = _lines(picture, latent)
         files["negative.lut"] = lut()
         networks.append("lines")
+    if past:
+        nodes = [
+            helper.make_node("SpaceToDepth", ["rgb"], ["folded"], blocksize=8),
+            helper.make_node("Mul", ["folded", "half"], ["latent"]),
+        ]
+        half = [helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])]
+        files["encoder_past.onnx"] = _model({"rgb": picture}, ("latent", latent), nodes, half)
+        networks.append("encoder_past")
     names = ("same", "negative", "noisy")
     printing = PRINTING if lines else {name: {} for name in names}
     write_bundle(

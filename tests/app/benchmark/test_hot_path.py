@@ -41,7 +41,7 @@ FIGURES = {
 }
 """stage: KiB of large tensors made; KiB of arrays alive at once beyond those before."""
 
-NETWORK_CALLS = {"encoder": 2, "unet": 1, "decoder": 1, "lines": 1}
+NETWORK_CALLS = {"encoder": 1, "encoder_past": 1, "unet": 1, "decoder": 1, "lines": 1}
 LINKS = 7  # of the default graph of a file, in one process
 HOP_MESSAGES = 2  # a frame there, a credit back
 

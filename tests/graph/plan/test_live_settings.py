@@ -118,6 +118,7 @@ def test_what_is_taken_from_an_anchor_changes_live_where_one_was_built():
     for fuse in ({"adain": {"weight": 0.5}}, {"between": [{"kind": "reference", "of": "anchor"}]}):
         with pytest.raises(NeedsRestart, match="what is taken from an anchor, if they were off at first"):
             live(steps=2).changed({"stages": {"fuse": fuse}})
-    for stages in ({"fuse": {"between": [{"kind": "picture", "of": "anchor"}]}}, {"encode": {"twice": True}}):
+    others = {"twice": True}, {"past": "encoder"}
+    for stages in ({"fuse": {"between": [{"kind": "picture", "of": "anchor"}]}}, *({"encode": one} for one in others)):
         with pytest.raises(NeedsRestart, match="decides which stages there are"):
             built.changed({"stages": stages})

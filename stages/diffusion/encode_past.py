@@ -1,0 +1,12 @@
+"""The picture that is fed back into a latent, by the bundle's cheaper encoder where it has one."""
+
+from warpfuse.stages.diffusion.encode import Encode
+from warpfuse.stages.diffusion.settings import past_encoder
+from warpfuse.stages.stage import Opening, Stage
+
+
+def open(opening: Opening) -> Stage:
+    """The stage of a run. Raises BadInput."""
+    about = opening.bundle.about
+    network = past_encoder(opening.config.stages.encode, about.networks)
+    return Encode(opening.network(network), about.latent.scale)
