@@ -25,6 +25,7 @@ from warpfuse.flags import GraphFile, Setting, asked, takes_a_graph
 from warpfuse.graph.errors import StageFailed
 from warpfuse.serving import PageOptions, run_with_page
 from warpfuse.serving import serve as serve_page
+from warpfuse.shipped_clip import CLIP
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.terminal import (
     INTERRUPTED,
@@ -209,17 +210,18 @@ def serve(
     record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of recordings.")] = None,
     **flags: Any,
 ) -> None:
-    """Serve a control page: start, watch and change runs from a browser."""
+    """Serve a control page: start, watch and change runs from a browser. Without a source it plays a clip."""
     from warpfuse.graph.plan.checks import check_early
 
-    config = configure_any(*asked(flags))
+    graph, asked_for, settings = asked(flags)
+    config = configure_any(graph, asked_for, settings)
+    if keys_of(config).keys().isdisjoint(("source", "streams")):
+        config = configure_any(graph, {**asked_for, "source": [str(CLIP)], "loop": True}, settings)
+    check_early(config, watched=True)
     keys = keys_of(config)
-    first = bool(keys.get("source") or keys.get("streams"))
-    if first:
-        check_early(config, watched=True)
     options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
     with stopped_by_signals("closing the page; once more to stop at once") as stop:
-        serve_page(keys, options, stop=stop, say=say, tell_url=tell_url, first=first)
+        serve_page(keys, options, stop=stop, say=say, tell_url=tell_url)
 
 
 @app.command()

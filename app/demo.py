@@ -5,7 +5,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,13 +19,11 @@ from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run
 from warpfuse.measure import measure
+from warpfuse.shipped_clip import CLIP
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.motion.consistency import Figures
 from warpfuse.stages.sinks import check, open_sink
 from warpfuse.stages.sources import open_source
-
-CLIP = Path(str(resources.files("warpfuse") / "clips" / "demo.mp4"))
-"""132 frames of Big Buck Bunny, (c) Blender Foundation, CC BY 3.0."""
 
 STEADY, SIDE_BY_SIDE = "demo.mp4", "demo_side_by_side.mp4"
 

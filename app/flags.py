@@ -61,6 +61,9 @@ def graph_flags(
     realtime: Annotated[
         bool | None, typer.Option("--realtime", help="Read a file at its own rate, as a camera: drop what is late.")
     ] = None,
+    loop: Annotated[
+        bool | None, typer.Option("--loop", help="Begin a file again when it ends; at its own rate.")
+    ] = None,
     on_fault: Annotated[
         str | None,
         typer.Option(metavar="hold|passthrough", help="A virtual camera without styled pictures: last one, or source."),

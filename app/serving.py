@@ -43,18 +43,14 @@ class PageOptions:
     presets: Path | None = None
 
 
-def serve(
-    keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say, first: bool
-) -> None:
-    """Serve the page until `stop`; runs are started and stopped from it.
+def serve(keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say) -> None:
+    """Serve the page until `stop`; a run is started, and others are from the page. Why it did not start is told.
 
     tell_url  told once where the page is, with the token if there is one: not for a log
-    first     start one at once; why it did not start is told, and the page stays
 
     Raises ConfigError: a port is taken, a package is missing, keys that cannot be used."""
     with _page(keys, options, say, tell_url) as session:
-        if first:
-            _started(session)
+        _started(session)
         while not stop.wait(_LOOK_UP_S):
             pass
 
@@ -80,17 +76,19 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
         from warpfuse.web.security import AccessRules, is_loopback, new_token
         from warpfuse.web.server import WebServer, application
         from warpfuse.web.session import PageSession
+        from warpfuse.web.source_library import SourceLibrary
     except ImportError as error:
         raise ConfigError(f"the control page needs the package {error.name}: pip install 'warpfuse[web]'") from None
     near = is_loopback(options.host)
     token = options.token or (None if near else new_token())
     record_to = options.record_to or user_videos_path() / "warpfuse"
-    session = PageSession(keys, record_to=record_to, fixed_files=not near, say=say)
+    library = SourceLibrary(record_to / "uploads", browsing=near)
+    session = PageSession(keys, record_to=record_to, fixed_files=not near, uploads=library.uploads, say=say)
     access = AccessRules(options.host, tuple(name.lower() for name in options.allowed), token)
     with ExitStack() as stack:
         if options.osc is not None:
             stack.enter_context(_osc(session, options.osc, say))
-        server = WebServer(application(session, Presets(options.presets), access), access, options.port)
+        server = WebServer(application(session, Presets(options.presets), access, library), access, options.port)
         stack.callback(session.close)
         stack.enter_context(server)
         for url in server.urls:

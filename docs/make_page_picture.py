@@ -10,14 +10,14 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-import warpfuse
+from warpfuse.shipped_clip import CLIP
 from warpfuse.web.presets import Presets
 from warpfuse.web.security import AccessRules
 from warpfuse.web.server import WebServer, application
 from warpfuse.web.session import PageSession
+from warpfuse.web.source_library import SourceLibrary
 
 OUT = Path(__file__).resolve().parent / "page.png"
-CLIP = Path(warpfuse.__file__).parent / "clips" / "demo.mp4"
 SIZE = (1360, 850)
 SETTLED = 80  # pictures that were shown
 COLOURS = 256  # of the file: it is to stay small
@@ -38,10 +38,14 @@ def main() -> None:
         presets = Presets(Path(folder) / "presets")
         presets.save("Night", "prompt: neon\n")
         os.chdir(CLIP.parent)  # the page shows the path as it is given
-        keys = {"source": CLIP.name, "size": "512x288", "prompt": "ukiyoe:3, ink:1", "realtime": True}
+        keys = {"source": CLIP.name, "size": "512x288", "prompt": "ukiyoe:3, ink:1", "loop": True}
         session = PageSession(keys, record_to=Path(folder))
         access = AccessRules()
-        with WebServer(application(session, presets, access), access, 0) as server, sync_playwright() as driver:
+        library = SourceLibrary(Path(folder) / "uploads", recent=Path(folder) / "recent.json")
+        with (
+            WebServer(application(session, presets, access, library), access, 0) as server,
+            sync_playwright() as driver,
+        ):
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]}, color_scheme="dark")
             page.goto(server.url)

@@ -119,7 +119,7 @@ def _open_one(
     check_passthrough(config, info)
     context = prepare(config, (info.width, info.height), say, stop=stop, track=Track() if trace else None)
     undo.callback(context.close)
-    live = info.live or config.realtime
+    live = info.live or config.paced
     apart = several(config.workers, live=live)
     folder = resolved.folder or (folder_for(config, undo) if apart or control else "")
     if apart and config.device.startswith("cuda"):

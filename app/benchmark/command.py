@@ -38,9 +38,9 @@ def bench(
 ) -> None:
     """Measure: networks alone, device to device, host to host, source to sink, each beside its floor."""
     from warpfuse.benchmark.machine import describe
-    from warpfuse.demo import CLIP
     from warpfuse.graph.plan.config import validate
     from warpfuse.graph.runtime.context import usable_cores
+    from warpfuse.shipped_clip import CLIP
 
     keys: dict[str, Any] = {
         "source": source or str(CLIP), "sinks": ["null:"], "bundle": bundle, "backend": backend,

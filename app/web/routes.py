@@ -18,6 +18,7 @@ from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
 from warpfuse.web.presets import Presets, dump
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
 from warpfuse.web.session import PageSession
+from warpfuse.web.source_library import SourceLibrary
 
 # A development install links every file: only where the links lead do the files lie in the folder that is served.
 STATIC = (Path(__file__).parent / "static" / "page.html").resolve().parent
@@ -62,11 +63,12 @@ class LookRequest(BaseModel):
     overlay: Overlay = "none"
 
 
-def interface(session: PageSession, presets: Presets, peers: Peers) -> APIRouter:
+def interface(session: PageSession, presets: Presets, peers: Peers, library: SourceLibrary) -> APIRouter:
     """Everything under one router. Handlers that may wait for the graph run in the server's threads."""
     api = APIRouter()
     _add_settings(api, session)
-    _add_run(api, session)
+    _add_run(api, session, library)
+    _add_sources(api, library)
     _add_streams(api, session)
     _add_presets(api, session, presets)
     _add_pictures(api, session)
@@ -119,19 +121,21 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
         await _Live(socket, session).serve()
 
 
-def _add_run(api: APIRouter, session: PageSession) -> None:
+def _add_run(api: APIRouter, session: PageSession, library: SourceLibrary) -> None:
     @api.post("/api/start")
     def post_start(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
         """Start, with these keys laid over the settings. Answers when the graph runs, or was stopped before it did."""
         with contextlib.suppress(Stopped):
-            session.start(keys)
+            session.start(library.whole(keys or {}))
+            library.took(session.source)
         return session.stats()
 
     @api.post("/api/restart")
     def post_restart(keys: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
         """Stop, and start with these keys laid over the settings."""
         with contextlib.suppress(Stopped):
-            session.restart(keys or {})
+            session.restart(library.whole(keys or {}))
+            library.took(session.source)
         return session.stats()
 
     @api.post("/api/stop")
@@ -156,6 +160,23 @@ def _add_run(api: APIRouter, session: PageSession) -> None:
     def post_record(switch: Switch) -> dict[str, Any]:
         """Record what is shown into a new file, or end that."""
         return {"file": session.record(switch.on)}
+
+
+def _add_sources(api: APIRouter, library: SourceLibrary) -> None:
+    @api.get("/api/sources")
+    def get_sources() -> dict[str, Any]:
+        """Sources to choose from: cameras with their modes, screens, files that were sent, addresses taken before."""
+        return library.choices()
+
+    @api.get("/api/files")
+    def get_files(folder: Annotated[str, Query(max_length=4096)] = "") -> dict[str, Any]:
+        """Folders and videos in a folder of this machine; refused where others are let in."""
+        return library.folder(folder)
+
+    @api.put("/api/uploads/{name}")
+    async def put_upload(name: str, request: Request) -> dict[str, str]:
+        """Keep the body, a video, under this name; its address as a source."""
+        return {"url": await library.upload(name, request.stream())}
 
 
 def _add_streams(api: APIRouter, session: PageSession) -> None:
@@ -227,6 +248,7 @@ def _add_pictures(api: APIRouter, session: PageSession) -> None:
             return Response(status_code=204)
         return Response(png, media_type="image/png")
 
+    @api.get("/mjpeg", include_in_schema=False, response_class=StreamingResponse)  # as the sink `page:` calls it
     @api.get("/stream.mjpeg", response_class=StreamingResponse)
     async def get_stream(view: View = "styled", overlay: Overlay = "none") -> Response:
         """The live pictures as JPEGs without end."""

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 128 * 1024
+_UPLOADS = "/api/uploads/"  # whose own limit is the room on the disk
 _COOKIE = "warpfuse_token"
 _READS = frozenset({"GET", "HEAD"})
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -107,7 +108,7 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            await self._app(scope, _Bounded(receive) if scope["type"] == "http" else receive, _with_headers(send))
+            await self._app(scope, _Bounded(receive) if _is_bounded(scope) else receive, _with_headers(send))
         elif scope["type"] == "http":
             await refusal(scope, receive, _with_headers(send))
         else:
@@ -122,7 +123,7 @@ class Guard:
             return _no(421, f"this server is not known as {name!r}; start it with --allow-host {name or 'NAME'}")
         if not _same_site(scope, headers, host):
             return _no(403, "this came from a page of another origin")
-        if _length(headers) > MOST_BYTES:
+        if _is_bounded(scope) and _length(headers) > MOST_BYTES:
             return _no(413, f"a request has at most {MOST_BYTES} bytes")
         return self._asked_for_token(scope, headers)
 
@@ -156,6 +157,10 @@ class _Bounded:
         message = await self._receive()
         self._left -= len(message.get("body", b""))
         return {"type": "http.disconnect"} if self._left < 0 else message
+
+
+def _is_bounded(scope: Scope) -> bool:
+    return scope["type"] == "http" and not (scope["method"] == "PUT" and scope["path"].startswith(_UPLOADS))
 
 
 def _same_site(scope: Scope, headers: Headers, host: str) -> bool:

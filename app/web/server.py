@@ -24,12 +24,13 @@ from warpfuse.web.preview import Peers
 from warpfuse.web.routes import STATIC, interface
 from warpfuse.web.security import AccessRules, Guard
 from warpfuse.web.session import NotRunning, PageSession
+from warpfuse.web.source_library import SourceLibrary
 
 _SEND_BYTES = 1 << 17  # of the kernel for one viewer: a stream of pictures fills it, and what lies there is late
 _GRACE_S = 1  # for open streams when the server ends
 
 
-def application(session: PageSession, presets: Presets, access: AccessRules) -> FastAPI:
+def application(session: PageSession, presets: Presets, access: AccessRules, library: SourceLibrary) -> FastAPI:
     """The page as an ASGI application. Closing the session is its owner's."""
     peers = Peers(session.pictures)
 
@@ -40,7 +41,7 @@ def application(session: PageSession, presets: Presets, access: AccessRules) -> 
 
     # The interactive pages that come with FastAPI load scripts from elsewhere; /docs is our own.
     app = FastAPI(title="warpfuse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.include_router(interface(session, presets, peers))
+    app.include_router(interface(session, presets, peers, library))
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(Guard, access=access)
     app.add_exception_handler(WarpfuseError, _told)

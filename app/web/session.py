@@ -28,7 +28,7 @@ from warpfuse.graph.runtime.endpoints import find_source
 from warpfuse.stages.controls.settings import NetworkSettings
 from warpfuse.stages.errors import Stopped, StyleError
 from warpfuse.stages.sources import connects
-from warpfuse.stages.sources.schemes import scheme_of
+from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.figures import Moment
 from warpfuse.web.pictures import VIEWS, Pictures
@@ -55,6 +55,7 @@ class PageSession:
     record_to     folder of recordings
     fixed_files   files on this machine can be named neither as source nor sink nor bundle: who is let in over a network
                   controls the run, not the disk
+    uploads       folder whose files can be named all the same
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class PageSession:
         *,
         record_to: Path,
         fixed_files: bool = False,
+        uploads: Path | None = None,
         say: Say = silent,
     ) -> None:
         """Raises ConfigError for keys that cannot be used."""
@@ -72,6 +74,7 @@ class PageSession:
         self._keys = keys
         self._config = _read(keys)
         self._record_to, self._fixed_files = record_to, fixed_files
+        self._uploads = uploads
         self._say = say
         self._heard = 0
         self._lock = threading.RLock()
@@ -85,6 +88,11 @@ class PageSession:
         self._stats: Stats | None = None
         self._last: dict[str, Any] = {}  # figures of the run that is over
         self._selected = next(iter(self._config.configs), "") if isinstance(self._config, Streams) else ""
+
+    @property
+    def source(self) -> str:
+        """The address of the source of the stream that is looked at, whole: not for others."""
+        return self._now.source
 
     @property
     def selected(self) -> str:
@@ -110,7 +118,8 @@ class PageSession:
         """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
         run = self._of_several()
         if self._fixed_files:
-            _refuse_files(validate({}), validate({key: keys[key] for key in ("source", "sinks") if key in keys}))
+            ends: dict[str, Any] = {key: keys[key] for key in ("source", "sinks") if key in keys}
+            _refuse_files(validate({}), validate(ends), self._uploads)
         name = run.add(name, keys)
         with self._lock:
             self._keys = merge(self._keys, {"streams": {name: keys}})
@@ -359,7 +368,7 @@ class PageSession:
         if HIDDEN in "".join((now.source, *now.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
-            _refuse_files(before, now)
+            _refuse_files(before, now, self._uploads)
         try:
             check_early(wanted, watched=True, was=self._config)
         except StyleError:
@@ -435,7 +444,7 @@ class PageSession:
             with undo:
                 self.pictures.start_over()
                 viewer, stop = looking.viewer, self._stopping
-                run = open_run(self._config, undo, say=self.tell, stop=stop, viewer=viewer, found=found)
+                run = open_run(at_own_rate(self._config), undo, say=self.tell, stop=stop, viewer=viewer, found=found)
                 run.start()
                 self._run, self._looking = run, looking
                 opened.set_result(None)
@@ -552,12 +561,20 @@ def _loras(bundle: str) -> list[LiveLora]:
     return list(about.loras) if isinstance(about, BundleFile) else []
 
 
-def _refuse_files(was: GraphConfig, wants: GraphConfig) -> None:
-    """Raise ConfigError where a key newly names a file."""
+def at_own_rate(config: GraphConfig | Streams) -> GraphConfig | Streams:
+    """A file that is watched, and written nowhere, is played as a player plays it."""
+    if isinstance(config, Streams) or config.sinks or scheme_of(config.source) != "file":
+        return config
+    return config.model_copy(update={"realtime": True})
+
+
+def _refuse_files(was: GraphConfig, wants: GraphConfig, uploads: Path | None) -> None:
+    """Raise ConfigError where a key newly names a file, but for a source in the folder of uploads."""
     named = [("source", wants.source)] * (wants.source != was.source)
     named += [("sinks", sink) for sink in wants.sinks if sink not in was.sinks]
     for key, url in named:
-        if url and scheme_of(url) == "file":
+        sent = key == "source" and uploads is not None and path_of(url).resolve().parent == uploads.resolve()
+        if url and scheme_of(url) == "file" and not sent:
             raise ConfigError(f"{key}: files can be named on the command line only, the page is open to other machines")
     for name, control in wants.controls.items():
         if control.files - (was.controls[name].files if name in was.controls else frozenset()):

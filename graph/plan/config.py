@@ -148,6 +148,7 @@ class GraphConfig(StageSettings):
               row, which have no rate of their own, the source's as well
     background  colour that shows where the source is transparent
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
+    loop      begin a source that ends again, without end; it is read in real time
     in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
               and K - 1 more as a stream batch
     name      what `warpfuse ctl` calls the run; none: after its source
@@ -182,6 +183,7 @@ class GraphConfig(StageSettings):
     fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
     background: Annotated[tuple[Level, Level, Level], BeforeValidator(_parse_colour)] = (0, 0, 0)
     realtime: bool = False
+    loop: bool = False
     in_flight: int | None = Field(None, ge=1, le=64)
     name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})?$")
     stage_deadline_s: float = Field(30.0, gt=0, le=3600)
@@ -189,6 +191,11 @@ class GraphConfig(StageSettings):
     pace: PaceSettings = PaceSettings()
     mask: Mask = MaskSettings()
     stages: Stages = Stages()
+
+    @property
+    def paced(self) -> bool:
+        """A source that would wait is read to the clock, as one that does not."""
+        return self.realtime or self.loop
 
     @model_validator(mode="after")
     def _fit_together(self) -> "GraphConfig":

@@ -33,6 +33,7 @@ class PipelineKeys(TypedDict, total=False):
     fps: float | str | Fraction | None
     background: str | tuple[int, int, int]
     realtime: bool
+    loop: bool
     in_flight: int | None
     name: str
     stage_deadline_s: float

@@ -144,7 +144,7 @@ def plan_streams(streams: Streams) -> GraphPlan:
 
 def plan_as_asked(config: GraphConfig) -> GraphPlan:
     """The graph of one configuration, as far as it can be told without opening the source."""
-    live = config.realtime or scheme_of(config.source) in LIVE_SCHEMES
+    live = config.paced or scheme_of(config.source) in LIVE_SCHEMES
     printed, attends = _known(config.bundle)
     return plan_graph(config, printed=printed, attends=attends, live=live)
 

@@ -81,7 +81,7 @@ class ProcessRun:
         trace: bool = False,
     ) -> None:
         config = context.config
-        live = resolved.info.live or config.realtime
+        live = resolved.info.live or config.paced
         given = dict(keys) if keys is not None else config.model_dump(mode="json")
         settled = config if keys is None else validate(given)
         self._context, self._stop, self._say = context, context.stop, context.say

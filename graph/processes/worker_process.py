@@ -218,7 +218,7 @@ class WorkerProcess:
                 calls=context.calls,
                 printed=context.bundle.about.printed,
                 attends=context.attends,
-                live=info.live or config.realtime,
+                live=info.live or config.paced,
                 folder=part.folder,
             )
             worker = Worker(

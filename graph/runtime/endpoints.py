@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.planner import usual_in_flight
-from warpfuse.graph.runtime.realtime import RealTime
+from warpfuse.graph.runtime.realtime import Looped, RealTime
 from warpfuse.graph.runtime.tap import Tap
 from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe
@@ -72,7 +72,8 @@ def seen_by(viewer: Viewer, name: str, endpoints: Endpoints, info: VideoInfo, si
 
 def frames_expected(info: VideoInfo, config: GraphConfig) -> int | None:
     """How many frames a run will show, where that is known."""
-    return min((n for n in (info.frames, config.frames) if n is not None), default=None)
+    held = None if config.loop else info.frames
+    return min((n for n in (held, config.frames) if n is not None), default=None)
 
 
 def find_source(
@@ -93,7 +94,8 @@ def endpoints_of(
     config: GraphConfig, info: VideoInfo, size: tuple[int, int], connected: LiveSource | None = None
 ) -> Endpoints:
     """How source and sinks of a configuration are opened. info: of the source; connected: what it is read from first"""
-    live = info.live or config.realtime
+    live = info.live or config.paced
+    looped = config.loop and not info.live
 
     def source() -> Source:
         nonlocal connected
@@ -103,14 +105,20 @@ def endpoints_of(
             first.compose_on(config.background)
             return first
         # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
+        opened = Looped(opened_once) if looped else opened_once()
+        return RealTime(opened, time.monotonic_ns) if config.paced and not info.live else opened
+
+    def opened_once() -> Source:
         opened = open_source(config.source, size=size, frames=None if live else config.frames)
         if isinstance(opened, Transparent):
             opened.compose_on(config.background)
-        return RealTime(opened, time.monotonic_ns) if config.realtime and not info.live else opened
+        return opened
 
     return Endpoints(
         source,
-        lambda url: open_sink(url, replace(_at_rate(info, config), live=live), size, sound_from=info.path),
+        lambda url: open_sink(
+            url, replace(_at_rate(info, config), live=live), size, sound_from=None if looped else info.path
+        ),
         live=live,
         rewind=not live,
     )
@@ -118,7 +126,7 @@ def endpoints_of(
 
 def check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
     """Raise ConfigError for a sink that shows the source's pictures, of a source that waits for the networks."""
-    waiting = not (info.live or config.realtime)
+    waiting = not (info.live or config.paced)
     if waiting and (bridged := next(filter(wants_raw, config.sinks), None)) is not None:
         raise ConfigError(
             f"{bridged}: on-fault passthrough needs a source that goes on without the networks, and a file waits for"

@@ -1,4 +1,4 @@
-"""A recording as if it came from a camera: each frame when its time has come, to the clock."""
+"""A recording as if it came from a camera: each frame when its time has come, to the clock; and without an end."""
 
 import threading
 from collections.abc import Callable
@@ -7,6 +7,48 @@ from dataclasses import replace
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.stage import Source, VideoInfo
 from warpfuse.stages.timing import ClockMap
+
+
+class Looped:
+    """A source that begins again when it ends. Numbers and times go on; the first frame of a lap is a discontinuity.
+
+    once  opens the recording
+    """
+
+    def __init__(self, once: Callable[[], Source]) -> None:
+        self._once = once
+        self._source = once()
+        self._closed = False
+        self.info: VideoInfo = replace(self._source.info, frames=None)
+        self._count = self._shift_ns = self._next_ns = 0
+        self._fresh = False  # nothing of this lap was read yet
+
+    def read(self) -> RawFrame | None:
+        """The next frame; None when closed, and of a recording without frames."""
+        raw = self._source.read()
+        if raw is None and not self._fresh and self._count:
+            self._source.close()
+            self._source, self._shift_ns, self._fresh = self._once(), self._next_ns, True
+            raw = self._source.read()
+        if raw is None or self._closed:
+            return None
+        stamp = raw.stamp
+        pts_ns = stamp.pts_ns + self._shift_ns
+        cut = stamp.discontinuity or self._fresh
+        self._next_ns, self._fresh = pts_ns + round(10**9 / self.info.fps), False
+        stamp = replace(stamp, seq=self._count, pts_ns=pts_ns, discontinuity=cut)
+        self._count += 1
+        return replace(raw, stamp=stamp)
+
+    @property
+    def warning(self) -> str | None:
+        """What the recording has to tell."""
+        return self._source.warning
+
+    def close(self) -> None:
+        """Close the recording."""
+        self._closed = True
+        self._source.close()
 
 
 class RealTime:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from support.waiting import until
 
 pytest.importorskip("fastapi", reason="the control page needs the extra 'web'")
 
@@ -72,10 +73,12 @@ def test_serve_takes_the_flags_of_run_and_stays_until_it_is_told_to_go(start, ex
     one = start("serve", "--port", "0", "--bundle", exact_bundle, "--size", "64x48", "--fusion", "0.5", "--osc", "0")
     url = one.line(r"control page: (http://127\.0\.0\.1:\d+/)$")[1]
     assert ask(url + "api/settings")["stages"]["fuse"]["weight"] == 0.5
-    assert ask(url + "api/stats")["state"] == "stopped"
+    until(lambda: ask(url + "api/stats")["state"] == "running", "the first picture")
+    settings = ask(url + "api/settings")
+    assert settings["source"].endswith("demo.mp4") and settings["loop"], "the shipped clip, again and again"
     sink = tmp_path / "out.mp4"
     keys = {"source": "pattern:64x48@25,live=1,frames=100000", "sinks": [str(sink)]}
-    assert ask(url + "api/start", keys)["state"] == "running"
+    assert ask(url + "api/restart", keys)["state"] == "running"
     assert one.end(signal.SIGINT) == 0
     assert sink.stat().st_size > 0, "the run was finished, and its file is whole"
 

@@ -8,7 +8,7 @@ export class Refused extends Error {
 }
 
 export async function request(method, path, body) {
-  const json = body !== undefined && typeof body !== "string";
+  const json = body !== undefined && typeof body !== "string" && !(body instanceof Blob);
   let answer;
   try {
     answer = await fetch(path, {

@@ -9,6 +9,7 @@ import { listPresets, presets, wirePresets } from "./presets.js";
 import { Preview } from "./preview.js";
 import { Prompt } from "./prompt.js";
 import { RunForm } from "./run.js";
+import { Sources } from "./sources.js";
 import { Streams } from "./streams.js";
 
 const $ = (id) => document.getElementById(id);
@@ -35,6 +36,7 @@ const preview = new Preview($("video"), $("image"));
 const prompt = new Prompt((text) => change({ prompt: text }));
 const run = new RunForm((keys) => (busy() ? tried(() => request("POST", "/api/restart", keys)) : change(keys)));
 
+const sources = new Sources(tried, (source) => run.take(source));
 const streams = new Streams((method, path, body) => tried(() => request(method, path, body)));
 
 const busy = () => ["running", "paused", "starting"].includes(state);
@@ -237,6 +239,7 @@ function wire(control) {
 
 $("over").addEventListener("input", () => tell($("over")));
 
+document.querySelectorAll("[data-key]").forEach(wire);
 request("GET", "/api/keys").then(({ live, run: built }) => {
   addControls($("more"), live);
   explain(live, built);
@@ -306,6 +309,7 @@ new Live({
   opened: () => {
     preview.connect($("transport").value);
     listPresets();
+    sources.list();
   },
   closed: () => {
     preview.freeze();

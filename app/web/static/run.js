@@ -31,6 +31,13 @@ export class RunForm {
     this.#mark();
   }
 
+  /** Ask for this source, with whatever else was edited. */
+  take(source) {
+    $("source").value = source;
+    this.#mark();
+    $("run-form").requestSubmit();
+  }
+
   bundles(names) {
     const wanted = this.#settings.bundle;
     if (wanted && !names.includes(wanted)) names = [wanted, ...names];
@@ -78,6 +85,7 @@ function shown(value) {
 
 function meant(key, text) {
   if (key === "sinks") return lines(text);
+  if (key === "loop") return text === "true";
   if (key === "seed") return Number(text);
   if (key === "size") return text || null;
   if (key === "mask") return text || "off";

@@ -10,6 +10,7 @@ from warpfuse.web.presets import Presets
 from warpfuse.web.security import AccessRules
 from warpfuse.web.server import WebServer, application
 from warpfuse.web.session import PageSession
+from warpfuse.web.source_library import SourceLibrary
 
 LIVE = "pattern:96x64@25,live=1,frames=100000,motion=objects"
 
@@ -33,13 +34,18 @@ def presets(tmp_path):
 
 
 @pytest.fixture
-def page(presets):
+def library(tmp_path):
+    return SourceLibrary(tmp_path / "uploads", recent=tmp_path / "recent.json")
+
+
+@pytest.fixture
+def page(presets, library):
     """page(session) -> a context manager that serves it and gives its address."""
 
     @contextmanager
     def serving(session, access=None):
         access = access or AccessRules()
-        with WebServer(application(session, presets, access), access, 0) as server:
+        with WebServer(application(session, presets, access, library), access, 0) as server:
             yield server.url
 
     return serving

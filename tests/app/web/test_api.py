@@ -19,8 +19,8 @@ from warpfuse.web.session import PageSession
 
 
 @pytest.fixture
-def client(session, presets):
-    with TestClient(application(session, presets, AccessRules()), base_url="http://127.0.0.1") as client:
+def client(session, presets, library):
+    with TestClient(application(session, presets, AccessRules(), library), base_url="http://127.0.0.1") as client:
         yield client
 
 

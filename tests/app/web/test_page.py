@@ -352,14 +352,14 @@ def stands(shown):
     return (told.inner_text() if told.is_visible() else "", plain, shown.title())
 
 
-def test_what_is_not_live_does_not_look_it(session, page, presets, visit, monkeypatch):
+def test_what_is_not_live_does_not_look_it(session, page, presets, library, visit, monkeypatch):
     from warpfuse.web.pictures import Pictures
     from warpfuse.web.security import AccessRules
     from warpfuse.web.server import WebServer, application
 
     session.start({"fusion": 0})
     access = AccessRules()
-    with WebServer(application(session, presets, access), access, 0) as server:
+    with WebServer(application(session, presets, access, library), access, 0) as server:
         shown = visit(server.url)
         shown.locator("#blank").wait_for(state="hidden")
         until(lambda: stands(shown) == ("", True, "warpfuse"), "the control: a picture that is live")
@@ -518,13 +518,13 @@ def test_strength_0_shows_the_source(session, page, visit):
         until(lambda: distance() < 12, "the source")
 
 
-def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets, visit):
+def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets, library, visit):
     from warpfuse.web.security import AccessRules
     from warpfuse.web.server import WebServer, application
 
     session.start()
     access = AccessRules()
-    with WebServer(application(session, presets, access), access, 0) as server:
+    with WebServer(application(session, presets, access, library), access, 0) as server:
         shown = visit(f"{server.url}view?by=mjpeg", viewport={"width": 640, "height": 360})
         image = shown.locator("#image")
         image.wait_for()
@@ -533,7 +533,7 @@ def test_the_bare_picture_fills_its_frame_and_comes_back(session, page, presets,
         assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
         port = server.port
     image.wait_for(state="hidden")
-    with WebServer(application(session, presets, access), access, port):
+    with WebServer(application(session, presets, access, library), access, port):
         image.wait_for()
         until(lambda: image.evaluate("e => e.naturalWidth") == 96, "the picture again")
 
@@ -585,3 +585,24 @@ def test_no_serious_fault_of_accessibility_at_any_width(session, page, presets, 
             assert serious == [], (width, theme)
             wide = shown.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"at {width} px the page is {wide} px too wide"
+
+
+def test_a_source_is_picked_uploaded_and_browsed_to(running, session, library):
+    from warpfuse.shipped_clip import CLIP
+
+    running.locator("#pick optgroup[label='With warpfuse'] option").first.wait_for(state="attached")
+    running.locator("#pick").select_option(label="the clip that ships")
+    until(lambda: session.state == "running" and session.source == str(CLIP), "the clip")
+    running.locator("#upload").set_input_files(CLIP)
+    until(lambda: session.source == str(library.uploads / CLIP.name), "the uploaded one")
+    until(lambda: session.state == "running", "the run of it")
+    running.locator("#browse").click()
+    entries = running.locator("#entries button")
+    entries.first.wait_for()
+    assert running.locator("#here").inner_text() == str(Path.home().resolve())
+
+
+def test_what_ends_begins_again_if_asked(running, session):
+    running.locator("#loop").select_option("true")
+    running.locator("#apply").click()
+    until(lambda: session.settings()["loop"] is True, "the loop")
