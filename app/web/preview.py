@@ -110,12 +110,14 @@ class Peers:
             raise ConfigError("no such viewer")
         self._peers[number][1].look = look
 
-    async def leave(self, number: str) -> None:
-        """A viewer goes. Nothing happens when it has gone."""
+    async def leave(self, number: str) -> bool:
+        """A viewer goes. False when it has gone."""
         held = self._peers.pop(number, None)
-        if held is not None:
-            held[1].stop()
-            await held[0].close()
+        if held is None:
+            return False
+        held[1].stop()
+        await held[0].close()
+        return True
 
     async def close(self) -> None:
         """Everybody goes."""

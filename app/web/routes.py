@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from warpfuse.graph.errors import ConfigError
@@ -24,6 +24,7 @@ from warpfuse.web.source_library import SourceLibrary
 STATIC = (Path(__file__).parent / "static" / "page.html").resolve().parent
 
 _PERIOD_S = 0.2
+_SDP = "application/sdp"
 
 Keys = Annotated[dict[str, Any], Body(description="Keys of a graph file, nested as there.")]
 
@@ -73,6 +74,7 @@ def interface(session: PageSession, presets: Presets, peers: Peers, library: Sou
     _add_presets(api, session, presets)
     _add_pictures(api, session)
     _add_webrtc(api, peers)
+    _add_whep(api, peers)
     for path, file in (("/", "page.html"), ("/docs", "docs.html")):
         _add_page(api, path, file)
     _add_view(api, session)
@@ -275,6 +277,23 @@ def _add_webrtc(api: APIRouter, peers: Peers) -> None:
         """Look no more."""
         await peers.leave(number)
         return {}
+
+
+def _add_whep(api: APIRouter, peers: Peers) -> None:
+    @api.post("/whep", response_class=Response)
+    async def post_whep(request: Request, view: View = "styled", overlay: Overlay = "none") -> Response:
+        """Look by WHEP: the body is an SDP offer; 201 with the answer, and the address of the session."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _SDP:
+            return JSONResponse({"error": f"expected {_SDP}"}, 415)
+        number = secrets.token_urlsafe(12)
+        offer = (await request.body()).decode("utf-8", "replace")
+        answer = await peers.answer(number, offer, Look(view, overlay))
+        return Response(answer, 201, {"location": f"/whep/{number}"}, media_type=_SDP)
+
+    @api.delete("/whep/{number}")
+    async def delete_whep(number: str) -> Response:
+        """End a session of WHEP. 404: there is none of this name."""
+        return Response(status_code=200 if await peers.leave(number) else 404)
 
 
 class _Live:

@@ -35,6 +35,7 @@ export class Sources {
       ["Taken before", known.recent.map((url) => new Option(url, url))],
       ["Uploaded", known.uploads.map(({ name, url }) => new Option(name, url))],
       ["With warpfuse", [new Option("the clip that ships", known.clip), new Option("a pattern", "pattern:512x288@25,live=1,motion=objects")]],
+      ["From another program", [new Option("OBS or a browser, by WHIP to http://127.0.0.1:8889/whip", "whip:8889")]],
     ].filter(([, options]) => options.length).map(([label, options]) => {
       const group = Object.assign(document.createElement("optgroup"), { label });
       group.replaceChildren(...options);
