@@ -116,6 +116,8 @@ def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
         if isinstance(fuse, dict):
             fuse.pop("weight", None)
-    named = {key: flags[key] for key in ("loras", "controls") if flags.get(key) and isinstance(raw.get(key), dict)}
+    named = {
+        key: flags[key] for key in ("loras", "controls", "stages") if flags.get(key) and isinstance(raw.get(key), dict)
+    }
     raw.update({key: value for key, value in flags.items() if key not in named})
     return merge(raw, named) if named else raw  # one by one: a flag for one leaves the others as they are

@@ -109,6 +109,10 @@ def _keys(words: list[str]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for word in words:
         set_key(keys, word)
+    anchor = (keys.get("stages") or {}).get("anchor") or {}
+    for name in {"picture", "frame"} & anchor.keys():
+        if isinstance(anchor[name], str) and anchor[name]:  # named from here, as with `add`
+            anchor[name] = str(Path(anchor[name]).expanduser().absolute())
     return keys
 
 

@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +49,9 @@ def graph_flags(
     mask: Annotated[
         str | None, typer.Option(metavar="BUNDLE|file:PATH", help="Style this part alone: person, or a drawn mask.")
     ] = None,
+    keyframe: Annotated[
+        str | None, typer.Option(metavar="FILE[:SECONDS]", help="A frame as somebody painted it, and when it is.")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of the UNet: auto, float or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
@@ -90,7 +94,8 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
     """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`.
 
     Raises ConfigError for words that are no graph file, nor a source and a sink."""
-    keys = {key: value for key, value in flags.items() if key not in ("words", "settings", "sink", "lora", "control")}
+    own = ("words", "settings", "sink", "lora", "control", "keyframe")
+    keys = {key: value for key, value in flags.items() if key not in own}
     scales = {
         key: named_scales(f"--{flag}", flags[flag] or []) for key, flag in (("loras", "lora"), ("controls", "control"))
     }
@@ -100,7 +105,16 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
     if source is not None:
         keys["source"] = [source]
     sinks = ([sink] if sink is not None else []) + (flags["sink"] or [])
-    return graph, {**keys, "sinks": sinks or None, **scales, **more}, flags["settings"]
+    stages = None if flags["keyframe"] is None else {"anchor": _keyframe(flags["keyframe"])}
+    return graph, {**keys, "sinks": sinks or None, **scales, "stages": stages, **more}, flags["settings"]
+
+
+def _keyframe(given: str) -> dict[str, Any]:
+    """The keys that FILE or FILE:SECONDS stands for."""
+    name, colon, seconds = given.rpartition(":")
+    if colon and re.fullmatch(r"\d+(\.\d*)?|\.\d+", seconds):
+        return {"picture": name, "at": float(seconds), "frame": ""}
+    return {"picture": given, "at": None, "frame": ""}
 
 
 def told_apart(words: list[str]) -> tuple[Path | None, str | None, str | None]:

@@ -5,6 +5,7 @@ WarpfuseError
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
 │   ├── AttentionError        attention is asked of a bundle that was exported without
 │   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
+│   ├── KeyframeError         a keyframe that cannot be read (picture_file.py)
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
 │   ├── MaskError             a mask that cannot be read, or whose network takes or gives something else
@@ -32,6 +33,10 @@ class AttentionError(BadInput):
 
 class ControlError(BadInput):
     """A control the bundle does not have, or a control map that cannot be made."""
+
+
+class KeyframeError(BadInput):
+    """A keyframe that cannot be read."""
 
 
 class LoraError(BadInput):

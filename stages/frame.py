@@ -125,12 +125,16 @@ class Latent(Frame):
 class Motion(Frame):
     """From a frame to one before it.
 
-    flow   flow_cur_to_prev [1, 2, h, w], pixels
-    trust  [1, 1, h, w] in [0, 1]: how far the flow may be believed
+    flow     flow_cur_to_prev [1, 2, h, w], pixels
+    trust    [1, 1, h, w] in [0, 1]: how far the flow may be believed
+    painted  [1, 3, h, w] in [0, 1], of a motion to the frame of a keyframe: the keyframe
+    share    [1, 1, h, w] in [0, 1], likewise: how much of each of its pixels is shown where the flow is trusted
     """
 
     flow: "Tensor"
     trust: "Tensor"
+    painted: "Tensor | None" = None
+    share: "Tensor | None" = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -71,6 +71,9 @@ class Opening(Protocol):
     def map_network(self, name: str) -> Engine:
         """That of a bundle of kind map, likewise."""
 
+    def say(self, line: str) -> None:
+        """Tell who runs it, now or while frames flow."""
+
 
 class Stage(Protocol):
     """Frames in, each by the name of its input; one frame out, of a `Delaying` stage later. State lives in the object.

@@ -65,6 +65,7 @@ TIERS = {
         "graph/test_drift.py",
         "graph/runtime/test_engines.py",
         "graph/test_in_flight.py",
+        "graph/test_keyframe.py",
         "graph/test_live_lora.py",
         "graph/runtime/test_context.py",
         "graph/test_printed.py",

@@ -20,6 +20,7 @@ class Seen(NamedTuple):
     followed  the same for `predict`, if it looks at that frame
     anchor    motion to the anchor, if something is taken from it
     sampling, fusing  the texts of predict and fuse
+    last      the stage that gives the picture that is fed back
     """
 
     picture: Value
@@ -29,6 +30,7 @@ class Seen(NamedTuple):
     anchor: Value | None
     sampling: str
     fusing: str
+    last: str
 
 
 class Styled(NamedTuple):
@@ -39,14 +41,22 @@ class Styled(NamedTuple):
     past: Value | None = None
 
 
-def restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
+def last_picture(config: GraphConfig, *, printed: bool, keyed: bool) -> str:
+    """The stage that gives the picture that is fused into the next frame."""
+    fusion = config.stages.fuse
+    if keyed or printed:
+        return "apply_keyframe" if keyed else "composite"
+    blended = fusion.reference == "output" and (fusion.exit or not config.stages.predict.stream)
+    return "blend" if blended else "decode"
+
+
+def restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Seen) -> Styled:
     """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
-    picture, latent, motion, followed, anchor, sampling, fusing = seen
+    picture, latent, motion, followed, anchor, sampling, fusing, last_made = seen
     fusion, encode = config.stages.fuse, encoding_of(config)
     of_latents, of_output = fusion.reference == "latent", fusion.reference == "output"
     last_latent = "fuse" if fusion.exit and not of_output else "predict"
-    last_picture = "composite" if printed else "blend" if fusion.exit and of_output else "decode"
-    last, what = (last_latent, "x0") if of_latents else (last_picture, "picture")
+    last, what = (last_latent, "x0") if of_latents else (last_made, "picture")
     entry = past = onto_entry = reference = None
     if fusion.entry:
         far, onto = call("compose_motion", f"flow over {calls} frames", motion=motion), "onto the frame that enters"

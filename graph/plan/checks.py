@@ -14,6 +14,7 @@ from warpfuse.stages.diffusion.loras import lora_scales
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.styles import style_weights
 from warpfuse.stages.masking.drawing import check_file
+from warpfuse.stages.motion.keyframe_file import check_keyframe
 from warpfuse.stages.sinks import check
 from warpfuse.stages.sources import connects, probe
 from warpfuse.stages.sources.schemes import scheme_of
@@ -62,6 +63,8 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)
     if differs("mask"):
         _check_mask(config)
+    if differs("stages"):
+        check_keyframe(config.stages.anchor)
     if differs("controls"):
         for control in config.controls.values():
             if isinstance(control, NetworkSettings):

@@ -215,6 +215,11 @@ class GraphConfig(StageSettings):
                 "stages.fuse.between: a stream batch has no picture of the anchor until it has left; expected kind"
                 " latent or picture with of: anchor, or stages.predict.stream=false"
             )
+        if self.stages.anchor.picture and fuse.reference == "latent":
+            raise ValueError(
+                "stages.anchor.picture: with stages.fuse.reference latent no picture is fed back, so a keyframe would"
+                " not last; expected picture or output"
+            )
         if self.stages.encode.twice and fuse.reference == "latent" and "picture" not in fuse.pulls:
             raise ValueError(
                 "stages.encode.twice: with stages.fuse.reference latent no picture is encoded; leave it out"

@@ -22,6 +22,7 @@ LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages"
 """Keys that may change between frames; the others are built in."""
 
 _PROMPT = ("prompt", "negative", "loras")  # what the network is told of it is one thing, and fades as one
+_A_TIME = "stages.anchor.at"  # of a frame, which a frame in the middle is not
 _FAINTEST = 1e-3  # share below which a prompt is let go, unseen
 _MOST_PROMPTS = 6  # in one frame: who changes the prompt again and again within a crossfade gets the strongest
 _LONGEST_TEXT = 4000  # bytes of a prompt that fades: frames carry it
@@ -166,10 +167,10 @@ def _between(way: _Way, to: float) -> float:
 
 
 def _numbers(config: GraphConfig) -> Iterator[tuple[str, float]]:
-    """Every fractional number among the live keys, by its path. Those of LoRAs go with the prompt."""
+    """Every fractional number among the live keys, by its path. Those of LoRAs go with the prompt; a time is no way."""
     for name in LIVE:
         if name not in _PROMPT:
-            yield from _fractions(getattr(config, name), name)
+            yield from ((path, value) for path, value in _fractions(getattr(config, name), name) if path != _A_TIME)
 
 
 def _fractions(value: Any, path: str) -> Iterator[tuple[str, float]]:

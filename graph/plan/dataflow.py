@@ -6,7 +6,7 @@ in this order, and hands on what is handed on here: by calls inside a lane (`run
 What it branches into (a stream batch, control maps, masks) is in `branches.py`.
 """
 
-from warpfuse.graph.plan.branches import Seen, Styled, encoding_of, hints_of, masked, restyle_streamed
+from warpfuse.graph.plan.branches import Seen, Styled, encoding_of, hints_of, last_picture, masked, restyle_streamed
 from warpfuse.graph.plan.config import DIS, GraphConfig
 from warpfuse.graph.plan.graph_plan import StageCall, Value
 
@@ -20,6 +20,7 @@ def pass_frame(
     printed: bool,
     attends: bool = False,
     anchored: bool = False,
+    keyed: bool = False,
 ) -> None:
     """One frame.
 
@@ -27,7 +28,8 @@ def pass_frame(
     temporal  it has a past
     printed   the bundle draws lines
     attends   its UNet sees tokens of earlier frames
-    anchored  something is taken from the anchor
+    anchored  something is taken from the anchor, as a keyframe is
+    keyed     there may be a keyframe
     """
     raw = call("source", config.source, role="source")
     picture = call("upload", "uint8 to float, onto the device", raw=raw)
@@ -37,30 +39,38 @@ def pass_frame(
     rows = f"{calls} rows of as many frames" if streamed and calls > 1 else f"{config.steps} step(s)"
     sampling, fusing = f"sampling, {rows}", f"fusion, weight {config.stages.fuse.weight:g}"
     motion: Value | None = None
+    anchor: Value | None = None
     if temporal or attends:
         kind = "dis_flow" if config.flow == DIS else "network_flow"
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
     if motion is not None and temporal:
         followed = motion if attends or config.stages.fuse.pulls else None
-        anchor = call("anchor", f"flow to the anchor ({config.flow})", frame=picture) if anchored else None
-        way = restyle_streamed if late else _restyle
-        shown = way(call, config, calls, Seen(picture, latent, motion, followed, anchor, sampling, fusing), printed)
+        if anchored:
+            told = motion if keyed else None
+            anchor = call("anchor", f"flow to the anchor ({config.flow})", frame=picture, motion=told)
+        way, last = restyle_streamed if late else _restyle, last_picture(config, printed=printed, keyed=keyed)
+        shown = way(call, config, calls, Seen(picture, latent, motion, followed, anchor, sampling, fusing, last))
     else:
         predicted = call("predict", sampling, source=latent, motion=motion, hints=hints_of(call, config, picture, None))
         shown = Styled(call("decode", "latent to picture", latent=predicted), predicted)
     if printed:
         paint, drawn, past = shown
         source = Value(picture.stage, ahead=late)  # it waits for the latent of its frame
-        shown = Styled(call("composite", "inks and lines", paint=paint, latent=drawn, source=source, past=past), drawn)
+        finished = call("composite", "inks and lines", paint=paint, latent=drawn, source=source, past=past)
+        shown = Styled(finished, drawn, past)
+    if keyed and anchor is not None:
+        waiting = Value(anchor.stage, ahead=late)
+        over = call("apply_keyframe", "keyframe along the flow", picture=shown.paint, anchor=waiting, past=shown.past)
+        shown = Styled(over, shown.latent)
     visible = masked(call, config, picture, motion, shown.paint, late) if config.mask.active else shown.paint
     out = call("download", "float to uint8, onto the host", frame=visible)
     for number, sink in enumerate(config.sinks, start=1):
         call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
 
 
-def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, printed: bool) -> Styled:
+def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen) -> Styled:
     """The frame is predicted when the one before it is shown: one warp of the past serves entry and exit."""
-    picture, latent, motion, followed, anchor, sampling, fusing = seen
+    picture, latent, motion, followed, anchor, sampling, fusing, last = seen
     fusion, onto, encoding = config.stages.fuse, "last picture onto this frame", "warped picture to latent"
     encode = encoding_of(config)
 
@@ -72,8 +82,7 @@ def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, print
 
     match fusion.reference:
         case "picture":
-            last = Value("composite" if printed else "decode", delay=1)
-            warped = call("warp", onto, motion=motion, styled=last)
+            warped = call("warp", onto, motion=motion, styled=Value(last, delay=1))
             reference = call("encode_past", encoding, kind=encode, frame=warped)
             predicted = predict(reference, warped)
             fused = call("fuse", fusing, prediction=predicted, reference=reference)
@@ -85,8 +94,7 @@ def _restyle(call: StageCall, config: GraphConfig, calls: int, seen: Seen, print
             fused = call("fuse", fusing, prediction=predicted, reference=warped)
             return Styled(call("decode", "latent to picture", latent=fused), fused)
         case "output":
-            last = Value("composite" if printed else "blend", delay=1)
-            warped = call("warp", onto, motion=motion, styled=last)
+            warped = call("warp", onto, motion=motion, styled=Value(last, delay=1))
             entry = call("encode_past", encoding, kind=encode, frame=warped) if fusion.entry else None
             predicted = predict(entry, warped)
             decoded = call("decode", "latent to picture", latent=predicted)

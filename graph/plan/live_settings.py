@@ -10,6 +10,7 @@ from warpfuse.graph.plan.crossfade import LIVE, check_prompt, timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.stages.diffusion.settings import check_attention
+from warpfuse.stages.motion.keyframe_file import check_keyframe
 
 if TYPE_CHECKING:  # torch is not needed to check settings
     from warpfuse.stages.diffusion.prompts import Prompts
@@ -53,19 +54,21 @@ class LiveSettings:
         self._check_structure(config)
         self.prompts(config.prompt, config.negative, config.loras)
         check_attention(config.stages.predict.attention, self.attends)
+        check_keyframe(config.stages.anchor)
         return merged, config
 
     def _check_structure(self, config: GraphConfig) -> None:
         """Raise NeedsRestart for what decides which stages there are, or what they were built with."""
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
         printed = any(node.name == "composite" for node in self.plan.nodes)
+        keyed = any(node.kind == "apply_keyframe" for node in self.plan.nodes)
         anchored = any(node.name == "anchor" for node in self.plan.nodes)
         followed = any(node.kind == "predict" and "motion" in node.inputs for node in self.plan.nodes)
         flows = any(node.name == "flow" for node in self.plan.nodes)
         temporal = any(node.kind == "warp" for node in self.plan.nodes) or (flows and not followed)
         plan = plan_graph(
             config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, attends=followed,
-            anchored=anchored, live=self.live,
+            anchored=anchored, keyed=keyed, live=self.live,
         )  # fmt: skip
         if {n: c.built for n, c in config.controls.items()} != {n: c.built for n, c in self.config.controls.items()}:
             raise NeedsRestart(
@@ -84,8 +87,8 @@ class LiveSettings:
             raise NeedsRestart(
                 "this decides which stages there are and cannot change while frames flow: mask.kind and of;"
                 " stages.fuse.reference; stages.fuse.between to or from latent and picture; stages.encode;"
-                " stages.predict.stream, and with it steps; pace, fusion and what is taken from an anchor, if they were"
-                " off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
+                " stages.predict.stream, and with it steps; pace, fusion, a keyframe and what is taken from an anchor,"
+                " if they were off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
             )
 
 

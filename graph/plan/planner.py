@@ -29,6 +29,7 @@ def plan_graph(
     printed: bool = False,
     attends: bool = False,
     anchored: bool = False,
+    keyed: bool | None = None,
     live: bool = False,
     folder: str = "",
 ) -> GraphPlan:
@@ -40,15 +41,21 @@ def plan_graph(
     printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
     attends   its UNet sees tokens of earlier frames (`BundleFile.attention`)
     anchored  build the flow to the anchor; else only if the configuration takes something from it
+    keyed     build what shows a keyframe; none: if there is one, and wherever `temporal` asks for the past, which a
+              keyframe given later needs
     live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
     folder    of the sockets between workers; needed to open the graph, not to draw it
     """
     k = calls or config.steps
+    given = bool(config.stages.anchor.picture)
+    keyed = given or (config.stages.fuse.reference != "latent" and bool(temporal if keyed is None else keyed))
     if temporal is None:
-        temporal = config.stages.fuse.asks_past or config.pace.active
-    anchored = anchored or config.stages.fuse.asks_anchor
+        temporal = config.stages.fuse.asks_past or config.pace.active or given
+    anchored = anchored or keyed or config.stages.fuse.asks_anchor
     recorder = _Recorder(config)
-    pass_frame(recorder.call, config, k, temporal=temporal, printed=printed, attends=attends, anchored=anchored)
+    pass_frame(
+        recorder.call, config, k, temporal=temporal, printed=printed, attends=attends, anchored=anchored, keyed=keyed
+    )
     if live or config.in_flight:
         recorder.bound(config.in_flight or usual_in_flight(config, k))
     nodes = recorder.nodes

@@ -68,3 +68,7 @@ class _Opening:
         """That of a bundle of kind map."""
         bundle = load_map_bundle(name)
         return self._context.engines.open(bundle.network(), map_shapes(bundle.about, self.size))
+
+    def say(self, line: str) -> None:
+        """To who is told of the run."""
+        self._context.say(line)

@@ -11,6 +11,7 @@ from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Picture
+from warpfuse.stages.picture_file import read_picture
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -20,23 +21,18 @@ def open(opening: Opening) -> Stage:
     picture = opening.config.controls[name].picture
     if picture is None:
         return GivenMap(None)
-    return GivenMap(read_picture(Path(picture), opening.size, f"controls.{name}.picture").to(opening.device))
+    return GivenMap(read_map(Path(picture), opening.size, f"controls.{name}.picture").to(opening.device))
 
 
-def read_picture(path: Path, size: tuple[int, int], key: str) -> Tensor:
+def read_map(path: Path, size: tuple[int, int], key: str) -> Tensor:
     """[1, 3, h, w] in [0, 1]: a picture upright, scaled to cover (width, height), cropped about its middle.
 
     key  that names the file, for the error
 
     Raises ControlError: no such file, or no picture in it.
     """
-    try:
-        with Image.open(path.expanduser()) as opened:
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
-        fitted = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "it holds no picture that can be read"
-        raise ControlError(f"{key}: {path}: {reason}. Give a PNG, JPEG or WebP file") from None
+    upright = read_picture(path, key, ControlError).convert("RGB")
+    fitted = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
     return planes_of(torch.from_numpy(np.array(fitted)))
 
 

@@ -50,6 +50,12 @@ that comes with two of them is correlated with what is there already, so its cor
 the level stays exact. A frame takes the anchor's place by trusting nothing of it: that travels with the trust, and no
 stage has to ask another. `tests/stages/diffusion/test_rerender.py` has the paper's loop.
 
+A keyframe (`motion/keyframe.py`, `apply_keyframe.py`, `keyframe_past.py`) is a picture that somebody made of a frame.
+It travels with the motion to that frame, so whoever gets the motion knows whether the anchor is a keyframe. It is laid
+over the decoded picture, in front of what is fed back: fusion into x0 would go through the autoencoder, which loses
+more than a 255th. Its latent stands for the anchor's x0 after every call. Its tokens come from a pass of the network at
+each level.
+
 Guidance (`guidance.py`) acts on the pair (x0, n). Residual guidance carries no stock noise: the noise under which the
 assumed picture would be clean, (x - alpha p) / sigma, is what the recursion of its paper arrives at, needs no state,
 and stays right when something was fused in.

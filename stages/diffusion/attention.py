@@ -13,7 +13,6 @@ that call is made one step later, so a stream and frames sampled alone have the 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +47,8 @@ Places = Mapping[tuple[int, int], Tensor]
 class TokenPast:
     """The earlier frames as one row sees them, and what it leaves to later ones.
 
-    anchors  of the shot, shared by its rows
+    anchors  of the shot, shared by its rows; or those of a keyframe
+    painted  they are of a keyframe: they are known, and stay
     before   the past of the frame before, while that is needed; none where there is no frame before
     trust    [1, 1, h, w]: weight of the frame before; none: 1
     places   where its tokens were; none: they are not pulled
@@ -63,6 +63,7 @@ class TokenPast:
     trust: Tensor | None = None
     places: Places | None = field(default=None, repr=False)
     known: Tensor | None = None
+    painted: bool = False
     tokens: dict[Key, Tensor] = field(default_factory=dict, repr=False)
 
     def offered(
@@ -88,6 +89,8 @@ class TokenPast:
         self.tokens[key] = kept
         if self.before is not None:
             self.before.tokens.pop(key, None)
+        if self.painted:
+            return
         anchor = self.anchors.get(key)
         if anchor is None:
             self.anchors[key] = kept
@@ -99,22 +102,28 @@ class TokenPast:
         self.before = self.trust = self.places = self.known = None
 
     def _anchor(self, key: Key, settings: AttentionSettings, cells: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
-        return self._reference(self.anchors.get(key), settings.anchor, None, cells)
+        known = None if self.painted else self.known
+        return self._reference(self.anchors.get(key), settings.anchor, None, known, cells)
 
     def _previous(self, key: Key, settings: AttentionSettings, cells: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
         tokens = None if self.before is None or not settings.previous else self.before.tokens.get(key)
         if tokens is not None and self.places is not None:
             tokens = pulled(tokens, self.about, self.places)
-        return self._reference(tokens, settings.previous, self.trust, cells)
+        return self._reference(tokens, settings.previous, self.trust, self.known, cells)
 
     def _reference(
-        self, tokens: Tensor | None, share: float, trust: Tensor | None, cells: tuple[int, int]
+        self,
+        tokens: Tensor | None,
+        share: float,
+        trust: Tensor | None,
+        known: Tensor | None,
+        cells: tuple[int, int],
     ) -> tuple[Tensor | None, Tensor]:
         weight = self.nothing.new_full((1, *cells), share, dtype=torch.float32)
         if trust is not None:
             weight = weight * trust[:, 0]
-        if self.known is not None:
-            weight = weight * self.known
+        if known is not None:
+            weight = weight * known
         return tokens if share else None, weight
 
 
@@ -137,26 +146,33 @@ class CrossFrame:
         self._told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
         self._anchors: dict[Key, Tensor] = {}
         self._frames = 0
-        self._gap = False
+        self._gap = self._painted = False
 
     def skip(self) -> None:
         """A frame passes without the network: the flow of the next one does not lead to the last that was kept."""
         self._gap = True
 
+    def alone(self) -> TokenPast:
+        """The past of a picture that sees no other; what it leaves are its `anchors`."""
+        return TokenPast(self._about, self._nothing, {})
+
     def enter(
         self, stamp: Stamp, settings: AttentionSettings, told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]],
-        flow: Tensor | None, trust: Tensor | None,
+        flow: Tensor | None, trust: Tensor | None, painted: dict[Key, Tensor] | None = None,
     ) -> TokenPast:  # fmt: skip
         """The past of the next frame.
 
         told         calls of the network, conditioning and unconditional of the frame
         flow, trust  [1, 2, H, W] px to the frame before, and [1, 1, h, w] of each latent cell; none: not known
+        painted      tokens of a keyframe that is the anchor; none: no keyframe is
         """
         if stamp.discontinuity or self._told is None or not _same(told, self._told):
             self.reset()
-        elif settings.refresh is not None and self._frames >= settings.refresh:
+        elif painted is None and (self._painted or self._due(settings)):
             self._anchors, self._frames = {}, 0
-        past = TokenPast(self._about, self._nothing, self._anchors, self._last)
+        self._painted = painted is not None
+        anchors = self._anchors if painted is None else painted
+        past = TokenPast(self._about, self._nothing, anchors, self._last, painted=self._painted)
         if trust is not None:
             past.known = (trust.mean() >= settings.coverage).to(torch.float32).reshape(1)
         if settings.pull == "flow" and trust is not None and flow is not None:
@@ -165,6 +181,9 @@ class CrossFrame:
         self._last, self._told, self._gap = past, told, False
         self._frames += 1
         return past
+
+    def _due(self, settings: AttentionSettings) -> bool:
+        return settings.refresh is not None and self._frames >= settings.refresh
 
 
 def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory, ops: Arithmetic) -> Places:
@@ -194,8 +213,9 @@ def _same(
     a: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]], b: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]
 ) -> bool:
     """Whether two frames are told the same. Values are looked at only where settings changed in between."""
-    return a[0] == b[0] and all(_equal(one, other) for one, other in zip(a[1:], b[1:], strict=True))
+    return a[0] == b[0] and all(same_tensors(one, other) for one, other in zip(a[1:], b[1:], strict=True))
 
 
-def _equal(a: Any, b: Any) -> bool:
+def same_tensors(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of tensors are equal, by name. Values are looked at only where they are not the same objects."""
     return a is b or (a.keys() == b.keys() and all(a[name] is b[name] or torch.equal(a[name], b[name]) for name in a))

@@ -1,6 +1,7 @@
 """Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from warpfuse.engine.contract import Engine
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.controls.settings import check_controls
-from warpfuse.stages.diffusion.anchor_past import anchor_past
+from warpfuse.stages.diffusion.anchor_past import AnchorPast, anchor_past
 from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.hint import HintInputs
+from warpfuse.stages.diffusion.keyframe_past import KeyframePast
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.diffusion.prompts import Prompts
@@ -60,6 +62,7 @@ def open(opening: Opening) -> Stage:
         pulls=_pulls(opening),
         attention=_attention(opening, unet),
         hints=HintInputs(about.controls, unet.inputs, torch.device(opening.device)),
+        keyframe=KeyframePast(partial(opening.network, "encoder"), opening.bundle.about.latent.scale),
     )
 
 
@@ -89,7 +92,8 @@ class Predict(Stage):
     inputs  source     z of the source frame
             reference  z of the newest styled picture, warped and encoded, and its trust; or nothing
             motion     to the frame before
-            anchor     to the anchor of the shot; a frame without any trust is the anchor
+            anchor     to the anchor of the shot; a frame without any trust is the anchor. One to the frame of a
+                       keyframe has that: its latent and its tokens are the anchor's
             hints      of control maps
             The last four where the graph feeds them
     gives   predicted x0 after the last call
@@ -117,6 +121,7 @@ class Predict(Stage):
         pulls: Mapping[Kind, LatentWarp | PictureWarp] | None = None,
         attention: CrossFrame | None = None,
         hints: HintInputs | None = None,
+        keyframe: KeyframePast | None = None,
     ) -> None:
         self._denoise = denoise
         self._sampling = sampling
@@ -126,6 +131,7 @@ class Predict(Stage):
         self._pulls = pulls or {}
         self._attention = attention
         self._hints = hints
+        self._keyframe = keyframe
         self._batch = StreamBatch(denoise, self._pulls) if stream else None
         self._last: Row | None = None
         self._anchor: dict[int, Tensor] = {}
@@ -136,7 +142,7 @@ class Predict(Stage):
         source: Latent,
         reference: Frame | None = None,
         motion: Motion | None = None,
-        anchor: Motion | None = None,
+        anchor: Frame | None = None,
         hints: Frame | None = None,
     ) -> Latent | None:
         """Take a frame; the one that is ready, if there is one."""
@@ -146,10 +152,10 @@ class Predict(Stage):
         row = start(source, self._schedule, self._noises, reference, self._ops)
         if self._hints is not None:
             row.hints = self._hints(hints)
-        self._follow(row, motion)
-        if anchor is not None:
-            self._anchor = {} if row.stamp.discontinuity else self._anchor
-            row.anchor = anchor_past(self._anchor, _at_latent(row, anchor))
+        painted = anchor.painted if isinstance(anchor, Motion) else None
+        self._follow(row, motion, painted)
+        if isinstance(anchor, Motion):
+            row.anchor = self._anchor_of(row, _at_latent(row, anchor), painted)
         if self._batch is None:
             while not row.finished:
                 step_all([row], self._denoise, self._pulls)
@@ -195,14 +201,28 @@ class Predict(Stage):
         self._denoise.close()
         for pull in self._pulls.values():
             pull.close()
+        if self._keyframe is not None:
+            self._keyframe.close()
 
-    def _follow(self, row: Row, motion: Motion | None) -> None:
-        """Tie the row to the frame before, where its settings fuse that or its attention sees it."""
+    def _anchor_of(self, row: Row, motion: Motion, painted: Tensor | None) -> AnchorPast | None:
+        """The anchor as the row sees it, where its settings take something from it. painted: the keyframe that it is"""
+        if not row.schedule.fuse.asks_anchor:
+            return None
+        if painted is not None and self._keyframe is not None:
+            return self._keyframe.anchor(painted, len(row.schedule.plan), motion)
+        self._anchor = {} if row.stamp.discontinuity else self._anchor
+        return anchor_past(self._anchor, motion)
+
+    def _follow(self, row: Row, motion: Motion | None, painted: Tensor | None) -> None:
+        """Tie the row to the frame before and a keyframe, where its settings fuse that or its attention sees it."""
         followed = None if motion is None else _at_latent(row, motion)
         if self._attention is not None:
             told = len(row.schedule.plan), row.schedule.conditioning, row.schedule.unconditional
             flow, trust = (None, None) if followed is None else (followed.flow, followed.trust)
-            row.past = self._attention.enter(row.stamp, row.schedule.attention, told, flow, trust)
+            tokens = None
+            if painted is not None and self._keyframe is not None and row.schedule.attention.anchor:
+                tokens = self._keyframe.tokens(painted, row, self._denoise, self._attention)
+            row.past = self._attention.enter(row.stamp, row.schedule.attention, told, flow, trust, tokens)
         if followed is None or not row.schedule.pulls_before:
             self._last = None
             return

@@ -1,16 +1,26 @@
 """The flow to the anchor: the frame of the shot that others are tied to, and when another one takes its place.
 
 Flow composed frame by frame drifts. So the anchor is remembered, and every frame is compared with it.
+
+A keyframe (`keyframe.py`) makes the frame it belongs to the anchor. It stays that however little is seen of it, and
+comes back to where it is seen again; a cut or a discontinuity forgets it, and then the anchor is a frame again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion import dis_flow, network_flow
 from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.keyframe import Keyframe, KeyframeSearch, read_keyframe
+from warpfuse.stages.motion.keyframe_file import versions_of
 from warpfuse.stages.motion.network_flow import FlowNetwork
-from warpfuse.stages.motion.settings import FlowSettings
+from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings
 from warpfuse.stages.stage import Opening, Stage
 
 _DIS = "dis"
@@ -21,59 +31,173 @@ class AnchorOptions:
     """What may change between frames.
 
     flow      settings of the flow
-    coverage  0..1: below this mean trust a frame takes the anchor's place
-    told      what a frame is painted by: where it changes, the next frame is the anchor
+    anchor    when a frame takes the anchor's place, and a keyframe
+    taken     whether anything is taken from a frame that is the anchor; else flow is made to keyframes alone
+    told      what a frame is painted by: where it changes, the next frame is the anchor, unless a keyframe is
     """
 
     flow: FlowSettings
-    coverage: float
+    anchor: AnchorSettings = field(default_factory=AnchorSettings)
+    taken: bool = True
     told: tuple[Any, ...] = ()
 
 
 def settings_of(config: Any, prompts: object) -> AnchorOptions:
     """Those of a configuration."""
     told = config.prompt, config.negative, tuple(sorted(config.loras.items())), config.steps, config.strength
-    return AnchorOptions(config.stages.flow, config.stages.anchor.coverage, told)
+    return AnchorOptions(config.stages.flow, config.stages.anchor, config.stages.fuse.asks_anchor, told)
 
 
 def open(opening: Opening) -> Stage:
     """The stage of a run. Raises BadInput."""
     flow = (dis_flow if opening.config.flow == _DIS else network_flow).open(opening)
     assert isinstance(flow, Flow | FlowNetwork)
-    return Anchor(flow, settings_of(opening.config, opening.prompts))
+    options = settings_of(opening.config, opening.prompts)
+    return Anchor(flow, options, opening.size, opening.device, opening.say)
 
 
 class Anchor(Stage):
     """The stage that compares each frame with the anchor.
 
-    Picture -> Motion to the anchor. Its trust is 0 everywhere where this frame is the anchor from now on.
+    inputs  frame   of the source
+            motion  to the frame before, by which a cut is told to a keyframe. Where the graph feeds it
+    gives   motion to the anchor. Its trust is 0 everywhere where this frame is the anchor from now on, unless that is
+            of a keyframe: then it is 1, and motion has the keyframe. Nothing where nobody asks for it
 
     The anchor is the first frame, one after a discontinuity, the first after what frames are painted by has changed,
-    and one of which less is trusted than `coverage`, as the first of another shot. For the last the stage waits for the
-    device. It owns its flow and closes it.
+    and one of which less is trusted than `coverage`, as the first of another shot; or the frame of a keyframe. Where
+    the frame of a keyframe is given as a picture, each frame is its own anchor until that much of the picture is seen.
+    For a keyframe and for coverage the stage waits for the device. It owns its flow and closes it.
+
+    size  (width, height) of the frames
+    say   is told which frame a keyframe belongs to
     """
 
-    def __init__(self, flow: Flow | FlowNetwork, options: AnchorOptions) -> None:
+    def __init__(
+        self,
+        flow: Flow | FlowNetwork,
+        options: AnchorOptions,
+        size: tuple[int, int] = (0, 0),
+        device: str = "cpu",
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._flow = flow
-        self._told = options.told
-        flow.compare_with_anchor(options.coverage)
+        self._size, self._device, self._say = size, device, say
+        self._options = options
+        self._given: object = None
+        self._keyframe: Keyframe | None = None
+        self._search: KeyframeSearch | None = None
+        self._under: Tensor | None = None
+        self._painted: Tensor | None = None
+        self._take(options.anchor)
 
-    def __call__(self, frame: Picture) -> Motion:
+    def __call__(self, frame: Picture, motion: Frame | None = None) -> Frame:
         """Flow and trust of one frame."""
-        return self._flow(frame)
+        keyframe = self._keyframe
+        if keyframe is not None and self._painted is not None and self._begins_shot(frame, motion):
+            self._drop()
+            self._say(f"keyframe {keyframe.name}: a cut forgets it")
+        elif keyframe is not None and (found := self._to_keyframe(frame, keyframe)) is not None:
+            return found
+        return self._flow(frame) if self._options.taken else Frame(frame.stamp)
 
-    def held(self, frame: Picture) -> Frame:
+    def held(self, frame: Picture, motion: Frame | None = None) -> Frame:
         """Nothing is sampled, so nobody asks where the anchor is."""
         return Frame(frame.stamp)
 
     def update(self, options: AnchorOptions) -> None:
-        """Take new settings, from the next frame on."""
+        """Take new settings, from the next frame on. Raises KeyframeError."""
         self._flow.update(options.flow if isinstance(self._flow, Flow) else options.flow.trust)  # type: ignore[arg-type]
-        self._flow.compare_with_anchor(options.coverage)
-        if options.told != self._told:
-            self._told = options.told
+        before, self._options = self._options, options
+        if self._under is not None:
+            self._flow.begin(self._under)  # at the size of the new settings
+        elif (options.told, options.taken) != (before.told, before.taken):
             self._flow.forget()
+        self._take(options.anchor)
 
     def close(self) -> None:
         """Close the flow."""
+        self._drop()
         self._flow.close()
+
+    def _take(self, settings: AnchorSettings) -> None:
+        """A keyframe is read where it is another than before."""
+        on = bool(settings.picture) and settings.weight > 0
+        given = (settings.picture, settings.frame, settings.at, versions_of(settings)) if on else None
+        if given != self._given:
+            self._drop()
+            self._given = given
+            if on:
+                self._keyframe = keyframe = read_keyframe(settings, self._size, self._device)
+                if keyframe.frame is None:
+                    self._search = KeyframeSearch(keyframe, settings.at, self._device, self._say)
+                else:
+                    self._tie(keyframe.frame)
+        self._flow.compare_with_anchor(settings.coverage if self._under is None else _ALWAYS)
+
+    def _to_keyframe(self, frame: Picture, keyframe: Keyframe) -> Frame | None:
+        """Motion to the frame of the keyframe; None where another frame is the anchor."""
+        if self._search is not None and self._search.is_it(frame):
+            self._tie(frame.rgb)
+            self._painted = _over(frame.rgb, keyframe)
+            return self._keyed(_standing(frame), keyframe)
+        if self._under is None:
+            return None
+        motion = self._flow(frame)
+        if self._painted is None and not self._is_seen(motion, keyframe):
+            if frame.stamp.discontinuity:
+                self._tie(self._under)
+            return Motion(frame.stamp, motion.flow, torch.zeros_like(motion.trust))
+        return self._keyed(motion, keyframe)
+
+    def _begins_shot(self, frame: Picture, motion: Frame | None) -> bool:
+        """As attention has it: by how much is trusted of the frame before, not of the keyframe, which may be hidden."""
+        if frame.stamp.discontinuity or not isinstance(motion, Motion):
+            return frame.stamp.discontinuity
+        seen = float(motion.trust.mean())
+        return seen == 0 or seen < self._options.anchor.coverage
+
+    def _is_seen(self, motion: Motion, keyframe: Keyframe) -> bool:
+        """Whether enough is seen of the frame that was given with a keyframe."""
+        seen = float(motion.trust.mean())
+        if keyframe.frame is None or seen == 0 or seen < self._options.anchor.coverage:
+            return False
+        self._painted = _over(keyframe.frame, keyframe)
+        self._say(f"keyframe {keyframe.name}: {seen:.0%} of its frame is seen in frame {motion.stamp.seq}")
+        return True
+
+    def _keyed(self, motion: Motion, keyframe: Keyframe) -> Motion:
+        share = torch.full_like(motion.trust, self._options.anchor.weight)
+        if keyframe.cover is not None:
+            share = share * keyframe.cover
+        return Motion(motion.stamp, motion.flow, motion.trust, self._painted, share)
+
+    def _tie(self, under: Tensor) -> None:
+        """The frame of the keyframe is the anchor from now on."""
+        self._under = owned(under)
+        self._flow.begin(self._under)
+        self._flow.compare_with_anchor(_ALWAYS)
+
+    def _drop(self) -> None:
+        """No keyframe any more: the next frame is the anchor."""
+        if self._search is not None:
+            self._search.end()
+        if self._under is not None:
+            self._flow.forget()
+            self._flow.compare_with_anchor(self._options.anchor.coverage)
+        self._keyframe = self._search = self._under = self._painted = None
+
+
+_ALWAYS = -1.0
+"""The coverage with which the anchor stays."""
+
+
+def _over(under: Tensor, keyframe: Keyframe) -> Tensor:
+    """The keyframe, and what it was painted over where it is transparent."""
+    return keyframe.rgb if keyframe.cover is None else torch.lerp(under, keyframe.rgb, keyframe.cover)
+
+
+def _standing(frame: Picture) -> Motion:
+    """To the frame itself."""
+    h, w = frame.rgb.shape[-2:]
+    return Motion(frame.stamp, frame.rgb.new_zeros(1, 2, h, w), frame.rgb.new_ones(1, 1, h, w))

@@ -131,6 +131,10 @@ class Memory(Generic[P]):
             m = self._ops.resized(m, size)
         return Motion(frame.stamp, found.flow, m)
 
+    def begin(self, anchor: P) -> None:
+        """The next frame is compared with this one."""
+        self._past = anchor
+
     def forget(self) -> None:
         """The next frame has no past."""
         self._past = None
@@ -174,6 +178,10 @@ class Flow(Stage):
     def compare_with_anchor(self, coverage: float) -> None:
         """From the next frame on: not with the frame before, but with the anchor (`Memory`)."""
         self._memory.coverage = coverage
+
+    def begin(self, rgb: Tensor) -> None:
+        """The next frame is compared with this picture, [1, 3, h, w] in [0, 1]."""
+        self._memory.begin(self._see(rgb))
 
     def forget(self) -> None:
         """The next frame has no past."""

@@ -58,6 +58,10 @@ class FlowNetwork(Stage):
         """From the next frame on: not with the frame before, but with the anchor (`Memory`)."""
         self._memory.coverage = coverage
 
+    def begin(self, rgb: Tensor) -> None:
+        """The next frame is compared with this picture, [1, 3, h, w] in [0, 1]."""
+        self._memory.begin(self._see(rgb))
+
     def forget(self) -> None:
         """The next frame has no past."""
         self._memory.forget()

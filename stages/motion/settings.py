@@ -4,7 +4,7 @@ import math
 from functools import cache
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from warpfuse.stages.parameters import Check, Limits, Mode
 from warpfuse.stages.settings import StageSettings
@@ -87,10 +87,33 @@ class FlowSettings(StageSettings):
 class AnchorSettings(StageSettings):
     """The frame of a shot that others are tied to, where something is taken from it (`motion/anchor.py`).
 
+    A keyframe is a picture that somebody made of a frame. From that frame on it is the anchor, and it is shown along
+    the flow. A cut forgets it.
+
     coverage  0..1: a frame of which less is trusted than this, seen from the anchor, takes its place
+    picture   file of a keyframe: PNG, JPEG or WebP. Where it is transparent, nothing was painted. Empty: none. Given
+              once more it is read once more
+    frame     file of the frame that it was painted over; empty: it is found in the source
+    at        seconds into the source of the frame that it was painted over; none: the frame that is most like it
+    weight    0..1: share of the keyframe in the picture where the flow is trusted. 0 is the picture without it
     """
 
     coverage: float = Field(0.2, ge=0, le=1)
+    picture: str = ""
+    frame: str = ""
+    at: float | None = Field(None, ge=0)
+    weight: float = Field(0.95, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_way_to_find_it(self) -> "AnchorSettings":
+        if self.frame and self.at is not None:
+            raise ValueError(f"frame {self.frame} and at {self.at:g} both say which frame it is; give one of them")
+        return self
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The files that are read."""
+        return frozenset({self.picture, self.frame} - {""}) if self.picture else frozenset()
 
 
 class WarpSettings(StageSettings):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -27,7 +28,9 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
     monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
     options = ["--sink", "null:", "--bundle", str(exact_bundle), "--realtime", "--workers", "one"]
     more = ["--name", "desk", "--stats", str(tmp_path / "s.json"), "--trace", str(tmp_path / "t.json")]
-    run = [*COMMAND, "--source", "pattern:96x64@25,frames=1000000", *options, *more]
+    cv2.imwrite(str(tmp_path / "key.png"), np.zeros((64, 96, 3), np.uint8))
+    keyframe = ["--keyframe", str(tmp_path / "key.png"), "--set", "stages.anchor.weight=0"]
+    run = [*COMMAND, "--source", "pattern:96x64@25,frames=1000000", *options, *more, *keyframe]
     going = subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
     try:
         for line in going.stderr:
@@ -41,6 +44,8 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
             ask("set", "prompt=same", "over_s=soon")
         ask("snapshot", str(tmp_path / "shown.png"))
         assert cv2.imread(str(tmp_path / "shown.png")).shape == (64, 96, 3)
+        with pytest.raises(ConfigError, match=r"stages.anchor.picture: /.*gone\.png: No such file"):
+            ask("set", "stages.anchor.picture=gone.png")
         shown = CliRunner().invoke(app, ["graph", "desk"], env={"COLUMNS": "200"}).output
         assert "encode->predict" in shown and "frames/s" in shown
         second = subprocess.run(run, capture_output=True, text=True, timeout=60)

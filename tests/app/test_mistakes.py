@@ -44,6 +44,8 @@ MISTAKES = [
     ["run", *PATTERN, "--sink", "null:", "--lora", "ink=1"],
     ["run", *PATTERN, "--page", "0", "--prompt", "castle"],
     ["run", *PATTERN, *PATTERN, "--sink", "null:", "--sink", "null:", "--prompt", "castle"],
+    ["run", *PATTERN, "--sink", "null:", "--keyframe", "gone.png"],
+    ["run", *PATTERN, "--sink", "null:", "--keyframe", "gone.png:1.5"],
     ["run", *PATTERN, "--sink", "null:", "--size", "big"],
     ["run", *PATTERN, "--sink", "null:", "--size", "17x17"],
     ["run", *PATTERN, "--sink", "null:", "--steps", "99"],

@@ -1,9 +1,12 @@
 """Law: words are what a user means by them: a graph file, or a video and the one to be made of it."""
 
+import inspect
+
 import av
 import pytest
+from PIL import Image
 
-from warpfuse.flags import told_apart
+from warpfuse.flags import asked, graph_flags, told_apart
 from warpfuse.graph.errors import ConfigError
 
 
@@ -75,3 +78,24 @@ def test_more_than_one_of_each_is_told_with_the_remedy(words):
 def test_a_source_given_twice_is_told(command):
     code, _, err = command("run", "a.mp4", "--source", "b.mp4")
     assert code == 2 and "a.mp4" in err and "b.mp4" in err
+
+
+@pytest.mark.parametrize("given, picture, at", [
+    ("key.png", "key.png", None), ("key.png:12", "key.png", 12.0), ("key.png:1.25", "key.png", 1.25),
+    ("C:key.png", "C:key.png", None), ("take:2/key.png", "take:2/key.png", None), ("key.png:.5", "key.png", 0.5),
+])  # fmt: skip
+def test_a_keyframe_is_a_file_and_may_be_at_a_time(given, picture, at):
+    keys = asked({**dict.fromkeys(inspect.signature(graph_flags).parameters), "keyframe": given})[1]
+    assert keys["stages"]["anchor"] == {"picture": picture, "at": at, "frame": ""}
+
+
+def test_a_keyframe_of_the_command_line_is_laid_over_the_file(command, clip, exact_bundle, tmp_path):
+    Image.new("RGB", (96, 64), (9, 200, 30)).save(tmp_path / "key.png")
+    (tmp_path / "g.yaml").write_text(
+        f"{{source: {clip}, bundle: {exact_bundle}, stages: {{anchor: {{at: 9, weight: 1}}, fuse: {{weight: 0.5}}}}}}"
+    )
+    out = tmp_path / "%02d.png"
+    code, _, err = command("run", tmp_path / "g.yaml", "--sink", out, "--keyframe", f"{tmp_path / 'key.png'}:0.2")
+    assert code == 0 and "keyframe key.png: of frame 5, at 0.20 s" in err, err
+    shown = [Image.open(str(out) % number).getpixel((48, 32)) for number in range(12)]
+    assert [pixel == (9, 200, 30) for pixel in shown] == [False] * 5 + [True] * 7

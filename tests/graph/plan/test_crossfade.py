@@ -131,6 +131,14 @@ def test_whole_numbers_and_words_hold_at_once():
     assert (found.steps, found.stages.fuse.noise, found.stages.fuse.exit) == (4, "fresh", 1)
 
 
+def test_the_time_of_a_keyframe_holds_at_once_and_its_weight_fades():
+    run = Run(stages={"anchor": {"picture": "key.png", "at": 1.0, "weight": 0.0}})
+    run.frames()
+    run.change(stages={"anchor": {"picture": "key.png", "at": 5.0, "weight": 1.0}}, over_s=4)
+    anchor = run.frames(51).stages.anchor
+    assert anchor.at == 5.0 and anchor.weight == pytest.approx(0.5)
+
+
 def test_who_changes_the_prompt_again_and_again_gets_six_of_them_and_they_add_up_to_one():
     run = Run()
     run.frames()

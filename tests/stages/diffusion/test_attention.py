@@ -4,11 +4,9 @@ import gc
 
 import pytest
 import torch
-from support.polynomial import Polynomial, conditioned, latent, specs
-from torch.nn.functional import avg_pool2d
+from support.polynomial import Polynomial, conditioned, latent
+from support.remembering import FINE, HALF, Remembering, kept_of, memory
 
-from warpfuse.engine.bundle_parts import AttentionLayer, AttentionMemory
-from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
 from warpfuse.stages import cpu
 from warpfuse.stages.diffusion.attention import CrossFrame, TokenPast, check_memory, places_of, pulled
@@ -32,38 +30,7 @@ CPU = torch.device("cpu")
 FRAMES, STEPS = 9, 3
 TABLE = levels()
 SAMPLING = Sampling("sample", open_solver("lcm"), lambda t: level_at(TABLE, t), 900.0, 100.0, True)
-LAYERS = (
-    AttentionLayer(name="fine", rows=8, columns=8, width=4),
-    AttentionLayer(name="half", rows=4, columns=4, width=4),
-)
-FINE, HALF = (layer.numbers for layer in LAYERS)
 OFF = AttentionSettings(**RECIPES["off"])
-
-
-def memory(references=2):
-    return AttentionMemory(references=references, layers=LAYERS)
-
-
-class Remembering(Polynomial):
-    """Leaves the latent it is given as the tokens of two layers; adds those of earlier frames, each by its own part."""
-
-    def __init__(self, batch=None, references=2):
-        super().__init__(batch)
-        shapes = {"past": (references, FINE + HALF), "past_weight": (references, 8, 8), "own_weight": (1,)}
-        self.inputs = (*specs(batch), *(TensorSpec(name, "float32", (batch, *shape)) for name, shape in shapes.items()))
-        self.fed = []
-
-    def __call__(self, inputs):
-        self.fed.append({name: tensor.clone() for name, tensor in inputs.items()})
-        x, past, weight, own = (inputs[name] for name in ("x", "past", "past_weight", "own_weight"))
-        output = super().__call__(inputs)["output"] * (0.5 + 0.5 * own[..., None, None])
-        for p in range(past.shape[1]):
-            fine = past[:, p, :FINE].view(-1, 8, 8, 4).permute(0, 3, 1, 2)
-            half = past[:, p, FINE:].view(-1, 4, 4, 4).permute(0, 3, 1, 2)
-            seen = fine + half.repeat_interleave(2, 2).repeat_interleave(2, 3)
-            output = output + (0.125 + 0.0625 * p) * weight[:, p : p + 1] * seen
-        tokens = [part.permute(0, 2, 3, 1).flatten(1) for part in (x, avg_pool2d(x, 2))]
-        return {"output": output, "kept": torch.cat(tokens, 1)}
 
 
 def settings(attention=None, **changes):
@@ -109,10 +76,6 @@ def same(a, b):
 def calls(unet):
     """What the UNet was fed in each of its calls, one frame alone: [frame][call]."""
     return [unet.fed[start : start + STEPS] for start in range(0, len(unet.fed), STEPS)]
-
-
-def kept_of(x):
-    return torch.cat([part.permute(0, 2, 3, 1).flatten(1) for part in (x, avg_pool2d(x, 2))], 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])

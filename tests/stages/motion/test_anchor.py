@@ -7,7 +7,7 @@ from support.fields import constant_flow, end_point_error, frame_of, pan, textur
 from warpfuse.stages.frame import Picture, Stamp
 from warpfuse.stages.motion.anchor import Anchor, AnchorOptions
 from warpfuse.stages.motion.dis_flow import Flow
-from warpfuse.stages.motion.settings import FlowSettings
+from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings
 
 H, W, FRAMES = 192, 256, 6
 STEP = (2, -1)
@@ -15,7 +15,7 @@ STEP = (2, -1)
 
 def staged(coverage=0.2, told=()):
     settings = FlowSettings()
-    return Anchor(Flow(settings), AnchorOptions(settings, coverage, told))
+    return Anchor(Flow(settings), AnchorOptions(settings, AnchorSettings(coverage=coverage), told=told))
 
 
 def followed(pictures, stage=None):
@@ -57,9 +57,9 @@ def test_a_discontinuity_and_what_frames_are_painted_by_begin_anew():
     settings, pictures = FlowSettings(), pan(FRAMES, H, W, STEP)
     stage = staged(told=("ink",))
     found = [stage(frame_of(rgb, i, discontinuity=i == 2)) for i, rgb in enumerate(pictures[:4])]
-    stage.update(AnchorOptions(settings, 0.2, ("ink",)))
+    stage.update(AnchorOptions(settings, told=("ink",)))
     found.append(stage(frame_of(pictures[4], 4)))
-    stage.update(AnchorOptions(settings, 0.2, ("oil",)))
+    stage.update(AnchorOptions(settings, told=("oil",)))
     found.append(stage(frame_of(pictures[5], 5)))
     assert anchors(found) == [0, 2, 5]
 
@@ -78,6 +78,6 @@ def test_the_anchor_does_not_move_with_a_coverage_that_changes(coverage):
     pictures = pan(3, H, W, STEP)
     stage = staged(0.9)
     stage(frame_of(pictures[0]))
-    stage.update(AnchorOptions(FlowSettings(), coverage))
+    stage.update(AnchorOptions(FlowSettings(), AnchorSettings(coverage=coverage)))
     found = stage(frame_of(pictures[2], 2))
     assert found.trust.any() and torch.isfinite(found.flow).all()

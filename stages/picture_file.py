@@ -1,0 +1,26 @@
+"""A picture that a setting names: read from its file, upright. No torch: mistakes are told before that is loaded."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from warpfuse.engine.errors import BadInput
+
+
+def read_picture(path: Path, key: str, error: type[BadInput]) -> Image.Image:
+    """The picture, turned as its EXIF says, of at most 8 bits a channel.
+
+    key    that names the file, for the error
+    error  is raised where there is no such file, or no picture in it
+    """
+    try:
+        with Image.open(path.expanduser()) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        reason = getattr(problem, "strerror", None) or "it holds no picture that can be read"
+        raise error(f"{key}: {path}: {reason}. Give a PNG, JPEG or WebP file") from None
+    if image.mode.startswith("I"):  # gray of 16 bits, which a conversion would cut off at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
