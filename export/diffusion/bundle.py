@@ -259,7 +259,8 @@ def _weights(
 
 def _of_unet(checkpoint: Checkpoint) -> Precision:
     config: Any = checkpoint.unet.config
-    # The products of SD 2 pass 65504 whatever its configuration says; it alone of the small ones projects linearly.
+    # The products of SD 2 pass 65504 whatever its configuration says, where they are not scaled before (`half.py`); it
+    # alone of the small ones projects linearly.
     second = config.get("use_linear_projection") and not checkpoint.family.xl
     return "half-with-single-products" if second or config.get("upcast_attention") else "half"
 

@@ -24,6 +24,7 @@ _MADE = ("Range", "ConstantOfShape")  # single by definition
 _ASKED = ("IsNaN", "IsInf")  # the second takes no half precision in this operator set
 ISLANDS = frozenset((*_NORMS, *_POWERS, *_MADE, *_ASKED))
 _ONLY_FIRST = frozenset(("Resize", "Upsample"))  # the other inputs are scales, which are single by definition
+_LAYOUT = frozenset(("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Split"))
 _WITH_ALL_BEFORE = frozenset(("Sin", "Cos", "Log"))
 
 
@@ -31,7 +32,13 @@ def to_half(model: onnx.ModelProto, *, products_in_single: bool, kind: int = HAL
     """Convert in place. Inputs and outputs of the graph keep their types.
 
     kind                HALF or BFLOAT
-    products_in_single  the matrix products that feed a softmax are islands too: their sums can pass 65504
+    products_in_single  the matrix products that feed a softmax are islands too, unless both factors were scaled down
+                        before: the sums of those that were not can pass 65504
+
+    Note: fused attention. Runtimes put product, softmax and product into one kernel only where both products are of
+    half precision; there the sums are added in single precision. A product in an island costs TensorRT that kernel, and
+    the scores of all pairs of tokens a way to memory and back. Torch's exporter scales query and key before it
+    multiplies them, so its products need no island.
     """
     onnx_graph = model.graph
     _fold_constants(onnx_graph)
@@ -97,8 +104,25 @@ def _islands(onnx_graph: onnx.GraphProto, products: bool) -> set[int]:
         if node.op_type in _WITH_ALL_BEFORE:
             found.update(before(number, None))
         elif products and node.op_type == "Softmax":
-            found.update(before(number, "MatMul"))
+            way = set(before(number, "MatMul"))
+            multiplied = [n for n in way if onnx_graph.node[n].op_type == "MatMul"]
+            if not all(
+                _scaled(onnx_graph, makers, known, name) for n in multiplied for name in onnx_graph.node[n].input
+            ):
+                found.update(way)
     return found
+
+
+def _scaled(onnx_graph: onnx.GraphProto, makers: dict[str, int], known: set[str], name: str) -> bool:
+    """Whether a tensor is another one times a constant, laid out anew perhaps."""
+    while (maker := makers.get(name)) is not None:
+        node = onnx_graph.node[maker]
+        if node.op_type == "Mul":
+            return any(factor in known for factor in node.input)
+        if node.op_type not in _LAYOUT:
+            return False
+        name = node.input[0]
+    return False
 
 
 class _Conversion:

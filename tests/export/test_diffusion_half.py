@@ -1,6 +1,7 @@
 """Half precision: the graph has it, and where it would overflow or blur a timestep there are islands."""
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -8,6 +9,9 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from warpfuse.engine.artifacts import ArtifactCache
+from warpfuse.engine.tensorrt_build import plan_for
+from warpfuse.engine.tensorrt_module import TENSORRT_RTX, not_installed
 from warpfuse.export.diffusion.half import to_half
 from warpfuse.export.onnx_writing import trace
 
@@ -62,6 +66,65 @@ def test_products_before_a_softmax_overflow_unless_they_are_an_island(guarded):
         (found,) = ReferenceEvaluator(model).run(None, {"q": q.numpy(), "k": k.numpy()})
     gap = np.abs(found - Attention()(q, k).numpy()).max()
     assert gap < 2e-3 if guarded else not gap < 0.5  # not a number, mostly
+
+
+class Fused(nn.Module):
+    """Attention as torch has it."""
+
+    def forward(self, q, k, v, mask=None):
+        return nn.functional.scaled_dot_product_attention(q, k, v, mask)
+
+
+def attention(tokens, keys, width, heads=2, mask=None):
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"q": (1, heads, tokens, width), "k": (1, heads, keys, width), "v": (1, heads, keys, width)}
+    inputs = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return inputs | ({"mask": torch.randn(mask, generator=generator)} if mask else {})
+
+
+@pytest.mark.parametrize(
+    "tokens, keys, width, mask",
+    [
+        pytest.param(1024, 1024, 64, None, id="self, SD 2 and XL"),
+        pytest.param(1024, 77, 64, None, id="cross, SD 2 and XL"),
+        pytest.param(1024, 1024, 40, None, id="self, SD 1.5 outside"),
+        pytest.param(1024, 77, 40, None, id="cross, SD 1.5 outside"),
+        pytest.param(256, 256, 80, None, id="self, SD 1.5"),
+        pytest.param(64, 64, 160, None, id="self, SD 1.5 inside"),
+        pytest.param(1024, 3072, 64, (1, 1, 1, 3072), id="with a weight of each key"),
+    ],
+)
+@pytest.mark.parametrize("products", [False, True])
+def test_attention_is_one_kernel_of_tensorrt(rtx, tmp_path, tokens, keys, width, mask, products):
+    """An island for products that were scaled down before would part it."""
+    inputs = attention(tokens, keys, width, mask=mask)
+    assert fused(rtx, tmp_path, converted(Fused(), inputs, ["y"], products_in_single=products))
+
+
+def test_attention_with_an_island_is_several_kernels(rtx, tmp_path):
+    """The control: the products of this one are not scaled before they are made."""
+
+    class Unscaled(nn.Module):
+        def forward(self, q, k, v):
+            return ((q @ k.transpose(2, 3)) * 0.125).softmax(-1) @ v
+
+    model = converted(Unscaled(), attention(1024, 1024, 64), ["y"], products_in_single=True)
+    assert not fused(rtx, tmp_path, model)
+
+
+@pytest.fixture
+def rtx():
+    reason = not_installed(TENSORRT_RTX)
+    if reason is not None:
+        pytest.skip(reason)
+    return TENSORRT_RTX
+
+
+def fused(rtx, folder, model):
+    """Whether the plan for an RTX 40 has the kernel of a whole attention."""
+    onnx.save(model, folder / "attention.onnx")
+    plan = plan_for(rtx, folder / "attention.onnx", None, "sm89", ArtifactCache(folder / "plans"))
+    return b"_gemm_mha_v2" in plan.read_bytes()
 
 
 class Block(nn.Module):
