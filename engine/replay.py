@@ -19,12 +19,18 @@ class Replay:
     launch   launch(slot) issues the network to the current stream, from `inputs` into `outputs[slot]`; it is called a
              few times (lazy initialisation, tuning) and then captured once a slot
 
+    capturable  whether a stream can capture it; where not, each call issues the network anew
+
     The inputs are one set: copy and replay follow each other on one stream, so always call it on the same one. A reader
     on another stream reads an output after an event (`wrote`, `reads`), and before the next-but-one call.
     """
 
     def __init__(
-        self, inputs: Mapping[str, Tensor], outputs: Sequence[Mapping[str, Tensor]], launch: Callable[[int], None]
+        self,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[Mapping[str, Tensor]],
+        launch: Callable[[int], None],
+        capturable: Callable[[card.Stream], bool] = lambda stream: True,
     ) -> None:
         self._inputs, self._outputs = inputs, outputs
         self._next = 0
@@ -36,15 +42,18 @@ class Replay:
                 for turn in range(WARM_UP * SLOTS):
                     launch(turn % SLOTS)
             stream.synchronize()  # the first replay may be on any stream
-            self._graphs: list[card.Graph] = []
-            for slot in range(SLOTS):  # in turn on one stream: they may share what they need in between
-                before = self._graphs[-1] if self._graphs else None
-                self._graphs.append(card.captured(stream, partial(launch, slot), before))
+            if not capturable(stream):
+                self._runs: list[Callable[[], object]] = [partial(launch, slot) for slot in range(SLOTS)]
+                return
+            first = card.captured(stream, partial(launch, 0))
+            # In turn on one stream: they may share what they need in between.
+            graphs = [first, *(card.captured(stream, partial(launch, slot), first) for slot in range(1, SLOTS))]
+            self._runs = [graph.replay for graph in graphs]
 
     def __call__(self, fed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Copy in, replay, hand out the slot."""
         for name, tensor in self._inputs.items():
             tensor.copy_(fed[name], non_blocking=True)
         slot, self._next = self._next, (self._next + 1) % SLOTS
-        self._graphs[slot].replay()
+        self._runs[slot]()
         return self._outputs[slot]

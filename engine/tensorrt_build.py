@@ -30,7 +30,11 @@ def plan_key(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str) -
         backend=flavour.backend,
         version=version(flavour),
         gpu=gpu,
-        options=(("timing_iterations", str(TIMING_ITERATIONS)),),
+        options=(
+            ("timing_iterations", str(TIMING_ITERATIONS)),
+            ("tf32", "0"),
+            *((("user_allocation", "1"),) if flavour.ahead else ()),
+        ),
     )
 
 
@@ -65,8 +69,10 @@ def _build(
         raise EngineError(f"{path.name} holds no network: {network.num_layers} layers. Export the bundle again")
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, path.name, sizes))
+    config.clear_flag(trt.BuilderFlag.TF32)  # single precision is meant where a graph has it
     timing = None
     if flavour.ahead:
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # or the plan may not be captured in a CUDA graph
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, gpu.upper()), 0)
     else:

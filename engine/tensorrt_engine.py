@@ -70,7 +70,7 @@ class TensorRtEngine:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         fed = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         check_memory(name, self._engine.device_memory_size_v2, device, "working memory")
-        self._context, kernels = self._execution_context(compiled)
+        self._context, kernels = self._execution_context(trt, compiled)
         for tensor in fed:
             self._context.set_input_shape(tensor, tuple(self._engine.get_tensor_profile_shape(tensor, 0)[1]))
         specs = {tensor: self._spec(trt, tensor) for tensor in names}
@@ -81,7 +81,7 @@ class TensorRtEngine:
         for tensor, memory in inputs.items():
             self._context.set_tensor_address(tensor, memory.data_ptr())
         try:
-            self._replay = Replay(inputs, self._slots, self._launch)
+            self._replay = Replay(inputs, self._slots, self._launch, self._capturable)
         except RuntimeError as error:
             raise EngineError(f"{name} cannot be captured on {device}: {self._log.take() or error}") from error
         if compiled is not None and kernels is not None:
@@ -98,13 +98,17 @@ class TensorRtEngine:
         del self._replay, self._context, self._engine
         self._slots.clear()
 
+    def _capturable(self, stream: card.Stream) -> bool:
+        """RTX's tells; the other one's always is, or fails where it is captured."""
+        return not self._flavour.ahead or bool(self._context.is_stream_capturable(stream.cuda_stream))
+
     def _launch(self, slot: int) -> None:
         for name, memory in self._slots[slot].items():
             self._context.set_tensor_address(name, memory.data_ptr())
         if not self._context.execute_async_v3(card.current(self.device).cuda_stream):
             raise EngineError(f"{self.name} failed on {self.device}: {self._log.take() or 'no reason given'}")
 
-    def _execution_context(self, compiled: Path | None) -> tuple[Any, Any]:
+    def _execution_context(self, trt: Any, compiled: Path | None) -> tuple[Any, Any]:
         """The context, and the cache of kernels compiled on this card; one that does not fit is compiled anew."""
         kernels = None
         if compiled is None:
@@ -115,7 +119,15 @@ class TensorRtEngine:
             if compiled.is_file():
                 kernels.deserialize(compiled.read_bytes())
             config.set_runtime_cache(kernels)
+            # Else the kernels of the size are compiled while others run, and a capture keeps those others for good.
+            eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            config.dynamic_shapes_kernel_specialization_strategy = eager
+            config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
             context = self._engine.create_execution_context(config)
+            if context is not None:  # a capture may allocate nothing, so all it needs is there before
+                size = max(1, self._engine.device_memory_size_v2)
+                self._memory = torch.empty(size, dtype=torch.uint8, device=self.device)
+                context.set_device_memory(self._memory.data_ptr(), size)
         if context is None:
             asked = self._engine.device_memory_size_v2
             raise EngineError(_out_of_memory(self.name, asked, self.device, "working memory", self._log.take()))

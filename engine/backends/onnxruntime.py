@@ -86,7 +86,13 @@ class OnnxRuntimeEngine:
         self._run_options = onnxruntime.RunOptions()
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._stream is not None:
-            cuda = {"device_id": str(self._index), "user_compute_stream": str(self._stream.cuda_stream)}
+            cuda = {
+                "device_id": str(self._index),
+                "user_compute_stream": str(self._stream.cuda_stream),
+                "use_tf32": "0",  # single precision is meant where a graph has it
+                "prefer_nhwc": "1",  # what tensor cores take; else every convolution is laid out anew twice
+                "arena_extend_strategy": "kSameAsRequested",  # not the next power of two: others need memory too
+            }
             providers.insert(0, (_CUDA, cuda))
             # Or every call ends with the host waiting for the card.
             self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")

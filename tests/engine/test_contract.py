@@ -1,7 +1,10 @@
 """What every backend does alike, on every device it can run on here: one law, all engines."""
 
+import contextlib
+
 import pytest
 import torch
+from support.card import card
 from support.networks import SHAPE, affine, affine_program
 
 from warpfuse.engine import open_engine
@@ -13,6 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 NEEDS_CARD = ("tensorrt", "tensorrt-rtx")
 PLACES = [pytest.param((name, "cpu"), id=f"{name}-cpu") for name in backend_names() if name not in NEEDS_CARD]
 PLACES += [pytest.param((name, "cuda:0"), id=f"{name}-cuda", marks=pytest.mark.gpu) for name in backend_names()]
+PLACES += [pytest.param((name, "simulated"), id=f"{name}-simulated") for name in ("onnxruntime", "tensorrt")]
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +29,14 @@ def network(tmp_path_factory):
 
 @pytest.fixture(params=PLACES)
 def place(request):
-    reason = missing(*request.param)
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
+    backend, device = request.param
+    with card() if device == "simulated" else contextlib.nullcontext() as sim:
+        place = backend, "cuda:0" if sim else device
+        reason = missing(*place)
+        if reason is not None:
+            pytest.skip(reason)
+        yield place
+    assert sim is None or not sim.races
 
 
 @pytest.fixture

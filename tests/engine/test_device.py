@@ -90,6 +90,17 @@ def test_a_wait_for_the_device_does_not_break_a_capture(alone):
     assert threads and (not errors if alone else "900" in errors[0])  # False guards the test itself
 
 
+@pytest.mark.parametrize("capturable", [True, False])
+def test_a_network_that_cannot_be_captured_is_issued_anew(capturable):
+    with card() as sim, on(new_stream(CARD)):
+        outputs = [{"y": torch.zeros(4, device=CARD)} for _ in range(2)]
+        x = torch.zeros(4, device=CARD)
+        replay = Replay({"x": x}, outputs, lambda slot: outputs[slot]["y"].copy_(2 * x), lambda stream: capturable)
+        got = [replay({"x": torch.full((4,), float(n), device=CARD)})["y"].tolist() for n in range(4)]
+        assert got == [[2.0 * n] * 4 for n in range(4)]
+        assert sim.graphs == (4 if capturable else 0) and not sim.races
+
+
 def test_a_launch_that_fails_in_a_capture_is_told_by_its_own_reason():
     with card() as sim:
         outputs = [{"y": torch.zeros(4, device=CARD)} for _ in range(2)]

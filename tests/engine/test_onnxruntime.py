@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
+from support.card import card
 from support.networks import affine
 
 from warpfuse.engine import device, open_engine
@@ -128,6 +129,12 @@ def test_a_missing_file_an_unknown_backend_and_a_device_it_lacks_are_errors(tmp_
         open_engine(path, "onxruntime")
     with pytest.raises(BackendMissing, match="--device cpu"):
         open_engine(path, "auto", "cuda:0")
+
+
+def test_on_a_card_single_precision_is_single_precision(tmp_path):
+    with card() as sim:
+        open_engine(affine(tmp_path / "affine.onnx"), "onnxruntime", "cuda:0").close()
+        assert sim.providers[0]["use_tf32"] == "0"
 
 
 def test_cuda_that_does_not_load_is_an_error_and_no_silent_cpu(tmp_path, monkeypatch):

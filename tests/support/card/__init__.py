@@ -29,7 +29,8 @@ DEFAULT = 0
 
 
 class Card:
-    """races: found; kernels: (span of the profiler, name) -> count; waits: of the host, by module and function.
+    """races: found; kernels: (span of the profiler, name) -> count; waits: of the host, by module and function;
+    providers: what sessions of ONNX Runtime were opened with.
 
     without  places (`sites.py`) whose operation is left out, for mutations
     skipped  those of them that were
@@ -45,7 +46,7 @@ class Card:
         self.default = Stream(self, DEFAULT)
         self.captures = {}
         self.kernels = Counter()
-        self.waits = []
+        self.waits, self.providers = [], []
         self.graphs = self.freed = 0
         self.without = set()
         self.skipped = Counter()

@@ -37,7 +37,7 @@ class _Session:
     def __init__(self, card, real, provider):
         self._card, self._real = card, real
         self._stream = Stream(card, int(provider["user_compute_stream"]))
-        self.provider = provider
+        card.providers.append(provider)
 
     def __del__(self):
         if not self._card.order.knows(host(), self._stream.key):
@@ -115,6 +115,7 @@ def tensorrt_on(card, ahead=False):
     module.Builder = lambda logger: _Builder()
     module.OnnxParser = lambda network, logger: _Parser(network)
     module.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=0)
+    module.BuilderFlag = SimpleNamespace(TF32="TF32")
     return module
 
 
@@ -138,6 +139,9 @@ class _Config:
         self.sizes = {}
         self.avg_timing_iterations = 1
         self.cleared = []
+
+    def clear_flag(self, flag):
+        self.cleared.append(flag)
 
     def add_optimization_profile(self, profile):
         self.sizes = profile.sizes
