@@ -10,6 +10,7 @@ from warpfuse.benchmark.machine import Machine
 from warpfuse.benchmark.several import several
 from warpfuse.benchmark.turns import TURNS, there_and_back
 from warpfuse.benchmark.ways import host_to_host, networks, on_device, pictures_of, source_to_sink
+from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.stages.frame import RawFrame
@@ -51,6 +52,7 @@ def bench(
     seconds  about how long each of the four ways takes, and each number of streams
     streams  numbers of streams that are to share the networks
     """
+    config = as_measured(config)
     _, context = prepare_source(config, say)
     try:
         calls = calls_of_a_frame(context)
@@ -70,6 +72,14 @@ def bench(
         machine, context.bundle.about.name, backend, context.bundle.precision, context.size, config.steps,
         config.stages.predict.stream, config.flow, tuple(alone), (*whole, *at_once),
     )  # fmt: skip
+
+
+def as_measured(config: GraphConfig) -> GraphConfig:
+    """With the backend by its name that a run of this configuration ends on: nothing is built, nor takes over, while
+    something is timed. Raises BackendMissing.
+    """
+    taken, _ = choose_backend(config.backend, config.device)
+    return config.model_copy(update={"backend": upgrade_of(config.backend, taken, config.device) or taken})
 
 
 def _whole(
@@ -98,6 +108,7 @@ def _whole(
 
 def sustained(config: GraphConfig, frames: int) -> float:
     """Frames a second from host to host, for a sweep: no more is measured. Raises BadInput."""
+    config = as_measured(config)
     _, context = prepare_source(config)
     figure = Figure("host to host", 0.0)
     host_to_host(context, pictures_of(config, context.size), figure, frames)

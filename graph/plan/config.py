@@ -197,6 +197,11 @@ class GraphConfig(StageSettings):
         """A source that would wait is read to the clock, as one that does not."""
         return self.realtime or self.loop
 
+    @property
+    def loops_on_host(self) -> bool:
+        """Stages run compiled loops on the host: all of them on a CPU, beside a card those around DIS."""
+        return self.device == "cpu" or self.flow == DIS
+
     @model_validator(mode="after")
     def _fit_together(self) -> "GraphConfig":
         if self.pace.active and self.stages.predict.stream:

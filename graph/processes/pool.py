@@ -59,7 +59,7 @@ class WorkerPool:
             if config.listen:
                 self._admission.enter_context(admission(self.context, keys_for(config)))
             self.processes = LocalProcesses(folder) if probe is None else probe.processes
-            self.processes.loops = config.device == "cpu"
+            self.processes.loops = config.loops_on_host
             undo.pop_all()
         self._first_channels: dict[str, Channel] = {}
         if probe is not None:

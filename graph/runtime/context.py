@@ -232,8 +232,11 @@ def usable_cores() -> int:
 
 
 def compile_loops(config: GraphConfig, say: Say) -> None:
-    """Have the machine code of the stages' loops at hand, so that none is made while frames flow. Raises BadInput."""
-    if config.device == "cpu":
+    """Have the machine code of the stages' loops at hand, so that none is made while frames flow. Raises BadInput.
+
+    A card's stages have loops on the host too, those beside DIS.
+    """
+    if config.loops_on_host:
         compile_all(say)
 
 

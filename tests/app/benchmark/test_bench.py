@@ -6,9 +6,10 @@ import threading
 
 import numpy as np
 import pytest
+from support.card import card
 from typer.testing import CliRunner
 
-from warpfuse.benchmark.bench import bench
+from warpfuse.benchmark.bench import as_measured, bench
 from warpfuse.benchmark.calls import calls_of_a_frame, floor_of
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.machine import Machine, describe
@@ -50,6 +51,18 @@ def test_networks_are_counted_as_often_as_the_graph_runs_them(exact_bundle, keys
     assert (plan.count("encode"), plan.count("decode")) == (times["encoder"], times["decoder"])
     rows = 3 if keys.get("stages", {}).get("predict") else 1
     assert calls["unet"].feeds["x"].shape == (rows, 192, 6, 8)
+
+
+def test_what_is_measured_is_what_a_run_ends_on_and_nothing_is_built_beside_it(exact_bundle):
+    with card():
+        measured = as_measured(config(exact_bundle, device="cuda:0"))
+        assert measured.backend == "tensorrt", "auto has it built, and then runs it"
+        context = prepare(measured, (64, 48), lambda line: None)
+        assert (context.engines.backend, context.engines.upgrade) == ("tensorrt", None)
+        context.close()
+        asked = config(exact_bundle, device="cuda:0", backend="onnxruntime")
+        assert as_measured(asked).backend == "onnxruntime", "control: what is asked for is measured"
+    assert as_measured(config(exact_bundle)).backend == "onnxruntime"
 
 
 def _plan(context):

@@ -4,6 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.runtime import context
+
 _RUN = """
 import pkgutil, sys
 from numba.core import event
@@ -55,3 +60,14 @@ def test_loops_are_compiled_before_frames_flow_and_once(tmp_path):
 def test_a_loop_compiled_while_frames_flow_is_noticed(tmp_path):
     """The control."""
     assert run(tmp_path, "control")[1:] == ["told 0", "meanwhile True"]
+
+
+@pytest.mark.parametrize("device, flow, compiled", [
+    ("cpu", "dis", 1), ("cpu", "embedded", 1), ("cuda:0", "dis", 1), ("cuda:0", "embedded", 0),
+])  # fmt: skip
+def test_a_card_has_loops_beside_dis(monkeypatch, device, flow, compiled):
+    said = []
+    monkeypatch.setattr(context, "compile_all", said.append)
+    config = validate({"source": "pattern:", "sinks": ["null:"], "device": device, "flow": flow})
+    context.compile_loops(config, print)
+    assert len(said) == compiled
