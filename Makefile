@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 # package shadows the other. A driver decides which.
 ONNXRUNTIME := $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)
 
-SOURCES := $(shell find app graph stages engine export -type f -not -path '*/__pycache__/*' 2>/dev/null)
+SOURCES := $(shell find app cluster graph stages engine export -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 PARALLEL := $(BIN)/python -m pytest -n auto --dist loadfile
 

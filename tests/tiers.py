@@ -58,6 +58,7 @@ TIERS = {
         "app/test_demo.py",
         "app/test_export_targets.py",
         "app/test_exporting.py",
+        "cluster/test_reconcile.py",
         "engine/test_background.py",
         "engine/test_tensorrt.py",
         "export",

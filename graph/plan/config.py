@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import (
@@ -35,6 +35,7 @@ from warpfuse.stages.sinks.camera_address import with_on_fault
 from warpfuse.stages.sources.numbered import with_rate
 
 Size = tuple[int, int]
+S = TypeVar("S", bound=StageSettings)
 _TEXTS = ("prompt", "negative")  # keys whose values are text
 
 
@@ -368,15 +369,20 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def validate(raw: dict[str, Any], where: str = "") -> GraphConfig:
-    """Raw keys to a configuration.
+    """Raw keys to a configuration. Raises ConfigError: as `validated`."""
+    return validated(GraphConfig, raw, where)
+
+
+def validated(model: type[S], raw: Any, where: str = "") -> S:
+    """Raw keys to settings of this kind.
 
     Raises ConfigError that names the key, the range and, for an unknown key, the nearest right spelling.
     """
     try:
-        return GraphConfig.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         prefix = f"{where}: " if where else ""
-        raise ConfigError(prefix + _explain(error)) from None
+        raise ConfigError(prefix + _explain(error, model)) from None
 
 
 def _share(value: Any) -> float:
@@ -401,13 +407,13 @@ def _copied(value: Any, where: str) -> dict[str, Any]:
     return dict(value or {})
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: type[StageSettings]) -> str:
     detail = error.errors()[0]
     path = [str(part) for part in detail["loc"] if part not in (NAMED, LISTED, WORD)]
     kind = path.pop(2) if path[:1] == ["controls"] and path[2:3] and path[2] in KINDS else ""  # the union puts it there
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        known = sorted(KINDS[kind].model_fields) if kind else _keys_at(path[:-1])
+        known = sorted(KINDS[kind].model_fields) if kind else _keys_at(path[:-1], model)
         nearest = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else f"known: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
@@ -416,8 +422,7 @@ def _explain(error: ValidationError) -> str:
     return f"{key}: {text[:1].lower() + text[1:]}{got}" if key else f"{text}{got}"
 
 
-def _keys_at(path: list[str]) -> list[str]:
-    model: Any = GraphConfig
+def _keys_at(path: list[str], model: Any) -> list[str]:
     for key in path:
         field = model.model_fields.get(key)
         if field is None or not hasattr(field.annotation, "model_fields"):

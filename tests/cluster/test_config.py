@@ -1,0 +1,75 @@
+"""The cluster file: what it says, and what is refused, by its place, before anything starts."""
+
+from fractions import Fraction
+
+import pytest
+import yaml
+
+from warpfuse.cluster.config import cluster_config, read_cluster_file, secrets_in, with_secrets
+from warpfuse.graph.errors import ConfigError
+
+FILE = """
+cluster: {name: yard, lease_s: 4, reserve: 2}
+prompt: ink
+pools:
+  cards: {gpu: L4, sizes: ["512x288"]}
+secrets: {dir: /run/secrets}
+streams:
+  yard: {source: "rtsp://${secret:yard}@10.0.1.11/1", sinks: ["rtsp://media:8554/yard"], fps: 15}
+  door: {source: "rtsp://10.0.1.12/1", sinks: ["null:"], prompt: mosaic, unique: true, needs: {site: south}}
+"""
+
+
+def test_a_file_is_read_as_it_says(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(FILE)
+    config = read_cluster_file(path)
+    yard, door = config.streams["yard"], config.streams["door"]
+    assert (config.cluster.name, config.cluster.lease_s, config.cluster.reserve) == ("yard", 4.0, 2)
+    assert (yard.pool, yard.rate, yard.unique, yard.graph.size) == ("cards", 15.0, False, (512, 288))
+    assert yard.graph.fps == Fraction(15) and (door.rate, door.unique, door.needs) == (25.0, True, {"site": "south"})
+    assert (yard.graph.prompt, door.graph.prompt) == ("ink", "mosaic")
+    assert config.host_keys == {"prompt": "ink", "host": True} and "unique" not in door.keys
+    assert yard.digest == read_cluster_file(path).streams["yard"].digest != door.digest
+
+
+def stream(**keys):
+    return {"streams": {"yard": {"source": "x.mp4", "sinks": ["null:"], **keys}}}
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"cluster": {"lease": 6}}, "cluster: unknown key 'lease'; did you mean 'lease_s'"),
+        ({"cluster": {"lease_s": 0}}, "cluster: lease_s: input should be greater than or equal to 1, got 0"),
+        ({"pools": {"cards": {"gpus": "L4"}}}, r"pools\.cards: unknown key 'gpus'; did you mean 'gpu'"),
+        ({"pools": []}, "pools: expected names with their keys"),
+        ({"pools": {"a": {}, "b": {}}}, r"streams\.yard\.pool: expected one of a, b, got ''"),
+        (stream(size="64x64"), r"yard\.size: pool cards takes 512x288"),
+        (stream(promt="a"), r"streams\.yard: unknown key 'promt'"),
+        (stream(rate=0), r"streams\.yard: rate: input should be"),
+        ({"promt": "ink"}, "unknown key 'promt'; did you mean 'prompt'"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(change, says):
+    with pytest.raises(ConfigError, match=says):
+        cluster_config({**yaml.safe_load(FILE), **change})
+
+
+@pytest.mark.parametrize(
+    "key, url", [("source", "rtsp://me:hunter2@cam/1"), ("sinks", ["rtmp://a/x", "rtsp://hunter2@b/"])]
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(key, url):
+    says = rf"streams\.yard\.{key} holds a user or password.*\$\{{secret:yard\}}"
+    with pytest.raises(ConfigError, match=says) as refused:
+        cluster_config(stream(**{key: url}))
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_secret_is_a_reference_until_it_is_read():
+    keys = {"source": "rtsp://${secret:yard}@cam/1", "sinks": ["rtsp://${secret:a}:${secret:b}@x/"], "steps": 2}
+    assert secrets_in(keys["source"]) == ["yard"] and secrets_in("rtsp://cam/1") == []
+    told = with_secrets(keys, {"yard": "me:pass", "a": "1", "b": "2"})
+    assert told == {"source": "rtsp://me:pass@cam/1", "sinks": ["rtsp://1:2@x/"], "steps": 2}
+    with pytest.raises(KeyError):
+        with_secrets(keys, {})
