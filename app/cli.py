@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from warpfuse import exporting, keys
+from warpfuse import clustering, exporting, keys
 from warpfuse.benchmark.command import bench
 from warpfuse.bundles import bundles
 from warpfuse.comfy import installing
@@ -55,6 +55,7 @@ app = typer.Typer(
 app.add_typer(exporting.app, name="export")
 app.command("export-map")(exporting.export_map)
 app.add_typer(installing.app, name="comfy")
+app.add_typer(clustering.app, name="cluster")
 app.command()(bench)
 app.command("keys")(keys.keys)
 app.command()(ctl)

@@ -26,7 +26,8 @@ _AUTHORITY = re.compile(r"[^/?#]*")
 _HOST = re.compile(r"(?:\[[^\]\s]*\]|[\w.*-]+)(?::\d+)?(?![\w:-])")
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]{0,15}|\*\*\*")  # a folder or a short name; what is longer may be a token
 _NAMED = re.compile(
-    r"\b([a-z_-]*(?:pass(?:word|wd|phrase)|pwd|token|secret|api_?key|stream_?key|stream_?id|signature|credentials?"
+    r"\b(?!(?<=\$\{)secret:[A-Za-z0-9_-]+\})"  # ${secret:NAME} says where a secret is, not what it is
+    r"([a-z_-]*(?:pass(?:word|wd|phrase)|pwd|token|secret|api_?key|stream_?key|stream_?id|signature|credentials?"
     r")\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&;,'\"]+)",
     re.IGNORECASE,
 )

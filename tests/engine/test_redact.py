@@ -174,3 +174,8 @@ def test_tracebacks_of_threads_and_of_the_program_are_redacted():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     # The line of the program itself is quoted by nobody: `-c` has no file to read it from.
     assert done.returncode == 1 and done.stderr.count("rtsp://***@h/1") == 2 and "S3CRET" not in done.stderr
+
+
+def test_a_reference_to_a_secret_is_none():
+    assert redact("write ${secret:yard} in its place") == "write ${secret:yard} in its place"
+    assert redact("a=1 secret:yard ${secret:ya rd} {secret:b} ${password:c}").count(HIDDEN) == 4
