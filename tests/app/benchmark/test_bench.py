@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from support.card import card
+from support.exact import write
 from typer.testing import CliRunner
 
 from warpfuse.benchmark.bench import as_measured, bench
@@ -48,9 +49,20 @@ def test_networks_are_counted_as_often_as_the_graph_runs_them(exact_bundle, keys
     finally:
         context.close()
     assert {name: call.times for name, call in calls.items()} == times
-    assert (plan.count("encode"), plan.count("decode")) == (times["encoder"], times["decoder"])
+    encoded = plan.count("encode") + plan.count("encode_past")
+    assert (encoded, plan.count("decode")) == (times["encoder"], times["decoder"])
     rows = 3 if keys.get("stages", {}).get("predict") else 1
     assert calls["unet"].feeds["x"].shape == (rows, 192, 6, 8)
+
+
+def test_the_encoder_of_what_is_fed_back_is_counted_by_its_name(tmp_path):
+    bundle = write(tmp_path / "exact", past=True)
+    for keys, wanted in (({}, {"encoder": 1, "encoder_past": 1}), ({"fusion": 0}, {"encoder": 1})):
+        context = prepare(config(bundle, **keys), (64, 48), lambda line: None)
+        try:
+            assert {c.name: c.times for c in calls_of_a_frame(context)} == {**wanted, "unet": 1, "decoder": 1}
+        finally:
+            context.close()
 
 
 def test_what_is_measured_is_what_a_run_ends_on_and_nothing_is_built_beside_it(exact_bundle):
