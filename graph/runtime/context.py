@@ -33,6 +33,7 @@ from warpfuse.stages.stage import VideoInfo
 
 Say = Callable[[str], None]
 
+_OF_EVERY_STREAM: tuple[NetworkName, ...] = ("encoder", "encoder_past", "unet", "decoder", "lines")
 _BATCH_OF_A_HOST = 4  # how many streams there will be is not known when it opens, and a card builds for a number
 
 
@@ -146,8 +147,7 @@ class RunNetworks:
         about, size = self.bundle.about, self.bundle.about.size or config.size
         if config.device != "cpu" and size is None:
             return
-        networks: tuple[NetworkName, ...] = ("encoder", "unet", "decoder")
-        for network in networks:
+        for network in (name for name in _OF_EVERY_STREAM if name in about.networks):
             shapes = shapes_of(about, network, size or (0, 0), self.rows or 1, config.device)
             self._kept.append(self.engines.open(self.bundle.network(network), shapes))
 

@@ -64,6 +64,25 @@ def test_its_networks_are_opened_once_whatever_streams_come_and_go(host, exact_b
     assert opened, "control: a run of its own opens its networks"
 
 
+def test_every_network_of_the_bundle_that_ships_is_open_before_a_stream_joins(monkeypatch):
+    opened, init = [], OnnxRuntimeEngine.__init__
+
+    def opening(self, *args, **options):
+        opened.append(args)
+        init(self, *args, **options)
+
+    stop = threading.Event()
+    with contextlib.ExitStack() as undo:
+        monkeypatch.setattr(OnnxRuntimeEngine, "__init__", opening)
+        running = open_run(read_streams({"host": True}), undo, stop=stop)
+        before = len(opened)
+        running.start()
+        running.add("a", stream(3))
+        stop.set()
+        running.wait()
+    assert before == len(opened) >= 3
+
+
 def test_one_without_a_stream_tells_so(host):
     figures = host.stats().to_dict()
     assert figures["frames"]["in"] == figures["frames"]["out"] == 0 and host.counts() == {}
