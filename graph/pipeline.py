@@ -167,6 +167,7 @@ class Pipeline:
     def update(self, *, over_s: float = 0, **keys: Unpack[PipelineKeys]) -> None:
         """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing.
 
+        look    its keys together: pipeline.update(look="storm"), of `looks`
         over_s  0 to 3600: seconds in which fractional numbers and the prompt come there, from what is shown now
         """
         self._update({**keys, "over_s": over_s})

@@ -2,6 +2,7 @@
 
     /prompt "ink"      /strength 0.7      /stages/fuse/weight 0.5      /pause 1      /pause 0
     /over_s/4/prompt "oil": a crossfade of four seconds; so with every key
+    /look "storm", or /preset "storm"      /start      /stop      /record 1      /record 0
 
 Note: OSC is UDP without any proof of who sends. It is taken from this machine alone.
 """
@@ -53,6 +54,12 @@ class OscServer:
         try:
             if address == "/pause":
                 (self._session.pause if not values or values[0] else self._session.resume)()
+            elif address == "/start":
+                self._session.start()
+            elif address == "/stop":
+                self._session.stop()
+            elif address == "/record":
+                self._session.record(not values or bool(values[0]))
             else:
                 self._session.change(keys_of(address, values))
         except WarpfuseError as error:
@@ -71,6 +78,7 @@ def keys_of(address: str, values: tuple[Any, ...]) -> dict[str, Any]:
     names = address.strip("/").split("/")
     if names[0] == "over_s" and len(names) > 2:
         return {**keys_of("/".join(names[2:]), values), "over_s": _seconds(names[1])}
+    names = ["look"] if names == ["preset"] else names
     if not values or not all(names):
         raise ConfigError("expected a key and its value, as in /stages/fuse/weight 0.7")
     value: Any = _plain(values[0]) if len(values) == 1 else [_plain(each) for each in values]

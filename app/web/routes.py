@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.key_table import live_keys, run_keys
 from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
-from warpfuse.web.presets import Presets, dump
+from warpfuse.web.presets import Presets, dump, parse
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
 from warpfuse.web.session import PageSession
 from warpfuse.web.source_library import SourceLibrary
@@ -206,6 +208,12 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
         """Names of the presets."""
         return presets.names()
 
+    @api.get("/api/show", response_class=PlainTextResponse)
+    def get_show() -> Response:
+        """The bundle and every look as one graph file: a show that another machine goes on with."""
+        headers = {"content-disposition": 'attachment; filename="show.yaml"'}
+        return PlainTextResponse(dump(session.show()), headers=headers, media_type="application/yaml")
+
     @api.get("/api/presets/{name}", response_class=PlainTextResponse)
     def get_preset(name: str) -> Response:
         """A preset as a graph file."""
@@ -221,24 +229,42 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
             text = (await request.body()).decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigError("a graph file is text in UTF-8") from None
-        presets.save(name, text or dump(session.given()))
+        text = text or dump(session.given())
+        presets.save(name, text)
+        await run_in_threadpool(session.learn, {name: parse(text)})
         return {"names": presets.names()}
 
     @api.delete("/api/presets/{name}")
     def delete_preset(name: str) -> dict[str, Any]:
         """Forget a preset."""
         presets.delete(name)
+        session.learn({name: None})
         return {"names": presets.names()}
 
     @api.post("/api/presets/{name}/load")
-    def load_preset(name: str, restart: Annotated[bool, Query()] = False) -> dict[str, Any]:
-        """Take the keys of a preset; with `restart` those as well that a running graph was built with."""
-        keys = presets.load(name)
+    def load_preset(
+        name: str, restart: Annotated[bool, Query()] = False, over_s: Annotated[float, Query()] = 0
+    ) -> dict[str, Any]:
+        """Recall the look of a preset; with `restart` what a running graph was built with as well. over_s: a crossfade.
+
+        The same as `look` and `over_s` among the settings."""
+        session.learn({name: presets.load(name)})
+        keys = {"look": name, "over_s": over_s}
         if restart and not session.over:
             session.restart(keys)
         else:
             session.change(keys)
         return {"settings": session.settings()}
+
+
+def know_presets(session: PageSession, presets: Presets) -> None:
+    """A preset is a look that is kept: whoever controls the run recalls it by its name. What cannot be used is told."""
+    for name in presets.names():
+        try:
+            if name not in session.looks:
+                session.learn({name: presets.load(name)})
+        except WarpfuseError as error:
+            session.tell(f"preset {name}: {error}")
 
 
 def _add_pictures(api: APIRouter, session: PageSession) -> None:

@@ -21,7 +21,7 @@ from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.version import __version__
 from warpfuse.web.presets import Presets
 from warpfuse.web.preview import Peers
-from warpfuse.web.routes import STATIC, interface
+from warpfuse.web.routes import STATIC, interface, know_presets
 from warpfuse.web.security import AccessRules, Guard
 from warpfuse.web.session import NotRunning, PageSession
 from warpfuse.web.source_library import SourceLibrary
@@ -33,6 +33,7 @@ _GRACE_S = 1  # for open streams when the server ends
 def application(session: PageSession, presets: Presets, access: AccessRules, library: SourceLibrary) -> FastAPI:
     """The page as an ASGI application. Closing the session is its owner's."""
     peers = Peers(session.pictures)
+    know_presets(session, presets)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -18,8 +18,8 @@ from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.checks import check_early
-from warpfuse.graph.plan.config import GraphConfig, merge, validate
-from warpfuse.graph.plan.crossfade import timed
+from warpfuse.graph.plan.config import GraphConfig, merge, recalled, validate
+from warpfuse.graph.plan.crossfade import LIVE, timed
 from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
 from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
@@ -41,6 +41,8 @@ State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
 _LINES = 50
 _LOOK = ("bundle", "prompt", "negative", "steps", "strength", "seed", "flow", "background", "pace", "mask", "stages")
+
+_PORTABLE = {*_LOOK, *LIVE, "fusion"} - {"looks"}
 
 
 class NotRunning(ConfigError):
@@ -157,8 +159,8 @@ class PageSession:
         return "ended" if self._stats is not None and not self._stats.interrupted else "stopped"
 
     def settings(self) -> dict[str, Any]:
-        """All keys, plain types only; addresses without what must stay secret in them."""
-        keys = self._now.model_dump(mode="json")
+        """All keys but looks, plain types only; addresses without what must stay secret in them."""
+        keys = self._now.model_dump(mode="json", exclude={"looks"})
         keys["source"], keys["sinks"] = redact(keys["source"]), [redact(sink) for sink in keys["sinks"]]
         return keys
 
@@ -169,7 +171,21 @@ class PageSession:
         whole = self._now.model_dump(mode="json")
         scales = {lora.name: lora.default for lora in _loras(self._now.bundle)}
         look = {key: whole[key] for key in _LOOK} | {"loras": scales | whole["loras"]}
-        return self._now.model_dump(mode="json", exclude_defaults=True) | look
+        return self._now.model_dump(mode="json", exclude_defaults=True, exclude={"looks"}) | look
+
+    @property
+    def looks(self) -> dict[str, dict[str, Any]]:
+        """Those there are, by name."""
+        return self._now.looks
+
+    def show(self) -> dict[str, Any]:
+        """A graph file of the bundle and every look, without source, sinks and what else is this machine's own."""
+        looks = {name: {k: v for k, v in keys.items() if k in _PORTABLE} for name, keys in self.looks.items()}
+        return {"bundle": self._now.bundle, "looks": looks}
+
+    def learn(self, looks: dict[str, dict[str, Any] | None]) -> None:
+        """Know these looks from now on, None: no more. A run under way learns them too. Raises ConfigError."""
+        self.change({"looks": looks})
 
     def change(self, keys: dict[str, Any]) -> int | None:
         """Lay keys over the settings; the version that frames read from now on carry, None while nothing runs.
@@ -382,8 +398,8 @@ class PageSession:
         """The keys with others on top: of several streams those of the one that is looked at, or all."""
         if not isinstance(self._config, Streams) or not self._selected:
             return merge(self._keys, keys)
-        for_all = {key: value for key, value in keys.items() if key in COMMON}
-        own = {key: value for key, value in keys.items() if key not in COMMON}
+        for_all = {key: value for key, value in keys.items() if key in (*COMMON, "looks")}
+        own = recalled({k: v for k, v in keys.items() if k not in for_all}, self._now.looks)
         return merge(self._keys, {**for_all, "streams": {self._selected: own}})
 
     @property

@@ -16,6 +16,7 @@ from pydantic import (
     PlainSerializer,
     SerializeAsAny,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -85,6 +86,7 @@ def _rate_text(value: Fraction | None) -> str | None:
 
 MOST_STEPS, MOST_STREAMED = 20, 4
 LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
+LookName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,63}$")]
 Level = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=16, le=8192)]
 
@@ -158,7 +160,9 @@ class GraphConfig(StageSettings):
     pace      which frames the networks are spared
     mask      which parts of the picture are styled; `person`, a bundle by its name, and `file:PATH` are short forms
     stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
+    looks     keys that are set together, by name
 
+    `look: NAME` stands for the keys of that look; those beside it lie on top.
     `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
     """
 
@@ -192,6 +196,19 @@ class GraphConfig(StageSettings):
     pace: PaceSettings = PaceSettings()
     mask: Mask = MaskSettings()
     stages: Stages = Stages()
+    looks: dict[LookName, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("looks")
+    @classmethod
+    def _usable(cls, looks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, keys in looks.items():
+            if nested := keys.keys() & {"look", "looks", "streams"}:
+                raise ValueError(f"{name}: a look holds no {min(nested)}")
+            try:
+                validate(keys)
+            except ConfigError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return looks
 
     @property
     def paced(self) -> bool:
@@ -244,7 +261,7 @@ class GraphConfig(StageSettings):
     def _short_forms(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        raw = dict(raw)
+        raw = recalled(raw, _dict(raw.get("looks")))
         if "fusion" in raw:
             fusion = _share(raw.pop("fusion"))
             stages = raw["stages"] = _copied(raw.get("stages"), "stages")
@@ -291,6 +308,11 @@ def set_key(raw: dict[str, Any], assignment: str) -> None:
         value = text.strip() if keys[-1] in _TEXTS and not quoted else yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {assignment!r}: the value is no YAML") from None
+    if keys == ["look"] and value in _dict(raw.get("looks")):
+        laid = merge(raw, {"look": value})  # on top of what the file says, as every other key that is set
+        raw.clear()
+        raw.update(laid)
+        return
     raw.update(_spelled_out(raw))
     place: Any = raw
     for key, after in pairwise(keys):
@@ -306,8 +328,11 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     A short form is the keys it stands for, so that a later key is laid over these. An entry of a list is named by its
     number, as in stages.fuse.between.0.weight; a list takes the place of another.
     """
-    new = _spelled_out(new)
+    new = _spelled_out(recalled(new, {**_dict(old.get("looks")), **_dict(new.get("looks"))}))
     merged = _laid_over(_spelled_out(old), new)
+    if isinstance(merged.get("looks"), dict):
+        named = {name: _dict(new.get("looks")).get(name, keys) for name, keys in merged["looks"].items()}
+        merged["looks"] = {name: keys for name, keys in named.items() if keys is not None}
     weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
     if "fusion" in new and not weight_given:
         stages = _dict(merged.get("stages"))
@@ -316,6 +341,17 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     elif weight_given and "fusion" not in new:
         merged.pop("fusion", None)
     return merged
+
+
+def recalled(keys: Mapping[str, Any], looks: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with those of the look that `look` among them names, below the others. Raises ConfigError."""
+    rest = {key: value for key, value in keys.items() if key != "look"}
+    if "look" not in keys:
+        return rest
+    name = keys["look"]
+    if not isinstance(name, str) or not isinstance(looks.get(name), dict):
+        raise ConfigError(f"there is no look {name!r}; there are: {', '.join(map(str, looks)) or 'none yet'}")
+    return merge(looks[name], rest)
 
 
 def leaves_of(keys: Mapping[str, Any]) -> list[str]:
@@ -428,5 +464,5 @@ def _keys_at(path: list[str], model: Any) -> list[str]:
         if field is None or not hasattr(field.annotation, "model_fields"):
             return []
         model = field.annotation
-    extra = ["fusion", "on_fault"] if model is GraphConfig else []
+    extra = ["fusion", "look", "on_fault"] if model is GraphConfig else []
     return sorted([*model.model_fields, *extra])

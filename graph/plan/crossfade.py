@@ -18,7 +18,7 @@ from warpfuse.stages.interim import Interim, PromptShare
 
 LONGEST_S = 3600.0
 
-LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace", "mask")
+LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace", "mask", "looks")
 """Keys that may change between frames; the others are built in."""
 
 _PROMPT = ("prompt", "negative", "loras")  # what the network is told of it is one thing, and fades as one
@@ -169,7 +169,7 @@ def _between(way: _Way, to: float) -> float:
 def _numbers(config: GraphConfig) -> Iterator[tuple[str, float]]:
     """Every fractional number among the live keys, by its path. Those of LoRAs go with the prompt; a time is no way."""
     for name in LIVE:
-        if name not in _PROMPT:
+        if name not in (*_PROMPT, "looks"):
             yield from ((path, value) for path, value in _fractions(getattr(config, name), name) if path != _A_TIME)
 
 

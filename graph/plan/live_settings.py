@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, merge, validate
-from warpfuse.graph.plan.crossfade import LIVE, check_prompt, timed
+from warpfuse.graph.plan.config import GraphConfig, merge, recalled, validate
+from warpfuse.graph.plan.crossfade import LIVE, Timed, check_prompt, timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.stages.diffusion.settings import check_attention
@@ -43,9 +43,14 @@ class LiveSettings:
         self.keys, self.config = self.checked(new)
         return self.config
 
+    def timed(self, new: Mapping[str, Any]) -> Timed:
+        """New keys, those of a look among them, and how long they take. Raises ConfigError."""
+        looks = new.get("looks")
+        return timed(recalled(new, {**self.config.looks, **(looks if isinstance(looks, dict) else {})}))
+
     def checked(self, new: Mapping[str, Any]) -> tuple[dict[str, Any], GraphConfig]:
         """The keys and the configuration that new keys would lead to. Raises BadInput."""
-        change = timed(new)
+        change = self.timed(new)
         merged = merge(self.keys, change.keys)
         config = validate(merged)
         check_prompt(change, self.config)

@@ -41,3 +41,5 @@ class PipelineKeys(TypedDict, total=False):
     pace: dict[str, Any]
     mask: str | dict[str, Any]
     stages: dict[str, Any]
+    looks: dict[str, dict[str, Any]]
+    look: str

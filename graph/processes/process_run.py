@@ -25,7 +25,6 @@ from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.report import stats_of
 from warpfuse.graph.metrics.trace import Span
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.processes import protocol
@@ -228,7 +227,7 @@ class ProcessRun:
 
     def _publish(self, keys: Mapping[str, Any]) -> None:
         """New settings, to every worker, then to the source. A worker that is down gets them with its part."""
-        change = timed(keys)
+        change = self._settings.timed(keys)
         self._settings.changed(keys)
         self._version += 1
         self._pool.tell_all(protocol.AddSettings(self._version, self._told(), change.over_ns, change.named))
@@ -237,7 +236,7 @@ class ProcessRun:
     def _told(self) -> dict[str, Any]:
         """The newest settings as workers are told them: with the sink of a viewer, if there is one."""
         built = self._context.config.model_dump(mode="json", include={"sinks", "workers", "in_flight"})
-        return {**self.settings(), **built}
+        return {**self.settings(), **built, "looks": {}}  # they are its keys by now
 
     def _answered(self, word: protocol.SettingsBegun | protocol.ShownPicture) -> None:
         """What a worker was asked for; the oldest who asked for it is answered."""

@@ -12,7 +12,6 @@ from warpfuse.graph.metrics.meters import FrameCounts, Stats
 from warpfuse.graph.metrics.report import stats_of
 from warpfuse.graph.metrics.trace import Span
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.live_settings import LiveSettings
 from warpfuse.graph.plan.placement import workers_of
@@ -134,7 +133,7 @@ class ThreadRun:
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """As `Run` says."""
         with self._changing:
-            change = timed(keys)
+            change = self._live.timed(keys)
             return Applied(*self.book.publish(self._live.changed(keys), change))
 
     def stats(self) -> Stats:

@@ -215,7 +215,7 @@ def test_frames_have_the_size_asked_for_and_a_source_that_is_none_is_told(exact_
 
 
 def test_the_typed_keys_are_those_of_the_model():
-    known = {*GraphConfig.model_fields, "fusion"} - {*REFUSED}
+    known = {*GraphConfig.model_fields, "fusion", "look"} - {*REFUSED}
     assert set(typing.get_type_hints(PipelineKeys)) == known
     assert set(inspect.signature(warpfuse.Pipeline).parameters) == known, "what help() and completion show"
 
@@ -276,3 +276,16 @@ def test_inks_and_lines_fade_with_their_styles(tmp_path, pictures):
         blended.update(prompt="same, negative:3")
         expected = blended.push(pictures[0]).astype(int)
         assert np.abs(pipeline.push(pictures[0], at_s=4) - expected).max() <= 1
+
+
+def test_a_look_is_its_keys_together_at_once_and_over_seconds(exact_bundle, pictures):
+    looks = {"dark": {"prompt": "negative", "strength": 0.5}, "plain": {"prompt": "same", "strength": 1.0}}
+    with warpfuse.Pipeline(bundle=exact_bundle, looks=looks, look="plain", size=SIZE, fusion=0) as pipeline:
+        assert np.array_equal(pipeline.push(pictures[0], at_s=0), pictures[0])
+        pipeline.update(look="dark", over_s=2)
+        pipeline.push(pictures[0], at_s=1)
+        assert np.abs(pipeline.push(pictures[0], at_s=2) - 127.5).max() <= 1.5, "half of it and half of its negative"
+        pipeline.update(look="plain")
+        assert np.array_equal(pipeline.push(pictures[1], at_s=2.1), pictures[1])
+        with pytest.raises(ConfigError, match="there is no look 'dim'; there are: dark, plain"):
+            pipeline.update(look="dim")

@@ -37,7 +37,8 @@ async function save(name, text) {
 
 function load(name) {
   const loading = (restart) => async () => {
-    await request("POST", `${path(name)}/load${restart ? "?restart=true" : ""}`);
+    const over = Number($("over").value);
+    await request("POST", `${path(name)}/load?${new URLSearchParams({ restart, over_s: over })}`);
     notice(`preset ${name} holds`, null, "said");
   };
   return tried(loading(false), () => tried(loading(true)));

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from support.waiting import until
 
 from warpfuse.graph.plan.config import validate
-from warpfuse.web.presets import dump
+from warpfuse.web.presets import dump, parse
 from warpfuse.web.security import AccessRules
 from warpfuse.web.server import application
 from warpfuse.web.session import PageSession
@@ -115,6 +115,34 @@ def test_a_preset_recalls_the_whole_look_the_defaults_in_it_too(client):
     changed = client.patch("/api/settings", json={**look, **more}).json()["settings"]
     assert {key for key in before if before[key] != changed[key]} == {*look, "pace", "stages"} - {"fusion"}
     assert client.post("/api/presets/first/load").json()["settings"] == before
+
+
+def test_a_preset_is_a_look_that_everybody_recalls_by_its_name(client, session, presets, keys, tmp_path):
+    client.patch("/api/settings", json={"prompt": "negative", "strength": 0.5})
+    client.put("/api/presets/dark")
+    client.patch("/api/settings", json={"looks": {"bright": {"prompt": "same", "strength": 1.0}}})
+    client.post("/api/start")
+    assert client.patch("/api/settings", json={"look": "bright", "over_s": 2}).status_code == 200
+    assert client.get("/api/settings").json()["prompt"] == "same"
+    changed = client.patch("/api/settings", json={"look": "dark", "strength": 0.75}).json()["settings"]
+    assert (changed["prompt"], changed["strength"], session.state) == ("negative", 0.75, "running")
+    assert client.post("/api/presets/dark/load?over_s=0.1").json()["settings"]["strength"] == 0.5
+    assert "there is no look 'dim'; there are: " in client.patch("/api/settings", json={"look": "dim"}).json()["error"]
+    client.delete("/api/presets/dark")
+    assert client.patch("/api/settings", json={"look": "dark"}).status_code == 422
+
+
+def test_a_show_is_a_graph_file_that_another_session_begins_with(client, keys, tmp_path, presets, library):
+    client.patch("/api/settings", json={"prompt": "negative", "strength": 0.5})
+    client.put("/api/presets/dark")
+    show = parse(client.get("/api/show").text)
+    assert show["bundle"] == keys["bundle"] and "source" not in show["looks"]["dark"]
+    other = PageSession({**show, "source": keys["source"], "look": "dark"}, record_to=tmp_path)
+    assert (other.settings()["prompt"], other.settings()["strength"]) == ("negative", 0.5)
+    presets.save("old", "prompt: same\nstrength: 0.25\n")
+    application(other, presets, AccessRules(), library)
+    other.change({"look": "old"})
+    assert other.settings()["strength"] == 0.25, "what was kept before is known from the start"
 
 
 def test_a_preset_leaves_alone_what_is_no_look(client):

@@ -120,6 +120,25 @@ def test_seconds_in_front_of_an_address_make_it_a_crossfade(osc, monkeypatch):
     assert len(said) == 2 and "over_s/4/prompt" in said[0]
 
 
+def test_a_look_is_recalled_and_a_run_is_started_recorded_and_ended(osc):
+    send, said, session = osc
+    session.learn({"dark": {"prompt": "negative", "strength": 0.5}, "bright": {"prompt": "same", "strength": 1.0}})
+    send("/start", 1)
+    until(lambda: session.state == "running", "a run")
+    send("/look", "dark")
+    until(lambda: session.settings()["prompt"] == "negative", "the look")
+    assert session.settings()["strength"] == 0.5
+    send("/over_s/1/preset", "bright")
+    until(lambda: session.settings()["prompt"] == "same", "the other")
+    send("/record", 1)
+    until(lambda: (now := session.stats().get("recording")) and now["frames"] > 2, "a recording")
+    send("/record", 0)
+    until(lambda: session.stats()["recording"] is None, "its end")
+    send("/stop", 1)
+    until(lambda: session.state == "stopped", "the end")
+    assert not said
+
+
 def test_values_of_faders_are_what_they_show():
     assert keys_of("/strength", (0.699999988079071,)) == {"strength": 0.7}
     assert keys_of("/size", (512, 288)) == {"size": [512, 288]}
