@@ -12,7 +12,7 @@ SOURCES := $(shell find app cluster graph stages engine export -type f -not -pat
 
 PARALLEL := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo check test full lint bench train clean
+.PHONY: demo check test full lint bench card train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/warpfuse demo
@@ -42,6 +42,13 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	for bench in bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
+# Whoever has an NVIDIA card: its tests, parity and benches in one report, card-NAME.json, in twelve minutes. In an
+# environment of its own: the ONNX Runtime of a card must not meet that of a CPU. Started again it goes on.
+card:
+	test -x .venv-card/bin/python || $(PYTHON) -m venv .venv-card
+	.venv-card/bin/python -m pip install -q --upgrade pip 'setuptools>=77'
+	.venv-card/bin/python bench/card.py $(ARGS)
+
 # The strict editable install lists the files it found, so a new file needs a new install; it takes three seconds.
 $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME)]' -C editable_mode=strict
@@ -63,4 +70,4 @@ train: $(VENV)/.installed-test
 	$(BIN)/python -m warpfuse.export.embedded --photos $(PHOTOS) --out $(OUT)
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo.mp4 demo_side_by_side.mp4
+	rm -rf $(VENV) .venv-card build *.egg-info demo.mp4 demo_side_by_side.mp4
