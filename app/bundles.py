@@ -51,6 +51,8 @@ def bundles(
             for control in about.controls:
                 called = "ControlNet" if control.form == "controlnet" else "T2I-Adapter"
                 console.print(f"    {called} {control.name}", markup=False)
+            for image in about.images:
+                console.print(f"    style image {image.name}", markup=False)
             for lora in about.loras:
                 console.print(f"    live LoRA {lora.name}, {lora.default:g} by default", markup=False)
 
@@ -76,6 +78,7 @@ def _to_dict(name: str, folder: Path, about: DescribedKind | None, problem: str)
         told["default_style"] = about.default_style or None
         told["styles"] = {style: description.about for style, description in about.styles.items()}
         told["controls"] = {control.name: control.form for control in about.controls}
+        told["images"] = [image.name for image in about.images]
         told["loras"] = {lora.name: lora.default for lora in about.loras}
         told["size"] = list(about.size) if about.size is not None else None
     return told

@@ -109,6 +109,32 @@ def named_scales(flag: str, given: list[str]) -> dict[str, str] | None:
     return scales or None
 
 
+def named_pictures(flag: str, given: list[str]) -> dict[str, dict[str, str]] | None:
+    """{name: keys} of a flag NAME=FILE[:SCALE], the scale not yet read; None where it was not given.
+
+    A colon with no number behind it is part of the file's name. Raises ConfigError."""
+    pictures: dict[str, dict[str, str]] = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        name, file = name.strip(), file.strip()
+        if not name or not file:
+            raise ConfigError(f"{flag} {text!r}: expected NAME=FILE or NAME=FILE:SCALE, as in look=starry.jpg:0.6")
+        if name in pictures:
+            raise ConfigError(f"{flag} {name} is given twice; give it once")
+        front, colon, scale = file.rpartition(":")
+        is_scale = bool(colon and front and _is_number(scale))
+        pictures[name] = {"picture": front, "scale": scale} if is_scale else {"picture": file}
+    return pictures or None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     from warpfuse.graph.plan.config import merge
 
@@ -117,7 +143,9 @@ def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         if isinstance(fuse, dict):
             fuse.pop("weight", None)
     named = {
-        key: flags[key] for key in ("loras", "controls", "stages") if flags.get(key) and isinstance(raw.get(key), dict)
+        key: flags[key]
+        for key in ("loras", "controls", "images", "stages")
+        if flags.get(key) and isinstance(raw.get(key), dict)
     }
     raw.update({key: value for key, value in flags.items() if key not in named})
     return merge(raw, named) if named else raw  # one by one: a flag for one leaves the others as they are

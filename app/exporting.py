@@ -121,6 +121,10 @@ def checkpoint(
         typer.Option(metavar="NAME=SOURCE", help="A ControlNet (may be repeated): run --control NAME."),
     ] = None,
     adapter: Annotated[list[str] | None, typer.Option(metavar="NAME=SOURCE", help="A T2I-Adapter, likewise.")] = None,
+    style_image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SOURCE[:ENCODER]", help="An IP-Adapter: run --style-image NAME=PICTURE:SCALE."),
+    ] = None,
     family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
     check: Check = False,
@@ -137,6 +141,7 @@ def checkpoint(
     from warpfuse.export.diffusion.checkpoint import open_checkpoint
     from warpfuse.export.diffusion.control_files import parse_control
     from warpfuse.export.diffusion.embeddings import parse_embedding
+    from warpfuse.export.diffusion.image_files import parse_style_image
     from warpfuse.export.diffusion.lora.merging import parse_lora
 
     request = Request(
@@ -155,6 +160,7 @@ def checkpoint(
             *(parse_control(text, "controlnet") for text in control or ()),
             *(parse_control(text, "adapter") for text in adapter or ()),
         ],
+        images=[parse_style_image(text) for text in style_image or ()],
         attention=parse_reach(attention, references),
         references=MOST_REFERENCES if references is None else references,
         check=check,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from warpfuse.configuring import named_scales
+from warpfuse.configuring import named_pictures, named_scales
 from warpfuse.graph.errors import ConfigError
 from warpfuse.stages.sources.schemes import path_of, scheme_of
 
@@ -40,6 +40,12 @@ def graph_flags(
     lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
     control: Annotated[
         list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a control of the bundle; repeatable.")
+    ] = None,
+    style_image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE[:SCALE]", help="A picture as a prompt, where the bundle takes one; repeatable."
+        ),
     ] = None,
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 20.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
@@ -94,11 +100,12 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
     """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`.
 
     Raises ConfigError for words that are no graph file, nor a source and a sink."""
-    own = ("words", "settings", "sink", "lora", "control", "keyframe")
-    keys = {key: value for key, value in flags.items() if key not in own}
-    scales = {
+    apart = ("words", "settings", "sink", "lora", "control", "style_image", "keyframe")
+    keys = {key: value for key, value in flags.items() if key not in apart}
+    named: dict[str, Any] = {
         key: named_scales(f"--{flag}", flags[flag] or []) for key, flag in (("loras", "lora"), ("controls", "control"))
     }
+    named["images"] = named_pictures("--style-image", flags["style_image"] or [])
     graph, source, sink = told_apart(flags["words"] or [])
     if source is not None and keys["source"]:
         raise ConfigError(f"two sources: {source!r} and --source {keys['source'][0]!r}; give one of them")
@@ -106,7 +113,7 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
         keys["source"] = [source]
     sinks = ([sink] if sink is not None else []) + (flags["sink"] or [])
     stages = None if flags["keyframe"] is None else {"anchor": _keyframe(flags["keyframe"])}
-    return graph, {**keys, "sinks": sinks or None, **scales, "stages": stages, **more}, flags["settings"]
+    return graph, {**keys, "sinks": sinks or None, **named, "stages": stages, **more}, flags["settings"]
 
 
 def _keyframe(given: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ What a file may say is checked here; that the files are there, whole and inside 
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from warpfuse.engine.bundle_parts import (
     MOST_CONTROLS,
+    MOST_IMAGES,
     AttentionMemory,
     Control,
     LatentSpace,
@@ -22,6 +23,7 @@ from warpfuse.engine.bundle_parts import (
     SolverChoice,
     Steps,
     Style,
+    StyleImage,
     TextPrompt,
 )
 
@@ -31,7 +33,14 @@ _MOST_CALLS = 8  # steps of a frame
 ControlNetwork = Literal[
     "control_0", "control_1", "control_2", "control_3", "control_4", "control_5", "control_6", "control_7"
 ]
-NetworkName = Literal["encoder", "encoder_past", "unet", "decoder", "text", "lines"] | ControlNetwork
+ImageNetwork = Literal["image_0", "image_1", "image_2", "image_3"]
+NetworkName = Literal["encoder", "encoder_past", "unet", "decoder", "text", "lines"] | ControlNetwork | ImageNetwork
+
+
+def image_network(number: int) -> ImageNetwork:
+    """The name of the network that `StyleImage.network` says."""
+    names: tuple[ImageNetwork, ...] = get_args(ImageNetwork)
+    return names[number]
 
 
 class Described(Part):
@@ -71,10 +80,11 @@ class BundleFile(Described):
     loras        live ones, in the order of their columns in the input of the networks
     attention    what the UNet takes of earlier frames, if it does
     controls     ControlNets and T2I-Adapters that it takes
+    images       pictures that it takes as prompts, by IP-Adapters
     networks     "encoder_past" is a cheaper encoder, for the picture that is fed back; "text" of a bundle with text;
                  "lines", of one with styles, gives the cover of the lines that are laid over the decoder's picture: rgb
                  of the source, latent, style -> cover [n, 1, h, w] in [0, 1]; "control_N" is of the control in place N,
-                 from 0
+                 from 0; "image_N" is of the images that say so
     int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
     """
 
@@ -95,6 +105,7 @@ class BundleFile(Described):
     loras: tuple[LiveLora, ...] = Field(default=(), max_length=16)
     attention: AttentionMemory | None = None
     controls: tuple[Control, ...] = Field(default=(), max_length=MOST_CONTROLS)
+    images: tuple[StyleImage, ...] = Field(default=(), max_length=MOST_IMAGES)
     networks: dict[NetworkName, str]
     int8: dict[Literal["unet"], str] = Field(default_factory=dict)
 
@@ -113,6 +124,7 @@ class BundleFile(Described):
             self._check_text(self.text)
             self._check_names("loras", [lora.name for lora in self.loras])
             self._check_controls()
+            self._check_images()
             return self
         if self.loras:
             raise ValueError("loras are of a bundle with text, this one has styles")
@@ -120,6 +132,8 @@ class BundleFile(Described):
             raise ValueError("attention is of a bundle with text, this one has styles")
         if self.controls:
             raise ValueError("controls are of a bundle with text, this one has styles")
+        if self.images:
+            raise ValueError("images are of a bundle with text, this one has styles")
         if self.default_style not in self.styles:
             raise ValueError(f"default_style {self.default_style!r} is not among the styles")
         kept = [name for style in self.styles.values() for name in (style.lut, style.thumb) if name is not None]
@@ -158,12 +172,27 @@ class BundleFile(Described):
 
     def _check_controls(self) -> None:
         self._check_names("controls", [control.name for control in self.controls])
-        wanted = [f"control_{place}" for place in range(len(self.controls))]
-        found = sorted(name for name in self.networks if name.startswith("control_"))
+        self._check_numbered("controls", "control_", len(self.controls))
+
+    def _check_images(self) -> None:
+        self._check_names("images", [image.name for image in self.images])
+        used = {image.network for image in self.images}
+        if used != set(range(len(used))):
+            raise ValueError(f"images: their networks are {sorted(used)}, expected 0 and up, without a gap")
+        if any(a.network == b.network and a.size != b.size for a in self.images for b in self.images):
+            raise ValueError("images: two of one network differ in size, expected the same")
+        if len({image.width for image in self.images}) > 1:
+            raise ValueError("images: their tokens differ in width, expected the same for all")
+        self._check_numbered("images", "image_", len(used))
+
+    def _check_numbered(self, key: str, prefix: str, count: int) -> None:
+        """The networks that are named by numbers from 0."""
+        wanted = [f"{prefix}{place}" for place in range(count)]
+        found = sorted(name for name in self.networks if name.startswith(prefix))
         if found != wanted:
             raise ValueError(
-                f"controls: {len(wanted)} are listed, networks has {', '.join(found) or 'none of them'}; expected "
-                f"{', '.join(wanted) or 'none'}"
+                f"{key}: {len(wanted)} networks are listed, networks has {', '.join(found) or 'none of them'}; "
+                f"expected {', '.join(wanted) or 'none'}"
             )
 
 

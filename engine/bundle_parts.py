@@ -1,4 +1,4 @@
-"""The parts of what `bundle.json` says of a diffusion model: its levels, latents, sizes, styles, text and LoRAs."""
+"""The parts of what `bundle.json` says of a diffusion model: levels, sizes, styles, text, LoRAs, controls, images."""
 
 from typing import Annotated, Literal
 
@@ -177,6 +177,36 @@ class Control(Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
     form: Literal["controlnet", "adapter"]
+
+
+IMAGE_SCALE_LIMIT = 2.0
+"""How strongly a style image may be taken. At 1 it outweighs most prompts."""
+
+MOST_IMAGES = 4
+"""How many style images a bundle may take at most."""
+
+IMAGE_TOKENS, IMAGE_SCALE = "image_tokens", "image_scale"
+IMAGE_LAYERS = ("style", "layout", "rest")
+"""Groups of layers that take an image each at a scale of its own, after InstantStyle (Wang et al. 2024)."""
+
+
+class StyleImage(Part):
+    """An IP-Adapter that the UNet was exported with: a picture is a prompt beside the text.
+
+    The network "image_N" of the bundle, N as `network` says, takes a picture when it changes, `rgb`
+    [1, 3, size, size] in [0, 1]. It gives `tokens_P` [1, tokens, width] of the picture and `none_P`, the same of no
+    picture, P the place of this image in the list. Images of one encoder share a network.
+
+    The UNet takes `image_tokens` [rows, T, width], the tokens of all images in the order of the list, and `image_scale`
+    [rows, 3 n], for each of the n images its scale in the layers of style, of layout, and the rest. At scale 0 it is
+    the UNet without.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+    network: int = Field(ge=0, lt=MOST_IMAGES)
+    size: int = Field(gt=0, le=4096)
+    tokens: int = Field(gt=0, le=4096)
+    width: int = Field(gt=0, le=65536)
 
 
 class AttentionLayer(Part):

@@ -4,6 +4,7 @@ WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
 │   ├── AttentionError        attention is asked of a bundle that was exported without
+│   ├── ImageError            a style image the bundle does not take, or a file that holds no picture
 │   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
 │   ├── KeyframeError         a keyframe that cannot be read (picture_file.py)
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
@@ -37,6 +38,10 @@ class ControlError(BadInput):
 
 class KeyframeError(BadInput):
     """A keyframe that cannot be read."""
+
+
+class ImageError(BadInput):
+    """A style image the bundle does not take, or a file that holds no picture."""
 
 
 class LoraError(BadInput):

@@ -88,3 +88,11 @@ def control_bundles(tmp_path_factory):
     from support import control_bundles
 
     return control_bundles.write(tmp_path_factory.mktemp("controls"))
+
+
+@pytest.fixture(scope="session")
+def image_bundles(tmp_path_factory):
+    """Those of `tests/support/image_bundles.py`, by name."""
+    from support import image_bundles
+
+    return image_bundles.write(tmp_path_factory.mktemp("style-images"))

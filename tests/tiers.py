@@ -72,6 +72,7 @@ TIERS = {
         "graph/test_printed.py",
         "graph/test_run_streams.py",
         "graph/test_stream_host.py",
+        "graph/test_style_images.py",
         "stages/cpu/test_compile.py",
         "stages/sources/test_damage.py",
         "stages/sources/test_multipart.py::test_what_never_ends_is_given_up",

@@ -12,16 +12,17 @@ from typing import Generic, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
 from warpfuse.engine.device import Event
 from warpfuse.stages.formulas.pixels import bytes_of
-from warpfuse.stages.frame import Frame, Picture, RawFrame
+from warpfuse.stages.frame import Frame, Mask, Picture, RawFrame
 from warpfuse.stages.sinks.fanout import jpeg
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.motion import MotionView, Rgb, doubt_over, flow_over
 
-View = Literal["styled", "source", "side", "control"]
+View = Literal["styled", "source", "side", "control", "mask"]
 Overlay = Literal["none", "flow", "trust"]
 VIEWS: tuple[View, ...] = get_args(View)
 OVERLAYS: tuple[Overlay, ...] = get_args(Overlay)
@@ -42,14 +43,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class MapView:
-    """A control map of a frame as its stage gave it, kept by reference and read only when somebody looks."""
+    """A control map or a mask as its stage gave it, [1, 3, h, w] in [0, 1], kept by reference and read only when
+    somebody looks."""
 
-    frame: Picture
+    picture: Tensor
     ready: Event | None
 
     def rgb(self) -> Rgb:
         """uint8 [h, w, 3], on the host. Blocks the calling thread alone."""
-        rgb = self.frame.rgb
+        rgb = self.picture
         stream = new_stream(str(rgb.device))
         with on(stream):
             reads((rgb,), self.ready, stream)
@@ -61,6 +63,7 @@ class Shown:
     """A picture that was shown, and what belongs to it. number: counts pictures; 0 is none.
 
     maps  of its controls, by their names
+    mask  which part of it is styled
     """
 
     number: int
@@ -68,6 +71,7 @@ class Shown:
     source: Rgb | None
     motion: MotionView | None
     maps: Mapping[str, MapView]
+    mask: MapView | None = None
 
 
 class Pictures:
@@ -86,6 +90,7 @@ class Pictures:
         self._sources: OrderedDict[int, Rgb] = OrderedDict()
         self._motions: OrderedDict[int, MotionView] = OrderedDict()
         self._maps: OrderedDict[int, dict[str, MapView]] = OrderedDict()
+        self._masks: OrderedDict[int, MapView] = OrderedDict()
         self._shown: Shown | None = None
         self._number = 0
         self._composed: dict[Look, _Once[Rgb]] = {}
@@ -111,19 +116,28 @@ class Pictures:
         """The map of a control was made; kept only while somebody looks. In the stage's thread."""
         if not self.viewers or not isinstance(frame, Picture):
             return
-        made = MapView(frame, wrote(frame.rgb.device))
+        made = MapView(frame.rgb, wrote(frame.rgb.device))
         with self._lock:
             self._maps.setdefault(frame.stamp.seq, {})[control] = made
             _keep_newest(self._maps)
+
+    def saw_mask(self, frame: Frame) -> None:
+        """The mask of a frame was found; kept only while somebody looks. In the stage's thread."""
+        if not self.viewers or not isinstance(frame, Mask):
+            return
+        made = MapView(frame.weight.expand(-1, 3, -1, -1), wrote(frame.weight.device))
+        with self._lock:
+            self._masks[frame.stamp.seq] = made
+            _keep_newest(self._masks)
 
     def show(self, frame: RawFrame) -> None:
         """A picture is shown."""
         seq = frame.stamp.seq
         with self._lock:
             source, motion = _taken(self._sources, seq), _taken(self._motions, seq)
-            maps = _taken(self._maps, seq) or {}
+            maps, mask = _taken(self._maps, seq) or {}, _taken(self._masks, seq)
             self._number += 1
-            self._shown = Shown(self._number, frame.rgb, source, motion, maps)
+            self._shown = Shown(self._number, frame.rgb, source, motion, maps, mask)
         self.bell.notify()
 
     def start_over(self) -> None:
@@ -132,6 +146,7 @@ class Pictures:
             self._sources.clear()
             self._motions.clear()
             self._maps.clear()
+            self._masks.clear()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -146,6 +161,7 @@ class Pictures:
                 if not self.viewers:
                     self._motions.clear()
                     self._maps.clear()
+                    self._masks.clear()
 
     @property
     def shown(self) -> Shown | None:
@@ -211,6 +227,8 @@ def _compose(shown: Shown, look: Look) -> Rgb:
         return _overlaid(source, shown.motion, look.overlay)
     if look.view == "control":
         return _beside([shown.maps[name].rgb() for name in sorted(shown.maps)] or [np.zeros_like(styled)])
+    if look.view == "mask":
+        return np.full_like(styled, 255) if shown.mask is None else shown.mask.rgb()
     styled = _overlaid(styled, shown.motion, look.overlay)
     if look.view == "styled":
         return styled

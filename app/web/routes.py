@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.key_table import live_keys, run_keys
+from warpfuse.graph.plan.key_table import control_keys, live_keys, run_keys
 from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
-from warpfuse.web.presets import Presets, dump, parse
+from warpfuse.web.presets import Presets, complete_look, dump, parse
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
 from warpfuse.web.session import PageSession
 from warpfuse.web.source_library import SourceLibrary
@@ -97,8 +97,10 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
 
     @api.get("/api/keys")
     def get_keys() -> dict[str, Any]:
-        """The keys that may change while it runs, with their bounds, and what each does; of the others what they do."""
-        return {"live": [asdict(key) for key in live_keys()], "run": run_keys()}
+        """The keys that may change while it runs, with their bounds, and what each does; those of a control by its
+        kind; of the others what they do."""
+        controls = {kind: [asdict(key) for key in keys] for kind, keys in control_keys().items()}
+        return {"live": [asdict(key) for key in live_keys()], "controls": controls, "run": run_keys()}
 
     @api.get("/api/stats")
     def get_stats() -> dict[str, Any]:
@@ -117,6 +119,18 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
         if file is None:
             return Response(status_code=404)
         return FileResponse(file, media_type="image/jpeg", headers={"cache-control": "max-age=86400"})
+
+    @api.put("/api/images/{name}")
+    async def put_image(name: str, request: Request) -> dict[str, Any]:
+        """Take a picture, the body, PNG, JPEG or WebP of at most 128 KiB, as a style image of the bundle in use."""
+        await run_in_threadpool(session.show_style, name, await request.body())
+        return {"settings": session.settings()}
+
+    @api.get("/api/images/{name}", response_class=Response)
+    def get_image(name: str) -> Response:
+        """A small JPEG of the picture of a style image. 404: it has none."""
+        data = session.style_thumb(name)
+        return Response(status_code=404) if data is None else Response(data, media_type="image/jpeg")
 
     @api.websocket("/api/live")
     async def live(socket: WebSocket) -> None:
@@ -247,8 +261,9 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
     ) -> dict[str, Any]:
         """Recall the look of a preset; with `restart` what a running graph was built with as well. over_s: a crossfade.
 
-        The same as `look` and `over_s` among the settings."""
-        session.learn({name: presets.load(name)})
+        The same as `look` and `over_s` among the settings, but that controls and style images which the preset was kept
+        without are laid off."""
+        session.learn({name: complete_look(presets.load(name), session.settings())})
         keys = {"look": name, "over_s": over_s}
         if restart and not session.over:
             session.restart(keys)

@@ -32,6 +32,7 @@ from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.figures import Moment
 from warpfuse.web.pictures import VIEWS, Pictures
+from warpfuse.web.style_pictures import StylePictures, small_jpeg
 from warpfuse.web.viewing import Looking, ViewerSink
 
 _Held = tuple[dict[str, Any], GraphConfig | Streams]
@@ -40,7 +41,10 @@ _Held = tuple[dict[str, Any], GraphConfig | Streams]
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
 _LINES = 50
-_LOOK = ("bundle", "prompt", "negative", "steps", "strength", "seed", "flow", "background", "pace", "mask", "stages")
+_LOOK = (
+    "bundle", "prompt", "negative", "controls", "images", "steps", "strength", "seed", "flow", "background", "pace",
+    "mask", "stages",
+)  # fmt: skip
 
 _PORTABLE = {*_LOOK, *LIVE, "fusion"} - {"looks"}
 
@@ -58,6 +62,7 @@ class PageSession:
     fixed_files   files on this machine can be named neither as source nor sink nor bundle: who is let in over a network
                   controls the run, not the disk
     uploads       folder whose files can be named all the same
+    style_pictures  folder where pictures that are given to the page are kept; none: one of the user's own
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class PageSession:
         record_to: Path,
         fixed_files: bool = False,
         uploads: Path | None = None,
+        style_pictures: Path | None = None,
         say: Say = silent,
     ) -> None:
         """Raises ConfigError for keys that cannot be used."""
@@ -77,6 +83,7 @@ class PageSession:
         self._config = _read(keys)
         self._record_to, self._fixed_files = record_to, fixed_files
         self._uploads = uploads
+        self._style_pictures = StylePictures(style_pictures)
         self._say = say
         self._heard = 0
         self._lock = threading.RLock()
@@ -120,8 +127,8 @@ class PageSession:
         """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
         run = self._of_several()
         if self._fixed_files:
-            ends: dict[str, Any] = {key: keys[key] for key in ("source", "sinks") if key in keys}
-            _refuse_files(validate({}), validate(ends), self._uploads)
+            named: dict[str, Any] = {key: keys[key] for key in ("source", "sinks", "images") if key in keys}
+            _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures)
         name = run.add(name, keys)
         with self._lock:
             self._keys = merge(self._keys, {"streams": {name: keys}})
@@ -310,12 +317,13 @@ class PageSession:
         known   names of those that can be chosen
         error   why that of the settings cannot be used
         thumbs  the styles that have a small picture (`thumb`), each with a token that changes with the picture
+        images  style images that it takes
         """
         known = sorted(name for name in find_bundles() if _is_for_video(name))
         try:
             about = load_bundle(self._now.bundle).about
         except BundleError as error:  # it was there when it was chosen: the others can be chosen now
-            nothing: dict[str, Any] = {"styles": {}, "thumbs": {}, "default": "", "text": True}
+            nothing: dict[str, Any] = {"styles": {}, "thumbs": {}, "images": [], "default": "", "text": True}
             return {"name": self._now.bundle, "known": known, "error": redact(str(error)), **nothing}
         thumbs = {name: about.files[style.thumb][:12] for name, style in about.styles.items() if style.thumb}
         return {
@@ -323,6 +331,7 @@ class PageSession:
             "text": about.text is not None,
             "styles": {name: style.about for name, style in about.styles.items()},
             "thumbs": thumbs,
+            "images": [image.name for image in about.images],
             "default": about.default_style,
             "known": known,
             "error": None,
@@ -333,6 +342,19 @@ class PageSession:
         bundle = load_bundle(self._now.bundle)
         known = bundle.about.styles.get(style)
         return None if known is None or known.thumb is None else bundle.folder / known.thumb
+
+    def show_style(self, name: str, picture: bytes) -> None:
+        """Take a picture, a file of one of the usual formats, as a style image from now on.
+
+        Raises BadInput: it is none, the bundle takes no image of that name."""
+        self.change({"images": {name: {"picture": str(self._style_pictures.keep(picture))}}})
+
+    def style_thumb(self, name: str) -> bytes | None:
+        """A small JPEG of the picture of a style image; None where it has none. Raises ImageError: it is gone."""
+        image = self._now.images.get(name)
+        if image is None or not image.picture:
+            return None
+        return small_jpeg(image.picture, f"images.{name}.picture")
 
     def close(self) -> None:
         """Stop, for good."""
@@ -368,7 +390,7 @@ class PageSession:
         return run.streams.get(self._name_in(run), run)
 
     def _figures_of(self, run: Run, looking: Looking) -> dict[str, Any]:
-        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), bool(self._now.controls))
+        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), self._now)
 
     def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None
@@ -384,7 +406,7 @@ class PageSession:
         if HIDDEN in "".join((now.source, *now.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
-            _refuse_files(before, now, self._uploads)
+            _refuse_files(before, now, self._uploads, self._style_pictures)
         try:
             check_early(wanted, watched=True, was=self._config)
         except StyleError:
@@ -525,12 +547,15 @@ def _streams_of(keys: dict[str, Any]) -> list[str]:
     return list(keys.get("streams", {}))
 
 
-def _views(run: Run, controls: bool) -> list[str]:
-    """Of a run in several processes the page has the styled pictures alone; maps are of a run with controls."""
-    return ["styled"] if len(run.workers()) > 1 else [view for view in VIEWS if view != "control" or controls]
+def _views(run: Run, config: GraphConfig) -> list[str]:
+    """Of a run in several processes the page has the styled pictures alone; maps and masks are of one that has them."""
+    if len(run.workers()) > 1:
+        return ["styled"]
+    there = {"control": bool(config.controls), "mask": config.mask.active}
+    return [view for view in VIEWS if there.get(view, True)]
 
 
-def _figures(run: Run, sink: ViewerSink | None, controls: bool) -> dict[str, Any]:
+def _figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> dict[str, Any]:
     """What the page shows of a stream; rate and latency are those of the last two seconds."""
     so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
     recorder = sink.recorder if sink is not None else None
@@ -550,7 +575,7 @@ def _figures(run: Run, sink: ViewerSink | None, controls: bool) -> dict[str, Any
         "device": so_far.device,
         "bundle": so_far.bundle,
         "size": list(so_far.size),
-        "views": _views(run, controls),
+        "views": _views(run, config),
         "paused": run.paused,
         "recording": recording,
     }
@@ -584,8 +609,9 @@ def at_own_rate(config: GraphConfig | Streams) -> GraphConfig | Streams:
     return config.model_copy(update={"realtime": True})
 
 
-def _refuse_files(was: GraphConfig, wants: GraphConfig, uploads: Path | None) -> None:
-    """Raise ConfigError where a key newly names a file, but for a source in the folder of uploads."""
+def _refuse_files(was: GraphConfig, wants: GraphConfig, uploads: Path | None, given: StylePictures) -> None:
+    """Raise ConfigError where a key newly names a file, but for a source in the folder of uploads, and pictures that
+    were given to the page."""
     named = [("source", wants.source)] * (wants.source != was.source)
     named += [("sinks", sink) for sink in wants.sinks if sink not in was.sinks]
     for key, url in named:
@@ -597,9 +623,16 @@ def _refuse_files(was: GraphConfig, wants: GraphConfig, uploads: Path | None) ->
             raise ConfigError(
                 f"controls.{name}: files can be named on the command line only, the page is open to other machines"
             )
+    for name, image in wants.images.items():
+        before = was.images[name].picture if name in was.images else ""
+        if image.picture not in ("", before) and not given.holds(image.picture):
+            raise ConfigError(
+                f"images.{name}.picture: files can be named on the command line only; give the page the picture itself"
+            )
     if wants.mask.kind == "file" and wants.mask.of != was.mask.of:
         raise ConfigError("mask.of: files can be named on the command line only, the page is open to other machines")
-    networks = [("mask.of", was.mask.of, wants.mask.of)] * (wants.mask.kind == "network")
+    of_bundle = wants.mask.kind == "network" or (wants.mask.kind == "map" and wants.mask.of not in wants.controls)
+    networks = [("mask.of", was.mask.of, wants.mask.of)] * of_bundle
     for name, control in wants.controls.items():
         if isinstance(control, NetworkSettings):
             networks.append((f"controls.{name}.of", getattr(was.controls.get(name), "of", ""), control.of))

@@ -69,6 +69,7 @@ class Looking:
             "source": self._pictures.saw_source,
             "flow": self._pictures.saw_motion,
             "control": self._pictures.saw_map,
+            "mask": self._pictures.saw_mask,
         }
         return {kind: self._if_selected(stream, tap) for kind, tap in taps.items()}
 

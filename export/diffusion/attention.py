@@ -156,13 +156,13 @@ class CrossFrameAttention:
         h, references, number = hidden_states, self._references, self._number
         references.leave(number, h)
         context = torch.cat((h, references.of(number, h)), 1)
-        q, k, v = (_heads(x, attn.heads) for x in (attn.to_q(h), attn.to_k(context), attn.to_v(context)))
+        q, k, v = (heads_of(x, attn.heads) for x in (attn.to_q(h), attn.to_k(context), attn.to_v(context)))
         out = scaled_dot_product_attention(q, k, v, attn_mask=references.logits(number, h))
         joined: Tensor = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).reshape(h.shape)))
         return joined
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
+def heads_of(x: Tensor, heads: int) -> Tensor:
     """[rows, M, C] -> [rows, heads, M, d]."""
     return x.view(x.shape[0], -1, heads, x.shape[-1] // heads).transpose(1, 2)
 

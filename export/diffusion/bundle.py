@@ -25,6 +25,8 @@ from .checkpoint import Checkpoint
 from .control import Controls, controlled
 from .control_files import ControlSource, open_controls
 from .embeddings import Embedding, add_embeddings
+from .image_files import ImageSource, open_images
+from .image_prompt import Images, pictured
 from .lora.live import LiveLoras, LiveNetwork, Scales, attach_loras, live_names
 from .lora.merging import Lora, merge_lora
 from .networks import UNet, VaeDecoder, VaeEncoder, text_network, time_ids
@@ -47,6 +49,7 @@ class Request:
     chunks  of 77 tokens that the UNet takes of a prompt
     clip_skip  the layer of the text encoder whose state is taken, as `text_network` counts
     controls  ControlNets and T2I-Adapters that the UNet takes
+    images  IP-Adapters, by which it takes pictures as prompts
     attention  which layers of the UNet see the tokens of earlier frames too, of so many `references`; none: no layer
     check   measure every network, keep going to the end, say the table, then refuse
 
@@ -65,6 +68,7 @@ class Request:
     prompt: str = ""
     chunks: int = 1
     controls: Sequence[ControlSource] = ()
+    images: Sequence[ImageSource] = ()
     attention: Reach | None = None
     references: int = MOST_REFERENCES
     check: bool = False
@@ -102,16 +106,17 @@ def export_checkpoint(
         raise ExportError(f"--references {request.references}: expected 1 to {MOST_REFERENCES}")
     text_network(checkpoint, request.clip_skip)  # refused before anything is changed
     controls = open_controls(checkpoint, request.controls, request.size, say)
+    images = open_images(checkpoint, request.images)
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     embedded = add_embeddings(checkpoint, request.embeddings, say)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora, say)} layers at {lora.scale:g}")
-    check_room(folder, _weights(checkpoint, vae, controls, request), request.targets)
+    check_room(folder, _weights(checkpoint, vae, controls, images, request), request.targets)
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            written, attention = _write_all(Path(temporary), checkpoint, vae, live, controls, request, say)
+            written, attention = _write_all(Path(temporary), checkpoint, vae, live, controls, images, request, say)
             files: dict[str, bytes | Path] = {
                 name: path for network in written.values() for name, path in network.files.items()
             }
@@ -144,6 +149,7 @@ def export_checkpoint(
                 loras=live.about,
                 attention=attention,
                 controls=controls.about,
+                images=images.about,
                 networks={kind: network.path.name for kind, network in written.items()},
                 licence=checkpoint.licence,
                 source=_source(checkpoint, request),
@@ -156,6 +162,7 @@ def _write_all(
     vae: nn.Module,
     live: LiveLoras,
     controls: Controls,
+    images: Images,
     request: Request,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Written], AttentionMemory | None]:
@@ -198,6 +205,12 @@ def _write_all(
         write(f"control_{place}", encoder_of_map, {"rgb": rgb}, [name], "half")
         with torch.no_grad():
             given.append(encoder_of_map(rgb))
+    tokens_of: dict[str, Tensor] = {}
+    for number, network in enumerate(images.encoders):
+        seen, names = {"rgb": _smooth(1, 3, network.size, network.size)}, images.outputs(number)
+        write(f"image_{number}", network, seen, names, "half-weights")
+        with torch.no_grad():
+            tokens_of |= zip(names, network(**seen), strict=True)
     rows = request.steps
     inputs = {
         "x": torch.randn(rows, *latent.shape[1:], generator=torch.Generator().manual_seed(0)),
@@ -208,7 +221,10 @@ def _write_all(
         ids = torch.tensor([time_ids(width, height)])
         inputs |= {"pooled": pooled.repeat(rows, 1), "time_ids": ids.repeat(rows, 1)}
     inputs |= controls.typical(given, rows)
-    unet = with_scales(controlled(UNet(checkpoint.unet), controls, request.size), live.unet, inputs, rows)
+    inputs |= images.typical(tokens_of, rows)
+    steered = controlled(UNet(checkpoint.unet), controls, request.size)
+    shown = pictured(checkpoint.unet, steered, images, checkpoint.family.xl)
+    unet = with_scales(shown, live.unet, inputs, rows)
     if request.attention is None:
         write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
         return written, None
@@ -245,16 +261,17 @@ def _of_vae(checkpoint: Checkpoint, vae: nn.Module, request: Request) -> Precisi
 
 
 def _weights(
-    checkpoint: Checkpoint, vae: nn.Module, controls: Controls, request: Request
+    checkpoint: Checkpoint, vae: nn.Module, controls: Controls, images: Images, request: Request
 ) -> dict[str, tuple[int, int]]:
-    """name -> (parameters, bytes of one in the file). ControlNets are in the file of the UNet."""
+    """name -> (parameters, bytes of one in the file). ControlNets and keys of images are in the UNet's file."""
     modules = {"vae": [vae], **{f"text_{n}": [text] for n, text in enumerate(checkpoint.text)}}
     modules |= {"unet": [checkpoint.unet, *controls.of_form("controlnet")]}
     modules |= {f"adapter_{n}": [adapter] for n, adapter in enumerate(controls.of_form("adapter"))}
+    modules |= {f"image_{n}": [network] for n, network in enumerate(images.encoders)}
     size = 4 if request.dtype == "fp32" else 2
-    return {
-        name: (sum(p.numel() for module in those for p in module.parameters()), size) for name, those in modules.items()
-    }
+    counts = {name: sum(p.numel() for module in those for p in module.parameters()) for name, those in modules.items()}
+    counts["unet"] += images.added
+    return {name: (count, size) for name, count in counts.items()}
 
 
 def _of_unet(checkpoint: Checkpoint) -> Precision:
@@ -296,7 +313,9 @@ def _source(checkpoint: Checkpoint, request: Request) -> str:
     seen = "" if request.attention is None else f", attention {request.attention} to {request.references}"
     vae = Path(request.vae).name
     steered = "".join(f", {one.form} {one.name} {_called(one.source)}" for one in request.controls)
-    return f"{checkpoint.source} ({checkpoint.family.name}), autoencoder {vae}{skip}{seen}{steered}{words}{loras}"
+    shown = "".join(f", style image {one.name} {_called(one.source)}" for one in request.images)
+    made = f"autoencoder {vae}{skip}{seen}{steered}{shown}{words}{loras}"
+    return f"{checkpoint.source} ({checkpoint.family.name}), {made}"
 
 
 def _called(source: str) -> str:

@@ -15,6 +15,7 @@ from warpfuse.engine.bundle_parts import MOST_CONTROLS, Control
 from ..onnx_writing import ExportError
 from .checkpoint import Checkpoint
 from .control import Controls, feature_shapes
+from .families import family_by_width
 from .folder import read_json
 from .hub import fetch_network
 from .weights import PICKLED, Tensors, filled, load_diffusers, read_tensors
@@ -24,15 +25,21 @@ FLAGS: Mapping[Form, str] = {"controlnet": "--control", "adapter": "--adapter"}
 
 _CALLED: Mapping[Form, str] = {"controlnet": "a ControlNet", "adapter": "a T2I-Adapter"}
 _CLASSES: Mapping[str, Form] = {"ControlNetModel": "controlnet", "T2IAdapter": "adapter"}
-_FAMILIES = {768: "SD 1.5", 1024: "SD 2", 2048: "SDXL"}  # by the width of the context that they attend to
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""What a control or a style image may be called."""
 _WHOLE = "control_model."
-# Files of the same use that hold something else -> what.
+# Files of the same use that hold something else -> what, and what to take.
 _OTHERS = {
-    "lora_controlnet": "a Control-LoRA, which is a change of the UNet's weights",
-    "difference": "the difference to a UNet, which is to be added to it first",
-    "task_embedding": "a ControlNet-Union",
+    "lora_controlnet": (
+        "a Control-LoRA, which changes the UNet's weights",
+        "the whole ControlNet of its kind, as in diffusers/controlnet-canny-sdxl-1.0",
+    ),
+    "task_embedding": (
+        "a ControlNet-Union, which is of many kinds",
+        "a ControlNet of the kind you need, as in diffusers/controlnet-canny-sdxl-1.0",
+    ),
 }
+_DIFFERENCE = "difference"  # a key of files whose weights are to be added to those of the checkpoint's UNet
 _AROUND = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2"}
 
 
@@ -48,7 +55,7 @@ class ControlSource:
 def parse_control(text: str, form: Form) -> ControlSource:
     """NAME=SOURCE of `--control` or `--adapter`. Raises ExportError."""
     name, equals, source = text.partition("=")
-    if not equals or not source or not _NAME.fullmatch(name):
+    if not equals or not source or not NAME.fullmatch(name):
         raise ExportError(
             f"{FLAGS[form]} {text}: expected NAME=SOURCE, as in canny=lllyasviel/sd-controlnet-canny; a name has"
             " letters, digits, _ and -"
@@ -110,17 +117,17 @@ def _of_folder(asked: ControlSource, folder: Path) -> nn.Module:
 
 def _of_file(checkpoint: Checkpoint, asked: ControlSource, path: Path, say: Callable[[str], None]) -> nn.Module:
     tensors = read_tensors(path)
-    for key, what in _OTHERS.items():
+    for key, (what, remedy) in _OTHERS.items():
         if key in tensors or f"{_WHOLE}{key}" in tensors:
-            raise ExportError(f"{path.name} is {what}; it cannot be exported. Take the ControlNet itself")
+            raise ExportError(f"{path.name} is {what}; it cannot be exported. Take {remedy}")
     whole = {name.removeprefix(_WHOLE): tensor for name, tensor in tensors.items() if name.startswith(_WHOLE)}
     if whole:
-        if beside := len(tensors) - len(whole):
+        if beside := len(tensors.keys() - {_DIFFERENCE}) - len(whole):
             say(f"{path.name}: took its ControlNet ({_WHOLE}*), left out {beside} tensors of the checkpoint beside it")
-        tensors = whole
+        tensors = whole | {key: tensor for key, tensor in tensors.items() if key == _DIFFERENCE}
     if "input_hint_block.0.weight" in tensors or "controlnet_cond_embedding.conv_in.weight" in tensors:
         _check_form(asked, "controlnet")
-        return _controlnet(checkpoint, asked, tensors, path.name)
+        return _controlnet(checkpoint, asked, tensors, path.name, say)
     plain = {name.removeprefix("adapter."): tensor for name, tensor in tensors.items()}
     if any(name.startswith("body.0.") for name in plain):
         _check_form(asked, "adapter")
@@ -135,8 +142,13 @@ def _check_form(asked: ControlSource, form: Form) -> None:
         )
 
 
-def _controlnet(checkpoint: Checkpoint, asked: ControlSource, tensors: Tensors, name: str) -> nn.Module:
-    """The ControlNet of a file, of the architecture of the checkpoint's UNet."""
+def _controlnet(
+    checkpoint: Checkpoint, asked: ControlSource, tensors: Tensors, name: str, say: Callable[[str], None]
+) -> nn.Module:
+    """The ControlNet of a file, of the architecture of the checkpoint's UNet.
+
+    One that is kept as the difference to a UNet is added to the checkpoint's: every tensor that both have.
+    """
     from diffusers import ControlNetModel
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
@@ -145,13 +157,17 @@ def _controlnet(checkpoint: Checkpoint, asked: ControlSource, tensors: Tensors, 
     width = next((tensor.shape[1] for key, tensor in tensors.items() if key.endswith("attn2.to_k.weight")), None)
     _check_width(checkpoint, asked, width)
     network = kind.from_unet(checkpoint.unet, load_weights_from_unet=False)
+    own: Mapping[str, Any] = checkpoint.unet.state_dict() if _DIFFERENCE in tensors else {}
+    if own:
+        say(f"{name}: a difference to a UNet, added to that of the checkpoint")
 
     def convert() -> Tensors:
         state = untyped(dict(tensors), config=network.config)
         for theirs, ours in _AROUND.items():
             state |= {f"{ours}.{leaf}": tensors.get(f"{theirs}.{leaf}") for leaf in ("weight", "bias")
                       if f"{theirs}.{leaf}" in tensors}  # fmt: skip
-        return {key: tensor for key, tensor in state.items() if tensor is not None}
+        whole = {key: tensor for key, tensor in state.items() if tensor is not None}
+        return {key: tensor.float() + own[key] if key in own else tensor for key, tensor in whole.items()}
 
     return filled(network, convert, "ControlNet", name)
 
@@ -161,13 +177,9 @@ def _check_width(checkpoint: Checkpoint, asked: ControlSource, width: int | None
     own = unet.config.cross_attention_dim
     if width != own:
         raise ExportError(
-            f"{FLAGS[asked.form]} {asked.name}: this ControlNet is of {_family(width)}, the checkpoint of "
-            f"{_family(own)}. Take one of the checkpoint's family"
+            f"{FLAGS[asked.form]} {asked.name}: this ControlNet is of {family_by_width(width)}, the checkpoint of "
+            f"{family_by_width(own)}. Take one of the checkpoint's family"
         )
-
-
-def _family(width: int | None) -> str:
-    return _FAMILIES.get(width or 0, f"another family (its context is {width} wide)")
 
 
 def _check_controlnet(checkpoint: Checkpoint, asked: ControlSource, network: Any, size: tuple[int, int]) -> None:

@@ -27,6 +27,7 @@ EDITING = {
     8: "an editing checkpoint, as InstructPix2Pix is,",
     9: "an inpainting checkpoint",
 }
+BY_WIDTH = {768: "SD 1.5", 1024: "SD 2", 2048: "SDXL"}
 _TURBO_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 # The few-step counterpart of what a checkpoint names; of the multi-step ones (PNDM, DPM-Solver) it is DDIM.
 _SOLVERS = {
@@ -71,6 +72,11 @@ def family_of(index: Mapping[str, Any], unet: Mapping[str, Any], scheduler: Mapp
     if unknown or unet.get("addition_embed_type") not in (None, "text_time") or xl != _PIPELINES[pipeline]:
         raise refused(f"{pipeline} with {', '.join(unknown) or 'addition_embed_type'} of another kind")
     return _variant(unet, scheduler, xl)
+
+
+def family_by_width(width: int | None) -> str:
+    """What networks that attend to a context of this width are of, to be told."""
+    return BY_WIDTH.get(width or 0, f"another family (its context is {width} wide)")
 
 
 def refused(what: str) -> ExportError:

@@ -26,6 +26,29 @@ def fetch_network(source: str) -> Path:
     return _fetched(source, lambda names: network_needed(source, names))[0]
 
 
+def fetch_image_adapter(source: str, file: str, encoder: str | None) -> tuple[Path, Path | None]:
+    """An IP-Adapter in a repository of the hub, likewise, and its image encoder where that is asked for: the paths.
+
+    file     of the repository; "": the one that is at its top
+    encoder  folder of the repository
+
+    Raises ExportError.
+    """
+    found: list[str] = []
+
+    def needed(names: list[str]) -> list[str]:
+        found.extend([adapter_needed(source, file, names)])
+        return found + ([] if encoder is None else folder_needed(source, encoder, names))
+
+    folder, _ = _fetched(source, needed)
+    return folder / found[0], None if encoder is None else folder / encoder
+
+
+def fetch_folder(source: str, folder: str) -> Path:
+    """A network in a folder of a repository of the hub, likewise; "": at its top. Raises ExportError."""
+    return _fetched(source, lambda names: folder_needed(source, folder, names))[0] / folder
+
+
 def _fetched(source: str, needed: Callable[[list[str]], list[str]]) -> tuple[Path, str]:
     """needed: which of a repository's files to download."""
     from huggingface_hub import HfApi, snapshot_download
@@ -70,6 +93,39 @@ def network_needed(source: str, names: Iterable[str]) -> list[str]:
     if "config.json" not in at_top:
         raise ExportError(f"{source} has no config.json: it is no network in the layout of diffusers")
     return ["config.json", *_weights_of(source, at_top)]
+
+
+def adapter_needed(source: str, file: str, names: Iterable[str]) -> str:
+    """The file of an IP-Adapter in a repository. Raises ExportError: not there, pickled, or which one is not said."""
+    names = list(names)
+    if file:
+        if file not in names:
+            raise ExportError(f"{source} has no file {file}. Those it has: {_listed(_safe(names))}")
+        return file
+    at_top = _safe(name for name in names if "/" not in name)
+    if len(at_top) != 1:
+        raise ExportError(
+            f"{source} holds {len(at_top)} .safetensors files at its top: say which, as in {source}/FILE. Those it "
+            f"has: {_listed(_safe(names))}"
+        )
+    return at_top[0]
+
+
+def folder_needed(source: str, folder: str, names: Iterable[str]) -> list[str]:
+    """The files to download of a network in a folder of a repository. Raises ExportError: it is none, or pickled."""
+    prefix = f"{folder}/" if folder else ""
+    inside = [name for name in names if name.startswith(prefix) and "/" not in name.removeprefix(prefix)]
+    if f"{prefix}config.json" not in inside:
+        raise ExportError(f"{source} has no {prefix}config.json: give the folder of the image encoder")
+    return [f"{prefix}config.json", *_weights_of(f"{source}/{folder}".rstrip("/"), inside)]
+
+
+def _safe(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.endswith(".safetensors")]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "none that is .safetensors"
 
 
 def _weights_of(what: str, names: Iterable[str]) -> list[str]:

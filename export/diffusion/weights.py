@@ -119,6 +119,15 @@ def load_text(folder: Path, projected: bool) -> nn.Module:
     return _load(kind, folder, dtype=torch.float32)
 
 
+def load_image_encoder(folder: Path) -> nn.Module:
+    """A CLIP vision encoder with its projection, float32. Raises ExportError."""
+    from transformers import CLIPVisionModelWithProjection
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return _load(CLIPVisionModelWithProjection, folder, dtype=torch.float32)
+
+
 def _load(kind: Any, folder: Path, **options: Any) -> nn.Module:
     variant = check_weights(folder, str(folder.parent))
     try:

@@ -105,6 +105,8 @@ def masked(
     mask, about = config.mask, f"mask, {config.mask.kind} {config.mask.of}"
     if mask.kind == "file":
         found = call("mask", about, kind="file_mask", frame=picture)
+    elif mask.kind == "map" and mask.of in config.controls:
+        found = call("mask", about, kind="map_mask", frame=Value(stage_of(mask.of)), motion=motion)
     else:
         found = call("mask", about, kind="network_mask", frame=picture, motion=motion)
     waiting, source = Value(found.stage, ahead=late), Value(picture.stage, ahead=late)  # for the picture of their frame

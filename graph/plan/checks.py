@@ -5,6 +5,7 @@ Opening the run finds it too, with what can be known only then.
 
 from warpfuse.engine.bundle import require_kind
 from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFile
+from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.plan.sizing import choose_size
@@ -12,7 +13,9 @@ from warpfuse.graph.plan.streams import Streams, of_stream
 from warpfuse.stages.controls.settings import NetworkSettings, check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
 from warpfuse.stages.diffusion.settings import check_attention
+from warpfuse.stages.diffusion.style_images import check_images, check_pictures
 from warpfuse.stages.diffusion.styles import style_weights
+from warpfuse.stages.errors import MaskError
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.motion.keyframe_file import check_keyframe
 from warpfuse.stages.sinks import check
@@ -25,7 +28,7 @@ _PROBED = ("file", "pattern")  # others are devices, which take their time and m
 def check_early(
     config: GraphConfig | Streams, *, watched: bool = False, was: GraphConfig | Streams | None = None
 ) -> None:
-    """Raise BadInput for ends, bundle, style, LoRA, control, attention, mask, flow or size that a stream cannot use.
+    """Raise BadInput for ends, bundle, style, LoRA, control, image, attention, mask, flow or size that does not work.
 
     watched  somebody looks at the run, so it needs no sink
     was      what is known to work, and may be at work: only what differs from it is checked
@@ -69,9 +72,11 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         for control in config.controls.values():
             if isinstance(control, NetworkSettings):
                 require_kind(control.of, MapBundleFile)
-    if differs("bundle", "prompt", "negative", "loras", "controls", "stages", "source", "size"):
+    if differs("bundle", "prompt", "negative", "loras", "controls", "images", "stages", "source", "size"):
         about = require_kind(config.bundle, BundleFile)
         _check_prompts(config, about)
+        if differs("images"):
+            check_pictures(config.images)
         if differs("bundle", "source", "size"):
             _check_size(config, about)
 
@@ -82,6 +87,7 @@ def _check_prompts(config: GraphConfig, about: BundleFile) -> None:
             style_weights(prompt, about.styles, about.default_style)
     lora_scales(config.loras, about.loras)
     check_controls(config.controls, about.controls)
+    check_images(config.images, about.images)
     check_attention(config.stages.predict.attention, about.attention is not None)
 
 
@@ -96,5 +102,18 @@ def _check_mask(config: GraphConfig) -> None:
     match config.mask.kind:
         case "network":
             require_kind(config.mask.of, MapBundleFile)
+        case "map" if config.mask.of not in config.controls:
+            _check_map(config)
         case "file":
             check_file(config.mask.of)
+
+
+def _check_map(config: GraphConfig) -> None:
+    """Raise MaskError where the mask is neither the map of a control nor a bundle."""
+    try:
+        require_kind(config.mask.of, MapBundleFile)
+    except BundleError as error:
+        controls = ", ".join(sorted(config.controls)) or "none"
+        raise MaskError(
+            f"mask.of: no control of this run is called {config.mask.of!r} (it has: {controls}); {error}"
+        ) from None

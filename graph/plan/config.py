@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -29,6 +29,7 @@ from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls, scales_in_full
 from warpfuse.stages.diffusion.settings import LISTED, WORD, EncodeSettings, FuseSettings, PredictOptions, in_weights
+from warpfuse.stages.diffusion.style_images import StyleImages, images_in_full
 from warpfuse.stages.masking.settings import Mask, MaskSettings, in_keys
 from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
@@ -132,6 +133,8 @@ class GraphConfig(StageSettings):
     prompt    style, or "a:2, b" for a blend; empty: the bundle's default
     negative  what guidance pulls away from, told as a prompt; empty: no style, or nothing in particular
     loras     scale of live LoRAs of the bundle, by name; one that is left out: its default
+    images    pictures as prompts, of those that the bundle takes, by name: a file, and how strongly it counts; a
+              file alone is a short form, a number a scale. Those that are left out: not at all
     controls  what steers the UNet beside the prompt, of those that the bundle has, by name: which map of the frame, how
               strongly, at which levels; a number is a scale. Those that are left out: not at all
     steps     UNet runs a frame; as a stream batch `MOST_STREAMED` at most
@@ -173,6 +176,7 @@ class GraphConfig(StageSettings):
     negative: str = ""
     loras: dict[str, LoraScale] = Field(default_factory=dict)
     controls: Controls = Field(default_factory=dict)
+    images: StyleImages = Field(default_factory=dict)
     steps: int = Field(1, ge=1, le=MOST_STEPS)
     strength: float = Field(1.0, ge=0, le=1)
     size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
@@ -387,8 +391,9 @@ def _is_place(value: Any, key: str) -> bool:
 
 
 def _spelled_out(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys with those that short forms stand for: recipes of attention, numbers of controls, a mask by its name."""
-    short = {"controls": scales_in_full, "mask": in_keys}
+    """The keys with those that short forms stand for: recipes of attention, numbers of controls, files of
+    images, a mask by its name."""
+    short = {"controls": scales_in_full, "images": images_in_full, "mask": in_keys}
     keys = {**keys, **{name: in_full(keys[name]) for name, in_full in short.items() if name in keys}}
     stages = _dict(keys.get("stages"))
     predict = _dict(stages.get("predict"))
@@ -460,9 +465,14 @@ def _explain(error: ValidationError, model: type[StageSettings]) -> str:
 
 def _keys_at(path: list[str], model: Any) -> list[str]:
     for key in path:
+        if get_origin(model) is dict:  # by names of the user's
+            model = get_args(model)[1]
+            continue
         field = model.model_fields.get(key)
-        if field is None or not hasattr(field.annotation, "model_fields"):
+        if field is None or not (hasattr(field.annotation, "model_fields") or get_origin(field.annotation) is dict):
             return []
         model = field.annotation
+    if not hasattr(model, "model_fields"):
+        return []
     extra = ["fusion", "look", "on_fault"] if model is GraphConfig else []
     return sorted([*model.model_fields, *extra])

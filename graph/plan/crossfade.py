@@ -18,7 +18,7 @@ from warpfuse.stages.interim import Interim, PromptShare
 
 LONGEST_S = 3600.0
 
-LIVE = ("prompt", "negative", "loras", "controls", "strength", "steps", "stages", "pace", "mask", "looks")
+LIVE = ("prompt", "negative", "loras", "controls", "images", "strength", "steps", "stages", "pace", "mask", "looks")
 """Keys that may change between frames; the others are built in."""
 
 _PROMPT = ("prompt", "negative", "loras")  # what the network is told of it is one thing, and fades as one

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.crossfade import LIVE
 from warpfuse.stages import added_stages
+from warpfuse.stages.controls.settings import KINDS, ControlSettings
 from warpfuse.stages.settings import StageSettings
 
 Kind = Literal["number", "whole", "switch", "choice", "text", "pair"]
@@ -44,12 +45,22 @@ class Key:
 
 
 def live_keys() -> list[Key]:
-    """Every key that may change while frames flow and has one value; maps (loras, controls) are their bundle's."""
+    """Every key that may change while frames flow and has one value; loras, controls and images are a bundle's."""
     fields = {name: field for name, field in GraphConfig.model_fields.items() if name in LIVE}
     keys = list(_of_fields(fields, _told(GraphConfig), ""))
     for name, module in added_stages().items():
         keys += _of_model(module.Settings, f"stages.{name}.")
     return keys
+
+
+def control_keys() -> dict[str, list[Key]]:
+    """Kind of control -> the keys under `controls.NAME` that may change while frames flow."""
+    found = {}
+    for kind, settings in KINDS.items():
+        about = _told(ControlSettings) | _told(settings)
+        fields = {name: field for name, field in settings.model_fields.items() if name not in settings.fixed}
+        found[kind] = list(_of_fields(fields, about, ""))
+    return found
 
 
 def run_keys() -> dict[str, str]:

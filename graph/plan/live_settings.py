@@ -57,7 +57,7 @@ class LiveSettings:
         check_prompt(change, config)
         check_live(config, self.config)
         self._check_structure(config)
-        self.prompts(config.prompt, config.negative, config.loras)
+        self.prompts(config.prompt, config.negative, config.loras, config.images)
         check_attention(config.stages.predict.attention, self.attends)
         check_keyframe(config.stages.anchor)
         return merged, config

@@ -18,6 +18,7 @@ class PipelineKeys(TypedDict, total=False):
     negative: str
     loras: dict[str, float]
     controls: dict[str, dict[str, Any] | float]
+    images: dict[str, dict[str, Any] | str | float]
     steps: int
     strength: float
     fusion: float

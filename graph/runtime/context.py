@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from warpfuse.engine.bundle import Bundle, load_bundle
-from warpfuse.engine.bundle_file import NetworkName
+from warpfuse.engine.bundle_file import NetworkName, image_network
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.open import choose_backend, upgrade_of
 from warpfuse.engine.precision import choose_precision, cpu_flags
@@ -25,6 +25,7 @@ from warpfuse.graph.runtime.endpoints import check_passthrough
 from warpfuse.graph.runtime.engines import Engines, SharedEngines, shapes_of
 from warpfuse.graph.runtime.sampling import calls_of, idle_steps, rows_of
 from warpfuse.stages.cpu.compile import compile_all
+from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.palette import read_table
 from warpfuse.stages.diffusion.prompts import Prompts, StylePrompts, TextPrompts
@@ -128,7 +129,7 @@ class RunNetworks:
         """
         prompts = open_prompts(config, self.bundle, self.engines, warn or say)
         try:
-            prompts(config.prompt, config.negative, config.loras)
+            prompts(config.prompt, config.negative, config.loras, config.images)
         except BaseException:
             prompts.close()
             raise
@@ -253,7 +254,9 @@ def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines, say: Say
     engine = engines.open(bundle.network("text"))
     check_input("text", engine.inputs, about.loras)
     tokenizers: dict[str, Path] = {name: bundle.tokenizer(name) for name in about.text.inputs}
-    return TextPrompts(engine, about.text, tokenizers, about.loras, say)
+    networks = {image.network: bundle.network(image_network(image.network)) for image in about.images}
+    images = ImageTokens(about.images, lambda number: engines.open(networks[number]), config.device)
+    return TextPrompts(engine, about.text, tokenizers, about.loras, say, images)
 
 
 def _open_bundle(config: GraphConfig, backend: str) -> tuple[Bundle, str]:

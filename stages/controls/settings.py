@@ -21,9 +21,11 @@ class ControlSettings(StageSettings):
     window  timesteps low, high: levels at which it does
 
     takes_past  the kind takes the last styled picture, warped onto the frame, beside the frame
+    fixed       keys that decide how the stage is opened, and cannot change while frames flow
     """
 
     takes_past: ClassVar[bool] = False
+    fixed: ClassVar[tuple[str, ...]] = ("kind",)
 
     kind: str
     scale: float = Field(1.0, ge=0, le=CONTROL_SCALE_LIMIT)
@@ -38,8 +40,8 @@ class ControlSettings(StageSettings):
 
     @property
     def built(self) -> tuple[Any, ...]:
-        """What of them decides how the stage is opened, and cannot change while frames flow."""
-        return (self.kind,)
+        """The values of `fixed`."""
+        return tuple(getattr(self, name) for name in self.fixed)
 
     @property
     def files(self) -> frozenset[str]:
@@ -74,13 +76,10 @@ class ImageSettings(ControlSettings):
     picture  file of a still picture, shown with every frame; none: the frame of the source is the map itself
     """
 
+    fixed: ClassVar[tuple[str, ...]] = ("kind", "picture")  # the file is read when the stage is opened
+
     kind: Literal["image"]
     picture: str | None = Field(None, min_length=1)
-
-    @property
-    def built(self) -> tuple[Any, ...]:
-        """The file is read when the stage is opened."""
-        return (self.kind, self.picture)
 
     @property
     def files(self) -> frozenset[str]:
@@ -156,6 +155,8 @@ class NetworkSettings(ControlSettings):
     invert  black and white the other way round
     """
 
+    fixed: ClassVar[tuple[str, ...]] = ("kind", "of")  # the network is opened with the stage
+
     kind: Literal["network"]
     of: str = Field("", validate_default=True)
     invert: bool = False
@@ -166,11 +167,6 @@ class NetworkSettings(ControlSettings):
         if not of:
             raise ValueError("expected a bundle of kind map, as in of: ./depth")
         return of
-
-    @property
-    def built(self) -> tuple[Any, ...]:
-        """The network is opened with the stage."""
-        return (self.kind, self.of)
 
 
 AnyControl = Annotated[

@@ -65,7 +65,8 @@ inputs for and fills the batch it was built for. A text is read by `prompt_gramm
 error, laid out in chunks of tokens (`prompt_chunks.py`) and weighted as ComfyUI does. What is left out or taken as text
 is a note, said once by the process that checks new settings. The text network takes one chunk, the UNet as many as the
 bundle was exported for: attention over a context that is repeated is that over the context, so shorter prompts are.
-Scales of live LoRAs (`loras.py`) are conditioning of a row like its prompt.
+Scales of live LoRAs (`loras.py`) and style images (`style_images.py`, `image_tokens.py`) are conditioning of a row like
+its prompt: nothing behind `prompts.py` knows of them.
 
 Printed styles. A bundle of styles may draw lines: a network gives their cover at full size, each style names its ink,
 and a table the colours its paint is printed in. What the decoder gives is then the paint. `composite.py` puts inks and

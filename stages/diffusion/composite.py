@@ -37,7 +37,7 @@ class CompositeSettings:
 
 def settings_of(config: Any, prompts: Prompts) -> CompositeSettings:
     """Those of a configuration. Raises StyleError for an unknown name."""
-    asked = prompts(config.prompt, config.negative, config.loras)
+    asked = prompts(config.prompt, config.negative, config.loras, config.images)
     assert asked.palette is not None, "a bundle that draws lines has styles"
     return CompositeSettings(asked.given["style"], asked.palette, config.strength, config.stages.fuse)
 

@@ -15,6 +15,7 @@ from warpfuse.stages.diffusion.anchor_past import AnchorPast, anchor_past
 from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.hint import HintInputs
+from warpfuse.stages.diffusion.image_tokens import check_image_inputs
 from warpfuse.stages.diffusion.keyframe_past import KeyframePast
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.noise import Noises
@@ -31,9 +32,9 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def settings_of(config: Any, prompts: Prompts) -> PredictSettings:
-    """Those of a configuration. Raises StyleError or LoraError for an unknown name."""
+    """Those of a configuration. Raises StyleError, LoraError or ImageError for an unknown name."""
     return PredictSettings(
-        conditioning=prompts(config.prompt, config.negative, config.loras),
+        conditioning=prompts(config.prompt, config.negative, config.loras, config.images),
         strength=config.strength,
         steps=config.steps,
         fuse=config.stages.fuse,
@@ -52,6 +53,7 @@ def open(opening: Opening) -> Stage:
     check_memory(unet.inputs, about.attention)
     check_attention(config.stages.predict.attention, about.attention is not None)
     check_controls(config.controls, about.controls)
+    check_image_inputs(unet.inputs, about.images)
     return Predict(
         Denoise(unet, sampling),
         sampling,

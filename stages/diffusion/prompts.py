@@ -16,14 +16,17 @@ from warpfuse.engine.bundle_parts import LORA_INPUT, LiveLora, Style, TextInput,
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.device import settle
 from warpfuse.engine.errors import BundleError
+from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.loras import lora_scales, tagged_scales
 from warpfuse.stages.diffusion.palette import Palette, Table, mean_palette, palette_of
 from warpfuse.stages.diffusion.prompt_chunks import Chunk, ChunkLayout
 from warpfuse.stages.diffusion.prompt_grammar import PromptPart, parse
+from warpfuse.stages.diffusion.style_images import ImageSettings, check_images
 from warpfuse.stages.diffusion.styles import style_vector, style_weights
 from warpfuse.stages.interim import Interim, PromptShare
 
 _NONE: Mapping[str, float] = MappingProxyType({})
+_NO_IMAGES: Mapping[str, ImageSettings] = MappingProxyType({})
 _NO_TABLES: Mapping[str, Table] = MappingProxyType({})
 Scales = tuple[float, ...]
 
@@ -46,10 +49,16 @@ class Conditioning:
 class Prompts(Protocol):
     """Turns prompts into conditioning. Thread-safe; what was asked lately is remembered."""
 
-    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
-        """What pulls, and what is pulled away from, with live LoRAs at these scales, by name.
+    def __call__(
+        self,
+        prompt: str,
+        negative: str = "",
+        loras: Mapping[str, float] = _NONE,
+        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+    ) -> Conditioning:
+        """What pulls, and what is pulled away from, with live LoRAs at these scales and these style images, by name.
 
-        Raises StyleError or LoraError for a name that is not known.
+        Raises StyleError, LoraError or ImageError for a name that is not known or a file that is no picture.
         """
 
     def close(self) -> None:
@@ -64,12 +73,18 @@ class WhenAsked:
         self._lock = threading.Lock()
         self._prompts: Prompts | None = None
 
-    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+    def __call__(
+        self,
+        prompt: str,
+        negative: str = "",
+        loras: Mapping[str, float] = _NONE,
+        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+    ) -> Conditioning:
         """As those that are opened."""
         with self._lock:
             if self._prompts is None:
                 self._prompts = self._open()
-        return self._prompts(prompt, negative, loras)
+        return self._prompts(prompt, negative, loras, images)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -92,9 +107,16 @@ class StylePrompts:
         self._default = default
         self._device = device
 
-    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+    def __call__(
+        self,
+        prompt: str,
+        negative: str = "",
+        loras: Mapping[str, float] = _NONE,
+        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+    ) -> Conditioning:
         """The weighted mean of the styles' vectors."""
         lora_scales(loras, ())
+        check_images(images, ())
         style = self._style(prompt)
         negated = self._style(negative) if negative else torch.zeros_like(style)
         palette = palette_of(self._styles, style_weights(prompt, self._styles, self._default), self._tables)
@@ -120,10 +142,12 @@ class TextPrompts:
 
     Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
     which are the picture's). Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it takes
-    them. Owns the engine and closes it.
+    them; style images as `image_tokens.py` has them, the unconditional one no picture at the same scales. Owns the
+    engine and the networks of the images, and closes them.
 
     tokenizers  input of the encoder -> file of its tokenizer
     loras       live ones of the bundle
+    images      what makes tokens of style images; none: the bundle takes none
     say         is told, once, what of a prompt is left out or taken otherwise than it may be meant
     """
 
@@ -134,8 +158,10 @@ class TextPrompts:
         tokenizers: Mapping[str, Path],
         loras: Sequence[LiveLora] = (),
         say: Callable[[str], None] = lambda line: None,
+        images: ImageTokens | None = None,
     ) -> None:
         self._engine = engine
+        self._images = images
         self._about = about
         self._inputs: Mapping[str, TextInput] = {str(name): one for name, one in about.inputs.items()}
         self._layout = ChunkLayout(self._inputs, tokenizers, about.chunks)
@@ -149,8 +175,16 @@ class TextPrompts:
         self._encoded = lru_cache(_REMEMBERED)(self._encode)
         self._outputs = lru_cache(_REMEMBERED)(self._run)
 
-    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+    def __call__(
+        self,
+        prompt: str,
+        negative: str = "",
+        loras: Mapping[str, float] = _NONE,
+        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+    ) -> Conditioning:
         """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
+        if self._images is None:
+            check_images(images, ())
         lora_scales(loras, self._loras)
         wanted = parse(prompt or self._about.default_prompt, self._embeddings)
         unwanted = parse(negative, self._embeddings)
@@ -168,11 +202,14 @@ class TextPrompts:
                 unconditional, cut_unwanted = self._encoded(unwanted.parts, of_text)
         self._tell("prompt", [*wanted.notes, *notes, *cut])
         self._tell("negative", [*unwanted.notes, *map(_of_the_prompt, unwanted.loras), *cut_unwanted])
-        return Conditioning({**given, **told}, {**unconditional, **told})
+        shown, not_shown = ({}, {}) if self._images is None else self._images(images)
+        return Conditioning({**given, **told, **shown}, {**unconditional, **told, **not_shown})
 
     def close(self) -> None:
-        """Close the engine."""
+        """Close the engine and the networks of the images."""
         self._engine.close()
+        if self._images is not None:
+            self._images.close()
 
     def _tell(self, kind: str, notes: Sequence[str]) -> None:
         for line in (f"{kind}: {note}" for note in notes):
@@ -266,9 +303,15 @@ class _Shares:
         self._prompts = prompts
         self._shares = shares
 
-    def __call__(self, prompt: str, negative: str = "", loras: Mapping[str, float] = _NONE) -> Conditioning:
+    def __call__(
+        self,
+        prompt: str,
+        negative: str = "",
+        loras: Mapping[str, float] = _NONE,
+        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+    ) -> Conditioning:
         """That mean."""
-        found = [self._prompts(one.prompt, one.negative, dict(one.loras)) for one in self._shares]
+        found = [self._prompts(one.prompt, one.negative, dict(one.loras), images) for one in self._shares]
         shares = [one.share for one in self._shares]
         palettes = [one.palette for one in found if one.palette is not None]
         return Conditioning(

@@ -1,5 +1,6 @@
 """What every kind of mask has in common: held steady along the flow, turned round, and softened at its edge."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -7,8 +8,9 @@ from torch import Tensor
 
 from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.borrowed import owned
-from warpfuse.stages.frame import Frame, Motion
+from warpfuse.stages.frame import Frame, Mask, Motion, Picture
 from warpfuse.stages.masking.settings import MaskSettings
+from warpfuse.stages.stage import Stage
 
 _ENDS = 1 / 128
 """What is nearer than this to 0 or 1 is 0 or 1: a network is never sure, and a source that shines through unseen is
@@ -51,6 +53,44 @@ class SteadyMask:
         if self._past is None or not isinstance(motion, Motion) or motion.stamp.discontinuity:
             return None
         return self._ops.warp(self._past, motion.flow, "bilinear").clamp_(0, 1)
+
+
+class FoundMask(Stage, ABC):
+    """What is found in each frame, held steady along the flow.
+
+    inputs  frame   what it is found in
+            motion  to the frame before. Where the graph feeds it
+    gives   the mask. Of a held frame that of the frame before, warped; nothing for a repeat
+    """
+
+    def __init__(self, ops: Arithmetic, settings: MaskSettings) -> None:
+        self._ops = ops
+        self._settings = settings
+        self._memory = SteadyMask(ops)
+
+    @abstractmethod
+    def find(self, frame: Picture) -> Tensor:
+        """[1, 1, h, w] in [0, 1]."""
+
+    def __call__(self, frame: Picture, motion: Frame | None = None) -> Mask:
+        """The mask of one frame."""
+        return self._finished(frame, self._memory.fuse(self.find(frame), motion, self._settings.steady))
+
+    def held(self, frame: Frame, motion: Frame | None = None) -> Frame:
+        """The mask of the frame before, warped."""
+        if frame.stamp.hold == "repeat":
+            return Frame(frame.stamp)
+        warped = self._memory.follow(motion)
+        if warped is not None:
+            return self._finished(frame, warped)
+        return self(frame, motion) if isinstance(frame, Picture) else Frame(frame.stamp)
+
+    def update(self, settings: MaskSettings) -> None:
+        """Take new settings, from the next frame on. What is remembered stays."""
+        self._settings = settings
+
+    def _finished(self, frame: Frame, mask: Tensor) -> Mask:
+        return Mask(frame.stamp, finished(mask, self._settings, self._ops))
 
 
 def finished(mask: Tensor, settings: MaskSettings, ops: Arithmetic) -> Tensor:

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from warpfuse.stages.settings import StageSettings
 
-MaskKind = Literal["off", "network", "file"]
+MaskKind = Literal["off", "network", "file", "map"]
 _KINDS: tuple[str, ...] = get_args(MaskKind)
 
 
@@ -17,7 +17,9 @@ class MaskSettings(StageSettings):
                 network  what a network finds in the frame
                 file     drawn: a picture, or pictures in a row or a video, whose n-th frame is for the n-th of the
                          source and whose last one stays; white is styled
-    of          network: name or folder of a bundle of kind `map`. file: its path. Alone it is of a network
+                map      the map of a control of the run, whatever its scale
+    of          network: name or folder of a bundle of kind `map`. file: its path. map: name of the control, or a bundle
+                as of a network. Alone it is of a network
     invert      the rest is styled instead
     feather_px  how far the edge is blurred each way, pixels of the frame
     steady      0..1: share of the mask of the frame before, warped, where the flow is trusted, for a network's edge
@@ -51,11 +53,12 @@ class MaskSettings(StageSettings):
         return self
 
 
-_OF = {"network": "a bundle of kind map, as in of: person", "file": "a picture or a video, as in of: mask.png"}
+_OF = {"network": "a bundle of kind map, as in of: person", "file": "a picture or a video, as in of: mask.png",
+       "map": "a control of the run, as in of: canny"}  # fmt: skip
 
 
 def in_keys(value: Any) -> Any:
-    """The keys that a short form stands for: `person`, `file:mask.png`, `off`. Anything else as it is."""
+    """The keys that a short form stands for: `person`, `file:mask.png`, `map:canny`, `off`. Anything else as it is."""
     if value is False or value == "off":  # YAML reads off as false
         return {"kind": "off", "of": ""}
     if not isinstance(value, str):

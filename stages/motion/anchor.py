@@ -44,7 +44,8 @@ class AnchorOptions:
 
 def settings_of(config: Any, prompts: object) -> AnchorOptions:
     """Those of a configuration."""
-    told = config.prompt, config.negative, tuple(sorted(config.loras.items())), config.steps, config.strength
+    by_name = tuple(sorted(config.loras.items())), tuple(sorted(config.images.items(), key=lambda item: item[0]))
+    told = config.prompt, config.negative, *by_name, config.steps, config.strength
     return AnchorOptions(config.stages.flow, config.stages.anchor, config.stages.fuse.asks_anchor, told)
 
 

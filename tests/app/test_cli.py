@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 
 PATTERN = "pattern:96x64@25,frames=12"
 
@@ -99,6 +100,34 @@ def test_controls_are_listed_and_taken(command, control_bundles, monkeypatch, tm
     assert (flag == key).all() and abs(flag - off).max() > 4, "a flag leaves the other keys of the file as they are"
 
 
+def test_style_images_are_listed_and_taken(command, image_bundles, monkeypatch, tmp_path):
+    monkeypatch.setenv("WARPFUSE_BUNDLES", str(Path(image_bundles["shown"]).parent))
+    code, out, _ = command("bundles")
+    assert code == 0 and "style image look" in out and "style image mood" in out
+    file = tmp_path / "a:b.png"
+    Image.new("RGB", (90, 60), (240, 30, 20)).save(file)
+    graph = tmp_path / "graph.yaml"
+    graph.write_text(f"source: '{PATTERN}'\nframes: 2\nsteps: 2\nbundle: {image_bundles['shown']}\n"
+                     f"images: {{mood: {{picture: '{file}', scale: 0}}}}\n")  # fmt: skip
+
+    def last_picture(name, *flags):
+        sink = tmp_path / f"{name}.mkv"
+        code, _, err = command("run", graph, "--sink", sink, *flags)
+        assert code == 0, err
+        with av.open(str(sink)) as container:
+            return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)][-1].astype(int)
+
+    off, flag, key, plain = (
+        last_picture(*one)
+        for one in (
+            ("a",), ("b", "--style-image", f"look={file}:1.2"),
+            ("c", "--set", f"images.look.picture='{file}'", "--set", "images.look.scale=1.2"),
+            ("d", "--style-image", f"look={file}"),
+        )
+    )  # fmt: skip
+    assert (flag == key).all() and abs(flag - off).max() > 4 and abs(flag - plain).max() > 0
+
+
 def test_set_reaches_a_stage(run, tmp_path):
     code, _, _ = run("--set", "stages.fuse.weight=0", "--stats", tmp_path / "stats.json")
     assert code == 0 and "warp" not in json.loads((tmp_path / "stats.json").read_text())["stages"]
@@ -124,6 +153,10 @@ BAD = [
     (["--control", "canny=3"], "controls.canny.scale: input should be less than or equal to 2"),
     (["--control", "edges=1"], "edges: the map of 'edges' is of no kind; expected kind: one of"),
     (["--control", "canny=1"], "this bundle has no controls. Export it again"),
+    (["--style-image", "look"], "--style-image 'look': expected NAME=FILE or NAME=FILE:SCALE"),
+    (["--style-image", "a=x.png", "--style-image", "a=y.png"], "--style-image a is given twice"),
+    (["--style-image", "look=x.png:3"], "images.look.scale: input should be less than or equal to 2"),
+    (["--style-image", "look=x.png"], "this bundle takes no style image. Export it again"),
     (["--prompt", "castle"], "no style called 'castle'"),
     (["--backend", "onxruntime"], "no backend called 'onxruntime'"),
     (["--device", "cuda:0"], "--device cpu"),

@@ -133,9 +133,9 @@ def refused(checkpoint, source, form="controlnet", **options):
 
 @pytest.mark.parametrize("as_file", [False, True])
 def test_a_controlnet_of_another_family_is_refused_by_name(folders, checkpoints, tmp_path, monkeypatch, as_file):
-    from warpfuse.export.diffusion import control_files
+    from warpfuse.export.diffusion import families
 
-    monkeypatch.setattr(control_files, "_FAMILIES", {32: "SD 1.5", 64: "SDXL"})  # as wide as those of the tests
+    monkeypatch.setattr(families, "BY_WIDTH", {32: "SD 1.5", 64: "SDXL"})  # as wide as those of the tests
     net = controlnet(folders["sdxl"])
     path = tmp_path / "net"
     if as_file:
@@ -163,13 +163,33 @@ def test_one_of_other_widths_is_refused(folders, checkpoints, tmp_path):
     assert "config.json" in refused(checkpoints["sd15"], net)
 
 
+@pytest.mark.parametrize("prefix", ["", "control_model."])
+def test_a_difference_is_added_to_the_unet_of_the_checkpoint(folders, checkpoints, tmp_path, prefix):
+    """What both have is kept as the difference; hint encoder and zero convolutions are the ControlNet's alone."""
+    net, checkpoint, said = controlnet(folders["sd15"]), checkpoints["sd15"], []
+    own, wanted = checkpoint.unet.state_dict(), {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    with torch.no_grad():
+        for key, tensor in net.state_dict().items():
+            tensor.sub_(own[key]) if key in own else None
+    path = tmp_path / "diff_control.safetensors"
+    save_file({**{f"{prefix}{key}": tensor for key, tensor in original_controlnet(net).items()},
+               "difference": torch.zeros(1)}, path)  # fmt: skip
+    found = opened(checkpoint, path, said=said).state_dict()
+    assert found.keys() == wanted.keys() and len(set(own) & set(wanted)) > 20
+    assert all(torch.allclose(found[key], wanted[key], atol=1e-6) for key in wanted)
+    assert any(not torch.allclose(net.state_dict()[key], wanted[key], atol=1e-2) for key in wanted), "the control"
+    assert said[-1:] == ["diff_control.safetensors: a difference to a UNet, added to that of the checkpoint"]
+
+
 def test_what_is_something_else_is_refused(folders, checkpoints, tmp_path):
     tensors = original_controlnet(controlnet(folders["sd15"]))
     path = tmp_path / "net.safetensors"
     for key, says in (
-        ("lora_controlnet", "is a Control-LoRA"),
-        ("difference", "is the difference to a UNet"),
-        ("task_embedding", "is a ControlNet-Union"),
+        ("lora_controlnet", "Take the whole ControlNet of its kind, as in diffusers/controlnet-canny-sdxl-1.0"),
+        (
+            "task_embedding",
+            "is a ControlNet-Union, which is of many kinds; it cannot be exported. Take a ControlNet of",
+        ),
     ):
         save_file({**tensors, key: torch.zeros(1)}, path)
         assert says in refused(checkpoints["sd15"], path)

@@ -2,19 +2,22 @@
 
 import hashlib
 
+import cv2
+import numpy as np
 import pytest
 from support import pipelines
 from support.pipelines import far
 
 import warpfuse
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
 from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.controls.settings import KINDS
-from warpfuse.stages.errors import ControlError
+from warpfuse.stages.errors import ControlError, MaskError
 from warpfuse.stages.sources import open_source
 
 SIZE = "64x64"
@@ -119,6 +122,36 @@ def test_every_kind_steers_whether_frames_are_sampled_alone_or_as_a_stream(bundl
     off = styled(bundles["steered"], pictures, {"sketch": {**keys, "scale": 0}}, stream)
     assert far(off, styled(bundles["plain"], pictures, stream=stream)) == 0
     assert far(styled(bundles["steered"], pictures, {"sketch": keys}, stream), off) > 0
+
+
+@pytest.mark.parametrize("keys", [{}, {"stream": True}, {"fusion": 0}, {"pace": {"skip": 2}}])
+def test_the_map_of_a_control_is_a_mask_whatever_its_scale(bundles, pictures, tmp_path, keys):
+    """As a mask that is drawn alike, to the bit; of a map of the frame, the source where it is black."""
+    drawn = np.zeros((64, 64), np.uint8)
+    drawn[10:40, 20:] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), drawn)
+    sketch = {"kind": "image", "picture": str(tmp_path / "mask.png"), "scale": 0}
+    options = {"feather_px": 0, "steady": 0}
+    of_map = styled(bundles["steered"], pictures, {"sketch": sketch}, mask={"kind": "map", "of": "sketch", **options},
+                    **keys)  # fmt: skip
+    of_file = styled(bundles["plain"], pictures, mask={"kind": "file", "of": sketch["picture"], **options}, **keys)
+    sampled = slice(None, None, 2 if "pace" in keys else 1)  # of a held frame it is the last mask, warped
+    assert far(of_map[sampled], of_file[sampled]) == 0 < far(of_map, styled(bundles["plain"], pictures, **keys))
+    edges = styled(bundles["steered"], pictures, {"canny": {"scale": 0, "low": 5, "high": 20}}, mask="map:canny",
+                   stages={}, **keys)  # fmt: skip
+    assert far(edges, pictures) > 0 < far(edges, styled(bundles["plain"], pictures, **keys))
+
+
+def test_a_mask_of_no_control_and_no_bundle_is_one_line(bundles, pictures):
+    config = {"source": f"pattern:{SIZE}@25,frames=2", "sinks": ["null:"], "bundle": bundles["steered"],
+              "mask": "map:edges", "controls": {"canny": 0}}  # fmt: skip
+    with pytest.raises(
+        MaskError, match=r"no control of this run is called 'edges' \(it has: canny\); no bundle"
+    ) as caught:
+        check_early(validate(config))
+    assert "\n" not in str(caught.value)
+    check_early(validate({**config, "mask": "map:canny"}))
+    check_early(validate({**config, "mask": "map:person"}))
 
 
 def test_the_past_needs_one(bundles, pictures):

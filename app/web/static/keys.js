@@ -1,7 +1,7 @@
 // The controls of keys that may change while frames flow. Which there are, and what each does, is the server's to say.
 import { at } from "./api.js";
 
-const made = (tag, about, ...inside) => {
+export const made = (tag, about, ...inside) => {
   const element = Object.assign(document.createElement(tag), about);
   element.append(...inside);
   return element;
@@ -42,6 +42,7 @@ function tip(control, about) {
 /** What stands in a control, as the settings have it. */
 export function valueOf(control) {
   if (control.type === "checkbox") return control.checked;
+  if (control.dataset.place) return ends(control);
   if (control.dataset.kind === "pair") return control.value.split(",").map(Number);
   if (control.type === "number" && control.value === "") return null;
   return ["range", "number"].includes(control.type) ? Number(control.value) : control.value;
@@ -51,12 +52,35 @@ export function valueOf(control) {
 export function showIn(control, settings) {
   const value = at(settings, control.dataset.key);
   if (control.type === "checkbox") control.checked = value;
+  else if (control.dataset.place) control.value = value?.[control.dataset.place] ?? "";
   else control.value = Array.isArray(value) ? value.join(", ") : String(value ?? "");
 }
 
-function row(key, name) {
+/** What the two sliders of a pair say, the lower first: the one that moves pushes the other. */
+function ends(control) {
+  const place = Number(control.dataset.place);
+  const both = [...document.querySelectorAll("[data-place]")].filter((one) => one.dataset.key === control.dataset.key);
+  const values = both.sort((a, b) => a.dataset.place - b.dataset.place).map((one) => Number(one.value));
+  values[1 - place] = place ? Math.min(...values) : Math.max(...values);
+  return values;
+}
+
+/** Two sliders for a pair of numbers between `least` and `most`. */
+export function pairRows(key, name, [least, most], step) {
+  return ["from", "to"].map((end, place) => {
+    const id = `key-${key.key.replaceAll(".", "-")}-${end}`;
+    const input = made("input", { id, type: "range", min: least, max: most, step });
+    input.dataset.key = key.key;
+    input.dataset.place = place;
+    const label = made("label", { htmlFor: id, textContent: `${name} ${end}` });
+    return made("div", { className: "slider" }, label, input, made("output", { htmlFor: id }));
+  });
+}
+
+/** A labelled control of a key. wide: a slider over any range that has ends. */
+export function row(key, name, wide = false) {
   const id = `key-${key.key.replaceAll(".", "-")}`;
-  const control = controlOf(key);
+  const control = controlOf(key, wide);
   control.id = id;
   control.dataset.key = key.key;
   const label = made("label", { htmlFor: id, textContent: name.replaceAll("_", " ") });
@@ -64,7 +88,11 @@ function row(key, name) {
   return made("div", { className: "slider" }, label, control, made("output", { htmlFor: id }));
 }
 
-function controlOf(key) {
+function stepOf(range) {
+  return range > 100 ? 1 : range > 2 ? 0.1 : 1 / FINEST;
+}
+
+function controlOf(key, wide) {
   if (key.kind === "choice") return made("select", {}, ...key.choices.map((choice) => new Option(choice)));
   if (key.kind === "switch") return made("input", { type: "checkbox" });
   if (key.kind === "text") return made("input", { type: "text", autocomplete: "off", spellcheck: false });
@@ -74,8 +102,8 @@ function controlOf(key) {
     return control;
   }
   const whole = key.kind === "whole";
-  const bounded = key.least !== null && key.most !== null && !key.none && key.most - key.least <= 100;
-  const step = whole ? 1 : bounded ? (key.most - key.least > 2 ? 0.1 : 1 / FINEST) : "any";
+  const bounded = key.least !== null && key.most !== null && !key.none && (wide || key.most - key.least <= 100);
+  const step = whole ? 1 : bounded ? stepOf(key.most - key.least) : "any";
   const control = made("input", { type: bounded ? "range" : "number", step });
   if (key.least !== null) control.min = key.least;
   if (key.most !== null) control.max = key.most;

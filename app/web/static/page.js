@@ -1,6 +1,8 @@
 // The control page: what is shown follows the server, what is done is asked of it.
 import { nested, request } from "./api.js";
 import { Figures } from "./figures.js";
+import { StyleImages } from "./images.js";
+import { Steering } from "./steering.js";
 import { wireHotkeys } from "./hotkeys.js";
 import { addControls, explain, showIn, valueOf } from "./keys.js";
 import { Live } from "./live.js";
@@ -37,6 +39,8 @@ const prompt = new Prompt((text) => change({ prompt: text }));
 const run = new RunForm((keys) => (busy() ? tried(() => request("POST", "/api/restart", keys)) : change(keys)));
 
 const sources = new Sources(tried, (source) => run.take(source));
+const steering = new Steering(wire);
+const images = new StyleImages(wire, (method, path, body) => tried(() => request(method, path, body)));
 const streams = new Streams((method, path, body) => tried(() => request(method, path, body)));
 
 const busy = () => ["running", "paused", "starting"].includes(state);
@@ -68,7 +72,8 @@ function change(keys) {
 function follow(now) {
   const bundle = settings?.bundle;
   settings = now;
-  steered(now.controls);
+  steering.follow(now.controls);
+  images.follow(now.images);
   for (const control of document.querySelectorAll("[data-key]")) {
     if (control === held) continue;
     showIn(control, now);
@@ -80,32 +85,13 @@ function follow(now) {
   if (bundle !== now.bundle) bundled();
 }
 
-/** A slider for the scale of each control of the run. */
-function steered(controls) {
-  const names = Object.keys(controls);
-  if ($("steering").dataset.names === names.join()) return;
-  $("steering").dataset.names = names.join();
-  $("steering").hidden = !names.length;
-  const sliders = names.map((name) => {
-    const slider = Object.assign(document.createElement("div"), { className: "slider" });
-    const id = `steering-${name}`;
-    const input = Object.assign(document.createElement("input"), { id, type: "range", min: 0, max: 2, step: 0.01 });
-    input.dataset.key = `controls.${name}.scale`;
-    wire(input);
-    const label = Object.assign(document.createElement("label"), { htmlFor: id, textContent: name });
-    const output = document.createElement("output");
-    output.htmlFor = id;
-    slider.replaceChildren(label, input, output);
-    return slider;
-  });
-  $("steering").replaceChildren($("steering").querySelector("legend"), ...sliders);
-}
-
 async function bundled() {
   const bundle = await tried(() => request("GET", "/api/bundle"));
   if (!bundle) return;
   if (bundle.error) notice(bundle.error, null);
   prompt.bundle(bundle);
+  images.bundle(bundle.images);
+  if (settings) follow(settings); // what has just been drawn
   run.bundles(bundle.known);
 }
 
@@ -240,8 +226,9 @@ function wire(control) {
 $("over").addEventListener("input", () => tell($("over")));
 
 document.querySelectorAll("[data-key]").forEach(wire);
-request("GET", "/api/keys").then(({ live, run: built }) => {
+request("GET", "/api/keys").then(({ live, controls, run: built }) => {
   addControls($("more"), live);
+  steering.kinds(controls);
   explain(live, built);
   document.querySelectorAll("[data-key]").forEach(wire);
   if (settings) follow(settings);

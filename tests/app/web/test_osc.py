@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pythonosc.udp_client import SimpleUDPClient
 from support.waiting import until
 
@@ -150,3 +151,24 @@ def test_values_of_faders_are_what_they_show():
 def test_a_port_that_is_taken_is_told(osc, session):
     with OscServer(session, 0, print) as other, pytest.raises(ConfigError, match="Try another --osc"):
         OscServer(session, other.port, print)
+
+
+def test_a_style_image_is_turned_up_and_its_picture_changed(image_bundles, tmp_path):
+    files = [str(tmp_path / f"{name}.png") for name in ("red", "blue")]
+    for file, colour in zip(files, ((250, 30, 0), (0, 30, 250)), strict=True):
+        Image.new("RGB", (80, 60), colour).save(file)
+    keys = {"source": "pattern:64x64@25,live=1,frames=100000", "bundle": image_bundles["shown"], "steps": 2,
+            "images": {"look": files[0]}}  # fmt: skip
+    session, said = PageSession(keys, record_to=tmp_path), []
+    try:
+        session.start()
+        with OscServer(session, 0, said.append) as server, SimpleUDPClient("127.0.0.1", server.port) as client:
+            client.send_message("/images/look/scale", 0.75)
+            client.send_message("/images/look/picture", files[1])
+            until(lambda: session.settings()["images"]["look"]["picture"] == files[1], "the message behind them all")
+            assert session.settings()["images"]["look"]["scale"] == 0.75 and not said
+            client.send_message("/images/look/picture", str(tmp_path / "none.png"))
+            until(lambda: said, "a refusal")
+            assert "No such file" in said[0]
+    finally:
+        session.close()

@@ -227,9 +227,51 @@ def test_a_control_has_a_slider_and_its_map_a_view(control_bundles, tmp_path, pa
             slider.fill("0.75")
             until(lambda: session.settings()["controls"]["canny"]["scale"] == 0.75, "the scale")
             assert session.settings()["controls"]["canny"]["low"] == 20
+            shown.get_by_text("canny: canny").click()
+            shown.get_by_label("high", exact=True).fill("300")
+            shown.get_by_label("window to", exact=True).fill("900")
+            shown.get_by_label("window from", exact=True).fill("950")
+            until(lambda: session.settings()["controls"]["canny"]["window"] == [950, 950], "one end pushes the other")
+            assert session.settings()["controls"]["canny"]["high"] == 300
+            shown.get_by_label("window from", exact=True).fill("0")
+            until(lambda: session.settings()["controls"]["canny"]["window"] == [0, 950], "the window")
             styled = pixels(shown)
             shown.locator("[name=view][value=control]").check()
             until(lambda: apart(pixels(shown), styled) > 10, "the map in the place of the styled picture")
+        assert complaints == []
+    finally:
+        session.close()
+
+
+def test_a_picture_is_given_as_the_style(image_bundles, tmp_path, page, visit, complaints):
+    keys = {
+        "source": "pattern:64x64@25,live=1,frames=100000",
+        "bundle": image_bundles["shown"],
+        "steps": 2,
+        "fusion": 0,
+    }
+    session = PageSession(keys, record_to=tmp_path, fixed_files=True, style_pictures=tmp_path / "kept")
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8))  # more than is taken
+    try:
+        session.start()
+        with page(session) as address:
+            shown = visit(address)
+            shown.locator("#blank").wait_for(state="hidden")
+            slider = shown.get_by_label("look", exact=True)
+            slider.wait_for()
+            assert slider.is_disabled() and shown.locator("#thumb-look").is_hidden()
+            shown.get_by_label("Picture of look").set_input_files(large)
+            until(lambda: "look" in session.settings()["images"], "the picture")
+            image = session.settings()["images"]["look"]
+            assert image["scale"] == 0.6 and Path(image["picture"]).parent == tmp_path / "kept"
+            with Image.open(image["picture"]) as kept:
+                assert kept.size == (448, 348)
+            until(
+                lambda: shown.locator("#thumb-look").evaluate("e => e.complete && e.naturalWidth > 0"), "the thumbnail"
+            )
+            slider.fill("1.5")
+            until(lambda: session.settings()["images"]["look"]["scale"] == 1.5, "the scale")
         assert complaints == []
     finally:
         session.close()
@@ -243,6 +285,9 @@ def test_a_mask_has_controls_where_there_is_one(running, session, tmp_path):
     running.locator("#apply").click()
     until(lambda: session.state == "running" and session.settings()["mask"]["kind"] == "file", "a run with a mask")
     running.locator("#mask").wait_for()
+    running.locator("[name=view][value=mask]").check()
+    until(lambda: np.median(pixels(running)) < 16, "the mask, which is black")
+    running.locator("[name=view][value=styled]").check()
     running.locator("#mask-invert").select_option("true")
     until(lambda: session.settings()["mask"]["invert"], "the rest")
     running.locator("#mask-feather").fill("9")

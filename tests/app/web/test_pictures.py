@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from warpfuse.stages.frame import Frame, Motion, Picture, RawFrame, Stamp
+from warpfuse.stages.frame import Frame, Mask, Motion, Picture, RawFrame, Stamp
 from warpfuse.web import pictures as module
 from warpfuse.web.pictures import Look, Pictures
 
@@ -50,6 +50,22 @@ def test_motion_is_kept_only_while_somebody_looks():
         pictures.saw_motion(motion(1))
         assert list(pictures._motions) == [1] and pictures.viewers == 1
     assert not pictures._motions and pictures.viewers == 0
+
+
+def test_the_mask_of_a_frame_is_shown_white_where_it_is_styled():
+    pictures = Pictures()
+    weight = torch.zeros(1, 1, 8, 12)
+    weight[..., 6:] = 1
+    pictures.saw_mask(Mask(Stamp(0, 0), weight))
+    with pictures.watched():
+        for seq in (1, 2):
+            pictures.saw_mask(Mask(Stamp(seq, 0), weight if seq == 2 else 0 * weight))
+        pictures.show(raw(2, 9))
+        mask = pictures.composed(Look("mask"))[1]
+        assert mask.shape == (8, 12, 3) and (mask[:, :6] == 0).all() and (mask[:, 6:] == 255).all()
+        pictures.show(raw(3, 9))
+        assert (pictures.composed(Look("mask"))[1] == 255).all(), "without one all of it is"
+    assert not pictures._masks
 
 
 def test_the_maps_of_a_frame_are_shown_beside_one_another_by_their_names():

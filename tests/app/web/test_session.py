@@ -1,5 +1,6 @@
 """A session starts, changes, pauses, records and stops a real run."""
 
+import io
 import shutil
 import socket
 import threading
@@ -9,12 +10,13 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from support.servers import Web
 from support.waiting import until
 from support.workers import STAGES
 
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.engine.errors import BundleError
+from warpfuse.engine.errors import BadInput, BundleError
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.stages.errors import SinkError, SourceError, Stopped, StyleError
@@ -253,13 +255,49 @@ def test_without_a_run_there_is_nothing_to_pause(keys, tmp_path):
 def test_a_page_that_others_reach_names_no_files(keys, tmp_path):
     session = PageSession(keys, record_to=tmp_path, fixed_files=True)
     named = [{"mask": "file:/tmp/x.png"}, {"mask": "/tmp"}, {"controls": {"image": {"picture": "/tmp/x.png"}}}]
-    named.append({"controls": {"network": {"of": "/tmp"}}})
+    named += [{"controls": {"network": {"of": "/tmp"}}}, {"images": {"look": "/tmp/x.png"}}]
     for refused in ({"source": "/etc/passwd"}, {"sinks": ["/tmp/x.mp4"]}, {"bundle": "/tmp"}, {"flow": "/tmp"}, *named):
         with pytest.raises(ConfigError, match="on the command line only"):
             session.change(refused)
     session.change({"source": "pattern:64x48", "bundle": "embedded", "prompt": ""})
     session.change({"strength": 0.5})
     assert session.settings()["source"] == "pattern:64x48"
+
+
+def size_of(data):
+    """(width, height) of a picture in a file."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.size
+
+
+def test_a_picture_that_is_given_is_kept_small_and_may_be_named(image_bundles, keys, tmp_path):
+    session = PageSession(
+        {**keys, "bundle": image_bundles["shown"]},
+        record_to=tmp_path,
+        fixed_files=True,
+        style_pictures=tmp_path / "kept",
+    )
+    turned = Image.new("RGB", (900, 600), (250, 40, 10))
+    turned.getexif()[0x0112] = 6  # a camera held upright
+    turned.save(tmp_path / "photo.jpg", exif=turned.getexif())
+    session.show_style("look", (tmp_path / "photo.jpg").read_bytes())
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert session.settings()["images"]["look"]["picture"] == str(kept)
+    assert size_of(kept.read_bytes()) == (427, 640) and size_of(session.style_thumb("look")) == (192, 192)
+    assert session.style_thumb("mood") is None
+    session.change({"images": {"mood": str(kept)}})  # as a preset names it
+    large = io.BytesIO()
+    Image.new("L", (9000, 2)).save(large, "PNG")
+    for name, data, says in (
+        ("look", b"no picture", "this is no picture that can be read"),
+        ("look", large.getvalue(), "at most 8192 pixels a side, got 9000"),
+        ("lok", kept.read_bytes(), "did you mean 'look'"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            session.show_style(name, data)
+    assert [*(tmp_path / "kept").iterdir()] == [kept]
+    with pytest.raises(ConfigError, match="give the page the picture itself"):
+        session.change({"images": {"mood": str(tmp_path / "kept" / ".." / "photo.jpg")}})
 
 
 def test_the_last_picture_stays_when_the_run_is_over(session):

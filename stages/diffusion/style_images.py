@@ -1,0 +1,87 @@
+"""Style images: settings of pictures that the UNet takes as prompts; and the file of one, read."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from warpfuse.engine.bundle_parts import IMAGE_LAYERS, IMAGE_SCALE_LIMIT, StyleImage
+from warpfuse.stages.errors import ImageError
+from warpfuse.stages.settings import StageSettings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Scale = Annotated[float, Field(ge=0, le=IMAGE_SCALE_LIMIT)]
+
+
+class ImageSettings(StageSettings):
+    """A picture as a prompt, and how strongly it counts.
+
+    picture  file of the picture: its middle counts, as a square
+    scale    0..2: how strongly; 0 is the UNet without
+    style    the same for the layers that make the style; none: `scale`
+    layout   the same for those that arrange things in the picture; none: `scale`
+    """
+
+    picture: str = ""
+    scale: Scale = 0.6
+    style: Scale | None = None
+    layout: Scale | None = None
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """One for each of `IMAGE_LAYERS`."""
+        own = {"style": self.style, "layout": self.layout}
+        found = (own.get(group) for group in IMAGE_LAYERS)
+        return tuple(self.scale if scale is None else scale for scale in found)
+
+
+def images_in_full(images: Any) -> Any:
+    """Words in the place of settings are pictures, numbers are scales: {"look": "ink.png"}, {"look": 0.5}."""
+    if not isinstance(images, Mapping):
+        return images
+    return {name: _spelled_out(value) for name, value in images.items()}
+
+
+def _spelled_out(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"picture": value}
+    return {"scale": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+StyleImages = Annotated[dict[ImageName, ImageSettings], BeforeValidator(images_in_full)]
+"""The style images of a run by their names in the bundle."""
+
+
+def check_images(asked: Mapping[str, ImageSettings], known: Sequence[StyleImage]) -> None:
+    """Raises ImageError: the bundle takes no image of such a name, or none at all; one has no picture."""
+    names = [image.name for image in known]
+    for name, settings in asked.items():
+        if not known:
+            raise ImageError(
+                f"images: {name!r} is asked for, but this bundle takes no style image. Export it again: "
+                f"warpfuse export SOURCE --style-image {name}=IPADAPTER ..."
+            )
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+            raise ImageError(f"images: no style image called {name!r}{hint} This bundle takes: {', '.join(names)}")
+        if not settings.picture:
+            raise ImageError(f"images.{name}: no picture yet: give images.{name}.picture, a PNG, JPEG or WebP file")
+
+
+def check_pictures(asked: Mapping[str, ImageSettings]) -> None:
+    """Raises ImageError: the file of one of these holds no picture."""
+    for name, settings in asked.items():
+        read_style_picture(settings.picture, f"images.{name}.picture")
+
+
+def read_style_picture(file: str, key: str) -> "Image":
+    """A picture upright, RGB. key: that names the file, for the error. Raises ImageError."""
+    from warpfuse.stages.picture_file import read_picture  # as late as can be: most runs name none
+
+    return read_picture(Path(file), key, ImageError).convert("RGB")
