@@ -11,6 +11,7 @@ import { listPresets, presets, wirePresets } from "./presets.js";
 import { Preview } from "./preview.js";
 import { Prompt } from "./prompt.js";
 import { RunForm } from "./run.js";
+import { wireTips } from "./tips.js";
 import { Sources } from "./sources.js";
 import { Streams } from "./streams.js";
 
@@ -291,6 +292,7 @@ wireHotkeys({
   " ": () => (["running", "paused"].includes(state) ? $("pause") : $("start")).click(),
 }, (number) => presets()[number - 1]?.());
 
+wireTips($("tip"));
 wirePresets(tried, () => settings);
 new Live({
   opened: () => {

@@ -651,3 +651,20 @@ def test_what_ends_begins_again_if_asked(running, session):
     running.locator("#loop").select_option("true")
     running.locator("#apply").click()
     until(lambda: session.settings()["loop"] is True, "the loop")
+
+
+def test_a_tap_on_a_label_says_what_its_control_does(session, page, visit):
+    session.start({"fusion": 0})
+    with page(session) as address:
+        shown = visit(address, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        label = shown.locator("label[for=fusion]")
+        until(lambda: label.locator("..").get_attribute("title"), "what it does")
+        tip = shown.locator("#tip")
+        assert tip.is_hidden(), "the control: nothing is tapped"
+        label.tap()
+        assert tip.inner_text() == label.locator("..").get_attribute("title")
+        box, screen = tip.bounding_box(), shown.viewport_size
+        assert box["x"] >= 0 and box["x"] + box["width"] <= screen["width"]
+        assert box["y"] >= 0 and box["y"] + box["height"] <= screen["height"]
+        shown.locator("h1").tap()
+        assert tip.is_hidden()
