@@ -5,6 +5,7 @@ Each place that asks for order is left out once, and must be missed.
 """
 
 import contextlib
+from collections import Counter
 
 import pytest
 from support.card import card, scenarios
@@ -112,3 +113,25 @@ def test_what_orders_is_needed(scenario, place, short_folder):
 def test_every_place_that_orders_is_left_out_once():
     listed = [place for _, place in LEFT_OUT] + [*NO_ORDER]
     assert sorted(listed) == sorted(PLACES)
+
+
+MOST_KERNELS = 200
+"""Of a warm frame of the default graph, copies and networks included: 197 now, 79 of flow and trust. It may only fall."""
+
+
+def test_a_frame_takes_few_kernels_no_pageable_copy_and_no_wait_but_for_its_own_copies(short_folder):
+    """What a run of eight frames takes more than one of four."""
+    kernels, waits = Counter(), Counter()
+    for frames, sign in ((4, -1), (8, 1)):
+        with card() as sim:
+            scenarios.shown(short_folder, source=f"pattern:48x32@25,frames={frames}")
+        for found, of in ((kernels, sim.kernels), (waits, Counter(sim.waits))):
+            for name, count in of.items():
+                found[name] += sign * count
+    assert 0 < sum(kernels.values()) / 4 <= MOST_KERNELS
+    copies = {name for (_, name), count in kernels.items() if " to " in name and count}
+    assert copies == {"pinned to device", "device to pinned"}
+    module = "warpfuse.engine.cuda_streams"
+    assert {at for at, count in waits.items() if count} == {
+        ("event", module, "UploadRing.upload"), ("event", module, "Landing.wait"),
+    }  # fmt: skip
