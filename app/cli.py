@@ -208,6 +208,10 @@ def serve(
     token: Annotated[str | None, typer.Option(help="Asked of every visitor.", envvar="WARPFUSE_TOKEN")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Another name the page may be called by.")] = None,
     osc: Annotated[int | None, typer.Option(metavar="PORT", help="Take settings by OSC on this port, too.")] = None,
+    osc_host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Take OSC on it, 0.0.0.0 on all: whoever reaches it controls the run."),
+    ] = "127.0.0.1",
     record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of recordings.")] = None,
     **flags: Any,
 ) -> None:
@@ -220,7 +224,7 @@ def serve(
         config = configure_any(graph, {**asked_for, "source": [str(CLIP)], "loop": True}, settings)
     check_early(config, watched=True)
     keys = keys_of(config)
-    options = PageOptions(host, port, token, tuple(allow_host or ()), osc, record_to)
+    options = PageOptions(host, port, token, tuple(allow_host or ()), osc, osc_host, record_to)
     with stopped_by_signals("closing the page; once more to stop at once") as stop:
         serve_page(keys, options, stop=stop, say=say, tell_url=tell_url)
 

@@ -30,6 +30,7 @@ class PageOptions:
     token       asked of every visitor; a host that others can reach makes one up without it
     allowed     more names the page may be called by
     osc         port that takes settings by OSC; None: not at all
+    osc_host    address that it is taken on; of another than loopback whoever reaches it controls the run
     record_to   folder of recordings; None: warpfuse in the user's videos
     presets     folder of presets; None: in the user's configuration
     """
@@ -39,6 +40,7 @@ class PageOptions:
     token: str | None = None
     allowed: tuple[str, ...] = ()
     osc: int | None = None
+    osc_host: str = "127.0.0.1"
     record_to: Path | None = None
     presets: Path | None = None
 
@@ -83,11 +85,17 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
     token = options.token or (None if near else new_token())
     record_to = options.record_to or user_videos_path() / "warpfuse"
     library = SourceLibrary(record_to / "uploads", browsing=near)
-    session = PageSession(keys, record_to=record_to, fixed_files=not near, uploads=library.uploads, say=say)
+    session = PageSession(
+        keys,
+        record_to=record_to,
+        fixed_files=not (near and is_loopback(options.osc_host)),
+        uploads=library.uploads,
+        say=say,
+    )
     access = AccessRules(options.host, tuple(name.lower() for name in options.allowed), token)
     with ExitStack() as stack:
         if options.osc is not None:
-            stack.enter_context(_osc(session, options.osc, say))
+            stack.enter_context(_osc(session, options.osc, options.osc_host, say))
         server = WebServer(application(session, Presets(options.presets), access, library), access, options.port)
         stack.callback(session.close)
         stack.enter_context(server)
@@ -98,13 +106,13 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
         yield session
 
 
-def _osc(session: "PageSession", port: int, say: Say) -> Any:
+def _osc(session: "PageSession", port: int, host: str, say: Say) -> Any:
     try:
         from warpfuse.web.osc import OscServer
     except ImportError as error:
         raise ConfigError(f"--osc needs the package {error.name}: pip install 'warpfuse[osc]'") from None
-    server = OscServer(session, port, say)
-    say(f"OSC: settings are taken on 127.0.0.1 port {server.port}")
+    server = OscServer(session, port, say, host)
+    say(f"OSC: settings are taken on {host} port {server.port}")
     return server
 
 

@@ -4,7 +4,8 @@
     /over_s/4/prompt "oil": a crossfade of four seconds; so with every key
     /look "storm", or /preset "storm"      /start      /stop      /record 1      /record 0
 
-Note: OSC is UDP without any proof of who sends. It is taken from this machine alone.
+Note: OSC is UDP without any proof of who sends. It is taken from this machine alone, unless another host is asked for:
+then whoever reaches that address controls the run, as a lighting desk does.
 """
 
 import threading
@@ -18,7 +19,7 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.web.session import PageSession
 
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _MOST_COMPLAINTS = 100  # different ones; who sends more of them is not answered any more
 
 
@@ -28,16 +29,18 @@ class OscServer:
     say  told what was refused, each address once
     """
 
-    def __init__(self, session: PageSession, port: int, say: Callable[[str], None]) -> None:
-        """Bind. Raises ConfigError when the port is taken."""
+    def __init__(self, session: PageSession, port: int, say: Callable[[str], None], host: str = LOOPBACK) -> None:
+        """Bind. Raises ConfigError when the port is taken, or the address is none of this machine."""
         self._session, self._say = session, say
         self._told: set[str] = set()
         dispatcher = Dispatcher()
         dispatcher.set_default_handler(self._take)
         try:
-            self._server = BlockingOSCUDPServer((_HOST, port), dispatcher)
+            self._server = BlockingOSCUDPServer((host, port), dispatcher)
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"OSC cannot be taken on port {port}: {error}. Try another --osc") from None
+            raise ConfigError(
+                f"OSC cannot be taken on {host} port {port}: {error}. Try another --osc or --osc-host"
+            ) from None
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="wf:osc", daemon=True)
 

@@ -83,6 +83,20 @@ def test_serve_takes_the_flags_of_run_and_stays_until_it_is_told_to_go(start, ex
     assert sink.stat().st_size > 0, "the run was finished, and its file is whole"
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_who_may_be_anybody_by_osc_names_no_files(start, exact_bundle, tmp_path, host):
+    """The loopback is the control."""
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    one = start("serve", "--port", "0", "--bundle", exact_bundle, "--size", "64x48", "--osc", "0", "--osc-host", host)
+    url = one.line(r"control page: (http://127\.0\.0\.1:\d+/)$")[1]
+    until(lambda: ask(url + "api/stats")["state"] == "running", "the first picture")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(url + "api/restart", {"source": str(tmp_path / "clip.mp4")})
+    told = json.loads(refused.value.read())["error"]
+    assert ("files can be named on the command line only" in told) == (host == "0.0.0.0")
+    assert one.end(signal.SIGINT) == 0
+
+
 def test_run_with_a_page_ends_with_its_run_and_writes_the_figures(start, exact_bundle, tmp_path):
     stats = tmp_path / "stats.json"
     flags = ("--bundle", exact_bundle, "--size", "64x48", "--page", "0", "--stats", stats)

@@ -148,6 +148,14 @@ def test_values_of_faders_are_what_they_show():
             keys_of(address, values)
 
 
+def test_another_address_is_listened_on_where_it_is_asked_for(session):
+    with OscServer(session, 0, print, "0.0.0.0") as server, SimpleUDPClient("127.0.0.2", server.port) as client:
+        client.send_message("/strength", 0.25)
+        until(lambda: session.settings()["strength"] == 0.25, "a message to another address")
+    with pytest.raises(ConfigError, match=r"on 192\.0\.2\.1 port .*--osc-host"):
+        OscServer(session, 0, print, "192.0.2.1")
+
+
 def test_a_port_that_is_taken_is_told(osc, session):
     with OscServer(session, 0, print) as other, pytest.raises(ConfigError, match="Try another --osc"):
         OscServer(session, other.port, print)
