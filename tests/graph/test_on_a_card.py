@@ -116,7 +116,7 @@ def test_every_place_that_orders_is_left_out_once():
 
 
 MOST_KERNELS = 200
-"""Of a warm frame of the default graph, copies and networks included: 197 now, 79 of flow and trust. It may only fall."""
+"""Of a warm frame of the default graph, copies and networks included: 197 now. It may only fall."""
 
 
 def test_a_frame_takes_few_kernels_no_pageable_copy_and_no_wait_but_for_its_own_copies(short_folder):
