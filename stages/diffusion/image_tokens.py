@@ -67,6 +67,7 @@ class ImageTokens:
                 scales += [0.0] * len(IMAGE_LAYERS) if settings is None else settings.scales
         scale = torch.tensor([scales], device=self._device)
         both = [{IMAGE_TOKENS: torch.cat(tokens, 1), IMAGE_SCALE: scale} for tokens in (given, nothing)]
+        settle(self._device)  # whoever takes it from here works on another stream
         return both[0], both[1]
 
     def close(self) -> None:
@@ -87,7 +88,6 @@ class ImageTokens:
             rgb = planes_of(torch.from_numpy(read.pixels).to(self._device))
             outputs = self._networks[image.network]({"rgb": rgb})
             self._seen[key] = {name: tensor.clone() for name, tensor in outputs.items()}  # the engine's own is borrowed
-            settle(self._device)  # whoever takes it from here works on another stream
         _keep_newest(self._seen, key)
         return self._seen[key]
 

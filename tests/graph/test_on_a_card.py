@@ -46,6 +46,8 @@ MUTATIONS = {
     ],
     scenarios.a_prompt_is_encoded: ["stages.diffusion.prompts:TextPrompts._encode:synchronize:1"],
     scenarios.no_prompt_is_zeros: ["stages.diffusion.prompts:TextPrompts._nothing:synchronize:1"],
+    scenarios.a_picture_is_a_prompt: ["stages.diffusion.image_tokens:ImageTokens.__call__:synchronize:1"],
+    scenarios.masks_are_looked_at: ["web.pictures:Pictures.saw_mask:record:1"],
     scenarios.motion_is_looked_at: [
         "web.motion:MotionView.of:record:1",
         "web.motion:MotionView.fields:wait_event:1",

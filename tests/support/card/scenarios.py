@@ -10,13 +10,14 @@ from contextlib import ExitStack
 
 import torch
 import zmq
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from support import exact
 from support.in_process import Kept, shown_by
 from support.networks import SHAPE, affine
 from warpfuse.engine import open_engine
-from warpfuse.engine.bundle_parts import TextPrompt
+from warpfuse.engine.bundle_parts import StyleImage, TextPrompt
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.cuda_streams import DownloadRing, UploadRing, new_stream, on
 from warpfuse.engine.replay import Replay
@@ -35,8 +36,10 @@ from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.shared_engine import SharedEngine
 from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker
+from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.prompts import TextPrompts
-from warpfuse.stages.frame import Latent, Motion, Picture, Stamp
+from warpfuse.stages.diffusion.style_images import ImageSettings
+from warpfuse.stages.frame import Latent, Mask, Motion, Picture, Stamp
 from warpfuse.stages.sources import open_source
 from warpfuse.web.motion import MotionView
 from warpfuse.web.pictures import Pictures
@@ -183,6 +186,28 @@ def no_prompt_is_zeros(card, folder):
     found = prompts("ink")
     with on(new_stream(CARD)):
         found.unconditional["context"].sum()
+
+
+def a_picture_is_a_prompt(card, folder):
+    """Its tokens are joined after the network; the stage that takes them works on a stream of its own."""
+
+    class Eyes:
+        def __call__(self, inputs):
+            return {name: inputs["rgb"].mean().expand(1, 4, 8) for name in ("tokens_0", "none_0")}
+
+    Image.new("RGB", (16, 16), (200, 30, 30)).save(folder / "red.png")
+    tokens = ImageTokens([StyleImage(name="style", network=0, size=16, tokens=4, width=8)], lambda n: Eyes(), CARD)
+    given, _ = tokens({"style": ImageSettings(picture=str(folder / "red.png"))})
+    with on(new_stream(CARD)):
+        given["image_tokens"].sum()
+
+
+def masks_are_looked_at(card, folder):
+    stage, pictures = new_stream(CARD), Pictures()
+    pictures.viewers = 1
+    with on(stage):
+        pictures.saw_mask(Mask(Stamp(0, 0), full(1, (1, 1, 8, 8))))
+    _apart(card, pictures._masks.pop(0).rgb)
 
 
 def motion_is_looked_at(card, folder):
