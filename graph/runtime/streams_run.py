@@ -298,10 +298,9 @@ class StreamsRun:
 
     def _start(self, stream: _Stream) -> None:
         stream.run.start()
-        stream.thread = threading.Thread(
-            target=self._live, args=(stream,), name=f"wf:stream {stream.name}", daemon=True
-        )
-        stream.thread.start()
+        thread = threading.Thread(target=self._live, args=(stream,), name=f"wf:stream {stream.name}", daemon=True)
+        thread.start()
+        stream.thread = thread  # one that has not begun looks like one that has ended
 
     def _live(self, stream: _Stream) -> None:
         def progress(frames: int, expected: int | None) -> None:

@@ -83,6 +83,20 @@ def test_every_network_of_the_bundle_that_ships_is_open_before_a_stream_joins(mo
     assert before == len(opened) >= 3
 
 
+def test_a_stream_is_not_over_before_its_thread_has_begun(host, monkeypatch):
+    """Who looked in between took it for ended, and closed it."""
+    begin, over_already = threading.Thread.start, []
+
+    def beginning(thread):
+        if thread.name == "wf:stream a":
+            over_already.append(host.counts()["a"].over)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", beginning)
+    host.add("a", stream(5))
+    assert over(host, "a").out == 5 and over_already == [False]
+
+
 def test_one_without_a_stream_tells_so(host):
     figures = host.stats().to_dict()
     assert figures["frames"]["in"] == figures["frames"]["out"] == 0 and host.counts() == {}
