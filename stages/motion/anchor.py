@@ -91,6 +91,7 @@ class Anchor(Stage):
         self._under: Tensor | None = None
         self._painted: Tensor | None = None
         self._take(options.anchor)
+        self._aim()
 
     def __call__(self, frame: Picture, motion: Frame | None = None) -> Frame:
         """Flow and trust of one frame."""
@@ -110,11 +111,11 @@ class Anchor(Stage):
         """Take new settings, from the next frame on. Raises KeyframeError."""
         self._flow.update(options.flow if isinstance(self._flow, Flow) else options.flow.trust)  # type: ignore[arg-type]
         before, self._options = self._options, options
-        if self._under is not None:
-            self._flow.begin(self._under)  # at the size of the new settings
-        elif (options.told, options.taken) != (before.told, before.taken):
-            self._flow.forget()
+        shown_before = self._under is not None and before.anchor.weight > 0
         self._take(options.anchor)
+        if shown_before != self._shown or (options.told, options.taken) != (before.told, before.taken):
+            self._flow.forget()
+        self._aim()
 
     def close(self) -> None:
         """Close the flow."""
@@ -123,31 +124,27 @@ class Anchor(Stage):
 
     def _take(self, settings: AnchorSettings) -> None:
         """A keyframe is read where it is another than before."""
-        on = bool(settings.picture) and settings.weight > 0
-        given = (settings.picture, settings.frame, settings.at, versions_of(settings)) if on else None
+        given = (settings.picture, settings.frame, settings.at, versions_of(settings))
         if given != self._given:
             self._drop()
             self._given = given
-            if on:
+            if settings.picture:
                 self._keyframe = keyframe = read_keyframe(settings, self._size, self._device)
                 if keyframe.frame is None:
                     self._search = KeyframeSearch(keyframe, settings.at, self._device, self._say)
-                else:
-                    self._tie(keyframe.frame)
-        self._flow.compare_with_anchor(settings.coverage if self._under is None else _ALWAYS)
+                self._under = keyframe.frame
 
     def _to_keyframe(self, frame: Picture, keyframe: Keyframe) -> Frame | None:
         """Motion to the frame of the keyframe; None where another frame is the anchor."""
         if self._search is not None and self._search.is_it(frame):
-            self._tie(frame.rgb)
-            self._painted = _over(frame.rgb, keyframe)
-            return self._keyed(_standing(frame), keyframe)
-        if self._under is None:
+            self._under, self._painted = owned(frame.rgb), _over(frame.rgb, keyframe)
+            self._aim()
+            return self._keyed(_standing(frame), keyframe) if self._shown else None
+        if not self._shown:
             return None
         motion = self._flow(frame)
         if self._painted is None and not self._is_seen(motion, keyframe):
-            if frame.stamp.discontinuity:
-                self._tie(self._under)
+            self._aim()  # a discontinuity forgets it
             return Motion(frame.stamp, motion.flow, torch.zeros_like(motion.trust))
         return self._keyed(motion, keyframe)
 
@@ -173,20 +170,25 @@ class Anchor(Stage):
             share = share * keyframe.cover
         return Motion(motion.stamp, motion.flow, motion.trust, self._painted, share)
 
-    def _tie(self, under: Tensor) -> None:
-        """The frame of the keyframe is the anchor from now on."""
-        self._under = owned(under)
-        self._flow.begin(self._under)
-        self._flow.compare_with_anchor(_ALWAYS)
+    @property
+    def _shown(self) -> bool:
+        """Whether the flow is that to the frame of the keyframe; without weight it is looked for, and no more."""
+        return self._under is not None and self._options.anchor.weight > 0
+
+    def _aim(self) -> None:
+        """The frame of the keyframe is the anchor, as long as it is one."""
+        if self._under is not None and self._shown:
+            self._flow.begin(self._under)
+        self._flow.compare_with_anchor(_ALWAYS if self._shown else self._options.anchor.coverage)
 
     def _drop(self) -> None:
         """No keyframe any more: the next frame is the anchor."""
         if self._search is not None:
             self._search.end()
-        if self._under is not None:
+        if self._shown:
             self._flow.forget()
-            self._flow.compare_with_anchor(self._options.anchor.coverage)
         self._keyframe = self._search = self._under = self._painted = None
+        self._aim()
 
 
 _ALWAYS = -1.0

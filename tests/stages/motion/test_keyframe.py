@@ -195,7 +195,22 @@ def test_weight_is_the_share_and_none_is_no_keyframe(tmp_path):
     run.change(weight=0)
     assert not is_keyed(run(still, 2))
     run.change(weight=1)
-    assert is_keyed(run(still, 3)), "and found again"
+    assert is_keyed(run(still, 3)), "it was not forgotten"
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_keyframe_without_weight_is_looked_for_all_the_same(tmp_path, taken):
+    pictures = pan(6, H, W, STEP)
+    run = Run(taken=taken, picture=saved(tmp_path / "key.png", texture(H, W, 77)), at=0.04, weight=0)
+    found = [run(rgb, n) for n, rgb in enumerate(pictures[:4])]
+    assert keyed(found) == [] and [isinstance(one, Motion) for one in found] == [taken] * 4
+    run.change(weight=0.5)
+    late = run(pictures[4], 4)
+    assert is_keyed(late) and end_point_error(late.flow, constant_flow(H, W, 6, -3), margin=24) < 0.5
+    run.change(weight=0)
+    begun = run(pictures[5], 5)
+    assert not is_keyed(begun)
+    assert not taken or not begun.trust.any(), "another frame is the anchor"
 
 
 def test_what_is_transparent_has_no_share_and_shows_the_frame_below(tmp_path):
