@@ -186,7 +186,7 @@ class Pictures:
     def png(self, look: Look) -> bytes | None:
         """PNG of the newest picture."""
         composed = self.composed(look)
-        return None if composed is None else _png(composed[1])
+        return None if composed is None else png(composed[1])
 
     def _once(self, memory: "dict[Look, _Once[T]]", look: Look) -> "_Once[T]":
         with self._lock:
@@ -251,6 +251,7 @@ def _overlaid(rgb: Rgb, motion: MotionView | None, overlay: Overlay) -> Rgb:
     return flow_over(rgb, flow) if overlay == "flow" else doubt_over(rgb, trust)
 
 
-def _png(rgb: Rgb) -> bytes:
+def png(rgb: Rgb) -> bytes:
+    """uint8 RGB [h, w, 3] as a PNG file."""
     _, data = cv2.imencode(".png", rgb[:, :, ::-1])
     return data.tobytes()

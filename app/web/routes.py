@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconn
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
@@ -26,6 +27,7 @@ from warpfuse.web.source_library import SourceLibrary
 STATIC = (Path(__file__).parent / "static" / "page.html").resolve().parent
 
 _PERIOD_S = 0.2
+MOST_PAINTED = 32 << 20  # bytes
 _SDP = "application/sdp"
 
 Keys = Annotated[dict[str, Any], Body(description="Keys of a graph file, nested as there.")]
@@ -73,6 +75,7 @@ def interface(session: PageSession, presets: Presets, peers: Peers, library: Sou
     _add_run(api, session, library)
     _add_sources(api, library)
     _add_streams(api, session)
+    _add_keyframe(api, session)
     _add_presets(api, session, presets)
     _add_pictures(api, session)
     _add_webrtc(api, peers)
@@ -195,6 +198,30 @@ def _add_sources(api: APIRouter, library: SourceLibrary) -> None:
     async def put_upload(name: str, request: Request) -> dict[str, str]:
         """Keep the body, a video, under this name; its address as a source."""
         return {"url": await library.upload(name, request.stream())}
+
+
+def _add_keyframe(api: APIRouter, session: PageSession) -> None:
+    @api.get("/api/keyframe/frame.png", response_class=Response)
+    def get_frame() -> Response:
+        """The picture on show, to be painted over: the next keyframe is taken to be of this frame."""
+        data = session.frame_to_paint()
+        return Response(status_code=204) if data is None else Response(data, media_type="image/png")
+
+    @api.put("/api/keyframe")
+    async def put_keyframe(request: Request) -> dict[str, Any]:
+        """Show the body, a PNG, JPEG or WebP file, as the keyframe of the frame that was saved last, or is on show."""
+        painted = bytearray()
+        async for piece in request.stream():
+            painted += piece
+            if len(painted) > MOST_PAINTED:
+                raise ConfigError(f"a keyframe has at most {MOST_PAINTED >> 20} MiB, got more. Send a smaller picture")
+        version = await run_in_threadpool(session.take_keyframe, bytes(painted))
+        return {"version": version, "settings": session.settings()}
+
+    @api.delete("/api/keyframe")
+    def delete_keyframe() -> dict[str, Any]:
+        """Show it no more."""
+        return {"version": session.change({"stages": {"anchor": {"picture": "", "frame": "", "at": None}}})}
 
 
 def _add_streams(api: APIRouter, session: PageSession) -> None:

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 128 * 1024
-_UPLOADS = "/api/uploads/"  # whose own limit is the room on the disk
+_SENT = ("/api/uploads/", "/api/keyframe")  # with limits of their own
 _COOKIE = "warpfuse_token"
 _READS = frozenset({"GET", "HEAD"})
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -160,7 +160,7 @@ class _Bounded:
 
 
 def _is_bounded(scope: Scope) -> bool:
-    return scope["type"] == "http" and not (scope["method"] == "PUT" and scope["path"].startswith(_UPLOADS))
+    return scope["type"] == "http" and not (scope["method"] == "PUT" and scope["path"].startswith(_SENT))
 
 
 def _same_site(scope: Scope, headers: Headers, host: str) -> bool:

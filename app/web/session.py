@@ -1,6 +1,7 @@
 """What the page controls: one run at a time, started, changed and stopped by whoever is let in."""
 
 import contextlib
+import secrets
 import threading
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from warpfuse.engine.bundle import describe_bundle, find_bundles, load_bundle
 from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.bundle_parts import LiveLora
 from warpfuse.engine.errors import BundleError, WarpfuseError, one_line
+from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
@@ -31,7 +33,8 @@ from warpfuse.stages.sources import connects
 from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.figures import Moment
-from warpfuse.web.pictures import VIEWS, Pictures
+from warpfuse.web.motion import Rgb
+from warpfuse.web.pictures import VIEWS, Look, Pictures, png
 from warpfuse.web.style_pictures import StylePictures, small_jpeg
 from warpfuse.web.viewing import Looking, ViewerSink
 
@@ -84,6 +87,8 @@ class PageSession:
         self._record_to, self._fixed_files = record_to, fixed_files
         self._uploads = uploads
         self._style_pictures = StylePictures(style_pictures)
+        self._under: Rgb | None = None  # the frame of the source that somebody saved to paint over
+        self._sent: frozenset[str] = frozenset()  # files of keyframes that visitors sent
         self._say = say
         self._heard = 0
         self._lock = threading.RLock()
@@ -127,8 +132,8 @@ class PageSession:
         """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
         run = self._of_several()
         if self._fixed_files:
-            named: dict[str, Any] = {key: keys[key] for key in ("source", "sinks", "images") if key in keys}
-            _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures)
+            named: dict[str, Any] = {key: keys[key] for key in ("source", "sinks", "images", "stages") if key in keys}
+            _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures, self._sent)
         name = run.add(name, keys)
         with self._lock:
             self._keys = merge(self._keys, {"streams": {name: keys}})
@@ -302,6 +307,36 @@ class PageSession:
             sink.record(str(file))
         return str(file)
 
+    def frame_to_paint(self) -> bytes | None:
+        """PNG of the picture on show, None before the first. The next keyframe is taken to be painted over it."""
+        shown = self.pictures.shown
+        self._under = None if shown is None else shown.source
+        return self.pictures.png(Look())
+
+    def take_keyframe(self, painted: bytes) -> int | None:
+        """Show a picture that a visitor sent as the keyframe of the frame that was saved last, else of that on show.
+
+        It is kept beside the recordings. Returns the version of the settings. Raises BadInput, then nothing is kept."""
+        shown = self.pictures.shown
+        under = self._under if self._under is not None or shown is None else shown.source
+        name = self._record_to / f"keyframe-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        files = {"picture": (name.with_suffix(".png"), painted)}
+        if under is not None:
+            files["frame"] = (name.with_name(f"{name.name}-frame.png"), png(under))
+        try:
+            self._record_to.mkdir(parents=True, exist_ok=True)
+            for file, data in files.values():
+                write_whole(file, data)
+            anchor = {"at": None, "frame": "", **{key: str(file) for key, (file, _) in files.items()}}
+            self._sent |= {str(file) for file, _ in files.values()}
+            return self.change({"stages": {"anchor": anchor}})
+        except (OSError, WarpfuseError) as error:
+            for file, _ in files.values():
+                file.unlink(missing_ok=True)
+            if isinstance(error, WarpfuseError):
+                raise
+            raise ConfigError(f"{self._record_to}: no keyframes can be kept there ({error.strerror})") from None
+
     def stats(self) -> dict[str, Any]:
         """State, and the figures of the run, or of the last one when that is over."""
         run, looking = self._run, self._looking
@@ -406,7 +441,7 @@ class PageSession:
         if HIDDEN in "".join((now.source, *now.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
-            _refuse_files(before, now, self._uploads, self._style_pictures)
+            _refuse_files(before, now, self._uploads, self._style_pictures, self._sent)
         try:
             check_early(wanted, watched=True, was=self._config)
         except StyleError:
@@ -609,14 +644,21 @@ def at_own_rate(config: GraphConfig | Streams) -> GraphConfig | Streams:
     return config.model_copy(update={"realtime": True})
 
 
-def _refuse_files(was: GraphConfig, wants: GraphConfig, uploads: Path | None, given: StylePictures) -> None:
+def _refuse_files(
+    was: GraphConfig, wants: GraphConfig, uploads: Path | None, given: StylePictures, sent: frozenset[str]
+) -> None:
     """Raise ConfigError where a key newly names a file, but for a source in the folder of uploads, and pictures that
-    were given to the page."""
+    were given to the page. sent: files of keyframes among these."""
+    if wants.stages.anchor.files - was.stages.anchor.files - sent:
+        raise ConfigError(
+            "stages.anchor: files can be named on the command line only, the page is open to other machines; send the"
+            " picture with PUT /api/keyframe"
+        )
     named = [("source", wants.source)] * (wants.source != was.source)
     named += [("sinks", sink) for sink in wants.sinks if sink not in was.sinks]
     for key, url in named:
-        sent = key == "source" and uploads is not None and path_of(url).resolve().parent == uploads.resolve()
-        if url and scheme_of(url) == "file" and not sent:
+        uploaded = key == "source" and uploads is not None and path_of(url).resolve().parent == uploads.resolve()
+        if url and scheme_of(url) == "file" and not uploaded:
             raise ConfigError(f"{key}: files can be named on the command line only, the page is open to other machines")
     for name, control in wants.controls.items():
         if control.files - (was.controls[name].files if name in was.controls else frozenset()):

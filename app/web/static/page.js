@@ -4,6 +4,7 @@ import { Figures } from "./figures.js";
 import { StyleImages } from "./images.js";
 import { Steering } from "./steering.js";
 import { wireHotkeys } from "./hotkeys.js";
+import { followKeyframe, wireKeyframe } from "./keyframe.js";
 import { addControls, explain, showIn, valueOf } from "./keys.js";
 import { Live } from "./live.js";
 import { notice, quiet, withdraw } from "./notice.js";
@@ -81,6 +82,7 @@ function follow(now) {
     tell(control);
   }
   $("mask").hidden = now.mask.kind === "off";
+  followKeyframe(now);
   prompt.follow(now.prompt);
   run.follow(now);
   if (bundle !== now.bundle) bundled();
@@ -293,6 +295,7 @@ wireHotkeys({
 }, (number) => presets()[number - 1]?.());
 
 wireTips($("tip"));
+wireKeyframe(tried);
 wirePresets(tried, () => settings);
 new Live({
   opened: () => {

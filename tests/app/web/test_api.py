@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from support.waiting import until
 
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.web.presets import dump, parse
 from warpfuse.web.security import AccessRules
@@ -243,6 +244,47 @@ def test_no_route_is_open_to_a_foreign_host_or_changes_anything_for_a_foreign_or
     if status:
         with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/live", headers=headers):
             pass
+
+
+def test_a_keyframe_is_painted_over_the_frame_that_was_saved(client, session, tmp_path):
+    assert client.get("/api/keyframe/frame.png").status_code == 204, "there is none yet"
+    client.post("/api/start", json={"source": "pattern:96x64@25,live=1,frames=100000,motion=still"})
+    until(lambda: session.pictures.shown is not None, "a picture")
+    frame = cv2.imdecode(np.frombuffer(client.get("/api/keyframe/frame.png").content, np.uint8), cv2.IMREAD_COLOR)
+    assert frame.shape == (64, 96, 3)
+    painted = 255 - frame
+    told = client.put("/api/keyframe", content=cv2.imencode(".png", painted)[1].tobytes()).json()
+    anchor = told["settings"]["stages"]["anchor"]
+    assert anchor["at"] is None and told["version"] == 1
+    assert np.array_equal(cv2.imread(anchor["picture"]), painted) and np.array_equal(cv2.imread(anchor["frame"]), frame)
+
+    def shows_it():
+        shown = session.pictures.shown.styled[..., ::-1].astype(int)
+        return np.abs(shown - painted).max() <= 1
+
+    until(shows_it, "the keyframe")
+    client.delete("/api/keyframe")
+    assert client.get("/api/settings").json()["stages"]["anchor"]["picture"] == ""
+    until(lambda: not shows_it(), "the style")
+
+
+def test_what_is_no_keyframe_is_one_line_and_not_kept(client, session, tmp_path):
+    answer = client.put("/api/keyframe", content=b"no picture")
+    assert answer.status_code == 422 and "it holds no picture" in answer.json()["error"]
+    assert not list((tmp_path / "recordings").glob("*"))
+    assert client.get("/api/settings").json()["stages"]["anchor"]["picture"] == ""
+    answer = client.put("/api/keyframe", content=bytes((32 << 20) + 1))
+    assert answer.status_code == 422 and "at most 32 MiB" in answer.json()["error"]
+
+
+def test_of_others_a_keyframe_is_what_they_sent_and_no_file_of_this_machine(keys, tmp_path):
+    session = PageSession(keys, record_to=tmp_path / "recordings", fixed_files=True)
+    mine = tmp_path / "mine.png"
+    cv2.imwrite(str(mine), np.zeros((64, 96, 3), np.uint8))
+    with pytest.raises(ConfigError, match="files can be named on the command line only"):
+        session.change({"stages": {"anchor": {"picture": str(mine)}}})
+    session.take_keyframe(mine.read_bytes())
+    assert session.settings()["stages"]["anchor"]["picture"].startswith(str(tmp_path / "recordings" / "keyframe-"))
 
 
 def test_an_offer_that_is_none_is_refused(client):

@@ -300,6 +300,26 @@ def test_a_mask_has_controls_where_there_is_one(running, session, tmp_path):
     until(lambda: session.settings()["mask"]["kind"] == "off", "a run without")
 
 
+def test_a_frame_is_saved_painted_over_and_shown(running, session, tmp_path, complaints):
+    assert running.locator("#keyframe-forget").is_hidden()
+    with running.expect_download() as saving:
+        running.locator("#keyframe-save").click()
+    saving.value.save_as(tmp_path / "frame.png")
+    frame = cv2.imread(str(tmp_path / "frame.png"))
+    assert frame.shape == (64, 96, 3)
+    painted = tmp_path / "painted.png"
+    cv2.imwrite(str(painted), np.full_like(frame, (0, 0, 255)))
+    running.locator("#keyframe-file").set_input_files(painted)
+    running.locator("#keyframe-forget").wait_for()
+    until(lambda: np.abs(session.pictures.shown.styled.astype(int) - (255, 0, 0)).mean() < 40, "the keyframe")
+    running.locator("#keyframe-weight").fill("0.5")
+    until(lambda: session.settings()["stages"]["anchor"]["weight"] == 0.5, "half of it")
+    running.locator("#keyframe-forget").click()
+    until(lambda: not session.settings()["stages"]["anchor"]["picture"], "none")
+    running.locator("#keyframe-forget").wait_for(state="hidden")
+    assert not complaints
+
+
 def test_a_blend_is_made_with_the_slider(running, session):
     running.locator("#other").select_option("negative")
     until(lambda: session.settings()["prompt"] == "same:1, negative:1", "half of each")
