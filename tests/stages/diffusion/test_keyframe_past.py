@@ -1,5 +1,7 @@
 """A keyframe in the sampler: its tokens and its statistics are the anchor's, while it is the anchor."""
 
+import gc
+
 import pytest
 import torch
 from support.polynomial import conditioned, latent
@@ -144,6 +146,32 @@ class Still:
 
     def close(self):
         pass
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("painted", [False, True])
+def test_memory_is_flat_over_300_frames_with_all_of_it(stream, painted):
+    """Two references of attention, an anchor, AdaIN and several windows: as many tensors, and as large, after 300."""
+    windows = [{"kind": "latent", "of": of, "weight": 0.5} for of in ("anchor", "previous")]
+    told = settings(adain={"weight": 1}, between=windows)
+    unet = Remembering()
+    stage = staged(unet, Encoder(), told, stream, {"latent": Still()})
+    held = []
+    for seq in range(300):
+        stage(*fed(seq, KEY if painted and seq % 100 >= 3 else None, known=0.0 if seq % 100 == 0 else 1.0))
+        unet.fed.clear()
+        if seq in (99, 199, 299):
+            held.append(_held())
+    assert held[0] == held[1] == held[2]
+    kept = [torch.zeros(1000)]
+    assert _held() != held[2], f"the control: {len(kept)} more is counted"
+
+
+def _held():
+    """How many tensors there are, and their bytes."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+    return len(tensors), sum(one.nbytes for one in tensors)
 
 
 def test_statistics_are_those_of_its_latent():
