@@ -11,7 +11,6 @@ from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconn
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError

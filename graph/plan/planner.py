@@ -41,14 +41,16 @@ def plan_graph(
     printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
     attends   its UNet sees tokens of earlier frames (`BundleFile.attention`)
     anchored  build the flow to the anchor; else only if the configuration takes something from it
-    keyed     build what shows a keyframe; none: if there is one, and wherever `temporal` asks for the past, which a
-              keyframe given later needs
+    keyed     build what shows a keyframe; none: if there is one, and for one given later wherever `temporal` asks for
+              the past, unless workers are named, which knew nothing of its stages
     live      frames of the source cannot wait: few are on their way at once, and the newest is taken next
     folder    of the sockets between workers; needed to open the graph, not to draw it
     """
     k = calls or config.steps
     given = bool(config.stages.anchor.picture)
-    keyed = given or (config.stages.fuse.reference != "latent" and bool(temporal if keyed is None else keyed))
+    if keyed is None:
+        keyed = bool(temporal) and not isinstance(config.workers, dict)
+    keyed = given or (keyed and config.stages.fuse.reference != "latent")
     if temporal is None:
         temporal = config.stages.fuse.asks_past or config.pace.active or given
     anchored = anchored or keyed or config.stages.fuse.asks_anchor

@@ -6,6 +6,7 @@ import pytest
 
 from warpfuse.engine import load_bundle
 from warpfuse.engine.bundle_parts import Style
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.runtime.build import open_stage
@@ -62,6 +63,32 @@ def test_the_flow_to_an_anchor_is_there_only_where_something_is_taken_from_it():
 
     assert not anchors() and not anchors(between=[{"kind": "latent"}], adain={"weight": 0})
     assert anchors(between=[{"kind": "latent", "of": "anchor"}]) == anchors(adain={"weight": 0.1}) == ["anchor"]
+
+
+def test_what_shows_a_keyframe_is_there_with_one_and_where_one_may_be_given_later():
+    def keyed(temporal=None, **keys):
+        config = validate({"source": "a.mp4", "sinks": ["null:"], **keys})
+        return "apply_keyframe" in [node.name for node in plan_graph(config, temporal=temporal).nodes]
+
+    picture = {"stages": {"anchor": {"picture": "key.png"}}}
+    assert not keyed() and keyed(**picture) and keyed(fusion=0, **picture) and keyed(temporal=True)
+    assert not keyed(temporal=True, stages={"fuse": {"reference": "latent"}})
+    named = [
+        "source",
+        "upload",
+        "encode",
+        "flow",
+        "warp",
+        "encode_past",
+        "predict",
+        "fuse",
+        "decode",
+        "download",
+        "sink_1",
+    ]
+    assert not keyed(temporal=True, workers={"main": named}), "whoever names the stages knew nothing of it"
+    with pytest.raises(ConfigError, match="no worker runs anchor, apply_keyframe"):
+        keyed(workers={"main": named}, **picture)
 
 
 def test_every_sink_has_its_own_link():
