@@ -1,1 +1,1 @@
-"""When and where: configuration, links, workers, statistics. The stages do the rest."""
+"""Runs of a graph of stages: configuration, planning, links, workers, figures. The stages themselves do the work."""

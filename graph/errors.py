@@ -4,10 +4,10 @@ WarpfuseError
 ├── BadInput
 │   ├── ConfigError           a key or value of the configuration cannot be used: key, range, right spelling
 │   └── KeysMissing           a link between hosts has no usable CURVE keys
-├── WireError                 a message that does not fit the protocol; counted, never obeyed
-│   └── LinkCut               frames or the connection of a link were lost: only a new epoch mends it
-├── SharedMemoryFull          bytes needed, bytes free
-├── TransportMissing          a transport cannot be had on this machine, and why
+├── WireError                 a message does not fit the protocol; links count and ignore it
+│   └── LinkCut               a link lost frames or its connection: a new epoch is needed
+├── SharedMemoryFull          no memory for the slots of a link: bytes needed, bytes free
+├── TransportMissing          this machine lacks what a transport needs
 └── StageFailed               a stage raised: its name, and the error as __cause__
 """
 
@@ -25,29 +25,29 @@ class KeysMissing(BadInput):
 
 
 class WireError(WarpfuseError):
-    """Bytes that are no message of this protocol, or a message that does not fit what was agreed."""
+    """Bytes that are no message of this protocol, or a message that contradicts the plan or the slot table."""
 
 
 class LinkCut(WireError):
-    """A link lost frames, or its connection broke: what was in flight is gone."""
+    """A link lost frames, or its connection broke and the frames in flight are lost."""
 
 
 class SharedMemoryFull(WarpfuseError):
-    """Memory for the slots of a link cannot be had."""
+    """There is not enough shared memory for the slots of a link."""
 
 
 class TransportMissing(WarpfuseError):
-    """A transport cannot be had here; the next one can."""
+    """This machine lacks what a transport needs. Another transport can be used instead."""
 
 
 class Elsewhere(Exception):
-    """An error of another process, as one line that says its type."""
+    """An error raised in another process, as one line with its type."""
 
 
 class StageFailed(WarpfuseError):
     """A stage raised while the graph ran. `stage` is its name; the error itself is `__cause__`.
 
-    stats  the figures of the run, if other streams of it came to their end
+    stats  the figures of a run of several streams whose other streams finished; else None
     """
 
     stats: Any = None

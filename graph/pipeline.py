@@ -1,4 +1,4 @@
-"""A graph fed by the caller: pictures pushed in, styled pictures returned."""
+"""`Pipeline`: a graph that the caller feeds. It takes pictures and returns styled pictures."""
 
 import contextlib
 import inspect
@@ -51,8 +51,8 @@ class Pipeline:
         with Pipeline(prompt="ink", size=(512, 288)) as pipeline:
             styled = pipeline.push(picture)
 
-    The keywords are the keys of a graph file but for source and sinks (`PipelineKeys`). Without `size` the first
-    picture's shape and the bundle's own size decide. One that is let go without `close` ends by itself.
+    The keywords are the keys of a graph file, without source and sinks (`PipelineKeys`). Without `size` the first
+    picture's shape and the bundle's sizes decide. A pipeline that is garbage-collected without `close` ends by itself.
 
     Raises BadInput.
     """
@@ -79,23 +79,25 @@ class Pipeline:
     def push(self, rgb: Picture, at_s: float | None = None) -> Picture | None:
         """Style one picture, uint8 [h, w, 3] RGB; returns it at the pipeline's size, uint8 [h', w', 3].
 
-        at_s  when the picture is shown, seconds from any moment on: crossfades go by it. None: now
+        at_s  when the picture is shown, in seconds from any origin; crossfades go by it. None: now
 
-        As a stream batch (`stages.predict.stream`) of K calls it returns the picture of K - 1 pushes before, and None
-        for the first K - 1; `drain` has the last ones. Else never None.
-        Raises BadInput for another type or shape, or while another thread is in here; StreamLost or StageFailed when
-        the graph broke off.
+        With a stream batch (`stages.predict.stream`) of K calls, it returns the picture of K - 1 pushes before, and
+        None for the first K - 1 pushes; `drain` returns the last ones. Without a stream batch it never returns None.
+
+        Raises BadInput for another type or shape, or while another thread uses this pipeline; StreamLost or StageFailed
+        when the graph has failed.
         """
         _check_picture(rgb)
         with self._one_thread("push"):
             return self._push(rgb, time.monotonic() if at_s is None else at_s)
 
     def frames(self, source: str | Path) -> Iterator[Picture]:
-        """The pictures of a source, styled, in order and none left out: uint8 [h', w', 3].
+        """Yield every picture of a source, styled, in order: uint8 [h', w', 3].
 
         source  as in a graph file: a path, `camera:0`, `rtsp://...`; it is cropped and scaled to the pipeline's size
 
-        A live source is read at the pace of whoever takes the pictures. A stream batch ends with the source.
+        A live source is read only as fast as the caller takes the pictures. With a stream batch, the graph ends with
+        the source, so that its last pictures come out.
         Raises BadInput, StreamLost, StageFailed.
         """
         if not isinstance(source, str | Path):
@@ -108,7 +110,7 @@ class Pipeline:
             yield from self.drain()
 
     def _opened(self, url: str) -> Source:
-        """The source, at the size of the pipeline."""
+        """The opened source, which gives frames of the pipeline's size."""
         if connects(url):
             live = open_source(url)
             assert isinstance(live, LiveSource)
@@ -155,7 +157,7 @@ class Pipeline:
         return frame.rgb
 
     def drain(self) -> list[Picture]:
-        """End the graph, and the pictures that were still inside, in order; [] without a stream batch."""
+        """End the graph. Returns the pictures that were still in it, in order; [] without a stream batch."""
         with self._one_thread("drain"):
             if self._run is None:
                 return []
@@ -165,10 +167,12 @@ class Pipeline:
             return rest
 
     def update(self, *, over_s: float = 0, **keys: Unpack[PipelineKeys]) -> None:
-        """Change prompt, loras, strength, steps or fusion from the next push on. Raises BadInput, changing nothing.
+        """Change prompt, loras, strength, steps or fusion from the next push on.
 
-        look    its keys together: pipeline.update(look="storm"), of `looks`
-        over_s  0 to 3600: seconds in which fractional numbers and the prompt come there, from what is shown now
+        look    name of one of `looks`, whose keys are all set: pipeline.update(look="storm")
+        over_s  0 to 3600: seconds in which fractional numbers and the prompt change over from the present value
+
+        Raises BadInput for unusable keys or values; then nothing has changed.
         """
         self._update({**keys, "over_s": over_s})
 
@@ -181,7 +185,7 @@ class Pipeline:
         self._keys, self._config = merged, config
 
     def close(self) -> Stats | None:
-        """End the graph; its figures, or None if nothing was pushed. Raises BadInput while another thread pushes."""
+        """End the graph. Returns its figures, None if nothing was pushed. Raises BadInput while another thread pushes."""
         with self._one_thread("close"):
             return self._close()
 
@@ -197,9 +201,9 @@ class Pipeline:
     def _open(self, shape: tuple[int, int]) -> ThreadRun:
         context = prepare(self._config, shape, say=_LOG.info, warn=_LOG.warning)
         config = self._config.model_copy(update=_ENDS)
-        pictures, styled = self._in, self._out  # not through self: the threads would keep it for ever
+        pictures, styled = self._in, self._out  # a reference to self in the threads would keep the pipeline alive
         endpoints = Endpoints(lambda: _PushSource(pictures, shape), lambda _: _ReturnSink(styled), rewind=False)
-        # One failure ends it: every push waits for its picture.
+        # failures=1: a frame that a stage fails on ends the run, because `push` waits for every picture.
         run = ThreadRun(replace(context, config=config), endpoints, keys=self._keys, temporal=True, failures=1)
         try:
             run.open()
@@ -216,10 +220,10 @@ class Pipeline:
 
 
 def _shown_signature() -> inspect.Signature:
-    """The keywords by name, for help() and completion in a shell, which do not look into `Unpack`."""
-    told = get_type_hints(PipelineKeys)
+    """The signature with each keyword by name. help() and shells do not expand `Unpack`."""
+    hints = get_type_hints(PipelineKeys)
     return inspect.Signature(
-        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=told[name]) for name in told]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=hints[name]) for name in hints]
     )
 
 
@@ -237,7 +241,7 @@ def _check_picture(rgb: object) -> None:
 
 
 def _ended(run: ThreadRun) -> Stats:
-    """The figures of a graph whose source has been told to end; everything of it is closed."""
+    """Wait for a graph whose source is ending, close it, and return its figures."""
     try:
         return run.wait()
     finally:
@@ -246,19 +250,21 @@ def _ended(run: ThreadRun) -> Stats:
 
 
 def _let_go(pictures: "queue.SimpleQueue[_Timed | None]", run: ThreadRun) -> None:
-    """End a graph whose Pipeline is gone. The garbage collector runs in any thread, one of the graph's too: waiting for
-    them is another's business."""
+    """End the graph of a garbage-collected Pipeline, in a new thread.
+
+    The garbage collector may run in one of the graph's own threads, which must not wait for itself.
+    """
     pictures.put(None)
     threading.Thread(target=_end_quietly, args=(run,), name="wf:let-go", daemon=True).start()
 
 
 def _end_quietly(run: ThreadRun) -> None:
-    with contextlib.suppress(WarpfuseError):  # there is nobody to tell
+    with contextlib.suppress(WarpfuseError):  # no caller is left to handle it
         _ended(run)
 
 
 class _PushSource:
-    """Frames from a queue; None in it is the end."""
+    """A source of the pictures in a queue. None in the queue ends the stream."""
 
     warning = None
 
@@ -277,11 +283,11 @@ class _PushSource:
         return frame
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release: the queue belongs to the pipeline."""
 
 
 class _ReturnSink:
-    """Frames into a queue; None in it says that no more will come."""
+    """A sink that puts frames into a queue, and None after the last."""
 
     def __init__(self, frames: "queue.Queue[RawFrame | None]") -> None:
         self.notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Open and run a graph, or several side by side: threads of this process, or several processes."""
+"""Open and run a configuration of one stream or several, in threads of this process or in several processes."""
 
 import contextlib
 import threading
@@ -30,11 +30,11 @@ from warpfuse.graph.runtime.thread_run import ThreadRun
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Who may look at a run.
+    """How a run can be observed from outside.
 
-    control  `warpfuse ctl` of the same user may, and may change settings
-    metrics  port of 127.0.0.1 that Prometheus scrapes
-    trace    file that the calls of every stage are written to, at the end
+    control  `warpfuse ctl` of the same user may read figures and change settings
+    metrics  port on 127.0.0.1 for Prometheus; None: no exporter
+    trace    file to which the calls of every stage are written at the end; None: no trace
     """
 
     control: bool = False
@@ -53,15 +53,15 @@ def run(
     stop: threading.Event | None = None,
     observers: Observers = NOBODY,
 ) -> Stats:
-    """Run a configuration to the end of its source, or several to the end of the last.
+    """Run a configuration to the end of its source; with several streams, to the end of the last one.
 
     progress   called a few times a second with frames written and, if known, frames expected
-    say        called with lines a user should read: the size chosen, the backend taken and why, what was lost
-    stop       set it to end the run early; what was written until then is complete
-    observers  who may look at the run, and ask things of it
+    say        called with lines for the user: the size chosen, the backend used and why, losses
+    stop       set it to end the run early; the output until then is complete
+    observers  how the run can be observed from outside
 
-    Raises BadInput before anything is written, StreamLost or StageFailed when the run broke off, Stopped when `stop`
-    was set while the source was being connected. Of several streams the others come to their end first.
+    Raises BadInput before anything is written, StreamLost or StageFailed when the run fails, Stopped when `stop`
+    is set while the source is connecting. When one of several streams fails, the others first run to their end.
     """
     with contextlib.ExitStack() as undo:
         traced = observers.trace is not None
@@ -87,13 +87,14 @@ def open_run(
     viewer: Viewer | None = None,
     found: ResolvedSource | None = None,
 ) -> Run:
-    """A run of which every stage is open; what it holds is freed with `undo`.
+    """Open a run with all its stages. Closing `undo` frees everything.
 
-    trace    keep the calls of every stage
-    control  `warpfuse ctl` of the same user may ask it
-    viewer   looks at it
-    found    the source, where that is known already; of a run of one stream. It stays its finder's to close
-    Raises as `run` does; then nothing is left but what `undo` frees.
+    trace    record the calls of every stage
+    control  answer requests of `warpfuse ctl` of the same user
+    viewer   gets the pictures of the run, beside its sinks
+    found    the source, if it is resolved already (a run of one stream); the caller closes it
+
+    Raises as `run` does. After an error `undo` frees what had been opened.
     """
     stop = stop or threading.Event()
     if isinstance(config, Streams):
@@ -111,7 +112,7 @@ def _open_one(
     viewer: Viewer | None,
     found: ResolvedSource | None,
 ) -> Run:
-    if viewer is not None:  # as one process if it may be: the page is then told of the source and the motion too
+    if viewer is not None:  # in one process if possible, since only then the viewer gets source and motion too
         config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
     check_ends(config, watched=viewer is not None)
     resolved = found or find(config, undo, stop)
@@ -193,7 +194,7 @@ def _open_streams(
 
 @contextlib.contextmanager
 def _served(name: str, run: Run, tell: Callable[[str], None]) -> Iterator[None]:
-    """`warpfuse ctl` may ask the run while inside. tell: gets the name it has."""
+    """Within the block, the run answers `warpfuse ctl`. tell: called with the name under which it does."""
     with RunDirectory(free_name(name)) as folder:
         tell(folder.name)
         with ControlServer(folder.path, run):

@@ -1,6 +1,6 @@
-"""Asking a run that is under way: settings, pause, figures, a picture, its end. Typed messages; one answer to each.
+"""Requests to a run under way: settings, pause, figures, a picture, its end. Typed messages with one reply to each.
 
-The socket, or what tells of it, lies in the run's folder, which only its user can enter.
+The socket, or the file with its port, is in the run's folder, which only its user can enter.
 """
 
 import contextlib
@@ -26,40 +26,40 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True
 
 
 class Set(_Message, frozen=True):
-    """Change these keys, and no others, from the next frame on; over `over_s` seconds, if that is among them."""
+    """Change these keys of the settings. The other keys stay as they are."""
 
     keys: dict[str, Any]
 
 
 class Pause(_Message, frozen=True):
-    """A file waits; the frames of a live source are dropped."""
+    """Pause the run: a file is not read, the frames of a live source are dropped."""
 
 
 class Resume(_Message, frozen=True):
-    """Go on."""
+    """End the pause."""
 
 
 class GetStats(_Message, frozen=True):
-    """The figures so far."""
+    """Ask for the figures so far."""
 
 
 class Snapshot(_Message, frozen=True):
-    """The picture that was shown last."""
+    """Ask for the picture that was shown last."""
 
 
 class Stop(_Message, frozen=True):
-    """Finish what was read, then end."""
+    """End the run after the frames that were read are finished."""
 
 
 class AddStream(_Message, frozen=True):
-    """Have a stream of these keys join a run of several; name "": after its source."""
+    """Add a stream with these keys to a run of several streams. name: "" names it after its source."""
 
     name: str
     keys: dict[str, Any]
 
 
 class RemoveStream(_Message, frozen=True):
-    """Have a stream leave a run of several."""
+    """Remove a stream from a run of several streams."""
 
     name: str
 
@@ -92,24 +92,29 @@ class Counts(_Message, frozen=True):
 
 
 class StreamAdded(_Message, frozen=True):
-    """The stream has joined under this name."""
+    """The stream was added under this name."""
 
     name: str
 
 
 class Applied(_Message, frozen=True):
-    """The settings have this version, and hold from frame `seq` on."""
+    """The new settings have this version and apply from frame `seq` on."""
 
     version: int
     seq: int
 
 
 class Done(_Message, frozen=True):
-    """It was done."""
+    """The request was carried out."""
 
 
 class RunFigures(_Message, frozen=True):
-    """What `--stats` writes, and since when the run is under way and who runs what."""
+    """The figures of a run.
+
+    stats    as `--stats` writes them
+    seconds  since the control server was started
+    workers  the stages of each worker
+    """
 
     stats: dict[str, Any]
     seconds: float
@@ -123,12 +128,12 @@ class Image(_Message, frozen=True):
 
 
 class Denied(_Message, frozen=True):
-    """It was not done, and why: one line."""
+    """The request was not carried out. why: the reason, one line."""
 
     why: Annotated[str, msgspec.Meta(max_length=8000)]
 
 
-_CONTROL = "control"  # in the folder of a run
+_CONTROL = "control"  # socket or file in the folder of a run
 _HAS_UNIX = hasattr(socket, "AF_UNIX")
 
 Request = Set | Pause | Resume | GetStats | GetCounts | Snapshot | Stop | AddStream | RemoveStream
@@ -140,15 +145,16 @@ _REPLIES: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 def shown(png: bytes) -> Image | Denied:
-    """The answer to `Snapshot`. png: empty before the first picture."""
+    """The reply to `Snapshot`. png: the file, empty before the first picture."""
     return Image(png) if png else Denied("no picture has been shown yet")
 
 
 class ControlSocket:
-    """The run's end. One thread polls `socket` and answers every request it takes, now or later.
+    """The run's socket for requests. One thread polls `socket` and replies to every request, at once or later.
 
-    It is a socket in the run's folder, `control`; where the system has no such sockets one of loopback TCP, whose port
-    and token stand in a file of that name: who can read it may ask.
+    The socket is the Unix socket `control` in the run's folder. On systems without Unix sockets it is on loopback TCP,
+    and the file `control` holds its port and a token. A client must send the token, which it can read from that file
+    only.
     """
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", folder: Path) -> None:
@@ -164,11 +170,14 @@ class ControlSocket:
         write_whole(folder / _CONTROL, b"%d %s" % (port, self._token), mode=0o600)
 
     def requests(self) -> Iterator[tuple[list[bytes], Request]]:
-        """What has arrived, with what the answer has to be sent to. What is no request is answered here."""
+        """Yield the requests that have arrived, each with the address for `reply`.
+
+        Messages with a wrong token or that are no request get `Denied` here.
+        """
         while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            sender, empty, *told = self.socket.recv_multipart()
+            sender, empty, *rest = self.socket.recv_multipart()
             to = [sender, empty]
-            token, data = told if len(told) == 2 else (b"", b"".join(told))
+            token, data = rest if len(rest) == 2 else (b"", b"".join(rest))
             if not hmac.compare_digest(token, self._token):
                 self.reply(to, Denied("this is not the token of the run"))
                 continue
@@ -178,7 +187,7 @@ class ControlSocket:
                 self.reply(to, Denied(f"no request: {error}"))
 
     def reply(self, to: list[bytes], reply: Reply) -> None:
-        """Answer. Who asked and left gets nothing."""
+        """Send a reply. A client that has disconnected is ignored."""
         with contextlib.suppress(zmq.ZMQError):
             self.socket.send_multipart([*to, _ENCODER.encode(reply)], zmq.NOBLOCK)
 
@@ -188,24 +197,28 @@ class ControlSocket:
 
 
 def ask(name: str, request: Request, *, timeout_s: float = 10.0) -> Reply:
-    """Ask the run of this name. Raises ConfigError: no such run, no answer in time, or what was asked is denied."""
+    """Send a request to the run of this name and wait for its reply.
+
+    Raises ConfigError without such a run, without a reply in time, or when the request is denied, and WireError for a
+    reply of another version.
+    """
     return ask_at(find_run(name), request, name=name, timeout_s=timeout_s)
 
 
 def ask_at(folder: Path, request: Request, *, name: str, timeout_s: float = 10.0) -> Reply:
-    """Ask the run of this folder."""
+    """As `ask`, for the run in this folder."""
     try:
         endpoint, token = _way_to(folder)
     except (OSError, ValueError):
         raise ConfigError(f"{name} cannot be asked: it is starting, or was started with --no-control") from None
-    with zmq.Context() as context, context.socket(zmq.REQ) as line:
-        line.setsockopt(zmq.LINGER, 0)
-        line.connect(endpoint)
-        line.send_multipart([token, _ENCODER.encode(request)])
-        if not line.poll(int(timeout_s * 1000)):
+    with zmq.Context() as context, context.socket(zmq.REQ) as requester:
+        requester.setsockopt(zmq.LINGER, 0)
+        requester.connect(endpoint)
+        requester.send_multipart([token, _ENCODER.encode(request)])
+        if not requester.poll(int(timeout_s * 1000)):
             raise ConfigError(f"{name} does not answer within {timeout_s:g} s; is it starting, or stopped (Ctrl-Z)?")
         try:
-            reply = _REPLIES.decode(line.recv())
+            reply = _REPLIES.decode(requester.recv())
         except msgspec.MsgspecError as error:
             raise WireError(f"{name} answers what this version does not know: {error}") from None
     if isinstance(reply, Denied):
@@ -214,7 +227,7 @@ def ask_at(folder: Path, request: Request, *, name: str, timeout_s: float = 10.0
 
 
 def _way_to(folder: Path) -> tuple[str, bytes]:
-    """Where a run is asked, and the token it takes. Raises OSError, ValueError: it cannot be asked."""
+    """Endpoint and token of the control socket in a run's folder. Raises OSError or ValueError without a valid file."""
     if _HAS_UNIX:
         return f"ipc://{folder}/{_CONTROL}", b""
     port, token = (folder / _CONTROL).read_bytes().split()

@@ -1,4 +1,4 @@
-"""A run under way, and what may be asked of it: the same whether it is threads, processes or several streams."""
+"""The protocol of a run under way. Runs in threads, in processes and of several streams all implement it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -8,16 +8,16 @@ from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.trace import Span
 
 Progress = Callable[[int, int | None], None]
-"""Told a few times a second how many frames are written and, if that is known, how many are expected."""
+"""Called a few times a second with the number of frames written and, if it is known, the number expected."""
 
 
 class Run(Protocol):
-    """One run. `start`, then `wait`, which one thread calls once and which drives the run, then `close`.
+    """One run. Call `start`, then `wait`, then `close`. One thread calls `wait` once, and the call drives the run.
 
     The other methods may be called from any thread while the run is under way.
 
-    streams  the streams of a run of several by their names; of a run of one stream itself, under the name ""
-    paused   the source is held
+    streams  the streams by name; a run of one stream has itself under the name ""
+    paused   no frame is read until `resume`
     """
 
     @property
@@ -29,24 +29,25 @@ class Run(Protocol):
         """See the class."""
 
     def start(self) -> None:
-        """Begin. Every stage is open."""
+        """Start the run, whose stages are open."""
 
     def wait(self, progress: Progress | None = None) -> Stats:
-        """Until the run has ended; its figures. Raises what ended it early."""
+        """Wait until the run has ended. Returns its figures. Raises the error that ended it early."""
 
     def close(self) -> None:
-        """End the run if it has not ended, and free everything; sinks that are not complete discard."""
+        """End the run if it has not ended, and free everything. Sinks discard an incomplete output."""
 
     def settings(self) -> dict[str, Any]:
-        """All keys of the graph file as they are now, plain types only."""
+        """All keys of the graph file with their present values, as plain types."""
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
-        """Lay some keys over the settings. Returns their version and the first frame that carries it.
+        """Change some keys of the settings. Returns the new version and the first frame that carries it.
 
-        `over_s` among the keys: seconds, by the times of the frames, in which the fractional numbers and the prompt
-        come there from what is shown; what else is named holds at once.
+        `over_s` among the keys: time in seconds, by the times of the frames, in which fractional numbers and the prompt
+        change over from the present to the new value. Other keys take effect at once.
 
-        Raises NeedsRestart for keys that were built in, BadInput for what cannot be used; then nothing changed.
+        Raises NeedsRestart for keys that take effect only when a run is opened, BadInput for unusable keys or values.
+        After an error nothing has changed.
         """
 
     def stats(self) -> Stats:
@@ -56,33 +57,36 @@ class Run(Protocol):
         """The stages of each worker."""
 
     def spans(self) -> dict[str, list[Span]]:
-        """The calls of the stages of each worker, if the run keeps them."""
+        """The calls of the stages of each worker; empty unless the run was opened with a trace."""
 
     def pause(self) -> None:
-        """Read no frame until `resume`; of a live source those that come meanwhile are dropped and counted."""
+        """Process no frame until `resume`. Frames of a live source are dropped meanwhile, and counted."""
 
     def resume(self) -> None:
-        """Read on."""
+        """End the pause."""
 
     def snapshot(self) -> bytes:
-        """The picture that the first sink showed last, as PNG; empty before the first. Raises BadInput."""
+        """The picture that the first sink showed last, as a PNG file; empty before the first. Raises BadInput."""
 
     def stop(self) -> None:
-        """End the stream: what was read is finished, files are whole. Returns at once."""
+        """End the stream. Returns at once; the frames that were read are finished and files are complete."""
 
 
 @runtime_checkable
 class ManyStreams(Run, Protocol):
-    """A run of several streams, which may join and leave while it is under way."""
+    """A run of several streams. Streams may be added and removed while it is under way."""
 
     def add(self, name: str, keys: Mapping[str, Any]) -> str:
-        """Have a stream join, of these keys over the common ones; its name, "" for one after its source.
+        """Add a stream with these keys over the common ones. Returns its name. name: "" names it after its source.
 
-        Raises BadInput, StreamLost: what keeps it from starting; then the others go on.
+        Raises BadInput or StreamLost when the stream cannot start. The other streams go on.
         """
 
     def remove(self, name: str) -> None:
-        """Have a stream leave: what it read is finished, its files are whole when this returns. Raises ConfigError."""
+        """Remove a stream. Returns when the frames it read are finished and its files complete.
+
+        Raises ConfigError for an unknown name.
+        """
 
     def counts(self) -> dict[str, StreamCounts]:
         """The frames of every stream under way, and of the newest of those that are over, by their names."""

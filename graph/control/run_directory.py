@@ -1,4 +1,4 @@
-"""A folder for each run under way: its sockets, and the lock that says it lives and holds its name.
+"""A folder for each run under way. It holds the run's sockets, and a lock that shows that the run is alive.
 
 $XDG_RUNTIME_DIR/warpfuse/NAME/     or /tmp/warpfuse-UID/NAME/, mode 0700
 """
@@ -14,11 +14,14 @@ from platformdirs import user_runtime_path
 from warpfuse.engine.file_lock import is_held, try_lock
 from warpfuse.graph.errors import ConfigError
 
-_LONGEST = 107 - len("/line-") - 36  # of a unix socket's path, less the longest name in a run's folder
+_LONGEST = 107 - len("/line-") - 36  # longest path of a Unix socket, minus the longest file name in a run's folder
 
 
 def runs_folder() -> Path:
-    """Where the folders of this user's runs are. Made if it is not there. Raises ConfigError if another owns it."""
+    """The folder with the folders of this user's runs; made if missing.
+
+    Raises ConfigError when its path is too long for sockets or when others may enter it.
+    """
     given = os.environ.get("WARPFUSE_RUN") or os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(given) / "warpfuse" if given else _usual_folder()
     if len(str(folder)) > _LONGEST - 33:
@@ -35,14 +38,14 @@ def runs_folder() -> Path:
 
 
 def _usual_folder() -> Path:
-    """On Windows in the user's own folder, which is nobody else's."""
+    """The default: below /tmp, and on Windows below the user's own runtime folder."""
     if hasattr(os, "getuid"):
         return Path("/tmp") / f"warpfuse-{os.getuid()}"
     return user_runtime_path("warpfuse", appauthor=False)
 
 
 class RunDirectory:
-    """The folder of one run, held by a lock. A context manager; removed at the end.
+    """The locked folder of one run. A context manager, which removes it at the end.
 
     Raises ConfigError when a run of that name is under way.
     """
@@ -55,7 +58,7 @@ class RunDirectory:
             raise ConfigError(
                 f"a run named {name!r} is under way{_whose(self.path)}. Give this one another: --name NAME"
             )
-        for left in self.path.iterdir():  # of a run that was killed
+        for left in self.path.iterdir():  # left by a run that was killed
             if left.name != "lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         (self.path / "pid").write_text(str(os.getpid()))
@@ -76,14 +79,14 @@ class RunDirectory:
 
 
 def free_name(name: str) -> str:
-    """The name, or with a number behind it the first that no run under way has."""
+    """The name, or the first of NAME-2, NAME-3 ... that no run under way has."""
     names = [name, *(f"{name[:28]}-{number}" for number in range(2, 100))]
     folder = runs_folder()
     return next((n for n in names if not is_held(folder / n / "lock")), name)
 
 
 def name_after(source: str) -> str:
-    """A name for a run, after its source: the file's, or the kind of device. Never what a URL may hide."""
+    """A name for a run, from its source: a file's stem, or the scheme alone of a URL, which may hold a password."""
     scheme, colon, rest = source.partition(":")
     plain = scheme if colon and "/" not in scheme else Path(source).stem
     if scheme == "camera":
@@ -92,7 +95,7 @@ def name_after(source: str) -> str:
 
 
 def find_run(name: str) -> Path:
-    """The folder of a run under way. Raises ConfigError that lists those that are."""
+    """The folder of a run under way. Raises ConfigError for an unknown name, with the names of the runs under way."""
     folder = runs_folder()
     if re.fullmatch(r"[A-Za-z0-9_.-]+", name) and is_held(folder / name / "lock"):
         return folder / name
@@ -102,7 +105,7 @@ def find_run(name: str) -> Path:
 
 
 def _lock(path: Path) -> int | None:
-    """Hold the folder's lock, made if need be; None: another process has it."""
+    """Take the lock of a folder, which is made if missing. Returns its descriptor; None: another process has it."""
     while True:
         path.mkdir(mode=0o700, exist_ok=True)
         try:

@@ -1,4 +1,4 @@
-"""Answers requests about a run, in a thread of its own."""
+"""The control server of a run. It answers requests in threads of its own."""
 
 import threading
 import time
@@ -31,14 +31,14 @@ from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 
 _TICK_MS = 100
-_DUE_MS = 5  # while an answer is due
-_AT_ONCE = 4  # requests: one that waits for a worker holds up no other
+_DUE_MS = 5  # poll interval while a reply is pending
+_AT_ONCE = 4  # requests handled at once, so that one that waits for a worker does not delay the others
 
 
 class ControlServer:
-    """Serves until it is closed. A context manager; it knows of the run only what `Run` says.
+    """Answers requests until it is closed. A context manager. It uses only the protocol `Run`.
 
-    folder  of the run, which only the user can enter
+    folder  the run's folder, which only the user can enter
     """
 
     def __init__(self, folder: Path, run: Run) -> None:
@@ -59,7 +59,7 @@ class ControlServer:
         self.close()
 
     def close(self) -> None:
-        """Answer nothing more. Call it when the run has ended: what is being answered is waited for."""
+        """Accept no more requests, and wait for those being handled. Call it when the run has ended."""
         self._closing = True
         self._thread.join()
         self._answering.shutdown()
@@ -75,7 +75,7 @@ class ControlServer:
             self._reply()
 
     def _reply(self) -> None:
-        """Send what has been answered."""
+        """Send the replies that are ready."""
         answered = [entry for entry in self._due if entry[1].done()]
         self._due = [entry for entry in self._due if entry not in answered]
         for to, answer in answered:

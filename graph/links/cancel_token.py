@@ -1,12 +1,14 @@
-"""The end of an epoch, as something every thread of a worker can wait for beside its sockets."""
+"""A cancel token: ends an epoch. The threads of a worker poll its file descriptor beside their sockets."""
 
 from warpfuse.stages.timing import Waker
 
 
 class CancelToken:
-    """Set once; then `fd` stays readable for every poller that has it. Thread-safe. Whoever made it closes it.
+    """A one-way flag with a file descriptor. After `set`, `fd` is readable for every poller, and stays so.
 
     is_set  `set` has been called
+
+    Thread-safe. The creator closes it.
     """
 
     def __init__(self) -> None:
@@ -15,15 +17,15 @@ class CancelToken:
 
     @property
     def fd(self) -> int:
-        """A file descriptor that is readable from `set` on."""
+        """The file descriptor to poll: readable once `set` was called."""
         return self._waker.fd
 
     def set(self) -> None:
-        """Wake every thread that waits. A second call does nothing."""
+        """Wake every waiting thread. A second call does nothing."""
         if not self.is_set:
             self.is_set = True
             self._waker.wake()
 
     def close(self) -> None:
-        """Close `fd`, when no thread polls it any more."""
+        """Close `fd`. Call it when no thread polls it any more."""
         self._waker.close()

@@ -1,11 +1,12 @@
-"""The clock of another host, told by messages that go there and back."""
+"""Offset between the clocks of two hosts, estimated from round trips, as NTP does."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Trip(NamedTuple):
-    """A message left here at t0, came there at t1, the answer left there at t2 and came here at t3; ns, own clocks."""
+    """Times of one round trip, ns. t0, t3: request sent and answer received, by the local clock. t1, t2: request
+    received and answer sent, by the remote clock."""
 
     t0: int
     t1: int
@@ -14,19 +15,20 @@ class Trip(NamedTuple):
 
     @property
     def round_ns(self) -> int:
-        """Time on the way, both ways."""
+        """Time in transit, both directions together."""
         return (self.t3 - self.t0) - (self.t2 - self.t1)
 
     @property
     def offset_ns(self) -> int:
-        """What to add to the clock there to have the one here, if both ways took as long."""
+        """Local clock minus remote clock, if both directions took equally long."""
         return ((self.t0 - self.t1) + (self.t3 - self.t2)) // 2
 
 
 def offset(trips: Sequence[Trip]) -> tuple[int, int]:
-    """(what to add to the clock there, how far off it may be), ns: that of the quickest trip.
+    """(local clock minus remote clock, largest error of it), ns, from the trip with the shortest time in transit.
 
-    What is on the way for long has waited somewhere, and mostly in one direction; the error is at most half the way.
+    A slow trip was mostly held up in one direction, which falsifies its offset. The error is at most half the time in
+    transit.
     """
     best = min(trips, key=lambda trip: trip.round_ns)
     return best.offset_ns, (best.round_ns + 1) // 2

@@ -1,17 +1,17 @@
 """Slots on a card, shared by two processes: CUDA IPC.
 
-One pool for a link is allocated once, outside of torch's allocator, and exported once; per frame only a slot number
-crosses. Nobody waits on the host:
+The sender allocates one pool a link, outside of torch's allocator, and exports it once. A frame's message then holds
+only a slot number. Neither host thread waits for the card; the CUDA streams do:
 
     sender   stream waits for free[k], copies into slot k, records ready[k], then sends FRAME
     reader   stream waits for ready[k], reads, records free[k], then sends CREDIT
 
-The message follows the record, so an event that is recorded again is never mistaken for its last time. torch's own
-sharing of tensors is not used: it counts references in files, pickles, and leaks when a reader is killed.
+Each message is sent after its event is recorded, so the other side never waits for an earlier recording of the event.
+torch's own sharing of tensors is not used: it counts references in files, pickles, and leaks when a reader is killed.
 
-Note: what was closed. The owner must not free a pool, nor destroy its events, while the reader still has them open
-(undefined by CUDA). A credit of a later pool of the link proves that it has not. Then they wait for the next pool that
-is made or closed: cudaFree waits for the whole device, which nothing on the path of a frame may do.
+Closed pools: CUDA leaves it undefined to free a pool, or to destroy its events, while the reader still has them open.
+A credit of a later pool of the link proves that the reader has closed them. The memory is then freed when the next pool
+is made or closed, because cudaFree waits for the whole device, which nothing on the path of a frame may do.
 """
 
 import ctypes
@@ -30,24 +30,24 @@ from warpfuse.stages.borrowed import mark_borrowed, unmark_borrowed
 
 _PAGE = 4096
 _BLOCK = 2 << 20
-"""Bytes that a pool is a multiple of. CUDA exports blocks of this size: two pools in one would be opened twice."""
+"""A pool takes a multiple of this many bytes. CUDA exports blocks of this size: two pools in one would be opened twice."""
 
 _HANDLE = 64  # bytes of an IPC handle, of memory and of events alike
 
 
 class _Closed(NamedTuple):
-    """What is left of a pool of this process."""
+    """Memory and events of a closed pool of this process, not yet freed."""
 
     memory: int
     events: tuple[Event, ...]
 
 
 _closed: dict[str, list[_Closed]] = {}  # by link: its reader may still have them open
-_let_go: list[_Closed] = []  # their readers have not
+_let_go: list[_Closed] = []  # no reader has these open any more
 
 
 def missing(device: str) -> str | None:
-    """Why there is no CUDA IPC between processes on this device; None when there is."""
+    """Why CUDA IPC does not work on this device, in words; None where it works."""
     if not card.is_card(device):
         return f"{device} is no card"
     if not card.count():
@@ -64,7 +64,7 @@ def missing(device: str) -> str | None:
 
 
 def slots_on_card(name: str, slots: int, device: str) -> SharedSlots:
-    """The sender's side. Raises TransportMissing."""
+    """The sender's slots of a link, on a card. Raises TransportMissing."""
     _require(device)
 
     def make(number: int, nbytes: int) -> tuple[Table, messages.Welcome]:
@@ -75,15 +75,15 @@ def slots_on_card(name: str, slots: int, device: str) -> SharedSlots:
 
 
 def access_on_card(slots: int, device: str) -> SharedAccess:
-    """The reader's side. Raises TransportMissing."""
+    """The reader's access to slots on a card. Raises TransportMissing."""
     _require(device)
     return SharedAccess("cuda-ipc", slots, lambda welcome: _Pool.open(welcome, device))
 
 
 class _Pool:
-    """One allocation on a card and two events a slot (`lent_slots.Table`). Made by `create` or `open`.
+    """One allocation on a card and two events a slot (`shared_slots.Table`). Made by `create` or `open`.
 
-    Its owner's streams and its reader's are those that are current when a method is called.
+    Every method works on the CUDA stream that is current when it is called.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class _Pool:
         self.copied_bytes = 0
         self.handles: tuple[bytes, ...] = ()
         self.views = Views(slots, self._view)
-        self._name = name  # the link, of the owner; None at the reader
+        self._name = name  # the link's name in the owner, None in the reader
         self._device = device
         self._memory = memory
         self._bytes = torch.as_tensor(_Memory(memory, slots * slot_bytes), device=device)
@@ -109,7 +109,7 @@ class _Pool:
 
     @classmethod
     def create(cls, name: str, slots: int, slot_bytes: int, device: str) -> "_Pool":
-        """Allocate and export. Raises TransportMissing when the card refuses."""
+        """Allocate a pool and export it. Raises TransportMissing when CUDA reports an error."""
         cudart = card.runtime()
         _free_let_go()
         with card.selected(device):
@@ -122,7 +122,7 @@ class _Pool:
 
     @classmethod
     def open(cls, welcome: messages.Welcome, device: str) -> "_Pool":
-        """Open what another process exported. Raises WireError for what cannot be that."""
+        """Open a pool that another process exported. Raises WireError for handles that cannot be opened."""
         slots, handles = welcome.slots, welcome.handles
         if len(handles) != 1 + 2 * slots or any(len(handle) != _HANDLE for handle in handles):
             raise WireError(
@@ -142,7 +142,7 @@ class _Pool:
     def write(self, slot: int, generation: int, packing: Packing) -> None:
         """Copy the planes into a slot, on the current stream."""
         stream = card.current(self._device)
-        if generation > 1 and self._name in _closed:  # this slot came back: the reader is at this pool
+        if generation > 1 and self._name in _closed:  # this slot was returned, so the reader has opened this pool
             _let_go.extend(_closed.pop(self._name))
         stream.wait_event(self._free[slot])
         for into, tensor in zip(self.views(slot, packing.content.planes), packing.tensors, strict=True):
@@ -152,18 +152,18 @@ class _Pool:
         card.record_again(self._ready[slot], stream)
 
     def check(self, slot: int, generation: int) -> None:
-        """Generations are the owner's to check, when a slot comes back: to look at one here would wait for the card."""
+        """No check here: it would wait for the card. The owner checks the generation when the slot is returned."""
 
     def before(self, slot: int, generation: int) -> None:
-        """The current stream waits for what was written."""
+        """Make the current stream wait until the slot is written."""
         card.current(self._device).wait_event(self._ready[slot])
 
     def after(self, slot: int, generation: int) -> None:
-        """What the current stream was given until now is all that reads the slot."""
+        """Mark the slot free once the current stream has done the work queued on it until now."""
         card.record_again(self._free[slot], card.current(self._device))
 
     def close(self) -> None:
-        """The reader unmaps; the owner frees when the reader surely has."""
+        """The reader unmaps the pool. The owner's pool is freed later, when its reader has unmapped it (`_closed`)."""
         self.views.clear()
         if self._name is not None:
             _closed.setdefault(self._name, []).append(_Closed(self._memory, (*self._ready, *self._free)))
@@ -181,7 +181,7 @@ class _Pool:
 
 
 class _Memory:
-    """Bytes on a card, in the form torch takes without copying them."""
+    """Bytes on a card with `__cuda_array_interface__`, from which torch makes a tensor without a copy."""
 
     def __init__(self, address: int, nbytes: int) -> None:
         self.__cuda_array_interface__ = {
@@ -190,12 +190,12 @@ class _Memory:
 
 
 def handle_bytes(handle: Any) -> bytes:
-    """The bytes of a `cudaIpcMemHandle_t`. By its address: what its field is called changed in cuda-bindings 13.4."""
+    """The bytes of a `cudaIpcMemHandle_t`, read at its address: the field's name changed in cuda-bindings 13.4."""
     return ctypes.string_at(handle.getPtr(), _HANDLE)
 
 
 def handle_of(cudart: Any, data: bytes) -> Any:
-    """The `cudaIpcMemHandle_t` of these bytes."""
+    """The `cudaIpcMemHandle_t` with these bytes."""
     handle = cudart.cudaIpcMemHandle_t()
     ctypes.memmove(handle.getPtr(), data, _HANDLE)
     return handle
@@ -208,7 +208,7 @@ def _free_let_go() -> None:
 
 
 def _done(result: tuple[Any, ...]) -> Any:
-    """What a call of the runtime gives. Raises TransportMissing with what it says when it failed."""
+    """The value of a CUDA runtime call. Raises TransportMissing with CUDA's error name when the call failed."""
     error, *values = result
     if int(error) != 0:
         raise TransportMissing(f"CUDA: {error.name}")

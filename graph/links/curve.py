@@ -1,4 +1,4 @@
-"""CURVE keys for links between hosts: who may connect, and whom one connects to.
+"""CURVE keys for links between hosts. They decide which readers may connect and to which sender.
 
 `warpfuse keys DIR` makes
 
@@ -8,8 +8,8 @@
 
 The sender's host needs server.key_secret and allowed/, the reader's client.key_secret and server.key.
 
-CURVE alone lets in everybody who knows the server's public key; who is let in is decided by a ZAP handler. So every
-socket names a ZAP domain and enforces it: without a handler in its context nobody gets in, rather than everybody.
+CURVE alone admits every client that knows the server's public key. Restricting clients takes a ZAP handler. So every
+socket names a ZAP domain and enforces it: if its context has no handler, every client is refused.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _SERVER, _CLIENT, _ALLOWED = "server", "client", "allowed"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A folder of keys. Read when a socket needs them, each side its own half."""
+    """A folder of keys. The files are read when a socket is opened, and only those that its side needs."""
 
     folder: Path
 
     @property
     def allowed(self) -> Path:
-        """Public keys of the readers that are let in, a file each."""
+        """The folder of the readers' public keys, one file each."""
         return self.folder / _ALLOWED
 
     def secret(self, name: str) -> tuple[bytes, bytes]:
@@ -57,8 +57,10 @@ class Keys:
 
 
 def make_keys(folder: Path) -> list[Path]:
-    """A server's pair, a client's, and the allow-list with that client. Returns the files. Raises KeysMissing when
-    there are keys already: who overwrote them would lock every other host out."""
+    """Make a server's key pair, a client's, and an allow-list with that client. Returns the files written.
+
+    Raises KeysMissing when keys exist already: overwriting them would lock out every other host.
+    """
     made = [folder / f"{name}.key{kind}" for name in (_SERVER, _CLIENT) for kind in ("", "_secret")]
     there = [path for path in made if path.exists()]
     if there:
@@ -81,10 +83,10 @@ def make_keys(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def admission(context: "zmq.Context[Any]", keys: Keys) -> Iterator[None]:
-    """Let the readers of the allow-list into this context's tcp sockets, and nobody else, while inside.
+    """Within the block, this context's tcp sockets admit the readers of the allow-list and refuse all others.
 
-    One for each context, in a thread of its own. Enter before a sender is opened and leave before the context ends.
-    A key put into the folder later counts from the next time on. Raises KeysMissing for an empty list.
+    One for each context; its ZAP handler has a thread of its own. Enter before a sender is opened and leave before the
+    context is terminated. The allow-list is read on entry. Raises KeysMissing for an empty list.
     """
     if not any(keys.allowed.glob("*.key")):
         raise KeysMissing(f"{keys.allowed} holds no public key (*.key): no reader could connect")
@@ -98,7 +100,7 @@ def admission(context: "zmq.Context[Any]", keys: Keys) -> Iterator[None]:
 
 
 def as_server(socket: "zmq.Socket[bytes]", keys: Keys) -> None:
-    """Before `bind`. Raises KeysMissing."""
+    """Set a sender's socket up for CURVE, before `bind`. Raises KeysMissing."""
     public, secret = keys.secret(_SERVER)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
@@ -108,7 +110,7 @@ def as_server(socket: "zmq.Socket[bytes]", keys: Keys) -> None:
 
 
 def as_client(socket: "zmq.Socket[bytes]", keys: Keys) -> None:
-    """Before `connect`. Raises KeysMissing."""
+    """Set a reader's socket up for CURVE, before `connect`. Raises KeysMissing."""
     public, secret = keys.secret(_CLIENT)
     socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server())
     socket.setsockopt(zmq.CURVE_PUBLICKEY, public)

@@ -16,13 +16,16 @@ from warpfuse.graph.links.sockets import readable, reader_socket, receive_parts,
 
 
 class Inlet(LinkEnd):
-    """The receiving end. `take` the next frame when there is one `ready`; `done` returns its slot.
+    """The receiving end of a link. When `ready`, `take` gives the next frame; `done` returns its slot to the sender.
 
-    access  where values lie; closed with the end
-    keys    of a tcp endpoint
-    sent_ns  when the frame taken last was handed over, by the run's clock; 0: a primed delay, or not stamped
-    dropped  frames that were not sent, by reason
-    torn    frames that were overwritten while they were read
+    access   the reader's side of the link's memory; closed with this end
+    keys     CURVE keys, for a tcp endpoint
+    sent_ns  when the sender handed over the frame taken last, by the run's clock; 0: an initial empty frame of a
+             delay, or a frame without that time
+    dropped  frames that the sender dropped, by reason
+    torn     frames that were overwritten before they were read completely
+
+    Belongs to one thread.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Inlet(LinkEnd):
         self.sent_ns = 0
         self.dropped: dict[str, int] = {}
         self._access = access
-        # Note: primed delays. They are not frames of the link: no slot is behind them and no credit is returned.
+        # Note: initial empty frames of a delay. They were never sent, so they have no slot and return no credit.
         self._arrived: deque[Parcel | None] = deque([None] * plan.delay)
         self._held: messages.FrameMessage | None = None
         self._lent = 0
@@ -50,9 +53,10 @@ class Inlet(LinkEnd):
         return bool(self._arrived)
 
     def take(self) -> Any:
-        """The next frame's value; None for a primed delay. Valid until `done`: who keeps it copies (`stages.borrowed`).
+        """The next frame; None for an initial empty frame of a delay. Valid until `done`; copy it to keep it longer
+        (`stages.borrowed`).
 
-        Raises LinkCut when it has been overwritten.
+        Raises LinkCut when the slot has been overwritten.
         """
         parcel = self._arrived.popleft()
         if parcel is None:
@@ -67,7 +71,7 @@ class Inlet(LinkEnd):
             raise LinkCut(f"link {self.plan.name}: {error}") from None
 
     def done(self) -> None:
-        """Return the slot of the frame taken last, and with it the credit for another.
+        """Return the slot of the frame taken last, and with it a credit for the next one.
 
         Raises LinkCut when the frame was overwritten while it was read.
         """
@@ -82,7 +86,7 @@ class Inlet(LinkEnd):
         self._return(held)
 
     def bye(self, failed: str | None = None) -> None:
-        """Tell the sender that nothing more is taken, and which stage failed if that is why."""
+        """Tell the sender that this reader takes no more frames. failed: the stage whose failure is the reason."""
         self._send(messages.Bye(failed))
 
     def receive(self) -> None:
@@ -97,7 +101,7 @@ class Inlet(LinkEnd):
                 self._refuse(error)
 
     def close(self) -> None:
-        """Close the socket and let the memory go. After the thread that used it has ended."""
+        """Close the socket and release the memory. Call it after the thread that used this end has finished."""
         self.socket.close()
         self._arrived.clear()
         self._access.close()

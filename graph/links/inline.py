@@ -1,7 +1,7 @@
-"""Planes behind the message, where no memory is shared: another host, or a transport that cannot be had.
+"""The inline transport: a frame's planes follow its message. For other hosts, which share no memory with the sender.
 
-By default they go as they are, from where they lie. lz4 takes less of a slow line and loses nothing; jpeg takes a
-fraction, loses something, and is for uint8 pictures alone, so it has to be asked for by name. They stay because raw
+By default the planes are sent raw, without a copy. lz4 needs less bandwidth and is lossless. jpeg needs a fraction of
+the bandwidth, is lossy and encodes uint8 pictures only, so it is used only where it is set. Both exist because raw
 pictures of 1280 x 720 at 25 a second take 553 Mbit/s, more than most wireless networks carry.
 """
 
@@ -24,7 +24,7 @@ _MAX_FRAME = 1 << 30  # bytes of one frame's planes
 
 
 class InlineSlots:
-    """The sender's side (`slots.Store`): a slot keeps the value alive while ZeroMQ reads it, until its credit.
+    """The sender's side (`slots.Store`). A slot keeps its planes alive until the credit, while ZeroMQ may read them.
 
     coding  raw, lz4, or jpeg:QUALITY (1..100). Raises ConfigError for another
     """
@@ -42,7 +42,8 @@ class InlineSlots:
         return self._table.in_use
 
     def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
-        """Planes of a RawFrame or Frame; on the host copied only where they have holes, or to encode them."""
+        """Put the planes of a RawFrame or Frame into a slot. A plane on the host is copied only if its memory has
+        holes or it is encoded."""
         packing = tensor_layout.pack(value)
         described, parts = [], []
         for plane, tensor in zip(packing.content.planes, packing.tensors, strict=True):
@@ -54,11 +55,11 @@ class InlineSlots:
         return Parcel(messages.FrameMessage(seq, slot, generation, content=content, sent_ns=sent_ns), tuple(parts))
 
     def free(self, message: messages.FrameMessage) -> None:
-        """The credit for a frame has come: the reader has its planes."""
+        """Free the slot of a frame whose credit was returned: ZeroMQ does not read its planes any more."""
         self._table.free(message)
 
     def close(self) -> None:
-        """ZeroMQ keeps what it still sends."""
+        """Nothing to release: ZeroMQ keeps references to the planes that it still sends."""
 
     def _encoded(self, plane: messages.Plane, flat: Tensor) -> tuple[messages.Plane, Any]:
         data: Any = flat.numpy().data
@@ -76,7 +77,7 @@ class InlineSlots:
 
 
 class InlineAccess:
-    """The reader's side (`slots.Access`): raw planes are read where ZeroMQ put them, the others are decoded."""
+    """The reader's side (`slots.Access`). Raw planes are views of ZeroMQ's message; the others are decoded."""
 
     transport: Transport = "inline"
 
@@ -84,12 +85,12 @@ class InlineAccess:
         self._slots = slots
 
     def agree(self, welcome: messages.Welcome) -> None:
-        """There is no memory to agree on."""
+        """Check the number of slots. Raises WireError when it differs or memory is named: inline shares none."""
         if welcome.slots != self._slots or welcome.memory or welcome.handles:
             raise WireError(f"the sender has {welcome.slots} slots, agreed were {self._slots} without memory")
 
     def admit(self, message: messages.FrameMessage, parts: Sequence[Any]) -> None:
-        """Every plane has the bytes its description says."""
+        """Check that every plane has the size its description says. Raises WireError."""
         if not 0 <= message.slot < self._slots:
             raise WireError(f"slot {message.slot} of a table of {self._slots}")
         content = tensor_layout.check(message.content, _MAX_FRAME)
@@ -103,20 +104,20 @@ class InlineAccess:
                 raise WireError(f"plane {plane.name} is no JPEG of {list(plane.shape)}")
 
     def open(self, message: messages.FrameMessage, parts: Sequence[Any]) -> Any:
-        """The value. Raises WireError for planes that cannot be decoded."""
+        """The frame. Raises WireError for planes that cannot be decoded."""
         assert message.content is not None
         decoded = [_decoded(plane, part) for plane, part in zip(message.content.planes, parts, strict=True)]
         return tensor_layout.unpack(message, decoded)
 
     def done(self, message: messages.FrameMessage) -> None:
-        """The memory was the message's, and is the value's now."""
+        """Nothing to check: the frame's tensors own their memory."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release: frames own their memory."""
 
 
 def parse_coding(text: str) -> tuple[messages.Coding, int]:
-    """("jpeg", 90) of "jpeg:90". Raises ConfigError."""
+    """Name and JPEG quality of a coding: ("jpeg", 90) for "jpeg:90", quality 0 for the others. Raises ConfigError."""
     if text == "raw":
         return "raw", 0
     if text == "lz4":
@@ -128,7 +129,7 @@ def parse_coding(text: str) -> tuple[messages.Coding, int]:
 
 
 def _flat(tensor: Tensor, plane: messages.Plane) -> Tensor:
-    """Elements as they lie in memory, on the host, as bytes."""
+    """The bytes of a plane on the host, in the order in which its elements lie in memory: uint8 [bytes]."""
     tensor = tensor.cpu()
     if plane.order:
         tensor = tensor.permute(plane.order)
@@ -156,7 +157,7 @@ def _decoded(plane: messages.Plane, part: Any) -> Tensor:
 
 
 def _tensor_on(buffer: memoryview, dtype: torch.dtype) -> Tensor:
-    """The elements where they are, or aligned in a copy: ZeroMQ puts what is small anywhere."""
+    """A tensor over a buffer, or over a copy where the buffer is not aligned: ZeroMQ does not align small messages."""
     if not np.frombuffer(buffer, np.uint8).__array_interface__["data"][0] % dtype.itemsize:
         return torch.frombuffer(buffer, dtype=dtype)
     return torch.frombuffer(bytearray(buffer), dtype=dtype)
@@ -171,7 +172,8 @@ def _as(plane: messages.Plane, coding: messages.Coding) -> messages.Plane:
 
 
 def _jpeg_shape(data: memoryview) -> tuple[int, ...] | None:
-    """(h, w, 3) a JPEG says it has, without decoding it: what it would allocate is known before it does."""
+    """(h, w, 3) from a JPEG's frame header, None without one. Read before decoding, since decoding allocates that
+    much."""
     at = 2
     if bytes(data[:2]) != b"\xff\xd8":
         return None

@@ -1,11 +1,10 @@
 """The two ends of a link, on ZeroMQ sockets: `Outlet` sends, `Inlet` receives.
 
-ROUTER binds, DEALER connects, one pair a link; `sockets.py` says with which options and why. Where values lie is the
-business of a `slots.Store` and a `slots.Access`: in this process, in shared memory, on a card, or behind the messages.
+ROUTER binds, DEALER connects, one pair a link; `sockets.py` explains their options. A `slots.Store` and a
+`slots.Access` hold the frames' data: in this process, in shared memory, on a card, or behind the messages.
 
-An end belongs to one thread. It is closed by whoever made it, after all threads are done, and may be made again with a
-higher epoch. Messages of another epoch are ignored, those that do not fit what was agreed are refused; both are
-counted, and neither is obeyed.
+An end belongs to one thread. Its creator closes it when all threads have finished, and may open it again with a higher
+epoch. Messages of another epoch are ignored and messages that do not fit the plan are refused. Both are counted.
 """
 
 from warpfuse.graph.links.inlet import Inlet

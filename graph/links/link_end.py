@@ -1,4 +1,4 @@
-"""What a link is agreed to be, and what both of its ends have in common."""
+"""The base class of both ends of a link."""
 
 import logging
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ _BYTES = attrgetter("bytes")
 
 
 class LinkEnd:
-    """What both ends count.
+    """One end of a link, with the counters that both ends have.
 
-    refused    messages that did not fit; complaint: what was wrong with the last one
-    stale      messages of another epoch, or from a reader of one
+    refused    messages that broke the protocol
+    complaint  what was wrong with the last one refused; None before the first
+    stale      messages of another epoch, or from a reader of another epoch
     """
 
     def __init__(self, plan: LinkPlan, socket: "zmq.Socket[bytes]", epoch: int) -> None:
@@ -32,7 +33,7 @@ class LinkEnd:
     def _refuse(self, error: WireError) -> None:
         self.refused += 1
         text = f"link {self.plan.name}: {error}"
-        if self.complaint is None:  # once: who sends garbage must not fill the log with it
+        if self.complaint is None:  # log the first only: a faulty peer must not fill the log
             _log.warning("refused a message: %s", text)
         self.complaint = text
 

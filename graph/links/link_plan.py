@@ -1,4 +1,4 @@
-"""What a link is agreed to be, apart from what opens it: a graph is planned before ZeroMQ is loaded."""
+"""The plan of a link. It imports no transport, since a graph is planned before ZeroMQ is loaded."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,23 +8,24 @@ Transport = Literal["local", "shm", "cuda-ipc", "inline"]
 
 
 def slots_needed(mailbox: int, credits: int) -> int:
-    """One being written, those waiting, and those lent: then a free slot exists whenever one is asked for."""
+    """Slots of a link: one to write, one for each waiting frame, one for each credit. So a free slot always exists."""
     return 1 + mailbox + credits
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPlan:
-    """What a link is agreed to be before it is opened.
+    """What both ends of a link agree on before it is opened.
 
     name       "sender->receiver.input"
-    credits    frames the reader takes before it returns one: 1 to stay fresh, 2 to overlap, k for lossless queues
-    mailbox    frames that may wait in the sender
-    policy     what happens when the mailbox is full: `block` the sender, or drop the oldest
+    credits    frames sent before the reader has returned one: 1 for the least delay, 2 to overlap sending and work,
+               more for a queue
+    mailbox    frames that may wait in the sender for a credit
+    policy     what happens when the mailbox is full: `block` the sender, or drop the oldest frame
     delay      number of empty frames the reader starts with (a feedback link), as in synchronous dataflow
-    transport  how values cross: by reference in a process, in shared memory on a host, on a card, or in the messages
-    endpoint   where the sender binds: inproc://, ipc://, tcp://; "" is inproc:// and the name
-    coding     of planes in the messages: raw, lz4, or jpeg:QUALITY, which loses something and is for pictures alone
-    bare       it says that a frame has passed, and carries nothing of it
+    transport  where frames lie: local by reference, shm in shared memory, cuda-ipc on a card, inline in the messages
+    endpoint   address the sender binds: inproc://, ipc://, tcp://; "" means inproc:// with the link's name
+    coding     of planes in inline messages: raw, lz4, or jpeg:QUALITY (lossy, pictures only)
+    bare       the link signals that a frame has passed and carries none of its data
     """
 
     name: str
@@ -42,10 +43,10 @@ class LinkPlan:
 
     @property
     def slots(self) -> int:
-        """Slots of the link's table."""
+        """Number of slots in the link's table."""
         return slots_needed(self.mailbox, self.credits)
 
     @property
     def address(self) -> str:
-        """The endpoint in use."""
+        """The endpoint, with the default filled in."""
         return self.endpoint or f"inproc://{self.name}"

@@ -1,4 +1,4 @@
-"""What a thread waits for: messages on the ends of its links, and the end of the epoch. One poll covers all of them."""
+"""The one place where a thread waits: a poll over the sockets of its links and the cancel token of its epoch."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from warpfuse.graph.links.link import Inlet, Outlet
 
 
 class NeighbourGone(Exception):
-    """Another stage failed; `origin` is its name if it is known."""
+    """A stage at the other end of a link failed. `origin` is the name of the stage that failed first."""
 
     def __init__(self, origin: str) -> None:
         super().__init__(origin)
@@ -17,13 +17,13 @@ class NeighbourGone(Exception):
 
 
 class Halted(Exception):
-    """The epoch is over."""
+    """The epoch was cancelled."""
 
 
 class LinkPoller:
-    """The ends of links of one thread. Closes none of them.
+    """Waits for messages on the link ends of one thread. It does not close them.
 
-    cancel  ends the waiting without ending the links
+    cancel  set when the epoch is over: every wait returns, and `check` raises
     """
 
     def __init__(self, inlets: Sequence[Inlet], outlets: Sequence[Outlet], cancel: CancelToken | None = None) -> None:
@@ -41,7 +41,7 @@ class LinkPoller:
         self._besides: dict[int, zmq.Poller] = {}
 
     def check(self) -> None:
-        """Raises Halted when the epoch is over, NeighbourGone when a stage at the other end of a link has failed."""
+        """Raise Halted when the epoch is over, NeighbourGone when a stage at the other end of a link has failed."""
         if self._cancel is not None and self._cancel.is_set:
             raise Halted
         for end in self._ends:
@@ -49,9 +49,9 @@ class LinkPoller:
                 raise NeighbourGone(end.failed)
 
     def wait(self, timeout_ms: int | None = None) -> None:
-        """Until a message has arrived that may be of interest, or the epoch ends."""
-        # Note: lazy credits. A credit is of interest only to a frame that waits for one. To be woken by the others
-        # costs a context switch for each link and frame, so they are left lying until the next frame is offered.
+        """Wait until a frame, or a credit that a frame waits for, has arrived, or the epoch ends."""
+        # Note: lazy credits. A credit matters only while a frame waits for it. Waking up for every credit would cost a
+        # context switch for each link and frame. So the other credits are read when the next frame is offered.
         poller = self._frames_only if self._inlets else self._any
         for outlet in self._outlets:
             if outlet.expecting:
@@ -59,11 +59,14 @@ class LinkPoller:
         self._receive(poller, timeout_ms)
 
     def wait_for_any(self, timeout_ms: int | None = None, *, fd: int | None = None) -> None:
-        """Until any message has arrived, `fd` is readable, or the epoch ends."""
+        """Wait until any message has arrived, `fd` is readable, or the epoch ends."""
         self._receive(self._any if fd is None else self._beside(fd), timeout_ms)
 
     def end(self, failed: str | None) -> None:
-        """End every link, and wait until what was sent has come through. failed: the stage that failed, if one did."""
+        """End every link and wait until every frame sent was received. failed: the stage that failed, if any.
+
+        Raises Halted when the epoch ends first.
+        """
         for inlet in self._inlets:
             inlet.bye(failed)
         for outlet in self._outlets:
@@ -83,5 +86,5 @@ class LinkPoller:
     def _receive(self, poller: zmq.Poller, timeout_ms: int | None) -> None:
         for socket, _ in poller.poll(timeout_ms):
             end = self._by_socket.get(socket)
-            if end is not None:  # else the end of the epoch, or what is waited for besides
+            if end is not None:  # None: the cancel token or `fd`
                 end.receive()

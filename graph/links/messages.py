@@ -1,15 +1,15 @@
-"""Messages of a link, as bytes. No socket is touched here.
+"""Messages of a link, and their encoding. No socket is used here.
 
-A message has two parts, and where the memory cannot be shared the planes of a frame behind them: a fixed 12-byte head,
-so that a router or a recorder needs no decoding, and a typed body.
+A message has two parts, a fixed 12-byte head and a typed body. The inline transport adds the planes of a frame. A
+router or a recorder can read the head without decoding the body.
 
     head    magic "WF" | u8 version | u8 type | u32 epoch | u32 low word of seq        little-endian
     body    MessagePack array of the type's fields, decoded with validation; never pickle
 
-The receiver opens with HELLO and grants credits; WELCOME answers with the slot table, and comes again when the table
-has grown. The sender sends a FRAME only against a credit; CREDIT grants the next one and releases the slot in one
-message. EOS ends a link after its last frame, ERROR ends it because something upstream failed, BYE tells the sender
-that its reader is gone and whether it failed.
+HELLO opens the link: the receiver grants its credits. WELCOME answers with the slot table, and is sent again when the
+table is replaced. FRAME is sent only against a credit. CREDIT releases the slot and grants the next credit in one
+message. EOS ends a link after its last frame. ERROR ends it because a stage upstream failed. BYE tells the sender
+that its reader takes no more frames, and which stage failed if that is why.
 """
 
 import struct
@@ -48,7 +48,7 @@ class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froz
 
 
 class Hello(_Message, frozen=True):
-    """Receiver to sender, once: the link it reads, how many frames it takes before it returns one, and how."""
+    """Receiver to sender, once: the link's name, the receiver's credits and its transport."""
 
     link: LinkName
     credits: Count
@@ -56,11 +56,11 @@ class Hello(_Message, frozen=True):
 
 
 class Welcome(_Message, frozen=True):
-    """Sender to receiver: the slot table frames lie in from now on. Any planes within `slot_bytes` fit a slot.
+    """Sender to receiver: the slot table that holds all frames from now on. A slot holds up to `slot_bytes` bytes.
 
-    table    its number; the one before is not filled again
-    memory   where it lies, below the folder of this user's shared memory; "" where nothing is shared
-    handles  of a card's memory and events, for cuda-ipc
+    table    number of the table; older tables are not filled again
+    memory   path of the table in shared memory, relative to the user's folder there; "" where no memory is shared
+    handles  of the memory and the events on a card, for cuda-ipc
     """
 
     slots: Count
@@ -71,8 +71,11 @@ class Welcome(_Message, frozen=True):
 
 
 class Plane(_Message, frozen=True):
-    """One array of a frame. offset: bytes from the start of its slot; order: its dimensions as they lie in memory,
-    outermost first, () as they are counted."""
+    """One array of a frame.
+
+    offset  bytes from the start of its slot
+    order   its dimensions as they lie in memory, outermost first; () for a contiguous array
+    """
 
     name: Name
     dtype: Dtype
@@ -83,8 +86,8 @@ class Plane(_Message, frozen=True):
 
 
 class Content(_Message, frozen=True):
-    """What lies in a slot: a `RawFrame` (one plane, "rgb"), a form of `Frame` or a `SoundPiece`, and the rest of its
-    stamp.
+    """Description of a slot's content: a `RawFrame` (one plane, "rgb"), a subclass of `Frame` or a `SoundPiece`, with
+    the fields of its stamp other than `seq`.
 
     device  "cpu" or "cuda:N": where the sender had the tensors
     """
@@ -102,11 +105,12 @@ class Content(_Message, frozen=True):
 
 
 class FrameMessage(_Message, frozen=True):
-    """Sender to receiver: frame `seq` lies in `slot` of `table`, which has been filled `generation` times.
+    """Sender to receiver: frame `seq` lies in `slot` of `table`. The slot has been filled `generation` times.
 
-    content  None inside a process, where the value itself crosses by reference
-    dropped  frames not sent since the one before, by reason
-    sent_ns  the run's clock when the sender handed it over, 0: not stamped. Its hop lasts until the reader takes it
+    content  None inside a process, where the frame is passed by reference
+    dropped  frames dropped since the message before, by reason
+    sent_ns  when the sender handed the frame over, by the run's clock; 0: unknown. A hop lasts from then until the
+             reader takes the frame
     """
 
     seq: Seq
@@ -119,7 +123,7 @@ class FrameMessage(_Message, frozen=True):
 
 
 class Credit(_Message, frozen=True):
-    """Receiver to sender: send `grant` more; the slot of this generation is free again."""
+    """Receiver to sender: `grant` more frames may be sent, and the slot of this generation is free again."""
 
     grant: Count
     slot: Count
@@ -128,19 +132,19 @@ class Credit(_Message, frozen=True):
 
 
 class Eos(_Message, frozen=True):
-    """Sender to receiver: no frame follows; `frames` were sent on this link."""
+    """Sender to receiver: no frame follows, and `frames` were sent on this link."""
 
     frames: Seq
 
 
 class Error(_Message, frozen=True):
-    """Sender to receiver: `stage` failed, no frame follows and what was made is not complete."""
+    """Sender to receiver: `stage` failed, so no frame follows and the output is incomplete."""
 
     stage: LinkName
 
 
 class Bye(_Message, frozen=True):
-    """Receiver to sender: this reader takes nothing more; because `failed` (a stage) failed, or None at the end."""
+    """Receiver to sender: this reader takes no more frames. failed: the stage that failed; None at the normal end."""
 
     failed: LinkName | None
 
@@ -154,7 +158,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(message: Message, epoch: int) -> list[bytes]:
-    """Head and body of a message. Raises WireError for one whose body is too long to be accepted."""
+    """Head and body of a message. Raises WireError for a body of more than MAX_BODY bytes."""
     seq = message.seq if isinstance(message, FrameMessage) else 0
     head = _HEAD.pack(_MAGIC, VERSION, _NUMBERS[type(message)], epoch, seq & 0xFFFFFFFF)
     body = _ENCODER.encode(message)
@@ -164,16 +168,16 @@ def encode(message: Message, epoch: int) -> list[bytes]:
 
 
 def decode(parts: Sequence[bytes], epoch: int) -> Message | None:
-    """The message of a head and a body, or None for one of another life of the link, which is to be ignored.
+    """The message in a head and a body; None for a message of another epoch, which the caller ignores.
 
-    Raises WireError for anything else that is not a message of this version.
+    Raises WireError for bytes that are no message of this version.
     """
     if len(parts) != 2:
         raise WireError(f"a message has 2 parts, got {len(parts)}")
     head, body = parts
     if len(head) != HEAD_BYTES:
         raise WireError(f"a head has {HEAD_BYTES} bytes, got {len(head)}")
-    magic, version, number, its_epoch, seq_low = _HEAD.unpack(head)
+    magic, version, number, head_epoch, seq_low = _HEAD.unpack(head)
     if magic != _MAGIC:
         raise WireError(f"the head starts with {magic!r}, expected {_MAGIC!r}")
     if version != VERSION:
@@ -182,7 +186,7 @@ def decode(parts: Sequence[bytes], epoch: int) -> Message | None:
         raise WireError(f"unknown message type {number}")
     if len(body) > MAX_BODY:
         raise WireError(f"a body has at most {MAX_BODY} bytes, got {len(body)}")
-    if its_epoch != epoch:
+    if head_epoch != epoch:
         return None
     try:
         message: Message = _DECODERS[number].decode(body)

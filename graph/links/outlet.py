@@ -16,10 +16,16 @@ from warpfuse.graph.links.sockets import identity, readable, receive_parts, send
 
 
 class Outlet(LinkEnd):
-    """The sending end. `offer` when not `blocked`; feed it what arrives through `receive`.
+    """The sending end of a link. `offer` a frame when it is not `blocked`; call `receive` when its socket is readable.
 
-    store  where values lie; closed with the end
-    keys   of a tcp endpoint
+    store   the sender's side of the link's memory; closed with this end
+    keys    CURVE keys, for a tcp endpoint
+    sent    frames sent
+    peak    most slots in use at once
+    closed  the reader is gone: frames offered from now on are discarded
+    failed  the stage whose failure the reader reported
+
+    Belongs to one thread.
     """
 
     def __init__(
@@ -36,7 +42,7 @@ class Outlet(LinkEnd):
         self._connections = 0
         self._credits = 0
         self._greeted = False
-        self._told: messages.Welcome | None = None
+        self._announced: messages.Welcome | None = None
         self._lent: dict[tuple[int, int], messages.FrameMessage] = {}
         self._last: messages.Message | None = None
         self._finishing = False
@@ -44,38 +50,38 @@ class Outlet(LinkEnd):
 
     @property
     def endpoint(self) -> str:
-        """Where it is bound; tells the port of `tcp://HOST:0`."""
+        """The address the socket is bound to, with the port that was chosen for `tcp://HOST:0`."""
         return str(self.socket.getsockopt_string(zmq.LAST_ENDPOINT))
 
     @property
     def store(self) -> Store:
-        """Where values lie."""
+        """The sender's side of the link's memory."""
         return self._store
 
     @property
     def blocked(self) -> bool:
-        """The sender has to wait before the next `offer`."""
+        """The mailbox is full: the sender has to wait before the next `offer`."""
         return not self.closed and self._mailbox.full
 
     @property
     def waiting(self) -> int:
-        """Frames that wait for a credit."""
+        """Number of frames that wait for a credit."""
         return 0 if self.closed else len(self._mailbox)
 
     @property
     def expecting(self) -> bool:
-        """What the reader says is needed now: a credit for a frame that waits, or what is still lent at the end."""
+        """A message of the reader is needed to go on: a credit for a waiting frame, or the last slots at the end."""
         return not self.closed and (len(self._mailbox) > 0 or (self._finishing and not self.finished))
 
     @property
     def dropped(self) -> int:
-        """Frames the mailbox dropped."""
+        """Number of frames that the mailbox dropped."""
         return self._mailbox.dropped
 
     def offer(self, seq: int, value: Any, now_ns: int = 0) -> None:
-        """Put a frame into a slot and send it as soon as there is a credit. To a reader that is gone: nothing.
+        """Put a frame into a slot and send it as soon as there is a credit. Does nothing when the reader is gone.
 
-        now_ns  by the run's clock; 0: its hop is not timed
+        now_ns  time by the run's clock; 0: the frame's hop is not timed
         """
         if self.closed:
             return
@@ -88,9 +94,10 @@ class Outlet(LinkEnd):
         self._pump()
 
     def finish(self, failed: str | None = None) -> None:
-        """End the link: EOS after the frames that wait, or ERROR instead of them, with the stage that failed.
+        """End the link. Without a failure EOS follows the waiting frames; after one, ERROR replaces them.
 
-        EOS is sent once, whoever calls again.
+        failed  the stage that failed
+        A second call without a failure does nothing.
         """
         if failed is None and self._finishing:
             return
@@ -102,7 +109,8 @@ class Outlet(LinkEnd):
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to send, and memory of ours that another process reads has come back."""
+        """Everything was sent, and a reader in another process has returned every slot. A thread need not: it holds
+        references."""
         if self.closed:
             return True
         returned = self._store.transport == "local" or not self._lent
@@ -110,9 +118,9 @@ class Outlet(LinkEnd):
 
     def receive(self) -> None:
         """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
-        heard = False
+        received = False
         while readable(self.socket):
-            heard = True
+            received = True
             sender, *parts = receive_parts(self.socket)
             if sender.bytes != self._reader:
                 self.stale += 1
@@ -124,11 +132,11 @@ class Outlet(LinkEnd):
                 self._handle(self._decode(parts))
             except WireError as error:
                 self._refuse(error)
-        if heard:
+        if received:
             self._pump()
 
     def close(self) -> None:
-        """Close the socket and the store. After the thread that used it has ended."""
+        """Close the socket and the store. Call it after the thread that used this end has finished."""
         self.socket.close()
         self._store.close()
 
@@ -167,8 +175,8 @@ class Outlet(LinkEnd):
         if not self._greeted or self.closed:
             return
         agreed = self._store.agreed
-        if agreed is not self._told:  # the reader does not know the table in use
-            self._told = agreed
+        if agreed is not self._announced:  # the reader does not know the current slot table
+            self._announced = agreed
             self._send(agreed)
         while self._credits and len(self._mailbox):
             self._post(self._mailbox.popleft())

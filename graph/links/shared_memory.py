@@ -1,13 +1,13 @@
-"""Files in shared memory, made and removed by the process that writes them.
+"""Slot tables in shared memory. The process that writes a table creates and removes its file.
 
-    /dev/shm/warpfuse-<uid>/<run>-<pid>-<token>/     0700, one folder a process, its owner holds a lock on `owner`
+    /dev/shm/warpfuse-<uid>/<run>-<pid>-<token>/     0700, one folder a process, which holds a lock on `owner`
         owner
-        <link>.<epoch>.<table>                       0600, one table of slots
+        <link>.<epoch>.<table>                       0600, one slot table
 
-Not `multiprocessing.shared_memory`: below Python 3.13 a reader that exits unlinks what another process writes.
+`multiprocessing.shared_memory` is not used: before Python 3.13, a reader that exits unlinks the writer's memory.
 
-Layout of a table: a page with magic, version, slots and slot size; 64 bytes a slot for its generation; the slots,
-each on a page of its own. A generation is odd while its slot is written and even when it may be read.
+Layout of a table: one page with magic, version, number of slots and slot size; 64 bytes a slot for its generation; the
+slots, each starting on a page. The stored generation is odd while the slot is written and even when it may be read.
 """
 
 import contextlib
@@ -40,20 +40,20 @@ _MIB = 1 << 20
 
 
 def shared_root() -> Path:
-    """Where this user's shared memory lies."""
+    """The folder of this user's shared memory."""
     if sys.platform == "win32":
         raise NotImplementedError
     return Path(os.environ.get("WARPFUSE_SHM", "/dev/shm")) / f"warpfuse-{os.getuid()}"
 
 
 class RunFolder:
-    """This process's folder in shared memory. A context manager; removed at the end, or by the next `sweep`."""
+    """This process's folder in shared memory. A context manager that removes it; after a crash `sweep` does."""
 
     def __init__(self, run: str, root: Path | None = None) -> None:
         root = root or shared_root()
         name = re.sub(r"[^A-Za-z0-9_]+", "_", run)[:40] or "run"
         self.path = root / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
-        with _locked(root):  # or a sweep would find a folder that is not locked yet
+        with _locked(root):  # else a sweep could remove the folder before it is locked
             self.path.mkdir(mode=0o700)
             self._lock = _open_lock(self.path / "owner")
             lock(self._lock)
@@ -65,7 +65,7 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Remove the folder. Who has a table mapped keeps the memory until it lets go. A second call does nothing."""
+        """Remove the folder. A reader that has a table mapped keeps its memory. A second call does nothing."""
         if self._lock < 0:
             return
         shutil.rmtree(self.path, ignore_errors=True)
@@ -74,9 +74,10 @@ class RunFolder:
 
 
 def sweep(root: Path | None = None) -> list[Path]:
-    """Remove what processes that are dead left behind; never what a living one owns. Returns the folders removed.
+    """Remove the folders of dead processes. Returns the folders removed.
 
-    The lock tells, not the process id: it falls with its owner, however that ends, and no other process gets it.
+    A folder is in use while `owner` is locked. The process id in its name is no proof, since ids are used again. The
+    system releases the lock when its process ends, however it ends.
     """
     root = root or shared_root()
     removed: list[Path] = []
@@ -91,10 +92,10 @@ def sweep(root: Path | None = None) -> list[Path]:
 
 
 class SharedTable:
-    """One table of slots, mapped. Made by the sender with `create`, opened by the reader with `open`.
+    """A mapped slot table (`shared_slots.Table`). The sender makes it with `create`, the reader with `open`.
 
-    copies, copied_bytes  planes copied into slots until now, by the one function that does
-    views                 planes of a slot where they lie
+    copies, copied_bytes  planes that `write` has copied into slots
+    views                 (slot, planes) -> tensors over the slot's memory
     """
 
     def __init__(self, memory: mmap.mmap, slots: int, slot_bytes: int, path: Path | None = None) -> None:
@@ -108,7 +109,8 @@ class SharedTable:
 
     @classmethod
     def create(cls, path: Path, slots: int, slot_bytes: int) -> "SharedTable":
-        """A new file of this shape. Raises SharedMemoryFull when the memory is not there: now, and not as SIGBUS."""
+        """Create the file of a table. Raises SharedMemoryFull. All memory is allocated here, since a page missing later
+        would be SIGBUS."""
         if sys.platform != "linux":
             raise NotImplementedError
         size = _size(slots, slot_bytes)
@@ -133,7 +135,7 @@ class SharedTable:
 
     @classmethod
     def open(cls, place: str, slots: int, slot_bytes: int, root: Path | None = None) -> "SharedTable":
-        """The table at `place` ("folder/file") of this user. Raises WireError for one that is not what was agreed."""
+        """Map this user's table at `place` ("folder/file"). Raises WireError for a missing table or another shape."""
         if sys.platform == "win32":
             raise NotImplementedError
         if not _PLACE.fullmatch(place) or ".." in place:
@@ -156,21 +158,22 @@ class SharedTable:
         return cls(memory, slots, slot_bytes)
 
     def generation(self, slot: int) -> int:
-        """How often the slot has been filled; -1 while it is being written."""
+        """Number of times the slot has been filled; -1 while it is being written."""
         word = int(self._generations[slot])
         return -1 if word % 2 else word // 2
 
     def write(self, slot: int, generation: int, packing: tensor_layout.Packing) -> None:
-        """Copy the planes into a slot: the one place where a link copies a picture on its host."""
+        """Copy the planes into a slot. A link between processes of a host copies a picture here and nowhere else."""
         self._generations[slot] = 2 * generation - 1
         for into, tensor in zip(self.views(slot, packing.content.planes), packing.tensors, strict=True):
             into.copy_(tensor)
             self.copies += 1
             self.copied_bytes += tensor.nbytes
-        self._generations[slot] = 2 * generation  # x86 and the message behind it order this after the planes
+        # The reader must not see this before the planes. x86 keeps the order of stores, and the message comes later.
+        self._generations[slot] = 2 * generation
 
     def check(self, slot: int, generation: int) -> None:
-        """The slot holds what was announced. Raises WireError when it does not."""
+        """Raise WireError when the slot does not hold this generation."""
         found = self.generation(slot)
         if found != generation:
             raise WireError(f"slot {slot} holds generation {found}, not {generation}: it was filled again while lent")
@@ -178,19 +181,19 @@ class SharedTable:
     before = after = check
 
     def close(self) -> None:
-        """Let go; the memory goes with the last view of it. The sender's file goes now."""
+        """Drop the views; the mapping ends with the last tensor over it. The sender's file is removed at once."""
         self.views.clear()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
 
 def slot_bytes_for(nbytes: int) -> int:
-    """Whole pages for a slot of this content."""
+    """Size of a slot for this many bytes, rounded up to whole pages."""
     return max(_PAGE, -(-nbytes // _PAGE) * _PAGE)
 
 
 def _lend(memory: mmap.mmap) -> None:
-    """Its addresses are borrowed memory until the last view of it is gone."""
+    """Mark the mapping's addresses as borrowed memory for as long as the mapping exists."""
     start, size = int(np.frombuffer(memory, np.uint8).__array_interface__["data"][0]), len(memory)
     mark_borrowed(start, size)
     weakref.finalize(memory, unmark_borrowed, start, size)
@@ -212,7 +215,7 @@ def _open_lock(path: Path) -> int:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Alone among this user's processes. Makes the root; raises PermissionError for one that is somebody else's."""
+    """Hold the lock on this user's root, which is made if missing. Raises PermissionError for another user's folder."""
     if sys.platform == "win32":
         raise NotImplementedError
     root.mkdir(mode=0o700, exist_ok=True)

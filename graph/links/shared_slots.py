@@ -1,9 +1,9 @@
-"""Slots in memory that two processes share: the sender copies a picture once, the reader reads it where it lies.
+"""Slots in memory that two processes share. The sender copies a picture into a slot, the reader uses it in place.
 
-What the memory is, a file or a card's, is the table's business (`shared_memory.py`, `cuda_ipc.py`).
+A `Table` is the memory itself: a file in shared memory (`shared_memory.py`) or a pool on a card (`cuda_ipc.py`).
 
-A table is made when the first frame comes, for frames of that size. A larger one needs a larger table (the first frame
-of a feedback, say, is empty): it gets the next number, and the old one goes when its last slot is back.
+The first frame decides the size of the first table. A frame that does not fit gets a larger table with the next number;
+the first frame of a feedback link, for instance, is empty. The old table is removed when its last slot is returned.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,36 +18,36 @@ from warpfuse.graph.links.slots import Parcel, SlotTable
 
 
 class Table(Protocol):
-    """Memory of a number of slots, as the sender has made it or as the reader has opened it."""
+    """The memory of a number of slots, created by the sender or opened by the reader."""
 
     slots: int
     slot_bytes: int
-    copies: int  # planes copied into slots until now: tests hold a link to one copy a picture
+    copies: int  # planes copied into slots; tests check that a link copies a picture once
     copied_bytes: int
 
     def write(self, slot: int, generation: int, packing: tensor_layout.Packing) -> None:
-        """The sender: copy the planes into a slot."""
+        """Sender: copy the planes into a slot."""
 
     def views(self, slot: int, wanted: tuple[messages.Plane, ...]) -> tuple[Tensor, ...]:
-        """The reader: planes of a slot where they lie. They fit: checked before."""
+        """Reader: tensors over a slot's planes. Not checked: `tensor_layout.check` has been called before."""
 
     def check(self, slot: int, generation: int) -> None:
-        """The reader, when a frame is announced. Raises WireError when the slot is known to hold something else."""
+        """Reader, when a frame is announced. Raises WireError when the slot is seen to hold another generation."""
 
     def before(self, slot: int, generation: int) -> None:
-        """The reader begins to read. Raises WireError when the slot holds something else."""
+        """Reader, before reading. Raises WireError when the slot holds another generation."""
 
     def after(self, slot: int, generation: int) -> None:
-        """The reader has read. Raises WireError when the slot was filled again meanwhile."""
+        """Reader, after reading. Raises WireError when the slot was filled again meanwhile."""
 
     def close(self) -> None:
-        """Let the memory go; the sender removes it."""
+        """Unmap the memory; in the sender also remove it."""
 
 
 class SharedSlots:
     """The sender's side (`slots.Store`).
 
-    make  (number, slot_bytes) -> a new table and what the reader needs to open it
+    make  (table number, slot_bytes) -> a new table and the message that lets the reader open it
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class SharedSlots:
 
     @property
     def in_use(self) -> int:
-        """Slots filled and not yet released, of every table."""
+        """Slots filled and not yet released, in all tables."""
         return sum(slots.in_use for _, slots in self._tables.values())
 
     @property
     def copies(self) -> int:
-        """Planes copied into slots until now."""
+        """Number of planes copied into slots."""
         return self._copies + sum(table.copies for table, _ in self._tables.values())
 
     @property
     def copied_bytes(self) -> int:
-        """Their bytes."""
+        """Bytes copied into slots."""
         return self._copied_bytes + sum(table.copied_bytes for table, _ in self._tables.values())
 
     def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
-        """Copy a RawFrame or Frame into a free slot. Raises SharedMemoryFull when a new table cannot be had."""
+        """Copy a RawFrame or Frame into a free slot. Raises SharedMemoryFull when a new table does not fit."""
         packing = tensor_layout.pack(value)
         if self._number not in self._tables or packing.nbytes > self._tables[self._number][0].slot_bytes:
             self._grow(packing.nbytes)
@@ -87,7 +87,7 @@ class SharedSlots:
         return Parcel(messages.FrameMessage(seq, slot, generation, self._number, packing.content, (), sent_ns))
 
     def free(self, message: messages.FrameMessage) -> None:
-        """The slot may be filled again; an old table goes with its last one."""
+        """Free the slot of a frame, and remove its table if it is an old one without frames. Raises WireError."""
         if message.table not in self._tables:
             raise WireError(f"there is no slot table {message.table}")
         self._tables[message.table][1].release(message.slot, message.generation)
@@ -116,9 +116,9 @@ class SharedSlots:
 
 
 class SharedAccess:
-    """The reader's side (`slots.Access`): values are views of the sender's slots.
+    """The reader's side (`slots.Access`). Frames are views of the sender's slots.
 
-    open  a table from what its sender tells of it; raises WireError for what cannot be one
+    open_table  opens the table that a Welcome describes; raises WireError for one that cannot be opened
     """
 
     def __init__(self, transport: Transport, slots: int, open_table: Callable[[messages.Welcome], Table]) -> None:
@@ -128,7 +128,7 @@ class SharedAccess:
         self._tables: dict[int, Table] = {}
 
     def agree(self, welcome: messages.Welcome) -> None:
-        """Map the table."""
+        """Open the table, unless the sender has none yet. Raises WireError for one of another size or an old number."""
         if welcome.slots != self._slots:
             raise WireError(f"the sender has {welcome.slots} slots, agreed were {self._slots}")
         if welcome.table == 0:
@@ -138,7 +138,7 @@ class SharedAccess:
         self._tables[welcome.table] = self._open_table(welcome)
 
     def admit(self, message: messages.FrameMessage, parts: Sequence[Any]) -> None:
-        """Table, slot, generation and planes fit."""
+        """Check table, slot, generation and planes of an announced frame. Raises WireError."""
         if parts:
             raise WireError("planes of a frame whose memory is shared come in its slot, not behind the message")
         table = self._table(message)
@@ -148,20 +148,20 @@ class SharedAccess:
         table.check(message.slot, message.generation)
 
     def open(self, message: messages.FrameMessage, parts: Sequence[Any]) -> Any:
-        """Views of the slot."""
+        """The frame, over the slot's memory. Raises WireError when the slot was filled again."""
         for number in [number for number in self._tables if number < message.table]:
-            self._tables.pop(number).close()  # frames come in order: nothing of an older table follows
+            self._tables.pop(number).close()  # frames arrive in order, so no frame of an older table follows
         table = self._table(message)
         table.before(message.slot, message.generation)
         assert message.content is not None
         return tensor_layout.unpack(message, table.views(message.slot, message.content.planes))
 
     def done(self, message: messages.FrameMessage) -> None:
-        """The slot was not filled again meanwhile."""
+        """Raise WireError when the slot was filled again while it was read."""
         self._table(message).after(message.slot, message.generation)
 
     def close(self) -> None:
-        """Unmap, as soon as the last view is gone."""
+        """Close every table; its memory stays mapped until the last view is gone."""
         for table in self._tables.values():
             table.close()
         self._tables.clear()
@@ -174,7 +174,7 @@ class SharedAccess:
 
 
 class Views:
-    """Planes of slots, looked up instead of made anew: frames of a link are mostly of one shape."""
+    """A cache of tensors over slots. Frames of a link mostly have one shape, so each view is made once."""
 
     def __init__(self, slots: int, view: Callable[[int, messages.Plane], Tensor]) -> None:
         self._most = 8 * slots
@@ -182,14 +182,14 @@ class Views:
         self._found: dict[tuple[int, tuple[messages.Plane, ...]], tuple[Tensor, ...]] = {}
 
     def __call__(self, slot: int, wanted: tuple[messages.Plane, ...]) -> tuple[Tensor, ...]:
-        """The planes of a slot."""
+        """Tensors over a slot, one for each plane."""
         found = self._found.get((slot, wanted))
         if found is None:
             if len(self._found) >= self._most:
-                self._found.clear()  # frames that change shape all the time
+                self._found.clear()  # bounds the cache when the shape changes all the time
             found = self._found[slot, wanted] = tuple(self._view(slot, plane) for plane in wanted)
         return found
 
     def clear(self) -> None:
-        """Let go of every view."""
+        """Drop every view."""
         self._found.clear()

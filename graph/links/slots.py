@@ -1,7 +1,7 @@
-"""Slots of a link, and the mailbox in front of it. Plain state; no socket, no thread.
+"""Slots of a link, and the sender's mailbox. Plain state without sockets or threads.
 
-Only the sender owns slots. A slot is filled, lent to the reader together with its generation, and free again when the
-reader returns that generation: a late or doubled release finds another generation and is refused.
+The sender owns the slots. It fills a slot and sends its number with its generation. The slot is free again when the
+reader returns that generation. A late or repeated release carries an old generation and is refused.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from warpfuse.graph.links.link_plan import Policy, Transport
 
 
 class Parcel(NamedTuple):
-    """A frame in a slot, as it is announced. planes: what goes behind the message where no memory is shared."""
+    """A frame in a slot and its message. planes: buffers sent behind the message by the inline transport."""
 
     message: messages.FrameMessage
     planes: tuple[Any, ...] = ()
@@ -31,13 +31,13 @@ class Store(Protocol):
         """Slots filled and not yet released."""
 
     def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
-        """Put a value into a free slot; there is one, by the count of slots."""
+        """Put a frame into a free slot. One is always free, because of the number of slots (`slots_needed`)."""
 
     def free(self, message: messages.FrameMessage) -> None:
-        """The slot of a frame may be filled again. Raises WireError for one that is not filled so."""
+        """Free the slot of a frame. Raises WireError when it does not hold this generation."""
 
     def close(self) -> None:
-        """Give the memory back; a reader's mapping of it stays."""
+        """Release the memory. What a reader has mapped stays readable."""
 
 
 class Access(Protocol):
@@ -46,25 +46,25 @@ class Access(Protocol):
     transport: Transport
 
     def agree(self, welcome: messages.Welcome) -> None:
-        """Open the table that is filled from now on. Raises WireError for what cannot be one."""
+        """Open the table that holds all frames from now on. Raises WireError for one that cannot be opened."""
 
     def admit(self, message: messages.FrameMessage, planes: Sequence[Any]) -> None:
         """Check an announced frame against the table. Raises WireError for one that does not fit."""
 
     def open(self, message: messages.FrameMessage, planes: Sequence[Any]) -> Any:
-        """The value of an admitted frame, valid until `done`. Raises WireError when it is not there any more."""
+        """The value of an admitted frame, valid until `done`. Raises WireError when it was overwritten."""
 
     def done(self, message: messages.FrameMessage) -> None:
-        """The value is not read any more. Raises WireError when it was overwritten while it was."""
+        """End the reading of a frame. Raises WireError when it was overwritten meanwhile."""
 
     def close(self) -> None:
-        """Let the memory go."""
+        """Release the memory."""
 
 
 class SlotTable:
-    """A fixed number of places for values, inside one process: both sides of a link's memory in one.
+    """A fixed number of slots inside one process. It is both the `Store` and the `Access` of a local link.
 
-    The reader's thread only opens and admits, the sender's does the rest.
+    The reader's thread calls `agree`, `admit`, `open` and `done`; the sender's thread calls everything else.
     """
 
     transport: Transport = "local"
@@ -84,14 +84,14 @@ class SlotTable:
         return len(self._values) - len(self._free)
 
     def put(self, value: Any) -> tuple[int, int]:
-        """Fill a free slot; returns its number and generation. Raises IndexError when none is free: a fault of ours."""
+        """Fill a free slot. Returns its number and generation. Raises IndexError when none is free, which is a bug."""
         slot = self._free.popleft()
         self._generations[slot] += 1
         self._values[slot] = value
         return slot, self._generations[slot]
 
     def release(self, slot: int, generation: int) -> None:
-        """Free a slot. Raises WireError for a slot or generation that is not lent."""
+        """Free a slot. Raises WireError when it is free already or holds another generation."""
         self._check(slot, generation)
         if slot in self._free:
             raise WireError(f"slot {slot} was released twice")
@@ -99,7 +99,7 @@ class SlotTable:
         self._free.append(slot)
 
     def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
-        """Put a value, as it is."""
+        """Put a value into a free slot, by reference."""
         slot, generation = self.put(value)
         return Parcel(messages.FrameMessage(seq, slot, generation, 0, None, (), sent_ns))
 
@@ -108,25 +108,25 @@ class SlotTable:
         self.release(message.slot, message.generation)
 
     def agree(self, welcome: messages.Welcome) -> None:
-        """The sender's table is this one."""
+        """Check the number of slots: sender and reader share this table. Raises WireError."""
         if welcome.slots != len(self):
             raise WireError(f"the sender has {welcome.slots} slots, agreed were {len(self)}")
 
     def admit(self, message: messages.FrameMessage, planes: Sequence[Any]) -> None:
-        """The slot is filled so."""
+        """Check that the slot holds this generation. Raises WireError."""
         if planes or message.content is not None:
             raise WireError("a frame inside a process comes without planes")
         self._check(message.slot, message.generation)
 
     def open(self, message: messages.FrameMessage, planes: Sequence[Any]) -> Any:
-        """The value itself: nobody else fills the slot of an admitted frame before its release."""
+        """The value itself. The sender does not fill the slot of an admitted frame before its release."""
         return self._values[message.slot]
 
     def done(self, message: messages.FrameMessage) -> None:
-        """Nothing to check: the value is no slot's."""
+        """Nothing to check: the reader holds a reference to the value."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release: the values are ordinary objects."""
 
     def _check(self, slot: int, generation: int) -> None:
         if not 0 <= slot < len(self._values):
@@ -136,9 +136,9 @@ class SlotTable:
 
 
 class Mailbox(deque[Parcel]):
-    """Frames that wait for a credit. `block` says it is full; the dropping policies make room and count it.
+    """Frames that wait for a credit. With the policy `block` it reports when it is full; otherwise it drops the oldest.
 
-    Not a `stages.timing.Latest`: it belongs to one thread, holds several frames, and with `block` drops none.
+    It differs from `stages.timing.Latest`: it belongs to one thread, holds several frames, and can block.
     """
 
     def __init__(self, policy: Policy, capacity: int) -> None:
@@ -149,11 +149,11 @@ class Mailbox(deque[Parcel]):
 
     @property
     def full(self) -> bool:
-        """A frame offered now would have to wait (only with `block`)."""
+        """No frame may be pushed now. Only with `block`."""
         return self.policy == "block" and len(self) >= self.capacity
 
     def push(self, item: Parcel) -> Parcel | None:
-        """Add a frame. Returns the one dropped to make room, whose slot the caller frees."""
+        """Add a frame. Returns the frame dropped to make room, whose slot the caller frees; None if none was."""
         self.append(item)
         if len(self) > self.capacity:
             self.dropped += 1

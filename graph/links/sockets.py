@@ -1,20 +1,20 @@
-"""The sockets of links, and every option they are given, on purpose.
+"""The sockets of links and their options.
 
-    SNDHWM, RCVHWM 64      a fuse against a fault of ours: credits are the limit. Messages this small pile up by the
-                           hundred below any mark, in ZeroMQ's batches and the kernel's buffers
-    ROUTER_MANDATORY       a message nobody can get is an error, not silence
-    ROUTER_HANDOVER        a reader whose connection broke is not locked out by its own ghost
-    PROBE_ROUTER           a reader announces every connection: a second one means that the first was cut, and that
-                           what was in flight is gone. Without it a link would wait for ever for a lost credit
-    IMMEDIATE 0            on purpose: a reader may start first, and its HELLO waits for the sender
-    LINGER                 inproc 0: all threads are over by then. Else one second: EOS and BYE must reach the kernel
-    HEARTBEAT_*            ipc and tcp: a peer that is gone or stopped for 3 s counts as cut
-    MAXMSGSIZE             ipc and tcp, a part: what is longer ends the connection before memory is asked for
+    SNDHWM, RCVHWM 64      a safeguard against a bug: credits are the limit. A mark cannot bound messages this small,
+                           since hundreds of them fit into ZeroMQ's batches and the kernel's buffers
+    ROUTER_MANDATORY       sending to a reader that is not connected is an error; by default the message is discarded
+    ROUTER_HANDOVER        a reader that connects again replaces its old connection; by default it would be refused
+    PROBE_ROUTER           a reader announces every connection. A second one means that the first was cut and its
+                           messages are lost. Without it a link would wait for ever for a lost credit
+    IMMEDIATE 0            a reader may start first: its HELLO is queued until the sender is there
+    LINGER                 inproc 0: all threads have ended by then. Else one second, so that EOS and BYE are sent
+    HEARTBEAT_*            ipc and tcp: the connection to a peer that does not answer for 3 s is cut
+    MAXMSGSIZE             ipc and tcp: a longer part ends the connection, before memory is allocated for it
     RECONNECT_IVL(_MAX)    50 ms, doubling up to 2 s
-    TCP_KEEPALIVE, IPV6    tcp: finds a host that vanished while nothing flows; both families
+    TCP_KEEPALIVE, IPV6    tcp: detects a host that vanished while the link is idle; IPv4 and IPv6
     CURVE, ZAP             tcp always, see curve.py
 
-Never CONFLATE (it takes messages apart), never PUB/SUB, never HWM 1 in the hope of low latency.
+Not used: CONFLATE (it breaks messages of several parts), PUB/SUB, a high-water mark of 1 (it does not lower latency).
 """
 
 import errno
@@ -35,8 +35,8 @@ _EVENTS, _POLLIN, _SNDMORE = (
     int(zmq.EVENTS),
     int(zmq.POLLIN),
     int(zmq.SNDMORE),
-)  # numbers: enums cost more than messages
-_COPIED = 1 << 16  # parts from this size on are handed to ZeroMQ without a copy
+)  # plain ints: converting pyzmq's enums takes longer than sending a message
+_COPIED = 1 << 16  # bytes: parts of this size or more are sent without a copy
 _BIND_PATIENCE_S = 5.0
 _BIND_AGAIN_S = 0.02
 
@@ -48,7 +48,7 @@ def sender_socket(context: "zmq.Context[Any]", endpoint: str, epoch: int, keys: 
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         if not endpoint.startswith("inproc:"):
-            socket.setsockopt(zmq.MAXMSGSIZE, 2 * messages.MAX_BODY)  # nothing but greetings and credits comes back
+            socket.setsockopt(zmq.MAXMSGSIZE, 2 * messages.MAX_BODY)  # a reader sends small messages only
         if endpoint.startswith("tcp:"):
             as_server(socket, _required(keys, endpoint))
         _bind(socket, _place(endpoint, epoch))
@@ -61,7 +61,7 @@ def sender_socket(context: "zmq.Context[Any]", endpoint: str, epoch: int, keys: 
 def reader_socket(
     context: "zmq.Context[Any]", endpoint: str, epoch: int, keys: Keys | None, *, planes: bool
 ) -> "zmq.Socket[bytes]":
-    """A connected DEALER. planes: they come behind the messages. Raises KeysMissing for tcp without a client's keys."""
+    """A connected DEALER. planes: messages carry them (inline). Raises KeysMissing for tcp without a client's keys."""
     socket = _socket(context, zmq.DEALER, endpoint)
     try:
         socket.setsockopt(zmq.ROUTING_ID, identity(epoch))
@@ -78,20 +78,21 @@ def reader_socket(
 
 
 def identity(epoch: int) -> bytes:
-    """How the reader of an epoch is called: another name each time, so that a late one is no obstacle to the next."""
+    """The routing id of a link's reader. Each epoch has its own, so a reader of the last one cannot block the next."""
     return b"reader.%d" % epoch
 
 
 def readable(socket: "zmq.Socket[bytes]") -> bool:
-    """A message can be received without waiting. Asked, not caught: an exception costs more than a message."""
+    """A message can be received without waiting. Cheaper than catching zmq.Again: an exception costs more than a
+    message."""
     return bool(int(socket.get(_EVENTS)) & _POLLIN)
 
 
 def send_parts(socket: "zmq.Socket[bytes]", parts: Sequence[Any]) -> None:
-    """Send a message. Large planes are read by ZeroMQ where they lie: they are not written again before their credit.
+    """Send a message part by part. ZeroMQ reads large planes in place; they are not overwritten before their credit.
 
-    Part by part: pyzmq's own `send_multipart` and `recv_multipart` look at everything twice, which costs five times
-    what the message does.
+    pyzmq's `send_multipart` and `recv_multipart` are not used: they check every part twice, which costs five times the
+    sending itself.
     """
     for part in parts[:-1]:
         socket.send(part, _SNDMORE, len(part) < _COPIED)
@@ -99,7 +100,7 @@ def send_parts(socket: "zmq.Socket[bytes]", parts: Sequence[Any]) -> None:
 
 
 def receive_parts(socket: "zmq.Socket[bytes]") -> list[zmq.Frame]:
-    """The message that is there, its parts where ZeroMQ has put them."""
+    """Receive a message that has arrived, as its parts, without a copy."""
     part: zmq.Frame = socket.recv(0, False)
     parts = [part]
     while part.more:
@@ -130,13 +131,13 @@ def _socket(context: "zmq.Context[Any]", kind: int, endpoint: str) -> "zmq.Socke
 
 
 def _place(endpoint: str, epoch: int) -> str:
-    """The address of an epoch. A tcp port is the same in each; a path or name is not, since a socket that is closed
-    takes its path away whenever it gets to it, even if the next one has been bound there meanwhile."""
+    """The address of an epoch. A tcp port stays the same. A path or name gets the epoch's number, since ZeroMQ unlinks
+    the path of a closed socket some time later, when the next socket may have been bound there already."""
     return endpoint if endpoint.startswith("tcp:") else f"{endpoint}.{epoch}"
 
 
 def _bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
-    """Bind; the tcp port of the epoch before is free a moment after its socket was closed."""
+    """Bind. A tcp port is tried again for a while: the system frees that of the last epoch's socket a moment later."""
     begun = time.monotonic()
     while True:
         try:

@@ -1,8 +1,8 @@
-"""What stages hand each other, as planes and a typed description, and back. No memory is owned here.
+"""Frames as planes with a typed description, and back. No memory is owned here.
 
-A `RawFrame` is one plane of uint8; each form of `Frame` one plane for each tensor. The description
-(`messages.Content`) says where each lies in a slot, and how: the layout is kept as well, since what a network gives
-depends on it in the last bit.
+A `RawFrame` is one plane of uint8. A `Frame` has one plane for each of its tensors. The description
+(`messages.Content`) gives the offset, shape and memory layout of each plane in its slot. The layout is kept because the
+last bit of a network's output depends on it.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
 from warpfuse.stages.frame import TENSORS, Frame, Hints, Latent, Mask, Motion, Picture, RawFrame, SoundPiece, Stamp
 
-ALIGNMENT = 64  # of a plane in its slot, bytes: a cache line, and what vector instructions like
+ALIGNMENT = 64  # of a plane in its slot, bytes: a cache line, and the width of the widest vector registers
 
 _DTYPES: dict[messages.Dtype, torch.dtype] = {
     "bool": torch.bool, "uint8": torch.uint8, "int8": torch.int8, "int16": torch.int16, "int32": torch.int32,
     "int64": torch.int64, "float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32,
     "float64": torch.float64,
 }  # fmt: skip
-_STAMPED = tuple(field.name for field in fields(Stamp) if field.name != "seq")  # seq is the message's own
+_STAMPED = tuple(field.name for field in fields(Stamp) if field.name != "seq")  # the message itself has seq
 _FRAMES: dict[messages.Kind, type[Frame]] = {
     "nothing": Frame,
     "picture": Picture,
@@ -37,13 +37,13 @@ _KINDS = {RawFrame: "raw", SoundPiece: "sound", Hints: "hints"} | {form: kind fo
 _NEEDED = {
     form: {field.name for field in fields(form) if field.name != "stamp" and field.default is MISSING}
     for form in _FRAMES.values()
-}  # without these there is no such frame
+}  # tensors that a frame of this class must have
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How a value goes into a slot. tensors: one for each plane of `content`; nbytes: what they take together."""
+    """A value prepared for a slot. tensors: one for each plane of `content`; nbytes: size of all planes, aligned."""
 
     content: messages.Content
     tensors: tuple[Tensor, ...]
@@ -51,7 +51,7 @@ class Packing:
 
 
 def pack(value: Any) -> Packing:
-    """The description of a RawFrame, Frame or SoundPiece; nothing is copied. Raises TypeError for anything else."""
+    """Describe a RawFrame, Frame or SoundPiece, without copying it. Raises TypeError for anything else."""
     if isinstance(value, RawFrame):
         named = [("rgb", torch.from_numpy(value.rgb))]
     elif isinstance(value, SoundPiece):
@@ -73,7 +73,7 @@ def pack(value: Any) -> Packing:
 
 
 def unpack(message: messages.FrameMessage, tensors: Sequence[Tensor]) -> RawFrame | Frame | SoundPiece:
-    """The value a checked message describes, on the planes it came with."""
+    """The value that a checked message describes, made of these tensors without a copy on the host."""
     content = message.content
     assert content is not None
     stamp = Stamp(message.seq, **{name: getattr(content, name) for name in _STAMPED})
@@ -87,7 +87,7 @@ def unpack(message: messages.FrameMessage, tensors: Sequence[Tensor]) -> RawFram
 
 
 def check(content: messages.Content | None, slot_bytes: int) -> messages.Content:
-    """Raises WireError for a description that does not fit a slot of this size, or itself."""
+    """The description, checked. Raises WireError when it contradicts itself or does not fit a slot of this size."""
     if content is None:
         raise WireError("a frame from another process comes without a description")
     names = [plane.name for plane in content.planes]
@@ -118,17 +118,20 @@ def check(content: messages.Content | None, slot_bytes: int) -> messages.Content
 
 
 def nbytes_of(plane: messages.Plane) -> int:
-    """Bytes of a plane."""
+    """Size of a plane in bytes."""
     return prod(plane.shape) * _DTYPES[plane.dtype].itemsize
 
 
 def dtype_of(plane: messages.Plane) -> torch.dtype:
-    """Its elements."""
+    """Element type of a plane."""
     return _DTYPES[plane.dtype]
 
 
 def view(buffer: Any, start: int, plane: messages.Plane) -> Tensor:
-    """The plane of a slot that begins at byte `start` of a writable buffer. Not checked: `check` has."""
+    """A tensor over a plane of the slot that begins at byte `start` of a writable buffer.
+
+    The bounds are not checked here: `check` has been called before.
+    """
     dtype, shape = _DTYPES[plane.dtype], plane.shape
     count = prod(shape)
     if not count:
@@ -138,7 +141,7 @@ def view(buffer: Any, start: int, plane: messages.Plane) -> Tensor:
 
 
 def laid_out(flat: Tensor, plane: messages.Plane) -> Tensor:
-    """Elements as they lie in memory, as an array of the plane's shape."""
+    """A flat tensor of a plane's elements, in the order of memory, as a view of the plane's shape."""
     if not plane.order:
         return flat.view(plane.shape)
     outer = flat.view([plane.shape[d] for d in plane.order])
@@ -146,9 +149,9 @@ def laid_out(flat: Tensor, plane: messages.Plane) -> Tensor:
 
 
 def _order(tensor: Tensor) -> tuple[int, ...]:
-    """Dimensions from outermost to innermost where they fill memory in another order; () for the usual one.
+    """A tensor's dimensions from outermost to innermost in memory; () for a contiguous tensor.
 
-    One that has holes or repeats itself (expanded) goes as a contiguous one.
+    A tensor with holes or repeated elements (expanded) counts as contiguous, since it is copied into that form.
     """
     if tensor.is_contiguous():
         return ()
@@ -158,7 +161,7 @@ def _order(tensor: Tensor) -> tuple[int, ...]:
 
 
 def _on_device(tensor: Tensor, device: str) -> Tensor:
-    """Onto the card the sender had it on; where there is none it stays on the host."""
+    """The tensor on the card where the sender had it; on the host if this machine has no such card."""
     if device == "cpu" or tensor.is_cuda or int(device.removeprefix("cuda:")) >= card.count():
         return tensor
     return tensor.to(device)

@@ -1,7 +1,6 @@
-"""Open the ends of a link by its plan, whatever carries the values.
+"""Open the ends of a link with the transport that its plan names.
 
-The plan names the transport; where it cannot be had that is an error, and `best` says which can, and why not the one
-before it.
+A transport that this machine lacks is an error. `best` chooses one that works, before the link is planned.
 """
 
 import re
@@ -23,7 +22,7 @@ from warpfuse.graph.links.slots import Access, SlotTable, Store
 
 
 def open_local(context: "zmq.Context[Any]", plan: LinkPlan, epoch: int) -> tuple[Outlet, Inlet]:
-    """Both ends of a link inside one process."""
+    """Open both ends of a link inside one process."""
     table = SlotTable(plan.slots)
     return Outlet(context, plan, table, epoch), Inlet(context, plan, table, epoch)
 
@@ -37,11 +36,11 @@ def open_outlet(
     device: str = "cpu",
     keys: Keys | None = None,
 ) -> Outlet:
-    """The sending end of a link to another process. Raises KeysMissing, TransportMissing.
+    """Open the sending end of a link to another process. Raises KeysMissing, TransportMissing.
 
-    folder  of this process in shared memory, for shm
+    folder  this process's folder in shared memory, for shm
     device  the card the sender works on, for cuda-ipc
-    keys    for tcp
+    keys    CURVE keys, for tcp
     """
     return Outlet(context, plan, _store(plan, epoch, folder, device), epoch, keys)
 
@@ -49,12 +48,15 @@ def open_outlet(
 def open_inlet(
     context: "zmq.Context[Any]", plan: LinkPlan, epoch: int, *, device: str = "cpu", keys: Keys | None = None
 ) -> Inlet:
-    """The receiving end of a link from another process. Raises KeysMissing, TransportMissing."""
+    """Open the receiving end of a link from another process. Raises KeysMissing, TransportMissing."""
     return Inlet(context, plan, _access(plan, device), epoch, keys)
 
 
 def best(wanted: Transport, *, device: str = "cpu", say: Callable[[str], None]) -> Transport:
-    """The transport wanted between two processes of this host, or the next that can be had, which `say` is told."""
+    """The wanted transport between two processes of this host, or shm where cuda-ipc does not work.
+
+    say  called with the reason when it is not the wanted one
+    """
     if wanted == "cuda-ipc":
         missing = cuda_ipc.missing(device)
         if missing is None:

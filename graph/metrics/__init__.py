@@ -1,6 +1,6 @@
-"""What is counted while a run works, how it adds up, and how it is told: figures, Prometheus, traces.
+"""Figures of a run: counters and histograms, their sums over workers, Prometheus and traces.
 
-Histograms are merged over workers and lives: the calls of each stage, and the hop on each link, from the stamp its
-sender puts into the header until its reader takes the frame, waiting included. `age` says how old what was shown had
-become, which latency hides when frames are dropped.
+Histograms are merged over workers and their restarts. There is one of the calls of each stage, and one of the hops on
+each link. A hop lasts from the sender's time in the message until the reader takes the frame, waiting included. `age`
+is how old a picture had become when the next one replaced it. Latency does not show that when frames are dropped.
 """

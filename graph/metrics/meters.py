@@ -1,4 +1,4 @@
-"""What is counted while a graph runs, and the report made of it."""
+"""Histograms of durations, counts of frames, and the figures of a run made of them."""
 
 import weakref
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +12,7 @@ _OWN = ("frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "source", "
 
 
 class Meter:
-    """A histogram of durations: constant memory, percentiles to 0.1 %. One thread records."""
+    """A histogram of durations up to an hour: constant memory, percentiles to 0.1 %. One thread records."""
 
     def __init__(self) -> None:
         self._histogram = _loose(HdrHistogram(1, _HIGHEST_US, _DIGITS))
@@ -24,12 +24,12 @@ class Meter:
         self._histogram.record_value(min(max(duration_ns // 1000, 1), _HIGHEST_US))
 
     def encode(self) -> str:
-        """The histogram as text, for another process."""
+        """The histogram as text, to send to another process."""
         return f"{self._longest_ns}:{self._histogram.encode().decode('ascii')}"
 
     @classmethod
     def decode(cls, text: str) -> "Meter":
-        """What `encode` gave."""
+        """The meter that `encode` turned into this text."""
         longest, _, histogram = text.partition(":")
         meter = cls()
         meter._longest_ns = int(longest)
@@ -37,7 +37,7 @@ class Meter:
         return meter
 
     def __add__(self, other: "Meter") -> "Meter":
-        """What both have recorded, in a meter of its own."""
+        """A new meter with the durations of both."""
         both = Meter()
         both._longest_ns = max(self._longest_ns, other._longest_ns)
         both._histogram.add(self._histogram)
@@ -46,7 +46,7 @@ class Meter:
 
     @property
     def count(self) -> int:
-        """Durations recorded."""
+        """Number of durations recorded."""
         return int(self._histogram.get_total_count())
 
     def ms(self, percentile: float) -> float:
@@ -62,8 +62,11 @@ class Meter:
 
 
 def _loose(histogram: HdrHistogram) -> HdrHistogram:
-    """A histogram that goes when it is let go: it and its encoder hold one another, and with them some 80 KB of counts
-    until the garbage collector gets to it. A supervisor decodes hundreds in a minute, and seemed to leak."""
+    """Break the reference cycle between a histogram and its encoder, so that it is freed with its last reference.
+
+    With the cycle, some 80 KB of counts stay until the garbage collector runs. A supervisor decodes hundreds of
+    histograms a minute, so its memory appeared to leak.
+    """
     histogram.encoder.histogram = weakref.proxy(histogram)
     return histogram
 
@@ -72,8 +75,10 @@ def _loose(histogram: HdrHistogram) -> HdrHistogram:
 class FrameCounts:
     """Frames read from the source, written to the sinks, dropped, repeated, and still under way between the two.
 
-    in + repeated = out + dropped + under way, at every moment, and nothing is under way when a run has ended.
-    held: those among the written that the networks were spared; predicted: the others.
+    in + repeated = out + dropped + under way, at every moment. After the end of a run, under way is 0.
+
+    held       written frames for which no network ran
+    predicted  the other written frames
     """
 
     into: int = 0
@@ -96,14 +101,15 @@ class FrameCounts:
 class Stats:
     """The figures of one run. `to_dict` is what `--stats FILE.json` holds.
 
-    hops   of each link: from the hand-over to the taking, waiting included. None for the room that a source waits for
-    age    how old what was shown had become when something else took its place
-    drops  why frames were dropped: late (nobody had time for them), failed (a stage raised), restart (on their way when
-           a worker was lost)
-    source_lost  why the source is gone for good, if it is; what came before is whole
-    source  of a source that may break: its states, reconnects, frames skipped and held; empty for a file
-    streams, networks  of a run of several streams, whose sums the rest is then: each one's own figures, and how often
-           each network was called and for how many rows
+    hops         by link: from the sender's hand-over until the reader takes the frame, waiting included. The bare link
+                 that limits the frames in flight has none
+    age          how old a picture had become when the next one replaced it
+    drops        frames dropped, by reason: late (no stage had time for them), paused (read while the run was paused),
+                 failed (a stage raised), restart (under way when a worker was lost)
+    source       figures of a live source: its states, reconnects, frames skipped and held; empty for a file
+    source_lost  why the source is gone for good, if it is; the output until then is complete
+    streams      in a run of several streams, the figures of each; all other figures are then sums over the streams
+    networks     in a run of several streams, how often each network was called and for how many rows
     """
 
     frames: FrameCounts
@@ -129,7 +135,7 @@ class Stats:
     networks: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """What a run came to, in a line."""
+        """The main figures, in a line."""
         counts, latency = self.frames, self.latency
         return (
             f"Stats({counts.out} frames of {self.size[0]}x{self.size[1]} in {self.seconds:.1f} s, {self.fps:.1f} fps,"
@@ -139,11 +145,12 @@ class Stats:
 
     @property
     def fps(self) -> float:
-        """Frames that came out, over the time from the first read to the last hand-over."""
+        """Frames written a second, from the first read to the last frame handed to a sink."""
         return self.frames.out / self.seconds if self.seconds > 0 else 0.0
 
     def under(self, name: str) -> "Stats":
-        """Those of one stream, to be added to others': stages and links as `NAME.stage`, without what is its alone."""
+        """The figures of one stream in the form in which streams are added: stages and links are named `NAME.stage`,
+        and warnings and source are left to `streams`."""
         return replace(
             self,
             stages={f"{name}.{stage}": meter for stage, meter in self.stages.items()},
@@ -162,7 +169,7 @@ class Stats:
         return replace(self.under(""), **alone)
 
     def __add__(self, other: "Stats") -> "Stats":
-        """Figures of streams that run side by side: counts are added, the longest time is taken."""
+        """The figures of streams that run side by side: counts are added, of times the longest is taken."""
         return replace(
             self,
             frames=self.frames + other.frames,
@@ -179,7 +186,7 @@ class Stats:
         )
 
     def stopped(self, early: bool) -> "Stats":
-        """The same, of a run that was ended early or not."""
+        """These figures with `interrupted` set."""
         return replace(self, interrupted=early)
 
     def _hop(self, link: str) -> dict[str, float]:
@@ -187,7 +194,7 @@ class Stats:
         return {} if hop is None else {"ms_p50": hop.ms(50), "ms_p99": hop.ms(99)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
+        """The figures as plain types, ready for JSON."""
         latency = self.latency
         return {
             "frames": {
@@ -226,6 +233,6 @@ class Stats:
         }
 
     def _own_figures(self) -> dict[str, dict[str, Any]]:
-        """Of each stream what is not told of all."""
-        told = {name: stats.to_dict() for name, stats in self.streams.items()}
-        return {name: {key: own[key] for key in _OWN if key in own} for name, own in told.items()}
+        """Of each stream, the figures that are not the same for all streams."""
+        figures = {name: stats.to_dict() for name, stats in self.streams.items()}
+        return {name: {key: of_one[key] for key in _OWN if key in of_one} for name, of_one in figures.items()}

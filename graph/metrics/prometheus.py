@@ -1,4 +1,4 @@
-"""The figures of a run in Prometheus' form, on http://127.0.0.1:PORT/metrics."""
+"""A Prometheus exporter of a run's figures, on http://127.0.0.1:PORT/metrics."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ _QUANTILES = (0.5, 0.95, 0.99)
 
 
 class RunCollector(Collector):
-    """Asks a run for its figures whenever it is scraped. One exporter tells of all workers."""
+    """Collects a run's figures at every scrape. One exporter covers all workers."""
 
     def __init__(self, stats: Callable[[], Stats]) -> None:
         self._stats = stats
@@ -51,7 +51,10 @@ class RunCollector(Collector):
 
 @contextlib.contextmanager
 def serving(stats: Callable[[], Stats], port: int | None) -> Iterator[None]:
-    """Answer scrapes on the loopback interface while inside; without a port, nothing. Raises ConfigError."""
+    """Within the block, answer scrapes on the loopback interface; without a port, do nothing.
+
+    Raises ConfigError when the port cannot be bound.
+    """
     if port is None:
         yield
         return

@@ -1,7 +1,7 @@
-"""What is counted of a run, in a form that crosses processes, and how it adds up.
+"""Reports of a worker's figures, in a form that can be sent between processes, and their sums.
 
-`a + b` is the figures of a and, after it, of b: of the next epoch, or of the next life of a worker. Counts and
-histograms are added; of what can only be newest, b's is taken.
+`a + b` sums the figures of two periods, a before b: two epochs, or two lives of a worker that was started again. Counts
+and histograms are added. Of a state, such as `waiting`, b's is taken.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LinkReport(_Part, frozen=True):
-    """Figures of one link, told by its sender. peak: most slots in use at once; waiting: a frame has no credit now."""
+    """Figures of one link, from its sender. peak: most slots in use at once; waiting: a frame waits for a credit."""
 
     slots: int
     sent: int = 0
@@ -34,9 +34,13 @@ class LinkReport(_Part, frozen=True):
 
 
 class RunnerReport(_Part, frozen=True):
-    """Figures of one stage. busy_ns: how long the call it is in has lasted, 0: in none.
+    """Figures of one stage.
 
-    meter, hops  encoded histograms: of its calls, and by the name of each link into it
+    passed       number of the newest frame it has handled, -1 before the first
+    ended        it has handled the end of the stream
+    busy_ns      age of the call under way; 0 between calls
+    meter, hops  encoded histograms of its calls, and of the hops on each link into it, by link name
+    links        figures of the links out of it
     starving     links into it that have no frame for it
     """
 
@@ -64,8 +68,11 @@ class RunnerReport(_Part, frozen=True):
 class SourceReport(_Part, frozen=True):
     """Figures of the source.
 
-    dropped        all that were; paused: those of them that came in a pause
-    figures, lost  of one that breaks and comes back: its own, and why it is gone for good
+    dropped     frames dropped by the source
+    paused      frames among `dropped` that arrived while the run was paused
+    started_ns  when its first frame was read, by the run's clock; 0: none was
+    figures     a live source's own figures
+    lost        why a live source is gone for good
     """
 
     reached: int
@@ -91,10 +98,13 @@ class SourceReport(_Part, frozen=True):
 
 
 class SinkReport(_Part, frozen=True):
-    """Figures of a sink. abandoned: so many of its new pictures are in files that were not finished when it died.
+    """Figures of a sink.
 
+    frames        pictures written, repeats included
+    repeated      pictures among `frames` that repeat the one before
+    abandoned     new pictures in files that were not finished when the sink's process died
     latency, age  encoded histograms
-    begun_ns      when the source had the first picture that was handed over; 0: none was
+    begun_ns      when the first picture written had arrived at the source; 0: none was written
     """
 
     frames: int
@@ -111,7 +121,7 @@ class SinkReport(_Part, frozen=True):
 
     @property
     def done(self) -> int:
-        """New pictures in what it writes now."""
+        """New pictures in the current output, without repeats."""
         return self.frames - self.repeated - self.abandoned
 
     def __add__(self, later: "SinkReport") -> "SinkReport":
@@ -130,7 +140,7 @@ class SinkReport(_Part, frozen=True):
 
 
 class Report(_Part, frozen=True):
-    """Figures of a worker. source, sinks: of those that it runs, by name of the stage."""
+    """Figures of a worker: of its stages, and of the sources and sinks among them by the name of the stage."""
 
     worker: str
     runners: list[RunnerReport]
@@ -139,12 +149,12 @@ class Report(_Part, frozen=True):
 
     @property
     def ended(self) -> bool:
-        """The end of the stream has come through every stage."""
+        """Every stage has handled the end of the stream."""
         return all(runner.ended for runner in self.runners)
 
     @property
     def newest(self) -> int:
-        """The newest frame that any stage has handled, -1 before the first."""
+        """Number of the newest frame that any stage has handled, -1 before the first."""
         return max((runner.passed for runner in self.runners), default=-1)
 
     def __add__(self, later: "Report") -> "Report":
@@ -158,7 +168,7 @@ class Report(_Part, frozen=True):
 
 
 def summed(*meters: str) -> str:
-    """One histogram of several, all encoded."""
+    """The sum of encoded histograms, encoded."""
     whole = Meter()
     for encoded in meters:
         whole += Meter.decode(encoded)
@@ -166,12 +176,12 @@ def summed(*meters: str) -> str:
 
 
 def _added(before: Mapping[str, T], later: Mapping[str, T]) -> dict[str, T]:
-    """Those of `later`, each with what it had counted before."""
+    """The entries of `later`, each added to the entry of the same name in `before`."""
     return {name: before[name] + figures if name in before else figures for name, figures in later.items()}
 
 
 class Setup(NamedTuple):
-    """What a run is made of, as `Stats` tells it."""
+    """The parts of `Stats` that are fixed when a run is opened."""
 
     backend: str
     precision: str
@@ -192,14 +202,18 @@ def stats_of(
     restarts: int = 0,
     warnings: tuple[str, ...] = (),
 ) -> Stats:
-    """The figures of a run. failed: frames dropped because a stage raised; reports: one of each worker."""
+    """The figures of a run.
+
+    reports  one for each worker
+    failed   frames dropped because a stage raised
+    """
     sources = [source for r in reports for source in r.sources.values()]
     sinks = {name: sink for r in reports for name, sink in r.sinks.items()}
     runners = {runner.name: runner for r in reports for runner in r.runners}
     links = {name: link for runner in runners.values() for name, link in runner.links.items()}
     first = sinks.get("sink_1", _NO_SINK)
     frames, drops = counted(sources, first, sum(link.dropped for link in links.values()), failed)
-    told = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
+    notes = [source.warning for source in sources if source.warning] + [n for s in sinks.values() for n in s.notes]
     return Stats(
         frames=frames,
         drops=drops,
@@ -210,7 +224,7 @@ def stats_of(
         links={name: {"sent": link.sent, "peak": link.peak, "slots": link.slots} for name, link in links.items()},
         hops={name: Meter.decode(hop) for runner in runners.values() for name, hop in runner.hops.items()},
         restarts=restarts,
-        warnings=(*warnings, *told),
+        warnings=(*warnings, *notes),
         source=next((source.figures for source in sources), {}),
         source_lost=next((source.lost for source in sources if source.lost), None),
         **setup._asdict(),
@@ -244,31 +258,31 @@ class SinkCounts(Protocol):
 def counted(
     sources: Sequence[SourceReport], sink: SinkCounts, dropped: int, failed: int
 ) -> tuple[FrameCounts, dict[str, int]]:
-    """Frames, and why they were dropped. dropped: by links; failed: at a stage that raised.
+    """Counts of frames, and of dropped frames by reason. dropped: by links; failed: at a stage that raised.
 
-    Note: figures under way. Source and sink are asked one after the other, in several processes up to a beat apart. So
-    a frame may be shown that the source is not known to have read. What was shown was read, and every frame that was
-    read is shown, dropped or on its way: that holds at every moment.
+    Note: figures of different moments. The reports of source and sink are not taken at the same time, so a sink's may
+    include a frame that the source's does not have yet. The counts therefore follow from two facts that always hold:
+    every picture shown was read, and every frame read was shown, was dropped or is under way.
     """
     new = max(0, sink.frames - sink.repeated)
     into = max(sum(source.reached for source in sources), sink.shown + 1, new)
     missing = into - new
     paused = min(sum(source.paused for source in sources), missing)
     failed = min(failed, missing - paused)
-    # Numbers of frames that a lost source had dropped are given again by the next: they are counted once.
+    # A restarted source reuses the numbers of frames that the lost one had dropped. Such frames must not count twice.
     late = max(0, sum(source.dropped - source.paused for source in sources) + dropped)
     late = min(late, missing - paused - failed)
     gone = missing - paused - failed - late
-    # Those behind the newest that was shown are on their way yet, while there is a sink to show them.
+    # Frames newer than the last one shown are still under way, unless the sink has ended.
     under_way = 0 if sink.complete else min(gone, into - 1 - sink.shown)
     drops = {"late": late, "paused": paused, "failed": failed, "restart": gone - under_way}
     return FrameCounts(into, sink.frames, missing - under_way, sink.repeated, sink.held, under_way), drops
 
 
 def _seconds(sources: Iterable[SourceReport], sinks: Iterable[SinkReport]) -> float:
-    """From the first read to the last hand-over; 0 before that.
+    """Seconds from the first read to the last picture written; 0 before that.
 
-    The worker of the sink may have told of a picture before that of the source has told of its first read.
+    A sink's report may have its first picture before a source's report has its first read, so both are looked at.
     """
     shown = [sink for sink in sinks if sink.ended_ns]
     read = [source.started_ns for source in sources] + [sink.begun_ns for sink in shown]

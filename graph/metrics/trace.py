@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from warpfuse.engine.files import write_whole
 
-_MOST = 200_000  # calls kept by a worker: some 20 minutes of ten stages at 15 fps
+_MOST = 200_000  # calls that a worker keeps: some 20 minutes of ten stages at 15 fps
 
 
 class Span(NamedTuple):
-    """One call of a stage: the frame, and when it began and ended, nanoseconds of the run's clock."""
+    """One call of a stage: the frame's number, and when the call began and ended, ns by the run's clock."""
 
     stage: str
     seq: int
@@ -21,22 +21,25 @@ class Span(NamedTuple):
 
 
 class Track:
-    """The newest calls of a worker's stages. Any thread adds."""
+    """The newest calls of a worker's stages. Thread-safe.
+
+    most  number of calls kept
+    """
 
     def __init__(self, most: int = _MOST) -> None:
         self._spans: deque[Span] = deque(maxlen=most)  # append is atomic
 
     def add(self, stage: str, seq: int, begun_ns: int, ended_ns: int) -> None:
-        """Keep one call."""
+        """Record one call."""
         self._spans.append(Span(stage, seq, begun_ns, ended_ns))
 
     def spans(self) -> list[Span]:
-        """What is kept, in order of ending."""
+        """The calls recorded, in order of their ends."""
         return list(self._spans)
 
 
 def to_chrome(tracks: Mapping[str, Sequence[Span]]) -> dict[str, object]:
-    """The trace of all workers: a process for each worker, a thread for each stage, an arrow's id for each frame."""
+    """The trace of all workers as JSON data: a process for each worker, a thread for each stage. Times in us."""
     events: list[dict[str, object]] = []
     origin = min((span.begun_ns for spans in tracks.values() for span in spans), default=0)
     for pid, (worker, spans) in enumerate(tracks.items(), start=1):
