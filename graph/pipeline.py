@@ -185,7 +185,10 @@ class Pipeline:
         self._keys, self._config = merged, config
 
     def close(self) -> Stats | None:
-        """End the graph. Returns its figures, None if nothing was pushed. Raises BadInput while another thread pushes."""
+        """End the graph. Returns its figures; None if nothing was pushed.
+
+        Raises BadInput while another thread pushes.
+        """
         with self._one_thread("close"):
             return self._close()
 

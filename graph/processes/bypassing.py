@@ -1,4 +1,4 @@
-"""When bypasses are opened: as soon as both of their ends are there, whatever becomes of the processes between them."""
+"""Opens bypass links when the workers at both of their ends are ready, independent of the workers between them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from warpfuse.graph.processes.worker_handle import WorkerHandle
 
 @dataclass
 class BypassOpener:
-    """Tells the workers at the ends of each bypass to open it, and again when one of them has been started anew."""
+    """Has the workers at the ends of each bypass open it, and open it again when one of them was started again."""
 
     bypasses: Sequence[LinkPlan]
     _opened: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _number: int = 0
 
     def tend(self, home_of: Callable[[str], WorkerHandle]) -> None:
-        """home_of: the worker of a stage."""
+        """Open the bypasses whose workers are ready or were started again. home_of: gives the worker of a stage."""
         for link in self.bypasses:
             ends = {handle.name: handle for handle in (home_of(link.sender), home_of(link.receiver))}
             lives = tuple(handle.life for handle in ends.values())

@@ -1,8 +1,9 @@
-"""The line between the supervisor and one life of a worker process: messages, and whether the process lives.
+"""The channel between the supervisor and one worker process: messages, and detection of a dead process.
 
-Note: who answers a heartbeat. ZeroMQ's own (ZMTP PING and PONG) are answered by its I/O thread, which needs no lock of
-Python's: a stage that holds the interpreter for ten seconds is not taken for a dead process, and one that was stopped
-or lost its host is found after `HEARTBEAT_MS` + `SILENCE_MS` + the grace. Beats sent by Python would mix the two up.
+Note: heartbeats. ZeroMQ's I/O thread answers ZeroMQ's own heartbeats (ZMTP PING and PONG), without Python's GIL. So a
+stage that holds the GIL for ten seconds is not taken for a dead process. A process that was stopped, or whose host is
+gone, is detected after `HEARTBEAT_MS` + `SILENCE_MS` + `GRACE_NS`. Heartbeats sent by Python could not tell the two
+cases apart.
 """
 
 import contextlib
@@ -21,11 +22,14 @@ _LOG = logging.getLogger(__name__)
 HEARTBEAT_MS = 300
 SILENCE_MS = 1000
 GRACE_NS = 400_000_000
-"""After a lost connection: a process that lives, on a machine that slept for a while, is back by then."""
+"""Time to reconnect after a lost connection. A living process, after its machine was suspended, is back by then."""
 
 
 class Channel:
-    """The supervisor's end. One thread uses it. Others may knock; only who was adopted is spoken to."""
+    """The supervisor's end of a channel. One thread uses it.
+
+    peer  routing id of the worker, set by `adopt`. Messages are sent to it only; other processes may connect as well
+    """
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None) -> None:
         self.endpoint = endpoint
@@ -40,26 +44,26 @@ class Channel:
         self._lost_ns: int | None = None
 
     def adopt(self, peer: bytes) -> None:
-        """This one is the worker."""
+        """Make this peer the channel's worker."""
         self.peer = peer
 
     def send(self, data: bytes) -> None:
-        """Send a message to the worker; it is lost with one that dies, and with none."""
+        """Send a message to the worker. It is discarded if the channel has no worker or the worker is dead."""
         if self.peer is not None:
             with contextlib.suppress(zmq.Again):
                 self.socket.send_multipart([self.peer, data], zmq.NOBLOCK)
 
     def messages(self) -> Iterator[tuple[bytes, bytes]]:
-        """What has arrived: (from whom, what)."""
+        """Yield the messages that have arrived, as (sender's routing id, data)."""
         while int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
             peer, *parts = self.socket.recv_multipart()
             yield peer, b"".join(parts)
 
     def watch(self, now_ns: int) -> None:
-        """Take note of connections made and lost. When `monitor` is readable."""
+        """Record connections made and lost. Call it when `monitor` is readable."""
         while int(self.monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self.monitor)
-            if event["event"] == zmq.EVENT_ACCEPTED:  # its value is the connection; that of a handshake is nothing
+            if event["event"] == zmq.EVENT_ACCEPTED:  # its value is the connection's number; a handshake event has none
                 self._connections.add(event["value"])
                 self._lost_ns = None
             elif event["value"] in self._connections:
@@ -67,36 +71,39 @@ class Channel:
                 self._lost_ns = None if self._connections else now_ns
 
     def dead(self, now_ns: int) -> bool:
-        """The worker was connected and has been silent for too long."""
+        """The worker's connection has been lost for longer than the grace period."""
         return self._lost_ns is not None and now_ns - self._lost_ns > GRACE_NS
 
     def close(self) -> None:
-        """Close it."""
+        """Close the channel's sockets."""
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(0)
 
 
 def events(channel: Channel, worker: str) -> Iterator[protocol.Event]:
-    """What the worker has said. Who is not it, and what is not a word, is left out and logged."""
+    """Yield the worker's events. A HELLO of the worker makes its sender the channel's worker.
+
+    Messages of other senders, and messages that cannot be decoded, are logged and discarded.
+    """
     for peer, data in channel.messages():
         try:
-            word = protocol.event(data)
+            event = protocol.event(data)
         except WireError as error:
             _LOG.warning("line to worker %s: %s", worker, error)
             continue
-        if isinstance(word, protocol.WorkerHello) and word.worker == worker:
+        if isinstance(event, protocol.WorkerHello) and event.worker == worker:
             channel.adopt(peer)
         if peer == channel.peer:
-            yield word
+            yield event
         else:
-            _LOG.warning("line to worker %s: a stranger said %s", worker, type(word).__name__)
+            _LOG.warning("line to worker %s: a stranger said %s", worker, type(event).__name__)
 
 
 def open_channel(
     context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, keys: Keys | None = None
 ) -> "zmq.Socket[bytes]":
-    """The worker's end of a line. keys: of a line between hosts."""
+    """Open the worker's end of a channel. keys: CURVE keys, for a channel between hosts."""
     socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     _configure(socket)
     if keys is not None:
@@ -108,7 +115,7 @@ def open_channel(
 
 
 def _configure(socket: "zmq.Socket[bytes]") -> None:
-    socket.setsockopt(zmq.LINGER, 1000)  # last words
+    socket.setsockopt(zmq.LINGER, 1000)  # so that the last messages are still sent
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, 64 << 20)

@@ -1,6 +1,7 @@
 """The epochs of a run over several workers.
 
-All of a run's links belong to one. Whatever goes wrong in it ends it for all; the next begins where it broke off.
+All links of a run are in the same epoch. A failure ends the epoch for every worker. The next epoch resumes where it
+broke off.
 """
 
 import logging
@@ -17,17 +18,17 @@ from warpfuse.graph.runtime.resume import resume_after
 _LOG = logging.getLogger("warpfuse")
 
 LET_GO_S = 2.0
-"""How long a worker may take to let go of its links."""
+"""Time that a worker has to close its links, s."""
 
 
 class Epochs:
-    """Begins them and breaks them off. One thread uses it.
+    """Begins epochs and breaks them off. One thread uses it.
 
-    sinks   names of all
-    rewind  a file: it goes on at the first frame that some sink lacks; else with what comes next
-    number  of the epoch that was begun last, 0 before the first
-    failed  frames that a stage raised at: the run goes on without them
-    told    what is said of each of them at the end
+    sinks   names of all sinks
+    rewind  the source is a file, and resumes at the first frame that some sink lacks; else with its next frame
+    number  number of the last epoch begun, 0 before the first
+    failed  frames that a stage failed on; the run leaves them out
+    told    a message for the user about each of them
     """
 
     def __init__(self, pool: WorkerPool, sinks: Sequence[str], *, rewind: bool, say: Callable[[str], None]) -> None:
@@ -38,7 +39,7 @@ class Epochs:
         self.told: list[str] = []
 
     def begin(self, first: Sequence[protocol.Command] = ()) -> None:
-        """Begin the next, with every worker; first: orders that hold from its beginning."""
+        """Begin the next epoch in every worker. first: commands sent before it begins."""
         at = resume_after(
             self._pool.reports(),
             frozenset(self.failed),
@@ -49,19 +50,19 @@ class Epochs:
         self.number += 1
         for handle in self._pool.handles:
             handle.state, handle.beat_s = "running", time.monotonic()
-            for order in first:
-                handle.send(order)
+            for command in first:
+                handle.send(command)
             handle.send(protocol.Connect(self.number, at.first, sorted(at.without), at.since_ns, at.done))
 
     def break_off(self) -> None:
-        """End it for all who are in it."""
+        """End the epoch in every worker that is in it."""
         for handle in self._pool.handles:
             if handle.state == "running":
                 handle.state = "quieting"
                 handle.send(protocol.LetGo(LET_GO_S))
 
     def faulted(self, fault: protocol.Faulted) -> WarpfuseError | None:
-        """A stage raised: the epoch is broken off. Returns what the run has to end with instead, if it has to."""
+        """Handle the failure of a stage: break the epoch off. Returns an error instead if the failure ends the run."""
         if fault.epoch != self.number:
             return None
         _LOG.info("stage %s at frame %d:\n%s", fault.stage, fault.seq, fault.trace)
@@ -69,7 +70,7 @@ class Epochs:
         if fatal or self._streak.ends_the_run(fault.stage, fault.seq, fault.passed):
             _LOG.error("stage %s ended the run:\n%s", fault.stage, fault.trace)
             return error_of(fault.kind, fault.stage, fault.text)
-        if fault.kind == "cut":  # what was on its way is sent again, or lost with the epoch
+        if fault.kind == "cut":  # the frame itself is not at fault: a file sends it again in the next epoch
             self._say(f"{fault.text}; it is opened again")
         else:
             self.failed.add(fault.seq)

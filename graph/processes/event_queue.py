@@ -1,4 +1,4 @@
-"""From many threads to the one that polls: what they have to say or to ask, in order."""
+"""A queue from many threads to one that polls a file descriptor."""
 
 import queue
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class EventQueue(Generic[T]):
-    """`put` from any thread, `taken` from one. Whoever made it closes it, when nobody puts any more.
+    """A FIFO queue. Any thread may `put`; one thread calls `taken`. The creator closes it after the last `put`.
 
-    fd  readable when something has been put since it was taken
+    fd  file descriptor, readable when an event was put since the last `taken`
     """
 
     def __init__(self) -> None:
@@ -21,16 +21,16 @@ class EventQueue(Generic[T]):
         self.fd = self._waker.fd
 
     def put(self, event: T) -> None:
-        """Leave an event, and wake who waits for one."""
+        """Append an event and wake the polling thread."""
         self._events.put(event)
         self._waker.wake()
 
     def taken(self) -> Iterator[T]:
-        """Every event that is there, in order."""
-        self._waker.clear()  # before the events: one that comes later wakes once more
+        """Yield every event in the queue, in order."""
+        self._waker.clear()  # before reading: an event put from now on makes `fd` readable again
         while not self._events.empty():
             yield self._events.get()
 
     def close(self) -> None:
-        """Let the waker go."""
+        """Close `fd`."""
         self._waker.close()

@@ -1,14 +1,14 @@
-"""The process that worker processes are forked from.
+"""The fork server: the process that worker processes are forked from.
 
-It loads torch, OpenCV and ZeroMQ once, opens nothing, and forks a worker whenever it is told to: a start takes
-milliseconds instead of seconds, the code is in memory once, and a worker that died is back at once. It must never touch
-a card, a network or a thread pool itself: what a fork inherits of those is broken.
+It loads torch, OpenCV and ZeroMQ once, opens nothing, and forks a worker on command. So starting a worker takes
+milliseconds instead of seconds, and the code is in memory once. It must not use a card, a network or a thread pool
+itself, since a forked process cannot use what it inherits of those.
 
-It lives and dies with the supervisor: at the end of its socket it kills its workers and removes what they left.
+It ends with the supervisor: when its socket is closed, it kills its workers and removes what they left.
 
-Note: not `multiprocessing`'s forkserver. Its workers outlive a supervisor that is killed, for each holds the descriptor
-whose end it waits for; it runs the user's main module again in every worker; and it cannot load the loops' machine code
-between two forks (bench/LOG.md, "The standard library's fork server").
+Note: why not `multiprocessing`'s forkserver. Its workers survive a supervisor that is killed, since each of them holds
+the descriptor whose end it waits for. It runs the user's main module again in every worker. It cannot load the loops'
+machine code between two forks (bench/LOG.md, "The standard library's fork server").
 """
 
 import contextlib
@@ -40,22 +40,29 @@ def main(fd: int, folder: str) -> None:
         {"kill": P}
                                                         {"exited": P, "code": C}        C < 0: by signal -C
 
-    folder  of the run, removed when the supervisor is gone without having done it
+    folder  the run's folder, removed when the supervisor has died and left it
 
-    Note: it is not killed with the supervisor. The end of the socket says the same, and leaves it the time to clean up.
+    Note: the kernel does not kill the fork server with the supervisor. The end of the socket tells it, and leaves it
+    time to clean up.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # the supervisor decides how a run ends
-    from warpfuse.graph.processes import worker_process  # the slow part
+    from warpfuse.graph.processes import worker_process  # slow: it imports torch
     from warpfuse.stages.cpu.compile import compile_all
 
     worker_process.preload()
-    gc.freeze()  # pages of what is loaded stay shared: the collector does not write into them
+    gc.freeze()  # the collector then does not write into the loaded objects, whose pages stay shared with the workers
     ForkServer(socket.socket(fileno=fd), worker_process.main, Path(folder), compile_all).serve()
 
 
 class ForkServer:
-    """Forks, waits and kills. One thread."""
+    """Forks, reaps and kills worker processes, in one thread.
+
+    line    socket to the supervisor
+    work    function of a worker process: (endpoint, name) -> exit code
+    folder  the run's folder
+    load    loads the compiled loops
+    """
 
     def __init__(
         self, line: socket.socket, work: Callable[[str, str], int], folder: Path, load: Callable[[], None]
@@ -68,7 +75,7 @@ class ForkServer:
         self._waker = Waker()
 
     def serve(self) -> None:
-        """Until the supervisor is gone."""
+        """Handle commands until the supervisor is gone."""
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._waker.write_fd, warn_on_full_buffer=False)
         while True:
@@ -79,27 +86,27 @@ class ForkServer:
             if self._line.fileno() in ready:
                 try:
                     data = self._line.recv(_MESSAGE)
-                except ConnectionError:  # it closed the line with news unread
+                except ConnectionError:  # the supervisor closed its end with messages unread
                     break
                 if not data:
                     break
                 self._obey(json.loads(data))
         self._clean_up()
 
-    def _obey(self, order: dict[str, object]) -> None:
-        if "kill" in order:
-            pid = int(str(order["kill"]))
-            if pid in self._alive:  # not reaped: the number is still its own
+    def _obey(self, command: dict[str, object]) -> None:
+        if "kill" in command:
+            pid = int(str(command["kill"]))
+            if pid in self._alive:  # not reaped yet, so the id cannot belong to another process
                 os.kill(pid, signal.SIGKILL)
             return
-        name, endpoint = str(order["start"]), str(order["endpoint"])
-        if order["loops"]:
+        name, endpoint = str(command["start"]), str(command["endpoint"])
+        if command["loops"]:
             self._load()
         here = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", DeprecationWarning
-            )  # Python 3.12: numpy's idle threads, which do not matter
+            )  # Python 3.12 warns because of numpy's idle threads, which do no harm here
             pid = os.fork()
         if pid == 0:
             self._become(name, endpoint, here)
@@ -107,7 +114,7 @@ class ForkServer:
         self._tell({"started": name, "pid": pid})
 
     def _become(self, name: str, endpoint: str, parent: int) -> None:
-        """In the child: be the worker, then end without a word to what was inherited."""
+        """In the child process: run the worker, then exit without the cleanup of inherited objects."""
         code = 1
         try:
             die_with_parent(parent)
@@ -136,9 +143,9 @@ class ForkServer:
             self._alive.discard(pid)
             self._tell({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
-    def _tell(self, word: dict[str, object]) -> None:
-        with contextlib.suppress(OSError):  # the supervisor is gone: its end of the socket says so next
-            self._line.send(json.dumps(word).encode())
+    def _tell(self, message: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone, which the next `recv` shows
+            self._line.send(json.dumps(message).encode())
 
     def _clean_up(self) -> None:
         for pid in self._alive:
@@ -151,4 +158,4 @@ class ForkServer:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2])
-    os._exit(0)  # nothing is left to be closed; to take torch apart would take a second, and the supervisor waits
+    os._exit(0)  # skips the shutdown of torch, which takes a second while the supervisor waits

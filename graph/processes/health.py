@@ -1,7 +1,7 @@
-"""Links on which nothing moves although a frame waits and its reader has time: the reader keeps what it was given.
+"""Detection of stalled links: a frame waits for a credit while its reader is idle and has not returned a credit.
 
-A stage that works too long is seen by its call, one that died by its process. This third way to stand still shows
-nowhere but between two workers: the sender has a frame and no credit, the reader has no frame and is in no call.
+A stage that works too long is detected by its call, a dead one by its process. A stalled link can only be seen from the
+figures of two workers: the sender has a frame and no credit, and the reader has no frame and is in no call.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,10 @@ from warpfuse.graph.metrics.report import Report, RunnerReport
 
 @dataclass
 class StarvedLinks:
-    """Finds them from what workers tell, again and again.
+    """Finds stalled links in successive reports of the workers.
 
     readers  link -> the stage that reads it
-    lanes    stage -> its lane: while one stage of it is in a call, no other has time
+    lanes    stage -> its lane; while one stage of a lane is in a call, its other stages are not idle
     """
 
     readers: Mapping[str, str]
@@ -23,9 +23,9 @@ class StarvedLinks:
     _since: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def longest(self, reports: Iterable[Report], now_s: float) -> tuple[str, float] | None:
-        """The link that has stood still for longest and for how many seconds; None: everything moves.
+        """The link that has been stalled for the longest time, and that time in s; None: no link is stalled.
 
-        A link that was seen to move, even once, begins anew.
+        The time of a link starts again when a report shows that it moved.
         """
         runners = [runner for report in reports for runner in report.runners]
         busy = {self.lanes.get(runner.name) for runner in runners if runner.busy_ns}
@@ -43,7 +43,7 @@ class StarvedLinks:
         return name, now_s - since
 
     def forget(self) -> None:
-        """Another epoch: links are new."""
+        """Forget all links, at the begin of an epoch."""
         self._since = {}
 
     def _starves(self, link: str, idle: Mapping[str, RunnerReport]) -> bool:

@@ -1,4 +1,4 @@
-"""Starting and ending worker processes: what the supervisor asks of it, and the way it is done on one host."""
+"""Launchers, which start and end worker processes: the protocol, local processes, and workers on other hosts."""
 
 import contextlib
 import json
@@ -16,40 +16,40 @@ import psutil
 from warpfuse.graph.links.shared_memory import sweep
 
 _MESSAGE = 65536
-_END_S = 10.0  # of a process that was killed, to be gone
+_END_S = 10.0  # longest time a killed process needs to end
 
 
 class Launcher(Protocol):
-    """Starts worker processes somewhere. One thread uses it.
+    """Starts worker processes. One thread uses it.
 
-    fd  readable when `exited` has something to tell; -1: it never has. Another one after `exited` told of an end
+    fd  file descriptor, readable when `exited` has workers to report; -1: it never has. It may change in `exited`
     """
 
     fd: int
 
     def start(self, worker: str, endpoint: str) -> None:
-        """Start a worker, which will dial the endpoint. It may take its time."""
+        """Start a worker, which will connect to the endpoint some time later."""
 
     def exited(self) -> Iterator[tuple[str, int]]:
-        """Workers whose process has ended since, and their exit codes; below 0: by that signal."""
+        """Yield the workers whose processes have ended since the last call, with exit codes; -N: by signal N."""
 
     def age_s(self, worker: str) -> float:
-        """How long its process has been there, 0 while it is not."""
+        """Seconds since the worker's process was started; 0 without a process."""
 
     def kill(self, worker: str) -> None:
-        """End the worker's process at once, if it can be reached."""
+        """End the worker's process at once, where that is possible."""
 
     def close(self) -> None:
-        """End every process that is left."""
+        """End every process."""
 
 
 class LocalProcesses:
     """Workers of this host, forked from the fork server (`graph/processes/fork_server.py`).
 
-    A fork server that is killed takes its workers with it: each is told as killed, and there is another fork server.
+    When the fork server is killed, its workers die with it. `exited` then reports them all as killed and starts another
+    fork server.
 
-    loops  whether they are forked with the machine code of the stages' loops, which is then in memory once; set it when
-           that is on disk
+    loops  load the compiled loops before forking, so that they are in memory once; set it when they are compiled
     """
 
     loops = False
@@ -59,10 +59,10 @@ class LocalProcesses:
         self._begin()
 
     def _begin(self) -> None:
-        """Start the fork server. Of an earlier one nothing is known any more."""
+        """Start a fork server, and forget the workers of an earlier one."""
         self._line, theirs = _line()
         self._pids: dict[str, int] = {}
-        self._asked: set[str] = set()  # told to start, and not heard of yet
+        self._asked: set[str] = set()  # asked for, and not started yet
         self._doomed: set[str] = set()
         self._begun_s: dict[str, float] = {}
         self._workers: dict[int, str] = {}
@@ -73,13 +73,13 @@ class LocalProcesses:
         self.fd = self._line.fileno()
 
     def start(self, worker: str, endpoint: str) -> None:
-        """Fork it."""
+        """Have the fork server fork the worker."""
         self._doomed.discard(worker)
         self._asked.add(worker)
         self._tell({"start": worker, "endpoint": endpoint, "loops": self.loops})
 
     def exited(self) -> Iterator[tuple[str, int]]:
-        """What the fork server tells; once it is gone, that all of its workers are."""
+        """Yield the workers that the fork server reports as ended; all of its workers if it is gone itself."""
         if sys.platform == "win32":
             raise NotImplementedError
         while True:
@@ -96,53 +96,53 @@ class LocalProcesses:
                 _wait_for_end(self._workers)
                 self._begin()
                 for worker in lost:
-                    yield worker, -signal.SIGKILL  # they die with it (`parent_death.py`)
+                    yield worker, -signal.SIGKILL  # the kernel kills them with it (`parent_death.py`)
                 return
-            word = json.loads(data)
-            if "started" in word:
-                worker, pid = str(word["started"]), int(word["pid"])
+            message = json.loads(data)
+            if "started" in message:
+                worker, pid = str(message["started"]), int(message["pid"])
                 self._pids[worker], self._workers[pid] = pid, worker
                 self._begun_s[worker] = time.monotonic()
                 self._asked.discard(worker)
                 if worker in self._doomed:
                     self._tell({"kill": pid})
             else:
-                worker = self._workers.pop(int(word["exited"]))
-                if self._pids.get(worker) == int(word["exited"]):
+                worker = self._workers.pop(int(message["exited"]))
+                if self._pids.get(worker) == int(message["exited"]):
                     del self._pids[worker]
-                yield worker, int(word["code"])
+                yield worker, int(message["code"])
 
     def pid(self, worker: str) -> int | None:
-        """The process of a worker, while it is known to live."""
+        """Process id of a worker; None without a process."""
         return self._pids.get(worker)
 
     def age_s(self, worker: str) -> float:
-        """How long its process has been there."""
+        """Seconds since the worker's process was started; 0 without a process."""
         return time.monotonic() - self._begun_s[worker] if worker in self._pids else 0.0
 
     def kill(self, worker: str) -> None:
-        """SIGKILL; told by `exited` when it is done. One that is just being started dies as soon as it is."""
+        """Send SIGKILL; `exited` reports the end. A worker that is just being started is killed once it is."""
         self._doomed.add(worker)
         if worker in self._pids:
             self._tell({"kill": self._pids[worker]})
 
     def close(self) -> None:
-        """Close the line: the fork server ends its workers and itself."""
+        """Close the socket to the fork server, which then ends its workers and itself."""
         self._line.close()
-        if not self._begun_s:  # it may be loading yet; what it is forking dies with it
+        if not self._begun_s:  # it may still be importing; a worker that it is forking dies with it
             self._process.kill()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.returncode:  # it was killed, and has not cleaned up itself
+        if self._process.returncode:  # it was killed before it could clean up
             _wait_for_end(self._workers)
             sweep()
 
-    def _tell(self, order: dict[str, object]) -> None:
-        with contextlib.suppress(OSError):  # the fork server is gone: `exited` finds that, and what was lost with it
-            self._line.send(json.dumps(order).encode())
+    def _tell(self, command: dict[str, object]) -> None:
+        with contextlib.suppress(OSError):  # the fork server is gone, which `exited` handles
+            self._line.send(json.dumps(command).encode())
 
 
 def _line() -> tuple[socket.socket, socket.socket]:
@@ -153,7 +153,7 @@ def _line() -> tuple[socket.socket, socket.socket]:
 
 
 def _wait_for_end(pids: Iterable[int]) -> None:
-    """Until these are gone: they are being killed, and hold devices and shared memory to the last."""
+    """Wait until these processes, which were killed, have ended: until then they hold devices and shared memory."""
     left = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -162,23 +162,23 @@ def _wait_for_end(pids: Iterable[int]) -> None:
 
 
 class ByHand:
-    """Workers that somebody starts on another host: they are waited for, and cannot be killed from here."""
+    """Workers that a user starts by hand on another host. They cannot be started or killed from here."""
 
     fd = -1
 
     def start(self, worker: str, endpoint: str) -> None:
-        """It dials in when it is there."""
+        """Does nothing: the worker connects when the user has started it."""
 
     def exited(self) -> Iterator[tuple[str, int]]:
-        """Never known; the line tells."""
+        """Yields nothing: the end of a remote process is noticed by its channel."""
         yield from ()
 
     def age_s(self, worker: str) -> float:
-        """Never known."""
+        """Always 0: unknown."""
         return 0.0
 
     def kill(self, worker: str) -> None:
-        """It finds its line closed and ends."""
+        """Does nothing: the worker ends when it finds its channel closed."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: each worker ends when it finds its channel closed."""

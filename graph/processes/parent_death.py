@@ -1,4 +1,4 @@
-"""Ending with the process that started this one, whatever ended it."""
+"""Ending a process when its parent ends, however the parent ends."""
 
 import ctypes
 import os
@@ -9,9 +9,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent`, its parent, is gone. Linux; elsewhere nothing.
+    """Have the kernel kill this process when its parent ends. Does nothing on systems other than Linux.
 
-    Note: a parent that died before the call is not told of; its number is compared for that.
+    parent  id of the parent process. The kernel does not report a parent that died before this call, so the id is
+            compared with the present parent's
     """
     if not sys.platform.startswith("linux"):
         return

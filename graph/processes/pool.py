@@ -1,4 +1,4 @@
-"""The workers of a run: who there is, and how each of their lives begins and ends."""
+"""The pool of a run's workers: it starts them, receives their events and ends them."""
 
 import contextlib
 import time
@@ -24,17 +24,17 @@ from warpfuse.graph.runtime.remote_hosts import far_workers, keys_for, line_to
 from warpfuse.stages.errors import StreamLost
 from warpfuse.stages.sources.schemes import scheme_of
 
-STARTUP_S = 900.0  # engines are built and loaded; liveness is the line's business
+STARTUP_S = 900.0  # longest time until a worker is ready: it may build engines. A dead one is noticed by its channel
 
 
 class WorkerPool:
-    """Starts workers, hears them, ends them. One thread uses it; whoever made it closes it.
+    """Starts workers, receives their events, ends them. One thread uses it; the creator closes it.
 
-    folder   of the run, 0700: sockets lie there
-    probe    a worker that is connected to the source already; it is taken over
+    folder   the run's folder, mode 0700, with the sockets
+    probe    a worker that is connected to the source already; the pool takes it over
     live     the source cannot wait
-    here     workers that are no processes, by name, and who starts them
-    context  of the lines, and of whatever else the supervisor listens to
+    here     launchers of workers in this process, by the worker's name
+    context  ZeroMQ context of the channels and of the supervisor's other sockets
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class WorkerPool:
         self.handles = [self._handle(name, name in far) for name in workers_of(plan)]
 
     def start(self, handle: WorkerHandle) -> bool:
-        """Begin a life of a worker. True: it has said HELLO before, to the probe."""
+        """Start a worker, or start it again. True: it runs already and has said HELLO to the probe."""
         handle.life += 1
         handle.state, handle.due_s = "starting", time.monotonic() + STARTUP_S
         if (channel := self._first_channels.pop(handle.name, None)) is not None:
@@ -85,10 +85,12 @@ class WorkerPool:
         return False
 
     def lose(self, handle: WorkerHandle, why: str, *, started: bool = False) -> WarpfuseError | None:
-        """A life is over, and what is left of it is ended: the worker is due to be started again after a while.
+        """Give up a worker's process: end it, and schedule the worker's next start.
 
-        started  somebody has done that already
-        Returns what the run has to end with if it has died too often.
+        why      what happened, for the user: continues "worker NAME"
+        started  the worker has been started again by hand already
+
+        Returns an error that ends the run if the worker was lost too often.
         """
         delay = handle.restarts.after(time.monotonic())
         if delay is None:
@@ -96,8 +98,8 @@ class WorkerPool:
             text = f"worker {handle.name} was lost too often, 6 times within a minute; last: it {why}"
             return StreamLost(text) if outer else StageFailed(handle.name, Elsewhere(text))
         self._say(f"worker {handle.name} {why}; it is started again")
-        # A file that was not finished is gone with its process, and is written again from its beginning; of a live
-        # source the part stays, and another file is begun.
+        # An unfinished output file is lost with its process and written again from its beginning. With a live source
+        # the unfinished file is kept, and another file is begun.
         files = {node.name for node in self._plan.nodes if node.role == "sink" and scheme_of(node.about) == "file"}
         handle.begins_anew(files, kept=self._live)
         if started:
@@ -109,7 +111,7 @@ class WorkerPool:
         return None
 
     def register(self, poller: zmq.Poller) -> None:
-        """Have the poller wake when there is something in `heard` or `exited`."""
+        """Register the descriptors that are readable when `heard` or `exited` has something to yield."""
         for handle in self.handles:
             if handle.channel is not None:
                 poller.register(handle.channel.socket, zmq.POLLIN)
@@ -117,39 +119,39 @@ class WorkerPool:
         poller.register(self.processes.fd, zmq.POLLIN)
 
     def heard(self) -> Iterator[tuple[WorkerHandle, protocol.Event]]:
-        """What workers have said."""
+        """Yield the events that have arrived from workers."""
         for handle in self.handles:
             channel = handle.channel
             if channel is None:
                 continue
             channel.watch(time.monotonic_ns())
-            for word in events(channel, handle.name):
+            for event in events(channel, handle.name):
                 handle.beat_s = time.monotonic()
-                yield handle, word
+                yield handle, event
                 if handle.channel is not channel:
-                    break  # what it said cost it its life, and the line is closed
+                    break  # because of this event the worker was given up, and its channel is closed
 
     def exited(self) -> Iterator[tuple[WorkerHandle, int]]:
-        """Workers whose process has ended, and its exit code; below 0: by that signal."""
+        """Yield the workers whose processes have ended, with exit codes; -N: by signal N."""
         for name, code in self.processes.exited():
-            sweep()  # its shared memory: nobody else can remove it
+            sweep()  # the dead process could not remove its shared memory
             yield next(handle for handle in self.handles if handle.name == name), code
 
     def home_of(self, node: str) -> WorkerHandle:
         """The worker that runs a stage."""
         return home_of(self.handles, node)
 
-    def tell_all(self, order: protocol.Command) -> None:
-        """Tell every worker something."""
+    def tell_all(self, command: protocol.Command) -> None:
+        """Send a command to every worker."""
         for handle in self.handles:
-            handle.send(order)
+            handle.send(command)
 
     def reports(self) -> list[Report]:
-        """The figures of every worker that has told any, over all its lives."""
+        """The figures of every worker that has sent any, summed over its restarts."""
         return [report for handle in self.handles if (report := handle.report) is not None]
 
     def close(self) -> None:
-        """End every process and close the lines."""
+        """End every process and close the channels."""
         for handle in self.handles:
             self._hang_up(handle)
         while self._first_channels:

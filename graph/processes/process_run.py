@@ -1,8 +1,8 @@
-"""Runs a graph as several processes: starts them, keeps them in step, starts again what dies.
+"""The supervisor of a run in several processes. It starts workers, keeps them in the same epoch and restarts dead ones.
 
-Whatever goes wrong (a process that dies or hangs, a stage that raises) ends the epoch of all links: the survivors close
-theirs and keep their stages open, what died is started again, and when all are ready the next epoch begins where the
-last one broke off.
+Any failure (a process dies or hangs, a stage raises) ends the epoch of all links. The surviving workers close their
+links and keep their stages open, and a dead worker is started again. When all are ready, the next epoch resumes where
+the last one broke off.
 """
 
 import contextlib
@@ -42,14 +42,14 @@ from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.endpoints import frames_expected
 from warpfuse.graph.runtime.thread_run import concluded
 
-_ANSWER_S = 60.0  # a worker that is started again has no answer before it is ready
+_ANSWER_S = 60.0  # longest time for an answer: a worker that is being started again answers only when it is ready
 _TICK_MS = 50
-_HELLO_S = 10.0  # from the fork to the first word, which needs nothing but a core
-_GOODBYE_S = 15.0  # sinks finish their files
+_HELLO_S = 10.0  # longest time from the fork to HELLO, which takes nothing but CPU time
+_GOODBYE_S = 15.0  # longest time for a worker to close, since sinks finish their files then
 
 
 class _Asked:
-    """Somebody who waits for a word of this kind from a worker."""
+    """A caller that waits for an event of this kind from a worker."""
 
     def __init__(self, kind: type[protocol.Event]) -> None:
         self.kind = kind
@@ -57,14 +57,14 @@ class _Asked:
 
 
 class ProcessRun:
-    """A `Run` in processes. `wait` runs in one thread, which alone speaks to the workers; others leave it requests.
+    """A `Run` in processes. The thread of `wait` talks to the workers; other threads put requests into its queue.
 
-    folder   of the run, 0700: sockets lie there
-    keys     the configuration as it was given; none: its own
-    here     workers that are no processes, by name, and who starts them
-    temporal as in plan_graph, which gave the plan
-    trace    keep the calls of every stage
-    resolved   of the run; a worker that is connected to it already is taken over
+    resolved  the run's source; a worker that is connected to it already is taken over
+    folder    the run's folder, mode 0700, with the sockets
+    keys      the configuration's keys as the user gave them; None: all keys of the context's configuration
+    here      launchers of workers in this process, by the worker's name
+    temporal  as for plan_graph, which made the plan
+    trace     record the calls of every stage
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ProcessRun:
             self._start(handle)
 
     def wait(self, progress: Progress | None = None) -> Stats:
-        """As `Run` says: until the end of the last worker."""
+        """As `Run` says. It returns when the last worker has ended."""
         try:
             while self._error is None and not self._ended():
                 self.turn()
@@ -133,7 +133,10 @@ class ProcessRun:
         return concluded(self.stats(), self._say)
 
     def close(self) -> None:
-        """End every process and close the lines; who waits for an answer is told. A second call does nothing."""
+        """End every process and close the channels. Callers that wait for an answer get ConfigError.
+
+        A second call does nothing.
+        """
         with self._asking:
             if self._over:
                 return
@@ -155,7 +158,7 @@ class ProcessRun:
         return self._settings.config.model_dump(mode="json")
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
-        """As `Run` says. New settings go to every worker before the source stamps a frame with them."""
+        """As `Run` says. Every worker gets the new settings before the source stamps a frame with them."""
         begun: protocol.SettingsBegun = self._ask(protocol.SettingsBegun, partial(self._publish, keys))
         return Applied(begun.version, begun.seq)
 
@@ -190,11 +193,11 @@ class ProcessRun:
         return stats.stopped(self._stop.is_set())
 
     def spans(self) -> dict[str, list[Span]]:
-        """As `Run` says; known after the end."""
+        """As `Run` says. Empty before the end of the run."""
         return {handle.name: [Span(*span) for span in handle.spans] for handle in self._pool.handles}
 
     def _ask(self, kind: type[protocol.Event], do: Callable[[], None]) -> Any:
-        """Have the thread of `wait` do something that a worker answers; the answer. Raises what `do` raises."""
+        """Have the thread of `wait` call `do`, and wait for a worker's event of this kind. Raises what `do` raises."""
         asked = _Asked(kind)
 
         def ask() -> None:
@@ -219,14 +222,17 @@ class ProcessRun:
         self._leave(lambda: None if self._over else self._pool.tell_all(protocol.PauseSource(paused)))
 
     def _leave(self, request: Callable[[], None]) -> None:
-        """Leave something to be done to the thread of `wait`."""
+        """Queue a request for the thread of `wait`. Raises ConfigError after the end of the run."""
         with self._asking:
             if self._over:
                 raise ConfigError("the run has ended")
             self._requests.put(request)
 
     def _publish(self, keys: Mapping[str, Any]) -> None:
-        """New settings, to every worker, then to the source. A worker that is down gets them with its part."""
+        """Send new settings to every worker, and then have the source begin with them.
+
+        A worker that is down gets them when it is assigned its part again.
+        """
         change = self._settings.timed(keys)
         self._settings.changed(keys)
         self._version += 1
@@ -234,60 +240,60 @@ class ProcessRun:
         self._pool.home_of("source").send(protocol.BeginSettings(self._version))
 
     def _told(self) -> dict[str, Any]:
-        """The newest settings as workers are told them: with the sink of a viewer, if there is one."""
+        """The newest settings in the form for workers: including the sink of a viewer, if there is one."""
         built = self._context.config.model_dump(mode="json", include={"sinks", "workers", "in_flight"})
         return {**self.settings(), **built, "looks": {}}  # they are its keys by now
 
-    def _answered(self, word: protocol.SettingsBegun | protocol.ShownPicture) -> None:
-        """What a worker was asked for; the oldest who asked for it is answered."""
+    def _answered(self, event: protocol.SettingsBegun | protocol.ShownPicture) -> None:
+        """Give a worker's answer to the caller that has waited for it the longest."""
         for asked in self._asked:
-            if isinstance(word, asked.kind):
+            if isinstance(event, asked.kind):
                 self._asked.remove(asked)
-                asked.answer.set_result(word)
+                asked.answer.set_result(event)
                 return
 
     def turn(self) -> None:
-        """One round of `wait`: what workers and requests have to say, within a tick."""
+        """One round of `wait`: handle the workers' events and the requests. It takes at most a tick when idle."""
         poller = zmq.Poller()
         self._pool.register(poller)
         poller.register(self._requests.fd, zmq.POLLIN)
         poller.poll(_TICK_MS)
-        for handle, word in self._pool.heard():
-            self._heard(handle, word)
+        for handle, event in self._pool.heard():
+            self._heard(handle, event)
         for handle, code in self._pool.exited():
             if handle.alive:
                 self._died(handle, f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
         for request in self._requests.taken():
             request()
 
-    def _heard(self, handle: WorkerHandle, word: protocol.Event) -> None:
-        match word:
+    def _heard(self, handle: WorkerHandle, event: protocol.Event) -> None:
+        match event:
             case protocol.WorkerHello():
-                self._greet(handle, word)
+                self._greet(handle, event)
             case protocol.Ready():
                 handle.state = "ready"
             case protocol.Said():
-                self._say(word.line)
+                self._say(event.line)
             case protocol.Refused():
-                self._error = error_of(word.kind, word.stage, word.text)
+                self._error = error_of(event.kind, event.stage, event.text)
             case protocol.Beat():
-                handle.told(word.report)
+                handle.told(event.report)
                 self._news = True
             case protocol.Quiet():
-                handle.told(word.report)
-                if word.stuck and handle.state == "quieting":
-                    self._died(handle, f"stage {', '.join(word.stuck)} does not return")
+                handle.told(event.report)
+                if event.stuck and handle.state == "quieting":
+                    self._died(handle, f"stage {', '.join(event.stuck)} does not return")
                 elif handle.state == "quieting":
                     handle.state = "ready"
             case protocol.Faulted():
-                self._error = self._epochs.faulted(word) or self._error
+                self._error = self._epochs.faulted(event) or self._error
             case protocol.SettingsBegun() | protocol.ShownPicture():
-                self._answered(word)
+                self._answered(event)
             case protocol.Pong():
-                handle.clock_told(word, time.monotonic_ns())
+                handle.clock_told(event, time.monotonic_ns())
             case protocol.Goodbye():
-                handle.told(word.report)
-                handle.spans += word.spans
+                handle.told(event.report)
+                handle.spans += event.spans
                 handle.state = "gone"
 
     def _greet(self, handle: WorkerHandle, hello: protocol.WorkerHello) -> None:
@@ -299,7 +305,7 @@ class ProcessRun:
         if again and handle.open:
             self._reunite(handle)
             return
-        if handle.state != "starting":  # somebody started it again by hand
+        if handle.state != "starting":  # a user has started it again by hand
             self._died(handle, "was started again", started=True)
         if isinstance(handle.launcher, ByHand):
             handle.ask_its_clock()
@@ -310,7 +316,10 @@ class ProcessRun:
         handle.send(structs.replace(part, version=self._version))
 
     def _reunite(self, handle: WorkerHandle) -> None:
-        """Its line broke for a moment, and nobody knows what was lost on it: a new epoch, and the newest settings."""
+        """Resume with a worker whose channel broke for a moment.
+
+        Messages may have been lost, so it gets the newest settings again and a new epoch begins.
+        """
         self._say(f"worker {handle.name} was out of reach for a moment")
         if self._version:
             handle.send(protocol.AddSettings(self._version, self._told()))
@@ -341,17 +350,17 @@ class ProcessRun:
             self._epochs.begin([*paused, protocol.StopSource()] if self._stopping else paused)
 
     def _check_links(self, now_s: float) -> None:
-        """Look for a reader that keeps what it is given: its worker is started again, as that of one that hangs."""
+        """Look for a stalled link. The worker of its reader is started again, like that of a stage that hangs."""
         self._news = False
-        told = [handle.life_report for handle in self._pool.handles if handle.state == "running"]
-        standing = self._starved.longest([report for report in told if report is not None], now_s)
-        if standing is not None and standing[1] > self._deadline_s:
-            reader = self._starved.readers[standing[0]]
-            why = f"stage {reader} has given nothing back by link {standing[0]} for {standing[1]:.0f} s"
+        reports = [handle.life_report for handle in self._pool.handles if handle.state == "running"]
+        stalled = self._starved.longest([report for report in reports if report is not None], now_s)
+        if stalled is not None and stalled[1] > self._deadline_s:
+            reader = self._starved.readers[stalled[0]]
+            why = f"stage {reader} has given nothing back by link {stalled[0]} for {stalled[1]:.0f} s"
             self._died(self._pool.home_of(reader), why)
 
     def _died(self, handle: WorkerHandle, why: str, *, started: bool = False) -> None:
-        """A worker is lost: the epoch is over for all, or the run is, if that happens too often."""
+        """Handle the loss of a worker: end the epoch, or the run if the worker was lost too often."""
         if handle.state in ("down", "gone") or self._error is not None:
             return
         self._error = self._pool.lose(handle, why, started=started)
@@ -366,13 +375,13 @@ class ProcessRun:
         return bool(self._epochs.number) and all(m.state == "running" and m.ended for m in self._pool.handles)
 
     def _dismiss(self) -> None:
-        """Have every worker close, and hear its last words; nothing is started again."""
+        """Have every worker close, and wait for their last figures. No worker is started again."""
         self._pool.tell_all(protocol.Exit())
         until = time.monotonic() + (_GOODBYE_S if self._error is None else LET_GO_S + 3)
         while any(m.alive and m.channel is not None for m in self._pool.handles) and time.monotonic() < until:
-            for handle, word in self._pool.heard():
-                if isinstance(word, protocol.Goodbye):
-                    self._heard(handle, word)
+            for handle, event in self._pool.heard():
+                if isinstance(event, protocol.Goodbye):
+                    self._heard(handle, event)
             with contextlib.suppress(StageFailed):
                 for handle, _ in self._pool.exited():
                     handle.state = "gone"

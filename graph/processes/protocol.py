@@ -1,7 +1,8 @@
-"""What a supervisor and a worker process say to one another, as bytes. Decoded with validation, never pickle.
+"""The protocol between the supervisor and a worker process. Messages are validated when decoded, and never pickled.
 
-A worker says HELLO, is told its part, opens its stages and is READY. Then, for each epoch, CONNECT and LET GO. Beats
-say that its stages get on; that the process lives at all is asked by ZeroMQ itself (`graph/processes/channel.py`).
+A worker sends WorkerHello. It gets its part of the graph with Assign, opens its stages and sends Ready. Then the
+supervisor sends Connect and LetGo for each epoch. Beat shows that the worker's stages make progress; whether the
+process is alive at all is checked by ZeroMQ (`graph/processes/channel.py`).
 """
 
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from warpfuse.graph.processes.remote_errors import Kind
 from warpfuse.graph.processes.video_message import Info
 
 VERSION = 8
-_MOST = 64 << 20  # a trace or a snapshot; all else is far smaller
+_MOST = 64 << 20  # bytes of a message: for a trace or a snapshot; the others are far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
 
@@ -25,12 +26,17 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True
 
 
 class Assign(_Message, frozen=True):
-    """The worker's part: which worker of which graph it is. Everything that was chosen is in it.
+    """The worker's part of the graph, with every choice that the supervisor has made.
 
-    config   keys of the configuration, whose newest settings have number `version`
-    folder   of the ipc sockets of links; run: name of the run in shared memory
-    trace    keep the calls of every stage
-    temporal build the branches of the past, as in plan_graph
+    worker   name of the worker in the plan
+    config   keys of the configuration, with the newest settings
+    version  version of these settings
+    info     the source's info
+    size     (width, height) of the pictures in the networks
+    folder   folder of the links' ipc sockets
+    run      name of the run in shared memory
+    trace    record the calls of every stage
+    temporal build the branch that carries the last picture, as for plan_graph
     """
 
     worker: str
@@ -47,14 +53,14 @@ class Assign(_Message, frozen=True):
 
 
 class Seek(_Message, frozen=True):
-    """Connect to the source, before there is a part: `Found` or `Refused` is the answer. near: as in find_source."""
+    """Connect to the source, before a part is assigned. The answer is `Found` or `Refused`. near: as in find_source."""
 
     url: Text
     near: tuple[int, int] | None = None
 
 
 class Connect(_Message, frozen=True):
-    """Open the ends of links of this epoch and go; the rest as source_runner.Resume."""
+    """Open the links for this epoch and start the stages. The other fields are those of source_runner.ResumePoint."""
 
     epoch: int
     first: int
@@ -64,20 +70,20 @@ class Connect(_Message, frozen=True):
 
 
 class OpenBypass(_Message, frozen=True):
-    """Open the ends of a bypass anew; number: how many times it has been, over all processes."""
+    """Open this worker's ends of a bypass, or open them again. number: counts openings, over all processes."""
 
     link: Text
     number: int
 
 
 class LetGo(_Message, frozen=True):
-    """End the epoch; a call that lasts until the deadline is told."""
+    """End the epoch. The answer is `Quiet`, with the stages that are still in a call at the deadline."""
 
     deadline_s: float
 
 
 class AddSettings(_Message, frozen=True):
-    """Make a version of the settings known. over_ns, named: as of `crossfade.Timed`."""
+    """Add a version of the settings."""
 
     version: int
     config: dict[str, Any]
@@ -86,43 +92,43 @@ class AddSettings(_Message, frozen=True):
 
 
 class BeginSettings(_Message, frozen=True):
-    """To the worker of the source: new frames carry this version."""
+    """Stamp new frames with this version of the settings. For the worker of the source."""
 
     version: int
 
 
 class PauseSource(_Message, frozen=True):
-    """Hold the source, or let it go on."""
+    """Pause the source, or end the pause."""
 
     paused: bool
 
 
 class StopSource(_Message, frozen=True):
-    """End the stream: what was read is finished."""
+    """End the stream. Frames that were read are finished."""
 
 
 class Snap(_Message, frozen=True):
-    """Give the picture that was shown last."""
+    """Ask for the picture that was shown last."""
 
 
 class Ping(_Message, frozen=True):
-    """What does your clock say? t0: mine."""
+    """Ask for the worker's clock. t0: the supervisor's clock, ns."""
 
     t0: int
 
 
 class SetClock(_Message, frozen=True):
-    """Add this to your clock: then it is mine."""
+    """Add this to the worker's clock, so that it agrees with the supervisor's."""
 
     offset_ns: int
 
 
 class Exit(_Message, frozen=True):
-    """Close everything; a sink that is not complete discards."""
+    """Close everything and exit. Sinks discard incomplete output."""
 
 
 class WorkerHello(_Message, frozen=True):
-    """A worker process is there."""
+    """A worker process has connected."""
 
     version: int
     worker: str
@@ -130,7 +136,7 @@ class WorkerHello(_Message, frozen=True):
 
 
 class Found(_Message, frozen=True):
-    """The source is connected, and this is known of it."""
+    """The source is connected. info: what is known about it."""
 
     info: Info
 
@@ -140,13 +146,13 @@ class Ready(_Message, frozen=True):
 
 
 class Said(_Message, frozen=True):
-    """A line for the user."""
+    """A message for the user."""
 
     line: Text
 
 
 class Refused(_Message, frozen=True):
-    """The stages cannot be opened."""
+    """The stages cannot be opened, or the source cannot be connected."""
 
     kind: Kind
     stage: str
@@ -160,14 +166,14 @@ class Beat(_Message, frozen=True):
 
 
 class Quiet(_Message, frozen=True):
-    """The epoch has ended here. stuck: stages that are still inside a call; only the process's end frees them."""
+    """The epoch has ended in this worker. stuck: stages still in a call, which only the end of the process ends."""
 
     report: Report
     stuck: list[str]
 
 
 class Faulted(_Message, frozen=True):
-    """A stage raised."""
+    """A stage raised. seq, passed: as in StageFault; trace: the traceback."""
 
     epoch: int
     stage: str
@@ -179,20 +185,20 @@ class Faulted(_Message, frozen=True):
 
 
 class SettingsBegun(_Message, frozen=True):
-    """The version holds from frame `seq` on."""
+    """Frames from number `seq` on carry this version of the settings."""
 
     version: int
     seq: int
 
 
 class ShownPicture(_Message, frozen=True):
-    """The picture shown last, as PNG; empty before the first."""
+    """The picture shown last, as a PNG file; empty before the first."""
 
     png: bytes
 
 
 class Pong(_Message, frozen=True):
-    """t0 as it came; t1, t2: my clock when it came and when this left."""
+    """Answer to Ping, with its t0. t1, t2: the worker's clock when Ping was received and when this is sent, ns."""
 
     t0: int
     t1: int
@@ -200,7 +206,7 @@ class Pong(_Message, frozen=True):
 
 
 class Goodbye(_Message, frozen=True):
-    """Last words. spans: calls of the stages, if a trace was asked for."""
+    """The worker exits. spans: the calls of its stages, if a trace was asked for."""
 
     report: Report
     spans: list[tuple[str, int, int, int]]
@@ -242,18 +248,18 @@ _EVENTS: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 
 
 def encode(message: Command | Event) -> bytes:
-    """A message as bytes."""
+    """Encode a message."""
     return _ENCODER.encode(message)
 
 
 def command(data: bytes) -> Command:
-    """What the supervisor sent. Raises WireError."""
+    """Decode a message of the supervisor. Raises WireError."""
     decoded: Command = _decoded(_COMMANDS, data)
     return decoded
 
 
 def event(data: bytes) -> Event:
-    """What a worker sent. Raises WireError."""
+    """Decode a message of a worker. Raises WireError."""
     decoded: Event = _decoded(_EVENTS, data)
     return decoded
 

@@ -1,4 +1,4 @@
-"""An error of one process, told to another: what it means for the run, and one line."""
+"""Errors sent from one process to another, as a kind and one line of text."""
 
 from typing import Literal, get_args
 
@@ -7,14 +7,14 @@ from warpfuse.graph.errors import ConfigError, Elsewhere, LinkCut, SharedMemoryF
 from warpfuse.stages.errors import StreamLost
 
 Kind = Literal["input", "lost", "full", "cut", "failed"]
-"""input: bad; lost: a source or sink; full: no shared memory; cut: a link; failed: a stage. Two cost no more than an
-epoch: `cut`, in which a file loses nothing, and `failed`, which costs a frame."""
+"""input: bad input; lost: a source or sink was lost; full: no shared memory; cut: a link was cut; failed: a stage
+raised. The first three end the run. `cut` costs an epoch, and `failed` an epoch and a frame."""
 
 ENDS_THE_RUN: tuple[Kind, ...] = get_args(Kind)[:3]
 
 
 def kind_of(error: BaseException) -> Kind:
-    """What an error means for the run, whatever process it was raised in."""
+    """The kind of an error."""
     match error:
         case BadInput():
             return "input"
@@ -28,12 +28,12 @@ def kind_of(error: BaseException) -> Kind:
 
 
 def text_of(error: BaseException) -> str:
-    """One line: of a WarpfuseError its own, else the type too."""
+    """An error as one line. It begins with the type unless the error is a WarpfuseError."""
     return one_line(error, 4000) if isinstance(error, WarpfuseError) else typed_line(error, 4000)
 
 
 def error_of(kind: Kind, stage: str, text: str) -> WarpfuseError:
-    """The error a worker told of, as it would have been raised here."""
+    """The error of this kind and text, to be raised in the supervisor."""
     match kind:
         case "input":
             return ConfigError(text)

@@ -1,4 +1,4 @@
-"""A run's source, found before there is a plan: what is known of it, and who is connected to it."""
+"""A run's source, resolved before the graph is planned: its info, and the connection to it."""
 
 import contextlib
 import threading
@@ -17,11 +17,12 @@ from warpfuse.stages.stage import VideoInfo
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSource:
-    """What was found.
+    """A source of a run.
 
-    connected  to be read by this process; none: it is opened when it is read
-    probe      the process that is connected, and will read it
-    folder     of the run, if it has been made
+    info       its size, rate and kind
+    connected  this process's connection to it; None: it is opened when it is read
+    probe      the worker process that is connected to it and will read it; None: there is none
+    folder     the run's folder, if it was made already; else ""
     """
 
     info: VideoInfo
@@ -31,18 +32,19 @@ class ResolvedSource:
 
 
 def find(config: GraphConfig, undo: contextlib.ExitStack, stop: threading.Event) -> ResolvedSource:
-    """Find the source of a run; all that it took is freed with `undo`.
+    """Resolve the source of a run. Closing `undo` frees everything.
 
-    Raises BadInput, StreamLost, StageFailed; Stopped if `stop` is set before it is found."""
+    Raises BadInput, StreamLost, StageFailed; Stopped if `stop` is set before it is found.
+    """
     reader = reader_of(config.workers) if connects(config.source) else None
     if reader is not None:
-        with contextlib.ExitStack() as own:
-            folder = folder_for(config, own)
+        with contextlib.ExitStack() as probing:
+            folder = folder_for(config, probing)
             probe = SourceProbe(Path(folder), reader)
-            own.callback(probe.close)
+            probing.callback(probe.close)
             info = probe.find(config.source, stop, config.size)
             if info.live or config.workers != "auto":  # else it is a clip, which is read in this process
-                undo.push(own.pop_all())
+                undo.push(probing.pop_all())
                 return ResolvedSource(info, probe=probe, folder=folder)
     info, connected = find_source(config.source, stop, config.size)
     if connected is not None:
@@ -51,6 +53,6 @@ def find(config: GraphConfig, undo: contextlib.ExitStack, stop: threading.Event)
 
 
 def folder_for(config: GraphConfig, undo: contextlib.ExitStack) -> str:
-    """The folder of a run, which ends with `undo`."""
+    """Make the folder of a run. Closing `undo` removes it."""
     name = config.name or free_name(name_after(config.source))
     return str(undo.enter_context(RunDirectory(name)).path)

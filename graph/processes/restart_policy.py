@@ -1,4 +1,4 @@
-"""How often a worker may be started again, and when. Time is an argument."""
+"""When a dead worker is started again, and how often. The time is an argument."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,16 +13,18 @@ LONGEST_S = 8.0
 
 @dataclass(slots=True)
 class RestartPolicy:
-    """The deaths of one worker. Plain state; seconds of any monotonic clock.
+    """Limits the restarts of one worker. Plain state; times are seconds of any monotonic clock.
 
-    Not a `Backoff`: it counts the deaths of the last minute, not those in a row.
+    It differs from a `Backoff` in counting the deaths of the last minute instead of those in a row.
+
+    total  number of deaths so far
     """
 
     total: int = 0
     _deaths: deque[float] = field(default_factory=deque)
 
     def after(self, now_s: float) -> float | None:
-        """A worker died: seconds to wait before it is started again, None when it died too often."""
+        """Count a death. Returns the seconds until the next start; None when the worker died too often."""
         while self._deaths and now_s - self._deaths[0] > WITHIN_S:
             self._deaths.popleft()
         if len(self._deaths) >= AT_MOST:

@@ -1,7 +1,8 @@
-"""A live source is connected once, by the process that will read it: many servers take one connection and no more.
+"""Probing a live source before the graph is planned.
 
-What a run is built from depends on the source: its size, its rate, whether it waits. So the process is started before
-there is a plan, connects, and tells; its part it gets when everything else is known.
+The plan depends on the source's size and rate, and on whether it can wait. Many servers accept only one connection, so
+the worker process that will read the source is started first. It connects and reports the source's info, and gets its
+part of the graph after planning.
 """
 
 import contextlib
@@ -23,10 +24,12 @@ _TICK_MS = 50
 
 
 class SourceProbe:
-    """The first of a run's worker processes. Whoever takes over `context`, `processes` and `line` calls `let_go`.
+    """The worker process that reads the source, before the graph is planned.
 
-    worker  its name in the plan to come
-    folder  of the run, 0700
+    The worker pool takes over `context`, `processes` and `channel`, and then calls `let_go`.
+
+    worker  name that the worker will have in the plan
+    folder  the run's folder, mode 0700
     """
 
     def __init__(self, folder: Path, worker: str) -> None:
@@ -41,9 +44,10 @@ class SourceProbe:
             self._undo = undo.pop_all()
 
     def find(self, url: str, stop: threading.Event, near: tuple[int, int] | None = None) -> VideoInfo:
-        """Have it connect; what it found. near: as in find_source.
+        """Start the process and have it connect. Returns the source's info. near: as in find_source.
 
-        Raises BadInput, StreamLost, StageFailed when the process dies of it; Stopped once `stop` is set."""
+        Raises BadInput, StreamLost; StageFailed when the process dies; Stopped when `stop` is set.
+        """
         self.processes.start(self.worker, self.channel.endpoint)
         poller = zmq.Poller()
         poller.register(self.channel.socket, zmq.POLLIN)
@@ -52,21 +56,21 @@ class SourceProbe:
             if stop.is_set():
                 raise Stopped(f"{redact(url)}: stopped while it was being connected")
             poller.poll(_TICK_MS)
-            for word in events(self.channel, self.worker):
-                match word:
+            for event in events(self.channel, self.worker):
+                match event:
                     case protocol.WorkerHello():
                         self.channel.send(protocol.encode(protocol.Seek(url, near)))
                     case protocol.Found():
-                        return word.info.video()
+                        return event.info.video()
                     case protocol.Refused():
-                        raise error_of(word.kind, word.stage, word.text)
+                        raise error_of(event.kind, event.stage, event.text)
             for worker, code in self.processes.exited():
                 raise StageFailed(worker, Elsewhere(f"its process ended with code {code} while it connected"))
 
     def let_go(self) -> None:
-        """What it holds is another's from now on."""
+        """Give up ownership: `close` then frees nothing."""
         self._undo.pop_all()
 
     def close(self) -> None:
-        """End the process and its connection, unless they are another's. A second call does nothing."""
+        """End the process and its connection, unless `let_go` was called. A second call does nothing."""
         self._undo.close()

@@ -1,4 +1,4 @@
-"""A worker in a thread of the calling process: where a viewer of a run of several processes gets its pictures."""
+"""A worker in a thread of the supervisor's process. It brings a viewer the pictures of a run in several processes."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ from warpfuse.graph.runtime.endpoints import Viewer
 
 
 class ThreadWorker:
-    """A `Launcher` of one worker, which has the sink of a viewer. It speaks to the run as every worker does.
+    """A `Launcher` of one worker, which has the sink of a viewer. The worker uses a channel, like every worker.
 
-    fd  never readable: a thread that ends is told of by its line
+    fd  -1: the end of the thread is noticed by its channel
     """
 
     fd = -1
@@ -23,28 +23,30 @@ class ThreadWorker:
         self._begun_s = 0.0
 
     def start(self, worker: str, endpoint: str) -> None:
-        """Start the thread of one more life."""
+        """Start the worker's thread, or start it again."""
         self._ended = ended = threading.Event()
         self._begun_s = time.monotonic()
-        about = {"viewer": self._viewer, "ended": ended}
-        thread = threading.Thread(target=main, args=(endpoint, worker), kwargs=about, name=f"wf:{worker}", daemon=True)
-        self._threads = [life for life in self._threads if life.is_alive()] + [thread]
+        options = {"viewer": self._viewer, "ended": ended}
+        thread = threading.Thread(
+            target=main, args=(endpoint, worker), kwargs=options, name=f"wf:{worker}", daemon=True
+        )
+        self._threads = [earlier for earlier in self._threads if earlier.is_alive()] + [thread]
         thread.start()
 
     def exited(self) -> Iterator[tuple[str, int]]:
-        """The line tells."""
+        """Yields nothing: the end of the thread is noticed by its channel."""
         yield from ()
 
     def age_s(self, worker: str) -> float:
-        """How long the thread has been there."""
+        """Seconds since the thread was started."""
         return time.monotonic() - self._begun_s
 
     def kill(self, worker: str) -> None:
-        """Have the thread leave as soon as it looks."""
+        """Ask the thread to end. It does so within a tick, once its current command is done."""
         self._ended.set()
 
     def close(self) -> None:
-        """End every thread that is left."""
+        """End every thread and wait for it."""
         self._ended.set()
         for thread in self._threads:
             thread.join()

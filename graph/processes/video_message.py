@@ -1,4 +1,4 @@
-"""What is known of a source, as one process tells another."""
+"""`VideoInfo` as a message between processes."""
 
 from fractions import Fraction
 
@@ -8,7 +8,7 @@ from warpfuse.stages.stage import VideoInfo
 
 
 class Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """stages.stage.VideoInfo; rates and units as text, exactly."""
+    """The fields of `stages.stage.VideoInfo`. Fractions are text, so that they stay exact."""
 
     width: int
     height: int
@@ -21,11 +21,11 @@ class Info(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, video: VideoInfo) -> "Info":
-        """As it travels."""
+        """The message of a VideoInfo."""
         rates = str(video.fps), str(video.time_base)
         return cls(video.width, video.height, *rates, video.frames, video.path, video.live, video.sound)
 
     def video(self) -> VideoInfo:
-        """As it was."""
+        """The VideoInfo of this message."""
         rates = Fraction(self.fps), Fraction(self.time_base)
         return VideoInfo(self.width, self.height, *rates, self.frames, self.path, self.live, self.sound)

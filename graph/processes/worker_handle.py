@@ -1,4 +1,4 @@
-"""What the supervisor knows of one worker."""
+"""The supervisor's handle of one worker."""
 
 import time
 from collections.abc import Container, Sequence
@@ -15,19 +15,24 @@ from warpfuse.graph.processes.launcher import Launcher
 from warpfuse.graph.processes.restart_policy import RestartPolicy
 
 State = Literal["down", "starting", "ready", "running", "quieting", "gone"]
-"""down: to be started at `due_s`; ready: stages open, no epoch; quieting: told to let go; gone: has said goodbye"""
+"""down: to be started at `due_s`; starting: not ready yet; ready: stages open, no epoch; running: in an epoch;
+quieting: asked to end the epoch; gone: has exited"""
 
-_TRIPS = 8  # there and back, to compare clocks
+_TRIPS = 8  # round trips for comparing clocks
 
 
 @dataclass
 class WorkerHandle:
-    """One worker, over all its lives.
+    """One worker, over all its restarts. A life is one of its processes.
 
-    nodes     the stages it runs
-    due_s     when it is to be started, or by when it has to be ready
-    pid       of the life that said HELLO last
-    beat_s    when Python of it was last heard; a stage that holds the interpreter makes this old
+    nodes     names of its stages
+    due_s     when it is to be started (down), or has to be ready (starting)
+    life      number of lives so far
+    pid       process id in the last HELLO
+    restarts  limits its restarts
+    trips     round trips of the clock comparison under way
+    spans     calls of its stages, if a trace was asked for
+    beat_s    when its Python code last sent anything; a stage that holds the GIL prevents that
     """
 
     name: str
@@ -47,18 +52,18 @@ class WorkerHandle:
 
     @property
     def report(self) -> Report | None:
-        """Its figures over all its lives, as far as they were told."""
+        """Its figures over all its lives; None before the first report."""
         if self._now is None or self._before is None:
             return self._now or self._before
         return self._before + self._now
 
     @property
     def life_report(self) -> Report | None:
-        """Its figures in this life alone, as told last."""
+        """Its newest figures in this life; None before the first report."""
         return self._now
 
     def written(self, sink: str) -> int:
-        """Frames a sink of it has written, over all its lives. Cheap: no histogram is looked at."""
+        """Number of frames that one of its sinks has written over all lives. Unlike `report` it adds no histograms."""
         lives = [life for life in (self._before, self._now) if life is not None]
         return sum(life.sinks[sink].frames for life in lives if sink in life.sinks)
 
@@ -69,28 +74,28 @@ class WorkerHandle:
 
     @property
     def alive(self) -> bool:
-        """It has a process, or is about to have one."""
+        """It has a process, or one is being started."""
         return self.open or self.state == "starting"
 
     @property
     def ended(self) -> bool:
-        """The end of the stream has come through all of its stages."""
+        """All of its stages have handled the end of the stream."""
         return self._now is not None and self._now.ended
 
-    def send(self, order: protocol.Command) -> None:
-        """Tell it something; lost with one that dies, and with none."""
+    def send(self, command: protocol.Command) -> None:
+        """Send a command. It is discarded if the worker has no channel or is dead."""
         if self.channel is not None:
-            self.channel.send(protocol.encode(order))
+            self.channel.send(protocol.encode(command))
 
     def told(self, report: Report) -> None:
-        """New figures of this life."""
+        """Store new figures of this life."""
         self._now = report
 
     def begins_anew(self, files: Container[str] = (), *, kept: bool = False) -> None:
-        """Its life is over: what it had told is kept.
+        """End this life: add its figures to those of the earlier lives.
 
-        files  sinks whose file was not finished, and is begun anew; kept: the part stays, and its frames count, else
-               they are lost with it
+        files  sinks of output files, which were unfinished and are begun again
+        kept   the unfinished files stay, and their frames count; else figures of these sinks are dropped
         """
         report, self._now = self.report, None
         if report is not None:
@@ -102,21 +107,22 @@ class WorkerHandle:
         self._before = report
 
     def ask_its_clock(self) -> None:
-        """Have it say what its clock says, a few times."""
+        """Start a comparison of clocks: send some Pings."""
         self.trips.clear()
         for _ in range(_TRIPS):
             self.send(protocol.Ping(time.monotonic_ns()))
 
-    def clock_told(self, word: protocol.Pong, now_ns: int) -> None:
-        """Its clock came; after the last time it is told how far that is from this one."""
-        self.trips.append(Trip(word.t0, word.t1, word.t2, now_ns))
+    def clock_told(self, pong: protocol.Pong, now_ns: int) -> None:
+        """Handle the answer to a Ping. After the last one, send the worker the offset of its clock."""
+        self.trips.append(Trip(pong.t0, pong.t1, pong.t2, now_ns))
         if len(self.trips) == _TRIPS:
             self.send(protocol.SetClock(offset(self.trips)[0]))
 
     def ailing(self, now_s: float, now_ns: int, *, stage_s: float, hello_s: float) -> str:
-        """Why it has to be given up, "" if it has not.
+        """Why the worker has to be given up; "" if it is healthy.
 
-        stage_s  how long a call of a stage may last; hello_s: a process, before its first word
+        stage_s  longest time of a stage's call
+        hello_s  longest time from the start of a process to its HELLO
         """
         if self.channel is not None and self.channel.dead(now_ns):
             return "has stopped answering"
@@ -128,7 +134,7 @@ class WorkerHandle:
         return ""
 
     def _hanging(self, deadline_s: float, now_s: float) -> str:
-        """The stage whose call has lasted longer than the deadline, or all of them; "" for none."""
+        """The stage whose call has lasted longer than the deadline; all stages if the worker sends nothing; else ""."""
         if self._now is None:
             return ""
         silent = now_s - self.beat_s

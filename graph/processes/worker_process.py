@@ -1,4 +1,4 @@
-"""The life of a worker process: open_channel the supervisor, be told the part, obey until the end."""
+"""A worker process. It connects to the supervisor, gets its part of the graph and carries out commands."""
 
 import contextlib
 import importlib
@@ -45,10 +45,11 @@ def main(
     viewer: Viewer | None = None,
     ended: threading.Event | None = None,
 ) -> int:
-    """Run the worker `name` for the run at the endpoint; the exit code.
+    """Work as worker `name` of the run at the endpoint. Returns the exit code.
 
-    keys    of a line between hosts
-    viewer  of the run, where the worker is a thread of the process that looks; set `ended` to have it leave
+    keys    CURVE keys, for a channel between hosts
+    viewer  the run's viewer, if this worker is a thread of the supervisor's process
+    ended   set it to end the worker
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     process = WorkerProcess(context, endpoint, name, keys, viewer=viewer, ended=ended)
@@ -67,7 +68,7 @@ def preload() -> None:
 
 
 class WorkerProcess:
-    """One thread serves; those of the stages put what they have to tell into a queue."""
+    """Serves the supervisor in one thread. The threads of the stages put events for the supervisor into a queue."""
 
     def __init__(
         self,
@@ -91,11 +92,11 @@ class WorkerProcess:
         self._epoch = 0
         self._offset_ns = 0
         self._stopped = False
-        self._told_end = False
+        self._end_sent = False
         self._alone_s: float | None = None
 
     def serve(self) -> int:
-        """Until EXIT."""
+        """Carry out commands until Exit. Returns the exit code."""
         self._hello()
         poller = zmq.Poller()
         poller.register(self._channel, zmq.POLLIN)
@@ -103,15 +104,15 @@ class WorkerProcess:
         beat_at = 0.0
         while True:
             poller.poll(_TICK_MS)
-            for word in self._events.taken():
-                self._send(word)
+            for event in self._events.taken():
+                self._send(event)
             while int(self._channel.get(zmq.EVENTS)) & zmq.POLLIN:
-                came = self._clock()
-                order = protocol.command(self._channel.recv())
-                if isinstance(order, protocol.Exit):
+                received_ns = self._clock()
+                command = protocol.command(self._channel.recv())
+                if isinstance(command, protocol.Exit):
                     self._leave()
                     return 0
-                self._obey(order, came)
+                self._obey(command, received_ns)
             if self._forsaken() or self._ended.is_set():
                 self._leave()
                 return FAILED
@@ -120,15 +121,16 @@ class WorkerProcess:
                 for line in worker.news():
                     self._send(protocol.Said(line))
                 ended = bool(self._epoch) and worker.ended
-                if time.monotonic() >= beat_at or (ended and not self._told_end):
+                if time.monotonic() >= beat_at or (ended and not self._end_sent):
                     beat_at = time.monotonic() + BEAT_S
-                    self._told_end = ended
+                    self._end_sent = ended
                     self._send(protocol.Beat(worker.report()))
 
     def _forsaken(self) -> bool:
-        """The supervisor of another host has been gone for half a minute. On one host the kernel tells.
+        """A supervisor on another host has been unreachable for `FORSAKEN_S`. On one host the kernel ends the worker.
 
-        To one that is back the worker is a stranger, as ZeroMQ counts, and may have been given up: it says HELLO again.
+        When the connection is back, ZeroMQ counts it as a new peer, and the supervisor may have given the worker up. So
+        the worker sends HELLO again.
         """
         while int(self._monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor)["event"]
@@ -140,57 +142,58 @@ class WorkerProcess:
         return self._keys is not None and self._alone_s is not None and time.monotonic() - self._alone_s > FORSAKEN_S
 
     def close(self) -> None:
-        """Close the line."""
+        """Close the channel."""
         self._channel.disable_monitor()
         self._monitor.close(0)
         self._channel.close()
         self._events.close()
 
-    def _obey(self, order: protocol.Command, came: int) -> None:
-        if isinstance(order, protocol.Assign):
-            self._open(order)
+    def _obey(self, command: protocol.Command, received_ns: int) -> None:
+        if isinstance(command, protocol.Assign):
+            self._open(command)
             return
-        if isinstance(order, protocol.Seek):
-            self._seek(order)
+        if isinstance(command, protocol.Seek):
+            self._seek(command)
             return
-        if isinstance(order, protocol.Ping):
-            self._send(protocol.Pong(order.t0, came, self._clock()))
+        if isinstance(command, protocol.Ping):
+            self._send(protocol.Pong(command.t0, received_ns, self._clock()))
             return
-        if isinstance(order, protocol.SetClock):
-            self._offset_ns += order.offset_ns
+        if isinstance(command, protocol.SetClock):
+            self._offset_ns += command.offset_ns
             return
         worker = self._worker
         if worker is None:
-            return  # refused: the supervisor is about to know
-        match order:
+            return  # its part could not be opened, which the supervisor will learn from Refused
+        match command:
             case protocol.Connect():
-                self._epoch, self._told_end = order.epoch, False
+                self._epoch, self._end_sent = command.epoch, False
                 worker.connect(
-                    order.epoch, ResumePoint(order.first, frozenset(order.without), order.since_ns, order.done)
+                    command.epoch,
+                    ResumePoint(command.first, frozenset(command.without), command.since_ns, command.done),
                 )
             case protocol.OpenBypass():
-                worker.open_bypass(order.link, order.number)
+                worker.open_bypass(command.link, command.number)
             case protocol.LetGo():
-                stuck = worker.let_go(order.deadline_s)
+                stuck = worker.let_go(command.deadline_s)
                 self._send(protocol.Quiet(worker.report(), stuck))
             case protocol.AddSettings():
-                change = Timed(order.config, order.over_ns, order.named)
-                worker.book.add(order.version, validate(order.config), change)
+                change = Timed(command.config, command.over_ns, command.named)
+                worker.book.add(command.version, validate(command.config), change)
             case protocol.BeginSettings():
-                self._send(protocol.SettingsBegun(order.version, worker.book.begin(order.version)))
+                self._send(protocol.SettingsBegun(command.version, worker.book.begin(command.version)))
             case protocol.PauseSource():
-                worker.pause(order.paused)
+                worker.pause(command.paused)
             case protocol.StopSource():
                 self._stopped = True
             case protocol.Snap():
                 self._send(protocol.ShownPicture(snapshot(worker)))
             case _:
-                raise AssertionError(order)
+                raise AssertionError(command)
 
-    def _seek(self, order: protocol.Seek) -> None:
+    def _seek(self, command: protocol.Seek) -> None:
         try:
-            info, self._connected = find_source(order.url, near=order.near)
-        except Exception as error:  # noqa: BLE001  (told, and raised by who asked)
+            info, self._connected = find_source(command.url, near=command.near)
+        except Exception as error:  # noqa: BLE001  (sent to the supervisor, which raises it)
             self._send(protocol.Refused(kind_of(error), self._name, text_of(error)))
             return
         self._send(protocol.Found(Info.of(info)))
@@ -199,14 +202,14 @@ class WorkerProcess:
         self._drop()
         try:
             self._worker = self._opened(part)
-        except Exception as error:  # noqa: BLE001  (told, and raised by the supervisor)
+        except Exception as error:  # noqa: BLE001  (sent to the supervisor, which raises it)
             self._send(protocol.Refused(kind_of(error), self._name, text_of(error)))
             return
         self._send(protocol.Ready())
 
     def _opened(self, part: protocol.Assign) -> Worker:
         config = validate(part.config)
-        if self._keys is not None:  # this host's own, wherever they lie
+        if self._keys is not None:  # on another host, the path in the configuration is the supervisor's
             config = config.model_copy(update={"keys": str(self._keys.folder)})
         info = part.info.video()
         connected, self._connected = self._connected, None
@@ -232,7 +235,7 @@ class WorkerProcess:
                 run=part.run,
             )
             if any(node.worker == part.worker and node.role == "stage" for node in plan.nodes):
-                compile_loops(config, self._tell)  # done by the run on this host, on no other
+                compile_loops(config, self._tell)  # on the supervisor's host that is done already
             worker.open()
         except BaseException:
             context.close()
@@ -247,7 +250,7 @@ class WorkerProcess:
     def _context(self, config: GraphConfig, part: protocol.Assign) -> RunContext:
         bundle = load_bundle(config.bundle).in_precision(part.precision)
         engines = Engines(part.backend, config.device, config.threads or usable_cores(), None, self._tell)
-        # A worker without `predict` has no use for a text encoder.
+        # Opened on first use: a worker without `predict` does not need a text encoder.
         prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
         track = Track() if part.trace else None
         return RunContext(config, bundle, part.size, engines, prompts, say=self._tell, clock=self._clock, track=track)
@@ -260,7 +263,7 @@ class WorkerProcess:
         self._send(protocol.Goodbye(worker.report(), spans))  # type: ignore[arg-type]
 
     def _drop(self) -> Worker | None:
-        """Close what was opened; sinks that are not complete discard. The worker it was."""
+        """Close the worker and return it; None without one. Sinks discard incomplete output."""
         worker, self._worker, self._epoch = self._worker, None, 0
         if worker is not None:
             worker.let_go(2.0)
@@ -288,8 +291,8 @@ class WorkerProcess:
     def _hello(self) -> None:
         self._send(protocol.WorkerHello(protocol.VERSION, self._name, os.getpid()))
 
-    def _send(self, word: protocol.Event) -> None:
-        self._channel.send(protocol.encode(word))
+    def _send(self, event: protocol.Event) -> None:
+        self._channel.send(protocol.encode(event))
 
     def _clock(self) -> int:
         return time.monotonic_ns() + self._offset_ns

@@ -19,7 +19,10 @@ __all__ = ["DIS", "flow_network", "open_stage", "settings_of"]
 
 
 def settings_of(kind: str, prompts: Prompts, stage: str = "") -> SettingsOf | None:
-    """How a stage of this kind finds its own settings; None if it has none. stage: its name."""
+    """A function from a configuration to the settings of a stage of this kind; None for a stage without settings.
+
+    stage  name of the stage
+    """
     module, control = stage_module(kind), control_of(stage)
     if control is not None:
         return lambda config, _: config.controls[control]
@@ -29,20 +32,20 @@ def settings_of(kind: str, prompts: Prompts, stage: str = "") -> SettingsOf | No
 
 
 def open_stage(kind: str, context: RunContext, stage: str = "") -> Stage:
-    """Build a stage; those with a network open it. stage: its name, where that is not its kind. Raises BadInput."""
+    """Open a stage, with its networks. stage: its name; "" is its kind. Raises BadInput."""
     opened: Stage = stage_module(kind).open(_Opening(context, stage or kind))
     return opened
 
 
 def flow_network(context: RunContext) -> tuple[Path, Shapes | None]:
-    """The network that gives the flow, and the shapes it is opened for. Raises BundleError."""
+    """The file of the flow network, and the input shapes it is opened for. Raises BundleError."""
     flow, long_side = context.config.flow, context.config.stages.flow.long_side
     bundle = load_flow_bundle(FLOW_BUNDLES.get(flow, flow))
     return bundle.network(), flow_shapes(bundle.about, context.size, long_side)
 
 
 class _Opening:
-    """See `stages.stage.Opening`."""
+    """Implements `stages.stage.Opening`."""
 
     def __init__(self, context: RunContext, stage: str) -> None:
         self._context = context
@@ -55,17 +58,17 @@ class _Opening:
         self.prompts: Prompts = context.prompts
 
     def network(self, kind: NetworkName) -> Engine:
-        """A network of the bundle."""
+        """Open a network of the bundle."""
         context = self._context
         shapes = shapes_of(self.bundle.about, kind, self.size, context.rows or context.rows_alone, self.device)
         return context.engines.open(self.bundle.network(kind), shapes)
 
     def flow_network(self) -> Engine:
-        """That of the flow."""
+        """Open the flow network."""
         return self._context.engines.open(*flow_network(self._context))
 
     def map_network(self, name: str) -> Engine:
-        """That of a bundle of kind map."""
+        """Open the network of a bundle of kind map."""
         bundle = load_map_bundle(name)
         return self._context.engines.open(bundle.network(), map_shapes(bundle.about, self.size))
 

@@ -1,8 +1,8 @@
-"""The way past the networks: the source's pictures go straight to a sink that shows them while no styled ones come, and
-the sound of a live source to a sink that keeps it.
+"""Bypass links, which go from the source past the networks to a sink.
 
-A bypass is a link like any other, but it belongs to no epoch: it lasts as long as the processes at its two ends, and
-so also while what lies between them is dead and being started again.
+One kind carries pictures, to a sink that shows them while no styled pictures arrive. The other carries the sound of a
+live source. A bypass belongs to no epoch. It lasts as long as the processes at its two ends, also while a process
+between them is being started again.
 """
 
 import logging
@@ -23,14 +23,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class BypassEntry:
-    """The sending end. Called by the thread that reads the source, for every picture; never waits. Owns the outlet."""
+    """The sending end of a bypass. The thread that reads the source calls it for every picture. It never waits.
+
+    It owns the outlet.
+    """
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet: Outlet | None = outlet
         self._lock = threading.Lock()
 
     def __call__(self, frame: RawFrame) -> None:
-        """Offer a picture. One that has no credit yet gives way to the next."""
+        """Offer a picture. A picture that is still waiting for a credit is replaced by the next one."""
         self._offer(frame)
 
     def _offer(self, value: RawFrame | SoundPiece) -> None:
@@ -40,7 +43,7 @@ class BypassEntry:
             try:
                 self._outlet.receive()
                 self._outlet.offer(value.stamp.seq, value)
-            except WarpfuseError as error:  # the styled picture matters more: the source goes on without its bypass
+            except WarpfuseError as error:  # the source goes on without its bypass: the styled pictures matter more
                 _LOG.warning("%s is cut: %s", self._outlet.plan.name, error)
                 self._close()
 
@@ -56,14 +59,15 @@ class BypassEntry:
 
 
 class SoundEntry(BypassEntry):
-    """The sending end of a bypass for the sound that came with the pictures, whatever becomes of those."""
+    """The sending end of a bypass for sound. It sends the sound of every picture, also of pictures that are dropped."""
 
     def __init__(self, outlet: Outlet) -> None:
         super().__init__(outlet)
         self._pieces = 0
 
     def __call__(self, frame: RawFrame) -> None:
-        """Offer what came with a picture. What has no credit waits; when too much does, the oldest is dropped."""
+        """Offer the sound that came with a picture. Pieces wait for a credit; when too many wait, the oldest is
+        dropped."""
         for shift_ns, nut in frame.sound:
             stamp = replace(frame.stamp, seq=self._pieces, pts_ns=shift_ns)
             self._pieces += 1
@@ -71,7 +75,7 @@ class SoundEntry(BypassEntry):
 
 
 class BypassExit:
-    """The receiving end: a thread that gives everything to `show`. Owns the inlet."""
+    """The receiving end of a bypass: a thread that calls `show` with every value. It owns the inlet."""
 
     def __init__(self, inlet: Inlet, show: Callable[[Any], None]) -> None:
         self._inlet = inlet
@@ -81,7 +85,7 @@ class BypassExit:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread, close the link."""
+        """End the thread and close the link."""
         self._cancel.set()
         self._thread.join()
         self._cancel.close()
@@ -98,5 +102,5 @@ class BypassExit:
                 while self._inlet.ready:
                     self._show(self._inlet.take())
                     self._inlet.done()
-        except WarpfuseError as error:  # the sink shows the last picture instead, until the link is opened anew
+        except WarpfuseError as error:  # until the link is opened again, the sink shows the last picture
             _LOG.warning("%s is cut: %s", self._inlet.plan.name, error)

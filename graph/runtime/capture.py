@@ -1,6 +1,7 @@
-"""Reading a live source: always, in a thread of its own, so that the newest frame is at hand when there is a credit.
+"""Reading a live source in a thread of its own, so that its newest frame is ready when a credit arrives.
 
-A thread that blocks in `read` would see a credit only with the next frame, one period late.
+A thread that both reads the source and waits for credits would notice a credit only after the next frame, a frame
+period late.
 """
 
 import threading
@@ -14,9 +15,10 @@ from warpfuse.stages.timing import Latest, Waker
 
 
 class Capture:
-    """The newest frame of a live source, stamped with its arrival. One thread takes; it polls `fd`.
+    """The newest frame of a live source, stamped with the time of its arrival. One thread calls `take`, and polls `fd`.
 
-    error  what the source raised
+    also   called with every frame, by the reading thread
+    error  what the source raised; None: nothing
     """
 
     def __init__(self, source: Source, clock: Clock, also: Callable[[RawFrame], None] = lambda frame: None) -> None:
@@ -31,17 +33,17 @@ class Capture:
 
     @property
     def fd(self) -> int:
-        """Readable when there is something to take, and at the end."""
+        """File descriptor, readable when there is a frame to take and at the end."""
         return self._waker.fd
 
     @property
     def dropped(self) -> int:
-        """Frames that a newer one replaced before they were taken."""
+        """Number of frames that were replaced by a newer one before they were taken."""
         return self._latest.skipped
 
     @property
     def read(self) -> int:
-        """Frames that came from the source."""
+        """Number of frames read from the source."""
         return self._latest.received
 
     @property
@@ -50,16 +52,16 @@ class Capture:
         return self._latest.over
 
     def start(self) -> None:
-        """Begin to read. A second call does nothing."""
+        """Start the reading thread. A second call does nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def take(self) -> RawFrame | None:
-        """The newest frame, if it was not taken before."""
+        """The newest frame; None if it was taken before."""
         return self._latest.take()
 
     def close(self) -> None:
-        """Stop reading, after the frame that is being read. Closes the source."""
+        """Stop reading after the frame that is being read, and close the source."""
         self._closing = True
         if isinstance(self._source, Recovering):
             self._source.interrupt()

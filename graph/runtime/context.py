@@ -1,6 +1,6 @@
-"""What a run is opened with: its configuration, the bundle and size, who opens its networks, and who is told.
+"""What a run is opened with: configuration, bundle, size, networks, prompts, and where its messages go.
 
-Several runs may share their networks (`RunNetworks`); each has a context of its own.
+Several runs may share networks (`RunNetworks`). Each has a context of its own.
 """
 
 import os
@@ -39,19 +39,20 @@ _BATCH_OF_A_HOST = 4  # how many streams there will be is not known when it open
 
 
 def silent(line: str) -> None:
-    """Nobody is told."""
+    """A `Say` that discards its line."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """What a run is opened with.
 
-    rows   of a call of the UNet, where streams share it; none: those of this run alone (`rows_alone`)
-    alone  the networks are of this run: they are closed with it
-    say    told what a user should read
+    size   (width, height) of the pictures in the networks
+    rows   most rows in a call of the UNet, where streams share it; None: this run's own (`rows_alone`)
+    alone  the networks belong to this run and are closed with it
+    say    called with lines for the user
     stop   set it, from any thread, to end the run early
     clock  monotonic nanoseconds
-    track  keeps the calls of the stages; none: nobody does
+    track  records the calls of the stages; None: no trace
     """
 
     config: GraphConfig
@@ -68,28 +69,28 @@ class RunContext:
 
     @property
     def setup(self) -> Setup:
-        """What `--stats` tells of them, now: a network may have moved to a faster backend."""
+        """The setup for `Stats`. It changes when a network moves to a faster backend."""
         config, bundle = self.config, self.bundle
         about = self.engines.in_use, bundle.precision, config.device, bundle.about.name
         return Setup(*about, self.size, config.steps)
 
     @property
     def attends(self) -> bool:
-        """Whether the UNet sees tokens of earlier frames."""
+        """The UNet attends to tokens of earlier frames."""
         return self.bundle.about.attention is not None
 
     @property
     def calls(self) -> int:
-        """Network calls of a frame."""
+        """UNet calls for each frame."""
         return calls_of(self.config, self.bundle)
 
     @property
     def rows_alone(self) -> int:
-        """Rows of a network call that only this run makes."""
+        """Rows in a call of the UNet that no other run shares."""
         return rows_of(self.config, self.bundle)
 
     def close(self) -> None:
-        """Close what turns prompts into tensors, and stop building networks of its own. After the stages."""
+        """Close the prompts, and stop building networks that belong to this run. Call it after closing the stages."""
         self.prompts.close()
         if self.alone:
             self.engines.close()
@@ -97,9 +98,10 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class RunNetworks:
-    """The networks of one run, or of several that share them. Whoever opened them closes them, after the runs.
+    """The networks of one run, or of several that share them. The creator closes them after the runs.
 
-    rows  of a call of the UNet, where runs share it
+    size  (width, height) of the pictures in the networks
+    rows  most rows in a call of the UNet, where runs share it; else None
     """
 
     bundle: Bundle
@@ -122,11 +124,7 @@ class RunNetworks:
         stop: threading.Event | None = None,
         track: Track | None = None,
     ) -> RunContext:
-        """That of one run, at a size that `size_of` gave; its prompts are tried.
-
-        warn  as in `prepare`
-        Raises BadInput.
-        """
+        """The context of one run. Its prompts are checked here. warn: as in `prepare`. Raises BadInput."""
         prompts = open_prompts(config, self.bundle, self.engines, warn or say)
         try:
             prompts(config.prompt, config.negative, config.loras, config.images)
@@ -153,14 +151,14 @@ class RunNetworks:
             self._kept.append(self.engines.open(self.bundle.network(network), shapes))
 
     def close(self) -> None:
-        """Close what was kept open, and stop building."""
+        """Stop building networks for a faster backend."""
         while self._kept:
             self._kept.pop().close()
         self.engines.close()
 
 
 def prepare_source(config: GraphConfig, say: Say = silent) -> tuple[VideoInfo, RunContext]:
-    """What is known of the configuration's source, and the context of a run over it. Raises BadInput, StreamLost."""
+    """Probe the configuration's source and make the context of a run over it. Raises BadInput, StreamLost."""
     info = probe(config.source)
     check_passthrough(config, info)
     return info, prepare(config, (info.width, info.height), say)
@@ -175,9 +173,10 @@ def prepare(
     stop: threading.Event | None = None,
     track: Track | None = None,
 ) -> RunContext:
-    """The context of a run over pictures of this (width, height), with networks of its own. Raises BadInput.
+    """The context of a run with networks of its own. Raises BadInput.
 
-    warn  is told what of a prompt is left out, as long as the run lasts; `say` where it is not given
+    shape  (width, height) of the source's pictures
+    warn   called during the whole run with parts of a prompt that are ignored; None: `say`
     """
     networks = open_networks({"": config}, say)
     try:
@@ -195,9 +194,11 @@ def open_networks(
     say: Say,
     shared: Streams | None = None,
 ) -> RunNetworks:
-    """The networks of runs by name. Each is opened when a stage asks for it, those of a stream host at once.
+    """Prepare the networks of some runs. A network is opened when a stage asks for it, and at once for a stream host.
 
-    shared  the streams that share them, and how; none: they are of one run
+    configs  configuration of each run, by name
+    shared   the streams that share the networks, with their options; None: one run without sharing
+
     Raises BadInput.
     """
     common = validate(dict(shared.common)) if shared is not None and shared.host else next(iter(configs.values()))
@@ -228,23 +229,23 @@ def open_networks(
 
 
 def usable_cores() -> int:
-    """Cores this process may run on; a container's limit counts."""
+    """Number of cores this process may run on, which a container may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compile_loops(config: GraphConfig, say: Say) -> None:
-    """Have the machine code of the stages' loops at hand, so that none is made while frames flow. Raises BadInput.
+    """Compile the stages' loops for a CPU, so that no frame has to wait for the compiler. Raises BadInput.
 
-    A card's stages have loops on the host too, those beside DIS.
+    Stages on a card have loops on the host too, beside DIS.
     """
     if config.loops_on_host:
         compile_all(say)
 
 
 def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines, say: Say = silent) -> Prompts:
-    """What turns a bundle's prompts into conditioning: its styles, or its text encoder, opened.
+    """Open what turns prompts into conditioning: the bundle's table of styles or its text encoder.
 
-    say  is told what of a prompt is left out or taken otherwise than it may be meant
+    say  called with parts of a prompt that are ignored or may be understood otherwise than meant
     """
     about = bundle.about
     if about.text is None:
@@ -260,7 +261,7 @@ def open_prompts(config: GraphConfig, bundle: Bundle, engines: Engines, say: Say
 
 
 def _open_bundle(config: GraphConfig, backend: str) -> tuple[Bundle, str]:
-    """The bundle in the precision this backend runs it in, and why in that. Raises BadInput."""
+    """The bundle in the precision for this backend, and the reason for that precision. Raises BadInput."""
     bundle = load_bundle(config.bundle)
     precision, why = choose_precision(config.precision, bundle.about, backend, config.device, cpu_flags())
     return bundle.in_precision(precision), why

@@ -1,4 +1,4 @@
-"""How a graph gets at its source and its sinks."""
+"""How a run opens its source and its sinks."""
 
 import threading
 import time
@@ -20,11 +20,11 @@ from warpfuse.stages.stage import Sink, Source, Transparent, VideoInfo
 class Endpoints:
     """How a worker opens the source and the sinks, if it runs them.
 
-    source  a source from its beginning
-    sink    the sink of a URL
-    live    the source cannot wait
-    rewind  the source can be opened again, to read what was lost
-    taps    kind of stage, or "source" -> who looks at what it gives; "control" -> the name of a control comes first
+    source  opens the source at its beginning
+    sink    opens the sink of a URL
+    live    frames of the source cannot wait
+    rewind  the source can be opened again to read frames that were lost
+    taps    tap by kind of stage, or "source"; the tap of "control" gets the control's name as its first argument
     """
 
     source: Callable[[], Source]
@@ -35,15 +35,17 @@ class Endpoints:
 
 
 VIEWER = "page:"
-"""Stands for the viewer among the sinks."""
+"""URL of the viewer among the sinks of a configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody in this process who looks at the streams of a run, by their names; "" is that of a run of one.
+    """Shows the streams of a run in this process, for example on the control page.
 
-    sink  where the pictures of a stream go, besides to its sinks; told of its source, and the size of its pictures
-    taps  kind of stage, or "source" -> who looks at what it gives
+    A stream is named by its name; "" is the stream of a run of one.
+
+    sink  opens an additional sink for a stream, from its name, its source's info and the size of its pictures
+    taps  the taps of a stream, by kind of stage or "source"
     """
 
     sink: Callable[[str, VideoInfo, tuple[int, int]], Sink]
@@ -53,15 +55,15 @@ class Viewer:
 def viewed(
     viewer: Viewer, name: str, config: GraphConfig, endpoints: Endpoints, info: VideoInfo, size: tuple[int, int]
 ) -> tuple[GraphConfig, Endpoints]:
-    """The configuration and endpoints of a stream that is looked at. info: of its source; size: of its pictures"""
-    # Few frames on their way, of a file too: what waits between the stages is late to show a change.
+    """Add a viewer to the configuration and endpoints of a stream. info: of its source; size: of its pictures."""
+    # Limit the frames in flight for a file too: frames waiting between stages delay the effect of a changed setting.
     few = config.in_flight or usual_in_flight(config, config.steps)
     shown = config.model_copy(update={"sinks": (*config.sinks, VIEWER), "in_flight": few})
     return shown, replace(seen_by(viewer, name, endpoints, info, size), taps=viewer.taps(name))
 
 
 def seen_by(viewer: Viewer, name: str, endpoints: Endpoints, info: VideoInfo, size: tuple[int, int]) -> Endpoints:
-    """The endpoints of a stream with the sink of a viewer, for a configuration that `viewed` gave."""
+    """The endpoints with the sink of a viewer, for a configuration made by `viewed`."""
     opened = endpoints.sink
 
     def sink(url: str) -> Sink:
@@ -71,7 +73,7 @@ def seen_by(viewer: Viewer, name: str, endpoints: Endpoints, info: VideoInfo, si
 
 
 def frames_expected(info: VideoInfo, config: GraphConfig) -> int | None:
-    """How many frames a run will show, where that is known."""
+    """Number of frames a run will show; None where it is unknown."""
     held = None if config.loop else info.frames
     return min((n for n in (held, config.frames) if n is not None), default=None)
 
@@ -79,10 +81,12 @@ def frames_expected(info: VideoInfo, config: GraphConfig) -> int | None:
 def find_source(
     url: str, stop: threading.Event | None = None, near: tuple[int, int] | None = None
 ) -> tuple[VideoInfo, LiveSource | None]:
-    """What is known of a source; and the connection, if it took one to know.
+    """Probe a source. Returns its info, and the connection for a kind of source that has to be connected to.
 
-    near: of a source that offers several sizes that above this (width, height) is taken.
-    Raises BadInput, StreamLost; Stopped if `stop` is set before there is a connection."""
+    near  a source that offers several sizes is asked for the smallest one of at least this (width, height)
+
+    Raises BadInput, StreamLost; Stopped if `stop` is set while it is connecting.
+    """
     if not connects(url):
         return probe(url), None
     connected = open_source(url, stop=stop, near=near)
@@ -93,7 +97,7 @@ def find_source(
 def endpoints_of(
     config: GraphConfig, info: VideoInfo, size: tuple[int, int], connected: LiveSource | None = None
 ) -> Endpoints:
-    """How source and sinks of a configuration are opened. info: of the source; connected: what it is read from first"""
+    """The endpoints of a configuration. info: of the source; connected: a connection used for the first opening."""
     live = info.live or config.paced
     looped = config.loop and not info.live
 
@@ -104,7 +108,7 @@ def endpoints_of(
             first.fit(size, None if live else config.frames)
             first.compose_on(config.background)
             return first
-        # Those of a live source are counted where they leave for the networks: what is dropped is none of them.
+        # The frames of a live source are counted by its runner instead, which does not count dropped ones.
         opened = Looped(opened_once) if looped else opened_once()
         return RealTime(opened, time.monotonic_ns) if config.paced and not info.live else opened
 
@@ -125,7 +129,7 @@ def endpoints_of(
 
 
 def check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
-    """Raise ConfigError for a sink that shows the source's pictures, of a source that waits for the networks."""
+    """Raise ConfigError for a sink with on-fault passthrough if the source waits for the networks, as a file does."""
     waiting = not (info.live or config.paced)
     if waiting and (bridged := next(filter(wants_raw, config.sinks), None)) is not None:
         raise ConfigError(
@@ -135,5 +139,5 @@ def check_passthrough(config: GraphConfig, info: VideoInfo) -> None:
 
 
 def _at_rate(info: VideoInfo, config: GraphConfig) -> VideoInfo:
-    """What sinks are told of the source: with a rate of their own, that."""
+    """The info for sinks: the source's, with the frame rate of the configuration if it has one."""
     return info if config.fps is None else replace(info, fps=config.fps, time_base=1 / config.fps)

@@ -1,4 +1,4 @@
-"""The networks of a run: opened by its backend at its size, and replaced by a faster one once that is built."""
+"""The networks of a run. Each is opened with the first backend, and moves to a faster one once that is built."""
 
 import threading
 from collections.abc import Callable
@@ -17,14 +17,12 @@ from warpfuse.graph.runtime.shared_engine import SharedEngine
 
 @dataclass
 class Engines:
-    """Opens networks.
+    """Opens networks. The caller of `open` closes the network; `close` stops the builds under way.
 
-    backend    what they run on, at first
-    threads    cores they may use on a CPU
-    upgrade    the backend that is built meanwhile and takes over, None for none
-    say        told when a network changes its backend, or does not and why
-
-    Those who asked close what they got; `close` stops what is still being built.
+    backend    the first backend of every network
+    threads    threads a network may use on a CPU
+    upgrade    a faster backend, built in the background; None: none
+    say        called when a network changes its backend, or cannot, with the reason
     """
 
     backend: str
@@ -38,7 +36,7 @@ class Engines:
         self._opened: list[Engine] = []
 
     def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
-        """A network, for one size where `shapes` gives it. Raises BackendMissing, EngineError."""
+        """Open a network. shapes: its input shapes, None for any size. Raises BackendMissing, EngineError."""
         engine = open_engine(path, self.backend, self.device, threads=self.threads, shapes=shapes)
         if self.upgrade is not None:
             coming = self.builds.order(Order(path, self.upgrade, self.device, shapes))
@@ -48,22 +46,22 @@ class Engines:
 
     @property
     def in_use(self) -> str:
-        """The backend of every network: the one, or all of them, as in "onnxruntime+tensorrt-rtx"."""
+        """The backends in use, joined as in "onnxruntime+tensorrt-rtx"."""
         return "+".join(sorted({engine.backend for engine in self._opened})) or self.backend
 
     def close(self) -> None:
-        """Stop building."""
+        """Stop the builds under way."""
         self.builds.close()
 
 
 @dataclass
 class SharedEngines(Engines):
-    """Opens every network once for several streams, which call it in turns, and the UNet with their rows together.
+    """Opens every network once for several streams. Calls of the UNet may combine their rows.
 
-    unet   the network that takes rows of several streams at once: at the size of a picture, where encoder and decoder
-           work, more rows a call gain nothing
-    batch  rows of several streams in one call at most; none: as many as there are
-    patience_s  how long such a call may wait for streams that are about to ask
+    unet        file of the network that takes rows of several streams in one call. Encoder and decoder do not: at their
+                size, more rows a call gain nothing
+    batch       most rows of several streams in one call; None: all that wait
+    patience_s  longest time a call waits for streams that are expected to ask soon
     """
 
     unet: Path = Path()
@@ -76,7 +74,7 @@ class SharedEngines(Engines):
         self._shared: dict[tuple[Path, str], SharedEngine] = {}
 
     def open(self, path: Path, shapes: Shapes | None = None) -> Engine:
-        """A client of a network, which the first opens and the last closes; after that it is opened anew."""
+        """A client of a shared network. The first client opens it, the last one closes it; it may be opened again."""
         key = path, repr(sorted((shapes or {}).items()))
         with self._opening:
             before = self._shared.get(key)
@@ -86,22 +84,24 @@ class SharedEngines(Engines):
             together = path == self.unet
             most, patience_s = (self.batch, self.patience_s) if together else (1, 0.0)
             self._shared[key] = shared = SharedEngine(super().open(path, shapes), most, patience_s)
-            if before is not None:  # what was asked of it counts
+            if before is not None:  # the counts of the closed network continue
                 shared.calls, shared.rows = before.calls, before.rows
             client = shared.client()
             assert client is not None, "a network that has just been opened is open"
             return client
 
     def calls(self) -> dict[str, dict[str, int]]:
-        """How often each network was called, and for how many rows."""
+        """Calls and rows of each network so far."""
         return {network_name(path): {"calls": s.calls, "rows": s.rows} for (path, _), s in self._shared.items()}
 
 
 def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int, device: str) -> Shapes | None:
-    """input -> shape of a bundle's network at (width, height) and for so many rows of the UNet.
+    """Input shapes of a bundle's network, by input name.
 
-    None on a CPU, where a network takes any size and number of rows without being built for it, and for a bundle whose
-    files have one size and say it themselves.
+    size  (width, height) of the pictures
+    rows  rows of a UNet call
+
+    None on a CPU, where a network takes any size and number of rows, and for a bundle whose files have a fixed size.
     """
     if device == "cpu" or about.size is not None:
         return None
@@ -119,14 +119,16 @@ def shapes_of(about: BundleFile, network: str, size: tuple[int, int], rows: int,
 
 
 def flow_shapes(about: FlowBundleFile, size: tuple[int, int], long_side: int | None) -> Shapes | None:
-    """input -> shape of a flow network for frames of (width, height): their own size, the longer side brought down to
-    `long_side`, rounded to what the network takes. None for a bundle whose file has one size and says it itself.
+    """Input shapes of a flow network for frames of `size` (width, height), by input name.
+
+    The frames' size, scaled down until the longer side is `long_side` and rounded to sizes that the network takes.
+    None for a bundle whose file has a fixed size.
     """
     return None if about.sizes is None else dict.fromkeys(("cur", "prev"), _picture_shape(about.sizes, size, long_side))
 
 
 def map_shapes(about: MapBundleFile, size: tuple[int, int]) -> Shapes | None:
-    """The same of a network of a map, whose longer side is the bundle's own at most."""
+    """As `flow_shapes`, for the network of a map. The bundle gives the longer side."""
     return None if about.sizes is None else {"rgb": _picture_shape(about.sizes, size, about.sizes.default_long_side)}
 
 

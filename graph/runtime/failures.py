@@ -1,4 +1,4 @@
-"""What went wrong while a graph ran, and whether the run goes on without the frame it happened to."""
+"""Failures of stages, and whether a failure ends the run or costs only its frame."""
 
 import threading
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import LinkCut
 
 IN_A_ROW = 5
-"""Failures of one stage, with no frame got through it in between, that end a run."""
+"""Number of failures of one stage in a row, without a frame that succeeds in between, that ends a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageFault:
-    """A stage raised. seq: the frame it was given, -1: none; passed: the newest frame it had done before, -1: none."""
+    """A stage raised. seq: the frame it failed on, -1: none; passed: the newest frame it had finished, -1: none."""
 
     stage: str
     error: BaseException
@@ -23,17 +23,17 @@ class StageFault:
 
 @dataclass(slots=True)
 class Streak:
-    """Failures in a row of each stage. Plain state.
+    """Counts the failures in a row of each stage. Plain state.
 
-    A stage that got a frame through which is newer than the one it failed at begins anew: those before it, which a file
-    source reads again, prove nothing.
+    The count starts again when the stage has finished a frame newer than the one it failed on. Older frames do not
+    count as a success: after a failure, a file source reads them again.
     """
 
     allowed: int = IN_A_ROW
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def ends_the_run(self, stage: str, seq: int, passed: int) -> bool:
-        """Count a failure. True: it was one too many."""
+        """Count a failure of a stage. True: there were too many in a row."""
         count, at = self._seen.get(stage, (0, -1))
         count = 1 if passed > at else count + 1
         self._seen[stage] = count, max(seq, at)
@@ -41,13 +41,14 @@ class Streak:
 
 
 class Faults:
-    """Where runners report that their stage raised. Thread-safe.
+    """Collects the failures of stages. Thread-safe.
 
-    A loss or bad input (WarpfuseError) ends the run, and so does an error at no frame; any other costs one frame and a
-    new epoch, until a stage has failed `allowed` times in a row: 1 ends the run at the first.
-    The first error that ends the run wins; those it caused are not kept.
+    A WarpfuseError (a lost stream, bad input) ends the run, except for LinkCut. So does an error without a frame. Any
+    other error costs its frame and a new epoch, until a stage has failed `allowed` times in a row.
 
-    changed  called when there is something new to see, from the thread that reports
+    allowed  failures in a row that end the run; 1: the first one does
+    changed  called after every report, in the reporting thread
+    stage, error  the first failure that ended the run. Later ones are not kept, since it may have caused them
     """
 
     def __init__(self, allowed: int = 1, changed: Callable[[], None] = lambda: None) -> None:
@@ -59,7 +60,7 @@ class Faults:
         self.error: BaseException | None = None
 
     def spared(self, fault: StageFault) -> bool:
-        """Report a failure. True: the run goes on, the thread leaves its links as they are and ends."""
+        """Report a failure. True: the run goes on; the calling thread ends and leaves its links open."""
         with self._lock:
             lost = isinstance(fault.error, WarpfuseError) and not isinstance(fault.error, LinkCut)
             fatal = lost or not isinstance(fault.error, Exception) or fault.seq < 0
@@ -72,20 +73,20 @@ class Faults:
         return not fatal
 
     def take(self) -> list[StageFault]:
-        """The failures that were spared and not taken before."""
+        """The failures since the last call that did not end the run."""
         with self._lock:
             taken, self._spared = self._spared, []
         return taken
 
 
 class Forwarded(Faults):
-    """Faults of a worker whose supervisor decides: every thread leaves its links as they are."""
+    """Forwards the failures of a worker to its supervisor, which decides. Every thread leaves its links open."""
 
     def __init__(self, tell: Callable[[StageFault], None]) -> None:
         super().__init__()
         self._tell = tell
 
     def spared(self, fault: StageFault) -> bool:
-        """Tell the supervisor."""
+        """Forward a failure. Always True."""
         self._tell(fault)
         return True

@@ -1,13 +1,13 @@
-"""Stages that work in turns, called one after the other in one thread and on one CUDA stream.
+"""A lane: stages that one thread calls one after the other, on one CUDA stream.
 
-Inside a lane a stage is called with what another one gave; links are between lanes. Everything the thread waits for
-comes as a message on one of its own sockets.
+Within a lane, a stage gets the output of another by a plain call. Links connect lanes. Everything the thread waits for
+arrives as a message on one of its sockets.
 
-How a run ends: EOS travels down the links behind the last frame. A stage that fails for good sends ERROR down, which
-makes the sinks discard what is not complete, and BYE up, which makes everything before it stop.
+End of a run: EOS follows the last frame down the links. A stage that fails for good sends ERROR downstream, which makes
+the sinks discard incomplete output, and BYE upstream, which makes the stages before it stop.
 
-How an epoch ends: the worker sets its `CancelToken`, every thread returns without a word to its links, the stages stay
-open, and the lanes are connected anew.
+End of an epoch: the worker sets its `CancelToken`, and every thread returns without sending anything. The stages stay
+open, and the lanes are connected again.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from warpfuse.graph.runtime.runner import Runner
 
 
 class Lane:
-    """The runners of some stages, in the order in which they are called; a thread for each epoch.
+    """The runners of some stages, in the order in which they are called. It has a thread for each epoch.
 
-    stream  all of them work on it
-    failed  once a thread has ended: the stage because of which it did, None at the end of the stream
+    stream  the CUDA stream of all its stages
+    failed  after its thread has ended: the stage whose failure ended it, None at the end of the stream
     """
 
     def __init__(self, runners: Sequence[Runner], faults: Faults, stream: Stream | None = None) -> None:
@@ -39,11 +39,11 @@ class Lane:
 
     @property
     def name(self) -> str:
-        """That of its first stage."""
+        """Name of its first stage."""
         return self.runners[0].stage_name
 
     def start(self, cancel: CancelToken | None = None) -> None:
-        """Start the thread of an epoch; every runner is connected. cancel: ends it without ending the links."""
+        """Start the thread of an epoch. Every runner is connected. cancel: ends the thread but not the links."""
         inlets = [inlet for runner in self.runners for inlet in runner.inlets]
         outlets = [outlet for runner in self.runners for outlet in runner.outlets]
         self.failed, self._working = None, self.runners[0]
@@ -54,27 +54,27 @@ class Lane:
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for the thread."""
+        """Wait until the thread has ended, or for `timeout` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
 
     def is_alive(self) -> bool:
-        """The thread is at work."""
+        """The thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def working(self) -> str:
-        """The stage that is called, or waited for, just now. From any thread."""
+        """The stage that is being called or whose input is awaited. From any thread."""
         return self._working.stage_name
 
     def disconnect(self) -> None:
-        """Close the links and keep their figures. After the thread has ended."""
+        """Close the links and keep their figures. Call it after the thread has ended."""
         for runner in self.runners:
             runner.disconnect()
         self._thread = None
 
     def _live(self) -> None:
-        """The thread: work, then end the links, unless the epoch was over or the failure is spared."""
+        """The thread's function. It ends the links, unless the epoch is cancelled or the run survives a failure."""
         try:
             with on(self._stream):
                 self._work()
@@ -102,7 +102,7 @@ class Lane:
                 runner.ended = True
 
     def _work(self) -> None:
-        """Every frame: each stage in turn, a call as soon as what its links bring is there."""
+        """Process every frame: call each stage in turn, as soon as its links have a frame."""
         first = self._working
         while first.fire():
             for runner in self.runners[1:]:
@@ -115,5 +115,5 @@ class Lane:
             if any(not inlet.plan.delay for inlet in runner.inlets) and runner.gather():
                 raise RuntimeError(f"the links into {self.name} ended a frame or more before those of {self.working}")
             runner.drain()
-            for outlet in runner.outlets:  # now: the end may have to come back from another lane to the next stage
+            for outlet in runner.outlets:  # before the next stage: another lane may have to pass the end on to it
                 outlet.finish()

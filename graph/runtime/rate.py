@@ -1,7 +1,7 @@
-"""Showing pictures at a constant rate: which picture at which tick, and who waits for the tick.
+"""Output at a constant frame rate.
 
-The picture of a tick is the newest that has come by then: one that lasts longer is repeated, one that no tick falls on
-is skipped. Both are counted.
+At every tick the newest picture is shown. A picture that lasts for several ticks is repeated. A picture that is
+replaced before a tick is skipped. Both are counted.
 """
 
 import threading
@@ -17,43 +17,43 @@ from warpfuse.stages.timing import Latest, Ticker, tick_ns
 
 HandOver = Callable[[RawFrame], None]
 
-_NEAR_NS = 1000  # presentation times are rounded to their container's unit: this much off a tick is on it
+_NEAR_NS = 1000  # times this close to a tick are on it: containers round presentation times to their unit
 
 
 def ticks_before(pts_ns: int, k: int, fps: Fraction) -> int:
-    """Ticks from number k on that come before a picture with this time, and so still show the one before it."""
+    """Number of ticks, from tick k on, before a picture with this time. They still show the picture before it."""
     first = (pts_ns - _NEAR_NS) * fps / 1_000_000_000
     return max(0, -(-first.numerator // first.denominator) - k)
 
 
 class Rate(Protocol):
-    """Between the thread of a sink and the sink. `take` every frame, then `end`.
+    """Decides when frames are handed to a sink. The sink's thread calls `take` with every frame, then `end`.
 
-    repeated  hand-overs of a picture that had been handed over before
+    repeated  number of times a picture was handed over again
     """
 
     repeated: int
 
     def take(self, frame: RawFrame) -> None:
-        """A frame has come. It is the caller's again when this returns."""
+        """Take a frame. Its memory belongs to the caller again when this returns."""
 
     def end(self) -> None:
-        """No more will come: hand over what is owed."""
+        """End the stream: hand over what is still due."""
 
 
 class AsTheyCome:
-    """Every frame once."""
+    """Hands every frame over once, at once."""
 
     def __init__(self, hand_over: HandOver) -> None:
         self.repeated = 0
         self.take = hand_over
 
     def end(self) -> None:
-        """Nothing is owed."""
+        """Nothing is due: every frame was handed over when it was taken."""
 
 
 class Resampled:
-    """A file at another rate, by the presentation times alone: the same frames give the same file."""
+    """Resamples a file to another rate, by presentation times alone. So the same frames give the same file."""
 
     def __init__(self, hand_over: HandOver, fps: Fraction) -> None:
         self.repeated = 0
@@ -65,7 +65,7 @@ class Resampled:
         self._lasts_ns = 0
 
     def take(self, frame: RawFrame) -> None:
-        """Show the picture before it at every tick before it."""
+        """Take a frame, and show the picture before it at every tick until its time."""
         if self._pending is not None:
             self._lasts_ns = frame.stamp.pts_ns - self._pending.stamp.pts_ns
             self._show_until(frame.stamp.pts_ns, self._pending)
@@ -90,7 +90,7 @@ class Resampled:
 
 
 class Paced:
-    """A live stream at a constant rate, from a thread of its own: the sink goes on while the graph is silent.
+    """Shows a live stream at a constant rate, from a thread of its own. So a sink gets pictures while the graph stalls.
 
     clock  monotonic nanoseconds
     """
@@ -106,7 +106,7 @@ class Paced:
         self._thread = threading.Thread(target=self._run, name="wf:rate", daemon=True)
 
     def take(self, frame: RawFrame) -> None:
-        """Show it from the next tick on. Raises what the sink raised."""
+        """Take a frame, which is shown from the next tick on. Raises what the sink raised."""
         if self._error is not None:
             raise self._error
         self._latest.put(_own(frame))
@@ -128,7 +128,7 @@ class Paced:
                 due_ns = ticker.next(self._clock())
                 while (wait_ns := due_ns - self._clock()) > 0 and not self._ending.wait(wait_ns / 1e9):
                     pass
-                ending = self._ending.is_set()  # asked first: what came before the end is shown
+                ending = self._ending.is_set()  # read before `take`, so that a frame taken before `end` is shown
                 fresh = self._latest.take()
                 if fresh is None and ending:
                     return

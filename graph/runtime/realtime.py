@@ -1,4 +1,4 @@
-"""A recording as if it came from a camera: each frame when its time has come, to the clock; and without an end."""
+"""Playing a recording in real time, as if it came from a camera."""
 
 import threading
 from collections.abc import Callable
@@ -52,10 +52,10 @@ class Looped:
 
 
 class RealTime:
-    """A source that waits for each frame's presentation time.
+    """A live source made of a recording: `read` waits for each frame's presentation time.
 
     clock  monotonic nanoseconds
-    wait   sleeps for seconds
+    wait   sleeps for this many seconds
     """
 
     def __init__(self, source: Source, clock: Callable[[], int], wait: Callable[[float], object] | None = None) -> None:
@@ -67,7 +67,7 @@ class RealTime:
         self._due = ClockMap()
 
     def read(self) -> RawFrame | None:
-        """The next frame, not before its time."""
+        """The next frame, at its time; None at the end."""
         raw = self._source.read()
         if raw is None:
             return None
@@ -79,7 +79,7 @@ class RealTime:
 
     @property
     def warning(self) -> str | None:
-        """What the source has to tell."""
+        """The source's warning."""
         return self._source.warning
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a graph over several hosts needs besides: keys, and where each worker dials."""
+"""Keys and addresses of a graph over several hosts."""
 
 from pathlib import Path
 
@@ -15,13 +15,16 @@ def keys_for(config: GraphConfig) -> Keys:
 
 
 def far_workers(config: GraphConfig) -> list[str]:
-    """The workers that run on other hosts, in the order of the file."""
+    """Names of the workers that run on other hosts, in the order of the graph file."""
     places = config.workers if isinstance(config.workers, dict) else {}
     return [name for name, place in places.items() if place.host]
 
 
 def line_to(config: GraphConfig, worker: str) -> str:
-    """Where a worker of another host dials: the ports behind that of `listen`, one each. Raises ConfigError."""
+    """The address that a worker of another host connects to: `listen` with a port of its own. Raises ConfigError.
+
+    The first such worker has the port after that of `listen`, the second the next one.
+    """
     far = far_workers(config)
     if worker not in far:
         known = f"they are: {', '.join(far)}" if far else "the file has none with a host"

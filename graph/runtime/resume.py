@@ -1,4 +1,4 @@
-"""Where a run goes on behind an epoch that broke off."""
+"""Where a run resumes after an epoch that was broken off."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,14 @@ def resume_after(
     sinks: Sequence[str],
     first: bool = False,
 ) -> ResumePoint:
-    """Where the source goes on.
+    """Where the source resumes.
 
-    rewind  a file: at the first frame that some sink lacks; sinks leave out what they have. Else behind the newest
-            frame that anybody has seen
-    sinks   names of all: one that no report tells of has nothing
-    first   nothing has run yet
+    reports  figures of the workers until now
+    without  frames not to be sent again
+    rewind   the source is a file. It resumes at the first frame that some sink lacks, and sinks skip the frames they
+             have. A live source resumes after the newest frame that any stage has seen
+    sinks    names of all sinks; a sink without a report has no frames
+    first    nothing has run yet
     """
     if first:
         return ResumePoint()

@@ -1,7 +1,7 @@
-"""What runs a stage: gather a frame from every input, call the stage, deliver to whoever reads it.
+"""The runner of a stage: it gathers a frame from every input, calls the stage and delivers the output.
 
-The rules of synchronous dataflow: a stage fires when each of its inputs has a frame, takes one from each and gives one
-to each outlet. A feedback link starts with `delay` empty frames, which is what lets a loop start.
+The rules are those of synchronous dataflow. A stage fires when each of its inputs has a frame. It takes one frame from
+each input and gives one to each outlet. A feedback link starts with `delay` empty frames, so that the loop can start.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ Clock = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An input that another stage of the same lane gives, by a plain call.
+    """An input that comes from another stage of the same lane, without a link.
 
-    plan  delay 1: the sender is called later in the lane, so what it gave last is of the frame before
+    plan  with delay 1 the sender is called later in the lane, so its last output belongs to the frame before
     """
 
     plan: LinkPlan
@@ -33,16 +33,16 @@ class Given:
 
 
 class Runner:
-    """A stage, its links and its figures. `Lane` calls `fire`, in its thread; subclasses say what happens to a frame.
+    """A stage, its links and its figures. Its lane's thread calls `fire`; subclasses define what is done with a frame.
 
-    meter   time spent in the stage itself, without any waiting
-    hops    of each link into it: from the hand-over there to the taking here, waiting included
-    frames  those handled
-    passed  the newest frame that was handled, -1 before the first
-    at      the frame it was given last in this epoch, -1 before the first
-    given   what the stage gave last in this epoch, where a stage of its lane takes that; None before the first frame
-    ended   the end of the stream has come through here, or a failure that ends the run
-    busy_since  clock at which the call the stage is in began, 0 between calls: a thread that reads it sees a hang
+    meter       time in the stage's calls, without waiting
+    hops        by link into the stage: from the sender's hand-over until the frame is taken, waiting included
+    frames      number of frames handled
+    passed      number of the newest frame handled, -1 before the first
+    at          number of the frame it was called with last in this epoch, -1 before the first
+    given       the stage's last output in this epoch, kept if a stage of the same lane takes it; else None
+    ended       the stage has handled the end of the stream, or a failure that ends the run
+    busy_since  clock when the call under way began, 0 between calls. Another thread can detect a hang by it
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -66,24 +66,24 @@ class Runner:
         self._poller = LinkPoller([], [])
 
     def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
-        """Attach what feeds the stage, in the order of its inputs, and the links it feeds, for an epoch.
+        """Attach the inputs, in the order of the stage's arguments, and the outlets, for an epoch.
 
-        gives  stages of its lane take what it gives
+        gives  other stages of its lane take its output
         """
         self._feeds, self.outlets, self._gives = list(feeds), list(outlets), gives
         self.inlets = [feed for feed in feeds if isinstance(feed, Inlet)]
         self._leading = [inlet for inlet in self.inlets if not inlet.plan.delay]
         self.given, self.ended, self.at = None, False, -1
         for inlet in self.inlets:
-            if not inlet.plan.bare:  # room waits for the source on purpose
+            if not inlet.plan.bare:  # the link that limits frames in flight is meant to wait: its hops say nothing
                 self.hops.setdefault(inlet.plan.name, Meter())
 
     def wait_by(self, poller: LinkPoller) -> None:
-        """How the runner waits in this epoch: together with the others of its lane."""
+        """Set the poller for this epoch. All runners of a lane share one."""
         self._poller = poller
 
     def disconnect(self) -> None:
-        """Close the links and keep their figures. After the thread has ended."""
+        """Close the links and keep their figures. Call it after the thread has ended."""
         for outlet in self.outlets:
             self._links[outlet.plan.name] = structs.replace(self._counted(outlet), waiting=False)
         for inlet in self.inlets:
@@ -93,30 +93,30 @@ class Runner:
         self._feeds, self.inlets, self.outlets, self.given = [], [], [], None
 
     def fire(self) -> bool:
-        """Handle one frame, waiting for it: True. False at the end of the stream."""
+        """Wait for the next frame and handle it. False at the end of the stream."""
         raise NotImplementedError
 
     def drain(self) -> None:
-        """The stream has ended in order: deliver what the stage kept back."""
+        """Deliver the frames that the stage still holds. Called at the regular end of the stream."""
 
     def finish(self, complete: bool) -> None:
-        """The stream has ended. Sinks complete or discard what they wrote."""
+        """End the stream in this stage. A sink completes its output, or discards it if not `complete`."""
 
     def close(self) -> None:
-        """Close what the runner runs. After the last epoch."""
+        """Close the stage. Called after the last epoch."""
 
     @property
     def links(self) -> dict[str, LinkReport]:
-        """Figures of the links this stage feeds, over all epochs."""
+        """Figures of the links out of this stage, over all epochs."""
         return {**self._links, **{outlet.plan.name: self._counted(outlet) for outlet in self.outlets}}
 
     @property
     def starving(self) -> list[str]:
-        """Links into this stage that have no frame for it just now. From any thread."""
+        """Names of the links into this stage that have no frame for it at the moment. From any thread."""
         return [inlet.plan.name for inlet in self.inlets if not inlet.ready]
 
     def gather(self) -> bool:
-        """Wait until every inlet has a frame: True. False at the end of the stream on all of them."""
+        """Wait until every inlet has a frame. False when the stream has ended on all inlets."""
         self._poller.check()
         for inlet in self.inlets:
             while not inlet.ready:
@@ -127,7 +127,7 @@ class Runner:
         return True
 
     def report(self, now_ns: int) -> RunnerReport:
-        """The figures so far, from any thread: a histogram that is being written may lack the last entry."""
+        """The figures so far. From any thread: a histogram may lack the call that is just being recorded."""
         busy_since = self.busy_since
         return RunnerReport(
             self.stage_name,
@@ -142,8 +142,10 @@ class Runner:
         )
 
     def _over(self) -> bool:
-        """The stream has ended on all inlets: a stage that left at the first end would leave a sender still
-        delivering. Raises RuntimeError when one ended before the others."""
+        """The stream has ended on all inlets. Waiting for all lets every sender deliver its last frames.
+
+        Raises RuntimeError when an inlet ended while the others still have frames.
+        """
         leading = self._leading
         over = [inlet for inlet in leading if inlet.ended and not inlet.ready]
         if over and len(over) < len(leading) == len(over) + sum(inlet.ready for inlet in leading):
@@ -151,31 +153,31 @@ class Runner:
         return bool(leading) and len(over) == len(leading)
 
     def _counted(self, outlet: Outlet) -> LinkReport:
-        """Of a link, this epoch included."""
+        """Figures of an outlet's link over all epochs, this one included."""
         before = self._links.get(outlet.plan.name, LinkReport(outlet.plan.slots))
         return before + LinkReport(outlet.plan.slots, outlet.sent, outlet.peak, outlet.dropped, outlet.waiting > 0)
 
     def _begin(self, seq: int) -> int:
-        """A call of the stage begins: says since when it lasts. Gives the clock."""
+        """Mark the begin of a call of the stage. Returns the clock."""
         begun = self.busy_since = self._clock()
         self.at = seq
         return begun
 
     def _end(self, seq: int, begun: int) -> None:
-        """The call is over: keeps it in the trace. After one that raised the lane takes `busy_since` back."""
+        """Mark the end of a call, and add it to the trace. After a call that raised, the lane resets `busy_since`."""
         self.busy_since = 0
         if self.track is not None:
             self.track.add(self.stage_name, seq, begun, self._clock())
 
     def _take(self, inlet: Inlet) -> Any:
-        """The next frame of a link, its hop timed."""
+        """Take the next frame of a link and record its hop."""
         value = inlet.take()
         if inlet.sent_ns:
             self.hops[inlet.plan.name].record(self._clock() - inlet.sent_ns)
         return value
 
     def _deliver(self, seq: int, value: Any) -> None:
-        """Offer a value to every outlet, waiting for the slow ones."""
+        """Offer a value to every outlet, and wait while one is blocked."""
         if not self.outlets:
             return
         for outlet in self.outlets:

@@ -1,16 +1,16 @@
-"""One network for several streams: whoever finds it free takes along the rows that others have ready.
+"""One network shared by several streams. A call combines the rows of all streams that wait for it.
 
-Note: gathering without a gatherer. A stage that wants the network queues its rows. If nobody uses it, the stage makes
-the call itself, for its own rows and for all that wait, up to the batch; else it waits until somebody made it for it.
-So rows meet while the network is busy; a stream without a frame is not in the queue, and nobody waits for it. A lone
-stream calls the network in its own thread, as if it were its own.
+Note: batching without a batching thread. A stage puts its rows into a queue. If the network is free, the stage makes a
+call for all rows in the queue, its own among them, up to the batch. If it is busy, the stage waits until its rows have
+been processed or the network is free. So rows meet while the network is busy, and no call waits for a stream without a
+frame. A lone stream calls the network in its own thread, as if it did not share it.
 
-Note: patience. Two streams that take turns never meet. Where a call costs the same for one row and for many, it pays to
-wait a little for those that shared one of the last two calls and are about to ask again; for nobody else, and not
-beyond `patience_s`. So a stream that stalls is waited for twice at most.
+Note: patience. Two streams that take turns never meet in the queue. Where a call of many rows costs the same as a call
+of one, waiting a little pays. A call then waits up to `patience_s` for the streams that shared one of the last two
+calls, since they are expected to ask again. So at most two calls wait for a stream that has stalled.
 
-Fair by the queue: a stage has one entry in it at most, the oldest is always served next, and the others go with it in
-their order as long as they fit. So between two turns of one stream every other that was waiting has had one.
+The queue is fair. A stage has at most one entry in it. The oldest entry is always served next, and the others join it
+in their order as long as they fit. So between two turns of one stream, every other waiting stream has had a turn.
 """
 
 import math
@@ -28,12 +28,17 @@ from warpfuse.engine.rows import fixed_batch, joined, run_rows
 
 Feed = Mapping[str, Tensor]
 
-_ROUND = 2  # calls back: who shared one of them is about to ask again
+_ROUND = 2  # a client of one of the last two calls is expected to ask again
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """Rows that wait for the network. written: event behind the feed, on a card; answered: behind the outputs."""
+    """Rows that wait for the network.
+
+    kind      names, types and shapes of the inputs; only requests of the same kind share a call
+    written   on a card, the event after which the feed is written
+    answered  on a card, the event after which the outputs are written
+    """
 
     client: "EngineClient"
     feed: Feed
@@ -50,11 +55,12 @@ class _Request:
 
 
 class SharedEngine:
-    """A network that several stages call, each through a `client` of its own, from any thread.
+    """A network that several stages call, each through a `client` of its own. Thread-safe.
 
-    most        rows of several clients in one call, at most; none: as many as wait. Never more than the network's batch
-    patience_s  how long a call may wait for those that are about to ask
-    calls       made of the network; rows: asked for in them
+    most        most rows of several clients in one call; None: all that wait. A network's fixed batch also limits them
+    patience_s  longest time a call waits for clients that are expected to ask soon
+    calls       number of calls made
+    rows        number of rows in them
     """
 
     def __init__(self, engine: Engine, most: int | None = None, patience_s: float = 0.0) -> None:
@@ -77,11 +83,11 @@ class SharedEngine:
 
     @property
     def waiting(self) -> int:
-        """Stages that wait for their turn."""
+        """Number of requests in the queue."""
         return len(self._waiting)
 
     def client(self) -> "EngineClient | None":
-        """For one more stage; None: the network has been closed, which the last client does."""
+        """A new client, for one more stage; None if the network was closed when its last client left."""
         client = EngineClient(self)
         with self._turn:
             if self._closed:
@@ -90,16 +96,16 @@ class SharedEngine:
         return client
 
     def leave(self, client: "EngineClient") -> None:
-        """A client goes."""
+        """Remove a client. The network is closed with the last one."""
         with self._turn:
             del self._served[client]
             self._closed = last = not self._served
-            self._turn.notify_all()  # nobody waits for it any more
+            self._turn.notify_all()  # a call may be waiting for this client's rows
         if last:
             self._engine.close()
 
     def run(self, client: "EngineClient", feed: Feed) -> Feed:
-        """What the network gives for these rows; the caller's own memory. Raises what the network raised for them."""
+        """Run the network on these rows. The outputs are the caller's own memory. Raises what the network raised."""
         kind = tuple((name, x.dtype, x.shape[1:]) for name, x in sorted(feed.items()))
         rows = next(iter(feed.values())).shape[0]
         request = _Request(client, feed, kind, rows, wrote(self._engine.device))
@@ -127,10 +133,10 @@ class SharedEngine:
         return request.outputs
 
     def _next_group(self) -> list[_Request]:
-        """The oldest request and those that can go with it; they leave the queue."""
+        """Take the oldest request, and all that fit into the same call, out of the queue."""
         if self._left is not None:
-            # A card's queue is deep: rows have to gather here instead, while it is at work. And the call before was
-            # launched on another stage's stream, into the same memory.
+            # Else calls would pile up in the card's queue, and rows never meet in this one. Besides, the last call used
+            # the same memory, on another stage's stream.
             self._left.synchronize()
         with self._turn:
             limits = [n for n in (fixed_batch(self._engine), self._most) if n is not None]
@@ -140,7 +146,7 @@ class SharedEngine:
             first, rows, group = self._waiting[0], 0, list[_Request]()
             for request in self._waiting:
                 if request.kind != first.kind:
-                    continue  # rows of another size: a call of their own, when they are the oldest
+                    continue  # another shape: it gets a call of its own when it is the oldest
                 rows += request.rows
                 if group and most is not None and rows > most:
                     break
@@ -152,16 +158,16 @@ class SharedEngine:
         return group
 
     def _all_here(self, most: int | None) -> bool:
-        """Nothing more is to be expected, or would fit."""
+        """Waiting longer is useless: the call is full, or all expected clients have asked."""
         waiting = {request.client for request in self._waiting}
         full = most is not None and sum(request.rows for request in self._waiting) >= most
         return full or all(client in waiting for client, at in self._served.items() if at > self._groups - _ROUND)
 
     def _serve(self, group: Sequence[_Request]) -> None:
-        """Answer requests, together; where that fails one by one, so that it fails for the one to blame alone."""
+        """Process requests in one call. If it fails, repeat them one by one, so that only the faulty one fails."""
         try:
             self._call(group)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is raised in the thread that asked
+        except Exception as error:  # noqa: BLE001  (raised again in the thread of the request)
             if len(group) == 1:
                 group[0].error = error
                 return
@@ -177,7 +183,7 @@ class SharedEngine:
         given = run_rows(self._engine, joined([request.feed for request in group]), batch)
         self.calls, self.rows = self.calls + math.ceil(rows / (batch or rows)), self.rows + rows
         start, outputs = 0, []
-        for request in group:  # copied: the engine's memory belongs to the next caller
+        for request in group:  # copied, since the next call overwrites the engine's memory
             outputs.append({name: x[start : start + request.rows].clone() for name, x in given.items()})
             start += request.rows
         self._left = wrote(self._engine.device)
@@ -186,7 +192,7 @@ class SharedEngine:
 
 
 class EngineClient:
-    """A shared network as one stage sees it: an `Engine` that takes any number of rows. Outputs are the caller's."""
+    """A shared network as an `Engine` for one stage. It takes any number of rows. The caller owns the outputs."""
 
     def __init__(self, shared: SharedEngine) -> None:
         engine = shared.engine
@@ -195,11 +201,11 @@ class EngineClient:
         self._shared = shared
 
     def __call__(self, inputs: Feed) -> Feed:
-        """Run these rows, together with those of others."""
+        """Run the network on these rows, if possible together with rows of other clients."""
         return self._shared.run(self, inputs)
 
     def close(self) -> None:
-        """Leave the network."""
+        """Leave the shared network."""
         self._shared.leave(self)
 
 

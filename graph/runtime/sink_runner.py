@@ -1,4 +1,4 @@
-"""Runs a sink: every frame once and in order, over all epochs."""
+"""The runner of a sink. It writes every frame once and in order, over all epochs."""
 
 import contextlib
 from collections import deque
@@ -17,21 +17,21 @@ from warpfuse.graph.runtime.runner import Clock, Runner
 from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.stage import Bridging, Hearing, Sink
 
-_PIECES = 4096  # of sound that wait for the next picture: one comes with each picture of the source
+_PIECES = 4096  # most pieces of sound that wait for the next picture; a source's picture brings one
 
 
 class SinkRunner(Runner):
-    """Hands every frame to a sink and records its latency since it arrived at the source.
+    """Hands every frame to a sink and records its latency since its arrival at the source.
 
-    held      frames among `frames` that the networks were spared
-    shown     number of the newest frame written, -1 before the first; a frame up to it is not written again
+    held      frames among `frames` for which no network ran
+    shown     number of the newest frame written, -1 before the first; frames up to it are not written again
     latency   from a frame's arrival at the source to its hand-over to the sink
-    age       how old the content shown was when another took its place: what latency hides when frames are dropped
-    fps       hand over at this constant rate; none: as they come
-    live      by the clock, not by the presentation times
-    limit     the sink is closed, and whole, with so many frames, whatever the others still need
-    stopped   the run was told to end: a sink that has no frame then has nothing to complete
-    complete  the sink has been closed, and what it wrote, if anything, is whole
+    age       how old a picture had become when the next replaced it; latency does not show that when frames are dropped
+    fps       hand frames over at this constant rate; None: as they come
+    live      the rate follows the clock instead of the presentation times
+    limit     the sink is closed as complete after this many frames, even if other sinks still need some
+    stopped   tells whether the run was stopped. A sink without a frame is then not completed
+    complete  the sink is closed, and its output, if any, is complete
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SinkRunner(Runner):
         super().__init__(name, clock)
         self._rate: Rate = AsTheyCome(self._hand_over)
         self._bridge = sink if isinstance(sink, Bridging) and sink.raw_wanted else None
-        if fps is not None and self._bridge is None:  # that one keeps its rate itself, and must see what is missing
+        if fps is not None and self._bridge is None:  # a bridging sink keeps the rate itself, and must notice gaps
             self._rate = Paced(self._hand_over, fps, clock) if live else Resampled(self._hand_over, fps)
         self._sink = sink
         self._pacer = pacer
@@ -68,16 +68,16 @@ class SinkRunner(Runner):
 
     @property
     def notes(self) -> list[str]:
-        """What the sink has to tell at the end."""
+        """The sink's notes for the user."""
         return self._sink.notes
 
     @property
     def repeated(self) -> int:
-        """Hand-overs of a picture that had been handed over before."""
+        """Number of times a picture was handed over again."""
         return self._rate.repeated
 
     def sink_report(self) -> SinkReport:
-        """What only a sink counts."""
+        """The figures of the sink."""
         counts = self.frames, self.held, self.shown, self.repeated, self.ended_ns
         latency, age = self.latency.encode(), self.age.encode()
         return SinkReport(*counts, self.complete, latency, age, self.notes, begun_ns=self.begun_ns)
@@ -88,17 +88,18 @@ class SinkRunner(Runner):
         return None if self._last is None else self._last.copy()
 
     def show_raw(self, frame: RawFrame) -> None:
-        """A picture of the source, past the networks, from any one thread."""
+        """Show a picture of the source that came by the bypass. Called by one thread."""
         if self._bridge is not None and not self._closed:
             self._bridge.write_raw(frame)
 
     def hear(self, piece: SoundPiece) -> None:
-        """A piece of the source's sound, past the networks, from any one thread. It is kept for the next picture."""
+        """Take a piece of the source's sound that came by the bypass. It waits for the next picture. Called by one
+        thread."""
         if isinstance(self._sink, Hearing) and not self._closed:
             self._heard.append(SoundPiece(piece.stamp, piece.nut.copy()))
 
     def close(self) -> None:
-        """Discard what is not complete."""
+        """Close the sink. Incomplete output is discarded."""
         self._close_sink(complete=False)
 
     def fire(self) -> bool:
@@ -112,7 +113,7 @@ class SinkRunner(Runner):
         return True
 
     def _show(self, frame: RawFrame) -> None:
-        if self._zero_ns is None:  # a constant rate by the clock counts from its first picture
+        if self._zero_ns is None:  # a constant rate by the clock starts at 0 with the first picture
             self._zero_ns = frame.stamp.pts_ns if isinstance(self._rate, Paced) else 0
         self._pass_sound()
         begun = self._begin(frame.stamp.seq)
@@ -133,7 +134,7 @@ class SinkRunner(Runner):
             self._sink.hear(SoundPiece(stamp, piece.nut))
 
     def _hand_over(self, frame: RawFrame) -> None:
-        """Write a frame and say when; called by this thread or that of the rate."""
+        """Write a frame and record the times. Called by this thread or the rate's."""
         stamp, begun = frame.stamp, self._clock()
         self._sink.write(frame)
         now = self._clock()
@@ -148,15 +149,15 @@ class SinkRunner(Runner):
         self.frames += 1
 
     def _keep(self, rgb: npt.NDArray[np.uint8]) -> None:
-        """Keep the picture for who asks what was shown: a copy, for the slot it lies in is filled again."""
+        """Keep a copy of the picture for `last`; its slot will be filled again."""
         if self._last is None or self._last.shape != rgb.shape:
             self._last = np.empty_like(rgb)
         np.copyto(self._last, rgb)
 
     def finish(self, complete: bool) -> None:
-        """Complete what was written, or discard it."""
+        """Close the sink. Its output is completed, or discarded if not `complete`."""
         self._close_sink(complete and not (self._stopped() and self.shown < 0))
-        self.complete = self.complete or complete  # nothing more comes, whether or not there was anything to keep
+        self.complete = self.complete or complete  # also when there was no output: no more frames come
 
     def _close_sink(self, complete: bool) -> None:
         if not self._closed:

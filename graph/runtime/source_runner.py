@@ -1,4 +1,4 @@
-"""Runs the source: reads, stamps and numbers frames."""
+"""The runner of the source. It reads, numbers and stamps frames."""
 
 import threading
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from warpfuse.graph.runtime.tap import Tap
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.stage import Recovering, Source
 
-_TICK_MS = 100  # how soon a stop or the end of a pause is seen while no frame comes
+_TICK_MS = 100  # interval at which a stop or the end of a pause is noticed while no frame comes
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where the source goes on in a new epoch.
+    """Where the source resumes in a new epoch.
 
-    first     number of the first frame; a file is read again from there, a live source numbers on from there
-    without   frames not to be sent again: a stage failed at them
-    since_ns  clock at which the run's first frame arrived; 0 in the first epoch. Times of a live source count from it
-    done      frames that every sink has
+    first     number of the first frame. A file is read again from there, a live source continues its numbers there
+    without   frames not to be sent again, because a stage failed on them
+    since_ns  clock at the arrival of the run's first frame; 0 in the first epoch. Times of a live source start there
+    done      number of frames that every sink has
     """
 
     first: int = 0
@@ -32,21 +32,24 @@ class ResumePoint:
 
     @property
     def again(self) -> bool:
-        """It is not the beginning."""
+        """This is not the first epoch."""
         return self.since_ns > 0
 
 
 class SourceRunner(Runner):
-    """Reads frames, stamps them with the clock and the version of the settings, and sends them on.
+    """Reads frames, stamps them with the clock and the version of the settings, and sends them.
 
-    stopped  asked before each frame: True ends the stream
-    reopen   the source from its beginning, for a file that is read again; none: it cannot be
-    live     frames cannot wait: the newest is kept, and what nobody had time for is dropped and counted
-    limit    of a live source: so many frames come to the sinks, then it ends
-    tap      looks at every frame that is sent
-    paused   set it: a file waits, frames of a live source are dropped
-    passing  called with every frame of a live source, in each epoch and between them, by the thread that reads it
-    since_ns  clock at the arrival of the run's first frame
+    stopped      called before each frame: True ends the stream
+    reopen       opens the source at its beginning, for a file that is read again; None: it cannot be read again
+    live         frames cannot wait: the newest is kept, and frames replaced before they are sent are counted as dropped
+    limit        number of frames after which a live source ends
+    tap          called with every frame that is sent
+    paused       set it to pause: a file waits, frames of a live source are dropped
+    passing      called with every frame of a live source, also between epochs, by the thread that reads it
+    started_ns   clock when the first frame was asked for; 0 before
+    passed_over  frames dropped during a pause
+    late         frames dropped because a newer one came
+    since_ns     clock at the arrival of the run's first frame
     """
 
     def __init__(
@@ -86,34 +89,34 @@ class SourceRunner(Runner):
 
     @property
     def dropped(self) -> int:
-        """Frames of a live source that nobody had time for, or that came during a pause."""
+        """Number of frames of a live source that were dropped: too late, or during a pause."""
         return self.passed_over + self.late
 
     @property
     def reached(self) -> int:
-        """Frames that have come from the source: the number of the next one."""
+        """Number of the next frame."""
         return self._next
 
     @property
     def warning(self) -> str | None:
-        """What the source has to tell at the end."""
+        """The source's warning for the user."""
         return self._source.warning
 
     def source_report(self) -> SourceReport:
-        """What only a source counts."""
-        own = self.recovering
-        figures, lost = (own.report(), own.lost) if own is not None else ({}, None)
-        told = None if lost is None else str(lost)
+        """The figures of the source."""
+        source = self.recovering
+        figures, lost = (source.report(), source.lost) if source is not None else ({}, None)
+        reason = None if lost is None else str(lost)
         times = self.started_ns, self.since_ns
-        return SourceReport(self.reached, self.dropped, *times, self.warning, figures, told, self.passed_over)
+        return SourceReport(self.reached, self.dropped, *times, self.warning, figures, reason, self.passed_over)
 
     @property
     def recovering(self) -> Recovering | None:
-        """The source, if it is one that breaks and comes back."""
+        """The source, if it is one that reconnects by itself; else None."""
         return self._source if isinstance(self._source, Recovering) else None
 
     def resume(self, at: ResumePoint) -> None:
-        """Where the next epoch begins. Before `start`. A file that was read past it is opened anew."""
+        """Set where the next epoch begins, before its thread starts. A file that was read further is opened again."""
         self._discontinuity = at.again
         self._without = at.without
         self.since_ns = at.since_ns
@@ -139,12 +142,12 @@ class SourceRunner(Runner):
             self._source.close()
 
     def fire(self) -> bool:
-        """Read a frame and send it on."""
+        """Read a frame and send it."""
         self.started_ns = self.started_ns or self._clock()
         return self._next_in_file() if self._capture is None else self._newest(self._capture)
 
     def _next_in_file(self) -> bool:
-        """Every frame, waiting for the graph."""
+        """Send the next frame of a file, when the graph has room for it."""
         while not self._stopped():
             if self.paused:
                 self._poller.wait(_TICK_MS)
@@ -161,7 +164,7 @@ class SourceRunner(Runner):
                 return False
             seq = raw.stamp.seq
             if seq < self._next:
-                continue  # a file that is read again, up to where it goes on
+                continue  # a file that was opened again is skipped up to the resume point
             if seq in self._without:
                 self._next = seq + 1
                 continue
@@ -170,19 +173,19 @@ class SourceRunner(Runner):
             self.since_ns = self.since_ns or now
             self._take_room()
             self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
-            while any(outlet.waiting for outlet in self.outlets):  # in `read` the credit for it would not be seen
+            while any(outlet.waiting for outlet in self.outlets):  # the next `read` blocks, and would delay the credit
                 self._poller.wait()
                 self._poller.check()
             return True
         return False
 
     def _newest(self, capture: Capture) -> bool:
-        """The newest frame whenever one has left the graph and made room; older ones are dropped."""
+        """Send the newest frame of a live source when the graph has room for it. Older frames are dropped."""
         capture.start()
         while not self._stopped() and self._left != 0:
             self._poller.check()
             if not self._has_room:
-                self._poller.wait_for_any(_TICK_MS)  # the frame that will have room is one that has yet to come
+                self._poller.wait_for_any(_TICK_MS)  # not for frames: a newer one may come until there is room
                 continue
             raw = capture.take()
             if raw is None:
@@ -208,7 +211,7 @@ class SourceRunner(Runner):
 
     @property
     def _has_room(self) -> bool:
-        """Fewer frames are on their way than may be; always where that is not limited."""
+        """Another frame may enter the graph. True if the frames in flight are not limited."""
         return all(inlet.ready for inlet in self.inlets)
 
     def _take_room(self) -> None:
@@ -217,18 +220,19 @@ class SourceRunner(Runner):
             inlet.done()
 
     def _pass_by(self, frame: RawFrame) -> None:
-        if self.paused:  # a pause is no fault: the picture is to stand still
+        if self.paused:  # the sink must show a still picture, not the source
             return
         if frame.sound:
             shift_ns = self._shift(frame.stamp)
-            frame = replace(frame, sound=tuple((shift_ns + own_ns, nut) for own_ns, nut in frame.sound))
+            frame = replace(frame, sound=tuple((shift_ns + sound_ns, nut) for sound_ns, nut in frame.sound))
         for entry in tuple(self.passing):
             entry(frame)
 
     def _shift(self, stamp: Stamp) -> int:
-        """What puts the times of a source that was begun again onto the run's clock: its own start at 0 once more.
+        """Offset from a source's times to the run's, ns. A source that was started again counts from 0 once more.
 
-        The first frame decides. It is asked by the thread that reads and by the one that sends."""
+        The first frame decides. Thread-safe: the reading and the sending thread both call it.
+        """
         with self._shifting:
             if self._shift_ns is None:
                 since_ns = self.since_ns or stamp.arrived_ns

@@ -1,4 +1,4 @@
-"""Runs a stage between the source and the sinks."""
+"""The runner of a stage between the source and the sinks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,15 +18,15 @@ from warpfuse.stages.interim import Interim
 from warpfuse.stages.stage import Delaying, Stage, process
 
 SettingsOf = Callable[[GraphConfig, Interim | None], Any]
-"""A stage's own settings, of a configuration whose numbers are those on show, and its prompts on their way."""
+"""Gives a stage's settings, from a configuration with the present numbers, and from prompts that are changing."""
 
 
 class StageRunner(Runner):
-    """Calls a stage for every frame, and delivers what is ready.
+    """Calls a stage for every frame and delivers its output.
 
-    settings_of  picks the stage's own settings out of what holds for a frame; None for a stage that has none
-    pacer        judges the frames before the stage sees them; the meter leaves out those that are held
-    leaves       frames that come out of here count as shown for the pacer, instead of being judged
+    settings_of  picks the stage's settings out of a configuration; None for a stage without settings
+    pacer        decides before the call which frames are held. The meter leaves held frames out
+    leaves       the stage is the last one here: tell the pacer that its frames are shown, instead of asking it
     stream       the CUDA stream of the lane, on a card
     """
 
@@ -56,7 +56,7 @@ class StageRunner(Runner):
         self._ports: list[str] = []
 
     def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
-        """Attach the links of an epoch; what a stage keeps back belongs to the one before and is dropped."""
+        """Attach the links of an epoch. Frames that the stage still holds from the last epoch are dropped."""
         super().connect(feeds, outlets, gives=gives)
         self._ports = [feed.plan.port for feed in feeds]
         self._stamped_by = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
@@ -84,7 +84,7 @@ class StageRunner(Runner):
             self._pacer.left(stamp, self._clock())
         self.frames += 1
         self.passed = stamp.seq
-        out = owned(out)  # what a stage passes on may be borrowed, and only until `done`
+        out = owned(out)  # the output may contain borrowed memory, which is valid until `done` only
         self.given = out if self._gives else None
         for inlet in self.inlets:
             inlet.done()
@@ -93,13 +93,16 @@ class StageRunner(Runner):
         return True
 
     def drain(self) -> None:
-        """Deliver what a stage that keeps frames back has left."""
+        """Deliver the frames that a delaying stage still holds."""
         if isinstance(self._stage, Delaying):
             while (late := self._stage.flush()) is not None:
                 self._deliver(late.stamp.seq, self._written(late))
 
     def _timed(self, inputs: Mapping[str, Any], hold: Hold, begun: int, *, metered: bool) -> Any:
-        """Call the stage. On a card its time is the device's own, known some frames later; the call only launches."""
+        """Call the stage and record its time.
+
+        On a card the call only launches work. The time is measured on the card, and known some frames later.
+        """
         clock = self._device_clock
         if clock is None:
             out = process(self._stage, inputs, hold)
@@ -125,7 +128,7 @@ class StageRunner(Runner):
         return frame
 
     def _written(self, out: Any) -> Any:
-        """What goes to other lanes: on a card with the event behind the work that writes it."""
+        """The output for other lanes. On a card it gets the event after which its tensors are written."""
         if isinstance(self._stream, NoStream) or not isinstance(out, Frame) or not self.outlets:
             return out
         return replace(out, ready=wrote(self._stream.device))

@@ -31,12 +31,12 @@ _TICK_S = 0.1
 class ThreadRun:
     """A `Run` in threads: `open` opens every stage, `start` starts every thread, `close` frees the links.
 
-    The context belongs to whoever made it, who closes it after the run.
+    The creator of the context closes it after the run.
 
-    keys      the configuration as it was given; none: its own
-    temporal  build the branch that carries the last picture even if the weight is 0 now; none: only if it is not
-    failures  in a row, of one stage, that end the run; every other costs a frame
-    expected  frames that the run will show, where that is known
+    keys      the configuration's keys as the user gave them; None: all keys of the context's configuration
+    temporal  build the branch that carries the last picture even if its weight is 0 now; None: only if it is not 0
+    failures  failures of one stage in a row that end the run; fewer cost a frame each
+    expected  number of frames the run will show; None: unknown
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ThreadRun:
         return {"": self}
 
     def open(self) -> None:
-        """Open every stage. Raises BadInput; then nothing is left."""
+        """Open every stage. Raises BadInput; then nothing is left open."""
         self.worker.open()
 
     def start(self) -> None:
@@ -85,9 +85,10 @@ class ThreadRun:
         self._connect(ResumePoint())
 
     def wait(self, progress: Progress | None = None) -> Stats:
-        """Until every thread has ended; the context is told what the source has to tell.
+        """Wait until every thread has ended. Returns the figures. Messages of the source go to the context's `say`.
 
-        Raises what the first failed stage raised, or StageFailed around it; SourceLost, which carries the figures.
+        Raises the error of the stage that ended the run if it is a WarpfuseError, else StageFailed from it; SourceLost,
+        with the figures, when the source was lost for good.
         """
         while self.worker.busy or self._news.is_set():
             self._news.wait(_TICK_S)
@@ -113,7 +114,7 @@ class ThreadRun:
 
     @property
     def alive(self) -> bool:
-        """Every thread is at work."""
+        """Every thread is running."""
         return self.worker.alive
 
     @property
@@ -126,7 +127,7 @@ class ThreadRun:
         return self._live.config.model_dump(mode="json")
 
     def check(self, keys: Mapping[str, Any]) -> None:
-        """Raise BadInput if the settings cannot be changed so."""
+        """Raise BadInput if the settings cannot be changed by these keys."""
         with self._changing:
             self._live.checked(keys)
 
@@ -172,7 +173,7 @@ class ThreadRun:
         self.context.stop.set()
 
     def _begin_anew(self, spared: list[StageFault]) -> None:
-        """A new epoch behind frames that a stage failed at."""
+        """Begin a new epoch without the frames that a stage failed on."""
         self.worker.let_go()
         self._lost += spared + self._faults.take()
         reports = [self.worker.report()]
@@ -190,7 +191,7 @@ class ThreadRun:
 
 
 def concluded(stats: Stats, say: Callable[[str], None]) -> Stats:
-    """The figures of a run that came to its end, its warnings said. Raises SourceLost, which carries them."""
+    """Pass a finished run's warnings to `say` and return its figures. Raises SourceLost, with the figures."""
     for line in stats.warnings:
         say(line)
     if stats.source_lost is not None:

@@ -1,4 +1,4 @@
-"""The ends of links that are in one worker, for an epoch at a time."""
+"""Opens the ends of links in one worker, for one epoch at a time."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.runtime.remote_hosts import keys_for
 
 LinkEnds = tuple[dict[str, Inlet], dict[str, Outlet]]
-"""Those that are here, by the link's name. Whoever got them closes them."""
+"""The ends of links in this worker, by the link's name. The caller closes them."""
 
 
 class Wiring:
-    """Opens them. One thread uses it.
+    """Opens the ends of a worker's links. One thread uses it.
 
-    worker  its name in the plan
+    worker  name of the worker in the plan
     run     name of the run in shared memory
     """
 
@@ -32,22 +32,22 @@ class Wiring:
         self._epoch = contextlib.ExitStack()
 
     def open(self, epoch: int) -> LinkEnds:
-        """The ends of an epoch; the one before has been let go."""
-        # Note: a context for each epoch. Sockets are closed behind one's back; only the end of their context says that
-        # an endpoint is free, and a late close would take the next epoch's ipc socket with it.
+        """Open the ends for an epoch, after `let_go` of the last one."""
+        # Note: a context for each epoch. ZeroMQ closes sockets in the background. Only the end of their context shows
+        # that an endpoint is free; a later close would unlink the next epoch's ipc socket.
         return self._open(self._plan.links, epoch, self._epoch)
 
     def let_go(self) -> None:
-        """The epoch is over and its ends are closed: returns when every endpoint is free."""
+        """Free the epoch's endpoints. Call it after its ends are closed; it returns when every endpoint is free."""
         self._epoch.close()
 
     def open_bypass(self, name: str, number: int, undo: contextlib.ExitStack) -> tuple[LinkPlan, LinkEnds]:
-        """The ends of a bypass, for the `number`th time. `undo` frees the endpoint, after they are closed."""
+        """Open the ends of a bypass, for the `number`th time. `undo` frees the endpoint, after the ends are closed."""
         (link,) = (link for link in self._plan.bypasses if link.name == name)
         return link, self._open([link], number, undo)
 
     def close(self) -> None:
-        """Give the shared memory back."""
+        """Remove this process's folder in shared memory."""
         if self._memory is not None:
             self._memory.close()
 
@@ -74,6 +74,6 @@ class Wiring:
         return inlets, outlets
 
     def _folder(self) -> RunFolder:
-        """This process's in shared memory, made when it is needed."""
+        """This process's folder in shared memory, made on first use."""
         self._memory = self._memory or RunFolder(f"{self._run}-{self._worker}")
         return self._memory

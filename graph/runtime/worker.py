@@ -1,4 +1,7 @@
-"""Some stages of a graph: opened once, connected anew for each epoch. The same object in this process or in another."""
+"""A worker: stages of a graph that are opened once and connected again for each epoch.
+
+A run in threads has one in its process; a run in several processes has one in each.
+"""
 
 import contextlib
 import time
@@ -37,11 +40,11 @@ from warpfuse.stages.controls.settings import control_of
 
 @dataclass
 class Worker:
-    """The stages of one worker of a plan. `open`, then for each epoch `connect` and `let_go`, then `close`.
+    """The stages of one worker of a plan. Call `open`, for each epoch `connect` and `let_go`, then `close`.
 
-    name     of the worker in the plan
-    stopped  asked by the source before each frame: True endpoints the stream
-    faults   where stages that raise are reported
+    name     name of the worker in the plan
+    stopped  called by the source before each frame: True ends the stream
+    faults   collects the failures of stages
     run      name of the run in shared memory
     """
 
@@ -64,8 +67,8 @@ class Worker:
         self._bypasses: dict[str, contextlib.ExitStack] = {}
 
     def open(self) -> None:
-        """Open every stage: networks are loaded here. Raises BadInput; then nothing is left open."""
-        # Lanes have a thread each: torch's own pool in every one of them would oversubscribe the cores.
+        """Open every stage and load its networks. Raises BadInput; then nothing is left open."""
+        # Each lane has a thread. With torch's own thread pool in each of them, there would be more threads than cores.
         torch.set_num_threads(1)
         cv2.setNumThreads(self.context.engines.threads)
         with contextlib.ExitStack() as undo:
@@ -81,7 +84,7 @@ class Worker:
         self.runners = [opened[node.name] for node in self._nodes]
 
     def connect(self, epoch: int, resume: ResumePoint) -> None:
-        """Open the endpoints of links of an epoch and start every thread."""
+        """Open the ends of links for an epoch and start every thread."""
         self._cancel = CancelToken()
         inlets, outlets = self._wiring.open(epoch)
         givers = {call.sender for call in self.plan.calls}
@@ -97,10 +100,10 @@ class Worker:
             lane.start(self._cancel)
 
     def let_go(self, deadline_s: float | None = None) -> list[str]:
-        """End the epoch: stop every thread, close its links; the stages stay open.
+        """End the epoch: stop every thread and close its links. The stages stay open.
 
-        Returns the stages whose thread was still inside a call at the deadline; then the links are left as they are,
-        and only the end of the process frees them.
+        Returns the stages whose thread was still inside a call at the deadline. Then no link is closed, and only the
+        end of the process frees them.
         """
         if self._cancel is None:
             return []
@@ -119,7 +122,7 @@ class Worker:
         return []
 
     def open_bypass(self, name: str, number: int) -> None:
-        """Open the endpoints of a bypass that are here, for the `number`th time; what was open of it is closed."""
+        """Open this worker's ends of a bypass, for the `number`th time. Ends that are still open are closed first."""
         if (opened := self._bypasses.pop(name, None)) is not None:
             opened.close()
         with contextlib.ExitStack() as undo:
@@ -136,13 +139,13 @@ class Worker:
             self._bypasses[name] = undo.pop_all()
 
     def pause(self, paused: bool) -> None:
-        """Hold the source, or let it go on."""
+        """Pause the source, or end the pause."""
         for runner in self.runners:
             if isinstance(runner, SourceRunner):
                 runner.paused = paused
 
     def news(self) -> list[str]:
-        """What the source has to tell of itself, since the last call; ends a read that waits when it is to stop."""
+        """The source's messages for the user since the last call. Interrupts a blocked read when the run is stopped."""
         source = self.source.recovering if self.source is not None else None
         if source is None:
             return []
@@ -151,7 +154,7 @@ class Worker:
         return source.news()
 
     def close(self) -> None:
-        """Close stages, source and sinks; a sink that is not complete discards. Frees the links."""
+        """Close links, stages, source and sinks. Sinks discard incomplete output."""
         self.let_go()
         while self._bypasses:
             self._bypasses.popitem()[1].close()
@@ -161,27 +164,27 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """The end of the stream, or a failure that endpoints the run, has come through every stage."""
+        """Every stage has handled the end of the stream, or a failure that ends the run."""
         return all(runner.ended for runner in self.runners)
 
     @property
     def busy(self) -> bool:
-        """A thread is at work."""
+        """Some thread is running."""
         return any(lane.is_alive() for lane in self.lanes)
 
     @property
     def alive(self) -> bool:
-        """Every thread is at work."""
+        """Every thread is running."""
         return all(lane.is_alive() for lane in self.lanes)
 
     @property
     def source(self) -> SourceRunner | None:
-        """The runner of the source, if it is here."""
+        """The runner of the source; None if another worker has it."""
         return next((r for r in self.runners if isinstance(r, SourceRunner)), None)
 
     @property
     def sinks(self) -> list[SinkRunner]:
-        """The runners of the sinks that are here."""
+        """The runners of this worker's sinks."""
         return [runner for runner in self.runners if isinstance(runner, SinkRunner)]
 
     def report(self) -> Report:
@@ -259,7 +262,10 @@ class Worker:
         )
 
     def _pacing(self, node: NodePlan) -> tuple[Pacer | None, bool]:
-        """(the pacer, whether frames are told to it as shown). Where the sinks are elsewhere, download tells it."""
+        """The pacer of a stage, if it has one, and whether the stage is where frames count as shown.
+
+        That is the first sink, or `download` where another worker has the sinks.
+        """
         here = {n.name for n in self._nodes}
         last = "sink_1" if "sink_1" in here else "download"
         if self._pacer is None or "upload" not in here:
@@ -268,7 +274,7 @@ class Worker:
 
 
 def snapshot(worker: Worker) -> bytes:
-    """The picture that the worker's first sink showed last, as PNG; empty before the first."""
+    """The picture that the worker's first sink showed last, as a PNG file; empty before the first."""
     for sink in worker.sinks:
         if (rgb := sink.last) is not None:
             _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
