@@ -1,20 +1,20 @@
-"""What happens to a frame: sources, flow, encode, predict, warp, fuse, decode, sinks, and the sampling mathematics.
+"""Stages, which process frames: sources, flow, encode, predict, warp, fuse, decode, sinks; and sampling mathematics.
 
-A stage is a module with `open(opening) -> Stage` (`stage.py`); one whose settings may change while frames flow has
-`settings_of(config, prompts)` too. The name of the module is the kind of the stage. Which stages there are, and in
-which order a frame meets them, is `graph/plan/dataflow.py`.
+A stage is a module with `open(opening) -> Stage` (`stage.py`). A stage whose settings may change during a run also has
+`settings_of(config, prompts)`. The module's name is the kind of the stage. `graph/plan/dataflow.py` shows which stages
+a graph has and in which order a frame passes them.
 
-Other packages add a stage by an entry point of `warpfuse.stages`. Its module says besides
+Other packages add a stage by an entry point of `warpfuse.stages`. Its module also defines
 
-    AT = "picture"       what it takes and gives back changed: "source" (the `Picture` that came up to the device), "x0"
-                         (the `Latent` that was predicted) or "picture" (the `Picture` about to be shown)
+    AT = "picture"       the frame that it changes: "source" (the uploaded `Picture`), "x0" (the predicted `Latent`) or
+                         "picture" (the `Picture` to be shown)
     Settings             a `StageSettings` with its keys
 
-Its one input is called `frame`. A run has it where its configuration names it, as in `stages: {NAME: {amount: 0.3}}`.
+Its one input is called `frame`. A graph contains it if the configuration names it: `stages: {NAME: {amount: 0.3}}`.
 
-What sources, sinks and the graph need of time and threads stands once, in `timing.py`: the newest value (`Latest`), a
-wake-up for pollers (`Waker`), pauses between tries (`Backoff`), times of one clock on another (`ClockMap`), ticks at a
-constant rate (`Ticker`). What a file is written with is `engine/files.py`.
+`timing.py` has the tools for time and threads that sources, sinks and the graph share: the newest value (`Latest`), a
+wake-up for pollers (`Waker`), pauses between tries (`Backoff`), times of one clock on another (`ClockMap`) and ticks at
+a constant rate (`Ticker`). Files are written with `engine/files.py`.
 """
 
 import sys
@@ -31,13 +31,13 @@ _ROOMS = ("", ".diffusion", ".motion", ".controls", ".masking")
 
 
 def stage_module(kind: str) -> ModuleType:
-    """The module of a kind of stage, ours or of another package. Raises BadInput for one that cannot be loaded."""
+    """The module of a kind of stage, of this package or another. Raises BadInput if it cannot be loaded."""
     place = _ours(kind)
     return load_module(sys.modules[__name__], kind) if place is None else import_module(place)
 
 
 def added_stages() -> dict[str, ModuleType]:
-    """Stages that other packages add, by name. Raises BadInput for one that is not as told above."""
+    """The stages that other packages add, by name. Raises BadInput for a module that lacks what is named above."""
     found = {name: load_module(sys.modules[__name__], name) for name in added_names(sys.modules[__name__])}
     for name, module in found.items():
         lacks = [part for part in ("AT", "Settings", "open") if not hasattr(module, part)]

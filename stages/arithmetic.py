@@ -1,7 +1,7 @@
-"""The arithmetic of stages: one set of functions, in a form for a CPU and in one for every other device.
+"""The arithmetic of stages: one set of functions in two implementations, for a CPU and for other devices.
 
-A stage asks `arithmetic` once, when it is opened, and calls what it was given. `formulas` says what each function
-computes; `cpu` computes the same faster where the tensors lie on a CPU.
+A stage calls `arithmetic` once, when it is opened, and uses the implementation it returns. `formulas` defines what each
+function computes. `cpu` computes the same faster for tensors on a CPU.
 """
 
 from typing import Protocol
@@ -14,7 +14,7 @@ from warpfuse.stages.parameters import Limits, Mode
 
 
 class Arithmetic(Protocol):
-    """Functions that exist in both forms. Each is told in the file of `formulas` that has it."""
+    """The functions with two implementations. Each is described in its file of `formulas`."""
 
     def warp(self, prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:
         """`formulas/backward_warp.py`."""
@@ -74,5 +74,5 @@ class Arithmetic(Protocol):
 
 
 def arithmetic(device: str | torch.device) -> Arithmetic:
-    """The form for tensors on `device`."""
+    """The implementation for tensors on `device`."""
     return cpu if torch.device(device).type == "cpu" else formulas

@@ -1,9 +1,9 @@
 """Borrowed memory: the slots of links from other processes.
 
-A stage reads the pictures of another process where they lie. When it returns, the slot goes back and is filled again.
-Who keeps a frame, or a part of one, for longer keeps `owned(x)`: a copy if x lies in borrowed memory, else x itself.
+A stage reads the pictures of another process in place. When the stage returns, the slot is returned and filled again.
+To keep a frame or a part of it for longer, a stage keeps `owned(x)`: a copy if x lies in borrowed memory, else x.
 
-Lent memory is known by its address, so a crop or a transposed view of it is as well.
+Borrowed memory is recognized by its address, so a crop or a transposed view of it is recognized too.
 """
 
 import threading
@@ -14,31 +14,31 @@ import numpy as np
 
 from warpfuse.stages.frame import Frame, RawFrame
 
-if TYPE_CHECKING:  # a process that only captures or shows need not load torch
+if TYPE_CHECKING:  # processes that only capture or show do not load torch
     from torch import Tensor
 
 T = TypeVar("T", bound="Frame | RawFrame | Tensor | np.ndarray[Any, Any] | None")
 
 _lock = threading.Lock()
-_ranges: tuple[tuple[int, int], ...] = ()  # replaced, never changed: reading it needs no lock
+_ranges: tuple[tuple[int, int], ...] = ()  # replaced as a whole, so reading it needs no lock
 
 
 def mark_borrowed(start: int, nbytes: int) -> None:
-    """From now on the bytes from address `start` are borrowed memory. Thread-safe."""
+    """Mark `nbytes` bytes from address `start` as borrowed memory. Thread-safe."""
     global _ranges
     with _lock:
         _ranges = (*_ranges, (start, start + nbytes))
 
 
 def unmark_borrowed(start: int, nbytes: int) -> None:
-    """The bytes are no longer mapped. Thread-safe."""
+    """Undo `mark_borrowed`, when the bytes are no longer mapped. Thread-safe."""
     global _ranges
     with _lock:
         _ranges = tuple(r for r in _ranges if r != (start, start + nbytes))
 
 
 def is_borrowed(x: "Tensor | np.ndarray[Any, Any]") -> bool:
-    """Whether x lies in borrowed memory."""
+    """True if x lies in borrowed memory."""
     if not _ranges:
         return False
     address = int(x.__array_interface__["data"][0]) if isinstance(x, np.ndarray) else x.data_ptr()
@@ -46,17 +46,17 @@ def is_borrowed(x: "Tensor | np.ndarray[Any, Any]") -> bool:
 
 
 def owned(x: T) -> T:
-    """x for as long as the caller likes: a copy of what is borrowed, x itself where nothing is."""
+    """x in memory that the caller may keep: a copy if x lies in borrowed memory, else x itself."""
     if not _ranges or x is None:
         return x
     if isinstance(x, Frame):
         if not any(is_borrowed(tensor) for tensor in x.tensors.values()):
             return x
-        own: Any = x.of(x.stamp, {name: owned(tensor) for name, tensor in x.tensors.items()}, x.ready)
-        return own  # type: ignore[no-any-return]
+        copied: Any = x.of(x.stamp, {name: owned(tensor) for name, tensor in x.tensors.items()}, x.ready)
+        return copied  # type: ignore[no-any-return]
     if isinstance(x, RawFrame):
         return replace(x, rgb=owned(x.rgb)) if is_borrowed(x.rgb) else x
     if not is_borrowed(x):
         return x
-    own_copy: Any = x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()
-    return own_copy  # type: ignore[no-any-return]
+    copy: Any = x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()
+    return copy  # type: ignore[no-any-return]

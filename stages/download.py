@@ -1,4 +1,4 @@
-"""From the device to the host: float32 in [0, 1] to uint8 RGB."""
+"""Copying pictures from the device to the host: float32 in [0, 1] to uint8 RGB."""
 
 from warpfuse.engine.cuda_streams import ToHost
 from warpfuse.stages.arithmetic import arithmetic
@@ -7,17 +7,17 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run."""
+    """Open the stage."""
     return Download(opening.device)
 
 
 class Download(Stage):
-    """Picture -> RawFrame uint8 [h, w, 3], rounded to the nearest.
+    """Picture -> RawFrame, uint8 [h, w, 3], rounded to the nearest.
 
-    The one place where the path of a frame meets the host: this thread waits for the copy of its own picture, by its
-    event, while the other stages go on giving work to the device.
+    This is the one stage that waits for the device. It waits for the event of its own copy, while the other stages go
+    on launching work.
 
-    device  where the tensors are
+    device  device of the tensors
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -25,9 +25,9 @@ class Download(Stage):
         self._to_host = ToHost(device)
 
     def __call__(self, frame: Picture) -> RawFrame:
-        """Conversion runs on the device, only bytes cross the bus."""
+        """Convert on the device and copy the bytes to the host."""
         return RawFrame(frame.stamp, self._to_host(self._ops.bytes_of(frame.rgb)))
 
     def close(self) -> None:
-        """Give the pinned memory back."""
+        """Free the pinned memory."""
         self._to_host.close()

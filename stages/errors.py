@@ -3,20 +3,20 @@
 WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
-│   ├── AttentionError        attention is asked of a bundle that was exported without
+│   ├── AttentionError        attention is set for a bundle that was exported without it
 │   ├── ImageError            a style image the bundle does not take, or a file that holds no picture
 │   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
 │   ├── KeyframeError         a keyframe that cannot be read (picture_file.py)
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
-│   ├── MaskError             a mask that cannot be read, or whose network takes or gives something else
+│   ├── MaskError             a mask that cannot be read, or whose network has other inputs or outputs
 │   ├── SinkError             a sink cannot be opened: folder missing, not writable, unknown kind
 │   ├── SolverError           a solver that does not exist, or levels it does not solve on (solvers/solver.py)
 │   └── StyleError            a prompt names a style the bundle does not have
 ├── StreamLost                a source or sink that worked is gone for good: disk full, device unplugged
 │   ├── SourceLost
 │   └── SinkLost
-└── Stopped                   told to stop while a source was still being connected: there is nothing to finish
+└── Stopped                   the run was stopped while its source was connecting: there is nothing to finish
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ class SourceError(BadInput):
 
 
 class AttentionError(BadInput):
-    """Attention is asked of a bundle that was exported without."""
+    """Attention is set for a bundle that was exported without it."""
 
 
 class ControlError(BadInput):
@@ -53,7 +53,7 @@ class KernelError(BadInput):
 
 
 class MaskError(BadInput):
-    """A mask that cannot be read, or whose network takes or gives something else."""
+    """A mask that cannot be read, or whose network has other inputs or outputs."""
 
 
 class SinkError(BadInput):
@@ -65,18 +65,18 @@ class StyleError(BadInput):
 
 
 class StreamLost(WarpfuseError):
-    """A stream that worked is gone for good. `stats`: the figures of the run until then, if it was ended in order."""
+    """A stream that worked is gone for good. `stats`: the figures of the run, if it could end in order; else None."""
 
     stats: Any = None
 
 
 class SourceLost(StreamLost):
-    """The source stopped giving frames and will not come back."""
+    """The source gives no more frames and will not come back."""
 
 
 class SinkLost(StreamLost):
-    """The sink stopped taking frames: disk full, peer gone."""
+    """The sink takes no more frames: disk full, peer gone."""
 
 
 class Stopped(WarpfuseError):
-    """Told to stop before there was anything to finish."""
+    """The run was stopped before there was anything to finish."""

@@ -1,4 +1,4 @@
-"""The forms of a frame: `RawFrame` on the host; `Picture`, `Latent`, `Motion` and others on a device."""
+"""The classes of frames: `RawFrame` on the host; `Picture`, `Latent`, `Motion` and others on a device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -9,27 +9,28 @@ import numpy.typing as npt
 
 from warpfuse.stages.interim import Interim
 
-if TYPE_CHECKING:  # a process that only captures or shows need not load torch
+if TYPE_CHECKING:  # processes that only capture or show do not load torch
     from torch import Tensor
 
     from warpfuse.engine.device import Event
 
 Hold = Literal["", "warp", "repeat"]
-"""What is shown in the place of a predicted frame: nothing else, the last picture warped onto it, or as it was."""
+"""What is shown for a frame: its prediction (""), the last picture warped onto it ("warp"), or the last picture as it
+was ("repeat")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What every form of one frame carries unchanged from the source to the sinks.
+    """Metadata that a frame keeps from the source to the sinks, in every class.
 
     seq            number of the frame at its source: 0, 1, 2, ... without gaps
-    pts_ns         presentation time in nanoseconds from the start of the stream
-    arrived_ns     monotonic clock when the source had it, for latencies; 0: as soon as it is read
-    discontinuity  the frame does not follow the one before it: a restart or a seek; stateful stages forget
-    stale          the source gives nothing new: this is its last picture once more
-    settings       version of the settings this frame is to be processed with
-    hold           the networks are spared this frame, and what is shown instead
-    interim        what holds in the place of some settings, in the middle of a crossfade; none: all hold
+    pts_ns         presentation time, ns from the start of the stream
+    arrived_ns     monotonic clock when the frame arrived at the source, for latencies; 0: when it is read
+    discontinuity  the frame does not follow the one before it, after a restart or a seek; stages forget their state
+    stale          the source has no new picture: this is its last one again
+    settings       version of the settings for this frame
+    hold           "" or, for a frame that no network runs for, what is shown instead
+    interim        values during a crossfade, which replace some of the settings; None: all settings apply
     """
 
     seq: int
@@ -44,10 +45,10 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class RawFrame:
-    """A picture on the host: uint8 RGB [h, w, 3], C-contiguous. Read-only by agreement: several readers share it.
+    """A picture on the host: uint8 RGB [h, w, 3], C-contiguous. Read-only by convention, since readers share it.
 
-    sound  of a live source, as it leaves it: pieces of NUT that came with the picture, and for each the nanoseconds
-           that put its times onto the clock of `pts_ns`
+    sound  sound of a live source that came with the picture: for each piece its offset in ns, which put its times onto
+           the clock of `pts_ns`, and the piece as a NUT file
     """
 
     stamp: Stamp
@@ -57,10 +58,10 @@ class RawFrame:
 
 @dataclass(frozen=True, slots=True)
 class SoundPiece:
-    """Some packets of the sound of a live source, past the networks.
+    """Some packets of a live source's sound, which bypass the networks.
 
-    stamp  seq: the number of the piece at its source; pts_ns: what puts the times in it onto the clock of the frames
-    nut    uint8 [bytes]: a small file of the container NUT
+    stamp  seq: number of the piece at its source; pts_ns: offset that puts its times onto the clock of the frames
+    nut    uint8 [bytes]: the packets as a small NUT file
     """
 
     stamp: Stamp
@@ -69,12 +70,12 @@ class SoundPiece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One frame on one device. By itself: a frame of which there is nothing, as it is held or has no past.
+    """One frame on one device. The base class itself is a frame without tensors: a held frame, or one without a past.
 
-    Tensors are float32 [1, c, h, w], unless the producer says otherwise. They are read-only by agreement: a link hands
-    the same tensors to every reader.
+    Tensors are float32 [1, c, h, w], unless the producer says otherwise. They are read-only by convention, since a link
+    passes the same tensors to every reader.
 
-    ready  on a card: the event behind the work that writes the tensors; a reader's stream waits for it
+    ready  on a card, the event after which the tensors are written; a reader's CUDA stream waits for it
     """
 
     stamp: Stamp
@@ -82,24 +83,24 @@ class Frame:
 
     @property
     def tensors(self) -> "dict[str, Tensor]":
-        """Those that are there, by the names of their fields."""
+        """The tensors of the frame that are not None, by field name."""
         return {name: tensor for name in TENSORS[type(self)] if (tensor := getattr(self, name)) is not None}
 
     @classmethod
     def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "Event | None" = None) -> "Frame":
-        """The frame that has these `tensors`."""
+        """Make a frame of its stamp and its tensors by field name."""
         return cls(stamp, **tensors, ready=ready)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture(Frame):
-    """A picture, and what goes with it.
+    """A picture, with its layers and masks.
 
     rgb         [1, 3, h, w] in [0, 1]
-    paint       [1, 3, h, w] in [0, 1], of a printed picture (`diffusion/composite.py`): what lies below its lines
-    cover       [1, 1, h, w] in [0, 1], of a printed picture: how much of each pixel its lines cover
-    trust       [1, 1, h, w] in [0, 1], of a warped picture: how far each pixel may be believed
-    cell_trust  [1, 1, h / d, w / d] in [0, 1], of a warped picture: the same of each latent cell
+    paint       [1, 3, h, w] in [0, 1], of a printed picture (`diffusion/composite.py`): the picture below the lines
+    cover       [1, 1, h, w] in [0, 1], of a printed picture: the share of each pixel that lines cover
+    trust       [1, 1, h, w] in [0, 1], of a warped picture: confidence of each pixel
+    cell_trust  [1, 1, h / d, w / d] in [0, 1], of a warped picture: confidence of each latent cell
     """
 
     rgb: "Tensor"
@@ -111,10 +112,10 @@ class Picture(Frame):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latent(Frame):
-    """A clean latent in the scale of the UNet: of the source, a reference, or a predicted x0.
+    """A clean latent in the scale of the UNet: of the source or a reference, or a predicted x0.
 
     z      [1, c, h / d, w / d]
-    trust  [1, 1, h / d, w / d] in [0, 1], of a warped one: how far each cell may be believed
+    trust  [1, 1, h / d, w / d] in [0, 1], of a warped latent: confidence of each cell
     """
 
     z: "Tensor"
@@ -123,12 +124,12 @@ class Latent(Frame):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion(Frame):
-    """From a frame to one before it.
+    """The motion from a frame to an earlier one.
 
     flow     flow_cur_to_prev [1, 2, h, w], pixels
-    trust    [1, 1, h, w] in [0, 1]: how far the flow may be believed
-    painted  [1, 3, h, w] in [0, 1], of a motion to the frame of a keyframe: the keyframe
-    share    [1, 1, h, w] in [0, 1], likewise: how much of each of its pixels is shown where the flow is trusted
+    trust    [1, 1, h, w] in [0, 1]: confidence of the flow
+    painted  [1, 3, h, w] in [0, 1]: the keyframe, if this is the motion to the frame of a keyframe
+    share    [1, 1, h, w] in [0, 1], likewise: share of each of its pixels in the picture where the flow is trusted
     """
 
     flow: "Tensor"
@@ -149,7 +150,7 @@ class Mask(Frame):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hints(Frame):
-    """What the control maps of a frame give the UNet.
+    """The inputs of the UNet that are computed from a frame's control maps.
 
     by_control  name of the control -> [1, C, h / 8, w / 8] of a ControlNet, [1, F] of a T2I-Adapter
     """
@@ -158,12 +159,12 @@ class Hints(Frame):
 
     @property
     def tensors(self) -> "dict[str, Tensor]":
-        """Those of each control, by its name."""
+        """The tensors by the control's name."""
         return dict(self.by_control)
 
     @classmethod
     def of(cls, stamp: Stamp, tensors: "Mapping[str, Tensor]", ready: "Event | None" = None) -> "Hints":
-        """The frame that has these tensors."""
+        """Make a frame of its stamp and its tensors by the control's name."""
         return cls(stamp, tensors, ready=ready)
 
 
@@ -171,4 +172,4 @@ TENSORS = {
     form: tuple(field.name for field in fields(form) if field.name not in ("stamp", "ready"))
     for form in (Frame, Picture, Latent, Motion, Mask)
 }
-"""The fields of each form of frame that are tensors. `Hints` have those of their controls."""
+"""The tensor fields of each class of frame. `Hints` has a tensor for each control instead."""

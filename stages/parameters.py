@@ -1,24 +1,24 @@
-"""Parameters of `formulas` that settings name too: plain values, so that settings need no torch."""
+"""Types of parameters that `formulas` and settings share. They are plain values, so that settings need no torch."""
 
 from typing import Literal, NamedTuple
 
 Mode = Literal["sharp", "bicubic", "bilinear", "nearest"]
-"""How a picture is read between its pixels (`formulas/backward_warp.py`)."""
+"""How a picture is interpolated between its pixels (`formulas/backward_warp.py`)."""
 
 Check = Literal["squared", "norm", "off"]
-"""How two flow fields are held against each other (`Limits`)."""
+"""How a flow and the backward flow are compared (`Limits`)."""
 
 
 class Limits(NamedTuple):
-    """What a pixel is judged by, at the size of the flow.
+    """Thresholds for the confidence of a pixel, at the size of the flow. f is the flow, b the backward flow.
 
     check        squared  |f + b|^2 <= slope (|f|^2 + |b|^2) + offset      offset in px^2
                  norm     |f + b|   <= slope (|f| + |b|) + offset          offset in px
                  off      no forward-backward check
-    slope        of the check
-    offset       of the check
-    photometric  mean |current - warped previous| up to which a pixel is believed, in [0, 1]
-    softness     confidence falls to 0 on the way from `photometric` to (1 + softness) photometric
+    slope        slope of the check
+    offset       offset of the check
+    photometric  mean |current - warped previous| up to which the confidence is 1, in [0, 1]
+    softness     the confidence falls linearly to 0 between `photometric` and (1 + softness) photometric
     """
 
     check: Check

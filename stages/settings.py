@@ -1,4 +1,4 @@
-"""What the settings of every stage have in common."""
+"""The base class of the settings of every stage."""
 
 import warnings
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class RenamedKey(FutureWarning):
-    """A key of a configuration has another name now. The old one still works."""
+    """A key of a configuration was renamed. The old name still works."""
 
 
 class StageSettings(BaseModel):
-    """Frozen; an unknown key is an error. Validated once, where it enters; the stages trust it."""
+    """Settings of a stage. Frozen; an unknown key is an error. Validated once, when a configuration is read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Old name of a key -> its name. The old one is taken too, with a `RenamedKey` warning."""
+    """Old name of a key -> its present name. The old name is accepted with a `RenamedKey` warning."""
 
     @model_validator(mode="before")
     @classmethod
@@ -33,8 +33,8 @@ class StageSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _off_as_written(cls, raw: Any) -> Any:
-        """YAML reads off as false; a key that can be "off" is meant by it."""
+        """Replace False by "off" for keys that may be "off": YAML reads the word off as false."""
         if not isinstance(raw, dict):
             return raw
-        wordy = {name for name, field in cls.model_fields.items() if "off" in get_args(field.annotation)}
-        return {key: "off" if value is False and key in wordy else value for key, value in raw.items()}
+        may_be_off = {name for name, field in cls.model_fields.items() if "off" in get_args(field.annotation)}
+        return {key: "off" if value is False and key in may_be_off else value for key, value in raw.items()}

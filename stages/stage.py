@@ -1,4 +1,4 @@
-"""What the graph asks of a stage, a source and a sink: frames in, frames out; never threads, sockets or clocks."""
+"""The protocols of stages, sources and sinks. They take and give frames, and know no threads, sockets or clocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What is known of a source before its first frame is read.
+    """What is known about a source before its first frame is read.
 
-    width, height  as displayed, pixels: rotation and pixel aspect applied
-    fps            average rate, frames a second; sinks that need a nominal rate take it
+    width, height  displayed size in pixels, after rotation and pixel aspect
+    fps            average rate, frames a second, for sinks that need a nominal rate
     time_base      exact unit of the presentation times, seconds
-    frames         number of frames if the container tells, for progress bars only
-    path           file the sound can be copied from, if the source is one
+    frames         number of frames according to the container, for progress bars only; None: unknown
+    path           file from which sound can be copied; None: there is none
     live           frames come at their own pace and cannot wait
-    sound          of a live source: how its sound is coded, as a NUT file without any; empty if it has none
+    sound          codec parameters of a live source's sound, as a NUT file without packets; empty without sound
     """
 
     width: int
@@ -36,15 +36,15 @@ class VideoInfo:
 
 
 class Opening(Protocol):
-    """What a stage is opened from. The graph gives it.
+    """What the graph gives a stage to open itself with.
 
-    stage    what the stage is called in the graph
-    config   the configuration of the run: its keys as attributes, `config.stages.fuse`
+    stage    name of the stage in the graph
+    config   configuration of the run: its keys as attributes, `config.stages.fuse`
     size     (width, height) of the frames, pixels
-    device   "cpu" or "cuda:N": where tensors lie
-    bundle   what the networks are taken from
-    calls    network calls of a frame, K
-    prompts  turns the prompt into conditioning
+    device   device of the tensors, "cpu" or "cuda:N"
+    bundle   bundle of the networks
+    calls    K, the UNet calls for each frame
+    prompts  turns prompts into conditioning
     """
 
     @property
@@ -63,32 +63,31 @@ class Opening(Protocol):
     def prompts(self) -> Any: ...  # noqa: D102
 
     def network(self, kind: NetworkName) -> Engine:
-        """A network of the bundle, for frames of this size; the stage owns it and closes it. Raises BadInput."""
+        """Open a network of the bundle for frames of this size. The stage owns and closes it. Raises BadInput."""
 
     def flow_network(self) -> Engine:
-        """The network that `config.flow` names, likewise."""
+        """Open the flow network that `config.flow` names, as `network` does."""
 
     def map_network(self, name: str) -> Engine:
-        """That of a bundle of kind map, likewise."""
+        """Open the network of a bundle of kind map, as `network` does."""
 
     def say(self, line: str) -> None:
         """Tell who runs it, now or while frames flow."""
 
 
 class Stage(Protocol):
-    """Frames in, each by the name of its input; one frame out, of a `Delaying` stage later. State lives in the object.
+    """A stage takes a frame for each of its inputs, by name, and gives one frame; a `Delaying` stage gives it later.
 
-    A stage that got a frame with `stamp.discontinuity` forgets by itself. It runs in one thread.
+    A stage keeps its state itself, and forgets it at a frame with `stamp.discontinuity`. It is called by one thread.
 
-    A module that has `open(opening: Opening) -> Stage` is a kind of stage (`stages.stage_module`).
+    A module with `open(opening: Opening) -> Stage` is a kind of stage (`stages.stage_module`).
     """
 
     def __call__(self, *args: Any, **inputs: Any) -> Frame | RawFrame | None:
-        """Process one frame of each input; all carry the same `stamp` but for delayed inputs. None: not ready yet."""
+        """Process one frame of each input. All but delayed inputs have the same `stamp`. None: no output yet."""
 
     def held(self, *args: Any, **inputs: Any) -> Frame | RawFrame | None:
-        """The same for a frame with `stamp.hold`, which the networks are spared. What it is with every other frame,
-        unless a stage says otherwise."""
+        """Process a frame with `stamp.hold`, for which no network runs. By default the same as for other frames."""
         return self(*args, **inputs)
 
     def update(self, settings: Any) -> None:
@@ -96,43 +95,46 @@ class Stage(Protocol):
         return
 
     def close(self) -> None:
-        """Give back what the stage holds."""
+        """Free what the stage holds."""
         return
 
 
 def process(stage: Stage, inputs: Mapping[str, Any], hold: Hold) -> Frame | RawFrame | None:
-    """Call a stage with what came in, by the name of the input. hold: the `stamp.hold` of the frame."""
+    """Call a stage. inputs: frames by the name of the input; hold: the `stamp.hold` of the frame."""
     return stage.held(**inputs) if hold else stage(**inputs)
 
 
 @runtime_checkable
 class Delaying(Protocol):
-    """A stage that keeps frames back: some calls give None, and what is left at the end comes out of `flush`.
+    """A stage whose output is delayed: its first calls give None, and `flush` gives the last frames.
 
-    Frames leave in the order they came, each once; a call gives at most one.
+    Frames are given in their order, each once. A call gives at most one.
     """
 
     def flush(self) -> Frame | RawFrame | None:
-        """After the last frame: the next one kept back, None when there is none."""
+        """The next frame still held, after the last call; None when there is none."""
 
     def reset(self) -> None:
-        """Forget what was kept back: it belongs to a stream that broke off."""
+        """Drop the frames still held. They belong to an epoch that was broken off."""
 
 
 class Source(Protocol):
-    """Frames from outside, in order, numbered without gaps."""
+    """A source gives frames from outside, in order and numbered without gaps."""
 
     info: VideoInfo
 
     def read(self) -> RawFrame | None:
-        """The next frame, or None at the end. `stamp.arrived_ns` is left 0, for clocks belong to the graph; but a
-        source whose frames wait for nobody, and so have waited, tells when they came.
+        """The next frame; None at the end.
 
-        Raises SourceLost when a stream that worked is gone for good."""
+        `stamp.arrived_ns` is 0, since clocks belong to the graph. A live source whose frames may have waited in it sets
+        the time of their arrival.
+
+        Raises SourceLost when a stream that worked is gone for good.
+        """
 
     @property
     def warning(self) -> str | None:
-        """One line to show at the end of the run if something was lost (a truncated file), else None."""
+        """A line for the user, shown at the end of the run if something was lost (a truncated file); else None."""
 
     def close(self) -> None:
         """Close the container or device. A second call does nothing."""
@@ -140,34 +142,34 @@ class Source(Protocol):
 
 @runtime_checkable
 class Recovering(Protocol):
-    """A source that breaks and comes back: what it tells of itself, from any thread, while another one reads."""
+    """A source that reconnects by itself after a failure. Any thread may call these methods while another one reads."""
 
     @property
     def lost(self) -> SourceLost | None:
-        """Why it is gone for good, once it is. `read` gives None then: what came before is whole and worth keeping."""
+        """Why it is gone for good; None while it is not. `read` then gives None, so that the run can end in order."""
 
     def news(self) -> list[str]:
-        """One line for each change of state since the last call, without secrets."""
+        """A line for the user for each change of state since the last call, without secrets."""
 
     def report(self) -> dict[str, Any]:
-        """Its figures: plain types, without secrets."""
+        """Its figures, as plain types and without secrets."""
 
     def interrupt(self) -> None:
-        """End it: a `read` that waits returns None at once."""
+        """End the stream: a `read` that waits returns None at once."""
 
 
 @runtime_checkable
 class Transparent(Protocol):
-    """A source whose pictures may be transparent in parts."""
+    """A source whose pictures may have transparent parts."""
 
     def compose_on(self, background: tuple[int, int, int]) -> None:
-        """Show those parts in this colour, RGB 0..255, from the next frame on; in black if it is not called."""
+        """Set the background of transparent parts, RGB 0..255, from the next frame on. The default is black."""
 
 
 class Sink(Protocol):
-    """Frames to outside.
+    """A sink takes frames out of the graph: it shows, sends or writes them.
 
-    notes  lines to show at the end of the run: sound that had to be transcoded, say
+    notes  lines for the user, shown at the end of the run: for example that sound had to be transcoded
     """
 
     notes: list[str]
@@ -176,25 +178,25 @@ class Sink(Protocol):
         """Take one frame. Raises SinkLost when the frame cannot be kept (disk full)."""
 
     def close(self, complete: bool) -> None:
-        """Finish. With complete=False the run failed: leave nothing half-written under the final name."""
+        """Finish the output. complete=False: the run failed, and no incomplete file may get the final name."""
 
 
 @runtime_checkable
 class Bridging(Protocol):
-    """A sink that shows the source's own pictures while no styled ones come, at a constant rate of its own.
+    """A sink that can show the source's pictures while no styled ones come. It keeps a constant rate by itself.
 
-    raw_wanted  it does so now
+    raw_wanted  it is set up to do so
     """
 
     raw_wanted: bool
 
     def write_raw(self, frame: RawFrame) -> None:
-        """Take a picture of the source, of any size, at any time; another thread than that of `write`."""
+        """Take a picture of the source, of any size, at any time. Called by another thread than `write`."""
 
 
 @runtime_checkable
 class Hearing(Protocol):
-    """A sink that keeps the sound of a live source."""
+    """A sink that takes the sound of a live source."""
 
     def hear(self, piece: SoundPiece) -> None:
-        """Take a piece of it, its times on the clock of the frames; it comes before the pictures it belongs to."""
+        """Take a piece of sound, whose times are on the clock of the frames. It comes before its pictures."""

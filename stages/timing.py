@@ -1,7 +1,6 @@
-"""What passes between threads, and when: the newest value, a wake-up, pauses between tries, times of one
-clock on another, ticks at a constant rate.
+"""Tools for threads and time: the newest value, a wake-up, pauses between tries, a map of clocks, a constant rate.
 
-`Latest` and `Waker` are thread-safe. The rest are state machines without a clock: time and chance are arguments.
+`Latest` and `Waker` are thread-safe. The others are state machines without a clock: time and randomness are arguments.
 """
 
 import contextlib
@@ -15,25 +14,25 @@ T = TypeVar("T")
 
 
 class Waker:
-    """Wakes a thread that polls. `wake` and `clear` from any thread; whoever made it closes it when nobody polls.
+    """Wakes a thread that polls a file descriptor. Thread-safe. The creator closes it when no thread polls it any more.
 
     fd        readable from `wake` until `clear`
-    write_fd  a byte written to it wakes too: `signal.set_wakeup_fd` does so
+    write_fd  a byte written to it wakes as well, for `signal.set_wakeup_fd`
     """
 
     def __init__(self) -> None:
-        self._here, self._there = socket.socketpair()  # no pipe: on Windows only sockets can be polled
+        self._here, self._there = socket.socketpair()  # not a pipe, since Windows can poll sockets only
         self._here.setblocking(False)
         self._there.setblocking(False)
         self.fd, self.write_fd = self._here.fileno(), self._there.fileno()
 
     def wake(self) -> None:
         """Make `fd` readable."""
-        with contextlib.suppress(BlockingIOError):  # it is full: `fd` is readable
+        with contextlib.suppress(BlockingIOError):  # the buffer is full, so `fd` is readable anyway
             self._there.send(b"!")
 
     def clear(self) -> None:
-        """Forget the calls of `wake` so far. What was to be taken is looked for after this, or it may lie unseen."""
+        """Undo the calls of `wake` so far. Call it before looking for work, else a wake-up in between is lost."""
         with contextlib.suppress(BlockingIOError):
             while len(self._here.recv(65536)) == 65536:
                 pass
@@ -43,15 +42,15 @@ class Waker:
         self._here.close()
         self._there.close()
 
-    __del__ = close  # of one that is let go unclosed
+    __del__ = close  # in case it was not closed
 
 
 class Latest(Generic[T]):
-    """One place between two threads, in which a new value replaces one that was not taken. Thread-safe.
+    """A slot for one value between two threads. A new value replaces one that was not taken. Thread-safe.
 
-    waker     is awake while a value lies there and once the place is closed, for a taker that polls
-    received  values that were put
-    skipped   values that were replaced or discarded before anybody took them
+    waker     for a taker that polls: its `fd` is readable while there is a value, and after `close`
+    received  number of values put
+    skipped   number of values replaced or discarded before they were taken
     closed    `close` was called
     """
 
@@ -63,7 +62,7 @@ class Latest(Generic[T]):
         self._value: T | None = None
 
     def put(self, value: T) -> T | None:
-        """Put a value without waiting. Returns the one it replaced, if any."""
+        """Put a value without waiting. Returns the value it replaced; None if there was none."""
         with self._changed:
             replaced = self._value
             self.skipped += replaced is not None
@@ -71,7 +70,7 @@ class Latest(Generic[T]):
             return replaced
 
     def put_waiting(self, value: T) -> bool:
-        """Wait until the place is free, for values none of which may be lost. False: it was closed meanwhile."""
+        """Wait until the slot is empty, then put a value. So no value is lost. False: it was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._value is None or self.closed)
             if self.closed:
@@ -80,19 +79,19 @@ class Latest(Generic[T]):
             return True
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Whether there is a value, which is waited for until the place is closed."""
+        """Wait until there is a value, at most `timeout_s` (None: without limit). False without one, or when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._value is not None or self.closed, timeout_s)
             return self._value is not None
 
     def take(self, timeout_s: float | None = 0.0) -> T | None:
-        """The value, which is waited for; None after `timeout_s`, and at once when closed and empty."""
+        """Wait for a value and take it. None after `timeout_s`, and at once when closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._value is not None or self.closed, timeout_s)
             return self._taken()
 
     def discard(self) -> T | None:
-        """Take the value, and count it as skipped: it would be old by the time it can be used."""
+        """Take the value and count it as skipped, when it would be too old by the time it can be used."""
         with self._changed:
             value = self._taken()
             self.skipped += value is not None
@@ -100,12 +99,12 @@ class Latest(Generic[T]):
 
     @property
     def over(self) -> bool:
-        """The place is closed and empty."""
+        """It is closed and empty."""
         with self._changed:
             return self.closed and self._value is None
 
     def close(self) -> None:
-        """Free whoever waits. A value that lies there can still be taken."""
+        """End every wait. A value in the slot can still be taken."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
@@ -129,17 +128,17 @@ class Latest(Generic[T]):
 
 
 def doubled_s(failures: int, first_s: float, most_s: float) -> float:
-    """The bound of the pause after so many failures in a row: `first_s`, doubled with each more, up to `most_s`."""
+    """Longest pause after this many failures in a row, s: `first_s`, doubled with each further one up to `most_s`."""
     return min(most_s, first_s * 2.0 ** min(failures - 1, 60))
 
 
 class Backoff:
-    """Pauses before the next try: a random share, at least a tenth, of a bound that doubles from failure to failure.
+    """Exponential back-off with jitter: each pause is a random share, at least a tenth, of a bound that doubles.
 
-    The random share (full jitter) keeps clients of one server that came back from arriving all at once; the tenth is
-    against a busy loop.
+    The random share (full jitter) spreads the clients of a server that has come back. The minimum of a tenth prevents a
+    busy loop.
 
-    chance  0 to 1, drawn for each pause
+    chance  draws a random number in [0, 1] for each pause
     """
 
     def __init__(self, first_s: float, most_s: float, chance: Callable[[], float]) -> None:
@@ -147,24 +146,24 @@ class Backoff:
         self._failures = 0
 
     def failed(self) -> float:
-        """Count a failure; seconds to wait before the next try."""
+        """Count a failure. Returns the seconds to wait before the next try."""
         self._failures += 1
         return doubled_s(self._failures, self._first_s, self._most_s) * (0.1 + 0.9 * self._chance())
 
     def reset(self) -> None:
-        """It worked for long enough: the bound starts anew."""
+        """Start again with the shortest bound, after a success."""
         self._failures = 0
 
 
 class ClockMap:
-    """Lays the times of one clock on another: the first on that clock's now, the others as far apart as they are.
+    """Maps the times of one clock to another by a constant offset. The first time is mapped to the other clock's now.
 
-    A time that comes out further from now than the bounds moves the whole mapping, and is laid on now: the clock has
-    drifted, leapt, or was silent. So times never burst and never fall behind.
+    When a mapped time differs from now by more than the bounds, the clock has drifted or jumped, or was silent. The
+    offset is then set again, so that this time maps to now. So times never come in bursts and never fall behind.
 
-    late_ns   how far before now a time may come out; None: any
-    early_ns  how far after now; None: any
-    moved     how often the mapping was moved by the bounds
+    late_ns   longest time a result may lie before now; None: no bound
+    early_ns  longest time a result may lie after now; None: no bound
+    moved     number of times the offset was set again because of the bounds
     """
 
     def __init__(self, late_ns: int | None = None, early_ns: int | None = None) -> None:
@@ -173,7 +172,7 @@ class ClockMap:
         self.moved = 0
 
     def __call__(self, time_ns: int, now_ns: int) -> int:
-        """`time_ns` on the clock whose time is `now_ns`."""
+        """Map `time_ns` to the clock that now shows `now_ns`."""
         if self._shift_ns is None:
             self._shift_ns = now_ns - time_ns
         ahead_ns = time_ns + self._shift_ns - now_ns
@@ -185,22 +184,22 @@ class ClockMap:
         return time_ns + self._shift_ns
 
     def restart(self) -> None:
-        """The next time is of another clock: it is laid on now."""
+        """Forget the offset. The next time is of another clock and maps to now."""
         self._shift_ns = None
 
 
 def tick_ns(k: int, fps: Fraction) -> int:
-    """When tick k is, nanoseconds from tick 0."""
+    """Time of tick k, ns after tick 0."""
     return round(k * 1_000_000_000 / fps)
 
 
 class Ticker:
-    """Deadlines at a constant rate: tick k is due at `start_ns` + k / `fps`, whatever the ticks before it took.
+    """Deadlines at a constant rate. Tick k is due at `start_ns` + k / `fps`, however late the ticks before it were.
 
-    A tick is left out when its time and that of the next are over: no burst of old ticks follows a pause.
+    A tick is skipped when the next one is due already, so that no burst of old ticks follows a pause.
 
-    tick     number of the tick that `next` gave last; -1 before the first
-    skipped  ticks left out
+    tick     number of the last tick that `next` gave; -1 before the first
+    skipped  number of ticks skipped
     """
 
     def __init__(self, fps: Fraction, start_ns: int) -> None:
@@ -210,7 +209,7 @@ class Ticker:
         self.skipped = 0
 
     def next(self, now_ns: int) -> int:
-        """When the next tick is due: in the past by less than a period if the last one took too long."""
+        """Time at which the next tick is due; less than a period in the past if the last tick took too long."""
         wanted = self.tick + 1
         latest = (now_ns - self._start_ns) * self._fps // 1_000_000_000
         self.tick = max(wanted, latest)

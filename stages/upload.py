@@ -1,4 +1,4 @@
-"""From the host onto the device: uint8 RGB to float32 in [0, 1], at the size the networks take."""
+"""Copying pictures from the host to the device: uint8 RGB to float32 in [0, 1], at the size of the networks."""
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run."""
+    """Open the stage."""
     return Upload(opening.size, opening.device)
 
 
 class Upload(Stage):
     """RawFrame -> Picture.
 
-    size    (width, height) of the frames that leave; one of another size is resized, antialiased
-    device  where the tensors go
+    size    (width, height) of the output; frames of another size are resized, antialiased
+    device  device of the output
     """
 
     def __init__(self, size: tuple[int, int], device: str) -> None:
@@ -28,8 +28,8 @@ class Upload(Stage):
         self._to_device = ToDevice(device)
 
     def __call__(self, raw: RawFrame) -> Picture:
-        """Only bytes cross the bus; conversion and resizing run on the device."""
-        pixels = np.require(raw.rgb, requirements=["C", "W"])  # torch warns of memory that may not be written
+        """Copy the bytes to the device; convert and resize them there."""
+        pixels = np.require(raw.rgb, requirements=["C", "W"])  # writable: torch warns about read-only memory
         rgb = planes_of(self._to_device(torch.from_numpy(pixels)))
         return Picture(raw.stamp, self._resized(rgb))
 
@@ -39,5 +39,5 @@ class Upload(Stage):
         return interpolate(rgb, self._size, mode="bilinear", antialias=True, align_corners=False)
 
     def close(self) -> None:
-        """Give the pinned memory back."""
+        """Free the pinned memory."""
         self._to_device.close()

@@ -1,12 +1,12 @@
-"""What `formulas` computes, on a CPU: loops that numba compiles for the processor they run on, and OpenCV's filters.
+"""The functions of `formulas` for a CPU: loops compiled by numba for the processor, and OpenCV's filters.
 
-On a CPU a picture costs the memory it goes through, and a chain of library calls goes through it once a call. A loop
-goes through it once. numba compiles the loops, once for a machine (`compile.py`). Each loop is worth 1 % of a frame or
+On a CPU, the time for a picture is the time for reading and writing its memory. A chain of library calls does so once a
+call, a loop once. numba compiles the loops once for a machine (`compile.py`). Each loop saves 1 % of a frame's time or
 more (bench/LOG.md).
 
-Names in `__all__` are those of `arithmetic.Arithmetic`. Each has the signature of the function of that name in
-`formulas`, and the tests hold it to that one. Tensors lie on the CPU; arithmetic is float32, whatever their type.
-`occlusion.unique_match` has no other form: it reads what DIS compares, and DIS runs on the host.
+`__all__` has the names of `arithmetic.Arithmetic`. Each function has the signature of its namesake in `formulas`, and
+tests compare the two. Tensors lie on the CPU; the arithmetic is float32, whatever their type.
+`occlusion.unique_match` exists here only: it reads the pictures that DIS compares, and DIS runs on the host.
 """
 
 from warpfuse.stages.cpu.backward_warp import confidence, resize_flow, warp, warp_picture

@@ -1,8 +1,8 @@
-"""What is read along a flow on a CPU: the warped past, and what its confidence is judged by.
+"""Backward warping on a CPU, and the confidence of the warped picture.
 
-Pictures are read from bytes that are packed for it, a row at a time. They are exact to half a level of what is shown,
-and the three channels of two neighbours fit one word: a pixel between four others is two reads. All else is sampled by
-OpenCV.
+Pictures are first packed into bytes, and then warped a row at a time. Bytes are exact to half a level of the displayed
+picture. The three channels of two neighbouring pixels fit into one word, so a bilinear sample takes two reads. OpenCV
+samples everything else.
 """
 
 import threading
@@ -25,14 +25,14 @@ Words = npt.NDArray[np.uint64]
 
 _f32, _i32, _u64 = np.float32, np.int32, np.uint64
 
-_CHECKS = ("off", "squared", "norm")  # by number, for a kernel
+_CHECKS = ("off", "squared", "norm")  # kernels get the index
 _OPENCV: dict[Mode, int] = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
 
 _own = threading.local()
 
 
 def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:
-    """`formulas.warp`, to 1e-4 for pictures in [0, 1]; integer flows are exact shifts at any size."""
+    """As `formulas.warp`, to within 1e-4 for pictures in [0, 1]. An integer flow is an exact shift at any size."""
     check_sizes(prev, flow_cur_to_prev)
     if mode == "sharp":
         blurred = warp(prev.to(torch.float32), flow_cur_to_prev, "bilinear")
@@ -44,7 +44,7 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor
 
 
 def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
-    """`formulas.resize_flow`; the mean over areas going down."""
+    """As `formulas.resize_flow`. Smaller sizes get the mean over areas."""
     (h, w), (new_h, new_w) = flow_px.shape[-2:], size
     if (h, w) == (new_h, new_w):
         return flow_px
@@ -56,7 +56,7 @@ def resize_flow(flow_px: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:
-    """`formulas.warp_picture`; sharp to half a 255th."""
+    """As `formulas.warp_picture`, in the mode sharp to within half a 255th."""
     if mode != "sharp" or min(rgb_prev.shape[-2:]) < 2:
         return warp(rgb_prev, flow_cur_to_prev, mode).clamp_(0, 1)
     check_sizes(rgb_prev, flow_cur_to_prev)
@@ -71,21 +71,21 @@ def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp
 
 @cache
 def remap_is_exact() -> bool:
-    """Whether this OpenCV's sampling uses the position it is given: up to 4.x it rounds to 1/32 px, 5.0 does not."""
+    """True if this OpenCV samples at exact positions. Versions up to 4.x round them to 1/32 px, 5.0 does not."""
     ramp = np.arange(16, dtype=np.float32)[None].repeat(16, axis=0)
     x, y = np.meshgrid(np.arange(16, dtype=np.float32) + np.float32(0.01), np.arange(16, dtype=np.float32))
     out = cv2.remap(ramp, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    # of a ramp, Keys' kernel with a = -0.75 makes f + f/2 - 3/2 f^2 + f^3 of a fraction f, not f itself
+    # On a ramp, Keys' kernel with a = -0.75 gives f + f/2 - 3/2 f^2 + f^3 at the fraction f, not f itself.
     return bool(abs(float(out[8, 8]) - 8 - 0.014851) < 1e-4)
 
 
 @kernel("void(float32[:, :, ::1], float32[:, :, ::1], float32, uint64[:, ::1], float32[:, :, ::1])")
 def _warp_picture(planes: Planes, flow: Planes, given_back: np.float32, packed: Words, out: Planes) -> None:
-    """planes, out [3, h, w]; flow [2, h, w]; packed [h, w] is memory to work in."""
+    """planes, out [3, h, w]; flow [2, h, w]; packed [h, w] is working memory."""
     h, w = packed.shape
     _pack(planes, packed)
     words = packed.reshape(-1)
-    band = np.empty((3, 3, w), np.float32)  # the row before, the row, the row after, by turns
+    band = np.empty((3, 3, w), np.float32)  # a ring of the last three rows
     upper, lower, at = np.empty(w, np.uint64), np.empty(w, np.uint64), np.empty(w, np.int32)
     between = np.empty((2, w), np.float32)
     _read_row(words, flow, 0, at, between, upper, lower, band[0])
@@ -107,7 +107,7 @@ def _warp_picture(planes: Planes, flow: Planes, given_back: np.float32, packed: 
 def confidence(
     flow_cur_to_prev: Tensor, flow_prev_to_cur: Tensor | None, cur: Tensor, prev: Tensor, limits: Limits
 ) -> tuple[Tensor, Tensor]:
-    """`formulas.confidence` of one frame, [1, ...]; the previous picture is read to half a 255th."""
+    """As `formulas.confidence`, for one frame, [1, ...]. The previous picture is sampled to within half a 255th."""
     if min(cur.shape[-2:]) < 2:
         return formulas.confidence(flow_cur_to_prev, flow_prev_to_cur, cur, prev, limits)
     flow, back, ours, theirs = (
@@ -115,7 +115,7 @@ def confidence(
         for x in (flow_cur_to_prev, flow_cur_to_prev if flow_prev_to_cur is None else flow_prev_to_cur, cur, prev)
     )
     check = 0 if flow_prev_to_cur is None else _CHECKS.index(limits.check)
-    most = 3 * limits.photometric  # differences are summed over the channels
+    most = 3 * limits.photometric  # the kernel sums the differences over the channels instead of averaging them
     numbers = np.array([limits.slope, limits.offset, most, limits.softness * most], np.float32)
     out = torch.empty(1, 1, *flow.shape[1:])
     packed = np.empty(flow.shape[1:], np.uint64)
@@ -130,7 +130,7 @@ def confidence(
 def _confidence(
     flow: Planes, back: Planes, cur: Planes, prev: Planes, check: int, limits: Planes, packed: Words, out: Planes
 ) -> np.float64:
-    """limits: slope and offset of the check; the sum up to which a pixel is believed, and how much more till not."""
+    """limits: slope and offset of the check; the sum up to which a pixel is trusted, and the width of its fall to 0."""
     h, w = out.shape
     _pack(prev, packed)
     words = packed.reshape(-1)
@@ -145,7 +145,7 @@ def _confidence(
     total = np.float64(0)
     for y in range(h):
         _read_row(words, flow, y, at, between, upper, lower, past)
-        for x in range(w if check else 0):  # the backward flow is read where it is checked
+        for x in range(w if check else 0):  # without a check the backward flow is not read
             i = _u64(at[x])
             j = i + _u64(w)
             corners[0, x], corners[1, x] = vectors[i], vectors[i + _u64(1)]
@@ -170,7 +170,8 @@ def _judge_row(
     y: int,
     out: Planes,
 ) -> None:
-    """Row y of the confidence. past [3, w]: warped; back [4, 2 w]: the four vectors each pixel lies between."""
+    """Compute row y of the confidence. past [3, w]: warped picture; back [4, 2 w]: backward flow at the four corners of
+    each sample; between [2, w]: fractions of the sample's position."""
     h, w = out.shape
     slope, offset, limit, over = limits[0], limits[1], limits[2], limits[3]
     middle_x, middle_y = _f32(w - 1) / _f32(2), _f32(h - 1) / _f32(2)
@@ -206,7 +207,7 @@ def _along(
 
 @part
 def _pack(planes: Planes, packed: Words) -> None:
-    """Each pixel and the one to the right of it as bytes: 0 B G R 0 B G R, the right one in the upper half."""
+    """Pack each pixel and its right neighbour into a word of bytes, 0 B G R 0 B G R; the neighbour is on top."""
     h, w = packed.shape
     row = np.empty(w + 1, np.uint64)
     for y in range(h):
@@ -234,7 +235,10 @@ def _read_row(
     lower: Words,
     out: Planes,
 ) -> None:
-    """Row y of the picture warped bilinearly into out [3, w], in [0, 1]; the rest is memory to work in."""
+    """Warp row y of the picture bilinearly into out [3, w], in [0, 1].
+
+    at and between are set to the index and the fractions of each sample; upper and lower are working memory.
+    """
     _, h, w = flow.shape
     flow_x, flow_y = flow[0, y], flow[1, y]
     w_i, last_x, last_y = _i32(w), _i32(w - 2), _i32(h - 2)
@@ -242,7 +246,8 @@ def _read_row(
     for x in range(w):
         px = min(max(flow_x[x] + _f32(_i32(x)), _f32(0)), right)
         py = min(max(flow_y[x] + row, _f32(0)), bottom)
-        column, line = min(max(_i32(px), _i32(0)), last_x), min(max(_i32(py), _i32(0)), last_y)  # NaN may be any
+        # Bound after the conversion as well: NaN may become any integer.
+        column, line = min(max(_i32(px), _i32(0)), last_x), min(max(_i32(py), _i32(0)), last_y)
         between[0, x], between[1, x] = px - _f32(column), py - _f32(line)
         at[x] = line * w_i + column
     stride = _u64(w)
@@ -264,7 +269,7 @@ def _read_row(
 def _bilinear(
     a0: np.int32, a1: np.int32, b0: np.int32, b1: np.int32, shift: np.int32, tx: np.float32, ty: np.float32
 ) -> np.float32:
-    """Between a channel of four pixels, in [0, 1]; ty is the fraction over 255."""
+    """Interpolate a channel of four packed pixels, result in [0, 1]. ty: the vertical fraction divided by 255."""
     p0, p1, q0, q1 = _shade(a0, shift), _shade(a1, shift), _shade(b0, shift), _shade(b1, shift)
     top, bottom = p0 + tx * (p1 - p0), q0 + tx * (q1 - q0)
     return top * _f32(1 / 255) + ty * (bottom - top)
@@ -284,7 +289,7 @@ def _held(value: np.float32) -> np.float32:
 def _sharpen_row(
     above: Planes, own: Planes, below: Planes, flow: Planes, given_back: np.float32, out: Planes, y: int
 ) -> None:
-    """As `backward_warp.sharpened`, row y but for its ends; above, own, below [3, w] are rows of what was warped."""
+    """As `backward_warp.sharpened`, for row y without its ends. above, own, below [3, w]: rows of the warp's result."""
     for x in range(1, own.shape[1] - 1):
         tx, ty = flow[0, y, x] - np.floor(flow[0, y, x]), flow[1, y, x] - np.floor(flow[1, y, x])
         gx, gy = given_back * (tx - tx * tx), given_back * (ty - ty * ty)

@@ -1,8 +1,8 @@
-"""Loops over pictures, compiled for the processor they run on.
+"""Compiling loops over pictures for the processor, with numba.
 
-What a picture costs on a CPU is the memory it goes through. A chain of library calls goes through it once a call; a
-kernel goes through it once. It is written as the loop it is, and says its types, so that nothing is compiled while
-frames flow. The machine code stays on disk, beside the source or in a folder of the user, for every later run.
+On a CPU, the time for a picture is the time for reading and writing its memory. A chain of library calls does so once a
+call, a kernel once. A kernel is a loop in Python with a declared signature, so that it is compiled before frames flow.
+The machine code is kept on disk for later runs, beside the source or in a folder of the user.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _RELAXED = {"contract", "nsz", "reassoc"}
-"""What the compiler may do to sums: fused multiply-add, other orders. NaN stays NaN."""
+"""Optimizations the compiler may use: fused multiply-add, reordered sums. NaN is still respected."""
 _jit: Any = partial(numba.njit, nogil=True, error_model="numpy")
 
 _kernels: list["Kernel[..., Any]"] = []
@@ -29,8 +29,8 @@ _kernels: list["Kernel[..., Any]"] = []
 class Kernel(Generic[P, R]):
     """A function over numpy arrays, compiled for one signature when it is first called, or by `ready`.
 
-    It does not hold Python's lock while it runs. Arrays of other types or layouts raise TypeError; indices are not
-    checked, so a kernel that reads where its data say holds every index itself: a NaN becomes any integer.
+    It releases the GIL while it runs. Arrays of other types or layouts raise TypeError. Indices are not checked. So a
+    kernel whose indices depend on data must bound them itself, also for NaN, which may become any integer.
     """
 
     def __init__(self, function: Callable[P, R], signature: str, exact: bool = False) -> None:
@@ -41,16 +41,17 @@ class Kernel(Generic[P, R]):
         self.__doc__, self.__name__ = function.__doc__, function.__name__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it."""
+        """Run the function; compile it first if that was not done."""
         return (self._compiled or self.ready())(*args, **kwargs)
 
     def ready(self) -> Callable[P, R]:
-        """Compile, or take what an earlier run compiled. Thread-safe. Raises KernelError where it cannot be kept."""
+        """Compile the function, or load the code of an earlier run. Thread-safe. Raises KernelError if the code cannot
+        be kept on disk."""
         if self._compiled is not None:
             return self._compiled
         try:
             compiled = _jit(cache=True, fastmath=self._fastmath)(self._function)
-        except RuntimeError as error:  # numba's, and it says nothing of a remedy
+        except RuntimeError as error:  # from numba, without a remedy
             raise KernelError(
                 f"machine code of {self.__name__} has to be kept, and neither the folder of the source nor that of the "
                 f"user can be written; name one that can: NUMBA_CACHE_DIR=/some/folder ({error})"
@@ -62,12 +63,12 @@ class Kernel(Generic[P, R]):
 
 
 def kernel(signature: str, exact: bool = False) -> Callable[[Callable[P, R]], Kernel[P, R]]:
-    """Decorator.
+    """Make a function a `Kernel`. A decorator.
 
-    signature  numba's, as in "void(float32[:, ::1], float32)"
-    exact      every operation is rounded as it is written, so results are those of torch to the bit. Sums get slow
+    signature  numba's signature, as in "void(float32[:, ::1], float32)"
+    exact      round every operation as written, so that results equal torch's to the bit. Sums are slower
 
-    What the function calls must be in its own file: a change elsewhere would not renew the machine code.
+    The functions it calls must be in the same file. numba does not compile it again when another file changes.
     """
 
     def made(function: Callable[P, R]) -> Kernel[P, R]:
@@ -78,21 +79,21 @@ def kernel(signature: str, exact: bool = False) -> Callable[[Callable[P, R]], Ke
 
 
 def part(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator of a function that kernels of the same file call: compiled as a piece of them."""
+    """Make a function callable from kernels of the same file. A decorator."""
     compiled: Callable[P, R] = _jit(fastmath=_RELAXED)(function)
     return compiled
 
 
 def exact_part(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for kernels that are exact."""
+    """As `part`, for kernels that are exact."""
     compiled: Callable[P, R] = _jit(fastmath=set())(function)
     return compiled
 
 
 def compile_all(say: Callable[[str], None] = lambda line: None) -> None:
-    """Compile every kernel of this package. say: told before, once, where that was never done."""
+    """Compile every kernel of this package. say: called once before the first compilation, if any is needed."""
     package = import_module(__name__.rpartition(".")[0])
-    for entry in iter_modules(package.__path__):  # stages are imported when they are opened, which is too late
+    for entry in iter_modules(package.__path__):  # a stage's modules are imported when it is opened, which is too late
         import_module(f"{package.__name__}.{entry.name}")
     with event.install_listener("numba:compile", _Once(say)):
         for one in _kernels:
@@ -100,16 +101,16 @@ def compile_all(say: Callable[[str], None] = lambda line: None) -> None:
 
 
 class _Once(event.Listener):
-    """Says that something is compiled: there is no event where machine code is found."""
+    """Calls `say` at the first compilation. numba reports no event when it loads code from disk."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say: Callable[[str], None] | None = say
 
     def on_start(self, happened: object) -> None:
-        """A function is about to be compiled."""
+        """Handle the begin of a compilation."""
         if self._say is not None:
             self._say("compiling the picture loops for this processor: about ten seconds, once")
             self._say = None
 
     def on_end(self, happened: object) -> None:
-        """Nothing to say."""
+        """Ignore the end of a compilation."""

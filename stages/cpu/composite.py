@@ -1,4 +1,4 @@
-"""Inks and lines over a picture on a CPU, in one pass; the blur by OpenCV."""
+"""A colour table and lines applied to a picture on a CPU, in one pass."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ Planes = npt.NDArray[np.float32]
 Pairs = npt.NDArray[np.uint64]
 
 LEVELS = 1020
-"""Of a colour of a table: four to each of the 255 of a `lut` file, which are read exactly; ten bits hold them."""
+"""Steps of a table's colours: four for each of the 255 of a `lut` file, which are exact. They fit into ten bits."""
 
 _f32, _i32 = np.float32, np.int32
 
@@ -27,7 +27,7 @@ def composed(
     lines: float,
     strength: float,
 ) -> Tensor:
-    """`formulas.composed`, the colours of the table rounded to one of LEVELS."""
+    """As `formulas.composed`, with the colours of the table rounded to LEVELS steps."""
     if not strength or (table is None and cover is None):
         return paint
     planes: Planes = paint[0].to(torch.float32).contiguous().numpy()
@@ -43,7 +43,7 @@ def composed(
 
 
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
-    """`formulas.as_sharp_as`."""
+    """As `formulas.as_sharp_as`."""
     return sharpened_to(fused, fused - _nearby(fused), drawn - _nearby(drawn))
 
 
@@ -53,7 +53,7 @@ def _nearby(x: Tensor) -> Tensor:
 
 @kernel("void(float32[:, ::1], uint64[::1])")
 def _pair(table: Planes, out: Pairs) -> None:
-    """Every colour of a table [n, 3] and the one after it, 10 bits a channel, in one number: half as many reads."""
+    """Pack each colour of a table [n, 3] and the next one into a word, 10 bits a channel. It halves the reads."""
     n = len(table)
     for i in range(n):
         both = np.uint64(0)
@@ -66,9 +66,10 @@ def _pair(table: Planes, out: Pairs) -> None:
 
 @kernel("void(float32[:, :, ::1], float32[:, ::1], uint64[::1], int64, float32[::1], float32[:, :, ::1])")
 def _compose(paint: Planes, cover: Planes, table: Pairs, side: int, shares: Planes, out: Planes) -> None:
-    """shares: of the table, of the lines, and their colour; cover [h, w] or empty; table of `_pair`, side 0 for none.
+    """shares: of the table, of the lines, and the lines' colour. cover: [h, w] or empty. table: from `_pair`; side 0:
+    none.
 
-    A processor gathers slowly, so the numbers around each pixel of a row are first brought together one by one.
+    Gathering vectors is slow on a CPU. So the entries for each pixel of a row are first read one by one into an array.
     """
     _, h, w = paint.shape
     printed, lines, unit = shares[0], shares[1], _f32(1.0 / LEVELS)
@@ -79,7 +80,7 @@ def _compose(paint: Planes, cover: Planes, table: Pairs, side: int, shares: Plan
     for y in range(h):
         for x in range(w if side else 0):
             r, g, b = paint[0, y, x] * top, paint[1, y, x] * top, paint[2, y, x] * top
-            i = min(max(_i32(r), _i32(0)), last)  # NaN may be any
+            i = min(max(_i32(r), _i32(0)), last)  # bounded also for NaN, which may become any integer
             j = min(max(_i32(g), _i32(0)), last)
             k = min(max(_i32(b), _i32(0)), last)
             t[0, x] = min(max(r - _f32(i), _f32(0)), _f32(1))

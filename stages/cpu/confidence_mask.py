@@ -1,4 +1,4 @@
-"""Doubt that grows and is blurred, through OpenCV."""
+"""Dilation and blur of low confidence, by OpenCV."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from warpfuse.stages.formulas.confidence_mask import binomial
 
 
 def grown(confidence: Tensor, dilate_px: int, feather_px: int) -> Tensor:
-    """`formulas.grown`."""
+    """As `formulas.grown`."""
     if dilate_px:
         square = np.ones((2 * dilate_px + 1,) * 2, np.uint8)
         confidence = each_plane(confidence, lambda plane, out: cv2.erode(plane, square, out))

@@ -1,4 +1,4 @@
-"""A picture at the sizes the flow compares and judges it at, through OpenCV."""
+"""Pictures downscaled for the flow and its confidence, by OpenCV."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ Gray = npt.NDArray[np.uint8]
 
 
 def seen(rgb: Tensor, size: Size, cell: int) -> tuple[Tensor, Tensor]:
-    """`formulas.seen`; luma may differ by a level."""
+    """As `formulas.seen`. The luma may differ by one level."""
     near = _halved_towards(rgb, size)
     gray = luma_bytes(near)
     if gray.shape != size:
@@ -22,7 +22,7 @@ def seen(rgb: Tensor, size: Size, cell: int) -> tuple[Tensor, Tensor]:
 
 
 def resized(x: Tensor, size: Size) -> Tensor:
-    """`formulas.resized`."""
+    """As `formulas.resized`."""
     x = _halved_towards(x, size)
     return x if tuple(x.shape[-2:]) == tuple(size) else resize_bilinear(x, size)
 
@@ -37,5 +37,5 @@ def luma_bytes(rgb: Tensor) -> Gray:
     """[1, 3, h, w] in [0, 1] -> uint8 [h, w], BT.601 luma."""
     red, green, blue = planes(rgb)[0]
     both = cv2.addWeighted(red, 255 * 0.299, green, 255 * 0.587, 0)
-    # Luma of bytes is a whole number of thousandths: half of one more, and a half always goes up, rounded or not.
+    # The luma of bytes is a multiple of 0.001. Adding half of that makes every half level round up, despite errors.
     return np.asarray(cv2.addWeighted(both, 1, blue, 255 * 0.114, 0.0005, dtype=cv2.CV_8U), np.uint8)

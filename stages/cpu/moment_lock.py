@@ -1,8 +1,8 @@
-"""The locks of `formulas/moment_lock.py`: means and deviations of every channel, in as few passes as may be.
+"""The locks of `formulas/moment_lock.py` on a CPU: means and deviations of every channel in few passes.
 
-A channel is read several times, and lies in the nearest memory after the first. Loops run over whole channels: rows of
-a latent are short, and to begin a loop costs as much as half a row. Sums are of float32 for `_CHUNK` cells and of
-float64 over those, so they are as exact for the largest latent as for a small one.
+A channel is read several times, and is in the cache after the first. Loops run over whole channels, because rows of a
+latent are short, and starting a loop costs as much as half a row. Sums are float32 over `_CHUNK` cells, and float64
+over the chunks. So they are as exact for a large latent as for a small one.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ from warpfuse.stages.cpu.compile import kernel, part
 
 Array = npt.NDArray[np.float32]
 
-# Those of the formula. They stand here too since machine code is renewed when this file changes, and no other.
-_RADIUS = 2  # cells, of the local mean: `_sums_along` and `_parted` write out its five rows and columns
+# The constants of the formula, repeated: numba compiles the kernels again only when this file itself changes.
+_RADIUS = 2  # of the local mean, cells: `_sums_along` and `_parted` have its five rows and columns written out
 _SMALLEST, _LARGEST = 0.5, 2.0
 _NOTHING = 1e-6
 
@@ -30,7 +30,7 @@ _THREE: Any = np.float32(3)
 
 
 def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
-    """`formulas.lock_to_source`."""
+    """As `formulas.lock_to_source`."""
     own, other = (x.to(torch.float32).contiguous() for x in (z, z_ref))
     out = torch.empty_like(own)
     _lock_to_source(other.numpy(), own.numpy(), out.numpy())
@@ -47,7 +47,7 @@ def lock_to_prediction(
     coverage: float,
     drift: float,
 ) -> tuple[Tensor, Tensor]:
-    """`formulas.lock_to_prediction`."""
+    """As `formulas.lock_to_prediction`."""
     fused, own, seen = (one.to(torch.float32).contiguous() for one in (x, x0, trust))
     known = gain is not None and gain.shape[1] == x.shape[1]
     after = gain.to(torch.float32).clone() if gain is not None and known else torch.empty(1, x.shape[1], 1, 1)
@@ -59,16 +59,16 @@ def lock_to_prediction(
 
 @part
 def _sums_along(plane: Array, sums: Array) -> None:
-    """Sum of five cells in a row around each cell of plane [h, w]; its edge goes on, two rows above and below as well.
+    """Sum five cells of a row around each cell of plane [h, w], with replicated edges.
 
-    sums  [h + 4, w], written
+    sums  [h + 4, w], written: also two replicated rows above and two below
     """
     h, w = plane.shape
     first, inner = plane.reshape(-1), sums.reshape(-1)[2 * w + 2 :]
     second, third, fourth, fifth = first[1:], first[2:], first[3:], first[4:]
     for k in range(h * w - 4):
         inner[k] = (first[k] + second[k]) + (fourth[k] + fifth[k]) + third[k]
-    a, b, c, d = w - 1, w - 2, w - 3, w - 4  # the ends of rows, where that ran over into the next
+    a, b, c, d = w - 1, w - 2, w - 3, w - 4  # the loop above is wrong at the ends of rows, which are set again here
     for y in range(h):
         if w < 4:
             for x in range(w):
@@ -86,9 +86,11 @@ def _sums_along(plane: Array, sums: Array) -> None:
 
 @part
 def _parted(plane: Array, sums: Array, detail: Array) -> Any:
-    """detail [h * w] = plane [h, w] less the mean over 5 x 5 cells around each cell, the edge goes on; its deviation.
+    """Write plane [h, w] minus its mean over 5 x 5 cells, with replicated edges, to detail [h * w].
 
-    sums  [h + 4, w], written over
+    sums  [h + 4, w], working memory
+
+    Returns the standard deviation of detail.
     """
     n, w = plane.size, plane.shape[1]
     _sums_along(plane, sums)
@@ -104,7 +106,7 @@ def _parted(plane: Array, sums: Array, detail: Array) -> Any:
             s += value
             s2 += value * value
         total, squares = total + s, squares + s2
-    variance = (squares - total * total / n) / (n - 1)  # the mean of such a detail is next to nothing
+    variance = (squares - total * total / n) / (n - 1)  # no cancellation, since the mean of detail is nearly 0
     return np.sqrt(0.0 if variance < 0 else variance)
 
 
@@ -164,7 +166,7 @@ def _lock_to_prediction(
     coverage: float,
     drift: float,
 ) -> None:
-    """gains [1, c, 1, 1]: moved in its place."""
+    """gains [1, c, 1, 1]: updated in place."""
     n, trusted, seen = trust.size, 0.0, trust.reshape(-1)
     for start in range(0, n, _CHUNK):
         s = _NONE
@@ -181,7 +183,7 @@ def _lock_to_prediction(
         now = _SMALLEST if wide < _SMALLEST else (_LARGEST if wide > _LARGEST else wide)
         before = gains[0, j, 0, 0] if known else now
         ratio = now / before
-        near = ratio <= 1 + drift and ratio >= 1 / (1 + drift)  # NaN is not: it leaves with the frame that brought it
+        near = ratio <= 1 + drift and ratio >= 1 / (1 + drift)  # False for NaN, which so lasts for one frame only
         gain = before + rate * (now - before) if near and trusted / n >= coverage else now
         gains[0, j, 0, 0] = gain
         share = np.float32(exit * (gain - 1))

@@ -1,8 +1,8 @@
-"""Occlusion by collision of matches: places of the past that more than one place of the present is matched with.
+"""Occlusion by collisions of matches: places of the past with which several pixels of the present are matched.
 
-What comes into view has no place in the past. The flow gives it one all the same, and that belongs to something else,
-whose own flow is right: two matches, and the one that fits less is the one that came into view. So the flow one way
-tells what otherwise takes the flow back as well.
+A pixel that has just come into view was not in the past. The flow matches it with some place all the same. That place
+belongs to another pixel, whose own flow is right, so it has two matches. The worse match is the pixel that has come
+into view. So the forward matches alone detect occlusions that otherwise need the backward flow.
 """
 
 import cv2
@@ -21,20 +21,22 @@ Places = npt.NDArray[np.int32]
 _f32, _i32 = np.float32, np.int32
 
 _TOLERANCE = 2.25
-"""Of the check's offset, in px^2: matches a pixel apart may differ more than a flow and its inverse (bench/LOG.md)."""
+"""Factor of the check's offset in px^2: matches a pixel apart differ more than flow and inverse (bench/LOG.md)."""
 
 
 def unique_match(flow_cur_to_prev: Tensor, gray: Gray, gray_prev: Gray, limits: Limits) -> tuple[Tensor, float]:
-    """1 where nothing else is matched with the same place of the past with more right, else 0: [1, 1, h, w]; a share.
+    """Find the pixels whose match in the past is not taken by a better matching pixel.
 
-    A pixel is outdone by one whose match lies within a pixel of its own, fits as well or better (mean difference of
-    luma over 3 x 3 pixels), and moves otherwise: more so than `limits` allow a flow and its inverse, with 2.25 times
-    the offset (in px^2).
+    A pixel loses its match to another pixel whose match is within one pixel of it, fits as well or better (by the mean
+    difference of luma over 3 x 3 pixels), and has a different flow. Flows are different if they fail the check of
+    `limits` with 2.25 times the offset (in px^2).
 
     flow_cur_to_prev  [1, 2, h, w] pixels, on the host
-    gray, gray_prev   luma at that size or larger
-    limits            the check is "squared" or "norm"
-    share             of the pixels that are not outdone, fit within `limits.photometric` and lie on the frame
+    gray, gray_prev   luma at that size or larger, uint8
+    limits            its check is "squared" or "norm"
+
+    Returns a mask [1, 1, h, w], 0 where the match is lost and 1 elsewhere; and the share of pixels that keep their
+    match, fit within `limits.photometric` and were inside the last frame, in [0, 1].
     """
     flow = flow_cur_to_prev[0].numpy()
     h, w = flow.shape[1:]
@@ -49,9 +51,9 @@ def unique_match(flow_cur_to_prev: Tensor, gray: Gray, gray_prev: Gray, limits: 
 
 @kernel("float64(float32[:, :, ::1], uint8[:, ::1], uint8[:, ::1], boolean, float32[::1], float32[:, ::1])")
 def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, out: Planes) -> np.float64:
-    """flow [2, h, w]; cur, prev [h, w]; limits: slope, offset, levels of luma. Returns the share.
+    """flow [2, h, w]; cur, prev [h, w]; limits: slope, offset, levels of luma. Writes the mask, returns the share.
 
-    The best match of a place is kept as lines one after another, with a place more on every side.
+    The best match of every place is kept in flat arrays of (h + 2) x (w + 2) places, with a border of one place.
     """
     h, w = out.shape
     slope, offset, enough = limits[0], limits[1], limits[2]
@@ -67,7 +69,7 @@ def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, ou
             i = np.uint64(places[y, x])
             if misfit[y, x] < least[i]:
                 least[i], best_x[i], best_y[i] = misfit[y, x], flow[0, y, x], flow[1, y, x]
-    least[0] = np.inf  # matches with what is nowhere
+    least[0] = np.inf  # place 0 has the matches outside of the frame
     across = np.full((h + 2) * wide, 1e9, np.float32)
     low_x, high_x, low_y, high_y = (
         np.empty_like(least),
@@ -86,7 +88,8 @@ def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, ou
             fx, fy, own = flow[0, y, x], flow[1, y, x], misfit[y, x]
             mine = _f32(1)
             far_x, far_y = max(-high_x[i] - fx, fx - low_x[i]), max(-high_y[i] - fy, fy - low_y[i])
-            if i > 0 and far_x * far_x + far_y * far_y > alike:  # else no neighbour can be apart: the most of a picture
+            # A quick test first: for most pixels no neighbour's flow can be different enough.
+            if i > 0 and far_x * far_x + far_y * far_y > alike:
                 for row in range(3):
                     for at in range(3):
                         j = i + np.uint64(row * wide + at) - np.uint64(wide + 1)
@@ -106,7 +109,7 @@ def _contest(flow: Planes, cur: Gray, prev: Gray, norm: bool, limits: Planes, ou
 
 @part
 def _match(flow: Planes, wide: int, places: Places) -> None:
-    """Where each pixel says that it was, as a place of the kept lines; 0 where that is nowhere."""
+    """The place of each pixel's match, as an index of the arrays of `_contest`; 0 outside of the frame."""
     h, w = places.shape
     width, height, step = _f32(w), _f32(h), _i32(wide)
     for y in range(h):
@@ -114,13 +117,16 @@ def _match(flow: Planes, wide: int, places: Places) -> None:
             column = _f32(_i32(x)) + flow[0, y, x] + _f32(1.5)
             line = _f32(_i32(y)) + flow[1, y, x] + _f32(1.5)
             on = column >= _f32(1) and column < width + _f32(1) and line >= _f32(1) and line < height + _f32(1)
-            column, line = column if on else _f32(0), line if on else _f32(0)  # what is no number is nowhere
+            column, line = column if on else _f32(0), line if on else _f32(0)  # NaN counts as outside
             places[y, x] = _i32(line) * step + _i32(column)
 
 
 @part
 def _lowest(values: Planes, least: Planes, sign: np.float32, wide: int, across: Planes, out: Planes) -> None:
-    """Least of sign * values over the 3 x 3 places around each that have a match; across is working memory."""
+    """Minimum of sign * values over the 3 x 3 places around each place, without places that have no match.
+
+    across is working memory.
+    """
     n = np.uint64(len(values))
     one, line = np.uint64(1), np.uint64(wide)
     for i in range(n):
@@ -133,7 +139,7 @@ def _lowest(values: Planes, least: Planes, sign: np.float32, wide: int, across: 
 
 @part
 def _misfit(flow: Planes, cur: Gray, prev: Gray) -> Planes:
-    """|cur - prev where the flow leads|, levels, its mean over 3 x 3 pixels; the edge goes on."""
+    """|cur(p) - prev(p + flow(p))| in levels, averaged over 3 x 3 pixels with replicated edges."""
     h, w = cur.shape
     right, bottom = _f32(w - 1), _f32(h - 1)
     last_x, last_y = max(_i32(w - 2), _i32(0)), max(_i32(h - 2), _i32(0))

@@ -1,8 +1,8 @@
-"""Pictures on a CPU through OpenCV, plane by plane: the same figures as torch's, in a fraction of its time.
+"""Filters on a CPU by OpenCV, plane by plane. The results equal torch's, in a fraction of the time.
 
-A stage has one thread of torch's, and torch's loops over pictures do not use what OpenCV's do. On a card none of this
-is called. What OpenCV gives back is written where it is to lie: a plane of a picture is a megabyte, and a copy of it
-costs as much as most of these filters.
+A stage has a single torch thread, and torch's loops over pictures are vectorized less well than OpenCV's. OpenCV writes
+its results directly into the output: a plane is about a megabyte, and copying it takes as long as most of these
+filters. None of this is used on a card.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,15 @@ from torch import Tensor
 Plane = npt.NDArray[np.float32]
 
 _TOGETHER = {cv2.INTER_LINEAR: 4, cv2.INTER_CUBIC: 3}
-"""Planes that OpenCV samples at once at the least cost each: its bilinear has vectors for four, its bicubic none."""
+"""Number of planes that OpenCV samples together at the least cost: its bilinear sampling has vectors for four planes,
+its bicubic sampling has none."""
 
 
 def each_plane(x: Tensor, filtered: Callable[[Plane, Plane], object], size: tuple[int, int] | None = None) -> Tensor:
-    """[b, c, h, w] on the CPU, each plane as float32 through `filtered`, which writes its second argument.
+    """Filter each plane of x [b, c, h, w] as float32. The result has the type of x.
 
-    size  (h, w) of the planes that leave, if they are of another. The type is x's
+    filtered  (plane, out): filters a plane and writes it to `out`
+    size      (h, w) of the result; None: that of x
     """
     source = planes(x)
     out = np.empty((*source.shape[:2], *(size or source.shape[2:])), np.float32)
@@ -33,17 +35,20 @@ def each_plane(x: Tensor, filtered: Callable[[Plane, Plane], object], size: tupl
 
 
 def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[b, c, h, w] -> [b, c, *size], bilinear between pixel centres, no antialiasing; `interpolate` to 1e-6."""
+    """[b, c, h, w] -> [b, c, *size], bilinear without antialiasing. As torch's `interpolate`, to within 1e-6."""
     return _resize(x, size, cv2.INTER_LINEAR)
 
 
 def resize_area(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[b, c, h, w] -> [b, c, *size], no larger either way: the mean over the area that becomes a pixel."""
+    """[b, c, h, w] -> [b, c, *size]: the mean over the area of each new pixel. No side may be enlarged."""
     return _resize(x, size, cv2.INTER_AREA)
 
 
 def sample(x: Tensor, columns: Plane, rows: Plane, kernel: int) -> Tensor:
-    """x [b, c, h, w] read at (columns, rows), each [b or 1, h', w'] pixels; kernel: of OpenCV. The edge goes on."""
+    """Sample x [b, c, h, w] at (columns, rows), [b or 1, h', w'] pixels each, with replicated edges.
+
+    kernel  OpenCV's interpolation
+    """
     source = planes(x)
     out = np.empty((*source.shape[:2], *columns.shape[-2:]), np.float32)
     for i, picture in enumerate(source):
@@ -53,9 +58,9 @@ def sample(x: Tensor, columns: Plane, rows: Plane, kernel: int) -> Tensor:
 
 
 def sample_planes(those: Sequence[Plane], columns: Plane, rows: Plane, kernel: int, out: Sequence[Plane]) -> None:
-    """Planes [h, w] read at (columns, rows), [h', w'] pixels each, into `out`. The edge goes on.
+    """Sample planes [h, w] at (columns, rows), [h', w'] pixels each, into `out`, with replicated edges.
 
-    Several are sampled at once: where to read from is worked out once for all of them.
+    Several planes are sampled together, so that the positions are computed once for all of them.
     """
     together = _TOGETHER[kernel]
     for start in range(0, len(those), together):
@@ -65,8 +70,8 @@ def sample_planes(those: Sequence[Plane], columns: Plane, rows: Plane, kernel: i
             continue
         missing = together - len(part)
         merged = cv2.merge([*part, *[part[0]] * missing])
-        pulled = cv2.remap(merged, columns, rows, kernel, None, cv2.BORDER_REPLICATE)
-        cv2.split(pulled, [*target, *(np.empty_like(columns) for _ in range(missing))])
+        sampled = cv2.remap(merged, columns, rows, kernel, None, cv2.BORDER_REPLICATE)
+        cv2.split(sampled, [*target, *(np.empty_like(columns) for _ in range(missing))])
 
 
 def _resize(x: Tensor, size: tuple[int, int], kernel: int) -> Tensor:
@@ -74,5 +79,5 @@ def _resize(x: Tensor, size: tuple[int, int], kernel: int) -> Tensor:
 
 
 def planes(x: Tensor) -> Plane:
-    """float32 [b, c, h, w], where it lies if it is that already."""
+    """x as a float32 array [b, c, h, w]; without a copy if it is contiguous float32 already."""
     return x.detach().to(torch.float32).contiguous().numpy()

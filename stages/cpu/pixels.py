@@ -1,4 +1,4 @@
-"""Planes of floats to a picture of bytes, in one pass."""
+"""Converting planes of floats to a picture of bytes on a CPU, in one pass."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ _f32 = np.float32
 
 
 def bytes_of(rgb: Tensor) -> Tensor:
-    """`formulas.bytes_of`, to the bit up to 8e6 either way."""
+    """As `formulas.bytes_of`, to the bit for values up to +-8e6."""
     planes: Planes = rgb[0].to(torch.float32).contiguous().numpy()
     _, h, w = planes.shape
     out = torch.empty((h, w, 3), dtype=torch.uint8)
@@ -28,6 +28,6 @@ def _gather(planes: Planes, lines: Picture) -> None:
     for y in range(h):
         for x in range(w):
             for c in range(3):
-                # Rounding and conversion are one instruction, and so are holding an integer and making it a byte.
+                # In this order each pair is one instruction: round and convert, clamp the integer and narrow it.
                 level = np.int32(np.rint(planes[c, y, x] * _f32(255)))
                 lines[y, 3 * x + c] = np.uint8(min(max(level, np.int32(0)), np.int32(255)))

@@ -1,7 +1,7 @@
-"""What stages compute on pictures and latents, as the papers write it: in torch, the same on every device.
+"""The formulas of stages for pictures and latents, as in the papers, in torch, for any device.
 
-Nothing here asks for the device. Names in `__all__` are those of `arithmetic.Arithmetic`; the package `cpu` has each of
-them a second time, for a CPU. The other functions have one form.
+No function here depends on the device. `__all__` has the names of `arithmetic.Arithmetic`; the package `cpu` has a
+second implementation of each, for a CPU. The other functions have this implementation only.
 """
 
 from warpfuse.stages.formulas.backward_warp import resize_flow, warp, warp_picture

@@ -1,11 +1,11 @@
-"""The finished picture of a bundle that draws lines: paint through a table of inks, and lines over it."""
+"""The final picture of a bundle that draws lines: the paint, mapped by a colour table, with lines over it."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, pad
 
 LARGEST_GAIN = 2.0
-"""Of `as_sharp_as`: what is beyond it is noise, not lines."""
+"""Largest gain of `as_sharp_as`: a larger ratio comes from noise, not from lines."""
 
 
 def composed(
@@ -16,14 +16,14 @@ def composed(
     lines: float,
     strength: float,
 ) -> Tensor:
-    """p + s lines cover (ink - p) with p = paint + s (table(paint) - paint); paint itself where nothing is laid on it.
+    """Compose the picture:  p + s lines cover (ink - p)  with  p = paint + s (table(paint) - paint).
 
     paint     [1, 3, h, w] in [0, 1]
     cover     [1, 1, h, w] in [0, 1], or None for no lines
-    table     float32 [n, n, n, 3], blue x green x red -> the colour shown, read trilinearly; or None
+    table     colour table, float32 [n, n, n, 3] indexed by blue, green, red; interpolated trilinearly. None: unchanged
     ink       colour of the lines, in [0, 1]
-    lines     how much of the lines is laid over the paint, [0, 1]
-    strength  s, [0, 1]
+    lines     opacity of the lines, in [0, 1]
+    strength  s, in [0, 1]; 0 gives the paint itself
     """
     if not strength or (table is None and cover is None):
         return paint
@@ -37,27 +37,28 @@ def composed(
 
 
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
-    """`fused` with the detail that fusion blurred, both [1, 1, h, w] in [0, 1]: x + (g - 1) d(x).
+    """Restore the detail in `fused` that fusion has blurred: x + (g - 1) d(x). Both are [1, 1, h, w] in [0, 1].
 
-    d(x) is x less its mean over 3 x 3 pixels, g the ratio of deviations of d, 1 to 2. Covers that part by a fraction
-    of a pixel blur the edges of lines; in a still picture g is 1. Nothing waits for the device.
+    d(x) is x minus its mean over 3 x 3 pixels. g is the deviation of d(drawn) over that of d(fused), in [1, 2]. Fusing
+    covers that differ by a fraction of a pixel blurs the edges of lines; in a still picture g is 1. Does not wait for
+    the device.
     """
     return sharpened_to(fused, fused - _nearby(fused), drawn - _nearby(drawn))
 
 
 def sharpened_to(fused: Tensor, detail: Tensor, drawn_detail: Tensor) -> Tensor:
-    """The second half of `as_sharp_as`: given d(fused) and d(drawn)."""
+    """`as_sharp_as` for given d(fused) and d(drawn)."""
     gain = (drawn_detail.square().mean() / detail.square().mean().clamp_min(1e-8)).sqrt().clamp(1.0, LARGEST_GAIN)
     return torch.addcmul(fused, detail, gain - 1).clamp_(0, 1)
 
 
 def _nearby(x: Tensor) -> Tensor:
-    """The mean over 3 x 3 pixels, [1, 1, h, w]; the edge goes on."""
+    """The mean over 3 x 3 pixels, [1, 1, h, w], with replicated edges."""
     return avg_pool2d(pad(x, (1, 1, 1, 1), "replicate"), 3, 1)
 
 
 def _looked_up(rgb: Tensor, table: Tensor) -> Tensor:
-    """Colours through a table, trilinearly. A grid has x first, which is red here: blue is the outermost axis."""
+    """Map colours by a table, trilinearly. The grid's x is red, since blue is the table's outermost axis."""
     grid = rgb.permute(0, 2, 3, 1)[:, None] * 2 - 1
     volume = table.permute(3, 0, 1, 2)[None]
     return grid_sample(volume, grid, "bilinear", padding_mode="border", align_corners=True)[:, :, 0]

@@ -1,6 +1,6 @@
-"""Confidence masks: how far the warped past may be believed, pixel by pixel. 1 is fully, 0 not at all.
+"""Confidence masks: how far each pixel of the warped past may be trusted, from 0 (not at all) to 1 (fully).
 
-Pure functions, without a wait for the device in them.
+Pure functions. None of them waits for the device.
 """
 
 import math
@@ -17,14 +17,14 @@ from warpfuse.stages.parameters import Check, Limits
 def confidence(
     flow_cur_to_prev: Tensor, flow_prev_to_cur: Tensor | None, cur: Tensor, prev: Tensor, limits: Limits
 ) -> tuple[Tensor, Tensor]:
-    """(confidence, coverage): inside the frame, of the same colour, and consistent with the backward flow.
+    """Confidence of a flow, and its mean. A pixel is trusted if it was inside the last frame, its colour matches and
+    the flow is consistent with the backward flow.
 
     flow_cur_to_prev  f [b, 2, h, w] px
-    flow_prev_to_cur  [b, 2, h, w] px, where it lies; None: it is not checked
-    cur, prev         [b, c, h, w] in [0, 1], where they lie
+    flow_prev_to_cur  backward flow [b, 2, h, w] px, not warped; None: no consistency check
+    cur, prev         pictures [b, c, h, w] in [0, 1], not warped
 
-    confidence  [b, 1, h, w] in [0, 1]
-    coverage    [b] in [0, 1]: its mean
+    Returns the confidence [b, 1, h, w] in [0, 1] and the coverage [b] in [0, 1], which is its mean.
     """
     prev_warped, back_warped = warp(prev, flow_cur_to_prev, "bilinear"), None
     m = inside(flow_cur_to_prev) * photometric(cur, prev_warped, limits.photometric, limits.softness)
@@ -35,7 +35,7 @@ def confidence(
 
 
 def grown(confidence: Tensor, dilate_px: int, feather_px: int) -> Tensor:
-    """Confidence [b, 1, h, w] after doubt has grown by `dilate_px` and been blurred over `feather_px`."""
+    """Confidence [b, 1, h, w] with low values dilated by `dilate_px` and then blurred over `feather_px`."""
     return feather(dilate_distrust(confidence, dilate_px), feather_px)
 
 
@@ -46,11 +46,11 @@ def consistent(
     slope: float = 0.01,
     offset: float = 0.5,
 ) -> Tensor:
-    """1 where going back and forth returns to the pixel, else 0: [b, 1, h, w] float32. See `Limits.check`.
+    """Forward-backward check: 1 where f and the backward flow b agree, else 0: [b, 1, h, w] float32. See `Limits`.
 
-    back_warped  b(p) = flow_prev_to_cur(p + f(p)), [b, 2, h, w] px: minus f where the two agree
+    back_warped  b(p) = flow_prev_to_cur(p + f(p)), [b, 2, h, w] px; it is -f(p) where the two agree exactly
 
-    (Sundaram, Brox and Keutzer 2010, eq. 5 is the squared form. At 20 px of motion it allows 2.9 px, the other 0.9.)
+    The squared form is eq. 5 of Sundaram, Brox and Keutzer 2010. At 20 px of motion it allows 2.9 px, the norm 0.9 px.
     """
     f, b = flow_cur_to_prev, back_warped
     gap2 = (f + b).square().sum(1, keepdim=True)
@@ -61,9 +61,9 @@ def consistent(
 
 
 def photometric(cur: Tensor, prev_warped: Tensor, threshold: float, softness: float = 0.0) -> Tensor:
-    """1 where the mean |cur - prev_warped| over the channels is up to threshold, 0 from (1 + softness) threshold on.
+    """Photometric check: 1 where the mean |cur - prev_warped| over the channels is at most `threshold`.
 
-    Linear in between; [b, 1, h, w] float32. Pictures in [0, 1].
+    It falls linearly to 0 at (1 + softness) threshold. Pictures in [0, 1]; [b, 1, h, w] float32.
     """
     gap = (cur - prev_warped).abs().mean(1, keepdim=True)
     if softness == 0:
@@ -72,16 +72,16 @@ def photometric(cur: Tensor, prev_warped: Tensor, threshold: float, softness: fl
 
 
 def inside(flow_cur_to_prev: Tensor) -> Tensor:
-    """1 where p + flow(p) lies on the frame (pixel centres 0 .. size - 1, half a pixel more each way), else 0."""
+    """1 where p + flow(p) lies inside the frame, which reaches from -0.5 to size - 0.5, else 0: [b, 1, h, w]."""
     h, w = flow_cur_to_prev.shape[-2:]
-    columns = torch.arange(w, device=flow_cur_to_prev.device) - (w - 1) / 2  # from the middle: one comparison, not two
+    columns = torch.arange(w, device=flow_cur_to_prev.device) - (w - 1) / 2  # from the centre, for a single comparison
     rows = torch.arange(h, device=flow_cur_to_prev.device)[:, None] - (h - 1) / 2
     x, y = flow_cur_to_prev[:, :1] + columns, flow_cur_to_prev[:, 1:] + rows
     return ((x.abs_() <= w / 2) & (y.abs_() <= h / 2)).to(torch.float32)
 
 
 def dilate_distrust(trust: Tensor, radius: int) -> Tensor:
-    """Each pixel takes the least trust of the square of side 2 radius + 1 around it; [b, 1, h, w]."""
+    """Erode the trust: the minimum over the square of side 2 radius + 1 around each pixel; [b, 1, h, w]."""
     if radius == 0:
         return trust
     side = 2 * radius + 1
@@ -90,9 +90,9 @@ def dilate_distrust(trust: Tensor, radius: int) -> Tensor:
 
 
 def feather(trust: Tensor, radius: int) -> Tensor:
-    """Blur with a separable binomial kernel that reaches `radius` pixels; [b, 1, h, w], the frame's edge goes on.
+    """Blur with a separable binomial kernel that reaches `radius` pixels, with replicated edges; [b, 1, h, w].
 
-    After `dilate_distrust` by at least the same radius no pixel is trusted more than before both.
+    After `dilate_distrust` by at least the same radius, no pixel has more trust than before the two.
     """
     if radius == 0:
         return trust
@@ -105,7 +105,7 @@ def feather(trust: Tensor, radius: int) -> Tensor:
 
 @cache
 def binomial(radius: int) -> Tensor:
-    """The kernel's taps, 2 radius + 1 of them, float64; read-only by agreement."""
+    """The 2 radius + 1 taps of the kernel, float64; read-only by convention, since they are cached."""
     row = torch.ones(1, dtype=torch.float64)
     for _ in range(2 * radius):
         row = (pad(row, (0, 1)) + pad(row, (1, 0))) / 2
@@ -113,12 +113,12 @@ def binomial(radius: int) -> Tensor:
 
 
 def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tensor:
-    """[b, 1, h, w] -> [b, 1, h / factor, w / factor]: how far a latent cell may be trusted.
+    """Reduce the trust of pixels to latent cells: [b, 1, h, w] -> [b, 1, h / factor, w / factor].
 
         trust = 1 - ( mean over the cell of (1 - trust)^norm )^(1 / norm)
 
-    norm  1 is the mean; infinite is min-pooling, a cell is trusted as its least trusted pixel; with 2 a cell a quarter
-          of which is distrusted is trusted by half
+    norm  1: the mean; infinity: the minimum over the pixels; 2: a cell with a quarter of its pixels at 0 and the others
+          at 1 gets 0.5
 
     Raises ValueError when h or w is no multiple of factor.
     """
@@ -133,9 +133,9 @@ def reduce_to_latent(trust: Tensor, factor: int, norm: float = math.inf) -> Tens
 
 
 def colour_histogram(rgb: Tensor, every: int = 1) -> Tensor:
-    """[1, 3, h, w] in [0, 1] -> [512], summing to 1: eight shades of each channel. float32.
+    """Histogram of eight shades in each channel: [1, 3, h, w] in [0, 1] -> float32 [512], summing to 1.
 
-    every  step between the pixels that are counted, each way
+    every  step between the counted pixels, in both directions
     """
     shade = (rgb[0, :, ::every, ::every] * 8).clamp_(0, 7).to(torch.uint8).to(torch.int32)
     index = (shade[0] * 64 + shade[1] * 8 + shade[2]).flatten()
@@ -146,11 +146,11 @@ def colour_histogram(rgb: Tensor, every: int = 1) -> Tensor:
 def same_shot(
     coverage: Tensor, colours: Tensor, colours_prev: Tensor, cut_coverage: float, cut_colour: float
 ) -> Tensor:
-    """1.0 unless the frame is the first of another shot, then 0.0; a float32 scalar tensor to multiply trust with.
+    """0.0 for the first frame of another shot, else 1.0: a float32 scalar tensor to multiply the trust by.
 
-    A cut is coverage below `cut_coverage` and colours further apart than `cut_colour`, both: fast motion and covered
-    cameras have the first, a lamp or an exposure that changes has the second. Colours are of `colour_histogram`, their
-    distance is half the L1 norm.
+    A frame is the first of another shot if its coverage is below `cut_coverage` and its colours differ by more than
+    `cut_colour`. Either alone is no cut: fast motion or a covered camera lowers the coverage, a lamp or a change of
+    exposure changes the colours. Colours are from `colour_histogram`; their distance is half the L1 norm.
     """
     distance = (colours - colours_prev).abs().sum() / 2
     return 1 - ((coverage < cut_coverage) & (distance > cut_colour)).to(torch.float32).reshape(())

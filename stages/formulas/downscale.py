@@ -1,4 +1,4 @@
-"""What the flow looks at: a picture at the sizes it is compared and judged at, and its luma."""
+"""Pictures downscaled for the flow: luma at the flow's size, colours at the size of the confidence."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,12 @@ Size = tuple[int, int]
 
 
 def seen(rgb: Tensor, size: Size, cell: int) -> tuple[Tensor, Tensor]:
-    """[1, 3, h, w] in [0, 1] -> luma uint8 [*size], and the picture [1, 3, h', w'], a pixel for each cell of that.
+    """The inputs of a flow stage from a picture [1, 3, h, w] in [0, 1].
 
-    size  (h, w), no larger than the picture
-    cell  side of the square cells; h' and w' are those of `size` by it, rounded up
+    size  (h, w) of the flow, no larger than the picture
+    cell  side of the square cells of the confidence, in pixels of the flow
+
+    Returns the luma, uint8 [*size], and the picture [1, 3, *judged_size(size, cell)], with a pixel for each cell.
     """
     near = _halved_towards(rgb, size)
     y = luma(near)
@@ -21,17 +23,17 @@ def seen(rgb: Tensor, size: Size, cell: int) -> tuple[Tensor, Tensor]:
 
 
 def judged_size(size: Size, cell: int) -> Size:
-    """`size` by `cell`, rounded up."""
+    """`size` divided by `cell`, rounded up."""
     return -(-size[0] // cell), -(-size[1] // cell)
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """[1, 3, h, w] -> [h, w], BT.601."""
+    """Luma of BT.601: [1, 3, h, w] -> [h, w]."""
     return rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
 
 
 def resized(x: Tensor, size: Size) -> Tensor:
-    """[b, c, h, w] -> [b, c, *size], bilinear; what is to be half as large or less is halved first, else it aliases."""
+    """Resize bilinearly, [b, c, h, w] -> [b, c, *size]. For half the size or less it halves first, against aliasing."""
     x = _halved_towards(x, size)
     if tuple(x.shape[-2:]) == tuple(size):
         return x
@@ -39,7 +41,7 @@ def resized(x: Tensor, size: Size) -> Tensor:
 
 
 def _halved_towards(x: Tensor, size: Size) -> Tensor:
-    """[b, c, h, w] -> the mean over cells of 2 x 2, again and again while that leaves `size` or more."""
+    """Halve [b, c, h, w] by the mean over 2 x 2 pixels, as often as both sides stay at least `size`."""
     while x.shape[-2] >= 2 * size[0] and x.shape[-1] >= 2 * size[1]:
         x = interpolate(x, (x.shape[-2] // 2, x.shape[-1] // 2), mode="area")
     return x

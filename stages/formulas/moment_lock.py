@@ -1,18 +1,20 @@
-"""Moment matching: what keeps the memory from rotting is statistics that are not the memory's own.
+"""Moment matching, which keeps a picture that is fed back from drifting.
 
-A picture that is fed back is styled again and again: what the network adds, and what warping and the autoencoder take
-away, comes back with the next frame. Two locks tie the fed-back latent to what does not depend on it:
+A picture that is fed back is styled again and again. The errors that the network adds, and the detail that warping and
+the autoencoder remove, add up from frame to frame. Two locks tie the statistics of the fed-back latent to others that
+do not depend on it:
 
     entry   z_ref' = low(z) + g (z_ref - low(z_ref)),    g = min(1, std(z - low(z)) / std(z_ref - low(z_ref)))
-            The network is shown its own strokes, but the source's colours and no more contrast than the source has:
-            it never paints over its own paint.
+            The reference z_ref keeps its detail, but gets the colours of the source z and at most the source's
+            contrast. So the style is not applied to an already styled picture again and again.
     exit    x' = x + m (a - 1) (x - mu_m(x)),      a = running mean of  std_m(x0) / std_m(x),      x the fused x0
-            Each channel of what was fused is given the contrast that this frame's own prediction x0 has where the past
-            is trusted (m): a blend of strokes that do not quite meet has less. It is to the picture what the rescale
-            is to the noise. The gain a moves slowly, since what flickers in it would flicker in the picture.
+            Each channel of the fused x gets the contrast of this frame's prediction x0, where the past is trusted (m).
+            Blending strokes that are slightly displaced lowers the contrast. The lock corresponds to the rescaling of
+            noise in fusion. The gain a changes slowly, since its flicker would be visible.
 
-low is a mean over 5 x 5 cells; all statistics are for each channel. Without them, sharpness on a still road grew by a
-fifth and colours moved by a tenth within 600 frames; bench/bench_consistency.py and bench/bench_drift.py measure both.
+low is the mean over 5 x 5 cells. All statistics are computed for each channel. Without the locks, sharpness on a still
+road grew by a fifth and colours moved by a tenth within 600 frames; bench/bench_consistency.py and bench/bench_drift.py
+measure both.
 """
 
 import math
@@ -21,13 +23,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-RADIUS = 2  # cells, of the local mean
-SMALLEST, LARGEST = 0.5, 2.0  # of the exit's gain: beyond them it is noise, not contrast
+RADIUS = 2  # of the local mean, cells
+SMALLEST, LARGEST = 0.5, 2.0  # bounds of the exit's gain: a ratio beyond them comes from noise, not from contrast
 NOTHING = 1e-6
 
 
 def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
-    """The entry lock: detail of z_ref over the local mean of z, both [b, c, h, w]; no louder than z's own detail."""
+    """The entry lock: the detail of z_ref, with at most the deviation of z's detail, on the local mean of z.
+
+    z_ref, z  [b, c, h, w]
+    """
     base, base_ref = _low(z), _low(z_ref)
     detail = z_ref - base_ref
     gain = _std(z - base) / _std(detail).clamp_min(NOTHING)
@@ -44,15 +49,15 @@ def lock_to_prediction(
     coverage: float,
     drift: float,
 ) -> tuple[Tensor, Tensor]:
-    """The exit lock: (x with the contrast of x0 where it is trusted, the gain for the next frame).
+    """The exit lock. Returns x with the contrast of x0 where the past is trusted, and the gain for the next frame.
 
     x, x0     [1, c, h, w]: the frame's prediction after and before fusion
-    trust     [1, 1, h, w]; where it is 0, x is left to the bit
-    gain      of the frame before, [1, c, 1, 1]; None, or of other channels: there is none yet
-    exit      in [0, 1], of the contrast that is given back
-    rate      in (0, 1], share of this frame in the running mean
-    coverage  mean trust below which the gain starts anew from this frame
-    drift     a channel whose gain would move by more than this factor less 1 starts anew as well
+    trust     [1, 1, h, w] in [0, 1]; where it is 0, x is unchanged to the bit
+    gain      gain of the last frame, [1, c, 1, 1]; None or another number of channels: the running mean starts here
+    exit      in [0, 1]: share of the contrast that is restored
+    rate      in (0, 1]: share of this frame in the running mean
+    coverage  with a mean trust below this, the running mean starts again from this frame
+    drift     for a channel whose gain changes by more than the factor 1 + drift, the running mean starts again as well
     """
     mean, std_fused = _seen(x, trust)
     _, std = _seen(x0, trust)
@@ -60,18 +65,18 @@ def lock_to_prediction(
     before = now if gain is None or gain.shape != now.shape else gain
     ratio = now / before
     near = (ratio <= 1 + drift) & (ratio >= 1 / (1 + drift))
-    anew = ~near | (trust.mean() < coverage)  # NaN is not near: it leaves with the frame that brought it
+    anew = ~near | (trust.mean() < coverage)  # NaN is not near, so it lasts for one frame only
     after = torch.where(anew, now, before + rate * (now - before))
     return torch.addcmul(x, (x - mean).mul_(exit * (after - 1)), trust), after
 
 
 def _low(x: Tensor) -> Tensor:
-    """Mean over a square of 2 RADIUS + 1 cells; the edge goes on."""
+    """Mean over a square of 2 RADIUS + 1 cells, with replicated edges."""
     return avg_pool2d(pad(x, (RADIUS,) * 4, "replicate"), 2 * RADIUS + 1, 1)
 
 
 def _std(x: Tensor) -> Tensor:
-    # not `std`: its one pass of running means takes ten times as long on a CPU
+    # `Tensor.std` takes ten times as long on a CPU, since it computes running means in one pass
     n = x[0, 0].numel()
     mean = x.mean(dim=(2, 3), keepdim=True)
     apart = x - mean
@@ -80,9 +85,9 @@ def _std(x: Tensor) -> Tensor:
 
 
 def _seen(x: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel where trust is, [1, c, 1, 1]; 0 where there is none."""
+    """Mean and standard deviation of each channel, weighted by trust: [1, c, 1, 1] each. Both are 0 without trust."""
     total = trust.sum().clamp_min(NOTHING)
-    each, share = x.flatten(2)[0], trust.flatten() / total  # a sum over cells is a product of matrices
+    each, share = x.flatten(2)[0], trust.flatten() / total  # weighted sums over the cells as a matrix product
     mean = (each @ share)[:, None]
     apart = each - mean
     std = (apart.square_() @ share).sqrt_()

@@ -1,4 +1,4 @@
-"""Pictures of bytes to planes of floats, and back."""
+"""Converting pictures of bytes to planes of floats, and back."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ def planes_of(pixels: Tensor) -> Tensor:
 
 
 def bytes_of(rgb: Tensor) -> Tensor:
-    """[1, 3, h, w] -> uint8 [h, w, 3]: [0, 1] is 0 to 255, rounded to the nearest, halves to the even level.
+    """[1, 3, h, w] -> uint8 [h, w, 3]: [0, 1] becomes 0 to 255, rounded to the nearest, halves to the even level.
 
-    What is beyond 0 or 255 is held there.
+    Values outside of [0, 1] are clamped.
     """
     return (rgb[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous()

@@ -1,9 +1,10 @@
-"""The flow to the anchor: the frame of the shot that others are tied to, and when another one takes its place.
+"""The flow to the anchor, a frame of the shot that later frames take something from; and the choice of the anchor.
 
-Flow composed frame by frame drifts. So the anchor is remembered, and every frame is compared with it.
+Flow composed frame by frame drifts. So the anchor is kept, and the flow to it is computed for every frame.
 
-A keyframe (`keyframe.py`) makes the frame it belongs to the anchor. It stays that however little is seen of it, and
-comes back to where it is seen again; a cut or a discontinuity forgets it, and then the anchor is a frame again.
+A keyframe (`keyframe.py`) makes its frame the anchor. That frame stays the anchor even if little of it is in view, and
+applies again where it comes back into view. A cut or a discontinuity discards the keyframe; then the anchor is chosen
+among the frames again.
 """
 
 from collections.abc import Callable
@@ -28,12 +29,13 @@ _DIS = "dis"
 
 @dataclass(frozen=True, slots=True)
 class AnchorOptions:
-    """What may change between frames.
+    """Settings that may change between frames.
 
     flow      settings of the flow
-    anchor    when a frame takes the anchor's place, and a keyframe
-    taken     whether anything is taken from a frame that is the anchor; else flow is made to keyframes alone
-    told      what a frame is painted by: where it changes, the next frame is the anchor, unless a keyframe is
+    anchor    settings of the anchor, and of a keyframe
+    taken     whether later frames take something from the anchor; else flow is computed to keyframes only
+    told      prompt and other keys that define the style; when they change, the next frame becomes the anchor, unless
+              the anchor is a keyframe's frame
     """
 
     flow: FlowSettings
@@ -43,14 +45,14 @@ class AnchorOptions:
 
 
 def settings_of(config: Any, prompts: object) -> AnchorOptions:
-    """Those of a configuration."""
+    """The stage's options in a configuration."""
     by_name = tuple(sorted(config.loras.items())), tuple(sorted(config.images.items(), key=lambda item: item[0]))
     told = config.prompt, config.negative, *by_name, config.steps, config.strength
     return AnchorOptions(config.stages.flow, config.stages.anchor, config.stages.fuse.asks_anchor, told)
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run. Raises BadInput."""
+    """Open the stage. Raises BadInput."""
     flow = (dis_flow if opening.config.flow == _DIS else network_flow).open(opening)
     assert isinstance(flow, Flow | FlowNetwork)
     options = settings_of(opening.config, opening.prompts)
@@ -58,20 +60,20 @@ def open(opening: Opening) -> Stage:
 
 
 class Anchor(Stage):
-    """The stage that compares each frame with the anchor.
+    """The stage that compares each frame with the anchor. It owns its flow and closes it.
 
     inputs  frame   of the source
-            motion  to the frame before, by which a cut is told to a keyframe. Where the graph feeds it
-    gives   motion to the anchor. Its trust is 0 everywhere where this frame is the anchor from now on, unless that is
-            of a keyframe: then it is 1, and motion has the keyframe. Nothing where nobody asks for it
+            motion  to the frame before, which shows cuts to a keyframe. Only where the graph feeds it
+    gives   motion to the anchor. Its trust is 0 everywhere if this frame becomes the anchor; if it is the frame of a
+            keyframe, the trust is 1 and the motion holds the keyframe. An empty frame if nothing uses the anchor
 
-    The anchor is the first frame, one after a discontinuity, the first after what frames are painted by has changed,
-    and one of which less is trusted than `coverage`, as the first of another shot; or the frame of a keyframe. Where
-    the frame of a keyframe is given as a picture, each frame is its own anchor until that much of the picture is seen.
-    For a keyframe and for coverage the stage waits for the device. It owns its flow and closes it.
+    A frame becomes the anchor if it is the first frame, follows a discontinuity, is the first with another style
+    (`AnchorOptions.told`), or has a mean trust below `coverage`, as the first frame of another shot has; or if it is the
+    frame of a keyframe. If that frame is given as a picture, each frame is its own anchor until enough of the picture
+    is seen. For a keyframe and for coverage the stage waits for the device.
 
     size  (width, height) of the frames
-    say   is told which frame a keyframe belongs to
+    say   called with a line that names the frame of a keyframe
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Anchor(Stage):
         return self._flow(frame) if self._options.taken else Frame(frame.stamp)
 
     def held(self, frame: Picture, motion: Frame | None = None) -> Frame:
-        """Nothing is sampled, so nobody asks where the anchor is."""
+        """A frame without motion: no network samples a held frame, so nothing uses the anchor."""
         return Frame(frame.stamp)
 
     def update(self, options: AnchorOptions) -> None:

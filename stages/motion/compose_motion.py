@@ -1,4 +1,4 @@
-"""Motion over several frames: where each pixel was K frames ago, and whether that may be believed all the way."""
+"""Motion over several frames: where each pixel was K frames ago, with the confidence of the whole path."""
 
 from collections import deque
 
@@ -12,7 +12,7 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run."""
+    """Open the stage."""
     return ComposeMotion(opening.calls, opening.device)
 
 
@@ -22,8 +22,8 @@ class ComposeMotion(Stage):
         F_1 = f_n,    F_{j+1}(p) = F_j(p) + f_{n-j}(p + F_j(p))
         T_1 = m_n,    T_{j+1}(p) = T_j(p) m_{n-j}(p + F_j(p)),   and 0 where p + F_K(p) has left the picture
 
-    A cut anywhere on the way leaves no trust. It remembers `frames` - 1 motions; before that many have come, and after
-    a discontinuity, trust is 0. Memory is theirs: the tensors that came in, unless they were borrowed.
+    A cut on the way makes the trust 0. The stage keeps the last `frames` - 1 motions, by reference unless they are
+    borrowed memory. Until it has that many, and after a discontinuity, the trust is 0.
     """
 
     def __init__(self, frames: int, device: str = "cpu") -> None:

@@ -1,4 +1,7 @@
-"""How steady a styled video is, measured honestly: on the motion of its source, and the figures that catch cheating."""
+"""Measures of the temporal consistency of a styled video, along the motion of its source.
+
+Further figures reveal a video that is steady only because it is blurred or frozen.
+"""
 
 import math
 from typing import TypedDict
@@ -17,7 +20,7 @@ from warpfuse.stages.motion.settings import ConfidenceSettings, FlowSettings
 
 Rgb = npt.NDArray[np.uint8]
 
-# Fixed, whatever the stages' defaults become: figures of different versions are to be compared.
+# Independent of the stages' defaults, so that figures of different versions can be compared.
 _MOTION = FlowSettings(
     preset="medium",
     backward_flow="always",
@@ -35,22 +38,24 @@ _MOTION = FlowSettings(
     ),
     trust_cell=1,
 )
-_LEAST_TRUSTED = 0.05  # a pair of frames with less of the picture trusted is a cut, or as good as one
+_LEAST_TRUSTED = 0.05  # a pair of frames with a lower mean trust counts as a cut
 
 
 class Figures(TypedDict):
-    """What `warpfuse metrics --json` prints. Pictures count as values in [0, 1].
+    """The figures that `warpfuse metrics --json` prints. Pixel values are in [0, 1].
+
+    I is the source, O the styled video, F the flow, m the trust.
 
     e_warp         mean over pairs of  sum m |warp(O_prev) - O_cur|^2 / sum m,  |.|^2 a mean over the channels
-    e_warp_source  the same of the source: the floor that flow errors and real change leave
-    tof            mean over pairs of  sum m |F(O_cur, O_prev) - F(I_cur, I_prev)| / sum m, pixels: whether the styled
-                   picture moves as the source does (a frozen one does not)
+    e_warp_source  the same for the source: the lower limit set by flow errors and real change
+    tof            mean over pairs of  sum m |F(O_cur, O_prev) - F(I_cur, I_prev)| / sum m, pixels: how far the motion
+                   of the styled video differs from the source's (a frozen video has none)
     sharpness      mean over styled frames of the variance of the luma's Laplacian
     hf_energy      mean over styled frames of the square of luma minus its Gaussian blur (sigma 2 px)
-    pairs          pairs of consecutive frames compared; pairs across a cut are left out
+    pairs          number of pairs of consecutive frames compared; pairs across a cut are left out
 
-    The last two guard the first: a blur "improves" e_warp many times over. Compare them as ratios to an unfused run.
-    NaN where nothing could be compared.
+    sharpness and hf_energy reveal a blur, which lowers e_warp many times over. Compare them as ratios to a run without
+    fusion. A figure is NaN where nothing could be compared.
     """
 
     e_warp: float
@@ -62,7 +67,7 @@ class Figures(TypedDict):
 
 
 class _Pictures:
-    """One frame, both ways: float32 [1, 3, h, w] in [0, 1]."""
+    """One frame of both videos: float32 [1, 3, h, w] in [0, 1]."""
 
     def __init__(self, source: Tensor, styled: Tensor) -> None:
         self.source, self.styled, self.styled_gray = source, styled, luma_bytes(styled)
@@ -72,15 +77,15 @@ class _Pictures:
 
 
 class Consistency:
-    """Accumulates the figures over a stream of (source, styled) pictures, holding two of each.
+    """Accumulates the figures over a stream of (source, styled) pictures. It keeps two of each.
 
         consistency = Consistency()
         for source, styled in frames:
             consistency.add(source, styled)
         print(consistency.figures())
 
-    All motion and trust (m) are of the source at the size of the styled pictures: DIS medium, forward-backward and
-    photometric checks.
+    Motion and trust (m) are computed from the source at the size of the styled pictures: DIS medium, with
+    forward-backward and photometric checks.
     """
 
     def __init__(self) -> None:
@@ -91,9 +96,9 @@ class Consistency:
         self._e_warp = self._e_warp_source = self._tof = self._sharpness = self._hf_energy = 0.0
 
     def add(self, source: Rgb, styled: Rgb) -> None:
-        """Take the next frame: uint8 RGB [h, w, 3] each; the source is brought to the size of the styled picture.
+        """Add the next frame, uint8 RGB [h, w, 3] each. The source is resized to the size of the styled picture.
 
-        Raises ValueError for pictures of another type or shape, or if the styled size changes on the way.
+        Raises ValueError for pictures of another type or shape, or if the size of the styled pictures changes.
         """
         for name, picture in (("source", source), ("styled", styled)):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
@@ -114,7 +119,7 @@ class Consistency:
             self._compare(before, present, motion)
 
     def figures(self) -> Figures:
-        """The figures of the frames so far; more may be added afterwards."""
+        """The figures of the frames so far. More frames may be added afterwards."""
         return Figures(
             e_warp=_mean(self._e_warp, self._pairs),
             e_warp_source=_mean(self._e_warp_source, self._pairs),
@@ -137,7 +142,7 @@ class Consistency:
 
 
 def _as_tensor(picture: Rgb) -> Tensor:
-    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]. Floats first: unsigned bytes wrap round when subtracted."""
+    """uint8 [h, w, 3] -> float32 [1, 3, h, w] in [0, 1]. Not left as bytes, since differences of bytes wrap around."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))[None].to(torch.float32) / 255
 
 

@@ -1,6 +1,6 @@
-"""Where each pixel was a frame ago, and how far that may be believed: OpenCV's DIS flow as a stage.
+"""Optical flow to the last frame and its confidence, by OpenCV's DIS flow, as a stage.
 
-`Memory` is what every flow stage has in common, whatever gives it the flow.
+`Memory` is shared by all flow stages, whatever computes the flow.
 """
 
 from collections.abc import Callable
@@ -31,21 +31,22 @@ _PRESETS: dict[Preset, int] = {
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
 
-SMALLEST_PX = 12  # DIS refuses pictures of 8 pixels
+SMALLEST_PX = 12  # of a side; DIS refuses pictures of 8 pixels
 
-_THUMBNAIL_PX = 96  # of the longer side: pixels enough to know a picture's colours by
+_THUMBNAIL_PX = 96  # longer side of the picture whose colours are counted, which is enough for a histogram
 
 _DOUBTFUL = 0.7
-"""Share believed by unique matches alone below which the backward flow is computed as well. The first frame of another
-shot is at 0.55 at most, frames within shots at 0.87 or more but for a few in a thousand (bench/LOG.md)."""
+"""If unique matches confirm a smaller share of the pixels than this, the backward flow is computed as well. The first
+frame of another shot has a share of at most 0.55, frames within a shot mostly 0.87 or more, but for a few in a thousand
+(bench/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is remembered of a frame.
+    """What is kept of a frame for comparing the next one with it.
 
-    rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device, at the size trust is judged at: that of the flow, or
-             less
+    rgb      float32 [1, 3, h, w] in [0, 1], on the frame's device, at the size at which trust is computed: the size of
+             the flow or smaller
     colours  its `colour_histogram`
     """
 
@@ -54,29 +55,29 @@ class Past:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w) the flow is computed at."""
+        """(h, w) at which the flow is computed."""
         return self.rgb.shape[-2], self.rgb.shape[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class GrayPast(Past):
-    """As DIS compares it. gray: uint8 [h, w], host."""
+    """A `Past` for DIS. gray: the luma that DIS compares, uint8 [h, w], on the host."""
 
     gray: Gray
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w) the flow is computed at."""
+        """(h, w) at which the flow is computed."""
         return self.gray.shape[0], self.gray.shape[1]
 
 
 class Compared(NamedTuple):
-    """What a comparison of a frame with the one before it gives.
+    """The result of comparing a frame with an earlier one.
 
-    flow        flow_cur_to_prev [1, 2, h, w], at the size asked for and in pixels of it
-    judged      the same at the size trust is judged at, that of `Past.rgb`
-    back        flow_prev_to_cur there; None where it was not computed: it is not checked then
-    unique      [1, 1, h, w] there: 0 where `unique_match` says that nothing is to be believed, else 1; None is 1
+    flow    flow_cur_to_prev [1, 2, h, w], at the requested size and in its pixels
+    judged  flow_cur_to_prev at the size at which trust is computed, that of `Past.rgb`
+    back    flow_prev_to_cur at that size; None: it was not computed, and is not checked
+    unique  result of `unique_match` [1, 1, h, w] at that size: 0 where the flow is not trusted, else 1; None: all 1
     """
 
     flow: Tensor
@@ -90,10 +91,10 @@ Compare = Callable[[P, P, tuple[int, int]], Compared]
 
 
 class Memory(Generic[P]):
-    """The frame before, and what follows from comparing a frame with it: flow, trust, and whether there was a cut.
+    """Keeps an earlier frame, and makes flow and trust of comparing a frame with it. It also detects cuts.
 
-    coverage  none: as told. Else what is remembered is an anchor, and a frame that has less mean trust than this to it
-              takes its place
+    coverage  None: the frame kept is the last one. A number: the frame kept is an anchor, and is replaced by a frame
+              with a lower mean trust than this
     """
 
     def __init__(self, ops: Arithmetic) -> None:
@@ -102,13 +103,15 @@ class Memory(Generic[P]):
         self.coverage: float | None = None
 
     def motion(self, frame: Picture, present: P, compare: Compare[P], settings: ConfidenceSettings) -> Motion:
-        """Flow and trust of `frame`, which gives the size of both; `present` takes the place of the past.
+        """Flow and trust of `frame`, both of its size. `present` then replaces the frame kept.
 
-        compare   (present, past, size) -> the flow at `size`; what trust is judged by is read before this returns
-        settings  in pixels of present.size
+        present   what is kept of `frame`
+        compare   (present, past, size) -> the flow at `size`. Its other results are used before this method returns
+        settings  lengths are in pixels of present.size
 
-        Trust is 0 everywhere, and flow too, where there is no past to compare with: the first frame, a discontinuity,
-        another size. At the first frame of another shot trust alone is, and where a frame takes the anchor's place.
+        Without an earlier frame to compare with, flow and trust are 0 everywhere: for the first frame, after a
+        discontinuity and after a change of size. For the first frame of another shot, and for a frame that becomes the
+        anchor, the trust is 0 everywhere.
         """
         rgb = frame.rgb
         size = rgb.shape[-2], rgb.shape[-1]
@@ -136,28 +139,28 @@ class Memory(Generic[P]):
         self._past = anchor
 
     def forget(self) -> None:
-        """The next frame has no past."""
+        """Forget the frame kept."""
         self._past = None
 
 
 def settings_of(config: Any, prompts: object) -> FlowSettings:
-    """Those of a configuration."""
+    """The stage's settings in a configuration."""
     return config.stages.flow  # type: ignore[no-any-return]
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run."""
+    """Open the stage."""
     return Flow(opening.config.stages.flow, opening.device)
 
 
 class Flow(Stage):
-    """The stage that compares each frame with the one before it.
+    """The stage that compares each frame with the last one.
 
-    Picture -> Motion. The first frame, one with `stamp.discontinuity`, one of another size and the first of another
-    shot have no past: their trust is 0 everywhere (and but for the last their flow).
+    Picture -> Motion. For the first frame, a frame with `stamp.discontinuity` and a frame of another size, flow and
+    trust are 0 everywhere. For the first frame of another shot the trust is.
 
-    DIS runs on the host: on a CUDA device the stage waits for a small gray picture; all else stays on the device.
-    OpenCV's own threads are the caller's to set.
+    DIS runs on the host. With a CUDA device, the stage waits for a small gray picture; everything else stays on the
+    device. The caller sets the number of OpenCV's threads.
     """
 
     def __init__(self, settings: FlowSettings, device: str = "cpu") -> None:
@@ -172,11 +175,11 @@ class Flow(Stage):
         return self._memory.motion(frame, self._see(frame.rgb), self._compared, self._settings.trust)
 
     def held(self, frame: Picture) -> Frame:
-        """Of a repeat nothing: what is remembered stays that of the picture shown."""
+        """No motion for a repeat, so that the frame kept remains the one whose picture is shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
     def compare_with_anchor(self, coverage: float) -> None:
-        """From the next frame on: not with the frame before, but with the anchor (`Memory`)."""
+        """Compare with the anchor instead of the last frame, from the next frame on (`Memory`)."""
         self._memory.coverage = coverage
 
     def begin(self, rgb: Tensor) -> None:
@@ -184,19 +187,19 @@ class Flow(Stage):
         self._memory.begin(self._see(rgb))
 
     def forget(self) -> None:
-        """The next frame has no past."""
+        """Forget the frame kept."""
         self._memory.forget()
 
     def update(self, settings: FlowSettings) -> None:
-        """Take new settings, from the next frame on. What is remembered stays, if its size still fits."""
+        """Take new settings, from the next frame on. The frame kept is used if its size still fits."""
         self._settings = settings
         self._dis = open_dis(settings.preset)
 
     def close(self) -> None:
-        """Forget the frame before."""
+        """Forget the frame kept, and free the pinned memory."""
         self._memory.forget()
-        for way in (self._gray_to_host, self._flow_to_device, self._judged_to_device, self._unique_to_device):
-            way.close()
+        for copier in (self._gray_to_host, self._flow_to_device, self._judged_to_device, self._unique_to_device):
+            copier.close()
 
     def _see(self, rgb: Tensor) -> GrayPast:
         h, w = size = rgb.shape[-2], rgb.shape[-1]
@@ -228,7 +231,7 @@ class Flow(Stage):
         )
 
     def _unique(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:
-        """`Compared.unique` on the host; None where the flow back is to be asked. flow: at the size that is judged."""
+        """`Compared.unique` on the host; None if the backward flow is needed. flow: at the size of `Past.rgb`."""
         settings = self._settings.trust
         if self._settings.backward_flow == "always" or settings.check == "off":
             return None
@@ -238,7 +241,7 @@ class Flow(Stage):
 
 
 def open_dis(preset: Preset) -> Any:
-    """OpenCV's DIS flow at one of its presets; it owns its buffers and serves one thread."""
+    """OpenCV's DIS flow with one of the presets. The object owns its buffers and may be used by one thread."""
     dis = cv2.DISOpticalFlow.create(_PRESETS[preset])
     if preset == "balanced":
         dis.setPatchStride(4)
@@ -252,7 +255,7 @@ def dis_flow(dis: Any, gray: Gray, gray_other: Gray) -> Tensor:
 
 
 def planes_of(vectors: npt.NDArray[np.float32]) -> Tensor:
-    """OpenCV's flow, [h, w, 2] -> [1, 2, h, w]."""
+    """OpenCV's layout of a flow to ours: [h, w, 2] -> [1, 2, h, w]."""
     out = np.empty((1, 2, *vectors.shape[:2]), np.float32)
     cv2.split(vectors, list(out[0]))
     return torch.from_numpy(out)

@@ -1,4 +1,4 @@
-"""Optical flow by a network of a flow bundle: the stage that stands where `dis_flow.Flow` does, on any device."""
+"""Optical flow by the network of a flow bundle, on any device. The stage replaces `dis_flow.Flow`."""
 
 from typing import Any
 
@@ -16,27 +16,27 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def settings_of(config: Any, prompts: object) -> ConfidenceSettings:
-    """Those of a configuration."""
+    """The stage's settings in a configuration."""
     return config.stages.flow.trust  # type: ignore[no-any-return]
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run. Raises BadInput."""
+    """Open the stage. Raises BadInput."""
     return FlowNetwork(opening.flow_network(), opening.config.stages.flow.trust)
 
 
 class FlowNetwork(Stage):
-    """The stage that compares each frame with the one before it, by a network.
+    """The stage that compares each frame with the last one, by a network.
 
-    Picture, on the engine's device -> Motion. The first frame, one with `stamp.discontinuity` and the first of another
-    shot have no past: their trust is 0 everywhere (and but for the last their flow).
+    Picture, on the engine's device -> Motion. For the first frame and a frame with `stamp.discontinuity`, flow and
+    trust are 0 everywhere. For the first frame of another shot the trust is.
 
-    engine    takes `cur` and `prev` [1, 3, H, W], gives `flow` and `flow_back` [1, 2, H, W] in its own pixels; owned
-              and closed. Frames of another size are brought to H x W and the flow back to theirs
-              (one that takes any size is opened for one: see `engine.open_engine`)
-    settings  how trust is made, in pixels of H x W
+    engine    network with inputs `cur` and `prev` [1, 3, H, W] and outputs `flow` and `flow_back` [1, 2, H, W], in
+              pixels of H x W. Frames of another size are resized to H x W, and the flow is resized back. The stage owns
+              and closes the engine. A network that takes any size is opened for one (`engine.open_engine`)
+    settings  settings of the trust, in pixels of H x W
 
-    Nothing waits for the device. Raises EngineError for an engine of other inputs or outputs.
+    The stage does not wait for the device. Raises EngineError for an engine with other inputs or outputs.
     """
 
     def __init__(self, engine: Engine, settings: ConfidenceSettings) -> None:
@@ -51,11 +51,11 @@ class FlowNetwork(Stage):
         return self._memory.motion(frame, self._see(frame.rgb), self._compared, self._settings)
 
     def held(self, frame: Picture) -> Frame:
-        """Of a repeat nothing: what is remembered stays that of the picture shown."""
+        """No motion for a repeat, so that the frame kept remains the one whose picture is shown."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
     def compare_with_anchor(self, coverage: float) -> None:
-        """From the next frame on: not with the frame before, but with the anchor (`Memory`)."""
+        """Compare with the anchor instead of the last frame, from the next frame on (`Memory`)."""
         self._memory.coverage = coverage
 
     def begin(self, rgb: Tensor) -> None:
@@ -63,15 +63,15 @@ class FlowNetwork(Stage):
         self._memory.begin(self._see(rgb))
 
     def forget(self) -> None:
-        """The next frame has no past."""
+        """Forget the frame kept."""
         self._memory.forget()
 
     def update(self, settings: ConfidenceSettings) -> None:
-        """Take new settings, from the next frame on. What is remembered stays."""
+        """Take new settings, from the next frame on. The frame kept stays."""
         self._settings = settings
 
     def close(self) -> None:
-        """Forget the frame before and close the engine."""
+        """Forget the frame kept, and close the engine."""
         self._memory.forget()
         self._engine.close()
 
@@ -83,13 +83,13 @@ class FlowNetwork(Stage):
 
     def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Compared:
         flows = self._engine({"cur": present.rgb, "prev": past.rgb})
-        # The one that goes on is copied: the engine's memory is written again while a reader may still hold it.
+        # The flow that leaves the stage is copied: the engine overwrites its memory while a reader may still use it.
         flow = flows["flow"].clone() if size == self._size else self._ops.resize_flow(flows["flow"], size)
         return Compared(flow, flows["flow"], flows["flow_back"])
 
 
 def _size_of(engine: Engine) -> tuple[int, int]:
-    """(H, W) the engine was built for."""
+    """(H, W) that the engine was built for. Raises EngineError for other inputs or outputs, or no fixed size."""
     given = {spec.name: spec.shape for spec in engine.inputs}
     outputs = {spec.name for spec in engine.outputs}
     if given.keys() != {"cur", "prev"} or outputs != {"flow", "flow_back"}:

@@ -1,4 +1,4 @@
-"""Settings of the stages of motion, apart from them: a configuration is validated before torch is loaded."""
+"""Settings of the motion stages. They have a file of their own, so that they are validated before torch is loaded."""
 
 import math
 from functools import cache
@@ -13,19 +13,19 @@ Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 
 
 class ConfidenceSettings(StageSettings):
-    """How trust is made from a flow field and its inverse.
+    """Settings of the trust, which is made of a flow f and the backward flow b.
 
     check         squared  |f + b|^2 <= slope (|f|^2 + |b|^2) + offset      offset in px^2
-                  norm     |f + b|   <= slope (|f| + |b|) + offset          offset in px; over-flags fast motion
+                  norm     |f + b|   <= slope (|f| + |b|) + offset          offset in px; distrusts too much fast motion
                   off      no forward-backward check
-    slope         of the check above, without unit
-    offset        of the check above, at the size the flow is computed at
-    photometric   mean |current - warped previous| up to which a pixel is believed, in [0, 1]; 1 switches it off
-    softness      trust falls to 0 on the way from `photometric` to (1 + softness) photometric; 0 is a hard edge
-    dilate_px     radius by which distrust grows, pixels of the flow's size: flow is wrong around what is covered
-    feather_px    radius of the blur that follows, so that no seam shows; up to dilate_px it gives no trust back
-    cut_coverage  a frame less of which than this is believed is a scene cut if its colours changed as well, [0, 1]
-    cut_colour    distance of the colour histograms from which on they have, [0, 1]
+    slope         slope of the check, without unit
+    offset        offset of the check, at the size at which the flow is computed
+    photometric   mean |current - warped previous| up to which a pixel is trusted fully, in [0, 1]; 1 switches it off
+    softness      the trust falls linearly to 0 between `photometric` and (1 + softness) photometric; 0: a hard edge
+    dilate_px     radius by which low trust is dilated, pixels at the flow's size: the flow is wrong around occlusions
+    feather_px    radius of the blur after it, which hides seams; up to dilate_px it raises no pixel's trust
+    cut_coverage  a frame of which a smaller share is trusted is a cut if its colours have changed as well, [0, 1]
+    cut_colour    distance of the colour histograms from which on colours have changed, [0, 1]
     """
 
     check: Check = "squared"
@@ -39,12 +39,12 @@ class ConfidenceSettings(StageSettings):
     cut_colour: float = Field(0.2, ge=0, le=1)
 
     def at(self, scale: float) -> "ConfidenceSettings":
-        """The same for a flow in pixels of `scale` times the size: what is a length is so much of one there."""
+        """These settings for a flow at `scale` times the size: lengths are scaled."""
         return self if scale == 1 else _scaled(self, scale)
 
     @property
     def limits(self) -> Limits:
-        """What a pixel is judged by."""
+        """The thresholds for a pixel."""
         return Limits(self.check, self.slope, self.offset, self.photometric, self.softness)
 
 
@@ -54,7 +54,7 @@ def _scaled(settings: ConfidenceSettings, scale: float) -> ConfidenceSettings:
     lengths = {
         "offset": settings.offset * (scale if settings.check == "norm" else scale * scale),
         "dilate_px": math.ceil(settings.dilate_px * scale),
-        "feather_px": max(0, feather_px - 1) if scale < 1 else feather_px,  # trust is brought up again, which blurs it
+        "feather_px": max(0, feather_px - 1) if scale < 1 else feather_px,  # upscaling the trust later blurs it too
     }
     return settings.model_copy(update=lengths)
 
@@ -62,17 +62,16 @@ def _scaled(settings: ConfidenceSettings, scale: float) -> ConfidenceSettings:
 class FlowSettings(StageSettings):
     """Settings of `Flow`.
 
-    preset         of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`: medium with its patches 4 px apart instead of
-                   3 and 16 instead of 25 descents, two thirds of the time at the same end-point error
-    backward_flow  when the flow from the past to the present is computed too, which is as much work as the flow itself
-                   and only there for the trust: `always`, or `doubtful`, where less than 70 % of a frame would be
-                   believed without it. Elsewhere `unique_match` tells it: of two places of the present that are
-                   matched with one place of the past, the one that fits it less came into view
-    long_side      width or height, whichever is more, the flow is computed at when the frame is larger, pixels;
-                   None computes it at the frame's own size
-    trust          how trust is made, in pixels of the size the flow is computed at
-    trust_cell     side of the cells of flow pixels that are judged as one: a latent cell has 8 x 8 pixels of the frame,
-                   so not every one has to be known. 1 judges every pixel
+    preset         preset of DIS (Kroeger et al. 2016): OpenCV's, or `balanced`, which is medium with patches 4 px apart
+                   instead of 3 and 16 descents instead of 25: two thirds of the time with the same end-point error
+    backward_flow  when the flow from the past to the present is computed as well. It is used for the trust only, and
+                   takes as long as the flow. `always`; or `doubtful`: for frames of which less than 70 % would be
+                   trusted without it. Other frames are checked by `unique_match`: of two pixels that are matched with
+                   one place of the past, the one that fits it less has just come into view
+    long_side      longer side at which the flow is computed for larger frames, pixels; None: the frame's own size
+    trust          settings of the trust, in pixels at the size at which the flow is computed
+    trust_cell     side of the cells of flow pixels that share one trust value; 1: every pixel has its own. A latent
+                   cell has 8 x 8 pixels of the frame, so a coarser trust is enough
     """
 
     renamed: ClassVar[dict[str, str]] = {"way_back": "backward_flow"}
@@ -85,16 +84,16 @@ class FlowSettings(StageSettings):
 
 
 class AnchorSettings(StageSettings):
-    """The frame of a shot that others are tied to, where something is taken from it (`motion/anchor.py`).
+    """Settings of the anchor, a frame of the shot that later frames take something from (`motion/anchor.py`).
 
-    A keyframe is a picture that somebody made of a frame. From that frame on it is the anchor, and it is shown along
-    the flow. A cut forgets it.
+    A keyframe is a picture that somebody painted over a frame. From that frame on it is the anchor, and the keyframe is
+    shown along the flow. A cut discards it.
 
-    coverage  0..1: a frame of which less is trusted than this, seen from the anchor, takes its place
-    picture   file of a keyframe: PNG, JPEG or WebP. Where it is transparent, nothing was painted. Empty: none. Given
-              once more it is read once more
+    coverage  0..1: a frame with a mean trust to the anchor below this becomes the anchor
+    picture   file of a keyframe: PNG, JPEG or WebP. Its transparent parts count as not painted. Empty: none. Setting it
+              again reads the file again
     frame     file of the frame that it was painted over; empty: it is found in the source
-    at        seconds into the source of the frame that it was painted over; none: the frame that is most like it
+    at        time in the source, in seconds, of the frame that it was painted over; none: the most similar frame
     weight    0..1: share of the keyframe in the picture where the flow is trusted. 0 is the picture without it
     """
 
@@ -119,9 +118,9 @@ class AnchorSettings(StageSettings):
 class WarpSettings(StageSettings):
     """Settings of `Warp`.
 
-    mode       how the picture is read between pixels; a picture pulled again and again goes soft with bilinear
-    cell_norm  1 or more: how the trust of a latent cell is made of that of its pixels (`reduce_to_latent`); null
-               takes the least of them, and steadies less: cells on the edge of what is covered are left out
+    mode       interpolation between pixels; with bilinear, a picture that is warped again and again gets blurred
+    cell_norm  1 or more: norm that reduces the trust of pixels to that of a latent cell (`reduce_to_latent`); null: the
+               least trust of its pixels, which steadies less, since cells at the edges of occlusions are left out
     """
 
     mode: Mode = "sharp"

@@ -1,4 +1,4 @@
-"""The stage that warps what was made of the last frame onto this one."""
+"""The stage that warps the last styled picture onto the present frame."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -> Tensor:
-    """[1, 1, h, w] -> [1, 1, h / downscale, w / downscale] in [0, 1]: the trust of each latent cell.
+    """Reduce the trust of pixels to latent cells: [1, 1, h, w] -> [1, 1, h / downscale, w / downscale], in [0, 1].
 
     Raises ValueError when h or w is no multiple of downscale.
     """
@@ -21,26 +21,25 @@ def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -
 
 
 def settings_of(config: Any, prompts: object) -> WarpSettings:
-    """Those of a configuration."""
+    """The stage's settings in a configuration."""
     return config.stages.warp  # type: ignore[no-any-return]
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run."""
+    """Open the stage."""
     return Warp(opening.config.stages.warp, opening.bundle.about.latent.downscale, opening.device)
 
 
 class Warp(Stage):
-    """The stage that warps what was made of the last frame onto this one.
+    """The stage that warps the last styled picture onto the present frame.
 
-    inputs  motion  to the frame before
-            styled  the last styled picture, or its latent; None as long as there is none. Of a printed picture the
-                    paint is taken in the place of the picture, and its cover beside
-    gives   what was styled where its things are now, with the trust of motion; nothing where there is nothing to
-            refer to: nothing styled yet, or a discontinuity. A frame that is held as a repeat gets what was styled as
-            it is, and no trust
+    inputs  motion  motion to the last frame
+            styled  the last styled picture or its latent; None before the first. Of a printed picture, the paint
+                    replaces the picture, and the cover is warped as well
+    output  the warped picture or latent with the trust of the motion. A frame without tensors before the first styled
+            picture and after a discontinuity. For a frame held as a repeat, the styled picture unwarped, without trust
 
-    It keeps no state and waits for no device.
+    The stage has no state and does not wait for the device.
     """
 
     def __init__(self, settings: WarpSettings, downscale: int, device: str = "cpu") -> None:
@@ -62,7 +61,7 @@ class Warp(Stage):
         return Picture(motion.stamp, rgb, cover=cover, trust=motion.trust, cell_trust=trust)
 
     def held(self, motion: Frame, styled: Frame | None) -> Frame:
-        """What was styled as it is for a repeat, else warped."""
+        """The styled picture as it is for a repeat, else warped."""
         if isinstance(motion, Motion):
             return self(motion, styled)
         match styled:
@@ -79,5 +78,5 @@ class Warp(Stage):
 
 
 def _paint(styled: Picture) -> Tensor:
-    """What the next frame is made from: the paint of a printed picture, or the picture itself."""
+    """The picture to be warped: the paint of a printed picture, else the picture itself."""
     return styled.rgb if styled.paint is None else styled.paint

@@ -1,8 +1,8 @@
-"""Which noise goes on: solvers that take a predicted pair (x0, n) to the next level. One file a solver.
+"""Solvers, which take a predicted pair (x0, n) to the next noise level. Each solver has a file.
 
-A module of this folder, or behind an entry point of `warpfuse.solvers`, that declares `open(**options) -> Solver` is a
-solver; its name is the solver's name.
-What a solver is, and why its network calls are planned instead of called back, is told in `solver.py`.
+A module of this folder, or behind an entry point of `warpfuse.solvers`, is a solver if it defines
+`open(**options) -> Solver`. Its name is the solver's name. `solver.py` explains what a solver is, and why it plans its
+network calls instead of making them.
 
 | solver            | levels               | order | n' on the next level                      | x0'                   |
 |-------------------|----------------------|-------|-------------------------------------------|-----------------------|
@@ -28,16 +28,16 @@ __all__ = ["Call", "Solver", "SolverError", "open_solver", "solver_names"]
 
 
 def solver_names() -> list[str]:
-    """Every solver there is a file for."""
+    """Names of all solvers."""
     return sorted(name for name, _ in _modules())
 
 
 def open_solver(name: str, **options: float) -> Solver:
-    """The solver called `name`.
+    """Open the solver called `name`.
 
-    options  of that solver, as a bundle gives them: `eta` of ddim, `timestep_scaling` of lcm
+    options  the solver's options, as a bundle gives them: `eta` of ddim, `timestep_scaling` of lcm
 
-    Raises SolverError: no such solver, an option it does not have, a value out of range.
+    Raises SolverError for an unknown solver or option, or a value out of range.
     """
     known: dict[str, ModuleType] = dict(_modules())
     if name not in known:

@@ -12,7 +12,7 @@ from warpfuse.stages.solvers.solver import Call, Memory, Solver, SolverError, ke
 
 
 def open(eta: float = 0.0) -> Solver:
-    """DDIM. eta in [0, 1]: the share of fresh noise. Raises SolverError when eta is out of range."""
+    """DDIM. eta: amount of fresh noise, in [0, 1]. Raises SolverError when it is out of range."""
     if not 0 <= eta <= 1:
         raise SolverError(f"solver 'ddim': eta must be in [0, 1], got {eta}. Correct the bundle")
 

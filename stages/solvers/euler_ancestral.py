@@ -3,7 +3,7 @@
     s_up^2 = s'^2 (s^2 - s'^2) / s^2,    s_down^2 = s'^2 - s_up^2
     x' = x0 + s_down n + s_up z          so    x0' = x0,    n' = sqrt(1 - k^2) n + k z,    k = s_up / s'
 
-k^2 = 1 - (s'/s)^2 is DDIM's at eta = 1 once both levels are made variance-preserving, so there is one rule for both.
+k^2 = 1 - (s'/s)^2 equals DDIM's at eta = 1 for the variance-preserving forms of both levels, so both share one rule.
 """
 
 from torch import Tensor

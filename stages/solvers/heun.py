@@ -1,14 +1,14 @@
 """Heun in sigma space (Karras et al. 2022, algorithm 1), order 2: two network calls a step, one for the step to 0.
 
-The first call is Euler's and leads to a trial point at s'. The second asks the network there (pair x0_2, n_2), and the
-step from s is taken again with the mean direction:
+The first call is Euler's and gives a trial point at s'. The second call evaluates the network there (pair x0_2, n_2).
+Then the step from s is taken again with the mean direction:
 
     m = (n_1 + n_2) / 2,    x' = x + (s' - s) m
 
-Note: the pair of a chord. x' is not on a line through x0_1 or x0_2; it is on the chord from x with slope m, so that is
-the pair that travels: n' = m, which has the variance of noise, and x0' = x - s m = x0_1 + (s / 2) (n_1 - n_2), where
-the chord meets s = 0. Another split of the same x' (x0_2, say) would leave the rest in n', and fusion, which rescales
-n' as unit noise, would get the level wrong.
+Note: the pair of a chord. x' is on the chord from x with slope m, not on a line through x0_1 or x0_2. So the pair of x'
+is n' = m, which has the variance of noise, and x0' = x - s m = x0_1 + (s / 2) (n_1 - n_2), where the chord meets s = 0.
+Another split of the same x', for example with x0_2, would leave the rest in n'. Fusion rescales n' as unit noise, and
+would then get a wrong level.
 """
 
 from torch import Tensor
@@ -24,7 +24,7 @@ def open() -> Solver:
 
 
 def _step(level: Level, level_next: Level) -> tuple[Call, ...]:
-    if level_next.sigma == 0:  # n is not defined there: no second call
+    if level_next.sigma == 0:  # n is undefined at sigma = 0, so there is no second call
         return one_call(level, level_next, keep)
     s = level.sigma
 

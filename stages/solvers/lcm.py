@@ -1,10 +1,11 @@
-"""Latent consistency models (Luo et al. 2023, eq. 9 and algorithm 3): jump to x0, make it noisy again, jump again.
+"""Latent consistency models (Luo et al. 2023, eq. 9 and algorithm 3): predict x0, add noise again, predict again.
 
     x0' = c_out x0 + c_skip x,    c_skip = d^2 / (s^2 + d^2),    c_out = s / sqrt(s^2 + d^2)
     n'  = z                       s = timestep_scaling * timestep,    d = 0.5
 
-The boundary conditions make the function the identity at timestep 0. Order 0: nothing is integrated, the network was
-distilled to know the end of the way; with z the slot's noise the same picture comes of every frame of a still.
+The boundary conditions make the function the identity at timestep 0. Order 0: nothing is integrated, since the network
+was distilled to predict the end of the trajectory. With the same z for every frame, a still source gives a still
+picture.
 """
 
 import math
@@ -18,7 +19,7 @@ SIGMA_DATA = 0.5
 
 
 def open(timestep_scaling: float = 10.0) -> Solver:
-    """LCM. timestep_scaling > 0: how fast the boundary conditions let go of x. Raises SolverError when it is not."""
+    """LCM. timestep_scaling: > 0, how fast c_skip falls with the timestep. Raises SolverError out of range."""
     if not timestep_scaling > 0:
         raise SolverError(f"solver 'lcm': timestep_scaling must be above 0, got {timestep_scaling}. Correct the bundle")
 
@@ -37,6 +38,6 @@ def open(timestep_scaling: float = 10.0) -> Solver:
 
 
 def boundary(timestep: float, timestep_scaling: float = 10.0) -> tuple[float, float]:
-    """(c_skip, c_out) at a timestep: (1, 0) at 0, next to (0, 1) from a few timesteps on."""
+    """(c_skip, c_out) at a timestep: (1, 0) at 0, and nearly (0, 1) from a few timesteps on."""
     s = timestep_scaling * timestep
     return SIGMA_DATA**2 / (s**2 + SIGMA_DATA**2), s / math.hypot(s, SIGMA_DATA)

@@ -1,4 +1,4 @@
-"""The noise levels a bundle was trained with, and the few of them a stream uses."""
+"""Noise levels: those of a training schedule, and those at which a stream runs the network."""
 
 import math
 from bisect import bisect_right
@@ -17,7 +17,7 @@ def levels(
     beta_end: float = 0.012,
     train_timesteps: int = 1000,
 ) -> LevelTable:
-    """The variance-preserving levels of the training timesteps 0 .. train_timesteps - 1, noise rising.
+    """The variance-preserving levels of the training timesteps 0 .. train_timesteps - 1, with rising noise.
 
         alpha_t = sqrt(abar_t),   sigma_t = sqrt(1 - abar_t),   abar_t = prod_{s <= t} (1 - beta_s)
 
@@ -53,10 +53,10 @@ def levels(
 
 
 def level_at(table: LevelTable, timestep: float) -> Level:
-    """The level of any timestep in [0, len(table) - 1]; between integers the log-SNR is interpolated linearly.
+    """The level of a timestep in [0, len(table) - 1]. Between integers the log-SNR is interpolated linearly.
 
-    log-SNR = 2 log(alpha / sigma), and abar = 1 / (1 + exp(-log-SNR)). An integer gives the table's own entry.
-    Raises ValueError outside the table, and between its last two entries where the last has no signal.
+    log-SNR = 2 log(alpha / sigma), and abar = 1 / (1 + exp(-log-SNR)). An integer gives the table's entry itself.
+    Raises ValueError outside of the table, and between its last two entries if the last has no signal.
     """
     last = len(table) - 1
     if not 0 <= timestep <= last:
@@ -73,9 +73,9 @@ def level_at(table: LevelTable, timestep: float) -> Level:
 
 
 def timestep_at(table: LevelTable, s: float) -> float:
-    """The timestep a network is told at noise-to-signal ratio s = sigma / alpha: the inverse of `level_at`.
+    """The timestep of a noise-to-signal ratio s = sigma / alpha: the inverse of `level_at`.
 
-    Between integers log s is interpolated linearly; a ratio outside the table is told its nearest end.
+    Between integers log s is interpolated linearly. A ratio outside of the table gets the nearest end.
     """
     if s <= table[0].sigma / table[0].alpha:
         return 0.0
@@ -88,11 +88,11 @@ def timestep_at(table: LevelTable, s: float) -> float:
 
 
 def zero_terminal(table: LevelTable) -> LevelTable:
-    """The table shifted and scaled so that its last level is pure noise (Lin et al. 2024, algorithm 1).
+    """Shift and scale a table so that its last level is pure noise (Lin et al. 2024, algorithm 1).
 
         alpha_t <- (alpha_t - alpha_T) alpha_0 / (alpha_0 - alpha_T)
 
-    For networks trained so, with "v" or "sample": at alpha = 0 "epsilon" says nothing of x0.
+    For networks trained with such a table, which predict "v" or "sample": at alpha = 0, "epsilon" does not define x0.
     """
     first, last = table[0].alpha, table[-1].alpha
     alphas = [(level.alpha - last) * first / (first - last) for level in table]
@@ -102,9 +102,9 @@ def zero_terminal(table: LevelTable) -> LevelTable:
 
 
 def variance_exploding(level: Level) -> Level:
-    """The level in sigma space: alpha = 1, s = sigma / alpha, so x_VE = x / alpha with the pair (x0, n) unchanged.
+    """A level in sigma space: alpha = 1, s = sigma / alpha. Then x_VE = x / alpha, and the pair (x0, n) is the same.
 
-    For a table of betas s = sqrt((1 - abar) / abar). Raises ValueError for a level without signal (zero terminal SNR).
+    For a table of betas, s = sqrt((1 - abar) / abar). Raises ValueError for a level without signal (zero terminal SNR).
     """
     if level.alpha == 0:
         raise ValueError(f"a level needs alpha > 0 to be had in sigma space, got {level}")
@@ -112,7 +112,7 @@ def variance_exploding(level: Level) -> Level:
 
 
 def variance_preserving(level: Level) -> Level:
-    """The level scaled to alpha^2 + sigma^2 = 1, so x_VP = x / sqrt(alpha^2 + sigma^2) with (x0, n) unchanged."""
+    """A level scaled to alpha^2 + sigma^2 = 1. Then x_VP = x / sqrt(alpha^2 + sigma^2), and (x0, n) is the same."""
     norm = math.hypot(level.alpha, level.sigma)
     return Level(level.alpha / norm, level.sigma / norm, level.timestep)
 
@@ -120,14 +120,15 @@ def variance_preserving(level: Level) -> Level:
 def karras_levels(
     table: LevelTable, steps: int, top: float = 999.0, bottom: float = 0.0, rho: float = 7.0, of: float | None = None
 ) -> tuple[Level, ...]:
-    """Sigma-space levels that crowd where the noise is low (Karras et al. 2022, eq. 5), noisiest first.
+    """Sigma-space levels that are dense at low noise (Karras et al. 2022, eq. 5), noisiest first.
 
         s_k = (s_top^(1/rho) + k / (n - 1) (s_bottom^(1/rho) - s_top^(1/rho)))^rho,     k = n - steps .. n - 1
 
-    top, bottom  timesteps of the first and last of n levels. One level of one is the first
-    of           n, whole or not, of which the last `steps` are asked for (`spacing.Spacing`); `steps` if none
+    top, bottom  timesteps of the first and the last of the n levels. If n is 1, the only level is the first
+    of           n, which need not be an integer; the last `steps` of the levels are returned (`spacing.Spacing`).
+                 None: n = steps
 
-    Each level's timestep is `timestep_at` its s. Raises ValueError for numbers out of range.
+    The timestep of each level is `timestep_at` of its s. Raises ValueError for numbers out of range.
     """
     n = steps if of is None else of
     if not 1 <= steps <= n or not 0 <= bottom <= top or not rho > 0:
@@ -138,7 +139,7 @@ def karras_levels(
     lowest = variance_exploding(level_at(table, bottom)).sigma
     first, last = variance_exploding(level_at(table, top)).sigma ** (1 / rho), lowest ** (1 / rho)
     parts = [(n - steps + k) / (n - 1) if n > 1 else 0.0 for k in range(steps)]
-    sigmas = [max((first + part * (last - first)) ** rho, lowest) for part in parts]  # the root rounds below it
+    sigmas = [max((first + part * (last - first)) ** rho, lowest) for part in parts]  # rounding may go below lowest
     return tuple(Level(1.0, s, timestep_at(table, s)) for s in sigmas)
 
 
@@ -147,8 +148,8 @@ def flow_level(timestep: float, train_timesteps: int = 1000, shift: float = 1.0)
 
         t = shift s / (1 + (shift - 1) s),   s = timestep / train_timesteps
 
-    shift > 1 spends more of the way at high noise, as large pictures need (Stable Diffusion 3, eq. 23). The level's
-    timestep is the shifted one, train_timesteps t: what such networks are told. Raises ValueError out of range.
+    shift > 1 puts more levels at high noise, as large pictures need (Stable Diffusion 3, eq. 23). The level's timestep
+    is the shifted one, train_timesteps t, as such networks expect. Raises ValueError for numbers out of range.
     """
     if not (0 <= timestep <= train_timesteps and shift > 0):
         raise ValueError(
@@ -166,15 +167,15 @@ def steps_for(
     top: float = 999.0,
     floor: float = 0.0,
 ) -> tuple[Level, ...]:
-    """The levels the network is run at, noisiest first. The solver goes from each to the next, from the last to CLEAN.
+    """The levels of the network calls, noisiest first. The solver steps from each to the next, and then to CLEAN.
 
         timestep_k = floor + (top - floor) strength (steps - k) / steps,     k = 0 .. steps - 1
 
     level_of   timestep -> level: `partial(level_at, table)`, or `flow_level`
-    strength   in [0, 1]: how far from the source the picture may go. 1 starts at `top`; at 0 every level is `floor`
-    top        timestep of the noisiest start
-    floor      timestep the even spacing aims at but does not reach (unless strength is 0): a network run once more at
-               next to no noise adds nothing. SD-Turbo and LCM with four steps: 999, 749.25, 499.5, 249.75
+    strength   in [0, 1]: how far the picture may differ from the source. 1 starts at `top`; at 0 every level is `floor`
+    top        timestep of the noisiest level
+    floor      timestep to which the even spacing leads, without reaching it (unless strength is 0), since a call at
+               nearly no noise adds nothing. SD-Turbo and LCM with four steps: 999, 749.25, 499.5, 249.75
 
     Raises ValueError for numbers out of range.
     """
@@ -188,5 +189,5 @@ def steps_for(
 
 
 def _ratio(level: Level) -> float:
-    """sigma / alpha, infinite without signal."""
+    """sigma / alpha; infinity for alpha = 0."""
     return level.sigma / level.alpha if level.alpha > 0 else math.inf

@@ -1,8 +1,8 @@
-"""Noise levels, predicted x0 and rescaled fusion: the arithmetic every diffusion family shares.
+"""Noise levels, predicted x0 and rescaled fusion: the arithmetic common to all diffusion families.
 
-A latent at a level is `x = alpha x0 + sigma n` with `n` of unit variance. The pair (x0, n) is what travels; `x` is
-composed last, so one fusion serves every family. Everything is computed in float32 at least (at timestep 999 the
-formula for x0 amplifies rounding fifteen-fold) and comes back in the dtype that came in.
+A latent at a level is `x = alpha x0 + sigma n` with `n` of unit variance. Functions work on the pair (x0, n), and `x`
+is composed last, so one fusion works for every family. Everything is computed in float32 at least, because the formula
+for x0 amplifies rounding errors fifteen-fold at timestep 999. Results have the dtype of the inputs.
 """
 
 import math
@@ -19,9 +19,9 @@ PREDICTIONS = ("epsilon", "v", "sample", "flow")
 class Level:
     """One noise level: `x = alpha x0 + sigma n`.
 
-    alpha     gain of the clean latent, >= 0
-    sigma     gain of the unit-variance noise, >= 0; not both 0
-    timestep  what the network is told, in its own unit; finite
+    alpha     factor of the clean latent, >= 0
+    sigma     factor of the unit-variance noise, >= 0; not both 0
+    timestep  the network's input for this level, in its own unit; finite
 
     Raises ValueError when a number is out of range.
     """
@@ -38,14 +38,14 @@ class Level:
             raise ValueError(f"a level needs alpha >= 0 and sigma >= 0, not both 0; got {self.alpha} and {self.sigma}")
 
 
-CLEAN = Level(1.0, 0.0, 0.0)  # where the last solver step goes
+CLEAN = Level(1.0, 0.0, 0.0)  # the end of the last solver step
 
 
 def clean_and_noise(x: Tensor, output: Tensor, level: Level, prediction: str) -> tuple[Tensor, Tensor]:
-    """Split a noisy latent into (x0, n) by what the network said of it: `x = alpha x0 + sigma n` holds afterwards.
+    """Split a noisy latent into (x0, n) by the network's output. `x = alpha x0 + sigma n` holds for the result.
 
     x, output   [b, c, h, w] (any shapes that broadcast), x at `level`, output of the network
-    prediction  what the network was trained to say, and so what x0 and n are:
+    prediction  what the network was trained to predict, which defines x0 and n:
         epsilon  e          (x - sigma e) / alpha     e                        also Karras levels: alpha = 1
         v        v          alpha x - sigma v         sigma x + alpha v        needs alpha^2 + sigma^2 = 1
         sample   x0         x0                        (x - alpha x0) / sigma
@@ -59,7 +59,7 @@ def clean_and_noise(x: Tensor, output: Tensor, level: Level, prediction: str) ->
 
 
 def clean(x: Tensor, output: Tensor, level: Level, prediction: str) -> Tensor:
-    """x0 of `clean_and_noise` alone: after the last call of a frame nobody asks for n."""
+    """The x0 of `clean_and_noise` alone. After the last call of a frame, n is not used."""
     return _read(x, output, _reading(level, prediction)[0])
 
 
@@ -69,7 +69,7 @@ _SAID: Weights = (0.0, 1.0, 1.0)
 
 
 def _reading(level: Level, prediction: str) -> tuple[Weights, Weights]:
-    """(a, b, over) for x0 and for n: each is (a x + b output) / over. The table is that of `clean_and_noise`."""
+    """(a, b, over) for x0 and for n, each of which is (a x + b output) / over: the table of `clean_and_noise`."""
     alpha, sigma = level.alpha, level.sigma
     match prediction:
         case "epsilon":
@@ -103,24 +103,25 @@ def rescale(weight: Tensor, rho: float) -> Tensor: ...
 @overload
 def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float: ...
 def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float:
-    """The gain r of the own noise that keeps `weight n_ref + r n` at unit variance: w^2 + r^2 + 2 w r rho = 1.
+    """The factor r of a frame's own noise n that gives `weight n_ref + r n` unit variance: w^2 + r^2 + 2 w r rho = 1.
 
         r(w, rho) = -w rho + sqrt(1 - w^2 (1 - rho^2))              the positive root
 
-    weight  in [0, 1], a number or a tensor of any shape; a tensor is trusted (nothing waits for the device)
-    rho     correlation of the two noises, in [-1, 1]: 0 fresh, 1 the same tensor; a tensor where it is not the same
-            everywhere, which is trusted too
+    weight  w in [0, 1], a number or a tensor of any shape
+    rho     correlation of the two noises, in [-1, 1]: 0 for independent noises, 1 for the same tensor; a tensor if it
+            varies
 
-    r(0, rho) = 1 exactly; r(1, rho) = 0 exactly for rho >= 0. For rho < 0 the root at w = 1 is 2 |rho|: noises that
-    oppose each other leave room for both. Raises ValueError when a plain number is out of range.
+    r(0, rho) = 1 exactly, and r(1, rho) = 0 exactly for rho >= 0. For rho < 0, r(1, rho) = 2 |rho|, because noises that
+    oppose each other cancel in part. Raises ValueError for a number out of range. Tensors are not checked, since that
+    would wait for the device.
     """
     if not isinstance(rho, Tensor):
         _need_rho(rho)
     if isinstance(weight, Tensor) or isinstance(rho, Tensor):
         weight = torch.as_tensor(weight)
         w = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        # 1 - w^2 + (w rho)^2 and not 1 - w^2 (1 - rho^2): at w = 1 this one is rho^2 to the last bit, so r is 0.
-        # The clamp is for weights a rounding above 1, which a blurred mask has; they would be NaN.
+        # 1 - w^2 + (w rho)^2 is exactly rho^2 at w = 1, so that r is exactly 0 there; 1 - w^2 (1 - rho^2) is not.
+        # A blurred mask has weights slightly above 1 by rounding. Without the clamp they would give NaN.
         r = (1 - w * w + (w * rho) * (w * rho)).clamp_min(0).sqrt() - w * rho
         return r.to(weight.dtype) if weight.is_floating_point() else r
     _need_weight(weight)
@@ -128,9 +129,9 @@ def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float:
 
 
 def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
-    """x = alpha x0 + sigma n, in the dtype of x0. At sigma = 0 the noise is not looked at and may be None.
+    """x = alpha x0 + sigma n, in the dtype of x0. At sigma = 0 the noise is not used and may be None.
 
-    Raises ValueError when there is noise to add and none given.
+    Raises ValueError when noise is needed and n is None.
     """
     wide = _wide(x0, n)
     if level.sigma == 0:
@@ -148,21 +149,22 @@ def fuse(
     level_next: Level,
     inner_strength: float = 1.0,
 ) -> Tensor:
-    """Pull a latent towards a reference without losing noise: the latent at the next, lower level.
+    """Blend a pair with a reference's, at the next, lower level, keeping the variance of the noise.
 
         x' = alpha' [w x0_ref + (1 - w) x0]  +  sigma' [w n_ref + r n],      r = rescale(w, rho)
 
     x0, n          [b, c, h, w], this frame's pair; n is the next level's unit noise (fresh for LCM, see `ddim_noise`)
-    x0_ref, n_ref  the reference's pair, broadcastable to it. Finite also where it is not wanted: 0 NaN = NaN
-    weight         w in [0, 1], a number or a map [b, 1, h, w]; apply a mask here and nowhere else (to the reference
-                   as well would darken every soft edge by up to an eighth)
+    x0_ref, n_ref  the reference's pair, broadcastable to it. It must be finite also where w is 0, since 0 NaN = NaN
+    weight         w in [0, 1], a number or a map [b, 1, h, w]. A mask is applied to the weight only: applied to the
+                   reference as well, it would darken every soft edge by up to an eighth
     rho            correlation of n_ref and n
-    inner_strength in [0, 1]: 1 keeps the level exact; below it r is max(1 - w, inner_strength r), the softening of
-                   Rerender-A-Video (Yang et al. 2023, 0.9 there), which leaves a little less noise than the level has
+    inner_strength in [0, 1]. 1 keeps the level exact. Below 1, r is max(1 - w, inner_strength r), as in
+                   Rerender-A-Video (Yang et al. 2023, with 0.9), which leaves slightly less noise than the level has
 
-    w = 0 is `compose(x0, n, level_next)` bit for bit; w = 1 is the reference (for rho >= 0, inner_strength 1). At
-    sigma' = 0 only the blend of x0 is left and the noises may be None. The result has the dtype of x0. Raises
-    ValueError when a plain weight, rho or inner_strength is out of range, or a noise is missing that is needed.
+    w = 0 equals `compose(x0, n, level_next)` bit for bit. w = 1 gives the reference (for rho >= 0 and inner_strength
+    1). At sigma' = 0 only x0 is blended, and the noises may be None. The result has the dtype of x0.
+
+    Raises ValueError when weight, rho or inner_strength is a number out of range, or a needed noise is None.
     """
     if not isinstance(weight, Tensor):
         _need_weight(weight)
@@ -179,7 +181,7 @@ def fuse(
 
 
 def noise_gain(weight: Tensor | float, rho: Tensor | float, inner_strength: float = 1.0) -> Tensor | float:
-    """The gain r of the own noise in `fuse`, softened where inner_strength is below 1. Raises ValueError as that."""
+    """The factor r of a frame's own noise in `fuse`, for any inner_strength. Raises ValueError as `fuse` does."""
     _need_strength(inner_strength)
     return _softened(rescale(weight, rho), weight, inner_strength)
 
@@ -194,8 +196,8 @@ def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level
 
         n' = sqrt(1 - k^2) n + k z,    k = (eta / sigma) sqrt(1 - alpha^2 / alpha'^2)       (DDIM, eq. 12 and 16)
 
-    eta in [0, 1]: 0 is deterministic (n itself), 1 is DDPM. For variance-preserving levels; level_next is the lower.
-    Correlation with a reference noise changes by the same mixing: fresh against either reference is rho = 0.
+    eta in [0, 1]: 0 is deterministic (n itself), 1 is DDPM. For variance-preserving levels, level_next the lower one.
+    The correlation with a reference noise is mixed in the same way; that of fresh noise is rho = 0.
     Raises ValueError for eta out of range or levels that do not descend.
     """
     k = fresh_share(eta, level, level_next)
@@ -219,7 +221,7 @@ def _line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor
 
 
 def _softened(r: Tensor | float, w: Tensor | float, inner_strength: float) -> Tensor | float:
-    """max(1 - w, inner_strength r); r itself at 1, to the bit."""
+    """max(1 - w, inner_strength r); exactly r for inner_strength 1."""
     if inner_strength == 1:
         return r
     if isinstance(w, Tensor):

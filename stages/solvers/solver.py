@@ -1,10 +1,10 @@
-"""What a solver is: a plan of network calls, each with a pure function from one pair to the next.
+"""Solvers: a solver is a plan of network calls, each with a pure function from one pair to the next.
 
-Note: a plan of calls instead of a callback. A solver that called the network itself would own the loop, and a stream
-batch could not run it: there one network call holds rows of many frames, each at its own place in its own schedule. So
-a solver only *says* what happens between two network calls. `plan` lists a frame's calls in order; Heun's step has two
-of them. Row k of a stream batch is simply call k, and what a row has to remember from one call to the next (Heun's
-first pair) is a value that moves along with it. Running one frame alone is the same thing in a loop:
+Note: a plan of calls instead of a callback. A solver that called the network itself would own the loop. A stream batch
+could not use it, since one network call of a stream batch has rows of several frames, each at its own step. So a solver
+only defines what happens between two network calls. `plan` lists the calls of a frame in order; Heun's step has two.
+Row k of a stream batch is call k. A value that a row needs in its next call, such as Heun's first pair, is passed along
+as `memory`. A single frame is run by a loop over the same plan:
 
     for call in solver.plan(levels):
         x0, n = split(x, network(network_input(x, call.level), call.seen), call.level, prediction)
@@ -12,7 +12,7 @@ first pair) is a value that moves along with it. Running one frame alone is the 
         # here, if call.finished: fuse a reference into (x0, n)
         x = compose(x0, n, call.level_next)
 
-Everything that depends on levels or options alone is settled when the plan is made; `advance` multiplies and adds.
+Everything that depends on levels and options only is computed when the plan is made. `advance` multiplies and adds.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ from warpfuse.stages.solvers.network import seen_by_network
 from warpfuse.stages.solvers.pair import CLEAN, Level
 
 Memory = tuple[Tensor, ...]
-"""What a row carries from one call to the next; () where a step begins. A cut in the stream resets it to ()."""
+"""Tensors that a row passes from one call to the next; () at the begin of a step and after a cut."""
 
 Advance = Callable[[Tensor, Tensor, Tensor, Tensor | None, Memory], tuple[Tensor, Tensor, Memory]]
-"""(x, x0, n, z, memory) -> (x0', n', memory'), all [b, c, h, w]: pure, arithmetic in float32 at least.
+"""(x, x0, n, z, memory) -> (x0', n', memory'), all [b, c, h, w]. A pure function; arithmetic in float32 at least.
 
-x, x0, n  the latent at `call.level` and what the network said of it: x = alpha x0 + sigma n
-z         unit noise independent of n: fresh, or in a stream the slot's own; None where the call needs none
+x, x0, n  the latent at `call.level` and its predicted pair: x = alpha x0 + sigma n
+z         unit noise independent of n, fresh or the same for every frame; None if the call needs none
 """
 
 
@@ -43,17 +43,17 @@ class SolverError(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the network and what follows from it.
+    """One call of the network, and the step that follows it.
 
-    level        of the x that the network is asked about
-    seen         the same level as the network knows it (`network.py`): what it is told
-    level_next   (x0', n') is composed to this level for the next call; after the last, to the end of the plan
+    level        level of the network's input x
+    seen         this level in the form for the network (`network.py`)
+    level_next   level at which (x0', n') is composed for the next call; after the last call, the end of the plan
     advance      (x, x0, n, z, memory) -> (x0', n', memory')
-    needs_noise  advance takes z
-    finished     the pair is a step's result, and references may be fused into it. False inside a step: fusing into
-                 Heun's trial point would be undone by the correction
-    rho          correlation of n' with z: 1 for a call that makes the latent noisy again with it, 0 for one that only
-                 keeps the predicted n. What a fusion that takes z for its reference's noise has to rescale by
+    needs_noise  advance uses z
+    finished     the pair is the result of a step, and a reference may be fused into it. False within a step: the
+                 correction of Heun's trial point would undo a fusion
+    rho          correlation of n' with z: 1 for a call that adds z as the new noise, 0 for a call that keeps the
+                 predicted n. Fusion with z as the reference's noise uses it in `rescale`
     """
 
     level: Level
@@ -67,13 +67,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """A solver: a value without state, safe to share.
+    """A solver. A value without state, which may be shared.
 
-    name         its file's name
-    space        the family of its levels: "vp" alpha^2 + sigma^2 = 1, "ve" alpha = 1, "flow" alpha + sigma = 1
-    order        of convergence with the number of steps on the probability-flow ODE (a stochastic one: in
-                 distribution); 0: it jumps to x0 and relies on a network that was distilled to do so
-    needs_noise  some call takes z
+    name         name of its module
+    space        family of its levels: "vp" alpha^2 + sigma^2 = 1, "ve" alpha = 1, "flow" alpha + sigma = 1
+    order        order of convergence on the probability-flow ODE (for a stochastic solver: in distribution); 0: it
+                 predicts x0 directly and needs a network that was distilled to do so
+    needs_noise  some call uses z
     step         (level, level_next) -> the calls of one step
     """
 
@@ -84,13 +84,13 @@ class Solver:
     step: Callable[[Level, Level], tuple[Call, ...]]
 
     def plan(self, levels: Sequence[Level], end: Level = CLEAN) -> tuple[Call, ...]:
-        """Every network call of a frame, in order.
+        """All network calls of a frame, in order.
 
-        levels  noisiest first, each of the solver's space; the latent starts at the first
-        end     where the last step goes. At sigma = 0 the composed latent is x0 and no noise is needed; some
-                checkpoints end at their table's lowest level instead
+        levels  levels in the solver's space, noisiest first; the latent starts at the first
+        end     end of the last step. At sigma = 0 the composed latent is x0 and needs no noise. Some checkpoints end at
+                the lowest level of their table instead
 
-        Raises SolverError: no levels, levels of another space, or levels that do not fall.
+        Raises SolverError without levels, for levels of another space, and for levels that do not descend.
         """
         if not levels:
             raise SolverError(f"solver {self.name!r} needs one level or more, got none")
@@ -106,24 +106,24 @@ class Solver:
 def one_call(
     level: Level, level_next: Level, advance: Advance, needs_noise: bool = False, rho: float = 0.0
 ) -> tuple[Call, ...]:
-    """The calls of a step that asks the network once."""
+    """The calls of a step with one network call."""
     return (Call(level, seen_by_network(level), level_next, advance, needs_noise, finished=True, rho=rho),)
 
 
 def keep(x: Tensor, x0: Tensor, n: Tensor, z: Tensor | None, memory: Memory) -> tuple[Tensor, Tensor, Memory]:
-    """x0' = x0, n' = n: Euler's step, whatever the family, and every solver's way to sigma = 0."""
+    """x0' = x0, n' = n: Euler's step in every family, and every solver's step to sigma = 0."""
     return x0, n, ()
 
 
 def need_noise(z: Tensor | None, name: str) -> Tensor:
-    """The z a call needs. Raises SolverError when it was not given."""
+    """z, which this call needs. Raises SolverError when it is None."""
     if z is None:
         raise SolverError(f"solver {name!r} needs noise z for this call, got None: give what `needs_noise` asks for")
     return z
 
 
 def mix(first: tuple[float, Tensor], *others: tuple[float, Tensor]) -> Tensor:
-    """The sum of gain * tensor, computed in float32 at least, in the dtype of the first tensor."""
+    """The sum of factor * tensor, computed in float32 at least, in the dtype of the first tensor."""
     wide = torch.float32
     for _, tensor in (first, *others):
         wide = torch.promote_types(wide, tensor.dtype)

@@ -2,8 +2,8 @@
 
     x0' = x0,    n' = z
 
-One step is what they are for and needs no noise z. With more levels the x0 is made noisy again and asked about once
-more, as in the training of such networks. Order 0: nothing is integrated.
+These networks are made for one step, which needs no noise z. With more levels, noise is added to x0 again before the
+next call, as in the training of such networks. Order 0: nothing is integrated.
 """
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from warpfuse.stages.solvers.solver import Call, Memory, Solver, keep, need_nois
 
 
 def open() -> Solver:
-    """One-step turbo, or a few steps by re-noising."""
+    """Turbo: one step, or a few steps with noise added in between."""
     return Solver("turbo", space="vp", order=0, needs_noise=True, step=_step)
 
 
