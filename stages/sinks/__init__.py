@@ -1,23 +1,22 @@
-"""Where frames go.
+"""Sinks, which take frames out of the graph.
 
-A module of this folder, or behind an entry point of `warpfuse.sinks`, that declares SCHEMES, `check` and `open` is a
-kind of sink.
+A module of this folder, or behind an entry point of `warpfuse.sinks`, is a kind of sink if it defines SCHEMES, `check`
+and `open`.
 
-A live sink is the one stage with a thread of its own: whoever it writes to may freeze. `write` copies the frame into a
-place for one, newest first, and returns; what is replaced is counted. A file shown live is slowed to real time by the
-clock (`playback.py`), never by a viewer.
+A live sink is the only stage with a thread of its own, since its device or peer may stop responding. `write` copies the
+frame into a slot for the newest one and returns; frames that are replaced are counted. A file shown live is slowed down
+to real time by the clock (`playback.py`), not by a viewer.
 
-- Streams (`stream.py`): the thread encodes and hands NUT through a pipe to a process (`remux.py`, for SRT `ffmpeg`)
-  that talks to the peer. A process, because a frozen peer holds whoever writes to it, whatever timeouts were set, and
-  only a process can be killed: a pipe that takes nothing for `stall` seconds ends it. A lost connection is made again
-  after a full-jitter pause; a refused one (wrong password) ends the run with exit 3.
-- Cameras (`camera_thread.py`): absolute deadlines, something at every tick. With `on-fault=passthrough` the source's
-  frames come too, by a bypass (`graph/runtime/bypass.py`), and are shown while no styled ones do. It is a link like any
-  other but belongs to no epoch: it lasts as long as the two processes at its ends.
-- Page (`page.py`): the newest picture for any number of viewers, encoded once, by the first who asks, or not at all.
-- Files are written in place under a temporary name. What cannot be made again, a file of a live source, is written in
-  fragments that become an ordinary file at the end; whatever goes wrong, it stays where it is under a name that players
-  open (`target.py`), and the next sink of that file says so.
+- Streams (`stream.py`): the thread encodes, and sends NUT through a pipe to a process (`remux.py`, or `ffmpeg` for SRT)
+  that talks to the peer. It is a process because a peer that stops responding can block its writer despite timeouts,
+  and only a process can be killed. That happens when the pipe takes nothing for `stall` seconds. A lost connection is
+  made again after a pause with full jitter. A refused connection (wrong password) ends the run with exit code 3.
+- Cameras (`camera_thread.py`): a picture at every tick, with absolute deadlines. With `on-fault=passthrough`, the sink
+  also gets the source's frames by a bypass (`graph/runtime/bypass.py`), and shows them while no styled ones come.
+- Page (`page.py`): the newest picture for any number of viewers. It is encoded when the first viewer asks for it.
+- Files are written under a temporary name in their folder. A file of a live source cannot be made again. So it is
+  written in fragments, which become an ordinary file at the end. If the run fails, it stays under a name that players
+  can open (`target.py`), and the next sink of that file reports it.
 """
 
 import sys
@@ -29,40 +28,42 @@ from warpfuse.stages.sources.schemes import module_for, scheme_of
 from warpfuse.stages.stage import Sink, VideoInfo
 
 _HINTS = {"window": "there are no windows here. Use --sink page:8080 and open http://127.0.0.1:8080/view"}
-"""Kinds of sink that somebody might look for, and what to use instead."""
+"""Kinds of sink that do not exist but are likely to be tried, with what to use instead."""
 
 __all__ = ["check", "open_sink", "wants_raw", "wants_sound"]
 
 
 def check(url: str, source: str | None = None) -> None:
-    """Find out, before anything slow is loaded, whether the sink can be opened. Writes nothing that stays.
+    """Check whether the sink can be opened, before anything slow is loaded. It leaves no file behind.
 
-    source  URL the frames come from: a sink must not be the same file
+    source  URL of the source: a sink must not write to the same file
 
-    Raises SinkError: unknown kind or container, folder missing or not writable, a folder, the source itself."""
+    Raises SinkError: unknown kind or container, folder missing or not writable, a folder, the source itself.
+    """
     _module(url).check(url, source)
 
 
 def wants_raw(url: str) -> bool:
-    """The sink is one that is to get the source's pictures as well (`stage.Bridging`). Raises SinkError."""
+    """The sink needs the source's pictures as well (`stage.Bridging`). Raises SinkError."""
     asked = getattr(_module(url), "wants_raw", None)
     return bool(asked is not None and asked(url))
 
 
 def wants_sound(url: str) -> bool:
-    """The sink is one that keeps the sound of a live source (`stage.Hearing`). Raises SinkError."""
+    """The sink takes the sound of a live source (`stage.Hearing`). Raises SinkError."""
     return bool(getattr(_module(url), "KEEPS_SOUND", False))
 
 
 def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, **options: Any) -> Sink:
     """Open the sink that `url` names.
 
-    info        of the source: its rate and the unit of its times
+    info        info of the source: its rate and the unit of its times
     size        (width, height) px of every frame that will be written
-    sound_from  file whose sound is copied beside the picture; its picture, if it has one, is where `info` came from
-    options     of that kind of sink (`threads` for a file)
+    sound_from  file whose sound is copied beside the picture; it may be the source itself
+    options     options of this kind of sink (`threads` for a file)
 
-    Raises SinkError."""
+    Raises SinkError.
+    """
     module = _module(url)
     sink: Sink = module.open(url, info, size, sound_from, **options)
     return sink

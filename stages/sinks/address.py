@@ -1,4 +1,4 @@
-"""Where a stream is published and how: `rtsp://host/path#kbps=4000,gop=1`."""
+"""The address and the settings of a published stream: `rtsp://host/path#kbps=4000,gop=1`."""
 
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -16,14 +16,14 @@ _EXAMPLE = "rtsp://127.0.0.1:8554/live#kbps=4000,gop=1"
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What follows the `#` of a stream's URL; it never leaves this program.
+    """The settings after the `#` of a stream's URL. They are not sent to the peer.
 
     kbps      bit rate, kilobits a second; 0: a tenth of a bit for each pixel
-    gop       seconds from one key frame to the next: the longest a viewer who joins has to wait
-    codec     auto takes h264_nvenc where it can be opened, else libx264; one by name is used or it is an error
-    preset    x264's speed
-    stall     seconds a peer may take nothing before the connection counts as lost
-    patience  seconds until the first connection must stand; later ones are tried for ever
+    gop       interval of key frames, s: the longest time a new viewer waits for a picture
+    codec     auto: h264_nvenc where it can be opened, else libx264. A named codec that cannot be opened is an error
+    preset    x264's preset
+    stall     time in s after which a peer that takes nothing counts as lost
+    patience  time in s within which the first connection must succeed; later ones are tried for ever
     """
 
     kbps: int = 0
@@ -40,16 +40,16 @@ _CHOICES = {"codec": CODECS, "preset": PRESETS}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The URL as FFmpeg takes it, without the settings, and the settings."""
+    """A stream's URL in FFmpeg's form, without settings; and its settings."""
 
     url: str
     settings: StreamSettings
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Raises SinkError for a URL without a host and for settings that are not understood."""
+        """Parse a stream's URL. Raises SinkError for a URL without a host and for unknown settings."""
         scheme = url.partition(":")[0]
-        if not url.startswith(f"{scheme}://"):  # not shown: without its slashes nobody knows a password in it
+        if not url.startswith(f"{scheme}://"):  # the URL is not shown, since a password in it cannot be found
             raise SinkError(f"{scheme}: no host behind two slashes. Write, for example, {_EXAMPLE}.")
         try:
             url, _, text = for_ffmpeg(url).partition("#")
@@ -70,7 +70,7 @@ class Address:
 
 def _with(settings: StreamSettings, name: str, part: str) -> StreamSettings:
     key, equals, value = part.partition("=")
-    if not equals:  # not shown: it may be the rest of a passphrase
+    if not equals:  # the text is not shown, since it may be the rest of a passphrase with a #
         raise SinkError(
             f"{name}: what follows its # is no setting. Write {_EXAMPLE}, and a # of the address itself as %23."
         )

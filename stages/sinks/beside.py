@@ -1,7 +1,7 @@
-"""What lies in a file beside picture, sound and subtitles: tags, chapters, covers, attached files, timecode.
+"""Content of a file other than picture, sound and subtitles: tags, chapters, covers, attached files, timecode.
 
-It goes into the file that is written where that can hold it; what cannot is told. What a muxer takes and then drops in
-silence is found by reading the finished file.
+It is copied into the written file if the container can hold it. Everything else is reported to the user. Muxers
+silently drop some of what they accept, so the finished file is read to find that.
 """
 
 from collections.abc import Iterable
@@ -36,8 +36,8 @@ _OLDER_CODES = {
     "isl": "ice",
     "zho": "chi",
     "fre": "fra",
-}  # all QuickTime knows
-_CHAPTER_TITLES = "bin_data"  # how FFmpeg calls the track in which QuickTime keeps them
+}  # QuickTime knows only these codes of the languages
+_CHAPTER_TITLES = "bin_data"  # FFmpeg's name of the track with QuickTime's chapter titles
 _COVERS = {"mjpeg": ("jpg", "jpeg"), "png": ("png", "png"), "bmp": ("bmp", "bmp")}
 _TAGS_TOLD = 5
 _SEEN_OR_HEARD = ("audio", "subtitle", "video")
@@ -45,10 +45,10 @@ _SEEN_OR_HEARD = ("audio", "subtitle", "video")
 
 @dataclass(slots=True)
 class Wanted:
-    """What the finished file is to hold.
+    """What the finished file has to contain.
 
-    tracks    of each stream of sound or subtitles: its type and number, language, flags
-    left_out  what the container cannot hold, in words for one line
+    tracks    type, number, language and flags of each stream of sound or subtitles
+    left_out  what the container cannot hold, in words for the user
     covers    packets to be written before all others
     """
 
@@ -60,7 +60,7 @@ class Wanted:
     covers: list[Any] = field(default_factory=list)
 
     def tell(self, made: Any, source: Any, fmt: Format) -> None:
-        """Give a stream of the file language, title and flags of the stream it is made from."""
+        """Copy language, title and flags of a source's stream to the stream made from it."""
         made.metadata.update({key: value for key, value in source.metadata.items() if key in _OF_A_TRACK})
         if fmt.muxer == "mov" and (language := made.metadata.get("language")) in _OLDER_CODES:
             made.metadata["language"] = _OLDER_CODES[language]
@@ -69,11 +69,11 @@ class Wanted:
         self.tracks.append((made.type, number, made.metadata.get("language", ""), flags))
 
     def leave_out(self, stream: Any) -> None:
-        """A stream is not written."""
+        """Record that a stream is not written."""
         self.left_out.append(_named(stream))
 
     def missing(self, path: Path) -> list[str]:
-        """`left_out`, and what the finished file does not hold although it was told to."""
+        """`left_out`, and what the finished file lacks although it was written to it."""
         try:
             with av.open(str(path)) as made:
                 held = {key.casefold() for key in made.metadata}
@@ -87,14 +87,15 @@ class Wanted:
                     lost += _changed([s for s in made.streams if s.type == kind][number], number, language, flags)
                 return lost
         except (av.error.FFmpegError, ValueError, OSError, IndexError):
-            return self.left_out  # it is the sink's business whether its file can be read
+            return self.left_out  # an unreadable file is not reported here
 
 
 def carry(source: InputContainer, out: OutputContainer, fmt: Format, origin: Fraction, end: Fraction | None) -> Wanted:
-    """Put what lies beside the picture of `source` into `out`, whose first stream is the picture, before its header.
+    """Copy the content of `source` beside picture, sound and subtitles into `out`, before its header is written.
 
-    origin  seconds of the source's clock at which the picture starts; chapters count from there
-    end     seconds of picture that are written, where that is known
+    out     its first stream is the picture
+    origin  time at which the picture starts, s by the source's clock; chapters count from there
+    end     length of the written picture, s; None: unknown
     """
     wanted = Wanted()
     made: Any = out.streams[0]
@@ -116,13 +117,13 @@ def carry(source: InputContainer, out: OutputContainer, fmt: Format, origin: Fra
         if stream is not picture and stream.type not in ("audio", "subtitle"):
             try:
                 _carry_stream(stream, out, fmt, wanted)
-            except Exception:  # noqa: BLE001  (bindings raise more than FFmpeg's errors; it is not worth the picture)
+            except Exception:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors; the picture matters more)
                 wanted.leave_out(stream)
     return wanted
 
 
 def unheld(sound_from: str | None, info: VideoInfo) -> list[str]:
-    """What lies beside the picture of a source, for a sink that holds pictures alone: in words, empty if nothing."""
+    """The content of a source beside its picture, in words, for a sink that takes pictures only. Empty if none."""
     if sound_from is None:
         return ["the sound"] if info.sound else []
     path = path_of(sound_from)
@@ -132,11 +133,11 @@ def unheld(sound_from: str | None, info: VideoInfo) -> list[str]:
             chapters = ["chapters"] if source.chapters() else []
             return [_named(s) for s in source.streams if s is not picture and s.type in _SEEN_OR_HEARD] + chapters
     except SourceError:
-        return []  # whoever reads the picture tells of it
+        return []  # the source reports it
 
 
 def _carry_stream(stream: Any, out: OutputContainer, fmt: Format, wanted: Wanted) -> None:
-    """Write a cover or an attached file, or leave it out. Timecode and chapters' titles are no streams of their own."""
+    """Copy a cover or an attached file, or leave it out. Timecode and chapter titles need no stream of their own."""
     titles = wanted.chapters and stream.type == "data" and stream.name == _CHAPTER_TITLES
     if titles or (stream.type == "data" and _timecode(stream)):
         return
@@ -152,7 +153,7 @@ def _carry_stream(stream: Any, out: OutputContainer, fmt: Format, wanted: Wanted
 
 
 def _add_cover(stream: Any, packet: "Packet[Any]", out: OutputContainer, fmt: Format, wanted: Wanted) -> bool:
-    """Matroska keeps a cover as an attached file whose name says so, MP4 as a stream of one picture."""
+    """Add a cover: an attached file called cover in Matroska, a stream of one picture in MP4. False: not possible."""
     codec = stream.codec_context.name
     if fmt.attachments:
         ending, kind = _COVERS.get(codec, (codec, codec))
@@ -169,7 +170,7 @@ def _add_cover(stream: Any, packet: "Packet[Any]", out: OutputContainer, fmt: Fo
 
 
 def _chapters(source: InputContainer, origin: Fraction, end: Fraction | None) -> list[Any]:
-    """Those that begin in what is written, on its clock."""
+    """The chapters that lie in the written part, with times by its clock."""
     kept: list[Any] = []
     for chapter in source.chapters():
         tick = exact(chapter["time_base"]) or Fraction(1)
@@ -183,7 +184,7 @@ def _chapters(source: InputContainer, origin: Fraction, end: Fraction | None) ->
 
 
 def _timecode(*held: Any) -> str:
-    """The first timecode in the tags of these; Matroska writes their names in capitals."""
+    """The first timecode in the tags of these containers or streams. Matroska has tag names in capitals."""
     tags = (item for thing in held for item in thing.metadata.items())
     return next((value for key, value in tags if key.casefold() == "timecode"), "")
 

@@ -1,4 +1,4 @@
-"""RGB to the YUV that video wants: BT.709, limited range."""
+"""Converting RGB to YUV for video: BT.709, limited range."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +10,14 @@ from warpfuse.stages.sources.display import EXACT, ONE_THREAD
 
 _SAMPLING = int(Interpolation.AREA) | EXACT
 
-CODE = 1  # BT.709 in ITU-T H.273: the matrix, the primaries and the transfer alike
+CODE = 1  # BT.709 in ITU-T H.273, for matrix, primaries and transfer
 LIMITED = 1
 
 
 class ToBt709:
     """Converts pictures of one size to one YUV format (`yuv420p`, `nv12`, `yuyv422`).
 
-    It holds one swscale context: each costs FFmpeg 8 about 15 MB. One thread at a time.
+    It keeps one swscale context, which takes about 15 MB in FFmpeg 8. One thread at a time.
     """
 
     def __init__(self, pixel_format: str) -> None:
@@ -25,7 +25,7 @@ class ToBt709:
         self._reformatter = VideoReformatter()
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> VideoFrame:
-        """The picture, uint8 [h, w, 3], as a frame of its own memory."""
+        """Convert a picture, uint8 [h, w, 3], to a new frame."""
         return self._reformatter.reformat(
             VideoFrame.from_ndarray(rgb, format="rgb24"),
             format=self._format,
@@ -38,7 +38,7 @@ class ToBt709:
 
 
 def require_even(name: str, size: tuple[int, int]) -> None:
-    """Raise SinkError for an odd width or height, which video with shared chroma cannot have."""
+    """Raise SinkError for an odd width or height, which subsampled chroma does not allow."""
     width, height = size
     if width % 2 or height % 2 or min(size) < 2:
         even = f"{max(2, width // 2 * 2)}x{max(2, height // 2 * 2)}"

@@ -1,4 +1,4 @@
-"""The address of a virtual camera: what follows `virtualcam:`, and the key `on_fault` that stands for a part of it."""
+"""The address of a virtual camera, and the key `on_fault`, which sets a part of it."""
 
 import re
 from dataclasses import dataclass, fields, replace
@@ -19,12 +19,12 @@ _CHOICES = {"format": ("nv12", "yuyv"), "on_fault": ("hold", "passthrough")}
 
 @dataclass(frozen=True, slots=True)
 class CameraSettings:
-    """What follows `virtualcam:`.
+    """The settings after `virtualcam:`.
 
-    device    path (Linux) or name of the backend's device; empty: the first there is
-    fps       constant rate, frames a second; 0: the source's
-    format    nv12 for most programs, yuyv for those that show nothing
-    on_fault  while no styled picture comes: hold shows the last one, passthrough the source
+    device    path of the device (Linux) or its name in the backend; empty: the first one
+    fps       constant rate, frames a second; 0: the source's rate
+    format    nv12 for most programs, yuyv for programs that cannot show it
+    on_fault  what is shown while no styled picture comes: hold: the last one, passthrough: the source
     """
 
     device: str = ""
@@ -34,7 +34,7 @@ class CameraSettings:
 
     @classmethod
     def parse(cls, url: str) -> "CameraSettings":
-        """Raises SinkError for what is not understood."""
+        """Parse a camera's URL. Raises SinkError for unknown settings or values."""
         device, *parts = url.partition(":")[2].split(",")
         settings = cls(device=device)
         for part in filter(None, parts):
@@ -65,14 +65,15 @@ def _value(url: str, key: str, value: str) -> dict[str, Any]:
 
 
 def with_on_fault(sinks: Any, on_fault: Any) -> tuple[Any, ...]:
-    """The sinks' URLs, the virtual cameras among them with this `on-fault`, but for those that say one themselves.
+    """Add `on-fault` to the URLs of virtual cameras that do not set it. Returns all URLs.
 
-    Raises ValueError: neither hold nor passthrough, or no virtual camera."""
+    Raises ValueError for a value other than hold and passthrough, or without a virtual camera.
+    """
     if on_fault not in _CHOICES["on_fault"]:
         raise ValueError(f"on_fault: expected hold or passthrough, got {on_fault!r}")
-    told = tuple(sinks) if isinstance(sinks, list | tuple) else ()
-    cameras = [sink for sink in told if isinstance(sink, str) and scheme_of(sink) == SCHEME]
+    urls = tuple(sinks) if isinstance(sinks, list | tuple) else ()
+    cameras = [url for url in urls if isinstance(url, str) and scheme_of(url) == SCHEME]
     if not cameras:
         raise ValueError("on_fault is for virtual cameras, and there is none: give --sink virtualcam:")
-    silent = [camera for camera in cameras if not re.search(r",\s*on[-_]fault\s*=", camera)]
-    return tuple(f"{sink},on-fault={on_fault}" if sink in silent else sink for sink in told)
+    without = [camera for camera in cameras if not re.search(r",\s*on[-_]fault\s*=", camera)]
+    return tuple(f"{url},on-fault={on_fault}" if url in without else url for url in urls)

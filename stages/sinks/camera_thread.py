@@ -1,4 +1,4 @@
-"""A camera that is never frozen and never gone: a thread of its own sends pictures at a constant rate."""
+"""The sink of a camera. A thread of its own sends pictures at a constant rate, whatever the graph does."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ Shown = Literal["styled", "raw", "held"]
 
 _FAULT_FRAMES = 3
 _LEAST_FAULT_NS = 1_000_000_000
-_BLACK = 16  # not 0: some programs take a wholly black picture for a covered camera
+_BLACK = 16  # not 0, since some programs take a fully black picture for a covered camera
 
 
 class Output(Protocol):
@@ -31,12 +31,14 @@ class Output(Protocol):
         """Show uint8 RGB [h, w, 3]. Raises OSError when the device is gone."""
 
     def close(self) -> Any:
-        """Give it back."""
+        """Close the device."""
 
 
 class _Source:
-    """The source's newest picture, of any size. One thread puts, one takes. It is fitted to `size` when it is shown:
-    as long as nothing fails it is not."""
+    """The source's newest picture, of any size. One thread puts, one takes.
+
+    It is resized to `size` only when it is shown, which is during a fault.
+    """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -52,14 +54,14 @@ class _Source:
         self._pictures.put(rgb, 0)
 
     def take(self) -> bool:
-        """Take the newest picture; False when there is none since the last time."""
+        """Take the newest picture. False when there is none since the last call."""
         picture = None if self._pictures is None else self._pictures.take()
         if picture is not None:
             self._taken, self._fitted = picture.rgb, None
         return picture is not None
 
     def fitted(self) -> npt.NDArray[np.uint8]:
-        """The picture taken last, at `size`."""
+        """The picture taken last, resized to `size`."""
         assert self._taken is not None
         if self._fitted is None:
             width, height = self._size
@@ -70,11 +72,16 @@ class _Source:
 
 
 class CameraThread:
-    """The sink of a camera. From its opening to its closing the camera shows something at every tick: a dark picture
-    first, then the newest, then whatever `on_fault` says. `write` never waits for the device.
+    """The sink of a camera. It sends a picture at every tick from its opening to its closing.
 
-    raw_wanted  hand every picture of the source to `write_raw` as well: a fault is bridged by it
-    sent, repeated, skipped  ticks: shown, shown without a new picture, left out because the machine was late
+    The pictures are black first, then the newest styled ones, and during a fault as `on_fault` says. `write` never
+    waits for the device.
+
+    raw_wanted  the pictures of the source are to be passed to `write_raw`, for faults
+    sent        number of ticks with a picture
+    repeated    number of ticks without a new picture
+    bridged     number of ticks with a picture of the source
+    skipped     number of ticks skipped because the machine was late
     """
 
     def __init__(
@@ -94,7 +101,7 @@ class CameraThread:
 
     @property
     def notes(self) -> list[str]:
-        """What became of the frames, in one line."""
+        """The figures of the camera, in one line."""
         bridged = f", {self.bridged} by the source's picture" if self.bridged else ""
         return [
             f"{self._name}: {self.sent} pictures at {float(self._fps):g} fps, {self.repeated} repeated{bridged}, "
@@ -102,19 +109,19 @@ class CameraThread:
         ]
 
     def write(self, frame: RawFrame) -> None:
-        """Show this from the next tick on. Raises SinkLost when the device is gone."""
+        """Show this frame from the next tick on. Raises SinkLost when the device is gone."""
         due_ns = self._playback.due(frame)
         if self._error is not None:
             raise SinkLost(f"{self._name}: the camera is gone ({self._error.strerror}). Was its module unloaded?")
         self._styled.put(frame.rgb, due_ns)
 
     def write_raw(self, frame: RawFrame) -> None:
-        """Take a picture of the source, of any size; shown while styled ones fail to come. Never waits."""
+        """Take a picture of the source, of any size. It is shown while no styled ones come. Never waits."""
         if self._raw is not None:
             self._raw.put(frame.rgb)
 
     def close(self, complete: bool) -> None:
-        """Let go of the camera. A second call does nothing."""
+        """End the thread and close the camera. A second call does nothing."""
         self._playback.close()
         self._closing.set()
         self._thread.join()
@@ -155,10 +162,11 @@ class CameraThread:
 
 
 def choose(on_fault: OnFault, period_ns: int, now_ns: int, styled_ns: int | None, raw_ns: int | None) -> Shown:
-    """What to show, given when the last styled and the last raw picture came (None: never).
+    """Choose what to show, by the times when the last styled and the last raw picture came (None: never).
 
-    A fault is a second (or three periods) without a styled picture. `hold` then goes on showing the last one;
-    `passthrough` shows the source, as long as that at least moves."""
+    A fault is a second, or three periods if they are longer, without a styled picture. During a fault, `hold` shows the
+    last styled picture. `passthrough` shows the source, as long as that still gives pictures.
+    """
     patience_ns = max(_LEAST_FAULT_NS, _FAULT_FRAMES * period_ns)
     styled = styled_ns is not None and now_ns - styled_ns <= patience_ns
     raw = raw_ns is not None and now_ns - raw_ns <= patience_ns

@@ -1,4 +1,4 @@
-"""How a picture is encoded for each container, and RGB to tagged BT.709 on the way there."""
+"""Encoding pictures for each container, with BT.709 colours and tags."""
 
 import io
 from collections.abc import Mapping
@@ -17,25 +17,26 @@ from av.video.stream import VideoStream
 
 from warpfuse.stages.sinks.bt709 import CODE, LIMITED, ToBt709
 
-_LONGEST = Fraction(3600)  # seconds of one picture: MP4 keeps lengths in 31 bits
-_FINEST = 1 << 31  # containers and encoders keep the denominator of a time base in 32 bits, signed
+_LONGEST = Fraction(3600)  # longest duration of a picture, s: MP4 has 31 bits for it
+_FINEST = 1 << 31  # containers and encoders have 32 bits, signed, for the denominator of a time base
 
-_CLUSTERS = MappingProxyType({"cluster_time_limit": "1000", "flush_packets": "1"})  # milliseconds; of Matroska and WebM
+_CLUSTERS = MappingProxyType({"cluster_time_limit": "1000", "flush_packets": "1"})  # for Matroska and WebM; ms
 _X264 = MappingProxyType({"preset": "veryfast", "crf": "18"})
 _VP9 = MappingProxyType({"deadline": "realtime", "cpu-used": "7", "crf": "24", "b": "0", "row-mt": "0"})
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A container and what goes into it.
+    """A container with its codecs.
 
-    muxer, codec, sound  FFmpeg's names; `sound` is what a track is transcoded to that cannot be copied
-    options              of the video codec
-    muxer_options        of the container
-    recording_options    in their place where what is written must be playable at any time
-    negative_times       it can hold sound that starts before its picture (an edit list hides it)
-    subtitles            FFmpeg's name of what text is converted to that cannot be copied
-    covers, attachments  it can hold a picture that stands for the file, and files
+    muxer, codec         FFmpeg's names of the container and the video codec
+    sound                FFmpeg's name of the codec for sound that cannot be copied
+    options              options of the video codec
+    muxer_options        options of the container
+    recording_options    options that replace them for a recording, which must be playable at any time
+    negative_times       it can hold sound that starts before the picture (hidden by an edit list)
+    subtitles            FFmpeg's name of the codec for subtitles that cannot be copied
+    covers, attachments  it can hold covers, and attached files
     """
 
     muxer: str
@@ -50,9 +51,9 @@ class Format:
     attachments: bool = False
 
 
-_FAST_START = MappingProxyType({"movflags": "+faststart"})  # the index first: a player starts before it has all
-# A fragment a second, each with its own index; at the end they become an ordinary file, without moving any picture. The
-# first index waits for the first fragment: it has to know when the first picture is shown.
+_FAST_START = MappingProxyType({"movflags": "+faststart"})  # index first, so that players start during a download
+# A fragment a second, each with its own index. At the end they become an ordinary file without being moved. The first
+# index is written after the first fragment (delay_moov), since it needs the time of the first picture.
 _FRAGMENTS = MappingProxyType(
     {"movflags": "+hybrid_fragmented+delay_moov", "frag_duration": "1000000", "flush_packets": "1"}
 )
@@ -70,16 +71,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 
 class Encoder:
-    """Encodes RGB pictures as one stream of `out`: 4:2:0, BT.709 limited, converted so and tagged so.
+    """Encodes RGB pictures as one stream of `out`: 4:2:0, BT.709, limited range, with these tags.
 
-    The packets belong to the caller, who muxes them. The same pictures and times give the same bytes.
+    The caller muxes the packets. The same pictures and times give the same bytes.
     """
 
     def __init__(
         self, out: OutputContainer, fmt: Format, size: tuple[int, int], fps: Fraction, time_base: Fraction, threads: int
     ) -> None:
         self.time_base = time_base if time_base.denominator < _FINEST else Fraction(1, 1_000_000)
-        if self.time_base > 1:  # libvpx takes no tick longer than a second
+        if self.time_base > 1:  # libvpx does not accept a tick longer than a second
             self.time_base = Fraction(1, self.time_base.denominator)
         longest = min(_LONGEST / self.time_base, Fraction(_FINEST - 1))
         self._period = max(1, round(min(1 / (fps * self.time_base), longest)))
@@ -99,11 +100,11 @@ class Encoder:
         self._first_dts: int | None = None
 
     def encode(self, rgb: npt.NDArray[np.uint8], pts_ns: int) -> "list[Packet[Any]]":
-        """Packets that are ready after this picture, [h, w, 3]; often none yet."""
+        """Encode a picture, uint8 [h, w, 3]. Returns the packets that are ready, often none yet."""
         frame = self._to_yuv(rgb)
         tick = round(Fraction(pts_ns, 10**9) / self.time_base)
         if self._last is not None:
-            tick = max(tick, self._last + 1)  # no container takes two pictures at one time
+            tick = max(tick, self._last + 1)  # no container accepts two pictures with the same time
         self._last = tick
         self._first = tick if self._first is None else self._first
         frame.pts, frame.time_base = tick, self.time_base
@@ -111,10 +112,10 @@ class Encoder:
         return self._timed(self._stream.encode(frame))
 
     def flush(self) -> "list[Packet[Any]]":
-        """The packets that the encoder held back.
+        """The last packets of the encoder.
 
-        The length of an MP4 is the span of the decoding times and the length of the last packet. Where times are uneven
-        at the end that is less than what is shown, and players hide what lies beyond: the last packet makes up for it.
+        The duration of an MP4 is the span of the decoding times plus the duration of the last packet. With uneven times
+        at the end it is shorter than the pictures, and players cut the rest off. So the last packet is made longer.
         """
         packets = self._timed(self._stream.encode(None))
         if self._measured and packets and packets[-1].dts is not None and self._first_dts is not None:
@@ -125,59 +126,59 @@ class Encoder:
 
     @property
     def end(self) -> Fraction:
-        """Seconds at which the last picture is over."""
+        """End of the last picture, s."""
         return ((self._last or 0) + self._period) * self.time_base
 
     def _timed(self, packets: Any) -> "list[Packet[Any]]":
         timed: list[Packet[Any]] = list(packets)
         for packet in timed:
             self._first_dts = packet.dts if self._first_dts is None else self._first_dts
-            packet.duration = packet.duration or self._period  # else the last picture has no length in the container
+            packet.duration = packet.duration or self._period  # else the last picture has no duration in the container
         return timed
 
 
 def recorded(fmt: Format) -> Format:
-    """The format as a live source is recorded in.
+    """The format for recording a live source.
 
-    Fragments of an MP4 end where decoding times do, whatever the last packet says of its length; so pictures are
-    decoded in the order they are shown.
+    Fragments of an MP4 end at the last decoding time, regardless of the last packet's duration. So B frames are off,
+    and decoding times equal presentation times.
     """
     return replace(fmt, options={**fmt.options, "bf": "0"}) if fmt.muxer in ("mp4", "mov") else fmt
 
 
 def holds(fmt: Format, stream: Any) -> bool:
-    """Whether the container takes the stream as it is. Only its muxer knows: it is asked, with memory for a file."""
+    """True if the container accepts the stream as it is. The muxer is tried, on a file in memory."""
     try:
         _begin(fmt.muxer, stream, {})
-    except Exception:  # noqa: BLE001  (whatever it does not like)
+    except Exception:  # noqa: BLE001  (any error means no)
         return False
-    if fmt.muxer in ("mp4", "mov"):  # what a codec brings along they look at when they write their index
+    if fmt.muxer in ("mp4", "mov"):  # these check a codec's extradata only when they write their index
         try:
             _begin(fmt.muxer, stream, {"movflags": "empty_moov"})
         except av.error.InvalidDataError:
             return False
-        except Exception:  # noqa: BLE001  (AC-3 needs packets before its index: no reason against it)
+        except Exception:  # noqa: BLE001  (AC-3 needs packets before an index, which is no reason against it)
             return True
     return True
 
 
 def _begin(muxer: str, stream: Any, options: dict[str, str]) -> None:
-    """Write the head of a file with this stream alone, in memory. Raises what the muxer raises."""
+    """Write the header of a file with this stream only, in memory. Raises what the muxer raises."""
     with av.open(io.BytesIO(), "w", format=muxer, container_options=options) as trial:
         trial.add_stream_from_template(stream)
         trial.start_encoding()
 
 
 def _reproducible(fmt: Format, width: int) -> dict[str, str]:
-    """The options of a format with which this width gives the same bytes each time.
+    """The options of a format that give the same bytes in every run, for pictures of this width.
 
-    Note: x264's mbtree. Unless a row has a multiple of eight macroblocks (of 16 pixels) it reads memory it never wrote,
-    in one thread as well, and the quantisers of a picture differ from run to run.
+    Note: x264's mbtree. Unless a row has a multiple of eight macroblocks (of 16 pixels), it reads uninitialized memory,
+    even in one thread, and quantisers differ from run to run.
     """
     uneven = fmt.codec == "libx264" and -(-width // 16) % 8 != 0
     return {**fmt.options, "mbtree": "0"} if uneven else dict(fmt.options)
 
 
 def _nominal(fps: Fraction) -> Fraction:
-    """A rate that encoders take: their levels and look-ahead use it, no time is computed from it."""
+    """A rate that encoders accept. They use it for levels and look-ahead only; no time is computed from it."""
     return min(max(fps, Fraction(1)), Fraction(1000)).limit_denominator(100_000)

@@ -1,4 +1,4 @@
-"""One stream of pictures for any number of viewers: each gets the newest when it asks, encoded once for all."""
+"""Distributing pictures to any number of viewers. Each gets the newest one, which is encoded once for all."""
 
 import threading
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ _QUALITY = 85
 
 
 def jpeg(rgb: npt.NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 [h, w, 3], as a browser shows it: JPEG is full-range BT.601, which OpenCV does, from BGR."""
+    """Encode a picture, uint8 RGB [h, w, 3]. OpenCV takes BGR and writes full-range BT.601, as JPEG requires."""
     _, data = cv2.imencode(".jpg", rgb[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
     return data.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """An encoded picture and its number: 1 for the first."""
+    """An encoded picture. number: 1 for the first."""
 
     number: int
     data: bytes
 
 
 class Fanout:
-    """Newest only: a slow viewer skips pictures, it neither delays nor queues any. Thread-safe.
+    """Keeps the newest picture for viewers. A slow viewer skips pictures and does not delay others. Thread-safe.
 
-    Nothing is encoded while nobody asks, and a picture is encoded once: by the first who asks for it, in that thread.
-    So the graph, which calls `put`, pays for one copy whatever the number of viewers.
+    A picture is encoded once, in the thread of the viewer that asks for it first, and not at all if no viewer does. So
+    `put`, which the graph calls, costs one copy for any number of viewers.
 
-    encoded  pictures encoded
-    viewers  how many `viewing` now
+    encoded  number of pictures encoded
+    viewers  number of viewers between `enter` and `leave`
     """
 
     def __init__(self, size: tuple[int, int], most_viewers: int = 16) -> None:
@@ -47,14 +47,14 @@ class Fanout:
         self.encoded = self.viewers = 0
 
     def put(self, rgb: npt.NDArray[np.uint8]) -> None:
-        """Make this the newest picture, uint8 [h, w, 3]. It is copied. One thread puts."""
+        """Copy a picture, uint8 [h, w, 3], and make it the newest. Called by one thread."""
         self._pictures.put(rgb, 0)
         with self._changed:
             self._number = self._pictures.received
             self._changed.notify_all()
 
     def newer_than(self, number: int, timeout: float) -> Jpeg | None:
-        """The newest picture if its number is above `number`, waited for at most `timeout` seconds; else None."""
+        """Wait at most `timeout` seconds for a picture with a number above `number`. None without one."""
         with self._changed:
             self._changed.wait_for(lambda: self._number > number or self.closed, timeout)
             if self._number <= number or self.closed:
@@ -67,7 +67,7 @@ class Fanout:
             return self._newest
 
     def enter(self) -> bool:
-        """Count a viewer in; False when there are too many."""
+        """Count a new viewer. False when there are too many, or after `close`."""
         with self._changed:
             if self.closed or self.viewers >= self._most_viewers:
                 return False
@@ -75,12 +75,12 @@ class Fanout:
             return True
 
     def leave(self) -> None:
-        """Count a viewer out."""
+        """Count a viewer that leaves."""
         with self._changed:
             self.viewers -= 1
 
     def close(self) -> None:
-        """Send every viewer away."""
+        """End every wait. Viewers get no more pictures."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""A clip on disk as a sink: H.264 or VP9 in the container that the name's ending asks for, with the source's sound."""
+"""A video file as a sink: H.264 or VP9 with the source's sound. The ending of the name selects the container."""
 
 import logging
 from collections.abc import Callable
@@ -40,9 +40,12 @@ def check(url: str, source: str | None = None) -> None:
 def open(
     url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, threads: int = 1
 ) -> "FileSink":
-    """Open a path or `file://` URL. `threads` is for the encoder: one by default, the networks need the cores.
+    """Open a path or `file://` URL.
 
-    Raises SinkError, also for an odd width or height, which 4:2:0 video cannot have."""
+    threads  threads of the encoder; one by default, since the networks need the cores
+
+    Raises SinkError, also for an odd width or height, which 4:2:0 video does not allow.
+    """
     path = path_of(url)
     require_even(str(path), size)
     check(url, sound_from)
@@ -50,15 +53,15 @@ def open(
 
 
 class FileSink:
-    """Writes one clip. Under its name it appears when it is whole, an older file there stays until then.
+    """Writes one video file. It gets its name when it is complete; until then an older file of that name stays.
 
-    A live source's cannot be had again: it is a recording (`Target`), playable up to the last second at any time, and
-    kept when the run fails, the disk is full or the process dies.
+    The file of a live source cannot be made again. It is a recording (`Target`): playable up to the last second at any
+    time, and kept when the run fails, the disk is full or the process dies.
 
-    Times are kept exactly in MP4 and MOV; Matroska and WebM know milliseconds and no finer. The sound ends with the
-    last picture. One thread at a time; the same frames give the same bytes.
+    Times are exact in MP4 and MOV; Matroska and WebM round them to milliseconds. The sound ends with the last picture.
+    The same frames give the same bytes. One thread at a time.
 
-    notes  what became of the sound, if not a plain copy; lines fit to be shown at the end of the run
+    notes  lines for the user: what was transcoded or left out
     """
 
     def __init__(
@@ -74,16 +77,14 @@ class FileSink:
                     f"{path}: the process that recorded it died; what it had recorded is kept: {left.name}"
                 )
             else:
-                left.unlink(missing_ok=True)  # its index is missing: nothing plays it
+                left.unlink(missing_ok=True)  # it has no index, so it cannot be played
         self._sound: Sound | LiveSound | None = None
         fmt = recorded(_format(path)) if info.live else _format(path)
         try:
-            # Without bitexact the file names its writer's version, and Matroska draws a random identity.
+            # Without bitexact the file contains FFmpeg's version and, in Matroska, a random id.
             options = {"fflags": "+bitexact", **(fmt.recording_options if info.live else fmt.muxer_options)}
             if info.sound:
-                options["max_interleave_delta"] = (
-                    "1000000"  # microseconds: pictures are not kept back for want of sound
-                )
+                options["max_interleave_delta"] = "1000000"  # us: pictures do not wait longer than this for sound
             out = av.open(str(self._target.part), "w", format=fmt.muxer, container_options=options)
             self._out: OutputContainer | None = out
             self._encoder = Encoder(out, fmt, size, info.fps, info.time_base, threads)
@@ -96,12 +97,12 @@ class FileSink:
             self._sound = LiveSound(info.sound, out, fmt, self.notes)
 
     def hear(self, piece: SoundPiece) -> None:
-        """Take a piece of a live source's sound: it is written with the pictures it belongs to."""
+        """Take a piece of a live source's sound, which is written with its pictures."""
         if isinstance(sound := self._sound, LiveSound):
             sound.hear(piece)
 
     def write(self, frame: RawFrame) -> None:
-        """Encode one frame, uint8 RGB of the size agreed on. Raises SinkLost when the disk is full."""
+        """Encode one frame, uint8 RGB of the sink's size. Raises SinkLost when the disk is full."""
         width, height = self._size
         if frame.rgb.shape != (height, width, 3):
             raise ValueError(f"{self._target.path}: frames of {height}x{width}x3 were agreed on, got {frame.rgb.shape}")
@@ -116,11 +117,11 @@ class FileSink:
             self._writing(self._sound.advance, self._encoder.end)
 
     def close(self, complete: bool) -> None:
-        """Finish the file and give it its name; with complete=False remove it, or keep a recording under another.
+        """Finish the file and give it its name. With complete=False remove it, but keep a recording under its part's
+        name. A second call does nothing.
 
-        May be called twice.
-
-        Raises SinkError when not one frame was written, SinkLost when the disk is full."""
+        Raises SinkError when no frame was written, SinkLost when the disk is full.
+        """
         if self._out is None:
             return
         if not self._frames or not (complete or self._target.recording):
@@ -149,9 +150,10 @@ class FileSink:
             raise self._target.lost(error, self._frames) from None
 
     def _abandon(self) -> None:
-        """Close without a trace, but for what was recorded. The error that led here is the one to tell.
+        """Close and remove the file, except for a recording with frames. Errors are suppressed: another led here.
 
-        The name goes first: nothing is then moved about for a file nobody will read."""
+        The file is removed before it is closed, so that closing does not rearrange it.
+        """
         if not (self._target.recording and self._frames):
             self._target.drop()
         if self._out is not None:

@@ -1,4 +1,4 @@
-"""The place between a graph that must not wait and an output that may: it holds the newest picture and no other."""
+"""A slot for the newest picture, between a graph that must not wait and an output that may block."""
 
 import threading
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from warpfuse.stages.timing import Latest
 class TakenPicture:
     """A picture that was taken.
 
-    number  1 for the first one ever put in
-    due_ns  monotonic time at which it belongs on the screen
-    rgb     uint8 [h, w, 3]; memory of the `LatestPicture`, the taker's until it takes another
+    number  its number among all pictures put, 1 for the first
+    due_ns  monotonic time at which it is to be shown
+    rgb     uint8 [h, w, 3]; memory of the `LatestPicture`, valid until the next `take`
     """
 
     number: int
@@ -24,10 +24,10 @@ class TakenPicture:
 
 
 class LatestPicture:
-    """A `Latest` that copies, for one thread that puts and one that takes.
+    """A `Latest` that copies pictures. One thread puts, one takes.
 
-    Note: three buffers. One is being filled, one waits, one is with the taker; a picture is copied in, for the graph
-    uses its memory again as soon as `put` returns.
+    Note: three buffers. One is being filled, one waits and one is used by the taker. Pictures are copied because the
+    graph reuses their memory as soon as `put` returns.
 
     size  (width, height) of the pictures
     """
@@ -37,16 +37,16 @@ class LatestPicture:
         width, height = size
         self._latest: Latest[TakenPicture] = Latest()
         self._filling, self._taken, *self._free = (np.zeros((height, width, 3), np.uint8) for _ in range(3))
-        self._passing = threading.Lock()  # held while a buffer passes from one to the other
+        self._passing = threading.Lock()  # held while buffers change roles
 
     @property
     def received(self) -> int:
-        """Pictures that were put."""
+        """Number of pictures put."""
         return self._latest.received
 
     @property
     def dropped(self) -> int:
-        """Pictures that were replaced or discarded before they were taken."""
+        """Number of pictures replaced or discarded before they were taken."""
         return self._latest.skipped
 
     @property
@@ -55,7 +55,7 @@ class LatestPicture:
         return self._latest.closed
 
     def put(self, rgb: npt.NDArray[np.uint8], due_ns: int) -> None:
-        """Copy a picture in, without waiting for the taker."""
+        """Copy a picture into the slot, without waiting. Raises ValueError for another size."""
         buffer = self._filling
         if rgb.shape != buffer.shape:
             raise ValueError(f"pictures of {buffer.shape} were agreed on, got {rgb.shape}")
@@ -65,7 +65,7 @@ class LatestPicture:
             self._filling = self._free.pop() if replaced is None else replaced.rgb
 
     def take(self, timeout_s: float = 0.0) -> TakenPicture | None:
-        """The newest picture not yet taken; None when there is none within `timeout_s`, or after `close`."""
+        """Wait for a picture that was not taken yet. None without one in `timeout_s`, or after `close`."""
         self._latest.wait(timeout_s)
         with self._passing:
             picture = self._latest.take()
@@ -75,12 +75,12 @@ class LatestPicture:
             return picture
 
     def discard(self) -> None:
-        """Drop and count what waits: it would be old by the time it can be used."""
+        """Drop the waiting picture and count it as dropped, when it would be too old by the time it can be used."""
         with self._passing:
             picture = self._latest.discard()
             if picture is not None:
                 self._free.append(picture.rgb)
 
     def close(self) -> None:
-        """Wake the taker for good. What waits can still be taken."""
+        """End every wait. A waiting picture can still be taken."""
         self._latest.close()

@@ -1,4 +1,4 @@
-"""H.264 for someone who is watching: no look-ahead, no B frames, no frame held back."""
+"""Low-latency H.264 encoding: no look-ahead, no B frames, no delayed frame."""
 
 from fractions import Fraction
 from functools import cache
@@ -17,28 +17,28 @@ from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.address import StreamSettings
 from warpfuse.stages.sinks.bt709 import CODE, LIMITED, ToBt709
 
-TIME_BASE = Fraction(1, 90_000)  # of RTP and MPEG-TS
+TIME_BASE = Fraction(1, 90_000)  # that of RTP and MPEG-TS
 _BITS_A_PIXEL = 0.1
 _LEAST_KBPS = 300
 
-# Note: sliced threads. `tune=zerolatency` cuts pictures into slices, one a thread; relays that take a packet for a
-# picture then show half of one. One thread, one slice.
+# Note: sliced threads. `tune=zerolatency` cuts pictures into slices, one a thread. Relays that take a packet for a
+# picture then show parts of pictures. So there is one thread with one slice.
 _X264 = {"tune": "zerolatency", "bf": "0", "x264-params": "sliced-threads=0:slices=1:repeat-headers=1:scenecut=0"}
 _NVENC = {"preset": "p2", "tune": "ull", "zerolatency": "1", "delay": "0", "bf": "0", "rc": "cbr", "forced-idr": "1"}
 
 
 class Bytes(Protocol):
-    """Where encoded bytes go."""
+    """A file-like object that takes the encoded bytes."""
 
     def write(self, data: bytes) -> int:
-        """Take all of them."""
+        """Write all bytes. Returns their number."""
 
 
 class LiveEncoder:
-    """Encodes pictures of one size into `out` as NUT: each picture leaves as bytes before `write` returns.
+    """Encodes pictures of one size into `out`, as NUT. All bytes of a picture are written before `write` returns.
 
-    NUT is for a pipe to a neighbour: it keeps codec headers and exact times, and its reader never waits for what
-    follows a packet. Begin a new one for each connection: it starts with a key frame. One thread at a time.
+    NUT suits a pipe to another process: it has codec headers and exact times, and its reader needs no data beyond a
+    packet. Each connection needs a new encoder, which starts with a key frame. One thread at a time.
     """
 
     def __init__(self, out: Bytes, size: tuple[int, int], fps: Fraction, settings: StreamSettings) -> None:
@@ -67,7 +67,7 @@ class LiveEncoder:
         self._last = -1
 
     def write(self, rgb: npt.NDArray[np.uint8], at_ns: int, key: bool = False) -> None:
-        """Encode and send one picture, `at_ns` after the connection began. `key`: whoever joins can start with it."""
+        """Encode and send one picture. at_ns: its time since the connection began; key: make it a key frame."""
         frame = self._to_yuv(rgb)
         self._last = max(self._last + 1, round(at_ns * Fraction(9, 100_000)))
         frame.pts, frame.time_base = self._last, TIME_BASE
@@ -75,14 +75,17 @@ class LiveEncoder:
         self._out.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Write what ends the stream."""
+        """Write the end of the stream."""
         self._out.mux(self._stream.encode(None))
         self._out.close()
 
 
 @cache
 def codec_for(wanted: str) -> str:
-    """The encoder to use: the one by name, or for "auto" NVENC if it opens here, else x264. Raises SinkError."""
+    """The encoder to use: the named one; for "auto" NVENC if it can be opened, else x264.
+
+    Raises SinkError when the named encoder cannot be opened.
+    """
     if wanted == "auto":
         return "h264_nvenc" if _opens("h264_nvenc") else "libx264"
     if not _opens(wanted):

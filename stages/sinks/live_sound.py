@@ -1,4 +1,4 @@
-"""The sound of a live source, copied beside the picture that is being written."""
+"""Writing the sound of a live source into the file of its pictures."""
 
 import io
 from collections import deque
@@ -15,15 +15,15 @@ from warpfuse.stages.sinks.encoder import Format
 from warpfuse.stages.sinks.sound import SoundTrack, mux
 from warpfuse.stages.sources.container import exact, met
 
-_WAITING = 20_000  # packets that may wait for their picture: minutes
-_AT_ONCE = {"probesize": "32", "analyzeduration": "0"}  # a piece says what it is in its first bytes
+_WAITING = 20_000  # most packets that wait for their picture, which is minutes of sound
+_AT_ONCE = {"probesize": "32", "analyzeduration": "0"}  # the header of a NUT piece is enough to open it
 
 
 class LiveSound:
-    """The tracks of one live source.
+    """The sound tracks of one live source.
 
-    What is coded otherwise than the description says, after another connection, is left out and told; so are pieces
-    that were lost on their way.
+    After a reconnection the sound may be coded differently from the description. It is then left out, and the notes say
+    so. The notes also have the number of pieces lost between the processes.
     """
 
     def __init__(self, description: bytes, out: OutputContainer, fmt: Format, notes: list[str]) -> None:
@@ -41,7 +41,7 @@ class LiveSound:
         for stream in held:
             try:
                 track = SoundTrack(stream, out, fmt)
-            except Exception as error:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: sources/container.py)
+            except Exception as error:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors: sources/container.py)
                 notes.append(f"a sound track of {stream.codec_context.name} was left out ({met(error)})")
                 continue
             track.made.metadata.update(stream.metadata)
@@ -54,15 +54,15 @@ class LiveSound:
         """Keep a piece until its pictures are written."""
         number = piece.stamp.seq
         self._lost_pieces += max(0, number - self._expected) if self._expected else 0
-        self._expected = number + 1  # a source that was begun again counts from 0
+        self._expected = number + 1  # a source that was started again counts from 0
         self._pieces.append(piece)
 
     def begin(self, at: Fraction) -> None:
-        """The first picture: what is heard before it, in seconds of the picture's clock, is left out."""
+        """Set the time of the first picture, s by the picture's clock. Sound before it is left out."""
         self._begin, self._lost_pieces = at, 0
 
     def advance(self, until: Fraction) -> None:
-        """Mux what starts before `until`, in seconds of the picture's clock. Raises what mux() raises."""
+        """Mux the packets that start before `until`, s by the picture's clock. Raises what mux() raises."""
         while self._pieces:
             self._unpack(self._pieces.popleft())
         while self._packets and self._packets[0][0] < until:
@@ -71,7 +71,7 @@ class LiveSound:
                 self._mux(packet, start)
 
     def finish(self, end: Fraction) -> None:
-        """Mux what starts before `end`, and nothing behind it."""
+        """Mux the packets that start before `end`, and flush the encoders."""
         self.advance(end)
         for track in self._tracks.values():
             mux(self._out, track.flush())
@@ -81,10 +81,10 @@ class LiveSound:
             )
 
     def left_out(self, path: Path) -> str | None:
-        """Nothing that would not have been told."""
+        """None: everything left out is in the notes already."""
 
     def close(self) -> None:
-        """Let go of what was heard."""
+        """Close the tracks."""
         for track in self._tracks.values():
             track.close()
         self._described.close()
@@ -99,11 +99,11 @@ class LiveSound:
                 for packet in held.demux():
                     if packet.size and packet.stream_index in known:
                         self._place(packet, shift)
-        except Exception as error:  # noqa: BLE001  (what lies in the sound must not end the picture)
+        except Exception as error:  # noqa: BLE001  (faulty sound must not end the picture)
             self._tell(f"a piece of the sound was damaged ({met(error)})")
 
     def _place(self, packet: Any, shift: Fraction) -> None:
-        """Put the times of a packet onto the clock of the frames."""
+        """Shift the times of a packet to the clock of the frames, and queue it."""
         tick = exact(packet.time_base) or Fraction(1)
         ticks = round(shift / tick)
         if packet.pts is not None:
@@ -118,7 +118,7 @@ class LiveSound:
         track = self._tracks[packet.stream_index]
         try:
             made = track.packets(packet, Fraction(0))
-        except Exception as error:  # noqa: BLE001  (what lies in the sound must not end the picture)
+        except Exception as error:  # noqa: BLE001  (faulty sound must not end the picture)
             self._tell(f"{track.name} sound is damaged from {float(start):.1f} s on ({met(error)})")
             return
         if (why := mux(self._out, made)) is not None:

@@ -1,4 +1,4 @@
-"""A sink that keeps nothing but the count: for measuring all the rest."""
+"""A sink that only counts frames, for measuring everything else."""
 
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.stage import VideoInfo
@@ -7,11 +7,11 @@ SCHEMES: tuple[str, ...] = ("null",)
 
 
 def check(url: str, source: str | None = None) -> None:
-    """Nothing can be wrong with it."""
+    """Always passes."""
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "NullSink":
-    """Open it."""
+    """Open the sink."""
     return NullSink()
 
 
@@ -23,8 +23,8 @@ class NullSink:
         self.notes: list[str] = []
 
     def write(self, frame: RawFrame) -> None:
-        """Count it."""
+        """Count the frame."""
         self.frames += 1
 
     def close(self, complete: bool) -> None:
-        """Nothing to finish."""
+        """Does nothing."""

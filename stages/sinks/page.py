@@ -1,4 +1,4 @@
-"""The picture in a browser, or in OBS as a Browser source: `page:8080` serves http://127.0.0.1:8080/view."""
+"""A sink for a browser or OBS's Browser source: `page:8080` serves http://127.0.0.1:8080/view."""
 
 import re
 from urllib.parse import urlsplit
@@ -17,17 +17,17 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def check(url: str, source: str | None = None) -> None:
-    """Raise SinkError for an address that is not understood, is not this machine's, or is taken."""
+    """Raise SinkError for an invalid address, an address of another machine, or a port in use."""
     PictureServer.bound(_port(url), url).close()
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "PageSink":
-    """Serve from now on. Raises SinkError."""
+    """Start the server. Raises SinkError."""
     return PageSink(url, info, size)
 
 
 class PageSink:
-    """Shows the newest frame to whoever looks; viewers that are slow skip frames. A file is played in real time."""
+    """Serves the newest frame to viewers; slow viewers skip frames. A file is played in real time."""
 
     def __init__(self, url: str, info: VideoInfo, size: tuple[int, int]) -> None:
         self._playback = Playback(info)
@@ -36,16 +36,16 @@ class PageSink:
 
     @property
     def notes(self) -> list[str]:
-        """Where it was."""
+        """The address of the page and the number of pictures encoded."""
         return [f"{self.server.address}: {self.fanout.encoded} pictures encoded for viewers"]
 
     def write(self, frame: RawFrame) -> None:
-        """Make this the picture on the page. Never waits for a viewer."""
+        """Show the frame on the page. Never waits for a viewer."""
         self._playback.due(frame)
         self.fanout.put(frame.rgb)
 
     def close(self, complete: bool) -> None:
-        """Send the viewers away and free the port. A second call does nothing."""
+        """Disconnect the viewers and free the port. A second call does nothing."""
         self._playback.close()
         self.fanout.close()
         self.server.close()

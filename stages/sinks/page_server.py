@@ -1,7 +1,7 @@
-"""The HTTP server of the page: standard library, loopback, a thread for each viewer.
+"""The HTTP server of the page sink: from the standard library, on loopback, with a thread for each viewer.
 
-Not the server of the control page (`app/web`): a sink works without the packages of that one (`warpfuse[web]`), and in
-a worker process that loads none of them.
+The server of the control page (`app/web`) is not used, since a sink has to work without that one's packages
+(`warpfuse[web]`), and in a worker process that does not load them.
 """
 
 import re
@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.fanout import Fanout, Jpeg
 
-# Note: one picture a request. The page asks for a picture newer than the one it has drawn, so nothing queues between
-# server and screen whatever the speeds; an MJPEG stream fills the kernel's buffers first and is seconds late then.
+# Note: one picture a request. The page asks for a picture newer than the one it has drawn. So no picture queues between
+# server and screen, however slow they are. An MJPEG stream first fills the kernel's buffers, and then lags by seconds.
 _PAGE = b"""<!doctype html><meta charset="utf-8"><title>warpfuse</title>
 <style>html,body{margin:0;height:100%;overflow:hidden;background:#000}
 canvas{display:block;width:100%;height:100%;object-fit:contain}</style>
@@ -46,7 +46,7 @@ const pause = ms => new Promise(done => setTimeout(done, ms));
 """
 
 _WAIT_S = 2.0
-_SEND_BYTES = 1 << 17  # of the kernel for an MJPEG viewer: what lies there is late
+_SEND_BYTES = 1 << 17  # the kernel's send buffer; data waiting in it delay the picture of an MJPEG viewer
 _IDLE_S = 10.0
 _MOST_CONNECTIONS = 32
 _BOUNDARY = "warpfuse"
@@ -54,9 +54,9 @@ _LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 
 
 class PictureServer:
-    """Serves /view (the page), /frame.jpg?after=N and /mjpeg until closed.
+    """Serves /view (the page), /frame.jpg?after=N and /mjpeg until it is closed.
 
-    address  of the page, with the port that was taken
+    address  URL of the page, with the port in use
     """
 
     def __init__(self, port: int, name: str, fanout: Fanout) -> None:
@@ -70,7 +70,7 @@ class PictureServer:
 
     @staticmethod
     def bound(port: int, name: str) -> socket.socket:
-        """A socket at the port, on loopback. Raises SinkError if another program has it."""
+        """A socket bound to the port on loopback. Raises SinkError if that fails, mostly because it is in use."""
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -110,7 +110,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Also wakes the threads that wait for a viewer."""
+        """Close, and end the threads that wait for a viewer."""
         for request in list(self._open):
             try:
                 request.shutdown(socket.SHUT_RDWR)
@@ -119,20 +119,20 @@ class _Server(ThreadingHTTPServer):
         super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A viewer that leaves in the middle of a picture is nothing to report."""
+        """Ignore errors: viewers disconnect at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     fanout: Fanout
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "warpfuse", ""
-    timeout = _IDLE_S  # of the socket: a viewer that takes nothing for so long is gone
+    timeout = _IDLE_S  # of the socket: a viewer that takes nothing for this long is disconnected
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         asked = urlsplit(self.path)
         if not _LOCAL_HOST.fullmatch(self.headers.get("Host", "")):
-            self._answer(HTTPStatus.FORBIDDEN)  # a page elsewhere, whose name was pointed at this machine
+            self._answer(HTTPStatus.FORBIDDEN)  # DNS rebinding: another site's name that resolves to this machine
         elif asked.path in ("/", "/view"):
             self._answer(HTTPStatus.OK, _PAGE, "text/html; charset=utf-8")
         elif asked.path == "/frame.jpg":
@@ -181,4 +181,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a line for each picture would be a flood."""
+        """Log nothing: there would be a line for each picture."""

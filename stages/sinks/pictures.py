@@ -1,4 +1,4 @@
-"""Pictures in a row as a sink: `out/%04d.png`, also .jpg, .webp, .tif and .bmp."""
+"""An image sequence as a sink: `out/%04d.png`, also .jpg, .webp, .tif and .bmp."""
 
 import logging
 from contextlib import suppress
@@ -25,13 +25,16 @@ _RANGES = {"start": (0, 10**9), "quality": (1, 100)}
 
 
 def serves(url: str) -> bool:
-    """The name has the ending of a picture."""
+    """The name has the ending of an image file."""
     return path_of(url.partition("#")[0]).suffix.lower() in _ENDINGS
 
 
 def check(url: str, source: str | None = None) -> None:
-    """Raise SinkError for a name without a number, a setting not understood, a folder that cannot be written, pictures
-    of that name that are there already, and a row that the source would take for its own."""
+    """Raise SinkError if the sequence cannot be written.
+
+    That is: a name without a number, an unknown setting, a folder that cannot be written, existing pictures of these
+    names, or names that belong to the source's sequence.
+    """
     row = WrittenSequence.parse(url)
     folder = row.names.folder
     if source is not None and holds(source, row.names.path(row.start)):
@@ -53,10 +56,11 @@ def check(url: str, source: str | None = None) -> None:
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "PicturesSink":
-    """Open the row; the folder is made if it is missing.
+    """Open the sequence. The folder is made if it is missing. Raises SinkError.
 
-    Pictures that are there are those of this run, whose process was started again, for `check` comes before a run: of
-    a file they are made again, of a live source the row goes on behind them. Raises SinkError."""
+    `check` has been called before the run. So existing pictures are of this run, whose process was started again. With
+    a file as the source they are written again; with a live source the sequence continues after them.
+    """
     row = WrittenSequence.parse(url)
     try:
         row.names.folder.mkdir(parents=True, exist_ok=True)
@@ -71,11 +75,11 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
 
 @dataclass(frozen=True, slots=True)
 class WrittenSequence:
-    """What the address says.
+    """The settings in the address.
 
-    names    of the pictures
-    start    number of the first
-    quality  of JPEG and WebP, 1 to 100
+    names    names of the pictures
+    start    number of the first picture
+    quality  quality of JPEG and WebP, 1 to 100
     """
 
     names: Numbered
@@ -84,15 +88,15 @@ class WrittenSequence:
 
     @classmethod
     def parse(cls, url: str) -> "WrittenSequence":
-        """Read `folder/%04d.png#start=1,quality=90`. Raises SinkError."""
-        base, _, told = url.partition("#")
+        """Parse `folder/%04d.png#start=1,quality=90`. Raises SinkError."""
+        base, _, settings = url.partition("#")
         path = path_of(base)
         names = Numbered.parse(path)
         if names is None:
             example = path.with_name(f"{path.stem}_%04d{path.suffix}")
             raise SinkError(f"{url}: pictures in a row have a number in their names. Try: {example}")
         row = cls(names)
-        for part in filter(None, told.split(",")):
+        for part in filter(None, settings.split(",")):
             row = row._with(url, *part.partition("=")[::2])
         return row
 
@@ -109,9 +113,9 @@ class WrittenSequence:
 
 
 class PicturesSink:
-    """Writes each frame as one picture, numbered without gaps in the order they come. Times are not kept.
+    """Writes each frame as one picture, numbered without gaps. Times are not kept.
 
-    A picture appears under its name when it is whole. Those of a run that fails stay: each is of use by itself.
+    A picture gets its name when it is complete. The pictures of a failed run stay, since each is useful by itself.
     """
 
     def __init__(self, row: WrittenSequence, size: tuple[int, int]) -> None:
@@ -121,7 +125,7 @@ class PicturesSink:
         self._closed = False
 
     def write(self, frame: RawFrame) -> None:
-        """Write one picture, uint8 RGB of the size agreed on. Raises SinkLost when the disk is full."""
+        """Write one picture, uint8 RGB of the sink's size. Raises SinkLost when the disk is full."""
         width, height = self._size
         path = self._row.names.path(self._row.start + self._frames)
         if frame.rgb.shape != (height, width, 3):
@@ -136,7 +140,7 @@ class PicturesSink:
         self._frames += 1
 
     def close(self, complete: bool) -> None:
-        """Nothing is left to be done. May be called twice. Raises SinkError when not one frame was written."""
+        """End the sequence. A second call does nothing. Raises SinkError when no frame was written."""
         if self._closed:
             return
         self._closed = True
@@ -151,7 +155,7 @@ class PicturesSink:
 
 
 def _options(path: Path, quality: int) -> list[int]:
-    """What OpenCV is told. JPEG keeps the colour of every pixel."""
+    """OpenCV's options for a picture. JPEG is written without chroma subsampling."""
     if path.suffix.lower() == ".webp":
         return [cv2.IMWRITE_WEBP_QUALITY, quality]
     if path.suffix.lower() in (".jpg", ".jpeg"):

@@ -1,4 +1,4 @@
-"""A file shown live: the graph is slowed to real time by the clock, never by whoever is watching."""
+"""Showing a file live: the clock slows the graph down to real time."""
 
 import threading
 import time
@@ -13,10 +13,10 @@ _SLACK_FRAMES = 4
 
 
 class Playback:
-    """Says when a frame is due, and waits until then if the source could run ahead of time.
+    """Computes when a frame is due, and waits until then if the source is not live.
 
-    The first frame is due when it comes, the others as far apart as the source says. One that would be due half a
-    second (or four periods) away from when it comes is due then, and those after it follow it.
+    The first frame is due when it comes, the others at the source's intervals after it. A frame that would be due more
+    than half a second (or four periods) before or after it comes is due at once, and later frames follow it.
     """
 
     def __init__(self, info: VideoInfo, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -28,13 +28,12 @@ class Playback:
         self._closed = threading.Event()
 
     def due(self, frame: RawFrame) -> int:
-        """Monotonic time of the frame, later than that of the one before it. Of a file it returns at that time and not
-        before."""
+        """Monotonic time at which the frame is due, after that of the last frame. For a file it waits until then."""
         due_ns = self._last_ns = max(self._due(frame.stamp.pts_ns, self._clock()), self._last_ns + 1)
         while self._waits and (left := due_ns - self._clock()) > 0 and not self._closed.wait(left / 1e9):
             pass
         return due_ns
 
     def close(self) -> None:
-        """Wait no more."""
+        """End every wait."""
         self._closed.set()

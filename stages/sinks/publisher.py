@@ -1,4 +1,4 @@
-"""The thread that keeps a stream published: connect, send the newest picture, lose the connection, connect again."""
+"""The thread that publishes a stream: it connects, sends the newest pictures, and reconnects after a loss."""
 
 import logging
 import random
@@ -19,18 +19,19 @@ State = Literal["CONNECTING", "LIVE", "RECONNECTING", "LOST", "CLOSED"]
 _CONNECT_S = 10.0
 _TAKE_S = 0.2
 _FIRST_S, _MOST_S = 0.5, 30.0  # bounds of the pauses between connections
-_HEALTHY_S = 10.0  # a connection that held so long makes the pauses start anew
-_FIRST_PAUSE_S = 2.0  # until it first stands somebody sits before it and waits
+_HEALTHY_S = 10.0  # after a connection of this length the pauses start again at their shortest
+_FIRST_PAUSE_S = 2.0  # longest pause before the first connection, since a user may be waiting for it
 _log = logging.getLogger(__name__)
 
 
 class Publisher(threading.Thread):
-    """Publishes what is put into a pictures until the pictures is closed. Whatever the peer does, only it waits.
+    """Publishes the pictures put into `pictures` until it is closed. Only this thread waits for the peer.
 
-    state       CONNECTING until the first connection stands; RECONNECTING after one was lost; LOST for good
-    sent        pictures the peer's connection took
-    reconnects  connections made after the first
-    lost        one line for the user, once `state` is LOST
+    state        CONNECTING before the first connection, LIVE during one, RECONNECTING after a loss, LOST for good,
+                 CLOSED at the end
+    sent         number of pictures sent
+    connections  number of connections made
+    lost         a line for the user, once `state` is LOST
     """
 
     def __init__(self, address: Address, pictures: LatestPicture, size: tuple[int, int], fps: Fraction) -> None:
@@ -46,20 +47,20 @@ class Publisher(threading.Thread):
 
     @property
     def reconnects(self) -> int:
-        """Connections made after the first."""
+        """Number of connections made after the first."""
         return max(0, self.connections - 1)
 
     def wait_for(self, *states: State, timeout: float) -> bool:
-        """Whether `state` became one of these within `timeout` seconds."""
+        """Wait at most `timeout` seconds until `state` is one of these. False when it is not."""
         with self._changed:
             return self._changed.wait_for(lambda: self.state in states, timeout)
 
     def leave(self) -> None:
-        """End without finishing; the pictures has to be closed too."""
+        """End without sending the rest. `pictures` has to be closed as well."""
         self._leaving.set()
 
     def run(self) -> None:
-        """The thread."""
+        """The function of the thread."""
         begun = time.monotonic()
         try:
             while not self._pictures.closed:
@@ -80,11 +81,11 @@ class Publisher(threading.Thread):
                 pause = self._backoff.failed()
                 self._leaving.wait(pause if self.connections else min(pause, _FIRST_PAUSE_S))
             self._to("CLOSED")
-        except Exception as error:  # noqa: BLE001  (the thread's end; the next write tells it)
+        except Exception as error:  # noqa: BLE001  (ends the thread; the next `write` raises it)
             self._lose(f"{type(error).__name__}: {error}")
 
     def _connection(self) -> Gone | None:
-        """One connection from its making to its end; None if it was we who ended it."""
+        """One connection from its begin to its end. Returns why it was lost; None if it was ended here."""
         self._pictures.discard()
         relay = Relay(self._address)
         complete = False
@@ -101,7 +102,7 @@ class Publisher(threading.Thread):
             self.connections += 1
             self.sent += 1
             self._to("LIVE")
-            key = True  # what was sent while nobody listened is old; whoever has joined by now starts here
+            key = True  # viewers that have joined since the connection began start with the next picture
             while not self._leaving.is_set():
                 picture = self._pictures.take(_TAKE_S)
                 if picture is not None:

@@ -1,4 +1,4 @@
-"""The process that talks to the peer: started, fed through a pipe with a deadline, heard, killed."""
+"""The relay: a process that sends a stream to its peer. It is fed through a pipe with a deadline."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.address import Address
 
-_PIPE_BYTES = 1 << 16  # a fraction of a second of video: what lies in it is late
+_PIPE_BYTES = 1 << 16  # a fraction of a second of video, since data waiting in the pipe delay the stream
 _GRACE_S = 2.0
-_REFUSED = ("Incorrect passphrase", "Password required")  # as libsrt puts it
+_REFUSED = ("Incorrect passphrase", "Password required")  # libsrt's messages
 
 
 class Gone(Exception):
-    """The connection is lost, and why; `final` if another attempt would be refused as well."""
+    """The connection is lost. Its text says why. final: another attempt would be refused as well."""
 
     def __init__(self, why: str, final: bool = False) -> None:
         super().__init__(why)
@@ -29,20 +29,22 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RelayProgram:
-    """What publishes a scheme: a command, and its environment beyond ours."""
+    """A program that publishes a scheme: its command, and additions to the environment."""
 
     command: list[str]
     environment: dict[str, str]
 
 
 def program_for(url: str) -> RelayProgram:
-    """PyAV publishes RTSP and RTMP; its wheels lack SRT, which takes the program ffmpeg. Raises SinkError without,
-    and on Windows, whose pipes know no deadline."""
+    """The program for a URL: `remux.py` for RTSP and RTMP, ffmpeg for SRT, which PyAV's wheels lack.
+
+    Raises SinkError without ffmpeg.
+    """
     if sys.platform == "win32":
         raise SinkError(f"{redact(url)}: publishing is for Linux and macOS. Let OBS publish virtualcam: or page: here.")
     if not url.lower().startswith("srt:"):
         script = str(Path(__file__).with_name("remux.py"))
-        command = [sys.executable, "-P", script]  # -P: our neighbours are no libraries
+        command = [sys.executable, "-P", script]  # -P: modules beside the script must not hide libraries
         return RelayProgram(command, {"WARPFUSE_PUBLISH": url})
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
@@ -57,7 +59,10 @@ def program_for(url: str) -> RelayProgram:
 
 
 class Relay:
-    """One attempt to publish. `write` takes bytes of NUT. One thread at a time; `close` ends the process always."""
+    """One connection of a stream. `write` takes bytes of NUT. `close` always ends the process. One thread at a time.
+
+    live  the peer has accepted the stream
+    """
 
     def __init__(self, address: Address) -> None:
         program = program_for(address.url)
@@ -79,7 +84,7 @@ class Relay:
         self.live = False
 
     def write(self, data: bytes) -> int:
-        """Hand all bytes on. Raises Gone: the process ended, or the peer took nothing for `stall` seconds."""
+        """Write all bytes. Raises Gone when the process has ended or the peer takes nothing for `stall` seconds."""
         view = memoryview(data)
         deadline = time.monotonic() + self._stall_s
         while view:
@@ -97,7 +102,7 @@ class Relay:
         return len(data)
 
     def listen(self, timeout: float = 0.0) -> None:
-        """Take in what the process says; sets `live`. Raises Gone if it has ended."""
+        """Read the process's output and set `live`. Raises Gone if the process has ended."""
         deadline = time.monotonic() + timeout
         while True:
             select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
@@ -113,7 +118,7 @@ class Relay:
                 return
 
     def close(self, complete: bool = False) -> None:
-        """End the process: by the end of its input and a short grace with `complete`, else at once."""
+        """End the process. complete: give it a short time to send the rest."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -130,8 +135,8 @@ class Relay:
         if not lines:
             return Gone("the peer closed the connection")
         try:
-            said = json.loads(lines[-1])
-            return Gone(redact(said["error"]), bool(said["final"]))
+            report = json.loads(lines[-1])
+            return Gone(redact(report["error"]), bool(report["final"]))
         except (ValueError, KeyError, TypeError):
             for line in lines:
                 for words in _REFUSED:
@@ -153,7 +158,7 @@ def _make_unwaiting(*pipes: int) -> None:
 
 
 def _make_small(pipe: int) -> None:
-    """Have a pipe hold no more than a fraction of a second, where the system lets one choose."""
+    """Limit a pipe's buffer to a fraction of a second of video, on systems that allow it."""
     try:
         import fcntl
     except ImportError:

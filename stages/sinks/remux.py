@@ -1,10 +1,10 @@
-"""A program: takes a NUT stream on its standard input and publishes it, unchanged, at $WARPFUSE_PUBLISH.
+"""A program that publishes the NUT stream on its standard input, without re-encoding, at the URL $WARPFUSE_PUBLISH.
 
-It is a process and no thread, because a peer that freezes holds whoever writes to it for as long as it likes, whatever
-timeouts were set; only a process can then be killed. It imports PyAV and nothing of this package, so it starts at once.
-On its standard output it says `live` once the peer has taken the header, and at the end what went wrong, as JSON.
+It is a process and not a thread, because a peer that stops responding can block its writer despite timeouts, and only a
+process can be killed. It imports PyAV and nothing of this package, so that it starts quickly. It prints `live` when the
+peer has accepted the header, and an error as JSON.
 
-The address is in the environment: an argument could be read by every user of the machine.
+The URL is in the environment, since every user of the machine can read arguments.
 """
 
 import ctypes
@@ -28,10 +28,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Publish until the input ends: 0. Or until the peer is lost: 1."""
+    """Publish the input. Returns 0 at its end, 1 when the peer is lost."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a frozen peer must not keep an orphan
-    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):  # these reach the whole group; the end comes down the pipe
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # else a blocked write would outlive the parent
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):  # sent to the whole process group; the parent ends the input instead
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     av.logging.set_level(None)
@@ -39,17 +39,17 @@ def main() -> int:
     try:
         _publish(url)
     except (av.error.FFmpegError, OSError) as error:
-        said = {"error": error.strerror or type(error).__name__, "final": isinstance(error, _FOR_GOOD)}
-        print(json.dumps(said), flush=True)
+        report = {"error": error.strerror or type(error).__name__, "final": isinstance(error, _FOR_GOOD)}
+        print(json.dumps(report), flush=True)
         return 1
     return 0
 
 
 def _publish(url: str) -> None:
     scheme = url.partition(":")[0].lower()
-    # Each muxer its own: PyAV warns of an option that was not used.
+    # Each muxer gets its own options only, since PyAV warns about unused ones.
     options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {"flvflags": "no_duration_filesize"}
-    # 'pipe:0', not sys.stdin: a Python reader waits for full buffers.
+    # 'pipe:0' instead of sys.stdin, since a Python reader would wait for full buffers.
     with av.open(
         "pipe:0", format="nut", options={"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
     ) as pipe:

@@ -1,4 +1,4 @@
-"""Sound and subtitles of a clip, copied packet by packet beside a picture that is being written."""
+"""Copying sound and subtitles of a file, packet by packet, beside a picture that is being written."""
 
 import errno
 import os
@@ -21,16 +21,16 @@ from warpfuse.stages.sinks.subtitles import SubtitleTrack
 from warpfuse.stages.sources.container import Demuxer, exact, met, net, open_clip, picture_origin, picture_stream
 from warpfuse.stages.sources.schemes import path_of
 
-_LEAD = Fraction(1, 10)  # seconds of sound before the picture that are kept where hidden: decoders need a run-up
+_LEAD = Fraction(1, 10)  # s of sound before the picture that are kept if they can be hidden: decoders need a run-up
 _RATES = {"libopus": (48000,), "aac": (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)}
 
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EPIPE, errno.EBADF)
 
 
 class _Trial:
-    """A muxer of the same kind that writes nowhere: it says of each packet whether it can be written.
+    """A second muxer of the same kind, without output, that tells of each packet whether it can be written.
 
-    The real one holds packets back for their order: it would refuse a bad one while it writes a picture, or at the end.
+    The real muxer delays packets to interleave them. It would refuse a bad packet later, while it writes a picture.
     """
 
     def __init__(self, stream: Any, fmt: Format) -> None:
@@ -38,20 +38,20 @@ class _Trial:
         self._made: Any = self._out.add_stream_from_template(stream)
 
     def __call__(self, packet: "Packet[Any]") -> None:
-        """Raises what the muxer raises."""
+        """Try a packet. Raises what the muxer raises."""
         packet.stream = self._made
         self._out.mux(packet)
 
     def close(self) -> None:
-        """Forget what was tried."""
-        with suppress(Exception):  # what it would say of the whole does not matter
+        """Close the muxer."""
+        with suppress(Exception):  # errors of the trial file as a whole do not matter
             self._out.close()
 
 
 class SoundTrack:
-    """One stream of sound on its way from one container to another. Copied if the container can hold it.
+    """One stream of sound, copied from one container to another, or transcoded if the other cannot hold it.
 
-    made  the stream of the container that is written
+    made  the stream in the written container
     """
 
     def __init__(self, stream: Any, out: OutputContainer, fmt: Format) -> None:
@@ -60,30 +60,30 @@ class SoundTrack:
         self.copied = holds(fmt, stream)
         self.done = self.damaged = False
         self._last_dts: int | None = None
-        self._over = Fraction(-(1 << 62))  # ticks at which what was encoded ends
+        self._over = Fraction(-(1 << 62))  # end of the encoded sound, ticks
         self._trial = _Trial(stream, fmt) if self.copied else None
         self._bare: BitStreamFilterContext | None = None
         if self.copied:
             self.made: Any = out.add_stream_from_template(stream)
             if self.name == "aac" and fmt.negative_times and not stream.codec_context.extradata:
-                # Frame headers of a transport stream have no place in MP4, whose muxer takes them off by itself, but
-                # not from what it writes in fragments.
+                # MP4 has no place for a transport stream's frame headers. Its muxer removes them by itself, but not in
+                # fragments.
                 self._bare = BitStreamFilterContext("aac_adtstoasc", stream)
         else:
             rates = _RATES[fmt.sound]
             rate = stream.codec_context.sample_rate
-            channels = stream.codec_context.layout.nb_channels  # first: it may raise, and what is added stays
+            channels = stream.codec_context.layout.nb_channels  # may raise, so before the stream is added
             self.made = out.add_stream(fmt.sound, rate=rate if rate in rates else rates[0])
             self.made.codec_context.layout = "mono" if channels == 1 else "stereo"
             self.made.codec_context.bit_rate = 96_000 * min(channels, 2)
         self._in = stream
 
     def packets(self, packet: Any, origin: Fraction) -> "list[Packet[Any]]":
-        """What to mux for a packet of the file, its times now counted from `origin` seconds."""
+        """The packets to mux for a packet of the source, with times that count from `origin`, s."""
         shift = round(origin / _base(packet))
         if packet.dts is not None:
             if self._last_dts is not None and packet.dts <= self._last_dts:
-                return []  # joined parts overlap, or it is damaged; muxers refuse time that runs backwards
+                return []  # overlapping parts or damage; muxers refuse decreasing times
             self._last_dts = packet.dts
         if self._trial is None:
             return [made for frame in self._in.decode(packet) for made in self._encode(frame, shift)]
@@ -98,41 +98,41 @@ class SoundTrack:
         return bare
 
     def close(self) -> None:
-        """Give the trial back."""
+        """Close the trial muxer."""
         if self._trial is not None:
             self._trial.close()
 
     def flush(self) -> "list[Packet[Any]]":
-        """What an encoder still holds; nothing where nothing had been encoded."""
+        """The last packets of the encoder; none for a copied track."""
         if self.copied:
             return []
         try:
             return list(self.made.encode(None))
-        except Exception:  # noqa: BLE001  (an encoder that was given nothing was never opened)
+        except Exception:  # noqa: BLE001  (an encoder that got no frame was never opened)
             return []
 
     def _encode(self, frame: Any, shift: int) -> "list[Packet[Any]]":
         if frame.pts is not None:
             tick = exact(frame.time_base) or Fraction(1)
             length = Fraction(frame.samples, frame.sample_rate) / tick
-            start = max(Fraction(frame.pts - shift), self._over)  # encoders refuse time that runs backwards
+            start = max(Fraction(frame.pts - shift), self._over)  # encoders refuse decreasing times
             if start - (frame.pts - shift) > length / 2:
-                return []  # it lies under what was there before
+                return []  # it overlaps the sound before it by more than half
             frame.pts, self._over = round(start), start + length
         return list(self.made.encode(frame))
 
 
 class Sound:
-    """The tracks of one file, of sound and of subtitles, read only as far as the picture has come.
+    """The tracks of sound and subtitles of one file. They are read only as far as the picture has been written.
 
-    What else lies in the file beside its picture is put into `out` at once. Errors of reading end the sound, not the
-    picture: they go to `notes`. Errors of writing are the caller's.
+    Other content of the file is copied into `out` at once (`beside.py`). Errors of reading end the sound but not the
+    picture, and are added to `notes`. Errors of writing are raised.
     """
 
     def __init__(
         self, url: str, out: OutputContainer, fmt: Format, notes: list[str], end: Fraction | None = None
     ) -> None:
-        """end: seconds of picture that will be written, where that is known."""
+        """end: length of the picture that will be written, s; None: unknown."""
         self._notes = notes
         self._out = out
         self._tracks: dict[int, SoundTrack | SubtitleTrack] = {}
@@ -149,7 +149,7 @@ class Sound:
         except SourceError as error:
             notes.append(f"no sound: {error}")
             return
-        self._can_lead = fmt.negative_times  # if not, sound before the picture would move the picture
+        self._can_lead = fmt.negative_times  # else sound before the picture would delay the picture
         self._beside = carry(self._container, out, fmt, self._origin, end)
         streams: list[Any] = []
         held: Any = self._container.streams.audio
@@ -159,7 +159,7 @@ class Sound:
                 continue
             try:
                 track = SoundTrack(stream, out, fmt)
-            except Exception as error:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: sources/container.py)
+            except Exception as error:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors: sources/container.py)
                 notes.append(f"a sound track of {stream.codec_context.name} was left out ({met(error)})")
                 continue
             if not track.copied:
@@ -170,19 +170,19 @@ class Sound:
             streams.append(stream)
         streams += self._subtitles(out, fmt)
         if streams and not self._sounding and (picture := picture_stream(self._container)) is not None:
-            streams.append(picture)  # how far subtitles have come is seen by it alone: they have long gaps
+            streams.append(picture)  # shows how far the file has been read: subtitles alone have long gaps
         self._demuxer = Demuxer(self._container, streams)
         self._packets = self._read()
 
     def _subtitles(self, out: OutputContainer, fmt: Format) -> list[Any]:
-        """The streams of subtitles that `out` can hold, as they are or converted."""
+        """Add the tracks of subtitles that `out` can hold, copied or converted. Returns their streams."""
         assert self._container is not None
         streams: list[Any] = []
         held: Any = self._container.streams.subtitles
         for stream in held:
             try:
                 track = SubtitleTrack(stream, out, fmt)
-            except Exception:  # noqa: BLE001  (of no kind that is known, or pictures where text is wanted)
+            except Exception:  # noqa: BLE001  (an unknown kind, or pictures where the container needs text)
                 self._beside.leave_out(stream)
                 continue
             if not track.copied:
@@ -197,7 +197,7 @@ class Sound:
             self._notes.append(line)
 
     def advance(self, until: Fraction) -> None:
-        """Mux what starts before `until`, in seconds of the picture's clock. Raises what mux() raises."""
+        """Mux the packets that start before `until`, s by the picture's clock. Raises what mux() raises."""
         if self._container is None:
             return
         while self._beside.covers:
@@ -214,7 +214,7 @@ class Sound:
             self._mux(packet)
 
     def finish(self, end: Fraction) -> None:
-        """Mux what starts before `end`, the end of the last picture, and nothing behind it."""
+        """Mux the packets that start before `end`, the end of the last picture, and flush the encoders."""
         live = {index for index in self._sounding or self._tracks if not self._tracks[index].done}
         while live:
             packet = self._waiting or next(self._packets, None)
@@ -222,7 +222,7 @@ class Sound:
             if packet is None:
                 break
             if self._start(packet) >= end:
-                live.discard(packet.stream_index)  # another track may still lag behind in the file
+                live.discard(packet.stream_index)  # another track may lag behind in the file
                 if packet.stream_index not in self._tracks:
                     break
             elif packet.stream_index in live or packet.stream_index not in self._sounding:
@@ -230,12 +230,12 @@ class Sound:
         self._finish_tracks()
 
     def left_out(self, path: Path) -> str | None:
-        """One line if the finished file at `path` lacks something that lies in the one that was read."""
+        """A line for the user if the finished file at `path` lacks something that the source has; else None."""
         missing = [] if self._container is None else self._beside.missing(path)
         return f"left out, this kind of file cannot hold it: {'; '.join(missing)}" if missing else None
 
     def close(self) -> None:
-        """Close the file that was read."""
+        """Close the tracks and the source's file."""
         for track in self._tracks.values():
             if isinstance(track, SoundTrack):
                 track.close()
@@ -248,7 +248,7 @@ class Sound:
                 yield packet
         if self._demuxer.errors:
             self._notes.append("the sound is damaged: what could be read of it was copied")
-        if self._demuxer.mended and not self._pictured:  # else the source tells
+        if self._demuxer.mended and not self._pictured:  # else the source reports it
             self._notes.append(f"the sound: {self._demuxer.mended}")
 
     def _start(self, packet: Any) -> Fraction:
@@ -258,17 +258,17 @@ class Sound:
     def _mux(self, packet: Any) -> None:
         track = self._tracks.get(packet.stream_index)
         if track is None:
-            return  # the picture's own
+            return  # a packet of the picture
         start = self._start(packet)
         over = start + (packet.duration or 0) * _base(packet)
         if isinstance(track, SubtitleTrack):
             if over <= 0:
-                return  # they are over before the picture
+                return  # it ends before the picture begins
         elif over < -_LEAD if self._can_lead else start < 0:
             return  # before the picture
         try:
             made = track.packets(packet, self._origin)
-        except Exception as error:  # noqa: BLE001  (what lies in the sound must not end the picture)
+        except Exception as error:  # noqa: BLE001  (faulty sound must not end the picture)
             self._lost(track, start, met(error))
         else:
             self._put(track, made, start)
@@ -291,7 +291,7 @@ class Sound:
 
 
 def mux(out: OutputContainer, made: "list[Packet[Any]]") -> str | None:
-    """Write packets; why the muxer does not take one, if it is not the disk. Raises what the disk does."""
+    """Write packets. Returns why the muxer refuses one; None if it does not. Raises FFmpegError for disk errors."""
     try:
         out.mux(made)
     except av.error.FFmpegError as error:

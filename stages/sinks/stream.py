@@ -1,4 +1,4 @@
-"""A stream published at a server or listener: `rtsp://`, `rtmp://` or `srt://`, H.264 without delay."""
+"""A stream as a sink, published to a server or listener: `rtsp://`, `rtmp://` or `srt://`, low-latency H.264."""
 
 import contextlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _FINISH_S = 5.0
 
 
 def check(url: str, source: str | None = None) -> None:
-    """Raise SinkError for an address or setting that is not understood, a missing encoder or program, the source."""
+    """Raise SinkError for an invalid address or setting, a missing encoder or program, or the source's address."""
     address = Address.parse(url)
     if source is not None and _address(source) == address.url:
         raise SinkError(f"{redact(url)} is the source as well: publish under another path.")
@@ -38,20 +38,21 @@ def _address(source: str) -> str:
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "StreamSink":
-    """Begin to publish; the connection is made behind the caller's back. Raises SinkError, also for odd sizes."""
+    """Start publishing. The connection is made in another thread. Raises SinkError, also for odd sizes."""
     check(url)
     require_even(redact(url), size)
     return StreamSink(Address.parse(url), info, size, unheld(sound_from, info))
 
 
 class StreamSink:
-    """Publishes a stream. `write` never waits for the peer: while there is none, frames are dropped and counted.
+    """Publishes a stream without sound. `write` never waits for the peer. Without a connection, frames are dropped and
+    counted.
 
-    A file is played in real time. Sound is not sent.
+    A file is played in real time.
     """
 
     def __init__(self, address: Address, info: VideoInfo, size: tuple[int, int], unsent: Sequence[str] = ()) -> None:
-        """unsent: what lies beside the picture, in words."""
+        """unsent: content of the source beside its picture, in words."""
         self._unsent = unsent
         self._name = redact(address.url)
         self._encoder = codec_for(address.settings.codec)
@@ -62,12 +63,12 @@ class StreamSink:
 
     @property
     def dropped(self) -> int:
-        """Frames that a newer one replaced before they were sent."""
+        """Number of frames replaced by a newer one before they were sent."""
         return self._pictures.dropped
 
     @property
     def notes(self) -> list[str]:
-        """What became of the frames, in one line; in another what is not sent at all."""
+        """The figures in one line, and in another the content that is not sent."""
         figures = f"{self.publisher.sent} frames sent by {self._encoder}, {self.dropped} dropped"
         notes = [f"{self._name}: {figures}, {self.publisher.reconnects} reconnects"]
         if self._unsent:
@@ -75,14 +76,17 @@ class StreamSink:
         return notes
 
     def write(self, frame: RawFrame) -> None:
-        """Leave the frame for the publisher. Raises SinkLost when the peer refused for good."""
+        """Pass the frame to the publisher. Raises SinkLost when the peer has refused the stream for good."""
         due_ns = self._playback.due(frame)
         if self.publisher.lost is not None:
             raise SinkLost(self.publisher.lost)
         self._pictures.put(frame.rgb, due_ns)
 
     def close(self, complete: bool) -> None:
-        """Send what waits and say goodbye, for a few seconds at most. Raises SinkLost if nobody was ever reached."""
+        """Send the waiting picture and end the stream, within a few seconds.
+
+        Raises SinkLost if the stream was refused or no connection was ever made.
+        """
         self._playback.close()
         if not complete or self.publisher.state != "LIVE":
             self.publisher.leave()

@@ -1,4 +1,4 @@
-"""Subtitles on their way from one container to another: copied, or text made into the kind the container holds."""
+"""Copying subtitles from one container to another, or converting text subtitles to the other's format."""
 
 from fractions import Fraction
 from typing import Any
@@ -11,9 +11,9 @@ from warpfuse.stages.sources.container import exact
 
 
 class SubtitleTrack:
-    """One stream of subtitles. Copied if the container can hold it; else text is converted, pictures cannot be.
+    """One stream of subtitles. It is copied if the container can hold it; else text is converted. Pictures cannot be.
 
-    made  the stream of the container that is written
+    made  the stream in the written container
     """
 
     def __init__(self, stream: Any, out: OutputContainer, fmt: Format) -> None:
@@ -28,16 +28,17 @@ class SubtitleTrack:
         else:
             if not context.codec.text_sub:
                 raise ValueError(f"{fmt.muxer} holds text alone")
-            context.open(strict=False)  # a decoder has its header from then on
+            context.open(strict=False)  # the decoder sets subtitle_header when it is opened
             self.made = out.add_stream(fmt.subtitles)
             self.made.codec_context.subtitle_header = context.subtitle_header
             self.made.codec_context.time_base = Fraction(1, 1000)
         self._in = stream
 
     def packets(self, packet: Any, origin: Fraction) -> "list[Packet[Any]]":
-        """What to mux for a packet of the file, its times now counted from `origin` seconds.
+        """The packets to mux for a packet of the source, with times that count from `origin`, s.
 
-        What begins before is shown from the beginning on."""
+        Subtitles that begin before `origin` are shown from the beginning.
+        """
         base = exact(packet.time_base) or Fraction(1)
         start = (packet.dts if packet.pts is None else packet.pts) - round(origin / base)
         length = packet.duration or 0
@@ -54,5 +55,5 @@ class SubtitleTrack:
         return [made]
 
     def flush(self) -> "list[Packet[Any]]":
-        """Nothing is held back."""
+        """Always empty: subtitles are not delayed."""
         return []

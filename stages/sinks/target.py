@@ -1,4 +1,4 @@
-"""The file a sink writes: whether it can be written, its unfinished name, and its final one."""
+"""The output file of a sink: a check whether it can be written, its temporary name and its final one."""
 
 import errno
 import itertools
@@ -20,18 +20,19 @@ _TOLD_APART = itertools.count()
 
 
 class Target:
-    """A file that appears under its name when it is whole, and not at all otherwise.
+    """A file that gets its final name when it is complete.
 
-    `engine.files.written_whole` would not do: a recording that breaks off is kept, and a full disk is told with its
+    It differs from `engine.files.written_whole`: an incomplete recording is kept, and a full disk is reported with
     figures.
 
-    A file that can be made again has no name until then where the system allows it: the kernel removes it with a
-    process that is killed. Elsewhere it is hidden, and the next sink of the same path removes what a dead process left.
+    A file that can be made again has no name before it is complete, where the system allows that. The kernel then
+    removes it with a killed process. Elsewhere it has a hidden name, and the next sink of the same path removes what a
+    dead process has left.
 
-    path       the final name, links resolved: what a link names is replaced, not the link
-    recording  it cannot be made again: whatever happens, what was written is kept, under the name of the part
-    part       where it is written meanwhile: `/proc/self/fd/N`, the file without a name; else beside the path,
-               `.NAME.part-PID-N`; of a recording `STEM.unfinished-PID-N.ENDING`
+    path       the final name, with links resolved: a link's target is replaced, not the link
+    recording  the file cannot be made again. An incomplete one is kept under the name of the part
+    part       where the file is written: `/proc/self/fd/N` for a file without a name, else `.NAME.part-PID-N` beside
+               the path; for a recording `STEM.unfinished-PID-N.ENDING`
     """
 
     def __init__(self, path: Path, recording: bool = False) -> None:
@@ -47,7 +48,7 @@ class Target:
         self.part = self._beside if self._unnamed is None else Path(f"/proc/self/fd/{self._unnamed}")
 
     def left_behind(self) -> list[Path]:
-        """Parts of this file that dead processes left."""
+        """Parts of this file that dead processes have left."""
         before, after = (
             (f"{self.path.stem[:200]}.unfinished-", self.path.suffix) if self.recording else (self._hidden, "")
         )
@@ -56,12 +57,12 @@ class Target:
         return [path for path, match in found if match and not _lives(int(match[1]))]
 
     def keep(self, sync: bool = True) -> None:
-        """Give the part its name, brought to disk before. Raises SinkLost."""
+        """Give the part its final name. sync: flush it to disk first. Raises SinkLost."""
         try:
             if sync:
                 self._sync()
             if self._unnamed is not None:
-                # Note: a directory's handle makes Python call linkat, which alone follows /proc/self/fd to the file.
+                # Note: with a dir_fd Python calls linkat, which can follow /proc/self/fd to the file; link cannot.
                 os.link(self.part, self._beside, src_dir_fd=self._unnamed, follow_symlinks=True)
             self._beside.replace(self.path)
         except OSError as error:
@@ -69,12 +70,12 @@ class Target:
         self._close()
 
     def drop(self) -> None:
-        """Remove the part; what was under the final name before stays."""
+        """Remove the part. An older file of the final name stays."""
         self._beside.unlink(missing_ok=True)
         self._close()
 
     def _sync(self) -> None:
-        handle = os.open(self.part, os.O_RDWR)  # Windows syncs none that was opened to be read
+        handle = os.open(self.part, os.O_RDWR)  # Windows does not sync a file that is open for reading only
         try:
             os.fsync(handle)
         finally:
@@ -86,7 +87,8 @@ class Target:
             os.close(unnamed)
 
     def lost(self, error: OSError | FFmpegError, frames: int | None = None) -> SinkLost:
-        """What to raise when writing failed. Removes the part, but a recording's: on a full disk, the first remedy."""
+        """Make the error to raise when writing has failed. It removes the part, which frees a full disk; a recording's
+        part is kept."""
         after = "" if frames is None else f" after {frames} frames"
         try:
             usage = shutil.disk_usage(self.path.parent)
@@ -106,7 +108,7 @@ class Target:
 
 
 def _open_unnamed(folder: Path) -> int | None:
-    """A file of that folder's disk without a name; None where system or disk have none (Windows, macOS, FAT, NFS)."""
+    """Open a file without a name on that folder's disk. None where that is impossible (Windows, macOS, FAT, NFS)."""
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None or not Path("/proc/self/fd").is_dir():
         return None
@@ -117,7 +119,7 @@ def _open_unnamed(folder: Path) -> int | None:
 
 
 def _lives(pid: int) -> bool:
-    if sys.platform == "win32":  # os.kill would end it there
+    if sys.platform == "win32":  # os.kill(pid, 0) would end the process there
         return bool(psutil.pid_exists(pid))
     with suppress(PermissionError):
         try:
@@ -128,7 +130,7 @@ def _lives(pid: int) -> bool:
 
 
 def require_writable(path: Path, source: str | None) -> None:
-    """Raise SinkError if no file can be made at `path`, or if it is the source."""
+    """Raise SinkError if no file can be written at `path`, or if it is the source."""
     folder = path.parent
     if path.is_dir():
         raise SinkError(f"{path}: a file name is expected, this is a folder. Try: {path / 'styled.mp4'}")

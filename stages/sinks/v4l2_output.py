@@ -1,4 +1,4 @@
-"""A V4L2 output device (v4l2loopback), driven by its ioctls: what is written to it, other programs see as a camera."""
+"""A V4L2 output device (v4l2loopback), driven by ioctls. Other programs see it as a camera."""
 
 import ctypes
 import os
@@ -44,7 +44,7 @@ _STREAMON, _STREAMOFF = _ioctl(1, 18, 4), _ioctl(1, 19, 4)
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What VIDIOC_QUERYCAP says of a device."""
+    """A device's answer to VIDIOC_QUERYCAP. output: it takes pictures."""
 
     driver: str
     card: str
@@ -52,7 +52,7 @@ class Capability:
 
 
 def capability(path: str) -> Capability:
-    """Ask a device. Raises OSError: missing, no permission, no V4L2 device."""
+    """Query a device. Raises OSError: missing, no permission, no V4L2 device."""
     handle = open_device(Path(path))
     try:
         held = bytearray(_QUERYCAP_BYTES)
@@ -65,7 +65,7 @@ def capability(path: str) -> Capability:
 
 
 def find_output() -> str:
-    """The first device that takes pictures. Raises SinkError with the two commands that make one."""
+    """The path of the first device that takes pictures. Raises SinkError with the commands that make one."""
     devices = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
     refused = []
     for path in devices:
@@ -96,10 +96,10 @@ def require_output(path: str) -> None:
 
 
 class V4l2Output:
-    """An open device that streams. `send` takes uint8 RGB [h, w, 3]. One thread at a time; a context manager.
+    """An open, streaming device. A context manager. One thread at a time.
 
-    Note: STREAMON. Without it v4l2loopback with exclusive_caps=1 never becomes a camera for others, and after the
-    program has left it is neither a camera nor an output until the module is loaded anew.
+    Note: STREAMON. Without it, v4l2loopback with exclusive_caps=1 does not become a camera for other programs. After
+    this program has exited, it would be neither a camera nor an output until the module is loaded again.
     """
 
     def __init__(self, path: str, size: tuple[int, int], fps: Fraction, pixel_format: PixelFormat = "nv12") -> None:
@@ -123,7 +123,7 @@ class V4l2Output:
             raise
 
     def _agree(self, size: tuple[int, int]) -> int:
-        """Bytes from row to row that the device wants. Raises SinkError if it wants another size or format."""
+        """Set size and format. Returns the device's bytes a row. Raises SinkError for another size or format."""
         width, height = size
         row = width if self._format == "nv12" else 2 * width
         total = row * height * 3 // 2 if self._format == "nv12" else row * height
@@ -144,11 +144,11 @@ class V4l2Output:
         return int(got[4]) or row
 
     def send(self, rgb: npt.NDArray[np.uint8]) -> None:
-        """Show a picture. Raises OSError when the device is gone."""
+        """Show a picture, uint8 RGB [h, w, 3]. Raises OSError when the device is gone."""
         os.write(self._handle, packed(self._convert(rgb), self._strides))
 
     def close(self) -> None:
-        """Stop being a camera. A second call does nothing."""
+        """End streaming and close the device. A second call does nothing."""
         if self._handle >= 0:
             with suppress(OSError):  # the device may be gone already
                 ioctl(self._handle, _STREAMOFF, struct.pack("i", _OUTPUT))
@@ -163,7 +163,7 @@ class V4l2Output:
 
 
 def packed(frame: VideoFrame, stride: int) -> bytes:
-    """The planes of an NV12 or YUYV frame one behind the other, `stride` bytes from row to row."""
+    """The planes of an NV12 or YUYV frame one after the other, with `stride` bytes a row."""
     row = frame.width * (2 if frame.format.name == "yuyv422" else 1)
     planes = []
     for plane in frame.planes:

@@ -1,4 +1,4 @@
-"""A virtual camera: `virtualcam:` or `virtualcam:/dev/video10,fps=30,format=yuyv,on-fault=passthrough`."""
+"""A virtual camera as a sink: `virtualcam:` or `virtualcam:/dev/video10,fps=30,format=yuyv,on-fault=passthrough`."""
 
 import contextlib
 import sys
@@ -21,12 +21,12 @@ SCHEMES: tuple[str, ...] = (SCHEME,)
 
 
 def wants_raw(url: str) -> bool:
-    """The camera shows the source's picture while no styled one comes."""
+    """The camera is to show the source's picture while no styled one comes."""
     return CameraSettings.parse(url).on_fault == "passthrough"
 
 
 def check(url: str, source: str | None = None) -> None:
-    """Raise SinkError, with the remedy, for a device that is missing, is no output, or is the source as well."""
+    """Raise SinkError, with the remedy, for a missing device, a device that is no output, or the source's device."""
     settings = CameraSettings.parse(url)
     if sys.platform != "linux":
         _pyvirtualcam()
@@ -40,14 +40,14 @@ def check(url: str, source: str | None = None) -> None:
 def _is_source(device: str, source: str) -> bool:
     if scheme_of(source) != "camera":
         return False
-    with contextlib.suppress(SourceError):  # who opens the source says what is wrong with it
+    with contextlib.suppress(SourceError):  # reported when the source is opened
         camera = locate(source, Wish.parse(source).camera, v4l2.devices())
         return camera.resolve() == Path(device).resolve()
     return False
 
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> CameraThread:
-    """Open the camera; it is there, black, from now on. Raises SinkError."""
+    """Open the camera, which shows black at first. Raises SinkError."""
     settings = CameraSettings.parse(url)
     require_even("virtualcam:", size)
     fps = settings.fps or info.fps
@@ -60,7 +60,7 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
 
 
 def _foreign(device: str, size: tuple[int, int], fps: Fraction) -> Output:
-    """The camera of OBS (Windows, macOS) or Unity Capture, by pyvirtualcam. It converts the colours itself."""
+    """The camera of OBS (Windows, macOS) or Unity Capture, by pyvirtualcam, which converts the colours itself."""
     library = _pyvirtualcam()
     try:
         return _Foreign(library.Camera(*size, float(fps), device=device or None))
@@ -69,7 +69,7 @@ def _foreign(device: str, size: tuple[int, int], fps: Fraction) -> Output:
 
 
 class _Foreign:
-    """pyvirtualcam's camera with our names."""
+    """pyvirtualcam's camera as an `Output`."""
 
     def __init__(self, camera: Any) -> None:
         self._camera = camera
