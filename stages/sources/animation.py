@@ -1,4 +1,4 @@
-"""Animated WebP as a source. FFmpeg reads its still pictures only; Pillow reads it."""
+"""Animated WebP as a source, read by Pillow. FFmpeg reads still WebP only."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,13 +14,13 @@ from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("file",)
 
-_ANIMATED = 0x02  # of the flags in a VP8X chunk
-_SHORTEST_MS = 10  # what is shorter is shown for 100 ms: browsers do so, and files are made to be seen in them
+_ANIMATED = 0x02  # flag in a VP8X chunk
+_SHORTEST_MS = 10  # pictures of this duration or less are shown for 100 ms, as browsers do
 _MS = Fraction(1, 1000)
 
 
 def serves(url: str) -> bool:
-    """The file is a WebP that says it is animated."""
+    """The file is a WebP with the flag for animation."""
     path = path_of(url)
     if not path.is_file():
         return False
@@ -33,14 +33,14 @@ def serves(url: str) -> bool:
 
 
 def probe(url: str) -> VideoInfo:
-    """What the animation is. Raises SourceError."""
+    """Information on the animation. Raises SourceError."""
     source = open(url, None, None)
     source.close()
     return source.info
 
 
 def open(url: str, size: tuple[int, int] | None, frames: int | None) -> StillsSource:
-    """Open the animation, which is shown once, whatever it says of repeating. Raises SourceError."""
+    """Open the animation. It is played once, whatever its loop count. Raises SourceError."""
     animation = Animation(path_of(url))
     count, lasts_ms = len(animation.shown_ms), sum(animation.shown_ms)
     timing = Fraction(count * 1000, lasts_ms), _MS, count
@@ -48,13 +48,13 @@ def open(url: str, size: tuple[int, int] | None, frames: int | None) -> StillsSo
 
 
 class Animation:
-    """The pictures of one file, whole as they are seen, alpha included.
+    """The complete pictures of one file, with alpha.
 
-    shown_ms  for how long each is shown
+    shown_ms  duration of each picture
     """
 
     def __init__(self, path: Path) -> None:
-        """Read how long each picture is shown. Raises SourceError when there is none."""
+        """Read the durations of the pictures. Raises SourceError when there are none."""
         self.path = path
         self.shown_ms = [ms if ms > _SHORTEST_MS else 100 for ms in _durations(path.read_bytes())]
         self._decoded = 0
@@ -63,8 +63,8 @@ class Animation:
             raise SourceError(f"{path}: a WebP animation without a picture. The file was cut short.")
 
     def stills(self) -> Iterator[Still]:
-        """Every picture up to where the file is damaged."""
-        from PIL import Image  # as late as can be: no other source needs it
+        """Yield the pictures, up to the first damage."""
+        from PIL import Image  # imported here, since no other source needs it
 
         at_ms = 0
         try:
@@ -79,7 +79,7 @@ class Animation:
             self._ended = True
 
     def losses(self) -> str | None:
-        """One line if the file is damaged."""
+        """A line for the user if the file is damaged; else None."""
         if not self._ended:
             return None
         return (
@@ -88,7 +88,7 @@ class Animation:
 
 
 def _durations(data: bytes) -> list[int]:
-    """Milliseconds of each ANMF chunk that has begun."""
+    """Duration of each ANMF chunk, ms, a truncated last one included."""
     found, at = [], 12
     while at + 8 <= len(data):
         if data[at : at + 4] == b"ANMF" and at + 24 <= len(data):

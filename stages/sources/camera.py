@@ -26,15 +26,15 @@ _PREFIX = re.compile(r"^camera:", re.IGNORECASE)
 _SHAPE = re.compile(r"(?:(\d+)x(\d+))?(?:@([\d.]+(?:/\d+)?))?")
 _EXAMPLE = "camera:0,1280x720@30,mjpeg"
 _ENOUGH_FPS, _FASTEST = 24, 1000
-_SHOWN = 6  # modes in an error
-_USUAL = (1280, 720)  # without a wish: as large as this at most, for the networks run smaller anyway
+_SHOWN = 6  # modes listed in an error
+_USUAL = (1280, 720)  # largest size chosen by default, since the networks run at smaller sizes
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the address asks for. None: whatever is best.
+    """What the address asks for. None: choose the best.
 
-    camera  its device file, or a part of its name; its number where there are no device files
+    camera  device file of the camera, or a part of its name; its number on systems without device files
     """
 
     camera: Path | str
@@ -44,8 +44,10 @@ class Wish:
 
     @classmethod
     def parse(cls, url: str) -> "Wish":
-        """Read `camera:CAMERA[,WxH][@FPS][,FORMAT]` or the same behind `/dev/videoN`. CAMERA is a number, a device
-        file or a part of a name. Raises SourceError."""
+        """Parse `camera:CAMERA[,WxH][@FPS][,FORMAT]`, or the same after `/dev/videoN`. Raises SourceError.
+
+        CAMERA is a number, a device file or a part of a name.
+        """
         named, *parts = (part.strip() for part in _PREFIX.sub("", url, count=1).split(","))
         if not named:
             raise SourceError(
@@ -69,8 +71,11 @@ class Wish:
 
 
 def choose(wish: Wish, modes: list[Mode]) -> Mode:
-    """The mode that fits the wish. What it leaves open is chosen: 24 frames a second or more, at most 1280x720, then as
-    large as can be, then uncompressed rather than MJPEG, then as fast as can be. Raises SourceError."""
+    """Choose a mode that has what `wish` asks for. Raises SourceError when there is none.
+
+    Among these it prefers, in this order: 24 frames a second or more, at most 1280x720, the largest size, uncompressed
+    to MJPEG, the highest rate.
+    """
     usable = [mode for mode in modes if mode.format in CODECS]
     fitting = [
         mode
@@ -94,17 +99,20 @@ def choose(wish: Wish, modes: list[Mode]) -> Mode:
 
 
 def _distance(wish: Wish, mode: Mode) -> tuple[bool, int, Fraction]:
-    """How far a mode is from the wish: another format, then the size, then the rate."""
+    """Sort key for the difference of a mode from the wish: by format, then size, then rate."""
     width, height = wish.size or _USUAL
     rate = abs(mode.fps - wish.fps) if wish.fps is not None else -mode.fps
     return wish.format not in (None, mode.format), abs(mode.width - width) + abs(mode.height - height), rate
 
 
 def locate(url: str, camera: Path | str, devices: list[Device]) -> Path:
-    """The device file of the camera an address names. Raises SourceError when no camera's name or several hold it."""
+    """The device file of a camera. camera: its path, or a part of its name.
+
+    Raises SourceError when the name fits no camera or several.
+    """
     if isinstance(camera, Path):
         return camera
-    # A camera may have a device for each format: the first is the one it is known by.
+    # A camera may have several devices. The first one stands for it.
     each = {(d.card, d.bus): d for d in reversed(devices) if d.captures}
     cameras = [*reversed(each.values())]
     exact = [d for d in cameras if d.card.lower() == camera.lower()]
@@ -124,7 +132,10 @@ def locate(url: str, camera: Path | str, devices: list[Device]) -> Path:
 
 
 def find(device: Device, devices: list[Device]) -> Path | None:
-    """Where a camera is that may have been unplugged meanwhile: where it was, on the same plug, or by its name."""
+    """The present device file of a camera that may have been plugged in again; None: it is missing.
+
+    Cameras of the same name are preferred in this order: the same port, the same path, any.
+    """
     cameras = [d for d in devices if d.captures and d.card == device.card]
     cameras.sort(key=lambda d: (d.bus != device.bus, d.path != device.path))
     return cameras[0].path if cameras else None
@@ -151,7 +162,7 @@ def _video4linux(url: str, patience: Patience) -> Connect:
     wish = Wish.parse(url)
     path = locate(url, wish.camera, v4l2.devices())
     try:
-        device = v4l2.query(path.resolve())  # a link may go with the plug, and come back for another camera
+        device = v4l2.query(path.resolve())  # a link may later belong to another camera
         mode = choose(wish, v4l2.modes(path)) if device.captures else None
     except FileNotFoundError:
         there = ", ".join(str(d.path) for d in v4l2.devices() if d.captures) or "none"

@@ -1,6 +1,6 @@
-"""Pictures with other primaries or another transfer function than BT.709's, as a BT.709 display shows them.
+"""Converting pictures with other primaries or transfer functions than BT.709's for a BT.709 display.
 
-FFmpeg as PyAV brings it has no zscale or libplacebo, and its swscale shows HDR clipped or far too dark.
+PyAV's FFmpeg has no zscale or libplacebo, and its swscale shows HDR clipped or far too dark.
 """
 
 from dataclasses import dataclass
@@ -29,29 +29,30 @@ _XY = {  # H.273's ColourPrimaries: x and y of red, green, blue, white
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _D65),
     22: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65),
 }
-_WIDE = {4: "BT.470 M", 8: "film", _BT2020: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # more than BT.709 can show
-# von Kries's cone responses after Bradford: how a white is made another.
+_WIDE = {4: "BT.470 M", 8: "film", _BT2020: "BT.2020", 11: "DCI-P3", 12: "Display P3"}  # gamuts wider than BT.709's
+# Bradford's cone response matrix, for chromatic adaptation from one white to another.
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 _DISPLAY_GAMMA = 2.4  # BT.1886
-_WHITE_NITS = 203.0  # BT.2408: diffuse white of HDR, which SDR's white stands for
-_PEAK_NITS = 1000.0  # of the display that HLG is shown on and most PQ is graded on; what is brighter is cut off
-_MOST_NITS = 10_000.0  # that PQ can tell of
+_WHITE_NITS = 203.0  # BT.2408: diffuse white of HDR, which becomes the white of SDR
+_PEAK_NITS = 1000.0  # peak of HLG's reference display and of most PQ grading; brighter light is clipped
+_MOST_NITS = 10_000.0  # the largest value of PQ
 _BT2020_LUMINANCE = np.array([[0.2627, 0.6780, 0.0593]], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """What a picture's values mean: H.273's codes of primaries and transfer function."""
+    """Colour space of a picture: H.273's codes of primaries and transfer function."""
 
     primaries: int
     transfer: int
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Colour | None":
-        """That of a picture which a BT.709 display would show wrong; None for any that it shows as it is.
+        """The colour space of a picture that has to be converted; None for a picture that needs no conversion.
 
-        What is not tagged is BT.709's, or BT.2020's in HDR. SDR transfer functions are all the display's own."""
+        Untagged primaries are BT.709's, and BT.2020's in HDR. All SDR transfer functions count as the display's.
+        """
         transfer = frame.color_trc if frame.color_trc in _TRANSFER_NAME else _BT709
         primaries = frame.color_primaries
         if primaries not in _XY:
@@ -60,19 +61,19 @@ class Colour:
 
     @property
     def note(self) -> str | None:
-        """What is lost on a BT.709 display, in words."""
+        """What is lost on a BT.709 display, in words; None: nothing."""
         if self.transfer in _TRANSFER_NAME:
             return f"HDR shown as SDR ({_TRANSFER_NAME[self.transfer]})"
         return f"colours of {_WIDE[self.primaries]} shown in BT.709" if self.primaries in _WIDE else None
 
 
 class ColourConversion:
-    """Shows pictures of one `Colour` in BT.709, light for light, and HDR as SDR.
+    """Converts pictures of one `Colour` to BT.709 in linear light, and HDR to SDR.
 
-    HLG and PQ are those of BT.2100. Their light goes through the tone curve of BT.2390 from 1000 to 203 nits, by the
-    largest of red, green and blue. What BT.709 cannot show is cut off.
+    HLG and PQ are those of BT.2100. BT.2390's tone curve maps 1000 nits to 203; its gain follows from the largest of
+    red, green and blue. Colours outside of BT.709 are clipped.
 
-    format  of the pictures it takes, in FFmpeg's words: HDR is more than 8 bits can hold
+    format  FFmpeg's pixel format of the pictures it takes; HDR needs more than 8 bits
     """
 
     def __init__(self, colour: Colour) -> None:
@@ -89,8 +90,8 @@ class ColourConversion:
         self._shown = np.rint(255 * roots ** (2 / _DISPLAY_GAMMA)).astype(np.uint8)
 
     def __call__(self, picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-        """The picture, RGB [h, w, 3] of full range, uint8 or uint16 as `format` says, as uint8 RGB."""
-        light = self._light[picture] if picture.itemsize > 1 else cv2.LUT(picture, self._light)  # 1 is SDR's white
+        """Convert a picture, RGB [h, w, 3] of full range, uint8 or uint16 as in `format`, to uint8 RGB."""
+        light = self._light[picture] if picture.itemsize > 1 else cv2.LUT(picture, self._light)  # 1.0 is SDR's white
         if self._is_hlg:
             luminance = cv2.transform(light, _BT2020_LUMINANCE)
             light *= (_PEAK_NITS / _WHITE_NITS) * luminance[..., None] ** np.float32(0.2)  # BT.2100's OOTF
@@ -100,15 +101,15 @@ class ColourConversion:
 
 
 def _root(light: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Where light of 0..1 stands in a table of 65536 squares, which are as close together in the dark as is seen."""
+    """Index of light 0..1 in a table of 65536 entries that are spaced by square roots, so densely in the dark."""
     roots = np.sqrt(np.maximum(light, 0, out=light), out=light)
     scaled: Any = cv2.multiply(roots.reshape(len(light), -1), cast(Any, 65535.0), dtype=cv2.CV_16U)
-    index: npt.NDArray[np.uint16] = scaled.reshape(light.shape)  # rounded, and cut off at 65535
+    index: npt.NDArray[np.uint16] = scaled.reshape(light.shape)  # rounded, and clamped to 65535
     return index
 
 
 def _light(values: F64, transfer: int) -> F64:
-    """Light of values 0..1, of which 1 is the white of SDR; of HLG that of the scene, 0..1."""
+    """Linear light of coded values 0..1, where 1.0 is SDR's white. For HLG the light of the scene, 0..1."""
     if transfer == _HLG:  # BT.2100, table 5: the inverse of the OETF
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         return np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
@@ -116,25 +117,25 @@ def _light(values: F64, transfer: int) -> F64:
     return light
 
 
-_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128  # of PQ, BT.2100, table 4
+_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128  # PQ, BT.2100, table 4
 
 
 def _pq_nits(values: F64) -> F64:
-    """BT.2100, table 4: the EOTF."""
+    """PQ's EOTF (BT.2100, table 4): coded values 0..1 to nits."""
     root = values ** (1 / _M2)
     nits: F64 = 10_000 * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
     return nits
 
 
 def _pq_values(nits: F64) -> F64:
-    """The inverse of `_pq_nits`."""
+    """The inverse of `_pq_nits`: nits to coded values 0..1."""
     power = (nits / 10_000) ** _M1
     values: F64 = ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
     return values
 
 
 def _tone_mapped(nits: F64) -> F64:
-    """BT.2390, 5.4.1: the EETF from `_PEAK_NITS` to `_WHITE_NITS`, both with a black of 0."""
+    """BT.2390's EETF (5.4.1) from `_PEAK_NITS` to `_WHITE_NITS`, both with a black of 0: nits to nits."""
     peak, white = (_pq_values(np.array(level)) for level in (_PEAK_NITS, _WHITE_NITS))
     top = white / peak
     knee = 1.5 * top - 0.5
@@ -145,7 +146,7 @@ def _tone_mapped(nits: F64) -> F64:
 
 
 def _conversion(source: int, target: int) -> F64:
-    """[3, 3]: linear light in one set of primaries to that in another, white to white."""
+    """Matrix [3, 3] from linear light in one set of primaries to another, with adaptation of the white."""
     (to_xyz, white), (from_xyz, seen_white) = _to_xyz(source), _to_xyz(target)
     adapted = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ seen_white) / (_BRADFORD @ white)) @ _BRADFORD
     conversion: F64 = np.linalg.inv(from_xyz) @ adapted @ to_xyz
@@ -153,7 +154,7 @@ def _conversion(source: int, target: int) -> F64:
 
 
 def _to_xyz(primaries: int) -> tuple[F64, F64]:
-    """RGB of linear light to CIE XYZ, [3, 3], and the XYZ of white, [3]."""
+    """Matrix [3, 3] from linear RGB to CIE XYZ, and the XYZ of white [3]."""
     *points, white = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in _XY[primaries])
     columns = np.stack(points, 1)
     return columns * np.linalg.solve(columns, white), white

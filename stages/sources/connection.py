@@ -1,11 +1,11 @@
-"""The life of a live source's connection as a state machine without I/O: the time is an argument.
+"""The states of a live source's connection, as a state machine without I/O. The time is an argument.
 
              opened                  silence > stall
 CONNECTING ---------> LIVE -----------------------> STALLED
     |                  ^  <-------- picture ----------'  |
     | broken           | opened                          | broken (here or while LIVE)
     '--------> RECONNECTING <----------------------------'
-                       '---> LOST   too many faults of a class in a row, or out of patience
+                       '---> LOST   too many faults of a class in a row, or too long without a picture
 """
 
 from collections import Counter, deque
@@ -17,11 +17,11 @@ from warpfuse.stages.sources.faults import TRIES, Broken, Fault
 from warpfuse.stages.timing import Backoff
 
 _S = 1_000_000_000
-_KEPT = 100  # changes nobody fetched: a connection that flutters for days must not fill the memory
+_KEPT = 100  # state changes kept until they are fetched, which bounds the memory
 
 
 class State(Enum):
-    """Where a connection is. The value is how a user reads it."""
+    """The state of a connection. The value is shown to users."""
 
     CONNECTING = "connecting"
     LIVE = "live"
@@ -32,14 +32,14 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a connection is waited for. Seconds.
+    """Time limits of a connection, s.
 
-    first    to get a picture at all, before the run begins
-    stall    of silence, or three periods if that is longer, before the source counts as stalled
-    silence  of silence before the connection is given up and made anew
-    least, most   bounds of the pauses between tries: full jitter, doubling
-    healthy  after so long alive the pauses and the counts of faults start anew
-    total    without a picture before the source is lost for good
+    first        longest wait for the first picture, before the run begins
+    stall        time without a picture, or three periods if that is longer, after which the source counts as stalled
+    silence      time without a picture after which the connection is closed and made again
+    least, most  bounds of the pauses between tries, which double and have full jitter
+    healthy      length of a connection after which the pauses and the counts of faults start again
+    total        time without a picture after which the source is lost for good
     """
 
     first: float = 8.0
@@ -52,14 +52,14 @@ class Patience:
 
 
 class Connection:
-    """State, counts and deadlines of one connection. Times are monotonic nanoseconds; one thread at a time.
+    """State, counts and deadlines of one connection. Times are monotonic nanoseconds. One thread at a time.
 
     changes     the latest state changes, oldest first: (time, state, reason)
-    entered     how often each state was entered
-    reconnects  connections made after the first
-    tries       failures since there was a picture
-    attempt_ns  when to connect
-    stalled_ns  time without a picture in stalls that are over, beyond what is usual
+    entered     number of times each state was entered
+    reconnects  number of connections made after the first
+    tries       number of failures since the last picture
+    attempt_ns  time of the next try to connect
+    stalled_ns  total time without a picture in past stalls
     """
 
     def __init__(self, now_ns: int, patience: Patience, random: Callable[[], float]) -> None:
@@ -81,11 +81,11 @@ class Connection:
 
     @property
     def ever_live(self) -> bool:
-        """There was a picture."""
+        """A picture has come."""
         return self._had_picture
 
     def opened(self, now_ns: int, period_ns: int) -> None:
-        """A connection was made and gave its first picture; one every `period_ns` is expected."""
+        """A connection was made and gave its first picture. period_ns: expected interval of pictures."""
         self.reconnects += self._had_picture
         self._had_picture = True
         self._period_ns = period_ns
@@ -93,7 +93,7 @@ class Connection:
         self.picture(now_ns)
 
     def picture(self, now_ns: int) -> None:
-        """A picture came."""
+        """A picture has arrived."""
         if self.state is not State.LIVE:
             self.stalled_ns += self._silent_ns(now_ns) if self.state is not State.CONNECTING else 0
             self._go(now_ns, State.LIVE, "")
@@ -104,14 +104,14 @@ class Connection:
             self._in_a_row.clear()
 
     def tick(self, now_ns: int) -> None:
-        """Time went by."""
+        """Update the state for the present time."""
         if self.state is State.LIVE and now_ns >= self.stalls_ns:
             self._go(now_ns, State.STALLED, f"no picture for {(now_ns - self._seen_ns) / _S:.1f} s")
         if self.state in (State.CONNECTING, State.RECONNECTING) and now_ns >= self._gives_up_ns:
             self._go(now_ns, State.LOST, self.reason or "no answer in time")
 
     def broken(self, now_ns: int, why: Broken) -> None:
-        """The connection could not be made, or broke. `attempt_ns` says when to try again, unless the state is LOST."""
+        """A connection failed or broke. `attempt_ns` is then the time of the next try, unless the state is LOST."""
         self.fault, self.reason, self.remedy = why.fault, str(why), why.remedy
         self.tries += 1
         self._in_a_row[why.fault] = count = self._in_a_row.get(why.fault, 0) + 1
@@ -125,7 +125,7 @@ class Connection:
 
     @property
     def stalls_ns(self) -> int:
-        """When silence begins to count."""
+        """Time at which the source counts as stalled if no picture comes."""
         return self._seen_ns + max(3 * self._period_ns, round(self._patience.stall * _S))
 
     @property
@@ -135,18 +135,18 @@ class Connection:
         return self._begun_ns + round(self._patience.first * _S)
 
     def mute(self, now_ns: int) -> bool:
-        """So long silent that the connection is to be made anew."""
+        """No picture has come for so long that the connection has to be made again."""
         return self.state is State.STALLED and self._silent_ns(now_ns) >= self._patience.silence * _S
 
     def stale_ns(self, now_ns: int) -> int:
-        """Time without a picture so far, beyond what is usual."""
+        """Total time without a picture in stalls, the present one included."""
         return self.stalled_ns + (self._silent_ns(now_ns) if self._had_picture and self.state is not State.LIVE else 0)
 
     def _silent_ns(self, now_ns: int) -> int:
         return max(0, now_ns - self._seen_ns)
 
     def lose(self, now_ns: int, why: Broken) -> None:
-        """It broke, and another try would not help."""
+        """The connection broke, and another try would not help."""
         self.fault, self.remedy = why.fault, why.remedy
         self._go(now_ns, State.LOST, str(why))
 

@@ -1,8 +1,8 @@
-"""Open a clip with FFmpeg's libraries, find its picture, and say in one line why it cannot be had.
+"""Reading video files with FFmpeg's libraries: opening, streams, packets and frames.
 
-What lies in a file must not end in a traceback, and FFmpeg's bindings raise more than FFmpeg's errors: ValueError of
-a number they do not know, UnicodeDecodeError, OverflowError, MemoryError. So all that reads goes through here: `net`
-around opening, `Demuxer` for packets, `Decoder` for frames.
+No file may cause a traceback. PyAV raises more than FFmpeg's errors: ValueError for an unknown number,
+UnicodeDecodeError, OverflowError, MemoryError. So everything is read through this module: `net` around opening,
+`Demuxer` for packets, `Decoder` for frames.
 """
 
 import os
@@ -25,23 +25,23 @@ from warpfuse.engine.errors import WarpfuseError, one_line
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.times import PacketTimes, told
 
-av.logging.set_level(None)  # FFmpeg's own lines would run into the progress bar; what matters is raised or counted
+av.logging.set_level(None)  # FFmpeg's messages would disturb the progress bar; what matters is raised or counted
 
-_TEXT = {"tty", "ansi"}  # FFmpeg draws any text file as an old terminal would: never what is meant
+_TEXT = {"tty", "ansi"}  # FFmpeg renders any text file as a terminal, which is never meant
 _TS_DISCONT = 0x200  # AVFMT_TS_DISCONT
 _STUBBORN = 8  # read errors in a row after which a file counts as ended
-_PARSED = 2  # packets that a parser cuts from the last piece of a part: its mark is on the first of them
-_SETTLED = 30  # packets after which all streams are past a joint
-_MOST_PIXELS = 1 << 28  # a damaged header may claim pictures that no memory holds
-_USUAL_RATE = Fraction(25)  # of pictures that tell none
+_PARSED = 2  # packets after a corrupt one that a parser may have cut from the same piece of data
+_SETTLED = 30  # packets after which all streams have passed a joint of two recordings
+_MOST_PIXELS = 1 << 28  # of a picture: a damaged header may claim sizes that no memory can hold
+_USUAL_RATE = Fraction(25)  # of streams without a rate
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"}
-"""For av.open: tags in another alphabet are no reason not to read a file."""
+"""Options for av.open: a file with undecodable tags is still read."""
 
 ODD_NAMES = {"allowed_extensions": "ALL", "allowed_segment_extensions": "ALL", "extension_picky": "0"}
-"""For FFmpeg's HLS: segments may be called what they like. What may be reached is decided by the protocols."""
+"""Options for FFmpeg's HLS: segments may have any name. The whitelist of protocols limits what can be read."""
 
 
 def open_clip(path: Path) -> InputContainer:
@@ -57,17 +57,17 @@ def open_clip(path: Path) -> InputContainer:
     if not os.access(path, os.R_OK):
         raise SourceError(f"{path}: no permission to read it. Try: chmod u+r '{path}'")
     try:
-        # "file:" keeps a colon in the name from being read as a protocol, "none" a percent sign from being read as
-        # the number of a picture; a playlist must not reach the network.
+        # "file:" keeps FFmpeg from reading a colon in the name as a protocol, and "none" from reading a percent sign as
+        # a picture number. The whitelist keeps playlists from reaching the network.
         options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none", **ODD_NAMES}
         container: InputContainer = av.open(f"file:{path}", container_options=options, **LENIENT)
     except PermissionError:
         raise SourceError(f"{path}: no permission to read it. Try: chmod u+r '{path}'") from None
     except Exception as error:  # noqa: BLE001  (see the head of the file)
         size = path.stat().st_size
-        said = "" if isinstance(error, av.error.FFmpegError | OSError) else f" ({met(error)})"
+        detail = "" if isinstance(error, av.error.FFmpegError | OSError) else f" ({met(error)})"
         raise SourceError(
-            f"{path}: a video file is expected, FFmpeg finds none in these {size} bytes{said}. "
+            f"{path}: a video file is expected, FFmpeg finds none in these {size} bytes{detail}. "
             "The file is of another kind, or was cut before its index was written."
         ) from None
     if container.format.name in _TEXT:
@@ -77,7 +77,7 @@ def open_clip(path: Path) -> InputContainer:
 
 
 def picture_streams(container: InputContainer) -> list[VideoStream]:
-    """The streams of moving pictures that can be decoded. A cover in an audio file is none."""
+    """The video streams that can be decoded, without covers of audio files."""
     return [
         stream
         for stream in container.streams.video
@@ -88,13 +88,13 @@ def picture_streams(container: InputContainer) -> list[VideoStream]:
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The stream of moving pictures to show: the one that is marked as the default, else the first."""
+    """The video stream to show: the one marked as default, else the first; None: there is none."""
     streams = picture_streams(container)
     return next((stream for stream in streams if stream.disposition & Disposition.default), next(iter(streams), None))
 
 
 def which_picture(container: InputContainer) -> str | None:
-    """One line of which stream is shown, where there are several."""
+    """A line for the user about which video stream is shown, if there are several; else None."""
     streams, shown = picture_streams(container), picture_stream(container)
     if shown is None or len(streams) < 2:
         return None
@@ -102,7 +102,7 @@ def which_picture(container: InputContainer) -> str | None:
 
 
 def require_picture(container: InputContainer, path: Path) -> VideoStream:
-    """`picture_stream`, or a SourceError that says what the file holds instead."""
+    """`picture_stream`. Raises SourceError without one, and lists the file's content."""
     stream = picture_stream(container)
     if stream is not None:
         return stream
@@ -113,22 +113,22 @@ def require_picture(container: InputContainer, path: Path) -> VideoStream:
 
 
 def exact(value: Any) -> Fraction | None:
-    """PyAV's rational as a Fraction, None if unset: before PyAV 19 a Fraction or None, since then an AVRational."""
+    """PyAV's rational number as a Fraction; None if unset. Before PyAV 19 it was a Fraction or None itself."""
     if not value or not value.denominator:
         return None
     return Fraction(value.numerator, value.denominator)
 
 
 def met(error: BaseException) -> str:
-    """What was met, for a line of text: without the address that PyAV's errors hold, and never longer than a line."""
-    said = getattr(error, "strerror", None) or one_line(error, 120)
+    """An error in short, for a line of text: without the address that PyAV's errors contain."""
+    text = getattr(error, "strerror", None) or one_line(error, 120)
     kind = type(error).__name__
-    return said if isinstance(error, av.error.FFmpegError) and said else f"{kind}: {said}" if said else kind
+    return text if isinstance(error, av.error.FFmpegError) and text else f"{kind}: {text}" if text else kind
 
 
 @contextmanager
 def net(name: str) -> Iterator[None]:
-    """Whatever is raised from what lies in the input `name` becomes a SourceError of one line."""
+    """Within the block, any error that the content of input `name` causes becomes a SourceError of one line."""
     try:
         yield
     except WarpfuseError:
@@ -141,26 +141,25 @@ def net(name: str) -> Iterator[None]:
 
 
 def decoding(stream: Any) -> Any:
-    """What decodes the stream's packets: the stream, or for a WebM with alpha libvpx, for FFmpeg's own decoder leaves
-    the alpha out."""
-    own = stream.codec_context
-    name = _ALPHA_DECODERS.get(own.name)
+    """The decoder of a stream: the stream itself, or libvpx for WebM with alpha, which FFmpeg's decoder ignores."""
+    default = stream.codec_context
+    name = _ALPHA_DECODERS.get(default.name)
     if name is None or stream.metadata.get("alpha_mode") != "1":
         return stream
     try:
         context: Any = av.CodecContext.create(name, "r")
     except av.error.FFmpegError:  # an FFmpeg without libvpx
         return stream
-    context.options, context.thread_count, context.extradata = own.options, own.thread_count, own.extradata
+    context.options, context.thread_count, context.extradata = default.options, default.thread_count, default.extradata
     for tag in ("color_primaries", "color_trc", "colorspace", "color_range"):
-        setattr(context, tag, getattr(own, tag))
+        setattr(context, tag, getattr(default, tag))
     return context
 
 
 class Decoder:
-    """Frames of one stream, past what cannot be decoded.
+    """Decodes the packets of one stream, and skips those that cannot be decoded.
 
-    damaged  packets that could not be decoded so far
+    damaged  number of packets that could not be decoded so far
     """
 
     def __init__(self, stream: Any) -> None:
@@ -172,7 +171,7 @@ class Decoder:
             self._source = decoding(stream)
 
     def __call__(self, packet: "Packet[Any] | None") -> list[Any]:
-        """The frames that are ready after this packet; None: those the decoder still holds back, at the end."""
+        """The frames that are ready after this packet; for None the last ones, at the end."""
         try:
             return list(self._source.decode(packet))
         except Exception:  # noqa: BLE001  (see the head of the file)
@@ -181,11 +180,11 @@ class Decoder:
 
 
 class Demuxer:
-    """The packets of some streams of one file, past what cannot be read, with the jumps of its clock taken out.
+    """The packets of some streams of one file, with unreadable parts skipped and jumps of the clock removed.
 
-    Whoever reads a file twice, for its picture and for its sound, gets times that fit: they depend on the file alone.
+    The times depend on the file only. So a file that is read twice, for its picture and its sound, has the same times.
 
-    errors  stretches that could not be read so far, and packets the container knows to be damaged
+    errors  number of parts that could not be read so far, and of packets marked as corrupt
     """
 
     def __init__(
@@ -194,23 +193,23 @@ class Demuxer:
         streams: "list[Any]",
         passes_over: tuple[type[Exception], ...] = (Exception,),
     ) -> None:
-        """`passes_over`: errors of reading behind which the rest may be whole; others are raised."""
+        """passes_over: errors after which reading goes on; others are raised."""
         self.errors = 0
         self._container = container
         self._passes_over = passes_over
         self._wanted = {stream.index for stream in streams}
         starts_anew = _starts_anew(container)
         self._read = list(streams)
-        if starts_anew:  # one clock for all: a jump shows in whichever stream comes first
+        if starts_anew:  # all streams have one clock, and any of them may be the first to show a jump
             picture = picture_stream(container)
             clocked = [*container.streams.audio, *([picture] if picture is not None else [])]
             self._read += [stream for stream in clocked if stream.index not in self._wanted]
         self._times = PacketTimes({stream.index: _clock(stream) for stream in self._read}, starts_anew)
-        self._since_leap: int | None = None  # packets since the last leap; None: told, or none yet
-        self._torn: dict[int, int] = {}  # streams marked as damaged a few packets ago, and how many
+        self._since_leap: int | None = None  # packets since the last jump; None: none, or reported already
+        self._torn: dict[int, int] = {}  # streams with a corrupt packet lately, and the packets since
 
     def __iter__(self) -> "Iterator[Packet[Any]]":
-        """Each packet once, in the file's order; not FFmpeg's empty ones that flush a decoder."""
+        """Yield the packets in the file's order, without FFmpeg's empty packets for flushing a decoder."""
         in_a_row = 0
         while in_a_row < _STUBBORN:
             try:
@@ -221,23 +220,24 @@ class Demuxer:
                         if packet.stream_index in self._wanted:
                             yield packet
                 return
-            except self._passes_over:  # a fresh demux() goes on behind the damage
+            except self._passes_over:  # a new demux() continues after the damage
                 in_a_row += 1
                 self.errors += in_a_row == 1
 
     def start_of(self, stream: Stream) -> Fraction:
-        """Seconds at which the stream starts, on the clock of the packets. Pictures and sound count from here alike.
+        """Start of the stream, s by the clock of the packets. Pictures and sound both count from it.
 
-        Sure once a packet of the stream came."""
+        It is certain only after the first packet of the stream.
+        """
         return (stream.start_time or 0) * _clock(stream)[0] + self._times.shift(stream.index)
 
     @property
     def mended(self) -> str | None:
-        """One line of where the times were mended so far, None if they were not."""
+        """A line for the user about jumps removed so far; None: none."""
         return told(self._times.jumps)
 
     def news(self) -> str | None:
-        """One line of where the times were mended since the last call, once the joint lies behind; else None."""
+        """A line for the user about jumps since the last call, once all streams have passed them; else None."""
         if self._since_leap is None or self._since_leap < _SETTLED:
             return None
         line, self._since_leap = self.mended, None
@@ -248,7 +248,7 @@ class Demuxer:
         index, leaps = packet.stream_index, self._times.leaps
         packet.pts, packet.dts = self._times(index, packet.pts, packet.dts, packet.duration)
         if self._times.leaps > leaps:
-            self.errors -= len(self._torn)  # not damage: the end of a part that another was joined to
+            self.errors -= len(self._torn)  # no damage: the cut end of a recording to which another was joined
             self._torn.clear()
             self._since_leap = 0
         elif self._since_leap is not None:
@@ -263,9 +263,10 @@ class Demuxer:
 
 
 def picture_origin(container: InputContainer, path: Path) -> Fraction | None:
-    """Seconds at which the picture of a file starts, on the clock of a `Demuxer`'s packets; None without a picture.
+    """Start of a file's picture, s by the clock of a `Demuxer`'s packets; None without a picture.
 
-    Where only its first packet tells, the file is opened once more and read as far as that. Raises SourceError."""
+    If only the first packet tells, the file is opened a second time and read up to there. Raises SourceError.
+    """
     picture = picture_stream(container)
     if picture is None:
         return None
@@ -279,12 +280,12 @@ def picture_origin(container: InputContainer, path: Path) -> Fraction | None:
 
 
 def _starts_anew(container: InputContainer) -> bool:
-    """The clock of this format may start anew in mid-file."""
+    """In this format the clock may start again within a file."""
     return bool(container.format.flags & _TS_DISCONT)
 
 
 def _clock(stream: Any) -> tuple[Fraction, int]:
-    """Seconds a tick of the stream, and the ticks of a packet that tells no length."""
+    """A stream's time base, s, and the duration of packets without one, ticks."""
     time_base = exact(stream.time_base) or Fraction(1)
     rate = exact(getattr(stream, "average_rate", None)) or _USUAL_RATE
     return time_base, max(1, round(1 / (rate * time_base)))

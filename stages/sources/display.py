@@ -1,4 +1,4 @@
-"""From a decoded picture to RGB as displayed: colour, rotation, pixel aspect, crop and scale."""
+"""Converting decoded pictures to RGB for display: colour, rotation, pixel aspect, crop and scale."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,31 +15,32 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.colour import Colour, ColourConversion
 from warpfuse.stages.sources.transparency import BLACK, Rgb, composed, may_be_transparent
 
-# swscale.h's ACCURATE_RND, FULL_CHR_H_INT, FULL_CHR_H_INP: without them colours are off by up to 8 levels. PyAV names
-# them from 18 on only.
+# swscale.h's ACCURATE_RND, FULL_CHR_H_INT, FULL_CHR_H_INP: without them colours are wrong by up to 8 levels. PyAV has
+# names for them since 18.
 EXACT = 0x40000 | 0x2000 | 0x4000
-_SHRINK = int(Interpolation.AREA) | EXACT  # averages all that falls into a pixel: no moire, and half bicubic's time
+_SHRINK = int(Interpolation.AREA) | EXACT  # averages over areas: no aliasing, in half the time of bicubic
 _ENLARGE = int(Interpolation.BICUBIC) | EXACT
 
-# FFmpeg numbers a matrix one way in frames (AVCOL_SPC_*) and another way for swscale (SWS_CS_*).
+# FFmpeg has one set of numbers for matrices in frames (AVCOL_SPC_*) and another for swscale (SWS_CS_*).
 _MATRIX_OF_TAG = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _BT709, _BT601 = 1, 5
-_SD_WIDTH, _SD_LINES = 1280, 576  # untagged video from this width on, or of more lines, is HD; so mpv takes it
-_MOST_PIXELS = 1 << 26  # of a scaled picture before its crop; beyond it the aspect ratio is nonsense
+_SD_WIDTH, _SD_LINES = 1280, 576  # untagged video of this width or more, or of more lines, is HD, as in mpv
+_MOST_PIXELS = 1 << 26  # of a scaled picture before its crop; a larger one means an absurd aspect ratio
 
 _WIDEN = ((np.arange(256) - 16) * (255 / 219)).round().clip(0, 255).astype(np.uint8)
 
 
 def _unnamed(kinds: type[Type], value: int) -> Type:
-    """A kind of side data for a number that FFmpeg knows and PyAV has no name for, as EXIF's."""
+    """A member for a kind of side data that FFmpeg has and PyAV does not name, as EXIF."""
     kind: Any = object.__new__(kinds)
     kind._name_, kind._value_ = f"UNNAMED_{value}", value
     return kind  # type: ignore[no-any-return]
 
 
-Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]  # else one such makes all unreadable
+# Without this, one unnamed kind makes all side data of a frame unreadable.
+Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
 
-ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}  # 16 has no choice
+ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}  # no option in PyAV 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
-        """Read the display matrix of the frame; angles between quarter turns go to the nearest."""
+        """The orientation in the frame's display matrix, rounded to quarter turns."""
         held: Any = frame.side_data
         data = held.get(Type.DISPLAYMATRIX)
         if data is None:
@@ -75,12 +76,12 @@ class Orientation:
 
 
 class Display:
-    """Turns decoded pictures of one stream, even of changing size, into RGB of one size.
+    """Converts decoded pictures of one stream, even of changing size, to RGB of one size.
 
-    It holds the one swscale context of the source: each costs FFmpeg 8 about 15 MB.
+    It has the source's only swscale context, since each takes about 15 MB in FFmpeg 8.
 
-    background  colour that shows where a picture is transparent
-    notes       what was done to show the pictures, in words, each once
+    background  colour behind transparent parts
+    notes       conversions beyond scaling, in words for the user, each once
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: Fraction | None, size: tuple[int, int] | None) -> None:
@@ -89,7 +90,7 @@ class Display:
         shown = self._shown(first)
         self.natural = (max(2, round(shown[0]) // 2 * 2), max(2, round(shown[1]) // 2 * 2))
         self.size = size or self.natural
-        self._cover(first)  # raises before a run starts, not in it
+        self._cover(first)  # so that it raises before the run starts
         self._reformatter = VideoReformatter()
         self.background: Rgb = BLACK
         self.notes: list[str] = []
@@ -97,7 +98,7 @@ class Display:
         self._conversion: ColourConversion | None = None
 
     def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """The frame as uint8 RGB [h, w, 3], C-contiguous: cropped centrally to the aspect of `size`, and scaled."""
+        """Convert a frame to uint8 RGB [h, w, 3], C-contiguous: cropped centrally to `size`'s aspect, and scaled."""
         width, height = self.size
         if may_be_transparent(frame):
             frame = self._composed(frame)
@@ -117,13 +118,13 @@ class Display:
         held: Any = scaled.to_ndarray()
         rgb = np.asarray(held, np.uint8) if conversion is None else conversion(held)
         if frame.color_range == int(ColorRange.MPEG) and frame.format.name.startswith("gray"):
-            rgb = _WIDEN[rgb]  # swscale takes grey for full range whatever its tag
+            rgb = _WIDEN[rgb]  # swscale treats grey as full range, whatever its tag
         turned = self._turn.apply(rgb)
         left, top = (cover_w - width) // 2, (cover_h - height) // 2
         return np.ascontiguousarray(turned[top : top + height, left : left + width])
 
     def _composed(self, frame: VideoFrame) -> VideoFrame:
-        """The frame on the background, at its own size, for scaling would mix in the colours that are hidden."""
+        """Compose the frame on the background, at its own size: scaling first would mix in colours of hidden pixels."""
         rgba: Any = VideoReformatter().reformat(
             frame, format="rgba", **_colour(frame), interpolation=_ENLARGE, **ONE_THREAD
         )
@@ -135,7 +136,7 @@ class Display:
         return whole
 
     def _conversion_of(self, frame: VideoFrame) -> ColourConversion | None:
-        """What makes BT.709 of the frame's colours, None if they are that."""
+        """The conversion of the frame's colours to BT.709; None if none is needed."""
         colour = Colour.of(frame)
         if colour != self._colour:
             self._colour, self._conversion = colour, ColourConversion(colour) if colour is not None else None
@@ -143,21 +144,21 @@ class Display:
         return self._conversion
 
     def tell(self, line: str | None) -> None:
-        """Have a line among the notes, if there is one."""
+        """Add a line to the notes, unless it is None or there already."""
         if line is not None and line not in self.notes:
             self.notes.append(line)
 
     def _shown(self, frame: VideoFrame) -> tuple[Fraction, Fraction]:
-        """Width and height as displayed, px."""
+        """Displayed width and height, px."""
         width, height = frame.width * self._aspect, Fraction(frame.height)
         return (height, width) if self._turn.transposed else (width, height)
 
     def _cover(self, frame: VideoFrame) -> tuple[int, int]:
-        """The size, px, at which the whole picture just covers `size`."""
+        """The size, px, at which the whole picture just covers `size`. Raises SourceError if it is absurdly large."""
         width, height = self.size
         shown_w, shown_h = self._shown(frame)
         if 0 <= shown_w - width < 2 and 0 <= shown_h - height < 2:
-            return round(shown_w), round(shown_h)  # an odd row is cut off: scaling by 0.998 would blur all others
+            return round(shown_w), round(shown_h)  # crop an odd row or column: scaling by 0.998 would blur all others
         scale = max(width / shown_w, height / shown_h)
         cover = max(width, round(shown_w * scale)), max(height, round(shown_h * scale))
         if cover[0] * cover[1] > max(_MOST_PIXELS, 4 * width * height):
@@ -173,16 +174,16 @@ def _hex(colour: Rgb) -> str:
 
 
 def _plausible(aspect: Fraction) -> Fraction:
-    """Square for what a downscaler's rounding leaves, as 399/400: honouring it would blur all; and for damage."""
+    """The pixel aspect, but 1 for nearly square pixels (399/400, from rounding by a scaler) and for absurd values."""
     square = abs(aspect - 1) < Fraction(1, 100) or not Fraction(1, 8) <= aspect <= 8
     return Fraction(1) if square else aspect
 
 
 def _colour(frame: VideoFrame) -> dict[str, int]:
-    """What swscale is to know of the frame's colour. Of RGB nothing: told of a matrix it would change the values.
+    """swscale's options for the frame's colour. Empty for RGB, whose values a matrix would change.
 
-    Untagged video is BT.709 if it is HD by its width or its lines, else BT.601; untagged YUV is limited, but for the
-    yuvj formats.
+    Untagged video is BT.709 if it is HD by its width or its lines, else BT.601. Untagged YUV has limited range, except
+    for the yuvj formats.
     """
     if frame.format.is_rgb:
         return {}
@@ -196,7 +197,7 @@ def _colour(frame: VideoFrame) -> dict[str, int]:
     return {
         "src_colorspace": matrix,
         "src_color_range": tagged,
-        # RGB has no matrix. But PyAV 16 tells swscale nothing at all if the two ends look alike.
+        # RGB has no matrix. But PyAV 16 passes no options at all if source and destination are equal.
         "dst_colorspace": _BT601 if matrix == _BT709 else _BT709,
         "dst_color_range": int(ColorRange.JPEG),
     }

@@ -1,4 +1,4 @@
-"""Why a live source has no picture, in the classes that decide whether it is worth trying again."""
+"""Faults of live sources, in classes that decide how often to try again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +11,20 @@ from warpfuse.stages.sources.container import met
 
 
 class Fault(Enum):
-    """What went wrong. The value is for people who read code; `TRIES` says what follows from it."""
+    """The class of a fault. `TRIES` has the number of tries for each."""
 
-    DENIED = "denied"  # a wrong password does not become right, and some cameras lock the account
-    UNABLE = "unable"  # this machine lacks something: a protocol, a program, a permission
-    UNKNOWN = "unknown"  # no such stream; a server that has just restarted may say so before its camera is back
-    PAGE = "page"  # a web page, and it never was anything else
-    FOREIGN = "foreign"  # what answers is no video, or none that can be decoded
+    DENIED = "denied"  # a wrong password stays wrong, and some cameras lock the account
+    UNABLE = "unable"  # this machine lacks a protocol, a program or a permission
+    UNKNOWN = "unknown"  # no such stream; a restarted server may answer so before its camera is back
+    PAGE = "page"  # a web page, at an address that never had anything else
+    FOREIGN = "foreign"  # the answer is no video, or no video that can be decoded
     NETWORK = "network"
-    SILENT = "silent"  # connected, but nothing comes
-    ENDED = "ended"  # the other side closed: a live source has no end of its own
+    SILENT = "silent"  # connected, but no data come
+    ENDED = "ended"  # the other side closed the connection, though a live source has no end
 
 
 TRIES = {Fault.DENIED: 1, Fault.UNABLE: 1, Fault.PAGE: 1, Fault.UNKNOWN: 4, Fault.FOREIGN: 4}
-"""How often in a row a fault may happen before the source is lost; those that are not here: any number of times."""
+"""Number of faults in a row after which the source is lost; any number for classes that are not listed."""
 
 _REMEDIES = {
     Fault.DENIED: "Check the user name and password in the address.",
@@ -37,8 +37,11 @@ _REMEDIES = {
 
 
 class Broken(Exception):
-    """A connection could not be made or broke. `fault` is its class, the text a reason without secrets, `remedy` what
-    the user can do."""
+    """A connection could not be made, or broke. Its text is the reason, without secrets.
+
+    fault   its class
+    remedy  what the user can do
+    """
 
     def __init__(self, fault: Fault, reason: str, remedy: str | None = None) -> None:
         super().__init__(redact(reason))
@@ -47,12 +50,12 @@ class Broken(Exception):
 
 
 EXPECTED = (Broken, av.error.FFmpegError, OSError, EOFError)
-"""What a connection raises when it cannot be made or breaks."""
+"""Errors that a connection raises when it cannot be made or breaks."""
 
 
 @contextmanager
 def foreign() -> Iterator[None]:
-    """The net around a connection: what FFmpeg's bindings raise of what lies in a stream (container.py) is `Broken`."""
+    """Within the block, any other error that the content of a stream causes in PyAV becomes `Broken`."""
     try:
         yield
     except EXPECTED:
@@ -68,7 +71,7 @@ _SILENT = (av.error.TimeoutError, av.error.ExitError, TimeoutError)
 
 
 def broken(error: Exception) -> Broken:
-    """The `Broken` for what FFmpeg or the system raised."""
+    """The `Broken` for an error of FFmpeg or the system."""
     if isinstance(error, Broken):
         return error
     if isinstance(error, _DENIED):
@@ -85,6 +88,6 @@ def broken(error: Exception) -> Broken:
         return Broken(Fault.ENDED, "the other side ended the stream")
     if isinstance(error, (av.error.PermissionError, PermissionError)):
         return Broken(Fault.UNABLE, "no permission to open it")
-    # strerror, not str: PyAV's texts hold the whole address
+    # strerror instead of str, since PyAV's texts contain the whole address
     reason = getattr(error, "strerror", None) or type(error).__name__
     return Broken(Fault.NETWORK, str(reason).lower())

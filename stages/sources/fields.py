@@ -1,4 +1,4 @@
-"""Interlaced video, two fields of different times in a frame, as whole frames: by FFmpeg's filters, one for one."""
+"""Deinterlacing video whose frames consist of two fields of different times, by FFmpeg's filters, frame by frame."""
 
 from collections.abc import Generator
 from fractions import Fraction
@@ -11,36 +11,36 @@ from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-_TICK = Fraction(1, 1000)  # a frame in the graph's time; it carries its number there
-_ORDERS = {2: "tff", 4: "tff", 3: "bff", 5: "bff"}  # AVFieldOrder, as FFmpeg's own decoders of raw video read it
+_TICK = Fraction(1, 1000)  # time base of the filter graph, where a frame's time is its number
+_ORDERS = {2: "tff", 4: "tff", 3: "bff", 5: "bff"}  # AVFieldOrder, as FFmpeg's decoders of raw video interpret it
 _MPEG = {"h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "cavs"}
-_FLAGGED = _MPEG | {"vc1", "wmv3", "dvvideo", "prores", "dnxhd"}  # codecs that tell of their fields themselves
+_FLAGGED = _MPEG | {"vc1", "wmv3", "dvvideo", "prores", "dnxhd"}  # codecs that flag interlaced frames
 _FILM = ("fieldmatch", {"order": "auto", "combmatch": "full"})
-_LEAST = 16  # px a side: what is smaller has no fields
-_MOVES = 1.0  # levels by which a field differs from the one before where something moves
-_REPEATS = 0.2  # of what the other field differs by: a repeated field, coded anew
-_CYCLE = 5  # frames of 3:2 pulldown that hold four of film
+_LEAST = 16  # px: smaller pictures have no fields
+_MOVES = 1.0  # mean difference of two fields, levels, from which on something moves
+_REPEATS = 0.2  # a repeated field differs by at most this share of the other field's difference
+_CYCLE = 5  # frames of 3:2 pulldown for four frames of film
 
 
 class Deinterlacer:
-    """The frames of one decoder, deinterlaced where they are flagged as interlaced, else passed on as they are.
+    """Deinterlaces the frames of one decoder that are flagged as interlaced, and passes on the others.
 
-    A flag is believed, also where the two fields show the same moment; of a codec that has none, what the container
-    says. Frames of a 3:2 pulldown are put together from the fields of one film frame, so that of five one comes twice.
-    From the first interlaced frame on a frame comes when the next one is known.
+    The flag is believed, even if both fields show the same moment. For codecs without flags the container's field order
+    is used. Frames of 3:2 pulldown are made of the fields of one film frame, so that one frame of five comes twice.
+    From the first interlaced frame on, the output is delayed by one frame.
 
     note  what was done, in words; None: nothing
     """
 
     def __init__(self, context: VideoCodecContext) -> None:
-        order = getattr(context, "field_order", 0)  # PyAV 16 does not tell
+        order = getattr(context, "field_order", 0)  # missing in PyAV 16
         self._told = _ORDERS.get(order) if context.name not in _FLAGGED else None
         self._graph: _FieldGraph | None = None
         self._cadence = Cadence()
         self.note: str | None = None
 
     def all_of(self, frames: Generator[VideoFrame, None, None]) -> Generator[VideoFrame, None, None]:
-        """Every frame, deinterlaced; `frames` is closed with it."""
+        """Yield all frames, deinterlaced. `frames` is closed with the result."""
         try:
             for frame in frames:
                 yield from self(frame)
@@ -49,7 +49,7 @@ class Deinterlacer:
             frames.close()
 
     def __call__(self, frame: VideoFrame | None) -> list[VideoFrame]:
-        """The frames that are done when this one has come, in order; with None, the end, those still held."""
+        """The frames that are ready after this one, in order; for None the last ones, at the end."""
         if frame is None:
             return self._flushed()
         if self._graph is None and not frame.interlaced_frame and self._told is None:
@@ -74,16 +74,17 @@ class Deinterlacer:
 
 
 class Cadence:
-    """Finds 3:2 pulldown: of five frames one repeats the top field of the frame before, another the bottom one."""
+    """Detects 3:2 pulldown, where of five frames one repeats the top field of the frame before, and another the bottom
+    field."""
 
     def __init__(self) -> None:
         self._before: npt.NDArray[np.int16] | None = None
-        self._repeats: list[set[int]] = [set(), set()]  # numbers of frames that repeat the top, the bottom field
+        self._repeats: list[set[int]] = [set(), set()]  # numbers of frames that repeat the top and the bottom field
         self._count = 0
         self._found = False
 
     def __call__(self, frame: VideoFrame) -> bool:
-        """Whether the video, up to this frame, is telecined. Once it is, it stays so."""
+        """True if the video is telecined, judged up to this frame. Once True, it stays True."""
         if self._found:
             return True
         rows = _luma(frame)
@@ -101,14 +102,18 @@ class Cadence:
 
 
 class _FieldGraph:
-    """The filters for frames of one size and format."""
+    """The filter graph for frames of one size and format.
+
+    told  field order from the container, for frames without flags
+    film  the video is telecined
+    """
 
     def __init__(self, first: VideoFrame, told: str | None, *, film: bool) -> None:
         self.note = "telecined (3:2 pulldown), film frames put together again" if film else "interlaced, deinterlaced"
         self._kind = (_layout(first), film)
         self._times: dict[int, tuple[Any, Any, Any]] = {}
         self._count = 0
-        # Where a decoder set no flags the container's word is put on every frame.
+        # For decoders that set no flags, setfield sets the container's field order on every frame.
         steps: list[tuple[str, dict[str, str]]] = [("setfield", {"mode": told})] if told is not None else []
         steps += [_FILM] if film else []
         steps += [("bwdif", {"mode": "send_frame", "parity": "auto", "deint": "interlaced"}), ("buffersink", {})]
@@ -118,11 +123,11 @@ class _FieldGraph:
         self._graph.link_nodes(source, *(self._graph.add(name, **options) for name, options in steps)).configure()
 
     def takes(self, frame: VideoFrame, film: bool) -> bool:
-        """Whether the frame is of the kind that this was made for."""
+        """True if this graph was made for frames of this kind."""
         return self._kind == (_layout(frame), film)
 
     def __call__(self, frame: VideoFrame | None) -> list[VideoFrame]:
-        """The frames that are done, with their own times; None: the end."""
+        """The frames that are ready after this one, with their own times; for None the last ones."""
         if frame is not None:
             self._times[self._count] = frame.pts, frame.dts, frame.time_base
             frame.pts, frame.time_base = self._count, _TICK
@@ -146,7 +151,7 @@ def _layout(frame: VideoFrame) -> tuple[int, int, str]:
 
 
 def _luma(frame: VideoFrame) -> npt.NDArray[np.int16]:
-    """A part of the first plane, 8 bits of each value: every fourth of a row, and of four rows the first two."""
+    """A sample of the luma in 8 bits: every fourth pixel of the first two of every four rows."""
     plane = frame.planes[0]
     bits = frame.format.components[0].bits
     kind: Any = np.uint16 if bits > 8 else np.uint8

@@ -1,4 +1,4 @@
-"""A clip on disk as a source: whatever FFmpeg reads."""
+"""A video file as a source, of any kind that FFmpeg reads."""
 
 from collections.abc import Generator
 from fractions import Fraction
@@ -27,26 +27,26 @@ from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("file",)
-_LONGEST = 3600  # seconds a tick; a clock that is slower is damage
-_FASTEST = 1000  # frames a second; formats that tell their clock's rate instead (DV) claim more
+_LONGEST = 3600  # s, of a tick; a longer one means damage
+_FASTEST = 1000  # frames a second; formats that have their clock's rate instead (DV) claim more
 
 
 def probe(url: str) -> VideoInfo:
-    """What the clip is. Decodes one frame, so that a clip without any is found out. Raises SourceError."""
+    """Information on the file. Decodes one frame, to detect a file without any. Raises SourceError."""
     source = FileSource(path_of(url))
     source.close()
     return source.info
 
 
 def open(url: str, size: tuple[int, int] | None, frames: int | None, threads: int = 2) -> "FileSource":
-    """Open a path or `file://` URL; `threads` is for the decoder. Raises SourceError."""
+    """Open a path or `file://` URL. threads: threads of the decoder. Raises SourceError."""
     return FileSource(path_of(url), size, frames, threads)
 
 
 class FileSource:
-    """The frames of a clip in presentation order, each once, with the container's own times.
+    """The frames of a video file in presentation order, each once, with the container's times.
 
-    Damaged packets are skipped and counted. A few decoded frames are held, never the clip. One thread at a time.
+    Damaged packets are skipped and counted. Only a few decoded frames are in memory. One thread at a time.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FileSource:
     def _begin(self, size: tuple[int, int] | None, frames: int | None, threads: int) -> None:
         path = self._path
         self._stream = require_picture(self._container, path)
-        self._stream.thread_type = "AUTO"  # the delay of frame threads does no harm to a file
+        self._stream.thread_type = "AUTO"  # frame threads delay frames, which does not matter for a file
         self._stream.codec_context.thread_count = threads
         self._which = which_picture(self._container)
         self._demuxer = Demuxer(self._container, [self._stream])
@@ -92,16 +92,16 @@ class FileSource:
         self._times = Times(self.info.time_base, start, self.info.fps)
 
     def read(self) -> RawFrame | None:
-        """The next frame, None at the end."""
+        """The next frame; None at the end."""
         while self._count != self._limit:
             try:
                 frame, self._next = self._next or next(self._decoded, None), None
                 if frame is None:
-                    self._lost = self._losses()  # now: the container's figures die with it
+                    self._lost = self._losses()  # before the container is closed
                     return None
                 pts_ns = self._times(frame.pts, frame.dts)
                 rgb = self._display(frame)
-            except Exception as error:  # noqa: BLE001  (whatever the file makes FFmpeg's bindings raise)
+            except Exception as error:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors: container.py)
                 self._undisplayed[met(error)] = self._undisplayed.get(met(error), 0) + 1
                 continue
             self._damaged += frame.is_corrupt
@@ -111,17 +111,17 @@ class FileSource:
         return None
 
     def compose_on(self, background: Rgb) -> None:
-        """Show what is transparent in this colour, from the next frame on."""
+        """Set the background of transparent parts, from the next frame on."""
         self._display.background = background
 
     @property
     def warning(self) -> str | None:
-        """One line: frames lost and times mended, after the last frame; and what was done to show the pictures."""
+        """A line for the user: conversions of the pictures; after the end also lost frames and repaired times."""
         lines = [*self._lost, *filter(None, [self._which, self._fields.note]), *self._display.notes]
         return f"{self._path}: {'; '.join(lines)}." if lines else None
 
     def close(self) -> None:
-        """Close the file. May be called twice."""
+        """Close the file. A second call does nothing."""
         self._next = None
         self._limit = self._count  # read() must not touch a closed container
         self._decoded.close()
@@ -142,7 +142,7 @@ class FileSource:
     def _decode(self) -> Generator[VideoFrame, None, None]:
         for packet in self._demuxer:
             yield from self._decoder(packet)
-        yield from self._decoder(None)  # what it still held back for its order
+        yield from self._decoder(None)  # the last frames, which the decoder holds to reorder them
 
     def _info(self) -> VideoInfo:
         stream = self._stream
@@ -159,13 +159,14 @@ class FileSource:
         return VideoInfo(width, height, fps, time_base, frames, str(self._path.absolute()))
 
     def _missing(self) -> str | None:
-        """What the container promised beyond the frames it gave, None if it kept its word.
+        """In words, what is missing compared with the container's figures; None: nothing.
 
-        A count alone is no promise: an edit list hides frames that the count includes. The time must fall short too.
+        Fewer frames than its number of frames prove nothing, since an edit list may hide some. The duration must be too
+        short as well.
         """
         duration = self._duration()
         short = duration - Fraction(self._times.last_ns, 10**9) - 1 / self.info.fps if duration else Fraction(0)
-        if self._demuxer.mended:  # the container's length is of the clock before it was mended
+        if self._demuxer.mended:  # the container's duration includes the jumps
             short = Fraction(0)
         promised = self._stream.frames
         if promised > self._count and short * self.info.fps > Fraction(1, 2):
@@ -178,7 +179,7 @@ class FileSource:
         return None
 
     def _duration(self) -> Fraction | None:
-        """Seconds of video the container tells of, None if it tells of none of its own."""
+        """Duration of the video according to the container, s; None: it has none for the video alone."""
         if self._stream.duration:
             return self._stream.duration * self.info.time_base
         if len(self._container.streams) == 1 and self._container.duration:

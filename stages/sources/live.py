@@ -1,7 +1,7 @@
-"""A source that cannot wait: whoever reads gets the newest picture, or the last one again while nothing comes.
+"""Live sources, which cannot wait. The reader gets the newest picture, or the last one again while none comes.
 
-Nothing queues up. Whoever reads more slowly than pictures come gets the newest each time; those between are counted as
-skipped. While nothing comes, the last picture is given again, marked stale, so that what hangs on the graph lives on.
+Pictures do not queue. A slow reader gets the newest one each time, and those in between are counted as skipped. While
+no picture comes, the last one is given again, marked stale, so that the sinks keep getting pictures.
 """
 
 import random
@@ -28,16 +28,16 @@ from warpfuse.stages.sources.variants import USUAL_SIZE
 from warpfuse.stages.stage import VideoInfo
 
 _TIME_BASE = Fraction(1, 90_000)
-_UNSHOWN = 100  # pictures in a row that could not be shown, after which the source counts as lost
-_HOLD_S = 0.2  # between two stale pictures: enough to keep a picture on the air, and little work
-_LOOK_UP_S = 0.1  # how soon a stop is seen before the first picture
+_UNSHOWN = 100  # pictures in a row that cannot be shown, after which the source counts as lost
+_HOLD_S = 0.2  # interval of stale pictures: enough for the sinks, and little work
+_LOOK_UP_S = 0.1  # interval at which a stop is noticed before the first picture
 _USUAL = Patience()
 
 
 class LiveSource:
-    """Frames of a connection that may break and come back. `read` and `close` belong to one thread, all else to any.
+    """The frames of a connection that is made again when it breaks. One thread calls `read` and `close`, any the rest.
 
-    info  of the first connection; frames keep its size whatever comes later
+    info  information on the first connection; frames keep their size after a reconnection
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class LiveSource:
     ) -> None:
         """Connect, and wait for the first picture.
 
-        Raises SourceLost when none comes, SourceError when it cannot be shown at `size`, Stopped once `stop` is set."""
+        Raises SourceLost when none comes, SourceError when it cannot be shown at `size`, Stopped when `stop` is set.
+        """
         self._clock = clock
         self._limit, self._count, self._held, self._epoch = frames, 0, 0, 0
         self._unshown = 0
@@ -65,13 +66,13 @@ class LiveSource:
             first = self._await_first(stop)
             self._display = self._shown_at(first, size)
         except Stopped:
-            self._receiver.interrupt()  # not waited for: it may sit in FFmpeg, and leaves when that times out
+            self._receiver.interrupt()  # without waiting: its thread may be in FFmpeg, and ends when that times out
             raise
         except BaseException:
             self._receiver.close()
             raise
         self._first: Arrived | None = first
-        self._waited = False  # for what the frames are to be: the first picture is an old one by then
+        self._waited = False  # `fit` was called: the first picture may be old by then
         self._finite = first.nature.finite
         self._times = LiveTimes(None) if self._finite else LiveTimes()
         width, height = self._display.natural
@@ -86,17 +87,19 @@ class LiveSource:
         )
 
     def fit(self, size: tuple[int, int], frames: int | None) -> None:
-        """Give frames of this size, and so many, instead of what it was opened for. Before the first read.
+        """Set size and number of the frames, before the first `read`. frames: None for all.
 
-        Raises SourceError when the picture cannot be shown at the size."""
+        Raises SourceError when the picture cannot be shown at the size.
+        """
         assert self._first is not None and self._count == 0, "it has been read"
         self._limit, self._waited = frames, True
         self._display = self._shown_at(self._first, size)
 
     def read(self) -> RawFrame | None:
-        """The newest frame nobody read yet, waited for; the last one again, stale, while nothing comes.
+        """Wait for a frame that was not read yet; the newest one. While none comes, the last one again, marked stale.
 
-        None at the end: of a clip, after `frames`, after `interrupt`, and when the source is `lost`."""
+        None at the end of a clip, after `frames` frames, after `interrupt`, and when the source is `lost`.
+        """
         receiver = self._receiver
         while self._count != self._limit:
             if receiver.over and self._first is None:
@@ -114,27 +117,29 @@ class LiveSource:
         return None
 
     def compose_on(self, background: Rgb) -> None:
-        """Show what is transparent in this colour, from the next frame on. After `fit`."""
+        """Set the background of transparent parts, from the next frame on. Call it after `fit`."""
         self._display.background = background
 
     @property
     def warning(self) -> str | None:
-        """One line: what was done to show the pictures, and of a clip what was mended or missing. All else the states
-        say already."""
+        """A line for the user: conversions of the pictures, and of a clip what was repaired or missing.
+
+        Everything else is in `news`.
+        """
         lines = [*self._receiver.remarks, *self._display.notes]
         return f"{self._receiver.shown}: {'; '.join(lines)}." if lines else None
 
     @property
     def lost(self) -> SourceLost | None:
-        """Why the source is gone for good, once it is."""
+        """Why the source is gone for good; None while it is not."""
         return self._receiver.lost
 
     def news(self) -> list[str]:
-        """One line for each change of the connection's state since the last call."""
+        """A line for the user for each change of the connection's state since the last call."""
         return self._receiver.news()
 
     def report(self) -> dict[str, Any]:
-        """Figures for the statistics: the connection's, and `held`, how many stale frames were given."""
+        """Figures of the connection, and `held`, the number of stale frames."""
         return {**self._receiver.report(), "held": self._held}
 
     def interrupt(self) -> None:
@@ -162,13 +167,13 @@ class LiveSource:
             raise SourceError(f"{self._receiver.shown}: {error}") from None
 
     def _earliest(self) -> Arrived | None:
-        """The first picture, if nobody has had it; a newer one in its place if it is old, unless none may be lost."""
+        """The first picture, if it was not read yet. After `fit` a newer one replaces it, except in a clip."""
         if self._first is None or self._finite or not self._waited:
             return self._first
         return self._receiver.take(0) or self._first
 
     def _fresh(self, arrived: Arrived) -> RawFrame | None:
-        """The picture as a frame, None if it cannot be shown. Raises SourceLost when none can be any more."""
+        """The picture as a frame; None if it cannot be shown. Raises SourceLost after too many of those in a row."""
         another = arrived.epoch != self._epoch
         if another:
             self._times.restart()
@@ -186,11 +191,14 @@ class LiveSource:
         self._unshown = 0
         pts_ns = self._times(arrived.picture.sent_ns, arrived.at_ns)
         sound = self._sounding(arrived, pts_ns)
-        # A clip waits for its reader: when it was decoded says nothing about latency.
+        # A clip waits for its reader, so the time when a picture was decoded says nothing about latency.
         return self._numbered(pts_ns, 0 if self._finite else arrived.at_ns, discontinuity=another, sound=sound)
 
     def _sounding(self, arrived: Arrived, pts_ns: int) -> tuple[tuple[int, bytes], ...]:
-        """The sound that came with this picture and before it, beside it in time; an older connection's as it was."""
+        """The sound that came with this picture and before it, with the offset to the frames' clock for each piece.
+
+        Sound of the last connection keeps that connection's offset.
+        """
         was_ns = self._sound_shift_ns
         if arrived.picture.sent_ns is not None:
             self._sound_shift_ns = pts_ns - arrived.picture.sent_ns
@@ -219,17 +227,17 @@ class LiveSource:
 
 
 class Connecting(Protocol):
-    """How a kind of live source reads its addresses."""
+    """A function of a kind of live source that parses its addresses."""
 
     def __call__(self, url: str, patience: Patience, near: tuple[int, int], /) -> Connect:
-        """What makes connections to `url`. Raises SourceError for an address that is not understood.
+        """Make a function that connects to `url`. Raises SourceError for an invalid address.
 
-        near  of a source that offers several sizes that above this (width, height) is taken
+        near  if the source offers several sizes, the smallest of at least this (width, height) is taken
         """
 
 
 class OpenLive(Protocol):
-    """`open` of a live source."""
+    """The function `open` of a kind of live source."""
 
     def __call__(
         self, url: str, size: tuple[int, int] | None, frames: int | None, patience: Patience = ...,
@@ -239,10 +247,10 @@ class OpenLive(Protocol):
 
 
 def live_source(connecting: Connecting) -> tuple[Callable[[str], VideoInfo], OpenLive]:
-    """`probe` and `open` of the module of a live source."""
+    """Make `probe` and `open` for the module of a kind of live source."""
 
     def probe(url: str) -> VideoInfo:
-        """Connect, look at the first picture, and leave again. Raises as `LiveSource` does, and SourceError."""
+        """Connect, wait for the first picture, and disconnect. Raises as `LiveSource` does, and SourceError."""
         patience = Patience()
         source = LiveSource(url, connecting(url, patience, USUAL_SIZE), patience=patience)
         source.close()
@@ -254,7 +262,7 @@ def live_source(connecting: Connecting) -> tuple[Callable[[str], VideoInfo], Ope
     ) -> LiveSource:  # fmt: skip
         """Connect, and wait for the first picture. Raises as `LiveSource` does, and SourceError.
 
-        near  of a source that offers several sizes that above this (width, height) is taken; None: above `size`
+        near  if the source offers several sizes, the smallest of at least this (width, height) is taken; None: `size`
         """
         connect = connecting(url, patience, near or size or USUAL_SIZE)
         return LiveSource(url, connect, size, frames, patience=patience, stop=stop)

@@ -1,4 +1,4 @@
-"""Presentation times of a live source: its own spacing, on our clock."""
+"""Presentation times of a live source: the sender's intervals, on the local clock."""
 
 from warpfuse.stages.timing import ClockMap
 
@@ -6,11 +6,11 @@ _MS = 1_000_000
 
 
 class LiveTimes:
-    """Strictly increasing times, nanoseconds from the first picture.
+    """Strictly increasing times, ns from the first picture.
 
-    The sender's times give the spacing, for those of arrival jitter. But its clock drifts, starts anew with each
-    connection, and may be nonsense: times that part from the arrival by more than `tolerance_ns` are laid on it again.
-    None: never, for a clip that is read as fast as it comes.
+    The sender's times give the intervals, since times of arrival jitter. But the sender's clock drifts, starts again
+    with each connection, and may be wrong. So times that differ from the arrival by more than `tolerance_ns` are mapped
+    to the arrival again. tolerance_ns: None for a clip, which is read as fast as it comes.
     """
 
     def __init__(self, tolerance_ns: int | None = 500 * _MS) -> None:
@@ -19,7 +19,7 @@ class LiveTimes:
         self._last_ns = -1
 
     def __call__(self, sent_ns: int | None, arrived_ns: int) -> int:
-        """The time of a picture that the sender gave the time `sent_ns`, if any."""
+        """The time of a picture. sent_ns: the sender's time of it; None: it gave none."""
         if self._first_ns is None:
             self._first_ns = arrived_ns
         time_ns = since_ns = arrived_ns - self._first_ns
@@ -29,5 +29,5 @@ class LiveTimes:
         return self._last_ns
 
     def restart(self) -> None:
-        """The next picture is of another connection, with another clock."""
+        """Forget the sender's clock: the next picture is of another connection."""
         self._times.restart()

@@ -1,8 +1,8 @@
-"""Pictures that a camera sends one behind the other over HTTP (multipart/x-mixed-replace), as browsers take them apart.
+"""Pictures that a camera sends as parts of one HTTP answer (multipart/x-mixed-replace), parsed as browsers do.
 
-FFmpeg's own demuxer wants each part as the standard has it. Cheap cameras send parts without a Content-Type or with a
-wrong Content-Length, a boundary with other dashes than they announce, or none before the first picture. Browsers go by
-the boundary alone; here a JPEG also ends where it says it does, so that no picture waits for the next one.
+FFmpeg's demuxer requires parts that follow the standard. Cheap cameras send parts without a Content-Type or with a
+wrong Content-Length, a boundary with other dashes than announced, or no boundary before the first picture. Browsers
+look at the boundary only. Here a JPEG also ends at its end marker, so that no picture waits for the next one.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.session import Nature, ReceivedPicture, plausible_rate
 from warpfuse.stages.sources.web_request import Answer
 
-_MOST = 1 << 26  # bytes of a picture, and of what is no picture
+_MOST = 1 << 26  # most bytes of a picture, and between pictures
 _READ = 1 << 16
 _MAGIC = {b"\xff\xd8": "mjpeg", b"\x89PNG\r\n": "png", b"BM": "bmp", b"RIFF": "webp"}
-"""How pictures begin, and FFmpeg's decoders of them."""
+"""First bytes of pictures -> FFmpeg's decoder."""
 
 JPEG = b"\xff\xd8"
 _END, _SCAN = 0xD9, 0xDA
-_BARE = {0x01, *range(0xD0, 0xD9)}  # markers that no length follows
+_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 
 
 class Parts:
-    """Takes a multipart stream apart; does no I/O."""
+    """Splits a multipart stream into pictures. It does no I/O."""
 
     def __init__(self, boundary: str) -> None:
-        """boundary: as the answer's head tells it; empty: what the first line of the body is."""
+        """boundary: from the answer's header; empty: the first line of the body."""
         self._boundary = boundary.strip().strip("-").encode("latin-1", "replace")
         self._held = b""
         self._inside = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The pictures that are whole with these bytes. Raises ValueError for what has no end."""
+        """Add bytes. Returns the pictures that are complete now. Raises ValueError when a picture is too long."""
         self._held += data
         pictures: list[bytes] = []
         while self._picture(pictures) if self._inside else self._enter():
@@ -47,12 +47,12 @@ class Parts:
         return pictures
 
     def rest(self) -> list[bytes]:
-        """The picture that the end of the stream ends, if one is under way."""
+        """The last picture, which ends with the stream, if there is one."""
         held, self._held = self._held, b""
         return [held] if self._inside and held else []
 
     def _enter(self) -> bool:
-        """Pass over what stands before a picture: boundary, head, line ends. False: more bytes are needed."""
+        """Skip boundary, header and line ends before a picture. False: more bytes are needed."""
         self._held = self._held.lstrip(b"\r\n")
         if codec_of(self._held):
             self._inside = True
@@ -62,7 +62,7 @@ class Parts:
             if not end:
                 return False
             self._boundary = line.strip().strip(b"-")
-        # Whichever is first. What is before a boundary or a JPEG is padding, or the head of a part that breaks off.
+        # Take whichever comes first. Bytes before a boundary or a JPEG are padding, or the header of a truncated part.
         mark = self._mark(0)
         blanks = [at + len(blank) for blank in (b"\r\n\r\n", b"\n\n") if (at := self._held.find(blank)) >= 0]
         jpeg = self._held.find(JPEG + b"\xff")
@@ -90,7 +90,7 @@ class Parts:
         return True
 
     def _mark(self, start: int) -> tuple[int, int] | None:
-        """Where the next boundary begins, its line end before it included, and where its line ends."""
+        """Begin of the next boundary, including the line end before it, and end of its line; None without one."""
         while self._boundary and (at := self._held.find(self._boundary, start)) >= 0:
             end = self._held.find(b"\n", at)
             if end < 0:
@@ -107,14 +107,15 @@ class Parts:
 
 
 def codec_of(data: bytes) -> str:
-    """FFmpeg's decoder of the picture that begins so; empty if it begins as none does."""
+    """FFmpeg's decoder for a picture with these first bytes; "" if they are of no known kind."""
     return next((codec for magic, codec in _MAGIC.items() if data.startswith(magic)), "")
 
 
 def jpeg_end(data: bytes) -> int | None:
-    """The length of the JPEG that these bytes begin with; None: it is no JPEG, or not whole yet.
+    """Length of the JPEG at the start of these bytes; None: it is no JPEG, or not complete yet.
 
-    Segments are passed over by their lengths, for there may be another JPEG, a small preview, in one."""
+    Segments are skipped by their lengths, since a segment may contain a preview, which is a JPEG itself.
+    """
     if not data.startswith(JPEG):
         return None
     at = len(JPEG)
@@ -135,10 +136,10 @@ def jpeg_end(data: bytes) -> int | None:
 
 
 class Decoders:
-    """Decodes pictures that are whole, each for itself."""
+    """Decodes complete pictures, each independently."""
 
     def __init__(self) -> None:
-        self._contexts: dict[str, Any] = {}  # PyAV's, whose types know of no decoding
+        self._contexts: dict[str, Any] = {}  # PyAV's type for contexts lacks `decode`
 
     def __call__(self, data: bytes) -> VideoFrame | None:
         """The picture; None if it cannot be decoded."""
@@ -147,16 +148,16 @@ class Decoders:
             return None
         if name not in self._contexts:
             self._contexts[name] = av.CodecContext.create(name, "r")
-            self._contexts[name].thread_count = 1  # threads would keep pictures back
+            self._contexts[name].thread_count = 1  # threads would delay pictures
         try:
             frames = self._contexts[name].decode(Packet(data))
-        except Exception:  # noqa: BLE001  (what lies in a picture makes FFmpeg's bindings raise more than its errors)
+        except Exception:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors: container.py)
             return None
         return frames[-1] if frames and isinstance(frames[-1], VideoFrame) else None
 
 
 class PartsSession:
-    """A multipart answer, from its head until it breaks."""
+    """The session of a multipart answer."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -165,7 +166,7 @@ class PartsSession:
         self.nature = Nature(plausible_rate())
 
     def pictures(self) -> Iterator[ReceivedPicture | None]:
-        """Pictures as they come; None for bytes that end none."""
+        """Yield pictures as they come; None for data that complete no picture."""
         while data := self._answer.read(_READ):
             yield from self._shown(data)
         yield from (ReceivedPicture(frame) for body in self._parts.rest() if (frame := self._decode(body)) is not None)
@@ -182,7 +183,7 @@ class PartsSession:
             yield None
 
     def interrupt(self) -> None:
-        """A read ends with the timeout of its socket."""
+        """Does nothing: a read ends with the timeout of its socket."""
 
     def close(self) -> None:
         """Close the connection."""

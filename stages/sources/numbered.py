@@ -1,4 +1,4 @@
-"""Names of pictures in a row: a folder, a glob, or `shots/%04d.png` and the numbers under which files of it exist."""
+"""Names of image sequences: a folder, a glob, or a numbered name such as `shots/%04d.png`."""
 
 import glob
 import re
@@ -9,14 +9,14 @@ from pathlib import Path
 from warpfuse.stages.sources.schemes import path_of
 
 _NAME = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
-_LISTED = 6  # stretches of numbers that are named one by one
+_LISTED = 6  # ranges of numbers that are listed
 
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A name with one number in it, padded with zeros to `digits`; longer numbers are not cut.
+    """File names with a number, padded with zeros to `digits`; longer numbers are kept.
 
-    head, tail  what stands before and behind the number in the file's name
+    head, tail  text before and after the number
     """
 
     folder: Path
@@ -26,7 +26,7 @@ class Numbered:
 
     @classmethod
     def parse(cls, path: Path) -> "Numbered | None":
-        """Read `folder/head%04dtail`, as printf writes it (%% is a percent sign). None: it is no such name."""
+        """Parse `folder/head%04dtail`, as in printf (%% is a percent sign). None for a name without a number."""
         found = _NAME.fullmatch(path.name)
         if found is None:
             return None
@@ -34,24 +34,24 @@ class Numbered:
         return cls(path.parent, head, int(found[2] or 0), tail)
 
     def path(self, number: int) -> Path:
-        """The file of this number, 0 or more."""
+        """The file with this number, which is 0 or more."""
         return self.folder / f"{self.head}{number:0{self.digits}d}{self.tail}"
 
     def number(self, path: Path) -> int | None:
-        """The number of a file in this row, None for any other file."""
+        """The number of a file of this sequence; None for any other file."""
         text = path.name.removeprefix(self.head).removesuffix(self.tail)
         if not (text.isascii() and text.isdigit() and self.path(int(text)).name == path.name):
             return None
         return int(text) if path.parent.resolve() == self.folder.resolve() else None
 
     def existing(self) -> dict[int, Path]:
-        """Files of the row by number, lowest first. Raises OSError for a folder that cannot be listed."""
+        """The existing files by number, lowest first. Raises OSError for a folder that cannot be listed."""
         numbers = ((self.number(path), path) for path in self.folder.iterdir())
         return dict(sorted((number, path) for number, path in numbers if number is not None))
 
 
 def names_a_row(url: str) -> bool:
-    """The path is a folder, or is no file but a pattern: one number as %04d, or the signs * ? [ of a glob."""
+    """The address is an image sequence: a folder, or a path that does not exist with %04d or one of * ? [."""
     base, _ = split_address(url)
     path = path_of(base)
     if path.exists():
@@ -60,20 +60,20 @@ def names_a_row(url: str) -> bool:
 
 
 def with_rate(source: str, fps: object) -> str:
-    """The source, its pictures so many a second, if it is pictures in a row that say nothing of a rate themselves."""
-    told = isinstance(source, str) and fps is not None and names_a_row(source) and not split_address(source)[1]
-    return f"{source}#fps={fps}" if told else source
+    """Add `#fps=` to the address of an image sequence that has no setting. Other addresses are returned unchanged."""
+    without = isinstance(source, str) and fps is not None and names_a_row(source) and not split_address(source)[1]
+    return f"{source}#fps={fps}" if without else source
 
 
 def split_address(url: str) -> tuple[str, str]:
-    """Path and settings. A number sign in the name of something that exists is part of its name."""
-    base, sign, told = url.rpartition("#")
-    return (base, told) if sign and not path_of(url).exists() else (url, "")
+    """Path and settings of an address. A # in the name of an existing file belongs to the name."""
+    base, sign, settings = url.rpartition("#")
+    return (base, settings) if sign and not path_of(url).exists() else (url, "")
 
 
 def stretches(numbers: list[int]) -> str:
-    """Ascending numbers for a line of text: `3, 7 to 9`; what is beyond a few stretches is counted."""
+    """Ascending numbers as text: `3, 7 to 9`. After a few ranges the rest is counted."""
     runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
-    told = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:_LISTED]]
+    listed = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:_LISTED]]
     left = sum(len(run) for run in runs[_LISTED:])
-    return ", ".join(told) + (f" and {left} more" if left else "")
+    return ", ".join(listed) + (f" and {left} more" if left else "")

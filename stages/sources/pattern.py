@@ -1,4 +1,4 @@
-"""A synthetic moving picture with exactly known flow: a source for tests, figures and a first look without a camera."""
+"""A synthetic source with exactly known flow, for tests, measurements and a first try without a camera."""
 
 import re
 import time
@@ -25,15 +25,15 @@ _EXAMPLE = "for example pattern:512x288@25,frames=250,motion=pan"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What follows `pattern:`.
+    """The settings after `pattern:`.
 
     width, height  px, 16 to 4096
     fps            frames a second
-    frames         length
-    motion         pan, rotate, zoom, objects (layers that hide one another), still
-    seed           of texture, shapes and paths
-    cut            a hard cut to another texture every so many frames; 0: never
-    live           1: in real time, as a camera: who comes late gets the picture of that moment, and `frames` of them
+    frames         number of frames
+    motion         pan, rotate, zoom, objects (layers that occlude one another), still
+    seed           seed of texture, shapes and paths
+    cut            number of frames between hard cuts to another texture; 0: none
+    live           1: real time, as a camera: a late reader gets the picture of that moment; it gets `frames` pictures
     """
 
     width: int = 512
@@ -47,7 +47,7 @@ class Settings:
 
     @classmethod
     def parse(cls, url: str) -> "Settings":
-        """Read `pattern:[WIDTHxHEIGHT][@FPS][,KEY=VALUE]...`. Raises SourceError."""
+        """Parse `pattern:[WIDTHxHEIGHT][@FPS][,KEY=VALUE]...`. Raises SourceError."""
         settings = cls()
         names = [field.name for field in fields(cls)][3:]
         for part in filter(None, url.partition(":")[2].split(",")):
@@ -87,12 +87,12 @@ class Settings:
 
 
 def probe(url: str) -> VideoInfo:
-    """What the pattern will be. Raises SourceError for settings that are not understood."""
+    """Information on the pattern. Raises SourceError for unknown settings or values."""
     return _info(Settings.parse(url))
 
 
 def open(url: str, size: tuple[int, int] | None, frames: int | None) -> "PatternSource":
-    """Open the pattern. With `size` it is drawn at that size: the flow is known for what is delivered."""
+    """Open the pattern. It is drawn at `size`, if given, so that the flow is known for the frames delivered."""
     settings = Settings.parse(url)
     if size is not None:
         settings = replace(settings, width=size[0], height=size[1])
@@ -103,9 +103,9 @@ def open(url: str, size: tuple[int, int] | None, frames: int | None) -> "Pattern
 
 
 class PatternSource:
-    """Frames of a moving texture. Every picture is a function of its number and the settings alone.
+    """Frames of a moving texture. A picture depends on its number and the settings only.
 
-    clock, sleep  of a live one: nanoseconds, and how its thread waits for so many seconds
+    clock, sleep  for a live pattern: monotonic nanoseconds; sleeps for this many seconds
     """
 
     def __init__(
@@ -117,21 +117,21 @@ class PatternSource:
         self.info = _info(settings)
         self.warning: str | None = None
         self._settings = settings
-        reach = 1.3 * max(settings.width, settings.height)  # the most that a zoomed view sees
+        reach = 1.3 * max(settings.width, settings.height)  # longest side of the texture in a zoomed view
         side = 1 << min(10, int(np.ceil(np.log2(reach))))
         self._base = texture(side, np.random.default_rng(settings.seed))
         self._scenes: dict[int, Scene] = {}
         self._count = 0
-        self._ticker: Ticker | None = None  # from the first picture on
+        self._ticker: Ticker | None = None  # made for the first picture
         self._clock, self._sleep = clock, sleep
 
     @property
     def skipped(self) -> int:
-        """Pictures of a live one that were over before they were asked for."""
+        """Number of pictures of a live pattern that were skipped because the reader was late."""
         return 0 if self._ticker is None else self._ticker.skipped
 
     def read(self) -> RawFrame | None:
-        """The next frame, None at the end."""
+        """The next frame; None at the end."""
         if self._count >= self._settings.frames:
             return None
         seq, self._count = self._count, self._count + 1
@@ -139,13 +139,13 @@ class PatternSource:
         return RawFrame(Stamp(seq=seq, pts_ns=round(number / self._settings.fps * 10**9)), self.picture(number))
 
     def picture(self, seq: int) -> Picture:
-        """Frame `seq`, uint8 RGB [h, w, 3], whatever was read before."""
+        """Frame `seq`, uint8 RGB [h, w, 3], independent of earlier reads."""
         return self._scene(seq).picture(seq)
 
     def flow(self, seq: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Exact flow of frame `seq`: (flow_cur_to_prev float32 [h, w, 2] px, valid bool [h, w]).
 
-        Where valid, picture(seq) at p is picture(seq - 1) at p + flow. Nowhere valid in frame 0 and behind a cut.
+        Where valid, picture(seq) at p equals picture(seq - 1) at p + flow. No pixel of frame 0 or after a cut is valid.
         """
         cut = self._settings.cut
         if seq == 0 or (cut and seq % cut == 0):
@@ -154,10 +154,10 @@ class PatternSource:
         return self._scene(seq).flow(seq)
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing to release but memory."""
 
     def _wait(self) -> int:
-        """Until the next picture is due; the number of the one that is."""
+        """Wait until the next picture is due. Returns its number."""
         if self._ticker is None:
             self._ticker = Ticker(self._settings.fps, self._clock())
         due_ns = self._ticker.next(self._clock())

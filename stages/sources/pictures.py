@@ -1,4 +1,4 @@
-"""Pictures in a row as a source: `shots/%04d.png`, a folder, or `"shots/*.jpg"`."""
+"""An image sequence as a source: `shots/%04d.png`, a folder, or `"shots/*.jpg"`."""
 
 import glob
 import re
@@ -21,23 +21,23 @@ SCHEMES: tuple[str, ...] = ("file",)
 _USUAL_RATE = "25"
 _FASTEST = 1000
 _ENDINGS = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "tga", "exr", "dpx", "ppm", "pgm", "avif", "jxl", "jp2")
-_NAMED = 3  # pictures that could not be read and are told by name
+_NAMED = 3  # unreadable pictures that are listed by name
 
 
 def serves(url: str) -> bool:
-    """The path names a row."""
+    """The address is an image sequence."""
     return names_a_row(url)
 
 
 def probe(url: str) -> VideoInfo:
-    """What the row is; decodes one picture. Raises SourceError."""
+    """Information on the sequence. Decodes one picture. Raises SourceError."""
     source = open(url, None, None)
     source.close()
     return source.info
 
 
 def open(url: str, size: tuple[int, int] | None, frames: int | None) -> StillsSource:
-    """Open the row. `#fps=12` behind it is its rate, else it is 25 a second. Raises SourceError."""
+    """Open the sequence. `#fps=12` after the path sets its rate, which is 25 by default. Raises SourceError."""
     row = PictureSequence.parse(url)
     fps = row.fps
     return StillsSource(row.name, row.stills(), row.losses, (fps, 1 / fps, len(row.files)), size, frames)
@@ -45,9 +45,11 @@ def open(url: str, size: tuple[int, int] | None, frames: int | None) -> StillsSo
 
 @dataclass(slots=True)
 class PictureSequence:
-    """The files of a row in their order, and the number of each, counted from the first.
+    """The files of a sequence in order.
 
-    A number that is missing keeps its time: whatever belongs to the row, sound for instance, stays in step.
+    files    (number, file), with numbers counted from the first
+    missing  numbers without a file. They keep their time, so that sound, for instance, stays synchronous
+    unread   names of files that could not be read
     """
 
     name: str
@@ -58,12 +60,12 @@ class PictureSequence:
 
     @classmethod
     def parse(cls, url: str) -> "PictureSequence":
-        """Find the files. Raises SourceError: none there, a folder that cannot be read, a setting not understood."""
-        base, told = split_address(url)
+        """Find the files. Raises SourceError without any, for an unreadable folder and for an unknown setting."""
+        base, setting = split_address(url)
         path = path_of(base)
-        key, _, rate = (told or f"fps={_USUAL_RATE}").partition("=")
+        key, _, rate = (setting or f"fps={_USUAL_RATE}").partition("=")
         if key != "fps":
-            raise SourceError(f"{url}: '{told}' is not understood. Write the rate as in {base}#fps=12.")
+            raise SourceError(f"{url}: '{setting}' is not understood. Write the rate as in {base}#fps=12.")
         fps = parse_rate(url, rate, _FASTEST)
         numbered = None if path.is_dir() else Numbered.parse(path)
         if numbered is None:
@@ -74,17 +76,17 @@ class PictureSequence:
         return cls(base, fps, [(number - first, file) for number, file in found.items()], missing, [])
 
     def stills(self) -> Iterator[Still]:
-        """Every picture that can be read; the others are noted in `unread`."""
+        """Yield the pictures that can be read. The names of the others are added to `unread`."""
         for number, file in self.files:
             try:
                 picture, aspect = _decoded(file)
-            except Exception:  # noqa: BLE001  (bindings raise more than FFmpeg's errors: container.py)
+            except Exception:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors: container.py)
                 self.unread.append(file.name)
                 continue
             yield number / self.fps, picture, aspect
 
     def losses(self) -> str | None:
-        """One line if pictures are missing or could not be read."""
+        """A line for the user if pictures are missing or could not be read; else None."""
         lines = []
         if self.missing:
             lines.append(f"there is no picture {stretches(self.missing)}, the one before stays on for as long")
@@ -95,7 +97,7 @@ class PictureSequence:
 
 
 def holds(url: str, path: Path) -> bool:
-    """A file of this name would be part of the row `url`, did it exist."""
+    """A file of this name, if it existed, would belong to the image sequence `url`."""
     if not serves(url):
         return False
     row = path_of(split_address(url)[0])
@@ -120,7 +122,7 @@ def _numbered(numbered: Numbered, path: Path) -> dict[int, Path]:
 
 
 def _listed(path: Path) -> list[Path]:
-    """Pictures of a folder or a glob, numbers in their names in the order of numbers."""
+    """The pictures of a folder or a glob, in natural order: numbers in their names are sorted by value."""
     if path.is_dir():
         try:
             found = [file for file in path.iterdir() if not file.name.startswith(".")]
@@ -137,7 +139,7 @@ def _listed(path: Path) -> list[Path]:
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that puts `f2` before `f10`."""
+    """Sort key that puts `f2` before `f10`."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 

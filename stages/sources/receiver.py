@@ -1,4 +1,4 @@
-"""The side of a live source that drains: a thread that connects, takes every picture, and mends what breaks."""
+"""The receiver of a live source: a thread that connects, reads every picture, and reconnects."""
 
 import threading
 from collections import deque
@@ -13,15 +13,15 @@ from warpfuse.stages.sources.faults import EXPECTED, Broken, Fault, broken
 from warpfuse.stages.sources.session import Connect, Nature, ReceivedPicture, Session
 from warpfuse.stages.timing import ClockMap, Latest
 
-_PIECES = 1000  # of sound, one a picture, that may wait for a reader
-_LEAVING_S = 1.0  # how long `close` waits for a thread that may sit in FFmpeg until its timeout
-_KEPT = 100  # remarks that nobody fetched
-_LATE_NS, _EARLY_NS = 1_000_000_000, 60_000_000_000  # for a burst: network's delay, and more than a playlist holds
+_PIECES = 1000  # most pieces of sound that wait for the reader; a picture brings one
+_LEAVING_S = 1.0  # longest time that `close` waits for the thread, which may be in FFmpeg until its timeout
+_KEPT = 100  # most remarks kept until they are fetched
+_LATE_NS, _EARLY_NS = 1_000_000_000, 60_000_000_000  # for segments: network delay, and more than a playlist's length
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A picture, when it came, the number of its connection, and what is known of that."""
+    """A received picture. at_ns: time of arrival; epoch: number of its connection; nature: that of its stream."""
 
     picture: ReceivedPicture
     at_ns: int
@@ -30,10 +30,10 @@ class Arrived:
 
 
 class Receiver:
-    """Keeps the newest picture of a connection that may break. Thread-safe, but for `take`: one thread calls that.
+    """Keeps the newest picture of a connection, and reconnects. Thread-safe, except that one thread calls `take`.
 
-    url      what the source is called in texts; its secrets are taken out
-    remarks  what was mended or missing in a clip, once it is over
+    url      name of the source in messages, where its secrets are removed
+    remarks  what was repaired or missing in a clip, after its end
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Receiver:
     ) -> None:
         self.shown = redact(url)
         self._connect, self._patience, self._clock = connect, patience, clock
-        self._lock = threading.Lock()  # over the connection's state: both sides look at it and drive it
+        self._lock = threading.Lock()  # guards the connection's state, which both threads read and change
         self._connection = Connection(clock(), patience, jitter)
         self._newest: Latest[Arrived] = Latest()
         self._sound: deque[tuple[int, bytes]] = deque(maxlen=_PIECES)
@@ -51,51 +51,52 @@ class Receiver:
         self._told_live = False
         self.remarks: list[str] = []
         self._said: deque[str] = deque(maxlen=_KEPT)
-        self._noted: dict[str, bool] = {}  # what connections had to say, and whether it was told
+        self._noted: dict[str, bool] = {}  # notes of connections, and whether `news` has given them
         self._thread = threading.Thread(target=self._run, name=f"wf:receive {self.shown}", daemon=True)
         self._thread.start()
 
     def take(self, timeout_s: float | None) -> Arrived | None:
-        """The newest picture nobody took yet, waited for. None after `timeout_s`, and at the end: see `over`.
+        """Wait for a picture that was not taken yet; the newest one. None after `timeout_s`, and at the end (`over`).
 
-        Raises what the thread died of, if it did."""
+        Raises the error that ended the thread, if one did.
+        """
         arrived = self._newest.take(timeout_s)
         if arrived is None:
             self.check()
         return arrived
 
     def sound(self) -> list[tuple[int, bytes]]:
-        """What came of it that nobody took yet: the number of its connection and a piece, oldest first."""
+        """Take the pieces of sound: (number of its connection, piece), oldest first."""
         return [self._sound.popleft() for _ in range(len(self._sound))]
 
     def check(self) -> None:
-        """Raise what the thread died of, if it did: a fault of ours, not of the connection."""
+        """Raise the error that ended the thread, if one did. It is a bug, not a fault of the connection."""
         if self._crash is not None:
             raise self._crash
 
     @property
     def over(self) -> bool:
-        """No picture lies there, and none will come."""
+        """There is no picture to take, and none will come."""
         return self._closing.is_set() or self._newest.over
 
     @property
     def skipped(self) -> int:
-        """Pictures that were replaced by newer ones before anybody took them."""
+        """Number of pictures that were replaced by newer ones before they were taken."""
         return self._newest.skipped
 
     def look(self) -> tuple[State, int]:
-        """The state now, and how long, ns, it may stay without a picture (0 unless LIVE)."""
+        """The present state, and the time, ns, until it counts as stalled without a picture (0 unless LIVE)."""
         with self._lock:
             now_ns = self._clock()
             self._connection.tick(now_ns)
             state, session = self._connection.state, self._session
             if session is not None and self._connection.mute(now_ns):
-                session.interrupt()  # what has no timeout of its own is ended from here, and then connected anew
+                session.interrupt()  # for sessions without a timeout; the thread then reconnects
             return state, max(0, self._connection.stalls_ns - now_ns) if state is State.LIVE else 0
 
     @property
     def lost(self) -> SourceLost | None:
-        """Why the source is gone for good, once it is."""
+        """Why the source is gone for good; None while it is not."""
         with self._lock:
             connection = self._connection
             if connection.state is not State.LOST:
@@ -104,11 +105,11 @@ class Receiver:
             return SourceLost(f"{self.shown}: {what}: {connection.reason}. {connection.remedy}".rstrip())
 
     def news(self) -> list[str]:
-        """One line for each state change since the last call, not of LOST, which is raised; and each note once."""
+        """A line for the user for each state change since the last call, except LOST, and for each new note."""
         with self._lock:
             changes = [*self._connection.changes]
             self._connection.changes.clear()
-            lines = [f"{self.shown}: {note}" for note, told in self._noted.items() if not told]
+            lines = [f"{self.shown}: {note}" for note, given in self._noted.items() if not given]
             self._noted = dict.fromkeys(self._noted, True)
             lines += [f"{self.shown}: {remark}" for remark in self._said]
             self._said.clear()
@@ -120,7 +121,7 @@ class Receiver:
         return lines
 
     def report(self) -> dict[str, Any]:
-        """Figures for the statistics: plain types, no secrets."""
+        """Figures of the connection, as plain types and without secrets."""
         with self._lock:
             connection = self._connection
             return {
@@ -133,7 +134,7 @@ class Receiver:
             }
 
     def interrupt(self) -> None:
-        """End: a `take` that waits returns None at once."""
+        """End the stream: a `take` that waits returns None at once."""
         self._closing.set()
         self._newest.close()
         session = self._session
@@ -141,7 +142,7 @@ class Receiver:
             session.interrupt()
 
     def close(self) -> None:
-        """End the connection. A thread that FFmpeg holds in a read leaves, and closes it, when that times out."""
+        """End the connection. A thread that is blocked in FFmpeg closes it later, when the read times out."""
         self.interrupt()
         self._thread.join(_LEAVING_S)
 
@@ -156,7 +157,7 @@ class Receiver:
             self._newest.close()
 
     def _pause(self) -> bool:
-        """Wait until the next try. True: there will be none."""
+        """Wait until the next try to connect. True: there will be none."""
         with self._lock:
             now_ns = self._clock()
             self._connection.tick(now_ns)
@@ -164,7 +165,7 @@ class Receiver:
         return lost or self._closing.wait(max(0, wait_ns) / 1e9)
 
     def _one_connection(self, epoch: int) -> bool:
-        """From connecting until it breaks. True: the clip is over, or nobody wants more."""
+        """Connect, and read until the connection breaks. True: a clip has ended, or the receiver is closing."""
         finite = False
         try:
             session = self._session = self._connect()
@@ -176,7 +177,7 @@ class Receiver:
                 session.close()
         except EXPECTED as error:
             with self._lock:
-                if finite:  # another connection would begin it anew
+                if finite:  # another connection would start the clip from its beginning
                     self._connection.lose(self._clock(), broken(error))
                 else:
                     self._connection.broken(self._clock(), broken(error))
@@ -200,7 +201,7 @@ class Receiver:
                 if self._clock() - seen_ns > self._patience.silence * 1e9:
                     raise Broken(Fault.FOREIGN, "it sends, but no picture that can be decoded")
                 continue
-            if nature.bursts and picture.sent_ns is not None:  # HLS sends a segment at a time: at their own spacing
+            if nature.bursts and picture.sent_ns is not None:  # HLS sends whole segments: wait until a picture is due
                 now_ns = self._clock()
                 if self._closing.wait(max(0, due(picture.sent_ns, now_ns) - now_ns) / 1e9):
                     return True

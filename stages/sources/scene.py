@@ -1,4 +1,4 @@
-"""A moving scene whose motion is known in closed form: where every picture point was one frame ago."""
+"""A synthetic moving scene with a flow that is known in closed form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,19 +12,20 @@ Float = npt.NDArray[np.floating[Any]]
 Picture = npt.NDArray[np.uint8]
 
 MOTIONS = ("pan", "rotate", "zoom", "objects", "still")
-FINE = 2  # texels a pixel: at this density linear sampling of the smooth texture is exact to a third of a level
-_SOFT = 1.25  # px either side of an object's edge over which it fades
-RIM = 3.0  # px either side of an edge that belong to no one layer: the fade and a bicubic kernel's reach
+FINE = 2  # texels a pixel; linear sampling of the smooth texture is then exact to a third of a level
+_SOFT = 1.25  # px on either side of an object's edge, over which it fades
+RIM = 3.0  # px on either side of an edge that belong to no single layer: the fade, and the reach of a bicubic kernel
 
 
 @dataclass(frozen=True, slots=True)
 class SceneLayer:
-    """A textured disc or rounded box that wanders and turns.
+    """A textured disc or rounded box that moves and rotates.
 
-    half      half its width and height, px; corner: radius of its corners, px
+    half      half its width and height, px
+    corner    radius of its corners, px
     centre, reach, rhythm, phase    its centre at frame t is centre + reach sin(rhythm t + phase), px and radians
-    spin      radians a frame
-    sprite    uint8 [s, s, 4], colour times alpha, and alpha
+    spin      rotation, radians a frame
+    sprite    uint8 [s, s, 4], premultiplied colour and alpha
     """
 
     half: Float
@@ -37,24 +38,24 @@ class SceneLayer:
     sprite: Picture
 
     def pose(self, t: int) -> Float:
-        """[2, 3] matrix from picture coordinates to the layer's own, whose origin is its centre."""
+        """Matrix [2, 3] from picture coordinates to the layer's coordinates, whose origin is its centre."""
         x, y = self.centre + self.reach * np.sin(self.rhythm * t + self.phase)
         return _about(self.spin * t, 1.0, float(x), float(y), 0.0, 0.0)
 
-    def distance(self, own: Float) -> Float:
+    def distance(self, points: Float) -> Float:
         """Signed distance, px, of points [..., 2] in the layer's coordinates to its edge; negative inside."""
-        beyond = np.abs(own) - (self.half - self.corner)
+        beyond = np.abs(points) - (self.half - self.corner)
         outside = np.hypot(np.maximum(beyond[..., 0], 0), np.maximum(beyond[..., 1], 0))
         return np.asarray(outside + np.minimum(beyond.max(-1), 0) - self.corner)
 
 
 class Scene:
-    """One texture under one motion. `t` counts frames; all is a function of it, nothing is remembered.
+    """A texture with a motion. Everything is a function of the frame number t; there is no state.
 
-    width, height  px of the picture
+    width, height  size of the picture, px
     motion         one of MOTIONS
-    texture        uint8 [n, n, 3], periodic, FINE texels a pixel: see `texture`
-    number         scenes of other numbers look different on the same texture
+    texture        uint8 [n, n, 3], periodic, with FINE texels a pixel: see `texture`
+    number         scenes with different numbers look different with the same texture
     """
 
     def __init__(
@@ -70,18 +71,18 @@ class Scene:
         self._layers = _draw_layers(width, height, texture, rng) if motion == "objects" else []
 
     def picture(self, t: int) -> Picture:
-        """uint8 RGB [height, width, 3]."""
+        """Picture at frame t, uint8 RGB [height, width, 3]."""
         view = FINE * self._view(t)
-        view[:, 2] += (FINE - 1) / 2  # pixel centres, not corners, fall together
+        view[:, 2] += (FINE - 1) / 2  # align the centres of pixels and texels instead of their corners
         rgb = _sampled(self._texture, view, (self.width, self.height))
         for layer in self._layers:
             _paint(rgb, layer, layer.pose(t))
         return 255 - rgb if self._negative else rgb
 
     def flow(self, t: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """From frame t to t-1: (flow_cur_to_prev float32 [h, w, 2] px, valid bool [h, w]).
+        """Flow from frame t to t-1: (flow_cur_to_prev float32 [h, w, 2] px, valid bool [h, w]).
 
-        valid is False where the point was hidden or outside one frame ago, and within RIM of an object's edge.
+        valid is False where the point was occluded or outside in frame t-1, and within RIM of an object's edge.
         """
         here = np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), -1).astype(np.float64)
         before = _apply(_then(self._view(t), _inverse(self._view(t - 1))), here)
@@ -97,18 +98,18 @@ class Scene:
         return (before - here).astype(np.float32), np.asarray(valid)
 
     def _owner(self, t: int, points: Float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Which layer shows at each of `points` at frame t, and whether it alone does."""
+        """The visible layer at each of `points` at frame t, and True where only this layer is visible."""
         owner = np.full(points.shape[:-1], -1)
         pure = np.ones(points.shape[:-1], bool)
         for index, layer in enumerate(self._layers):
             distance = layer.distance(_apply(layer.pose(t), points))
             owner[distance < 0] = index
-            pure[distance < -RIM] = True  # what this layer covers no longer shows
+            pure[distance < -RIM] = True  # this layer hides all layers below
             pure[np.abs(distance) <= RIM] = False
         return owner, pure
 
     def _view(self, t: int) -> Float:
-        """[2, 3] matrix from picture coordinates to the texture's."""
+        """Matrix [2, 3] from picture coordinates to the texture's coordinates at frame t."""
         turn, scale, way = 0.0, 1.0, 0.0
         if self._motion == "pan":
             way = 1.9 * t + 9.0 * np.sin(0.13 * t)  # 0.7 to 3.1 px a frame
@@ -124,8 +125,10 @@ class Scene:
 
 
 def texture(side: int, rng: np.random.Generator) -> Picture:
-    """Noise and shapes for `side` px: uint8 [FINE side, FINE side, 3], periodic, with hardly anything finer than 6 px,
-    so that it stays what it is under sub-pixel motion. It repeats every `side` px."""
+    """A texture of noise and shapes with a period of `side` px: uint8 [FINE side, FINE side, 3].
+
+    It has hardly any detail finer than 6 px, so that sub-pixel motion does not change it.
+    """
     shapes = np.full((side, side, 3), 128, np.uint8)
     for _ in range(side * side // 2000):
         centre, half = rng.integers(0, side, 2), rng.integers(4, 26, 2)
@@ -185,7 +188,7 @@ def _sprite(layer: SceneLayer, base: Picture, rng: np.random.Generator) -> Pictu
 
 
 def _paint(rgb: Picture, layer: SceneLayer, pose: Float) -> None:
-    """Blend the layer into the part of `rgb` it covers."""
+    """Blend a layer into `rgb`, in place."""
     middle = (layer.sprite.shape[0] - 1) / 2
     x, y = _inverse(pose)[:, 2]
     reach = middle / FINE
@@ -202,19 +205,19 @@ def _paint(rgb: Picture, layer: SceneLayer, pose: Float) -> None:
 
 
 def _sampled(texels: Picture, m: Float, size: tuple[int, int], border: int = cv2.BORDER_WRAP) -> Picture:
-    """The picture of `size` whose point p is `texels` at m p."""
+    """A picture of `size` (width, height) whose value at p is that of `texels` at m p."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(texels, m, size, flags=flags, borderMode=border), np.uint8)
 
 
 def _wraps(centre: npt.NDArray[np.int64], reach: int, side: int) -> Sequence[npt.NDArray[np.int64]]:
-    """Where to draw a shape so that it goes on across the borders of a periodic canvas."""
+    """All positions at which to draw a shape on a periodic canvas, so that it continues across the borders."""
     xs, ys = ([int(c) + k * side for k in (-1, 0, 1) if -reach < c + k * side < side + reach] for c in centre)
     return [np.array([x, y]) for x in xs for y in ys]
 
 
 def _about(turn: float, scale: float, x: float, y: float, to_x: float, to_y: float) -> Float:
-    """The map that takes (x, y) to (to_x, to_y), turning by `turn` radians and scaling about it."""
+    """The affine map that takes (x, y) to (to_x, to_y), with a rotation by `turn` radians and a scale about it."""
     c, s = scale * np.cos(turn), scale * np.sin(turn)
     return np.array([[c, s, to_x - c * x - s * y], [-s, c, to_y + s * x - c * y]])
 

@@ -1,4 +1,4 @@
-"""Which module serves a URL: `pattern:...` the one whose SCHEMES holds "pattern", a path the one with "file"."""
+"""Finding the module for a URL by its scheme: `pattern:...` needs a module with "pattern" in SCHEMES, a path "file"."""
 
 import os
 import re
@@ -19,15 +19,15 @@ from warpfuse.stages.errors import SourceError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 _BARE = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|(?:[\w-]+\.)+(?:com|org|net|tv|be))(?::\d+)?(?:[/?#]|$)")
-_VIDEO4LINUX = 81  # the kernel's number of such devices
+_VIDEO4LINUX = 81  # Linux's major number of video devices
 
 LIVE_SCHEMES = ("camera", "rtsp", "rtmp", "srt", "screen")
-"""Kinds of source that never wait for their reader, known before they are opened."""
+"""Schemes of sources that are always live."""
 
 
 def scheme_of(url: str) -> str:
-    """The lower-case scheme of `url`: "file" for a path, also of a file with a colon; "camera" for a video device, by
-    whatever name in /dev it goes."""
+    """The scheme of `url`, in lower case: "file" for a path, also with a colon in it; "camera" for any name of a video
+    device in /dev."""
     if url.startswith(("/dev/video", "/dev/v4l/")) or _is_video_device(url.partition(",")[0]):
         return "camera"
     found = _SCHEME.match(url)
@@ -39,12 +39,12 @@ def scheme_of(url: str) -> str:
 def _is_there(name: str) -> bool:
     try:
         return Path(name).exists()
-    except OSError:  # longer than any file's name, as addresses with a token in them are
+    except OSError:  # longer than a file name may be, as some addresses with tokens are
         return False
 
 
 def _is_video_device(path: str) -> bool:
-    """Names of one's own in /dev are links that udev makes."""
+    """The path is a video device, or a link to one that udev made under another name."""
     if sys.platform == "win32" or not path.startswith("/dev/"):
         return False
     try:
@@ -55,7 +55,7 @@ def _is_video_device(path: str) -> bool:
 
 
 def parse_rate(url: str, text: str, most: int) -> Fraction:
-    """The rate an address asks for, as in 25 or 30000/1001. Raises SourceError unless it is in (0, most]."""
+    """Parse a frame rate, as 25 or 30000/1001. Raises SourceError unless it is in (0, most]."""
     try:
         fps = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -66,14 +66,14 @@ def parse_rate(url: str, text: str, most: int) -> Fraction:
 
 
 def path_of(url: str) -> Path:
-    """The file a path or `file://` URL names; `~` is the home folder."""
+    """The file that a path or `file://` URL names. `~` is the home folder."""
     if url.lower().startswith("file:") and not _is_there(url):
         url = unquote(urlsplit(url).path)
     return Path(url).expanduser()
 
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
-    """The modules of a kind that declare SCHEMES, by name. The file, or the entry point, is the registration."""
+    """The modules of a package, and of its entry points, that define SCHEMES, by name."""
     for name in module_names(package):
         module = load_module(package, name)
         if hasattr(module, "SCHEMES"):
@@ -81,19 +81,21 @@ def modules(package: ModuleType) -> Iterator[ModuleType]:
 
 
 def _shown(url: str) -> str:
-    """Without what may be a password in an address that does not begin as addresses do: `redact` cannot know it."""
+    """The URL for messages. Without ://, `redact` would not find a password in it, so the part before @ is hidden."""
     account, at, place = url.rpartition("@")
     return f"{HIDDEN}@{place}" if at and "://" not in account else url
 
 
 def _is_bare_address(url: str) -> bool:
-    """It is meant as an address, and its `http://` or `rtsp://` is missing."""
+    """The URL looks like a network address whose `http://` or `rtsp://` is missing."""
     return "://" not in url and not _is_there(url) and _BARE.match(url.rpartition("@")[2]) is not None
 
 
 def module_for(package: ModuleType, url: str, noun: str, error: type[BadInput]) -> ModuleType:
-    """The module of `package` that serves `url`: of several with its scheme the one whose `serves(url)` says so, else
-    the one that has no such function. Raises `error`, listing the known schemes, when there is none."""
+    """The module of `package` for `url`. Raises `error`, with the known schemes, when there is none.
+
+    Of several modules with the scheme, the one whose `serves(url)` is True, else the one without such a function.
+    """
     scheme = scheme_of(url)
     shown = _shown(url)
     if _is_bare_address(url):
@@ -109,7 +111,7 @@ def module_for(package: ModuleType, url: str, noun: str, error: type[BadInput]) 
             usual = usual if serves is not None else module
     if usual is not None:
         return usual
-    if "@" in url:  # what stands before its first colon is a user name
+    if "@" in url:  # the text before the first colon is a user name, not a scheme
         raise error(f"{shown}: no {noun} of this kind is known. An address begins with its kind, as in rtsp://{shown}")
     near = get_close_matches(scheme, known, 1)
     meant = f" Did you mean '{near[0]}:'?" if near else ""

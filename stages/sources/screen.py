@@ -31,12 +31,12 @@ _EXAMPLE = "screen:2, screen:1280x720+100+50@30 (WIDTHxHEIGHT+LEFT+TOP@RATE) or 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What of which screen.
+    """The part of a screen to capture.
 
-    screen   1 for the first, 0 for all of them as one
-    area     (left, top, width, height) px on that screen, None for all of it
+    screen   1 for the first screen, 0 for all screens as one
+    area     (left, top, width, height) px on that screen; None: the whole screen
     fps      pictures a second
-    display  of X11, None for $DISPLAY
+    display  X11 display; None: $DISPLAY
     """
 
     screen: int = 1
@@ -46,7 +46,7 @@ class Region:
 
     @classmethod
     def parse(cls, url: str) -> "Region":
-        """Read `screen:[N][,WxH+X+Y][@FPS][,display=D]`. Raises SourceError."""
+        """Parse `screen:[N][,WxH+X+Y][@FPS][,display=D]`. Raises SourceError."""
         region = cls()
         screen, area, fps, display = region.screen, region.area, region.fps, region.display
         for part in filter(None, url.partition(":")[2].split(",")):
@@ -78,7 +78,7 @@ probe, open = live_source(_connecting)
 
 
 class ScreenSession:
-    """Pictures of a region at its rate, by absolute deadlines: a late one does not make the next ones late."""
+    """Captures a region at its rate, with absolute deadlines: a late picture does not delay the next ones."""
 
     def __init__(self, region: Region) -> None:
         self.nature = Nature(region.fps)
@@ -96,9 +96,9 @@ class ScreenSession:
             raise
 
     def pictures(self) -> Iterator[ReceivedPicture | None]:
-        """The screen as it is at each tick."""
+        """Yield the picture of the screen at each tick."""
         ticker = Ticker(self.nature.rate, time.monotonic_ns())
-        ticker.next(time.monotonic_ns())  # the first is due now
+        ticker.next(time.monotonic_ns())  # the first tick is due at once
         while not self._ended.is_set():
             now_ns = time.monotonic_ns()
             try:
@@ -116,12 +116,12 @@ class ScreenSession:
         self._ended.set()
 
     def close(self) -> None:
-        """Leave the screen."""
+        """Close the connection to the screen."""
         self._mss.close()
 
 
 def _box(region: Region, screens: list[dict[str, int]]) -> dict[str, int]:
-    """Where to grab, in coordinates of all screens."""
+    """The area to capture, in coordinates of all screens. Raises Broken if it is not on the screen."""
     if region.screen >= len(screens):
         raise Broken(Fault.UNABLE, f"there is no screen {region.screen}: 1 to {len(screens) - 1}, or 0 for all", "")
     screen = screens[region.screen]

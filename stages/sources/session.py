@@ -1,4 +1,4 @@
-"""What a kind of live source has to give: a way to connect, and pictures until it breaks."""
+"""The protocol of a live source's connection: connect, give pictures until it breaks, interrupt, close."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,20 +7,21 @@ from typing import Any, Protocol
 
 from av.video.frame import VideoFrame
 
-_USUAL_RATE = Fraction(25)  # of streams that tell none
-_SLOWEST = Fraction(1, 3600)  # so slow is no video, but damage
-_FASTEST = 240  # what claims more tells its clock's rate instead
+_USUAL_RATE = Fraction(25)  # of streams without a rate
+_SLOWEST = Fraction(1, 3600)  # a lower rate means damage
+_FASTEST = 240  # a higher rate is that of the clock instead
 
 
 @dataclass(frozen=True, slots=True)
 class Nature:
-    """What is known of a stream once it is connected.
+    """What is known about a stream once it is connected.
 
     rate          frames a second
-    pixel_aspect  of the stream, None for square or unknown
-    bursts        pictures come many at a time and are to be shown at their own spacing
-    finite        a clip: it has an end, and none of its frames may be lost
-    note          what was chosen for the user, in one line without secrets; empty: nothing to say
+    pixel_aspect  pixel aspect of the stream; None: square or unknown
+    bursts        pictures come in bursts, and have to be spaced by their own times
+    finite        the stream is a clip: it has an end, and no frame may be lost
+    note          a line for the user about choices made, without secrets; "": none
+    sound         as `VideoInfo.sound`
     """
 
     rate: Fraction
@@ -33,10 +34,11 @@ class Nature:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPicture:
-    """One decoded picture and the sender's time for it, nanoseconds on a clock of its own; None if it gives none.
+    """One decoded picture.
 
-    note  what was done to it, in words
-    sound  what came of it since the picture before, on the clock of `sent_ns` (`sound_packets.py`)
+    sent_ns  the sender's time of it, ns by the sender's clock; None: it gave none
+    note     what was done to it, in words
+    sound    sound that came since the last picture, by the clock of `sent_ns` (`sound_packets.py`)
     """
 
     frame: VideoFrame
@@ -46,29 +48,30 @@ class ReceivedPicture:
 
 
 class Session(Protocol):
-    """One connection, from when it is made until it breaks. One thread, but for `interrupt`."""
+    """One connection. One thread uses it; `interrupt` may be called by any."""
 
     nature: Nature
 
     def pictures(self) -> Iterator[ReceivedPicture | str | None]:
-        """Pictures as they come; None when something came that made no picture. Ends with a clip.
+        """Yield pictures as they come, and None for data that complete no picture. It ends with a clip.
 
-        Between them a line for the user now and then: what was mended or missing.
+        Strings in between are lines for the user about what was repaired or missing.
 
-        Raises `Broken`, or what FFmpeg or the system raises, when the connection breaks or is silent too long."""
+        Raises `Broken`, or an error of FFmpeg or the system, when the connection breaks or is silent for too long.
+        """
 
     def interrupt(self) -> None:
-        """From any thread: `pictures` is to end soon if it can be made to."""
+        """Make `pictures` end soon, where that is possible. From any thread."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 Connect = Callable[[], Session]
-"""Make one try. Raises `Broken`, or what FFmpeg or the system raises."""
+"""Tries to connect once. Raises `Broken`, or an error of FFmpeg or the system."""
 
 
-def plausible_rate(*told: Any, fastest: int = _FASTEST) -> Fraction:
-    """The first rate that can be one of video, else the usual one."""
-    rates = (Fraction(rate.numerator, rate.denominator) for rate in told if rate and rate.denominator)
+def plausible_rate(*claimed: Any, fastest: int = _FASTEST) -> Fraction:
+    """The first of the claimed rates that is plausible for video; else 25."""
+    rates = (Fraction(rate.numerator, rate.denominator) for rate in claimed if rate and rate.denominator)
     return next((rate for rate in rates if _SLOWEST <= rate <= fastest), _USUAL_RATE)

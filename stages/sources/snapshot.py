@@ -1,4 +1,4 @@
-"""A picture that a camera has at an address, fetched again and again."""
+"""A still picture at an address of a camera, which is fetched again and again."""
 
 import threading
 import time
@@ -11,12 +11,12 @@ from warpfuse.stages.sources.session import Nature, ReceivedPicture
 from warpfuse.stages.sources.web_request import Answer, Requests
 
 USUAL_RATE = Fraction(5)
-"""Pictures a second, without a wish: cameras take some tenths of a second to make one."""
+"""Default number of pictures a second: cameras take some tenths of a second for each."""
 _MOST = 1 << 26  # bytes
 
 
 class SnapshotSession:
-    """Fetches a picture at most `rate` times a second; the first one is in `answer`."""
+    """Fetches a picture at most `rate` times a second. answer: the first one."""
 
     def __init__(self, requests: Requests, answer: Answer, rate: Fraction) -> None:
         self._requests, self._answer = requests, answer
@@ -25,7 +25,7 @@ class SnapshotSession:
         self.nature = Nature(rate, note=f"a still picture: fetched {float(rate):g} times a second (#fps=N)")
 
     def pictures(self) -> Iterator[ReceivedPicture | None]:
-        """The picture as it is each time; None if it cannot be decoded."""
+        """Yield the picture each time it was fetched; None if it cannot be decoded."""
         while True:
             begun = time.monotonic()
             frame = self._decode(self._answer.whole(_MOST))
@@ -36,7 +36,7 @@ class SnapshotSession:
             self._answer = self._requests.ask()
 
     def interrupt(self) -> None:
-        """Fetch no more."""
+        """End `pictures` before the next fetch."""
         self._closing.set()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The sound of a live source on its way to those who keep it: packets as they came, with what it takes to decode them.
+"""Collecting the sound packets of a live source into pieces for the sinks.
 
-It travels as NUT, a few packets at a time: codec headers and exact times go with them, so that whoever gets a piece
-needs nothing else of the connection.
+A piece is a NUT file with a few packets. It has codec headers and exact times, so that it can be read without the
+connection.
 """
 
 import io
@@ -12,17 +12,17 @@ import av
 import av.error
 from av.packet import Packet
 
-_MOST = 2000  # packets that wait for the next picture: some ten seconds
+_MOST = 2000  # most packets that wait for the next picture, some ten seconds
 
 LONGEST_PIECE = 1 << 22
-"""Bytes of a piece; a longer one is not passed on."""
+"""Largest size of a piece, bytes; a longer one is dropped."""
 
 
 class SoundPackets:
-    """Collects the packets of the sound of one connection until its next picture. One thread at a time.
+    """Collects the sound packets of one connection until its next picture. One thread at a time.
 
-    streams      those that can be described, and so be kept
-    description  a piece that tells codecs, rates and channels, without sound; empty if there is no stream
+    streams      the sound streams that can be written as NUT
+    description  a piece without sound, which has codecs, rates and channels; empty without a stream
     """
 
     def __init__(self, streams: Sequence[Any]) -> None:
@@ -32,11 +32,11 @@ class SoundPackets:
         if self.streams:
             try:
                 self.description = self._piece([_silent(stream) for stream in self.streams])
-            except (av.error.FFmpegError, ValueError):  # of a kind that NUT does not know
+            except (av.error.FFmpegError, ValueError):  # a codec that NUT does not support
                 self.streams = []
 
     def takes(self, packet: "Packet[Any]") -> bool:
-        """Whether the packet is one of sound; then it is kept."""
+        """Take a packet if it is of a sound stream. True: it is."""
         if not any(packet.stream_index == stream.index for stream in self.streams):
             return False
         if packet.size and not (packet.pts is None and packet.dts is None) and len(self._waiting) < _MOST:
@@ -44,13 +44,13 @@ class SoundPackets:
         return True
 
     def piece(self) -> bytes:
-        """What was collected since the last call, as NUT; empty if nothing was."""
+        """The packets since the last call, as a NUT file; empty without any."""
         packets, self._waiting = self._waiting, []
         if not packets:
             return b""
         try:
             piece = self._piece(packets)
-        except (av.error.FFmpegError, ValueError):  # times that run backwards: damage
+        except (av.error.FFmpegError, ValueError):  # decreasing times, from damage
             return b""
         return piece if len(piece) <= LONGEST_PIECE else b""
 
@@ -72,7 +72,7 @@ def _is_known(stream: Any) -> bool:
 
 
 def _silent(stream: Any) -> "Packet[Any]":
-    """A packet of no meaning: NUT without any cannot be opened."""
+    """A meaningless packet, since a NUT file without packets cannot be opened."""
     packet: Any = Packet(bytes(8))
     packet.stream, packet.time_base = stream, stream.time_base
     packet.pts = packet.dts = 0

@@ -1,4 +1,4 @@
-"""SRT streams: through FFmpeg's libraries where they have SRT, else through an `ffmpeg` program that has it."""
+"""SRT streams as a source, received by FFmpeg's libraries if they have SRT, else by a program `ffmpeg` that has it."""
 
 import contextlib
 import os
@@ -22,12 +22,12 @@ SCHEMES: tuple[str, ...] = ("srt",)
 CONNECTS = True
 HAS_SOUND = True
 _LEAVING_S = 2.0
-# The child dies with the thread that started it, also where that is killed while nothing is in the pipe to break.
+# The kernel kills the child with the thread that started it. An idle pipe would not tell the child.
 _TIED = (
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGKILL); "
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execv(sys.argv[2], sys.argv[2:])"
 )
-_SAID = 4096  # bytes of the child's complaint that are looked at
+_SAID = 4096  # bytes of the child's error output that are read
 
 
 def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
@@ -46,14 +46,14 @@ probe, open = live_source(_connecting)
 
 
 class ChildSession:
-    """An `ffmpeg` that receives and passes on, without decoding; this process reads its pipe."""
+    """The session of a child process `ffmpeg`, which receives the stream and writes it to a pipe without decoding."""
 
     def __init__(self, program: str, url: str, timeout_us: str) -> None:
         reading, writing = os.pipe()
         command = [program, "-nostdin", "-hide_banner", "-loglevel", "error", "-rw_timeout"]
         command += [timeout_us, "-probesize", "500000", "-i", url, "-map", "0:v:0", "-map", "0:a?"]
         command += ["-c", "copy", "-f", "nut"]
-        # Each packet at once: nut's muxer and the pipe would keep some back.
+        # Write each packet at once, since the NUT muxer would buffer some.
         command += ["-flush_packets", "1", f"pipe:{writing}"]
         if sys.platform.startswith("linux"):
             command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
@@ -76,7 +76,7 @@ class ChildSession:
         self.nature = self._stream.nature
 
     def pictures(self) -> Iterator[ReceivedPicture | str | None]:
-        """Pictures as they come; what the child complained of when it ends."""
+        """Yield pictures as they come. Raises Broken with the child's reason when it ends."""
         try:
             yield from self._stream.pictures()
         except (av.error.FFmpegError, OSError) as error:
@@ -84,7 +84,7 @@ class ChildSession:
         raise self._why(EOFError())
 
     def interrupt(self) -> None:
-        """End the child: the pipe ends with it."""
+        """Kill the child, which ends the pipe."""
         with contextlib.suppress(ProcessLookupError):
             self._child.kill()
 
@@ -101,25 +101,25 @@ class ChildSession:
         os.close(self._pipe)
 
     def _why(self, error: Exception) -> Broken:
-        """What the child said last says more than that its pipe ended."""
+        """The reason from the child's error output, which tells more than the end of its pipe."""
         try:
             self._child.wait(_LEAVING_S)
         except subprocess.TimeoutExpired:
             return broken(error)
         assert self._child.stderr is not None
-        said = self._child.stderr.read(_SAID).decode(errors="replace").lower()
-        if "passphrase" in said or "badsecret" in said or "unauthorized" in said or "rejected" in said:
+        output = self._child.stderr.read(_SAID).decode(errors="replace").lower()
+        if "passphrase" in output or "badsecret" in output or "unauthorized" in output or "rejected" in output:
             return Broken(Fault.DENIED, "the passphrase or stream id was refused")
-        if "timed out" in said or "timeout" in said:
+        if "timed out" in output or "timeout" in output:
             return Broken(Fault.SILENT, "no answer in time")
-        if "input/output error" in said or "refused" in said:
+        if "input/output error" in output or "refused" in output:
             return Broken(Fault.NETWORK, "no connection")
         return broken(error)
 
 
 @cache
 def libraries_have_srt() -> bool:
-    """FFmpeg looks a protocol up before it asks the whitelist, which holds the connection off."""
+    """True if PyAV's FFmpeg has SRT. FFmpeg looks a protocol up first; then the whitelist prevents a connection."""
     try:
         av.open("srt://127.0.0.1:9", options={"protocol_whitelist": "none"})
     except av.error.ProtocolNotFoundError:
@@ -131,6 +131,6 @@ def libraries_have_srt() -> bool:
 
 @cache
 def speaks_srt(program: str) -> bool:
-    """Whether an ffmpeg program has SRT."""
-    told = subprocess.run([program, "-hide_banner", "-protocols"], capture_output=True, text=True, check=False)
-    return "srt" in told.stdout.split()
+    """True if a program ffmpeg has SRT."""
+    listed = subprocess.run([program, "-hide_banner", "-protocols"], capture_output=True, text=True, check=False)
+    return "srt" in listed.stdout.split()

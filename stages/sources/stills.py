@@ -1,4 +1,4 @@
-"""Single pictures, each with a time, as the frames of a source."""
+"""A source made of single pictures, each with its time."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -13,13 +13,13 @@ from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
 Still = tuple[Fraction, VideoFrame, Fraction]
-"""Seconds from the start, the picture as it was decoded, and its pixel aspect."""
+"""(time from the start in s, decoded picture, pixel aspect)."""
 
 
 class StillsSource:
-    """Frames made of single pictures; size, format and orientation may change from one to the next.
+    """Frames made of single pictures, whose size, format and orientation may change.
 
-    One decoded picture is held. One thread at a time.
+    Only one decoded picture is in memory. One thread at a time.
     """
 
     def __init__(
@@ -31,9 +31,14 @@ class StillsSource:
         size: tuple[int, int] | None,
         frames: int | None,
     ) -> None:
-        """name: of the source, for errors; told: its warning at the end; timing: rate, time base, number of pictures.
+        """Decode the first picture.
 
-        Raises SourceError when there is no picture, or it cannot be shown at `size`."""
+        name    name of the source in errors
+        told    gives the source's warning at the end
+        timing  rate, time base, number of pictures
+
+        Raises SourceError when there is no picture, or the first cannot be shown at `size`.
+        """
         self._name, self._stills, self._told = name, stills, told
         self._limit, self._count = frames, 0
         self._next: Still | None = next(stills, None)
@@ -47,7 +52,7 @@ class StillsSource:
         self.info = VideoInfo(width, height, fps, time_base, count if frames is None else min(count, frames))
 
     def read(self) -> RawFrame | None:
-        """The next frame, None at the end. Raises SourceError for a picture that cannot be cropped to the size."""
+        """The next frame; None at the end. Raises SourceError for a picture that cannot be cropped to the size."""
         if self._count == self._limit:
             return None
         still, self._next = self._next or next(self._stills, None), None
@@ -65,17 +70,17 @@ class StillsSource:
         return RawFrame(stamp, rgb)
 
     def compose_on(self, background: Rgb) -> None:
-        """Show what is transparent in this colour, from the next frame on."""
+        """Set the background of transparent parts, from the next frame on."""
         self._display.background = background
 
     @property
     def warning(self) -> str | None:
-        """One line if pictures are missing or could not be read, or something was done to show them; else None."""
+        """A line for the user about missing or unreadable pictures, and conversions of pictures; else None."""
         notes = f"{self._name}: {'; '.join(self._display.notes)}." if self._display.notes else None
         return " ".join(filter(None, [self._told(), notes])) or None
 
     def close(self) -> None:
-        """Let go of the pictures. May be called twice."""
+        """End the source. A second call does nothing."""
         self._next = None
         self._limit = self._count
 

@@ -1,4 +1,4 @@
-"""Streams that FFmpeg's libraries receive themselves: RTSP and RTMP; and what of HTTP they read."""
+"""Streams received by FFmpeg's libraries: RTSP and RTMP as sources, and sessions for HTTP (`web.py`)."""
 
 import errno
 from collections.abc import Iterator
@@ -30,22 +30,22 @@ CONNECTS = True
 HAS_SOUND = True
 
 NETWORK = "rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto,data,rtmp,rtmps,rtmpt"
-"""What FFmpeg may use. No file: an answer may name others."""
+"""Protocols that FFmpeg may use. Files are excluded, since an answer may refer to some."""
 _OPTIONS: dict[str, dict[str, str]] = {
     "rtsp": {"rtsp_transport": "tcp", "allowed_media_types": "video+audio"},
     "rtmp": {"rtmp_live": "live", "tcp_nodelay": "1"},
 }
-# FFmpeg's own timeouts, microseconds a read: PyAV's takes the interpreter's lock each time it looks at the clock, which
-# delays packets when Python is busy.
+# FFmpeg's own timeouts for a read, us. PyAV's timeout takes the GIL whenever it checks the clock, which delays packets
+# when Python is busy.
 _TIMEOUT = {"rtsp": "timeout", "rtmp": "rw_timeout"}
 _TRANSPORTS = ("tcp", "udp")
-_NO_CLOCK = ("mpjpeg", "mjpeg", "image2")  # formats whose times FFmpeg makes up
+_NO_CLOCK = ("mpjpeg", "mjpeg", "image2")  # formats without times, for which FFmpeg invents some
 _BURSTS = ("hls", "dash")
-_DISCARDED = getattr(getattr(av.stream, "Discard", None), "all", None)  # PyAV before 18 has no such thing
+_DISCARDED = getattr(getattr(av.stream, "Discard", None), "all", None)  # None before PyAV 18
 
 
 def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
-    """An RTSP address that ends in #udp is received over UDP, in #tcp over nothing else."""
+    """As `live.Connecting`. The end #udp of an RTSP address selects UDP, and #tcp excludes it."""
     address, _, transport = checked(url).partition("#")
     scheme = address.partition(":")[0].lower().removesuffix("s")
     options = {"protocol_whitelist": NETWORK, **_OPTIONS[scheme]}
@@ -61,10 +61,10 @@ probe, open = live_source(_connecting)
 
 
 class _Rtsp:
-    """Connects over TCP, which loses nothing; over UDP, from then on, where the camera takes nothing else."""
+    """Connects over TCP, which loses no packets. If the camera refuses TCP, it changes to UDP for good."""
 
     def __init__(self, address: str, options: dict[str, str], asked: str, near: tuple[int, int]) -> None:
-        """asked: the transport the address names, if any"""
+        """asked: the transport named in the address; "": none"""
         self._address, self._options, self._asked, self._near = address, options, asked, near
         self._transport = asked or "tcp"
 
@@ -99,16 +99,16 @@ class _Rtsp:
 
 
 def _refuses_transport(error: Exception) -> bool:
-    """461, which FFmpeg tells as a protocol that is not supported; 406 and what else cameras answer instead; or an
-    answer of the other transport, which FFmpeg does not understand."""
+    """The camera refuses the transport. It answers 461, which FFmpeg reports as an unsupported protocol, or 406 or
+    another code, or it answers with the other transport, which FFmpeg does not understand."""
     foreign = (av.error.HTTPOtherClientError, av.error.HTTPBadRequestError, av.error.InvalidDataError)
     return isinstance(error, foreign) or getattr(error, "errno", None) == errno.EPROTONOSUPPORT
 
 
 def checked(url: str) -> str:
-    """The address as FFmpeg takes it, if it names a host. Raises SourceError."""
+    """The address in FFmpeg's form. Raises SourceError for an address without a host."""
     scheme = url.partition(":")[0]
-    if not url.startswith(f"{scheme}://"):  # not shown: without its slashes nobody knows a password in it
+    if not url.startswith(f"{scheme}://"):  # the URL is not shown, since a password in it cannot be found
         raise SourceError(
             f"{scheme}: an address needs a host behind two slashes, as in rtsp://192.168.1.20:554/stream1."
         )
@@ -127,7 +127,7 @@ def checked(url: str) -> str:
 
 
 class StreamSession:
-    """One connection of FFmpeg's libraries to one stream."""
+    """The session of a stream that FFmpeg's libraries receive."""
 
     def __init__(
         self,
@@ -140,11 +140,11 @@ class StreamSession:
     ) -> None:
         """Connect. Raises what FFmpeg raises, or Broken.
 
-        clips  a stream of known length is one that ends
-        near   of several pictures the one nearest above this (width, height) is taken
+        clips  a stream of known duration is a clip
+        near   if there are several video streams, the smallest of at least this (width, height) is taken
         """
-        # Not FFmpeg's "nobuffer": it throws away what was read to tell what the stream is, and with it the first key
-        # picture. What is kept makes nothing late, for the reader catches up.
+        # FFmpeg's "nobuffer" would discard the data read for probing, and with them the first key frame. Keeping them
+        # adds no delay, since the reader catches up.
         common = {"probesize": "1000000", "analyzeduration": "1000000"}
         with foreign():
             self._container = av.open(url, format=format, options={**common, **options}, **LENIENT)
@@ -157,7 +157,7 @@ class StreamSession:
 
     def _begin(self, clips: bool, near: tuple[int, int]) -> None:
         stream, note = self._choose(near)
-        # Frame threads would hold back as many frames as there are threads: 103 ms instead of 36 were measured.
+        # Frame threads would delay as many frames as there are threads: 103 ms instead of 36 were measured.
         stream.thread_type = "SLICE"
         stream.codec_context.thread_count = 2
         self._stream = stream
@@ -169,13 +169,14 @@ class StreamSession:
         nature = replace(self._nature(stream, clips), note=note)
         self._sound = SoundPackets([] if made_up or nature.finite else self._choose_sound(stream))
         self.nature = replace(nature, sound=self._sound.description)
-        # A clip is read past its damage; of a connection that breaks nobody knows what it would have sent.
+        # A clip is read on after damage. For a live stream an error ends the connection, which is then made again.
         passes_over = (av.error.InvalidDataError,) if self.nature.finite else ()
         self._demuxer = Demuxer(self._container, [stream, *self._sound.streams], passes_over)
         self._decoder = Decoder(stream)
 
     def _choose(self, near: tuple[int, int]) -> tuple[VideoStream, str]:
-        """The stream to show, and a line of which one it is if there are more; the others are not received any more."""
+        """Choose the video stream to show, and discard the others. Returns it and a line for the user, "" if it was the
+        only one."""
         streams = picture_streams(self._container)
         if not streams:
             raise Broken(Fault.FOREIGN, "it holds no video stream that can be decoded")
@@ -187,18 +188,19 @@ class StreamSession:
         return chosen, what if len(streams) > 1 else ""
 
     def _choose_sound(self, picture: VideoStream) -> list[Any]:
-        """The sound that belongs to the picture: all of it, or of a stream in variants that of the one chosen."""
+        """The sound streams for the picture: all; of a stream in variants, the one of the chosen variant."""
         held: Any = self._container.streams.audio
         if len(picture_streams(self._container)) < 2:
             return list(held)
-        own = self._container.streams.best("audio", related=picture)
+        related = self._container.streams.best("audio", related=picture)
         for stream in held:
-            if stream is not own and _DISCARDED is not None:
+            if stream is not related and _DISCARDED is not None:
                 stream.discard = _DISCARDED
-        return [] if own is None else [own]
+        return [] if related is None else [related]
 
     def pictures(self) -> Iterator[ReceivedPicture | str | None]:
-        """Pictures in the order they are shown; a line where the sender's clock jumped, at last what a clip lacks."""
+        """Yield pictures in presentation order, and lines for the user: about jumps of the sender's clock, and at the
+        end of a clip about damage."""
         with foreign():
             if self.nature.finite and self._container.streams.audio:
                 yield "the sound of a clip over HTTP is left out: download the file to keep it"
@@ -212,13 +214,13 @@ class StreamSession:
                     yield None
                 if not self.nature.finite and (line := self._demuxer.news()):
                     yield line
-            if self.nature.finite:  # what decoder and filters kept back
+            if self.nature.finite:  # the last frames of decoder and filters
                 kept = [*self._decoder(None), None]
                 yield from map(self._picture, [done for frame in kept for done in self._fields(frame)])
                 yield from self._remarks()
 
     def interrupt(self) -> None:
-        """PyAV lets nobody end a read from outside; FFmpeg's timeout does."""
+        """Does nothing: PyAV cannot interrupt a read, which ends with FFmpeg's timeout."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -240,7 +242,7 @@ class StreamSession:
         if not self.nature.finite:
             tick = self._best(frame.pts, frame.dts)
             return None if tick is None else round(tick * self._time_base * 10**9)
-        if self._times is None:  # nobody lays the times of a clip on another clock: they have to be whole
+        if self._times is None:  # times of a clip are not mapped to another clock, so they are repaired here
             start = round(self._demuxer.start_of(self._stream) / self._time_base)
             self._times = Times(self._time_base, start, self.nature.rate)
         return self._times(frame.pts, frame.dts)

@@ -1,7 +1,7 @@
-"""Presentation times from what a container says of them.
+"""Presentation times, repaired from a container's times.
 
-`PacketTimes` takes the jumps out of the packets of a file, of all its streams alike; `Times` gives each frame decoded
-from them its own time.
+`PacketTimes` removes jumps from the times of a file's packets, for all streams together. `Times` gives each decoded
+frame a time of its own.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 _NS = 1_000_000_000
-_LEAP = 10  # seconds: a gap in the picture is shorter, the clock of another recording farther away
-_BACK = Fraction(1, 10)  # seconds that decoding times may run backwards
-_ABSURD = 30 * 3600  # seconds; where times do not start anew, one so far from its place is damage
-_DEEPEST = 20  # packets by which decoding is ahead of showing, at the most
-_MOST = 1 << 62  # ticks; FFmpeg counts in 64 bits
-_LATE = 1  # seconds after a joint at which no stream can still be before it
-_LISTED = 3  # jumps that are told one by one
+_LEAP = 10  # s: gaps within a recording are shorter, and the clock of another recording differs by more
+_BACK = Fraction(1, 10)  # s by which decoding times may decrease
+_ABSURD = 30 * 3600  # s; in formats whose clock does not start again, a larger deviation is damage
+_DEEPEST = 20  # largest difference of decoding and presentation, packets
+_MOST = 1 << 62  # ticks; FFmpeg has 64 bits
+_LATE = 1  # s after a joint by which every stream has passed it
+_LISTED = 3  # jumps that are listed
 
 
 @dataclass(slots=True)
 class _Part:
-    """A stretch of a file with one clock: seconds to add to its times, and the mended time at which the next begins."""
+    """A part of a file with one clock. offset: s to add to its times; end: repaired time at which the next begins."""
 
     offset: Fraction
     end: Fraction | None = None
@@ -28,7 +28,14 @@ class _Part:
 
 @dataclass(slots=True)
 class _Line:
-    """Where one stream is, in its own ticks after mending; in which part; and what is far, in the same."""
+    """The position of one stream, in its ticks after repair.
+
+    usual               usual duration of a packet
+    part                its present part
+    dts, next           decoding time of the last packet, and the expected time of the next
+    shift               s added to its first packet
+    leap, back, absurd  the limits above, in its ticks
+    """
 
     time_base: Fraction
     usual: int
@@ -42,7 +49,7 @@ class _Line:
 
     @property
     def ticks(self) -> int:
-        """What to add to the stream's times."""
+        """Ticks to add to the stream's times."""
         return round(self.part.offset / self.time_base) if self.part is not None and self.part.offset else 0
 
     def __post_init__(self) -> None:
@@ -51,23 +58,23 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """A place where the clock of a file jumps: seconds from its first packet, and by how many seconds."""
+    """A jump of a file's clock. at: s from its first packet; by: s."""
 
     at: Fraction
     by: Fraction
 
 
 class PacketTimes:
-    """Times of packets with the jumps taken out, where the program ffmpeg takes them out.
+    """Removes jumps from the times of packets, where the program ffmpeg does so.
 
-    In formats whose clock may start anew (MPEG-TS and PS, Ogg, HLS) a part begins where decoding times leap by more
-    than ten seconds, or run back by more than a tenth. It is moved so that the stream goes on where it was, and so are
-    the other streams from where they come to it: within a part picture and sound lie as the file has them. Other
-    formats mean what they say, but for times that are 30 hours off: those are dropped.
+    In formats whose clock may start again (MPEG-TS and PS, Ogg, HLS), a new part begins where decoding times jump by
+    more than ten seconds, or decrease by more than a tenth. The part is shifted so that the stream continues without a
+    gap. The other streams are shifted by the same amount once they reach the part, so that picture and sound stay
+    synchronous within it. In other formats, only times that are wrong by 30 hours or more are dropped.
 
-    streams      of each stream, by its index: seconds a tick, and the usual length of a packet in ticks
-    starts_anew  the format's clock may start anew
-    leaps        how often a stream's times were moved so far; at one joint each stream may be
+    streams      stream index -> (time base in s, usual duration of a packet in ticks)
+    starts_anew  the format's clock may start again
+    leaps        number of shifts of streams so far; a joint shifts each stream once
     """
 
     def __init__(self, streams: Mapping[int, tuple[Fraction, int]], starts_anew: bool) -> None:
@@ -82,7 +89,7 @@ class PacketTimes:
     def __call__(
         self, index: int, pts: int | None, dts: int | None, duration: int | None
     ) -> tuple[int | None, int | None]:
-        """(pts, dts) of the next packet in the file's order, mended; ticks of its stream, None where there is none."""
+        """Repaired (pts, dts) of the next packet in the file's order, in ticks of its stream; None where unknown."""
         line = self._lines[index]
         first = line.next is None
         pts, dts = _kept(pts, 0), _kept(dts, 0)
@@ -101,22 +108,22 @@ class PacketTimes:
         return pts, dts
 
     def shift(self, index: int) -> Fraction:
-        """Seconds that were added to the first packet of a stream; 0 before it came."""
+        """Seconds added to the first packet of a stream; 0 before that packet."""
         return self._lines[index].shift if index in self._lines else Fraction(0)
 
     def forget(self) -> None:
-        """Drop the jumps so far: a live source would gather them without end."""
+        """Drop the list of jumps, which would grow without end for a live source."""
         self._jumps.clear()
 
     @property
     def jumps(self) -> list[Jump]:
-        """Where the clock jumped so far."""
+        """The jumps so far."""
         return [*self._jumps]
 
     def _placed(self, line: _Line, pts: int | None, dts: int | None) -> tuple[int | None, int | None]:
-        """The times of a packet in the part it belongs to."""
+        """The times of a packet, shifted by its part."""
         meant = line.next
-        if meant is None and self._last is not None:  # the first of a stream is measured by the others
+        if meant is None and self._last is not None:  # the first packet of a stream is compared with other streams
             last, time_base = self._last
             meant = round(last * time_base / line.time_base)
         line.part = line.part or self._part
@@ -131,19 +138,19 @@ class PacketTimes:
         if dts is not None:
             self._last = dts, line.time_base
             if pts is not None and abs(pts - dts) > max(line.leap, _DEEPEST * line.usual):
-                pts = None  # no decoder holds a picture back so long
+                pts = None  # no decoder delays a picture by so much
         return pts, dts
 
     def _leaps(self, line: _Line, dts: int, meant: int) -> bool:
         return abs(dts - meant) > line.leap or (line.dts is not None and dts + line.back < line.dts)
 
     def _outlived(self, line: _Line) -> bool:
-        """The stream is too late for its part: it came to the next one without a leap of its own."""
+        """The stream is past the end of its part: it has reached the next one without a jump of its own."""
         end = None if line.part is None else line.part.end
         return end is not None and line.next is not None and line.next * line.time_base > end + _LATE
 
     def _follow(self, line: _Line, dts: int, meant: int) -> None:
-        """The stream goes over to the newest part, unless that is on another clock than the stream."""
+        """Move the stream to the newest part, unless its times do not fit there."""
         part, line.part = line.part, self._part
         if self._leaps(line, dts + line.ticks, meant):
             line.part = part
@@ -151,14 +158,14 @@ class PacketTimes:
             self.leaps += 1
 
     def _enter(self, line: _Line, dts: int, meant: int) -> None:
-        """The stream comes to the next part: one that others have come to already, or one that begins here."""
+        """Move the stream to the next part: the newest, if its times fit there, else a new one that begins here."""
         self.leaps += 1
         if line.part is not self._part:
             line.part = self._part
             if not self._leaps(line, dts + line.ticks, meant):
                 return
             over = meant - (dts + line.ticks)
-            if 0 < over <= line.leap:  # here the old part was longer: all of the new one follows it
+            if 0 < over <= line.leap:  # this stream's old part was longer, so the new part is shifted to its end
                 self._part.offset += over * line.time_base
                 return
         leap = (dts + line.ticks - meant) * line.time_base
@@ -168,12 +175,12 @@ class PacketTimes:
 
 
 class Times:
-    """Strictly increasing times of frames from a stream's own, which may be missing, doubled or run backwards.
+    """Gives frames strictly increasing times. The stream's times may be missing, repeated or decreasing.
 
-    time_base  seconds a tick
-    start      tick that is time zero
-    rate       frames a second; a frame without a time follows its predecessor by one period
-    mended     times that were missing or did not increase, so far
+    time_base  of the stream, s
+    start      tick of time zero
+    rate       frames a second; a frame without a time is one period after the last frame
+    mended     number of times so far that were missing or did not increase
     """
 
     def __init__(self, time_base: Fraction, start: int, rate: Fraction) -> None:
@@ -186,7 +193,7 @@ class Times:
         self._guess = BestEffort()
 
     def __call__(self, pts: int | None, dts: int | None = None) -> int:
-        """The time of the next frame, nanoseconds from the start of the stream, rounded from the exact value."""
+        """The time of the next frame, ns from the start of the stream, rounded from the exact value."""
         pts = self._guess(pts, dts)
         if pts is None:
             tick = self._start if self._last is None else self._last + self._period
@@ -202,9 +209,9 @@ class Times:
 
 
 class BestEffort:
-    """A frame's time by its presentation time or the decoding time of its packet: whichever ran backwards less often.
+    """Chooses a frame's time: its presentation time or its packet's decoding time, whichever has decreased less often.
 
-    Containers without presentation times (AVI) have the second alone.
+    Containers without presentation times (AVI) have the decoding time only.
     """
 
     def __init__(self) -> None:
@@ -212,7 +219,7 @@ class BestEffort:
         self._bad_pts = self._bad_dts = 0
 
     def __call__(self, pts: int | None, dts: int | None) -> int | None:
-        """The more believable of the two, None if there is neither."""
+        """The more reliable of the two times; None without either."""
         if dts is not None:
             self._bad_dts += dts <= self._dts
             self._dts = dts
@@ -227,7 +234,7 @@ class BestEffort:
 
 
 def told(jumps: list[Jump]) -> str | None:
-    """One line of where times were mended, None if they were not."""
+    """A line for the user about jumps; None without any."""
     if not jumps:
         return None
     listed = ", ".join(f"by {float(jump.by):+.1f} s at {float(jump.at):.1f} s" for jump in jumps[:_LISTED])
@@ -240,7 +247,7 @@ def _kept(tick: int | None, by: int) -> int | None:
 
 
 def _plausible(line: _Line, pts: int | None, dts: int) -> tuple[int | None, int | None]:
-    """The times without those that are absurdly far from where the stream is."""
+    """The times, with None for a time that is absurdly far from the stream's position."""
     assert line.next is not None
     near_pts = pts if pts is not None and abs(pts - line.next) <= line.absurd else None
     return near_pts, dts if abs(dts - line.next) <= line.absurd else None

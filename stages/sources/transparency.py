@@ -1,4 +1,4 @@
-"""Pictures that are transparent in parts, composed on one colour: what they hold below is not meant to be seen."""
+"""Composing pictures with transparent parts on a background colour."""
 
 from typing import Any
 
@@ -11,14 +11,15 @@ BLACK: Rgb = (0, 0, 0)
 
 
 def may_be_transparent(frame: VideoFrame) -> bool:
-    """Its format has an alpha channel, or a palette, which may have one."""
+    """The frame's format has an alpha channel, or a palette, which may have alpha."""
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
 def composed(rgba: npt.NDArray[np.uint8], background: Rgb) -> VideoFrame | None:
-    """RGBA, uint8 [h, w, 4], alpha not multiplied in, on the background, as rgb24; None if nothing is transparent.
+    """Compose RGBA, uint8 [h, w, 4] with straight alpha, on the background. Returns rgb24; None if it is opaque.
 
-    The values are blended as they are stored, as players and browsers do."""
+    Coded values are blended, not linear light, as players and browsers do.
+    """
     alpha = rgba[..., 3:].astype(np.uint16)
     if alpha.min() == 255:
         return None

@@ -1,4 +1,4 @@
-"""Ask Video4Linux what cameras there are and what they give: the few ioctls of linux/videodev2.h for that."""
+"""Listing cameras and their modes by ioctls of Video4Linux (linux/videodev2.h)."""
 
 import errno
 import os
@@ -13,12 +13,13 @@ from pathlib import Path
 CAPTURE = 1  # V4L2_BUF_TYPE_VIDEO_CAPTURE
 _CAN_CAPTURE, _CAN_STREAM, _TELLS_DEVICE = 0x1, 0x04000000, 0x80000000
 _DISCRETE = 1
-_USUAL_SIZES = ((640, 480), (1280, 720), (1920, 1080))  # asked of a camera that takes any size within bounds
-_MOST = 64  # of whatever is listed: a driver that never says "no more" must not hang the list
+_USUAL_SIZES = ((640, 480), (1280, 720), (1920, 1080))  # sizes tried with a camera that has a continuous range
+_MOST = 64  # most entries of a list, for drivers that never report its end
 
 
 def ioctl_number(number: int, size: int, *, reads: bool, writes: bool) -> int:
-    """The request code of an ioctl of group 'V' whose argument has `size` bytes; reads, writes: for the caller."""
+    """The request code of an ioctl of group 'V' with an argument of `size` bytes. reads, writes: from the caller's
+    side."""
     return (reads << 31) | (writes << 30) | (size << 16) | (ord("V") << 8) | number
 
 
@@ -30,7 +31,7 @@ _ENUM_FRAMEINTERVALS = ioctl_number(75, 52, reads=True, writes=True)
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A video device. card and bus tell it from others wherever it is plugged in again."""
+    """A video device. card (its name) and bus (its port) identify it when it is plugged in again."""
 
     path: Path
     driver: str
@@ -41,7 +42,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One format, size (px) and rate (frames a second) that a camera gives. format: four characters, as "YUYV"."""
+    """A camera's mode: format (four characters, as "YUYV"), size (px) and rate (frames a second)."""
 
     format: str
     width: int
@@ -53,7 +54,7 @@ class Mode:
 
 
 def devices(root: Path = Path("/sys/class/video4linux"), dev: Path = Path("/dev")) -> list[Device]:
-    """Every video device that can be asked, by number. Devices that are gone or not permitted are left out."""
+    """All video devices by number, without devices that are gone or not permitted."""
     found = []
     for name in sorted((p.name for p in root.glob("video*")), key=lambda name: (len(name), name)):
         try:
@@ -64,22 +65,22 @@ def devices(root: Path = Path("/sys/class/video4linux"), dev: Path = Path("/dev"
 
 
 def links(path: Path, root: Path = Path("/dev/v4l")) -> list[Path]:
-    """The names of a device that stay when it is plugged in again: by what it is, and by the plug."""
+    """The persistent links to a device: by its id, and by its port."""
     return [link for kind in ("by-id", "by-path") for link in sorted((root / kind).glob("*")) if link.resolve() == path]
 
 
 def query(path: Path) -> Device:
-    """What the device says of itself. Raises OSError."""
+    """Query a device. Raises OSError."""
     with opened(path) as fd:
-        told = _ask(fd, _QUERYCAP, bytearray(104))
-    driver, card, bus, _, whole, own = struct.unpack_from("<16s32s32sIII", told)
-    able = own if whole & _TELLS_DEVICE else whole
+        answer = _ask(fd, _QUERYCAP, bytearray(104))
+    driver, card, bus, _, of_driver, of_device = struct.unpack_from("<16s32s32sIII", answer)
+    able = of_device if of_driver & _TELLS_DEVICE else of_driver
     captures = bool(able & _CAN_CAPTURE and able & _CAN_STREAM)
     return Device(path, _text(driver), _text(card), _text(bus), captures)
 
 
 def modes(path: Path) -> list[Mode]:
-    """What the camera gives, in its own order. Raises OSError."""
+    """The modes of a camera, in its own order. Raises OSError."""
     with opened(path) as fd:
         return [
             Mode(name, *size, fps)
@@ -98,7 +99,7 @@ def open_device(path: Path) -> int:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """The device's descriptor; asking does not disturb another program that uses the camera."""
+    """Within the block, a descriptor of the device. Queries do not disturb another program that uses the camera."""
     fd = open_device(path)
     try:
         yield fd
@@ -107,14 +108,14 @@ def opened(path: Path) -> Iterator[int]:
 
 
 def _formats(fd: int) -> Iterator[str]:
-    for told in _listed(fd, _ENUM_FMT, lambda index: struct.pack("<II56x", index, CAPTURE)):
-        yield told[44:48].decode("ascii", "replace")
+    for entry in _listed(fd, _ENUM_FMT, lambda index: struct.pack("<II56x", index, CAPTURE)):
+        yield entry[44:48].decode("ascii", "replace")
 
 
 def _sizes(fd: int, form: str) -> Iterator[tuple[int, int]]:
     code = form.encode("ascii", "replace")
-    for told in _listed(fd, _ENUM_FRAMESIZES, lambda index: struct.pack("<I4s36x", index, code)):
-        kind, *bounds = struct.unpack_from("<7I", told, 8)
+    for entry in _listed(fd, _ENUM_FRAMESIZES, lambda index: struct.pack("<I4s36x", index, code)):
+        kind, *bounds = struct.unpack_from("<7I", entry, 8)
         if kind == _DISCRETE:
             yield bounds[0], bounds[1]
             continue
@@ -129,15 +130,15 @@ def _sizes(fd: int, form: str) -> Iterator[tuple[int, int]]:
 def _rates(fd: int, form: str, size: tuple[int, int]) -> Iterator[Fraction]:
     code = form.encode("ascii", "replace")
     found = False
-    for told in _listed(fd, _ENUM_FRAMEINTERVALS, lambda index: struct.pack("<I4sII36x", index, code, *size)):
-        kind, numerator, denominator = struct.unpack_from("<3I", told, 16)  # of a range, its shortest interval
+    for entry in _listed(fd, _ENUM_FRAMEINTERVALS, lambda index: struct.pack("<I4sII36x", index, code, *size)):
+        kind, numerator, denominator = struct.unpack_from("<3I", entry, 16)  # for a range, its shortest interval
         if numerator and denominator:
             found = True
             yield Fraction(denominator, numerator)
         if kind != _DISCRETE:
             break
     if not found:
-        yield Fraction(30)  # a driver that tells none; what it really does is asked when it is opened
+        yield Fraction(30)  # for a driver that lists no rates; the real one is known when it is opened
 
 
 def _listed(fd: int, request: int, make: Callable[[int], bytes]) -> Iterator[bytearray]:
@@ -145,14 +146,14 @@ def _listed(fd: int, request: int, make: Callable[[int], bytes]) -> Iterator[byt
         try:
             yield _ask(fd, request, bytearray(make(index)))
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOTTY):  # no more; not told by this driver
+            if error.errno in (errno.EINVAL, errno.ENOTTY):  # end of the list; not supported by this driver
                 return
             raise
 
 
 def ioctl(fd: int, request: int, argument: "bytes | bytearray") -> None:
-    """Ask a device. Raises OSError."""
-    import fcntl  # as late as can be: other systems have no such devices, and not this module
+    """Call a device's ioctl. Raises OSError."""
+    import fcntl  # imported here, since other systems lack it
 
     fcntl.ioctl(fd, request, argument)  # type: ignore[attr-defined, unused-ignore]
 

@@ -1,7 +1,7 @@
-"""Take pictures from a Video4Linux camera into memory the driver shares with us.
+"""Capturing pictures from a Video4Linux camera, in memory shared with the driver.
 
-Not through FFmpeg's own device: that one waits for a picture without end and cannot be interrupted: a camera that hangs
-would hang its thread for good.
+FFmpeg's device is not used: it waits for a picture without limit and cannot be interrupted, so a camera that hangs
+would block its thread for ever.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.session import Nature, ReceivedPicture
 from warpfuse.stages.sources.v4l2 import CAPTURE, Mode, ioctl, ioctl_number, open_device
 
-CODECS = {  # by V4L2's name of a format: FFmpeg's codec, and for raw pictures its pixel format and bits a pixel
+CODECS = {  # V4L2's format -> FFmpeg's codec, and for raw pictures FFmpeg's pixel format and bits a pixel
     "YUYV": ("rawvideo", "yuyv422", 16),
     "UYVY": ("rawvideo", "uyvy422", 16),
     "NV12": ("rawvideo", "nv12", 12),
@@ -58,11 +58,11 @@ Decode = Callable[[bytes], list[VideoFrame]]
 
 
 class CaptureSession:
-    """A camera that streams, from when it is opened until it is closed, unplugged, or silent for `silence_s`."""
+    """The session of a camera. It breaks when the camera is unplugged or gives no picture for `silence_s`."""
 
     def __init__(self, path: Path, mode: Mode, silence_s: float) -> None:
         self._silence_ms = round(silence_s * 1000)
-        self._closing = threading.Lock()  # a number that is written to must not be another file's by then
+        self._closing = threading.Lock()  # keeps `interrupt` from writing to a descriptor that was closed and reused
         self._maps: list[mmap.mmap] = []
         self._wake, self._waker = _pipe()
         self._fd = -1
@@ -79,7 +79,7 @@ class CaptureSession:
             raise
 
     def pictures(self) -> Iterator[ReceivedPicture | None]:
-        """Pictures as the driver fills them, with its times."""
+        """Yield pictures as the driver fills buffers, with the driver's times; None for a damaged picture."""
         if sys.platform == "win32":
             raise NotImplementedError
         poll = select.poll()
@@ -100,12 +100,12 @@ class CaptureSession:
             yield self._decoded(*taken) if taken is not None else None
 
     def interrupt(self) -> None:
-        """Wake `pictures`, which then ends."""
-        with self._closing, contextlib.suppress(OSError):  # full, and so awake; or closed already
+        """Wake `pictures`, which then raises Broken."""
+        with self._closing, contextlib.suppress(OSError):  # the pipe is full, and so readable; or closed already
             os.write(self._waker, b"x")
 
     def close(self) -> None:
-        """Stop the camera and give its memory back."""
+        """Stop the camera and free its memory."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 self._control(_STREAMOFF, bytearray(struct.pack("<i", CAPTURE)))
@@ -119,7 +119,7 @@ class CaptureSession:
             self._fd = self._wake = self._waker = -1
 
     def _agree(self, mode: Mode) -> Decode:
-        """Set format and size; what decodes them. Raises Broken when the camera takes others instead."""
+        """Set format and size. Returns a decoder. Raises Broken when the camera uses others instead."""
         form = bytearray(208)
         code = struct.unpack("<I", mode.format.encode())[0]
         struct.pack_into("<I4xIIII", form, 0, CAPTURE, mode.width, mode.height, code, _ANY_FIELD)
@@ -127,22 +127,22 @@ class CaptureSession:
         width, height, got, _, stride, _, space, _, _, matrix, levels = struct.unpack_from("<11I", form, 8)
         if (width, height, got) != (mode.width, mode.height, code):
             raise Broken(Fault.UNABLE, f"the camera was asked for {mode} and gives {width}x{height} instead", "")
-        # Untagged pictures of many lines would be taken for television's; a camera's are sRGB, and coded as BT.601.
+        # A camera's pictures are sRGB coded with BT.601's matrix. Untagged HD pictures would be taken for BT.709.
         hd = matrix == _ENCODED_709 or (not matrix and space == _REC709)
         full = levels == _FULL_RANGE or (not levels and space == _JPEG)
         return _decoder(mode, stride, _BT709 if hd else _BT601, int(ColorRange.JPEG if full else ColorRange.MPEG))
 
     def _rate(self, fps: Fraction) -> Fraction:
-        """Set the rate; what the camera says it is now."""
-        told = bytearray(204)
-        struct.pack_into("<IIIII", told, 0, CAPTURE, 0, 0, fps.denominator, fps.numerator)
+        """Set the rate. Returns the rate that the camera uses."""
+        parm = bytearray(204)
+        struct.pack_into("<IIIII", parm, 0, CAPTURE, 0, 0, fps.denominator, fps.numerator)
         try:
-            self._control(_S_PARM, told)
+            self._control(_S_PARM, parm)
         except OSError as error:
             if error.errno not in (errno.ENOTTY, errno.EINVAL):
                 raise
-            return fps  # a driver without rates
-        numerator, denominator = struct.unpack_from("<II", told, 12)
+            return fps  # the driver cannot set rates
+        numerator, denominator = struct.unpack_from("<II", parm, 12)
         return Fraction(denominator, numerator) if numerator and denominator else fps
 
     def _share(self) -> None:
@@ -159,7 +159,7 @@ class CaptureSession:
             self._control(_QBUF, _buffer(index))
 
     def _take(self) -> tuple[bytes, int | None] | None:
-        """The oldest filled buffer's bytes and time, ns; None for a damaged one. The buffer goes back to the driver."""
+        """Bytes and time, ns, of the oldest filled buffer; None if it is damaged. The driver gets the buffer back."""
         buffer = _buffer(0)
         self._control(_DQBUF, buffer)
         index, _, used, flags = struct.unpack_from("<IIII", buffer)
@@ -172,7 +172,7 @@ class CaptureSession:
     def _decoded(self, data: bytes, time_ns: int | None) -> ReceivedPicture | None:
         try:
             frames = self._decoder(data)
-        except Exception:  # noqa: BLE001  (a picture cut short on the bus, or what the bindings make of it)
+        except Exception:  # noqa: BLE001  (a truncated picture; PyAV raises more than FFmpeg's errors)
             return None
         return ReceivedPicture(frames[-1], time_ns) if frames else None
 
@@ -185,7 +185,7 @@ _PLUG = "Check its cable, and that no other program uses it."
 
 
 def _explained(error: OSError, path: Path | None) -> Broken:
-    """Why the camera cannot be used, and what to do."""
+    """The `Broken` for an error of the camera."""
     if error.errno in (errno.ENODEV, errno.ENOENT, errno.ENXIO):
         return Broken(Fault.NETWORK, "the camera is not plugged in", _PLUG)
     if error.errno == errno.EBUSY:
@@ -203,7 +203,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def _buffer(index: int) -> bytearray:
-    """A struct v4l2_buffer that names a buffer."""
+    """A struct v4l2_buffer for the buffer with this index."""
     buffer = bytearray(88)
     struct.pack_into("<II", buffer, 0, index, CAPTURE)
     struct.pack_into("<I", buffer, 60, _MMAP)
@@ -211,9 +211,11 @@ def _buffer(index: int) -> bytearray:
 
 
 def _decoder(mode: Mode, stride: int, matrix: int, levels: int) -> Decode:
-    """A function from the bytes of a picture to decoded frames.
+    """Make a function from the bytes of a picture to decoded frames.
 
-    stride  bytes a row of raw pictures, 0: unknown; matrix, levels: FFmpeg's numbers of their colour space and range"""
+    stride          bytes a row of raw pictures; 0: unknown
+    matrix, levels  FFmpeg's numbers of their colour space and range
+    """
     name, pixels, bits = CODECS[mode.format]
     context: Any = av.CodecContext.create(name, "r")
     context.thread_count = 1

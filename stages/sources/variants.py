@@ -1,4 +1,4 @@
-"""A source that offers its picture several times, in several sizes: which one is taken, so that no other is fetched."""
+"""Choosing one variant of a stream that is offered in several sizes, so that only this one is fetched."""
 
 import re
 from base64 import b64encode
@@ -8,7 +8,7 @@ from itertools import pairwise
 from urllib.parse import urljoin
 
 USUAL_SIZE = (1280, 720)
-"""Without a wish: above the sizes that networks run at."""
+"""Default: above the sizes at which networks run."""
 
 _STREAM, _MEDIA, _VARIABLE = "#EXT-X-STREAM-INF:", "#EXT-X-MEDIA:", "#EXT-X-DEFINE:"
 _ATTRIBUTE = re.compile(r"([A-Z0-9-]+)=(\"[^\"]*\"|[^,]*)")
@@ -17,36 +17,42 @@ _HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n"
 
 
 def nearest_above(sizes: Sequence[tuple[int, int] | None], near: tuple[int, int]) -> int:
-    """The index of the smallest (width, height) that is no smaller than `near` either way, else of the largest one.
+    """The index of the smallest (width, height) that is at least `near` in both dimensions, else of the largest.
 
-    Of equal ones the first; where none is told (None, or 0), the first of all."""
-    told = [(size, index) for index, size in enumerate(sizes) if size is not None and min(size) > 0]
-    if not told:
+    Of equal sizes the first. If no size is known (None, or 0), 0.
+    """
+    known = [(size, index) for index, size in enumerate(sizes) if size is not None and min(size) > 0]
+    if not known:
         return 0
-    above = [each for each in told if each[0][0] >= near[0] and each[0][1] >= near[1]]
+    above = [each for each in known if each[0][0] >= near[0] and each[0][1] >= near[1]]
     if above:
         return min(above, key=lambda each: each[0][0] * each[0][1])[1]
-    return max(told, key=lambda each: (each[0][0] * each[0][1], -each[1]))[1]
+    return max(known, key=lambda each: (each[0][0] * each[0][1], -each[1]))[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One variant of an HLS playlist. playlist: with that one alone, and the sound that belongs to it."""
+    """One variant of an HLS playlist.
+
+    playlist  a playlist with this variant and its sound only
+    note      a line for the user
+    """
 
     playlist: str
     note: str
 
     @property
     def url(self) -> str:
-        """The playlist as an address that FFmpeg opens."""
+        """The playlist as a data: URL, which FFmpeg can open."""
         return "data:application/vnd.apple.mpegurl;base64," + b64encode(self.playlist.encode()).decode()
 
 
 def choose_variant(playlist: str, base: str, near: tuple[int, int]) -> Chosen | None:
-    """The variant that is nearest above `near`; None where there is nothing to choose.
+    """Choose the variant of `nearest_above`; None if there is nothing to choose.
 
-    base  what the addresses in the playlist are relative to"""
-    if _VARIABLE in playlist:  # FFmpeg does not know these either
+    base  URL that the playlist's addresses are relative to
+    """
+    if _VARIABLE in playlist:  # variables are not supported, nor are they by FFmpeg
         return None
     lines = [line.strip() for line in playlist.splitlines() if line.strip()]
     pairs = [pair for pair in pairwise(lines) if pair[0].startswith(_STREAM)]
@@ -54,7 +60,7 @@ def choose_variant(playlist: str, base: str, near: tuple[int, int]) -> Chosen | 
     pictured = [each for each in variants if _size(each[0]) is not None] or variants
     if len(pictured) < 2:
         return None
-    # Of one size the best: who wants less has a smaller one to take.
+    # Of one size take the highest bit rate.
     pictured.sort(key=lambda each: -_rate(each[0]))
     line, uri = pictured[nearest_above([_size(each[0]) for each in pictured], near)]
     groups = {_attributes(line).get(kind, "") for kind in ("AUDIO", "VIDEO")} - {""}
@@ -84,8 +90,8 @@ def _size(line: str) -> tuple[int, int] | None:
 
 
 def _rate(line: str) -> int:
-    told = _attributes(line).get("BANDWIDTH", "")
-    return int(told) if told.isdecimal() else 0
+    bandwidth = _attributes(line).get("BANDWIDTH", "")
+    return int(bandwidth) if bandwidth.isdecimal() else 0
 
 
 def _absolute(line: str, base: str) -> str:

@@ -1,4 +1,4 @@
-"""HTTP addresses. What the server answers decides how it is read: a stream, a clip, parts, one picture, or a page."""
+"""HTTP addresses as sources. The server's answer decides how it is read: stream, clip, multipart, still or web page."""
 
 import contextlib
 from dataclasses import replace
@@ -29,7 +29,7 @@ _MEDIA = (
     ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".flv", ".avi", ".ogv", ".ogg",
     ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".gif", ".apng",
 )  # fmt: skip
-"""Ends of paths that FFmpeg is given at once, so that the server is asked once."""
+"""Endings of paths that FFmpeg opens without a request before, so that there is one request only."""
 _PLAYLIST = ".m3u8"
 _PAGES = ("text/html", "application/xhtml+xml")
 _STILLS = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/bmp", "image/x-ms-bmp")
@@ -45,11 +45,11 @@ _TOLD = (
     av.error.HTTPClientError,
     av.error.HTTPServerError,
     av.error.ExitError,
-)  # what the server answers needs no second question
+)  # errors after which a second request would tell nothing new
 
 
 def _connecting(url: str, patience: Patience, near: tuple[int, int]) -> Connect:
-    """A still picture is fetched again and again, as often as `#fps=N` at the end says."""
+    """As `live.Connecting`. `#fps=N` at the end sets how often a still picture is fetched."""
     address, _, setting = checked(url).partition("#")
     host = urlsplit(address).hostname or ""
     if any(host == site or host.endswith(f".{site}") for site in _SITES) and _end(address) not in (*_MEDIA, _PLAYLIST):
@@ -66,13 +66,13 @@ def _end(address: str) -> str:
 
 
 class _Web:
-    """Makes connections to one address."""
+    """Connects to one address."""
 
     def __init__(self, address: str, patience: Patience, rate: Fraction, near: tuple[int, int]) -> None:
         self._address, self._rate, self._near = address, rate, near
         self._requests = Requests(address, patience.silence)
         self._options = {"protocol_whitelist": NETWORK, "rw_timeout": str(round(patience.silence * 1e6)), **ODD_NAMES}
-        self._ever = False  # it was no page before
+        self._ever = False  # a connection has succeeded before
 
     def __call__(self) -> Session:
         session = self._known() if _end(self._address) in _MEDIA else self._asked()
@@ -116,7 +116,7 @@ class _Web:
         return self._playlist(answer, text) if playlist else self._stream()
 
     def _playlist(self, answer: Answer, text: str) -> Session:
-        # Cookies are FFmpeg's own affair: it gets them with the playlist, or not at all.
+        # With cookies FFmpeg has to fetch the playlist itself, since it gets them with that.
         chosen = choose_variant(text, answer.url, self._near) if not answer.cookies else None
         if chosen is None:
             return self._stream("hls")
@@ -131,5 +131,5 @@ class _Web:
         start = answer.start().lstrip().lower()
         if answer.kind not in _PAGES and not start.startswith((b"<!doctype html", b"<html")):
             return None
-        # A camera that is starting may show one for a while, if it was none before.
+        # A camera that is starting may answer with a page for a while. That is assumed if it was no page before.
         return Broken(Fault.FOREIGN if self._ever else Fault.PAGE, _PAGE, _TOOLS)

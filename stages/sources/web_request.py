@@ -1,7 +1,7 @@
-"""Ask a web server for what an address names, with the account in the address, and tell why it gives nothing.
+"""HTTP requests with the account in the address, and their faults.
 
-FFmpeg asks for what it can read by itself. This is for the rest: what only the answer's head tells apart, pictures that
-come in parts or one at a time, and web pages.
+FFmpeg makes its own requests for what it can read. These are for the rest: to find out what an address is by the
+answer, for multipart and still pictures, and for web pages.
 """
 
 import contextlib
@@ -24,17 +24,18 @@ from warpfuse.stages.sources.faults import Broken, Fault, broken
 _HASHES: dict[str, Callable[[bytes], "hashlib._Hash"]] = {"md5": hashlib.md5, "sha-256": hashlib.sha256}
 _SAFE = "%/:=&?~+!$,;'@()*[]|"
 _PEEKED = 512
-_AGENT = "Lavf/" + ".".join(map(str, av.library_versions["libavformat"]))  # as FFmpeg: both are to be answered alike
+_AGENT = "Lavf/" + ".".join(map(str, av.library_versions["libavformat"]))  # FFmpeg's, so that both get the same answer
 _Reply = http.client.HTTPResponse
 
 
 class Requests:
-    """Asks for one address, any number of times. One thread at a time.
+    """Requests one address, any number of times. One thread at a time.
 
-    A password that is refused is sent once: some cameras lock the account."""
+    A refused password is not sent again, since some cameras lock the account.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        """url: without the settings behind its `#`. timeout_s: of connecting, and of each read."""
+        """url: without the settings after its `#`. timeout_s: limit for connecting and for each read."""
         self._account = account_of(url)
         parts = urlsplit(for_ffmpeg(url))
         self._place = parts.netloc
@@ -42,13 +43,13 @@ class Requests:
         self._url = urlunsplit(parts._replace(netloc=place, path=quote(parts.path, _SAFE), fragment=""))
         self._timeout_s = timeout_s
         self._login: _Login | None = None
-        # Nobody has signed a camera's certificate but itself; FFmpeg does not ask for more either.
+        # Cameras have self-signed certificates. FFmpeg does not verify them either.
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
 
     def ask(self) -> "Answer":
-        """The answer, its body still to be read. Raises Broken."""
+        """Make a request. Returns the answer, whose body is not read yet. Raises Broken."""
         try:
             reply = self._ask()
             return Answer(reply, self._with_account(reply.url))
@@ -72,7 +73,7 @@ class Requests:
         while True:
             request = urllib.request.Request(url, headers={"User-Agent": _AGENT, "Accept": "*/*"})
             if self._login is not None:
-                # Of this request alone: where it is sent on to, the password has no business.
+                # Not repeated after a redirection, whose target must not get the password.
                 request.add_unredirected_header("Authorization", self._login.header(request.selector))
             try:
                 reply: _Reply = self._opener.open(request, timeout=self._timeout_s)
@@ -89,12 +90,12 @@ class Requests:
 
 
 class Answer:
-    """What a web server sends.
+    """The answer of a web server.
 
-    url      where it came from, with the account if that is meant for it
-    kind     its Content-Type, lower-case, without parameters
-    known    its length is told
-    cookies  it wants to be sent some from now on
+    url      its URL after redirections, with the account if the host is the same
+    kind     its Content-Type in lower case, without parameters
+    known    it has a Content-Length
+    cookies  it sets cookies
     """
 
     def __init__(self, reply: _Reply, url: str) -> None:
@@ -105,21 +106,21 @@ class Answer:
 
     @property
     def boundary(self) -> str:
-        """What parts the parts of a multipart answer; empty: not told."""
+        """The boundary of a multipart answer; "": not given."""
         return str(self._reply.headers.get_param("boundary", "") or "")
 
     def start(self) -> bytes:
-        """The first bytes, which stay to be read. Raises Broken."""
+        """The first bytes, which can still be read. Raises Broken."""
         with _reading():
             return self._reply.peek(_PEEKED)[:_PEEKED]
 
     def read(self, most: int) -> bytes:
-        """Bytes as they come, at most so many; none at the end. Raises Broken."""
+        """Read what has arrived, at most `most` bytes; b"" at the end. Raises Broken."""
         with _reading():
             return self._reply.read1(most)
 
     def whole(self, most: int) -> bytes:
-        """All of it, at most so many bytes. Raises Broken."""
+        """Read everything, at most `most` bytes. Raises Broken."""
         with _reading():
             return self._reply.read(most)
 
@@ -148,7 +149,11 @@ def _refused(code: int) -> Broken:
 
 @dataclass(slots=True)
 class _Login:
-    """How a server wants the password (RFC 7617, RFC 7616). count: requests made with its `nonce`."""
+    """The authentication that a server asks for (Basic, RFC 7617; Digest, RFC 7616).
+
+    wanted  the server's Digest challenge; None: Basic
+    count   number of requests made with its nonce
+    """
 
     account: tuple[str, str]
     wanted: dict[str, str] | None
@@ -160,32 +165,32 @@ class _Login:
             return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
         wanted = self.wanted
         algorithm = wanted.get("algorithm", "MD5")
-        made = _HASHES[algorithm.lower().removesuffix("-sess")]
+        hash_of = _HASHES[algorithm.lower().removesuffix("-sess")]
 
         def hashed(*parts: str) -> str:
-            return made(":".join(parts).encode()).hexdigest()
+            return hash_of(":".join(parts).encode()).hexdigest()
 
         self.count += 1
-        count, own, nonce = f"{self.count:08x}", os.urandom(8).hex(), wanted["nonce"]
+        count, cnonce, nonce = f"{self.count:08x}", os.urandom(8).hex(), wanted["nonce"]
         secret = hashed(user, wanted.get("realm", ""), password)
         if algorithm.lower().endswith("-sess"):
-            secret = hashed(secret, nonce, own)
-        asked = hashed("GET", target)
-        told = {"username": user, "realm": wanted.get("realm", ""), "nonce": nonce, "uri": target}
-        bare = f"algorithm={algorithm}"
+            secret = hashed(secret, nonce, cnonce)
+        request = hashed("GET", target)
+        fields = {"username": user, "realm": wanted.get("realm", ""), "nonce": nonce, "uri": target}
+        unquoted = f"algorithm={algorithm}"
         if "auth" in [each.strip() for each in wanted.get("qop", "").split(",")]:
-            told |= {"cnonce": own, "response": hashed(secret, nonce, count, own, "auth", asked)}
-            bare += f", qop=auth, nc={count}"
+            fields |= {"cnonce": cnonce, "response": hashed(secret, nonce, count, cnonce, "auth", request)}
+            unquoted += f", qop=auth, nc={count}"
         else:
-            told["response"] = hashed(secret, nonce, asked)
+            fields["response"] = hashed(secret, nonce, request)
         if "opaque" in wanted:
-            told["opaque"] = wanted["opaque"]
-        escaped = {key: value.replace("\\", r"\\").replace('"', r"\"") for key, value in told.items()}
-        return "Digest " + ", ".join([f'{key}="{value}"' for key, value in escaped.items()] + [bare])
+            fields["opaque"] = wanted["opaque"]
+        escaped = {key: value.replace("\\", r"\\").replace('"', r"\"") for key, value in fields.items()}
+        return "Digest " + ", ".join([f'{key}="{value}"' for key, value in escaped.items()] + [unquoted])
 
 
 def _login(account: tuple[str, str], challenges: list[str]) -> _Login | None:
-    """The best of the ways that a server offers; None: none of them is known here."""
+    """The best authentication among a server's challenges; None if none is supported."""
     basic = None
     for challenge in challenges:
         scheme, _, rest = challenge.strip().partition(" ")
