@@ -89,4 +89,4 @@ class ManyStreams(Run, Protocol):
         """
 
     def counts(self) -> dict[str, StreamCounts]:
-        """The frames of every stream under way, and of the newest of those that are over, by their names."""
+        """The frame counts by stream, of the streams under way and of those that ended last."""

@@ -30,7 +30,7 @@ from warpfuse.stages.borrowed import mark_borrowed, unmark_borrowed
 
 _PAGE = 4096
 _BLOCK = 2 << 20
-"""A pool takes a multiple of this many bytes. CUDA exports blocks of this size: two pools in one would be opened twice."""
+"""A pool takes a multiple of this many bytes. CUDA exports blocks of this size: two pools must not share one."""
 
 _HANDLE = 64  # bytes of an IPC handle, of memory and of events alike
 

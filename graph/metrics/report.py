@@ -232,27 +232,27 @@ def stats_of(
 
 
 class SinkCounts(Protocol):
-    """What of a sink `counted` needs; a sink that is at work has it too, without a histogram made into text."""
+    """The counts of a sink that `counted` needs: of its report, or of the sink itself, which costs less to read."""
 
     @property
     def frames(self) -> int:
-        """Pictures handed over."""
+        """Pictures written."""
 
     @property
     def held(self) -> int:
-        """Those of them that the networks were spared."""
+        """Pictures written for which no network ran."""
 
     @property
     def shown(self) -> int:
-        """Number of the newest, -1 before the first."""
+        """Number of the newest frame written, -1 before the first."""
 
     @property
     def repeated(self) -> int:
-        """Pictures handed over once more."""
+        """Pictures written again."""
 
     @property
     def complete(self) -> bool:
-        """Nothing more comes."""
+        """Whether the sink has ended."""
 
 
 def counted(

@@ -146,7 +146,7 @@ class LocalProcesses:
 
 
 def _line() -> tuple[socket.socket, socket.socket]:
-    """Both ends of a connection that keeps messages apart."""
+    """Both ends of a socket that keeps the boundaries of messages."""
     if sys.platform == "win32":
         raise NotImplementedError
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -61,7 +61,7 @@ def main(
 
 
 def preload() -> None:
-    """Load what workers open their networks, sources and sinks with, where it is installed."""
+    """Import the modules that workers need for networks, sources and sinks, if they are installed."""
     for name in ("onnxruntime", "av", "warpfuse.stages.sources.file", "warpfuse.stages.sinks.file"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

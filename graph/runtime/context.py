@@ -35,7 +35,7 @@ from warpfuse.stages.stage import VideoInfo
 Say = Callable[[str], None]
 
 _OF_EVERY_STREAM: tuple[NetworkName, ...] = ("encoder", "encoder_past", "unet", "decoder", "lines")
-_BATCH_OF_A_HOST = 4  # how many streams there will be is not known when it opens, and a card builds for a number
+_BATCH_OF_A_HOST = 4  # a card builds for a number of rows, and a host does not know how many streams will come
 
 
 def silent(line: str) -> None:
@@ -100,7 +100,6 @@ class RunContext:
 class RunNetworks:
     """The networks of one run, or of several that share them. The creator closes them after the runs.
 
-    size  (width, height) of the pictures in the networks
     rows  most rows in a call of the UNet, where runs share it; else None
     """
 
@@ -110,7 +109,7 @@ class RunNetworks:
     _kept: list[Engine] = field(default_factory=list)
 
     def size_of(self, config: GraphConfig, shape: tuple[int, int]) -> tuple[tuple[int, int], str]:
-        """As `choose_size`: that of a run over pictures of this (width, height). Raises ConfigError."""
+        """The size of a run over pictures of this (width, height): see `choose_size`. Raises ConfigError."""
         about = self.bundle.about
         return choose_size(config.size, shape, about.sizes, about.size)
 
@@ -138,10 +137,10 @@ class RunNetworks:
         return RunContext(config, *common, say, stop or threading.Event(), track=track)
 
     def keep_open(self, config: GraphConfig) -> None:
-        """Open those that every stream of the bundle uses, and keep them open while no stream is there.
+        """Open the networks that every stream uses, and keep them open while the run has no stream.
 
-        On a card they are built for a size: without `size` in the configuration, or a bundle of one size, the first
-        stream of each size opens them.
+        On a card networks are built for one size. If neither the bundle nor the configuration fixes it, nothing is
+        opened here; the first stream of each size then opens its networks.
         """
         about, size = self.bundle.about, self.bundle.about.size or config.size
         if config.device != "cpu" and size is None:

@@ -1,6 +1,6 @@
-"""A run of several streams in this process: a run in threads each, over networks they share. One that fails ends alone.
+"""A run of several streams in this process: each is a `ThreadRun`, and all share their networks.
 
-Streams may join and leave while the others go on.
+Streams may join and leave while the others go on. A stream that fails does not end the others.
 """
 
 import contextlib
@@ -42,15 +42,15 @@ from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.stages.stage import VideoInfo
 
 _TICK_S = 0.1
-_LEFT = 256  # streams that are over, whose counts are told yet
+_LEFT = 256  # streams that have ended whose counts are still kept
 
 Beside = Callable[[str, Run], contextlib.AbstractContextManager[object]]
-"""What goes beside a stream, by its name, for as long as the stream lasts."""
+"""Makes what is open for as long as a stream is, from the stream's name and run."""
 
 
 @dataclass
 class _Stream:
-    """A stream under way. frames: written so far; error: why it broke off, under its name."""
+    """A stream under way. frames: written so far; error: why it failed, with the stream's name in its text."""
 
     name: str
     config: GraphConfig
@@ -69,15 +69,15 @@ class _Stream:
 
 
 class StreamsRun:
-    """A `Run` over several others. `put` or `add` streams, then as every run.
+    """A `Run` over several others. `put` or `add` streams, then use it as any run.
 
-    A run whose last stream came to its end is over. One whose last stream was removed waits for the next, and a stream
-    host (`Streams.host`) until it is stopped, whatever its streams come to.
+    The run ends when its last stream ends. If its last stream was removed, it waits for the next one. A stream host
+    (`Streams.host`) runs until it is stopped, even if streams fail.
 
-    given   what keys of streams that are added are laid over; none: no stream can be added
-    trace   keep the calls of every stage
+    given   the keys of an added stream are laid over these; None: no stream can be added
+    trace   record the calls of every stage
     beside  opened with each stream, and closed with it
-    viewer  looks at every stream
+    viewer  sees every stream
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class StreamsRun:
 
     @property
     def streams(self) -> Mapping[str, Run]:
-        """As `Run` says: those under way."""
+        """The streams under way; see `Run`."""
         return {name: stream.run for name, stream in list(self._streams.items())}
 
     def put(
         self, name: str, config: GraphConfig, info: VideoInfo, endpoints: Callable[[tuple[int, int]], Endpoints]
     ) -> None:
-        """Open a stream over a source of which this is known. It starts with the run, or at once if that is under way.
+        """Open a stream over the source that `info` describes. It starts with the run; at once if the run has started.
 
-        endpoints  of a stream at this (width, height)
-        Raises BadInput; then nothing is left.
+        endpoints  makes the stream's endpoints for a (width, height)
+        Raises BadInput; then nothing is left open.
         """
 
         def say(line: str) -> None:
@@ -158,9 +158,9 @@ class StreamsRun:
                 self._start(stream)
 
     def add(self, name: str, keys: Mapping[str, Any]) -> str:
-        """Have a stream join, of these keys over the common ones; its name, "" for one after its source.
+        """Add a stream with these keys over the common ones. Returns its name. name: "" names it after its source.
 
-        Raises BadInput, StreamLost: what keeps it from starting; then the others go on and nothing is left.
+        Raises BadInput or StreamLost if it cannot start. Then nothing of it is left open, and the others go on.
         """
         if self._given is None:
             raise ConfigError("this run takes no more streams")
@@ -181,7 +181,7 @@ class StreamsRun:
         return name
 
     def remove(self, name: str) -> None:
-        """Have a stream leave: what it read is finished, its files are whole when this returns. Raises ConfigError."""
+        """Remove a stream. Returns when the frames it read are finished and its files complete. Raises ConfigError."""
         stream = self._streams.get(name)
         if stream is None:
             raise ConfigError(f"there is no stream {name!r}; under way: {', '.join(self._streams) or 'none'}")
@@ -192,7 +192,7 @@ class StreamsRun:
         self._say(f"stream {name} has left")
 
     def wait(self, progress: Progress | None = None) -> Stats:
-        """As `Run` says: until the last stream has ended. Raises what the first of those that broke off raised."""
+        """Wait until the last stream has ended; see `Run`. Raises the error of the first stream that failed."""
         while True:
             self._news.wait(_TICK_S)
             self._news.clear()
@@ -215,7 +215,7 @@ class StreamsRun:
         return stats
 
     def close(self) -> None:
-        """As `Run` says; the networks are closed by whoever opened them."""
+        """As `Run` says. It does not close the networks."""
         with self._changing:
             self._over = True
             for stream in list(self._streams.values()):
@@ -226,7 +226,7 @@ class StreamsRun:
 
     @property
     def paused(self) -> bool:
-        """As `Run` says: every stream is held."""
+        """Whether every stream is paused."""
         return bool(self._streams) and all(run.paused for run in self.streams.values())
 
     def settings(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class StreamsRun:
         return {"streams": {name: run.settings() for name, run in self.streams.items()}}
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
-        """Change the settings of every stream, or of none. Returns the newest version and frame of all."""
+        """Change the settings of every stream, or of none. Returns the highest version and frame number of all."""
         with self._changing:
             runs = [stream.run for stream in self._streams.values()]
             for run in runs:
@@ -243,7 +243,10 @@ class StreamsRun:
         return Applied(max((a.version for a in applied), default=0), max((a.seq for a in applied), default=0))
 
     def stats(self) -> Stats:
-        """Figures of all streams: counts are added, stages and links are `NAME.stage`; each one's own in `streams`."""
+        """Figures of all streams. Counts are added; stages and links are named `NAME.stage`.
+
+        The figures of each stream are in `streams`.
+        """
         with self._changing:
             told = [stream.run.stats().under(name) for name, stream in self._streams.items()]
             if self._gone is not None:
@@ -278,17 +281,17 @@ class StreamsRun:
         return {**self._spans, **{name: _spans(stream.run) for name, stream in self._streams.items()}}
 
     def pause(self) -> None:
-        """Hold every source."""
+        """Pause every stream."""
         for run in self.streams.values():
             run.pause()
 
     def resume(self) -> None:
-        """Read on."""
+        """End the pause of every stream."""
         for run in self.streams.values():
             run.resume()
 
     def snapshot(self) -> bytes:
-        """Raises ConfigError: each stream shows a picture of its own."""
+        """Raises ConfigError: there is no one picture of several streams."""
         raise ConfigError(f"the run has several streams; ask one of them by its name: {', '.join(self._streams)}")
 
     def stop(self) -> None:
@@ -314,7 +317,7 @@ class StreamsRun:
         self._news.set()
 
     def _retire(self, stream: _Stream) -> None:
-        """Close a stream that has ended, and keep what it came to."""
+        """Close a stream that has ended, and keep its figures."""
         with self._changing:
             if self._streams.get(stream.name) is not stream:
                 return
@@ -352,7 +355,7 @@ def open_streams(
     beside: Beside = lambda name, run: contextlib.nullcontext(),
     viewer: Viewer | None = None,
 ) -> StreamsRun:
-    """The run of these streams, every stage open; what it holds is freed with `undo`. Raises BadInput, StreamLost."""
+    """Open a run of these streams and all their stages. `undo` closes it. Raises BadInput, StreamLost."""
     check_ends(streams.configs)
     found: dict[str, tuple[VideoInfo, LiveSource | None]] = {}
     for name, config in streams.configs.items():
@@ -374,9 +377,9 @@ def open_streams(
 
 
 def check_ends(configs: Mapping[str, GraphConfig], under_way: Mapping[str, GraphConfig] | None = None) -> None:
-    """Raise BadInput for a sink that cannot be opened, is read by a stream, or is written by two.
+    """Raise BadInput for a sink that cannot be opened, that a stream reads, or that two streams write.
 
-    under_way  streams whose sinks are open already
+    under_way  streams whose sinks are already open
     """
     everybody = {**(under_way or {}), **configs}
     for config in configs.values():
@@ -393,12 +396,12 @@ def check_ends(configs: Mapping[str, GraphConfig], under_way: Mapping[str, Graph
 
 
 def _end(sink: str) -> str:
-    """What is written, whatever way it is called."""
+    """The sink in one form, so that two names of one file compare equal."""
     return str(path_of(sink).resolve()) if scheme_of(sink) == "file" else sink
 
 
 def _counts(stream: _Stream, frames: FrameCounts | None = None) -> StreamCounts:
-    """frames: where they are known already"""
+    """The counts of a stream for the control interface. frames: its frame counts, if already known."""
     own, error = frames or stream.run.counts(), stream.error
     told = own.into, own.out, own.repeated, own.dropped, own.under_way, stream.run.context.size
     return StreamCounts(*told, over=not stream.alive, error=None if error is None else redact(str(error)))

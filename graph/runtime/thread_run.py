@@ -144,7 +144,7 @@ class ThreadRun:
         return stats.stopped(self.context.stop.is_set())
 
     def counts(self) -> FrameCounts:
-        """The frames of `stats`, for who asks often: no histogram is read."""
+        """The frame counts of `stats`. It reads no histogram, so it may be called often."""
         return self.worker.counts(len(self._lost))
 
     def workers(self) -> dict[str, list[str]]:

@@ -198,7 +198,7 @@ class Worker:
         )
 
     def counts(self, failed: int) -> FrameCounts:
-        """The frames so far, of a worker that has the source and the sinks; `report` without its histograms.
+        """The frame counts so far, of a worker that has the source and the sinks: `report` without its histograms.
 
         failed  frames dropped because a stage raised
         """
