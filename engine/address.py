@@ -1,7 +1,7 @@
-"""Addresses as people type them: where user and password end, whatever characters they hold, and how FFmpeg takes them.
+"""Addresses as people type them: find where user and password end, and write the address as FFmpeg accepts it.
 
-By RFC 3986 the first `/`, `?` or `#` ends what may hold a password. Cameras have passwords with these in them, and
-nobody percent-encodes a password that is read off a label.
+By RFC 3986 the part that may hold a password ends at the first `/`, `?` or `#`. But passwords of cameras contain these
+characters, and nobody percent-encodes a password that is read off a label.
 """
 
 import re
@@ -16,11 +16,11 @@ _KEPT = "!$&'()*+,;=~"
 
 
 def account_end(url: str) -> int:
-    """The index of the `@` behind user and password; -1 if the address has neither.
+    """The index of the `@` after user and password; -1 if the address has neither.
 
-    An address that RFC 3986 understands means what it says there. If no host can stand where that puts one, or only a
-    bare word where one that is surely a host (an IP address, a name with a dot, localhost) follows a later `@`, the
-    password goes up to that `@`."""
+    An address is read by RFC 3986 if that gives a host that is certain: an IP address, a name with a dot or localhost.
+    If it gives no host, or a bare word while a certain host follows a later `@`, the password ends at that later `@`.
+    """
     scheme = _SCHEME.match(url)
     if scheme is None:
         return -1
@@ -41,11 +41,12 @@ def account_end(url: str) -> int:
 
 
 def for_ffmpeg(url: str) -> str:
-    """The address with user and password as FFmpeg takes them: percent-encoded, for RTMP as they are.
+    """The address with user and password as FFmpeg accepts them: percent-encoded, but for RTMP decoded.
 
-    A user or password in which every `%` begins an escape is taken as encoded already. Applied twice it changes
-    nothing more, but for escapes of escapes in an RTMP address. Raises ValueError, without a secret in it, for an RTMP
-    password that FFmpeg cannot be given."""
+    If every `%` in a user or password begins an escape, it counts as encoded already. A second call changes nothing,
+    except for escaped escapes in an RTMP address. Raises ValueError, whose text holds no secret, for an RTMP password
+    that FFmpeg cannot accept.
+    """
     parts = _with_account(url)
     if parts is None:
         return url
@@ -68,7 +69,7 @@ def account_of(url: str) -> tuple[str, str] | None:
 
 
 def _with_account(url: str) -> tuple[str, str, str, str, str] | None:
-    """Scheme with what ends it, user, colon, password, and the rest from the @ on; None for an address without them."""
+    """Scheme with its `://`, user, colon, password, and the rest from the `@` on; None for an address without user."""
     at = account_end(url)
     if at < 0:
         return None

@@ -1,9 +1,9 @@
-"""The cache of what takes long to build: one file for one network, size, type, backend, version, GPU and set of
-options.
+"""A cache of files that take long to build, such as TensorRT plans.
 
-`<digest>.bin` is the artifact, `<digest>.json` beside it says what it is and what it must hash to. Both are written
-under temporary names and renamed, the description last: an artifact without a description that fits is no artifact. A
-lock of the operating system, which dies with its process, lets one process build while the others wait for its result.
+There is one artifact for each network, size, type, backend, version, GPU and set of options. `<digest>.bin` is the
+artifact; `<digest>.json` describes it and holds its hash. Both are written under temporary names and renamed, the
+description last. An artifact without a matching description is ignored. A file lock, which the operating system
+releases when its process ends, lets one process build while the others wait for the result.
 """
 
 import hashlib
@@ -26,15 +26,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class ArtifactKey:
-    """Everything an artifact depends on. Two keys that differ in anything are two artifacts.
+    """Everything an artifact depends on. Artifacts whose keys differ in any field are different.
 
-    network  sha256 of the exported network, of its external data too
-    inputs   (name, shape) of every input that had to be given one, batch and size included; the network fixes the
-             others
-    dtype    element type it was built in; "as exported" where the network carries its types
-    backend, version  who built it: the version of the library, not of the Python package alone
+    network  sha256 of the exported network and its external data
+    inputs   (name, shape) of every input whose shape the network leaves open, batch and size included
+    dtype    element type it was built in; "as exported" if the network carries its types
+    backend, version  the backend that built it, and the version of its library, not of the Python package
     gpu      the card or compute capability it was built for
-    options  of the build: (name, value)
+    options  (name, value) of the build options
     """
 
     network: str
@@ -47,18 +46,18 @@ class ArtifactKey:
 
     @property
     def digest(self) -> str:
-        """Name of the artifact: the hash of all fields."""
+        """The artifact's name: a hash of all fields."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cache_folder() -> Path:
-    """Where artifacts are kept: $WARPFUSE_CACHE, else the user's cache folder."""
+    """The folder of the cache: $WARPFUSE_CACHE, else the user's cache folder."""
     named = os.environ.get("WARPFUSE_CACHE")
     return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("warpfuse"))
 
 
 def network_hash(path: Path) -> str:
-    """sha256 of an ONNX file and of the files beside it that hold its weights (`<name>.data`, `<name>_data`)."""
+    """sha256 over an ONNX file and the files of its weights (`<name>.data`, `<name>_data`)."""
     parts = [
         path,
         *(p for p in (path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}_data")) if p.is_file()),
@@ -67,13 +66,13 @@ def network_hash(path: Path) -> str:
 
 
 class ArtifactCache:
-    """Artifacts in one folder. Safe to use from several processes and threads at once."""
+    """Artifacts in one folder. Several processes and threads may use it at once."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder()
 
     def find(self, key: ArtifactKey) -> Path | None:
-        """The whole artifact of this key, or None: absent, torn, or described as something else."""
+        """The artifact of this key; None if it is absent, incomplete or has another description."""
         path, description = self._paths(key)
         try:
             about = json.loads(description.read_text(encoding="utf-8"))
@@ -83,10 +82,10 @@ class ArtifactCache:
         return path if whole else None
 
     def get(self, key: ArtifactKey, build: Callable[[Path], None]) -> Path:
-        """The artifact of this key; `build(path)` writes it to a temporary path when there is none.
+        """The artifact of this key. If there is none, `build(path)` writes it to a temporary path.
 
-        While another process builds the same one this waits and takes its result. What `build` raises passes through,
-        and leaves nothing behind. Raises EngineError when the folder cannot be written.
+        If another process is building the same artifact, wait for its result. Errors of `build` pass through and leave
+        no file behind. Raises EngineError when the folder cannot be written.
         """
         found = self.find(key)
         if found is not None:
@@ -103,19 +102,19 @@ class ArtifactCache:
             return self.find(key) or self._build(key, build)
 
     def adopt(self, key: ArtifactKey, path: Path) -> Path:
-        """The artifact of this key; taken from `path` (linked, or copied from another file system) when there is none.
+        """The artifact of this key. If there is none, take `path` for it: linked, or copied from another file system.
 
         Raises EngineError when the folder cannot be written.
         """
         return self.get(key, lambda fresh: _link_or_copy(path, fresh))
 
     def forget_locks(self) -> None:
-        """Remove what only builders need: of a folder that is about to be moved away, where nobody builds."""
+        """Remove the lock files, of a folder in which nobody builds any more."""
         for lock in self.folder.glob("*.lock"):
             lock.unlink()
 
     def contents(self) -> tuple[int, int]:
-        """(number of artifacts, bytes of all files) in the folder; both 0 where there is none."""
+        """(number of artifacts, bytes of all files) in the folder; (0, 0) if it does not exist."""
         files = [path for path in self.folder.glob("*") if path.is_file()] if self.folder.is_dir() else []
         described = {path.stem for path in files if path.suffix == ".json"}
         count = sum(path.suffix == ".bin" and path.stem in described for path in files)
@@ -124,7 +123,7 @@ class ArtifactCache:
     def _build(self, key: ArtifactKey, build: Callable[[Path], None]) -> Path:
         path, description = self._paths(key)
         for stale in (description, path, *self.folder.glob(f".{key.digest}.*.tmp")):
-            stale.unlink(missing_ok=True)  # of a build that was killed; we hold the lock, so nobody is writing it
+            stale.unlink(missing_ok=True)  # left by a killed build; this process has the lock, so nobody writes it
         with written_whole(path) as fresh:
             build(fresh)
             about = _about(key, fresh.stat().st_size, sha256_of(fresh))

@@ -1,8 +1,8 @@
-"""Build an engine while something else runs: in a process of its own, opened here when it is done.
+"""Build an engine in another process while this one works, and open it here when it is built.
 
-A build takes every core for seconds to minutes, holds Python's lock for some of it, and may need more memory than there
-is. None of that is to be felt, or to be fatal, where frames flow. What the process leaves behind is the artifact in the
-cache (engine/artifacts.py), which opens in no time.
+A build takes every core for seconds to minutes, holds Python's lock for part of that, and may run out of memory. In a
+process of its own it neither slows down nor ends the process that handles frames. It puts the artifact into the cache
+(engine/artifacts.py), from which the engine opens fast.
 """
 
 import json
@@ -25,7 +25,7 @@ Command = Callable[["Order"], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An engine to be built; the arguments of `open_engine`."""
+    """An engine to build: the arguments of `open_engine`."""
 
     path: Path
     backend: str
@@ -40,9 +40,9 @@ def build_here(order: Order) -> Sequence[str]:
 
 
 class Builds:
-    """Builds one engine after the other, in the order they were asked for. Thread-safe.
+    """Builds engines one at a time, in the order of the calls to `order`. Thread-safe.
 
-    command  what is run for an order; its last line on stderr is the reason when it fails
+    command  makes the command line for an order; its last line on stderr is the reason when it fails
     """
 
     def __init__(self, command: Command = build_here) -> None:
@@ -54,7 +54,7 @@ class Builds:
         self._closed = False
 
     def order(self, order: Order) -> "Future[Engine]":
-        """The engine to come; its exception is an EngineError. Whoever takes the result owns it."""
+        """A future for the engine, which fails with an EngineError. Who takes the result must close it."""
         future: Future[Engine] = Future()
         self._orders.put((order, future))
         with self._lock:
@@ -64,7 +64,7 @@ class Builds:
         return future
 
     def close(self) -> None:
-        """Stop the build at work and forget the others. What was finished stays in the cache."""
+        """Kill the running build and drop the others. Finished artifacts stay in the cache."""
         with self._lock:
             self._closed = True
             if self._at_work is not None:
@@ -84,11 +84,11 @@ class Builds:
                 future.set_result(open_engine(order.path, order.backend, order.device, shapes=order.shapes))
             except WarpfuseError as error:
                 future.set_exception(error)
-            except Exception as error:  # noqa: BLE001  it is the future's to tell
+            except Exception as error:  # noqa: BLE001  the future reports it
                 future.set_exception(EngineError(f"{order.path.name}: {error}"))
 
     def _run(self, order: Order) -> None:
-        """Raise EngineError unless the build came to its end."""
+        """Run the build. Raises EngineError when it fails."""
         with self._lock:
             if self._closed:
                 raise EngineError(f"{order.path.name}: the run ended before it was built")
@@ -105,7 +105,7 @@ class Builds:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Open and close one engine, for what that leaves in the cache."""
+    """Open and close one engine, which puts its artifact into the cache."""
     path, backend, device, shapes = arguments
     try:
         open_engine(Path(path), backend, device, shapes=json.loads(shapes) or None).close()

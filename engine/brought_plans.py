@@ -1,10 +1,10 @@
-"""Plans that come with a bundle, in its folder `plans/`: made where the bundle was exported, for the card it runs on.
+"""Plans that come with a bundle, in its folder `plans/`. They were built by the exporter for a kind of card.
 
-A plan is native code. NVIDIA says of an engine from an untrusted source that opening it is running its maker's program,
-on the card and on the host; a library inside it has been seen to run in spite of `engine_host_code_allowed` being off.
-Nothing in the file can be checked, and its description guards against torn files alone, for whoever writes the one
-writes the other. So the plans of a bundle are opened only where the user said so: when its folder is one of those in
-$WARPFUSE_TRUSTED_PLANS, or below one. Otherwise they are passed over, which is told, and the plan is built here.
+A plan is native code. By NVIDIA's documentation, opening an engine from an untrusted source means running its maker's
+program on the card and on the host. A library inside one has been seen to run although `engine_host_code_allowed` was
+off. Nothing in the file can be checked. Its description only detects incomplete files, because the maker of the plan
+writes that too. So the plans of a bundle are opened only if its folder is named in $WARPFUSE_TRUSTED_PLANS, or is
+inside one that is. Otherwise they are ignored with a warning, and the plan is built here.
 """
 
 import logging
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def brought_plan(network: Path, key: ArtifactKey) -> Path | None:
-    """The plan of this key beside a network, or None: there is none that fits, or it is not trusted. Writes nothing."""
+    """The plan of this key beside a network; None if there is none, or if it is not trusted. Writes nothing."""
     folder = network.parent / PLANS
     plan = ArtifactCache(folder).find(key) if folder.is_dir() else None
     if plan is None or is_trusted(network.parent):

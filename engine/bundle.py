@@ -1,7 +1,7 @@
 """A bundle: a folder with `bundle.json` and the exported networks it names.
 
-A bundle may come from a stranger. Nothing in it is executed or unpickled, no name in it leads outside the folder, and
-every file is checked against its sha256 before a network is opened.
+A bundle may come from an untrusted source. Nothing in it is executed or unpickled, no file name in it may point outside
+the folder, and every file is checked against its sha256 before a network is opened.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ D = TypeVar("D", bound=Described)
 
 
 class Bundle:
-    """A verified diffusion bundle: its folder, what it says of itself, and the precision its networks are taken in."""
+    """A verified diffusion bundle: its folder, its description, and the precision of the networks to use."""
 
     def __init__(self, folder: Path, about: BundleFile, precision: Precision = "float") -> None:
         self.folder = folder
@@ -44,13 +44,13 @@ class Bundle:
         self.precision = precision
 
     def in_precision(self, precision: Precision) -> "Bundle":
-        """The same; in "int8" those of its networks that it has in integers are. Raises BundleError: it has none."""
+        """The same bundle with another precision. "int8" selects the 8-bit networks it has; BundleError if none."""
         if precision == "int8" and not self.about.int8:
             raise BundleError(f"bundle {self.folder} has no network in 8-bit integers. Copy the whole bundle here")
         return Bundle(self.folder, self.about, precision)
 
     def network(self, kind: NetworkName) -> Path:
-        """Path of an exported network. Raises BundleError: it has none of that kind."""
+        """Path of an exported network. Raises BundleError if the bundle has none of that kind."""
         if kind not in self.about.networks:
             why = "it is prompted by the names of its styles" if kind == "text" else "it draws no lines"
             raise BundleError(f"bundle {self.folder} has no network {kind!r}: {why}")
@@ -60,7 +60,7 @@ class Bundle:
         return self.folder / file
 
     def tokenizer(self, name: Literal["tokens", "tokens_2"] = "tokens") -> Path:
-        """Path of the tokenizer of an input of the text network. Raises BundleError: there is no such input."""
+        """Path of the tokenizer for an input of the text network. Raises BundleError if there is no such input."""
         text = self.about.text
         if text is None or name not in text.inputs:
             raise BundleError(f"bundle {self.folder} has no tokenizer for {name!r}")
@@ -68,7 +68,7 @@ class Bundle:
 
 
 class FlowBundle:
-    """A verified flow bundle: its folder and what it says of itself."""
+    """A verified flow bundle: its folder and its description."""
 
     def __init__(self, folder: Path, about: FlowBundleFile) -> None:
         self.folder = folder
@@ -80,7 +80,7 @@ class FlowBundle:
 
 
 class AutoencoderBundle:
-    """A verified autoencoder: its folder and what it says of itself."""
+    """A verified autoencoder: its folder and its description."""
 
     def __init__(self, folder: Path, about: AutoencoderBundleFile) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class AutoencoderBundle:
 
 
 class MapBundle:
-    """A verified bundle of a network from pictures to maps: its folder and what it says of itself."""
+    """A verified bundle of a network from pictures to maps: its folder and its description."""
 
     def __init__(self, folder: Path, about: MapBundleFile) -> None:
         self.folder = folder
@@ -109,13 +109,13 @@ def shipped_bundles() -> Path:
 
 
 def bundle_folders() -> list[Path]:
-    """Where bundles are looked for by name, in this order: $WARPFUSE_BUNDLES, the user's own, those in the package."""
+    """Folders searched for bundles by name, in this order: $WARPFUSE_BUNDLES, the user's folder, the package."""
     named = [Path(part) for part in os.environ.get("WARPFUSE_BUNDLES", "").split(os.pathsep) if part]
     return [*named, Path(platformdirs.user_data_dir("warpfuse")) / "bundles", shipped_bundles()]
 
 
 def find_bundles() -> dict[str, Path]:
-    """Every bundle that can be asked for by name. The first folder that has a name wins."""
+    """Every bundle that can be opened by name. If several folders have a name, the first one counts."""
     found: dict[str, Path] = {}
     for folder in bundle_folders():
         if folder.is_dir():
@@ -126,9 +126,10 @@ def find_bundles() -> dict[str, Path]:
 
 
 def load_bundle(name: str) -> Bundle:
-    """Open a diffusion bundle by name or folder: description checked, every file's sha256 verified.
+    """Open a diffusion bundle by name or folder, and verify its description and the sha256 of every file.
 
-    Raises BundleError: no such bundle, one of another kind, a description that does not fit, a missing or torn file.
+    Raises BundleError if there is no such bundle, it is of another kind, its description is invalid, or a file is
+    missing or changed.
     """
     return Bundle(*_load(name, BundleFile))
 
@@ -149,7 +150,7 @@ def load_map_bundle(name: str) -> MapBundle:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
+    """The sha256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -169,12 +170,12 @@ def _locate(name: str) -> Path:
 
 
 def describe_bundle(name: str) -> DescribedKind:
-    """What a bundle, by name or folder, says of itself, of any kind. Its files are not read. Raises BundleError."""
+    """The description of a bundle of any kind, by name or folder. Its files are not checked. Raises BundleError."""
     return read_description(_locate(name))
 
 
 def read_description(folder: Path) -> DescribedKind:
-    """What the bundle in `folder` says of itself, of whatever kind; its files are not looked at. Raises BundleError."""
+    """The description of the bundle in `folder`, of any kind. Its files are not checked. Raises BundleError."""
     path = folder / DESCRIPTION
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -190,12 +191,12 @@ def read_description(folder: Path) -> DescribedKind:
 
 
 def require_kind(name: str, kind: type[D]) -> D:
-    """As `describe_bundle`, of a bundle that is to be of this kind. Raises BundleError, also where it is not."""
+    """As `describe_bundle`. Raises BundleError also for a bundle of another kind."""
     return _described(_locate(name), kind)
 
 
 def _load(name: str, kind: type[D]) -> tuple[Path, D]:
-    """Folder and description of a bundle of this kind, every file verified."""
+    """Folder and description of a bundle of this kind, after its files are verified."""
     folder = _locate(name)
     about = _described(folder, kind)
     _verify(folder, about)
@@ -213,7 +214,7 @@ def _described(folder: Path, kind: type[D]) -> D:
 
 
 def _verify(folder: Path, about: Described) -> None:
-    # A development install links every file of the package; what counts is that all of them lie beside the description.
+    # A development install links every file of the package, so the folder is where the description's link leads.
     root = (folder / DESCRIPTION).resolve().parent
     for file, expected in about.files.items():
         path = folder / file
@@ -230,9 +231,9 @@ def _verify(folder: Path, about: Described) -> None:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first of what does not fit, and where: one line."""
+    """The first error, with its key, on one line."""
     detail = error.errors()[0]
     path = [str(part) for part in detail["loc"]]
-    if path[:1] and path[0] in _KINDS:  # the union puts the kind before the key: noise to a reader
+    if path[:1] and path[0] in _KINDS:  # pydantic puts the kind before the key; it tells the user nothing
         path = path[1:]
     return f"{'.'.join(path)}: {detail['msg']}" if path else str(detail["msg"])

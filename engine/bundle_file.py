@@ -1,6 +1,6 @@
-"""What `bundle.json` says, as a schema: one model for each kind of bundle. Unknown keys are errors.
+"""The schema of `bundle.json`, with one model for each kind of bundle. Unknown keys are errors.
 
-What a file may say is checked here; that the files are there, whole and inside the folder, in `bundle.py`.
+The contents of `bundle.json` are checked here; the files that it names, in `bundle.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ def image_network(number: int) -> ImageNetwork:
 
 
 class Described(Part):
-    """What `bundle.json` says of every kind of bundle. Unknown keys are errors."""
+    """The keys of `bundle.json` that every kind of bundle has."""
 
     format: Literal[1]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -74,18 +74,18 @@ class Described(Part):
 
 
 class BundleFile(Described):
-    """`bundle.json` of a diffusion model, as it is on disk: one prompted by named styles, or by text.
+    """`bundle.json` of a diffusion model, whose prompts are either named styles or text.
 
-    size, batch  (width, height) in pixels and rows of the UNet's batch, where the networks take no other
-    loras        live ones, in the order of their columns in the input of the networks
-    attention    what the UNet takes of earlier frames, if it does
+    size, batch  (width, height) in pixels and rows of the UNet's batch, if the networks take no other
+    loras        live LoRAs, in the order of their columns in the networks' input
+    attention    tokens of earlier frames that the UNet takes, if it does
     controls     ControlNets and T2I-Adapters that it takes
     images       pictures that it takes as prompts, by IP-Adapters
-    networks     "encoder_past" is a cheaper encoder, for the picture that is fed back; "text" of a bundle with text;
-                 "lines", of one with styles, gives the cover of the lines that are laid over the decoder's picture: rgb
-                 of the source, latent, style -> cover [n, 1, h, w] in [0, 1]; "control_N" is of the control in place N,
-                 from 0; "image_N" is of the images that say so
-    int8         networks in 8-bit integers, beside the same ones as exported (`engine/precision.py`)
+    networks     "encoder_past": a cheaper encoder, for the picture that is fed back. "text": in a bundle with text.
+                 "lines", only in a bundle with styles: gives the opacity of the lines drawn over the decoder's picture;
+                 rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1]. "control_N": belongs to control N,
+                 counted from 0. "image_N": belongs to the images whose `network` is N
+    int8         networks that are also there in 8-bit integers (`engine/precision.py`)
     """
 
     kind: Literal["latent-diffusion"]
@@ -146,7 +146,7 @@ class BundleFile(Described):
 
     @property
     def printed(self) -> bool:
-        """Whether the decoder gives paint, over which lines are laid, and which is printed in inks."""
+        """Whether the decoder's picture still needs its lines drawn and its colours mapped (`Style`)."""
         return "lines" in self.networks
 
     def _check_steps(self) -> None:
@@ -199,9 +199,9 @@ class BundleFile(Described):
 class FlowBundleFile(Described):
     """`bundle.json` of an optical flow network.
 
-    size        (width, height) of the pictures it takes, pixels, or
-    sizes       which sizes it takes, if it takes many
-    iterations  of its refinement, unrolled in the network
+    size        (width, height) in pixels of the pictures it takes, if it takes one size
+    sizes       the sizes it takes, if it takes several
+    iterations  number of refinement steps, which are unrolled in the network
     """
 
     kind: Literal["flow"]
@@ -219,10 +219,10 @@ class FlowBundleFile(Described):
 
 
 class AutoencoderBundleFile(Described):
-    """`bundle.json` of an autoencoder alone: the encoder and decoder of diffusion bundles still to be made.
+    """`bundle.json` of an autoencoder alone, which gives its encoder and decoder to diffusion bundles made later.
 
-    size                 (width, height) of the pictures, pixels
-    channels, downscale  of the latent
+    size                 (width, height) of the pictures in pixels
+    channels, downscale  channels of the latent, and pixels across one of its cells
     """
 
     kind: Literal["autoencoder"]
@@ -238,12 +238,13 @@ class AutoencoderBundleFile(Described):
 
 
 class MapBundleFile(Described):
-    """`bundle.json` of a network from a picture to a map of it: rgb [1, 3, H, W] -> map [1, channels, H, W], both in
-    [0, 1]. A mask is a map of one channel.
+    """`bundle.json` of a network from a picture to a map of it: rgb [1, 3, H, W] -> map [1, channels, H, W].
 
-    size      (width, height) of the pictures it takes, pixels, or
-    sizes     which sizes it takes, if it takes many; it is run at `default_long_side` at most
-    channels  of the map
+    Both are in [0, 1]. A mask is a map with one channel.
+
+    size      (width, height) in pixels of the pictures it takes, if it takes one size
+    sizes     the sizes it takes, if it takes several; it runs at `default_long_side` or below
+    channels  channels of the map
     """
 
     kind: Literal["map"]

@@ -1,4 +1,4 @@
-"""The parts of what `bundle.json` says of a diffusion model: levels, sizes, styles, text, LoRAs, controls, images."""
+"""Parts of the schema of `bundle.json`: levels, latents, sizes, styles, text, LoRAs, controls and attention."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ PixelSize = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt
 
 
 class Part(BaseModel):
-    """A part of a description: frozen, finite, without keys that are not known."""
+    """A part of the schema. Values are frozen and finite; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -16,8 +16,8 @@ class Part(BaseModel):
 class Schedule(Part):
     """The noise levels the UNet was trained on: the betas of a variance-preserving process.
 
-    zero_terminal_snr  the last level has no signal (the betas are rescaled to it)
-    shift              of rectified-flow levels; they do not use the betas
+    zero_terminal_snr  the betas are rescaled so that the last level has no signal
+    shift              shift of rectified-flow levels, which do not use the betas
     """
 
     schedule: Literal["scaled_linear", "linear", "cosine"]
@@ -29,7 +29,7 @@ class Schedule(Part):
 
 
 class LatentSpace(Part):
-    """channels, pixels a latent cell is wide, and the factor from the encoder's output to what the UNet takes."""
+    """The latent: its channels, pixels across one of its cells, and the factor from encoder output to UNet input."""
 
     channels: int = Field(gt=0, le=1024)
     downscale: int = Field(gt=0, le=64)
@@ -37,7 +37,7 @@ class LatentSpace(Part):
 
 
 class Sizes(Part):
-    """Frame sizes in pixels the networks take: multiples of `multiple`, at least `minimum` each way."""
+    """The frame sizes that the networks take, in pixels: multiples of `multiple`, each side at least `minimum`."""
 
     multiple: int = Field(gt=0, le=1024)
     minimum: int = Field(gt=0)
@@ -46,17 +46,17 @@ class Sizes(Part):
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Colour = tuple[Share, Share, Share]
-"""Red, green, blue in [0, 1], as shown."""
+"""Red, green, blue in [0, 1], as displayed."""
 
 
 class Style(Part):
-    """A named style: the vector the UNet takes and a line that tells what it looks like.
+    """A named style: the vector the UNet takes and a line that describes its look.
 
-    ink    colour of its lines, where the bundle draws lines (network "lines")
-    lines  how much of them is laid over the paint; 0: none, and the network is not asked
-    lut    file with the colours that its paint is printed in, 33 x 33 x 33 x 3 bytes: red, green, blue of the paint,
-           then the three of the print. None: the paint as it is
-    thumb  file with a small picture in this style, a JPEG that the page shows. None: the page shows words alone
+    ink    colour of its lines, if the bundle draws lines (network "lines")
+    lines  opacity of the lines over the decoder's picture; 0: none, and the network does not run
+    lut    file that maps the decoder's colours to the shown ones: 33 x 33 x 33 x 3 bytes, indexed by red, green, blue
+           of the decoder, with the three bytes of the shown colour. None: the decoder's colours
+    thumb  file with a small JPEG picture in this style, for the web page. None: the page shows only its name
     """
 
     vector: tuple[float, ...]
@@ -68,13 +68,13 @@ class Style(Part):
 
 
 class Steps(Part):
-    """Which of its levels the UNet is asked at.
+    """The levels at which the UNet is called.
 
-    top, floor      timesteps where sampling starts at full strength, and next above which it ends: of spacing "even"
-    spacing         "even", or how the checkpoint's own sampler spaces its timesteps
-    offset          added to each timestep of "leading"
-    original_steps  of "lcm": how many timesteps latent consistency was distilled at
-    end             where the last step goes: to the clean latent, or to the lowest level of the table
+    top, floor      for spacing "even": sampling at full strength starts at timestep `top` and ends next above `floor`
+    spacing         "even", or the spacing of timesteps by the checkpoint's own sampler
+    offset          for "leading": added to each timestep
+    original_steps  for "lcm": the number of timesteps that latent consistency was distilled at
+    end             the end of the last step: the clean latent, or the lowest level of the table
     """
 
     top: float = Field(gt=0)
@@ -86,9 +86,9 @@ class Steps(Part):
 
 
 class SolverChoice(Part):
-    """The solver the UNet is sampled with, by name, and that solver's own options.
+    """The name of the solver for sampling the UNet, and the solver's options.
 
-    karras  the levels of Karras et al. 2022, eq. 5, for a solver in sigma space
+    karras  use the levels of Karras et al. 2022, eq. 5; only for a solver in sigma space
     """
 
     name: str = Field("turbo", pattern=r"^[a-z][a-z0-9_]*$", max_length=50)
@@ -97,16 +97,16 @@ class SolverChoice(Part):
 
 
 MOST_CHUNKS = 8
-"""How many chunks of tokens a prompt may have at most."""
+"""Most chunks of tokens in a prompt."""
 
 
 class TextInput(Part):
-    """An input of the text network, tokens [1, length] int64, and the tokenizer it is had by.
+    """An input of the text network, tokens [1, length] int64, and its tokenizer.
 
     tokenizer        file of the `tokenizers` library, among `files`
-    start, end, pad  a chunk of a prompt is length - 2 tokens, framed by start and end, and filled up with pad
-    width            numbers of a token in the output `context` that are of this input; none: all of them
-    embeddings       of textual inversion: name -> the tokens a prompt that names it has there, one for each vector
+    start, end, pad  a chunk is `start`, up to length - 2 tokens of the prompt, `end`, then `pad` up to the length
+    width            size of this input's part of each token in the output `context`; None: the whole token
+    embeddings       textual inversion: name -> the tokens that replace the name in a prompt, one for each vector
     """
 
     tokenizer: str
@@ -119,12 +119,12 @@ class TextInput(Part):
 
 
 class TextPrompt(Part):
-    """How a prompt is told: the inputs of the text network, whose outputs the UNet takes by their names.
+    """Text prompts: the inputs of the text network, whose outputs are inputs of the UNet with the same names.
 
-    inputs    in their order: "tokens", and "tokens_2" where there are two tokenizers
-    chunks    of tokens in a row of `context`, as the UNet takes it: the text network is called for each
-    zeros_for_none  without a negative prompt the unconditional outputs are zeros, else those of the empty prompt
-    time_ids  a row of what the UNet takes by that name, where it does
+    inputs    in order: "tokens", and "tokens_2" if there are two tokenizers
+    chunks    chunks of tokens in a row of the UNet's `context`; the text network is called for each
+    zeros_for_none  without a negative prompt the unconditional outputs are zeros instead of those of the empty prompt
+    time_ids  a row of the UNet's input of that name, if it has one
     """
 
     inputs: dict[Literal["tokens", "tokens_2"], TextInput] = Field(min_length=1)
@@ -135,16 +135,16 @@ class TextPrompt(Part):
 
 
 LORA_SCALE_LIMIT = 4.0
-"""How strongly a live LoRA may be taken, either way. Styles are made for about 1."""
+"""Largest absolute scale of a live LoRA. LoRAs are usually made for a scale of 1."""
 
 LORA_INPUT = "lora_scale"
-"""Input of the networks with live LoRAs, float32 [rows, LoRAs]: how strongly a row takes each."""
+"""Input of the networks with live LoRAs, float32 [rows, LoRAs]: the scale of each LoRA in each row."""
 
 
 class LiveLora(Part):
     """A LoRA whose scale is an input of the networks.
 
-    default  its scale where none is asked for
+    default  its scale if the user gives none
     text     whether it changes the text encoder
     """
 
@@ -154,25 +154,25 @@ class LiveLora(Part):
 
 
 CONTROL_SCALE_LIMIT = 2.0
-"""How strongly a control may be taken. They are made for about 1."""
+"""Largest scale of a control. Controls are usually made for a scale of 1."""
 
 MOST_CONTROLS = 8
-"""How many controls a bundle may have at most."""
+"""Most controls in a bundle."""
 
 HINT, CONTROL_SCALE = "hint", "control_scale"
 FEATURES, ADAPTER_SCALE = "features", "adapter_scale"
 
 
 class Control(Part):
-    """A ControlNet or a T2I-Adapter that the UNet was exported with. A control map, [1, 3, H, W] in [0, 1], steers it.
+    """A ControlNet or a T2I-Adapter that the UNet was exported with. Its control map is [1, 3, H, W] in [0, 1].
 
-    The network "control_N" of the bundle, N its place in the list from 0, takes the map, as `rgb`, once a frame. The
-    UNet takes what it gives with every call, with a scale for each row; at scale 0 it is the UNet without.
+    The bundle's network "control_N", for control N of the list counted from 0, gets the map as `rgb` once a frame. The
+    UNet gets that network's output at every call, with a scale for each row. At scale 0 the control has no effect.
 
     form "controlnet"  gives `hint` [1, C, h, w]. The UNet takes `hint` [rows, n, C, h, w] and `control_scale` [rows, n]
                        of the n ControlNets, in the order of the list
     form "adapter"     gives `features` [1, F]. The UNet takes `features` [rows, m, F] and `adapter_scale` [rows, m] of
-                       the m adapters likewise
+                       the m adapters, in the order of the list
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
@@ -210,7 +210,7 @@ class StyleImage(Part):
 
 
 class AttentionLayer(Part):
-    """What a layer keeps of a frame for those after it: rows x columns tokens of `width` numbers, row by row."""
+    """The tokens that a layer keeps of a frame for later frames: rows x columns tokens of `width` numbers."""
 
     name: str = Field(max_length=200)
     rows: int = Field(gt=0, le=4096)
@@ -219,17 +219,17 @@ class AttentionLayer(Part):
 
     @property
     def numbers(self) -> int:
-        """All of its tokens."""
+        """Numbers in all its tokens."""
         return self.rows * self.columns * self.width
 
 
 class AttentionMemory(Part):
-    """Cross-frame attention: the UNet takes tokens of earlier frames and gives those of its own.
+    """Cross-frame attention: the UNet takes tokens of earlier frames as input and outputs the tokens of its own frame.
 
-    past         [rows, references, F]        what was given as `kept` for other frames, at the same level
-    past_weight  [rows, references, h, w]     0..1: how much each cell of it counts; 0: not at all
-    own_weight   [rows, 1]                    0..1: how much a row's own tokens count
-    kept         [rows, F]                    what the row leaves: the tokens of the layers, one after the other
+    past         [rows, references, F]        the `kept` of other frames, at the same level
+    past_weight  [rows, references, h, w]     0..1: weight of each cell of `past`
+    own_weight   [rows, 1]                    0..1: weight of the row's own tokens
+    kept         [rows, F]                    output: the tokens of all layers, one layer after the other
     """
 
     references: int = Field(ge=1, le=2)
@@ -237,5 +237,5 @@ class AttentionMemory(Part):
 
     @property
     def numbers(self) -> int:
-        """F."""
+        """F, the numbers in the tokens of all layers."""
         return sum(layer.numbers for layer in self.layers)

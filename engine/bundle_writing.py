@@ -1,4 +1,4 @@
-"""Writing bundles: whole or not at all, with the sha256 of every file."""
+"""Write bundles, with the sha256 of every file. A bundle is written completely or not at all."""
 
 import hashlib
 import json
@@ -29,15 +29,14 @@ D = TypeVar("D", bound=Described)
 
 
 def write_bundle(folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any) -> Bundle:
-    """Write a diffusion bundle whole or not at all: into a temporary folder beside `folder`, then renamed.
+    """Write a diffusion bundle to a temporary folder beside `folder`, then rename that to `folder`.
 
-    files  name in the bundle -> contents, or a file that is moved in: it is read in pieces for its sha256 alone, and
-           leaves its old place when the bundle is whole, not before
-    plans  a folder of plans (engine/brought_plans.py) that is moved in too; they are not among the bundle's `files`
-    about  the fields of `BundleFile` but `format` and `files`
+    files  name in the bundle -> contents, or the path of a file to move into the bundle. The file stays in its old
+           place until the bundle is complete
+    plans  a folder of plans to move in too (engine/brought_plans.py); they are not among the bundle's `files`
+    about  the fields of `BundleFile` except `format` and `files`
 
-    Raises BundleError when the fields do not make a bundle, a file is missing, or `folder` holds something that is
-    not a bundle.
+    Raises BundleError if the fields are invalid, a file is missing, or `folder` is not a bundle and not empty.
     """
     description = _describe(BundleFile, folder, files, about)
     _write(folder, files, description, plans)
@@ -47,7 +46,7 @@ def write_bundle(folder: Path, files: Mapping[str, bytes | Path], *, plans: Path
 def write_flow_bundle(
     folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
 ) -> FlowBundle:
-    """As `write_bundle`, of kind "flow"; about: the fields of `FlowBundleFile` but `format`, `kind` and `files`."""
+    """As `write_bundle`, for kind "flow". about: the fields of `FlowBundleFile` except `format`, `kind`, `files`."""
     description = _describe(FlowBundleFile, folder, files, {"kind": "flow", **about})
     _write(folder, files, description, plans)
     return FlowBundle(folder, description)
@@ -56,7 +55,7 @@ def write_flow_bundle(
 def write_autoencoder_bundle(
     folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
 ) -> AutoencoderBundle:
-    """As `write_bundle`, of kind "autoencoder"; about: of `AutoencoderBundleFile` but `format`, `kind` and `files`."""
+    """As `write_bundle`, for kind "autoencoder". about: `AutoencoderBundleFile` except `format`, `kind`, `files`."""
     description = _describe(AutoencoderBundleFile, folder, files, {"kind": "autoencoder", **about})
     _write(folder, files, description, plans)
     return AutoencoderBundle(folder, description)
@@ -65,16 +64,16 @@ def write_autoencoder_bundle(
 def write_map_bundle(
     folder: Path, files: Mapping[str, bytes | Path], *, plans: Path | None = None, **about: Any
 ) -> MapBundle:
-    """As `write_bundle`, of kind "map"; about: the fields of `MapBundleFile` but `format`, `kind` and `files`."""
+    """As `write_bundle`, for kind "map". about: the fields of `MapBundleFile` except `format`, `kind`, `files`."""
     description = _describe(MapBundleFile, folder, files, {"kind": "map", **about})
     _write(folder, files, description, plans)
     return MapBundle(folder, description)
 
 
 def check_place(folder: Path) -> None:
-    """Nothing if a bundle may be written at `folder`: nothing, an empty folder or a bundle is there.
+    """Raise BundleError unless `folder` does not exist, is empty, or is a bundle.
 
-    Every `write_...` asks; an exporter that works for minutes first asks before. Raises BundleError.
+    Every `write_...` function calls this. An exporter that works for minutes calls it first, to fail early.
     """
     if folder.exists() and not (folder.is_dir() and ((folder / DESCRIPTION).is_file() or not any(folder.iterdir()))):
         raise BundleError(f"{folder} exists and is not a bundle. Give another folder")
@@ -115,7 +114,7 @@ def _write(folder: Path, files: Mapping[str, bytes | Path], description: Describ
         fresh.rename(folder)
     for given in files.values():
         if isinstance(given, Path) and not given.resolve().is_relative_to(folder.resolve()):
-            given.unlink()  # one that lay in the bundle that was replaced is gone, and its path may be the new file's
+            given.unlink()  # a file of the replaced bundle is gone already, and its path may be a new file's
 
 
 def _link_or_copy(given: Path, path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 from warpfuse.engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from torch import Tensor  # for the types alone: the doctor must be able to say that torch is broken
+    from torch import Tensor  # for type checks only: `doctor` must work where torch cannot be imported
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, element type ("float32", ...) and shape of an input or output; None is an axis of any length."""
+    """Name, element type ("float32", ...) and shape of an input or output. None in the shape: any length."""
 
     name: str
     dtype: str
@@ -38,8 +38,8 @@ class TensorSpec:
 class Engine(Protocol):
     """One network on one device.
 
-    Calling it runs the network. The outputs belong to the engine until the next-but-one call: there are two slots, one
-    is filled while the reader still uses the other. A reader that keeps an output longer copies it. One thread calls.
+    Calling it runs the network. There are two output slots, so an output is valid until the second call after its own;
+    copy it to keep it longer. Only one thread may call it.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -48,7 +48,7 @@ class Engine(Protocol):
     device: str
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Run once. Raises EngineError when an input is missing, unknown, or of another type, shape or device."""
+        """Run the network once. Raises EngineError for an input that is missing, unknown or does not fit its spec."""
 
     def close(self) -> None:
-        """Give back the memory; outputs handed out before are no longer valid."""
+        """Free the memory. Outputs returned earlier are no longer valid."""

@@ -1,27 +1,27 @@
 """Errors of the engines and bundles, and the root of every error this package raises on purpose.
 
 WarpfuseError
-└── BadInput                  what the user gave cannot be used; the text says what, expected, got and the remedy
-    ├── BundleError           a bundle is missing, torn, of another version, or not to be trusted
-    └── EngineError           a network cannot be opened or was fed something it was not built for
-        └── BackendMissing    the backend asked for by name is not installed or has no device
+└── BadInput                  input of the user cannot be used; the text says what, expected, got and the remedy
+    ├── BundleError           a bundle is missing, changed, of another version, or not trusted
+    └── EngineError           a network cannot be opened, or got an input it was not built for
+        └── BackendMissing    the backend asked for is not installed or has no device
 """
 
 
 class WarpfuseError(Exception):
-    """Root of the errors raised on purpose. `str(error)` is one line, fit to be shown to a user."""
+    """Root of the errors raised on purpose. `str(error)` is one line that can be shown to the user."""
 
 
 class BadInput(WarpfuseError):
-    """Something the user gave cannot be used."""
+    """Input of the user cannot be used."""
 
 
 class BundleError(BadInput):
-    """A bundle is missing, torn, of another version, or names files outside itself."""
+    """A bundle is missing, changed, of another version, or names files outside its folder."""
 
 
 class EngineError(BadInput):
-    """A network cannot be opened, or was fed a tensor it was not built for."""
+    """A network cannot be opened, or got an input it was not built for."""
 
 
 class BackendMissing(EngineError):
@@ -29,12 +29,12 @@ class BackendMissing(EngineError):
 
 
 def one_line(error: BaseException | str, longest: int | None = None) -> str:
-    """The text of an error on one line, of at most `longest` characters; the name of its type where it has no text."""
+    """The text of an error on one line of at most `longest` characters. An error without text gives its type's name."""
     return " ".join(str(error).split())[:longest] or type(error).__name__
 
 
 def typed_line(error: BaseException, longest: int | None = None) -> str:
-    """An error that was not raised on purpose, on one line: its type, and its text where it has one."""
+    """The type of an error and its text, if any, on one line. For errors that were not raised on purpose."""
     kind = type(error).__name__
     line = one_line(error, longest)
     return kind if line == kind else f"{kind}: {line}"

@@ -1,4 +1,4 @@
-"""What is checked of every feed, the same for every backend, and how an engine is tied to one size."""
+"""Checks of a network's input that are the same for every backend."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +13,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 def check_feed(network: str, device: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """The inputs in the order of `specs`, contiguous.
-
-    Raises EngineError: a name, type, shape or device does not fit.
-    """
+    """The inputs in the order of `specs`, contiguous. Raises EngineError for an input that does not fit its spec."""
     there = torch.device(device)
     fed = []
     for spec in specs:
@@ -32,9 +29,9 @@ def check_feed(network: str, device: str, specs: Sequence[TensorSpec], inputs: M
 
 
 def narrow(network: str, specs: Sequence[TensorSpec], shapes: Shapes | None) -> tuple[TensorSpec, ...]:
-    """The specs with the shapes of one size put in; an input that `shapes` leaves out stays as it is.
+    """The specs with the shapes that `shapes` gives; the other specs stay as they are.
 
-    Raises EngineError: `shapes` names an input the network has not, or a shape that it was not built for.
+    Raises EngineError if `shapes` names an unknown input, or a shape the network was not built for.
     """
     shapes = shapes or {}
     unknown = shapes.keys() - {spec.name for spec in specs}
@@ -53,7 +50,7 @@ def narrow(network: str, specs: Sequence[TensorSpec], shapes: Shapes | None) -> 
 
 
 def memory_for(spec: TensorSpec, device: str) -> Tensor:
-    """Memory of the type and shape of `spec`, every axis of which has a length."""
+    """An uninitialised tensor of the type and shape of `spec`, which must have no open axis."""
     return torch.empty([n or 0 for n in spec.shape], dtype=getattr(torch, spec.dtype), device=device)
 
 

@@ -1,4 +1,4 @@
-"""A lock of the operating system on an open file. It falls with its process, however that ends."""
+"""A file lock of the operating system, which is released however its process ends."""
 
 import os
 import time
@@ -6,15 +6,15 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has locks of its own
+except ImportError:  # Windows
     import msvcrt
 
 _AGAIN_S = 0.05
-_CLOSED = getattr(os, "O_CLOEXEC", 0)  # in programs that are started; of Windows files are so anyway
+_CLOSED = getattr(os, "O_CLOEXEC", 0)  # child processes do not inherit the file; on Windows they never do
 
 
 def try_lock(handle: int) -> bool:
-    """Take the lock of an open file, by its descriptor, until that is closed. False: somebody else has it."""
+    """Lock an open file, given by its descriptor, until it is closed. False: somebody else has the lock."""
     try:
         if "fcntl" in globals():
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[attr-defined, unused-ignore]
@@ -26,7 +26,7 @@ def try_lock(handle: int) -> bool:
 
 
 def lock(handle: int) -> None:
-    """The same, waited for."""
+    """As `try_lock`, but wait for the lock."""
     if "fcntl" in globals():
         fcntl.flock(handle, fcntl.LOCK_EX)  # type: ignore[attr-defined, unused-ignore]
         return
@@ -35,7 +35,7 @@ def lock(handle: int) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Another process holds the lock of this file. False without a file; a link is not followed."""
+    """Whether another process has the lock of this file. False if there is no file. Links are not followed."""
     try:
         handle = os.open(path, os.O_RDWR | _CLOSED | getattr(os, "O_NOFOLLOW", 0))
     except OSError:

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""Write a file completely or not at all."""
 
 import contextlib
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A hidden path beside `path` to write a file to, which is synced and renamed to `path` at the end.
+    """Yield a hidden path beside `path` to write to. At the end the file is synced and renamed to `path`.
 
-    When the block raises, what was written is removed, and what lay at `path` before stays. After a kill the hidden
-    file stays, under the name `.NAME.PID-THREAD.tmp`. Where `path` is a link, the file it names is replaced.
+    If the block raises, the new file is removed and an old file at `path` stays. After a kill the hidden file remains,
+    under the name `.NAME.PID-THREAD.tmp`. If `path` is a link, its target is replaced.
     """
     path = path.resolve()
     fresh = path.with_name(f".{path.name[:200]}.{os.getpid()}-{threading.get_ident()}.tmp")
@@ -26,9 +26,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file whole or not at all. A pipe or a device is written to as it is.
+    """Write a file completely or not at all. A pipe or a device is written to directly.
 
-    mode  permissions of the file, less the umask
+    mode  permissions of the file, minus the umask
     """
     if path.exists() and not path.is_file():
         path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Open a network by backend name: the one asked for is used or it is an error. There is no silent fallback."""
+"""Open a network with a backend given by name. If that backend cannot be used it is an error: no silent fallback."""
 
 from pathlib import Path
 from typing import Any
@@ -10,33 +10,33 @@ from warpfuse.engine.registry import load_module, module_names
 
 
 def backend_names() -> list[str]:
-    """Every backend this version has a file for, installed or not."""
+    """Every backend there is a module for, whether its libraries are installed or not."""
     return sorted(name.replace("_", "-") for name in module_names(backends))
 
 
 def missing(backend: str, device: str = "cpu") -> str | None:
-    """Why a backend cannot run on this device here, with the remedy, or None when it can."""
+    """Why a backend cannot run on this device, with the remedy; None if it can."""
     reason: str | None = _module(backend).missing(device)
     return reason
 
 
 def network_name(path: Path) -> str:
-    """What the network of a file is called: "unet" of unet.onnx, and of unet.int8.onnx too."""
+    """The name of a file's network: "unet" for unet.onnx and for unet.int8.onnx."""
     return path.name.partition(".")[0]
 
 
 AUTO = {"cpu": ("onnxruntime",), "cuda": ("onnxruntime", "tensorrt", "tensorrt-rtx")}
-"""What "auto" tries, by kind of device. ONNX Runtime opens any bundle at any size in a second. TensorRT is faster but
-builds for each size first, for minutes on some cards: it is built meanwhile and takes over (`upgrade_of`). torch needs
-a file few bundles carry, and is the reference rather than a way to run."""
+"""The backends that "auto" tries, by kind of device. ONNX Runtime opens any bundle at any size in a second. TensorRT is
+faster, but first builds for each size, on some cards for minutes; so it is built meanwhile and used when it is ready
+(`upgrade_of`). torch is the reference for the others; it needs a file that few bundles have."""
 
 
 UPGRADES = {"cpu": (), "cuda": ("tensorrt", "tensorrt-rtx")}
-"""What is built while "auto" runs on what it has, and takes over, by kind of device."""
+"""The backends that are built while "auto" runs on another one, and then replace it, by kind of device."""
 
 
 def upgrade_of(asked: str, taken: str, device: str) -> str | None:
-    """The backend that is to take over from the one `choose_backend` took, or None: only "auto" leaves the choice."""
+    """The backend that is to replace `taken`, which `choose_backend` chose. None unless "auto" was asked for."""
     if asked != "auto":
         return None
     candidates = UPGRADES.get(device.partition(":")[0], ())
@@ -44,9 +44,9 @@ def upgrade_of(asked: str, taken: str, device: str) -> str | None:
 
 
 def choose_backend(asked: str, device: str) -> tuple[str, str]:
-    """The backend that runs on this device: its name, and why it was taken. "auto" takes the first that can.
+    """The backend to use on this device, and the reason for the choice. "auto" gives the first that can run there.
 
-    Raises EngineError for an unknown name, BackendMissing when the one asked for, or every one, cannot run there.
+    Raises EngineError for an unknown name, BackendMissing if the backend asked for, or with "auto" any, cannot run.
     """
     if asked != "auto":
         reason = missing(asked, device)
@@ -65,11 +65,11 @@ def choose_backend(asked: str, device: str) -> tuple[str, str]:
 def open_engine(path: str | Path, backend: str = "auto", device: str = "cpu", **options: Any) -> Engine:
     """Open an exported network.
 
-    path     the network's file, ONNX; torch opens the `.pt2` of the same stem beside it
+    path     the network's ONNX file; torch opens the `.pt2` of the same stem beside it
     backend  a name of `backend_names()` or "auto"
     device   "cpu" or "cuda:N"
-    options  of the backend. Every one takes `threads` (intra-operator threads on a CPU, 0 for its own choice) and
-             `shapes` (input name -> shape: the engine is opened for this size, its specs tell it, another is refused)
+    options  of the backend. All take `threads` (intra-operator threads on a CPU, 0 for the backend's choice) and
+             `shapes` (input name -> shape: the engine is opened for this size and refuses others)
 
     Raises BackendMissing, EngineError.
     """

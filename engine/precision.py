@@ -1,4 +1,4 @@
-"""Which precision the UNet runs in: as it was exported, or in 8-bit integers where the processor gains by them."""
+"""Choose the precision of the UNet: as it was exported, or 8-bit integers if they are faster on this processor."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -8,18 +8,19 @@ from warpfuse.engine.bundle_file import BundleFile
 from warpfuse.engine.errors import EngineError
 
 Precision = Literal["float", "int8"]
-"""float: as it was exported, in whatever type its file has."""
+"""float: as exported, in the type its file has."""
 
 AskedPrecision = Literal["auto", "float", "int8"]
 
 GAINING = ("avx512_vnni", "avx_vnni", "amx_int8")
-"""Flags of processors that multiply and add four 8-bit integers in the time of one float. Others lose by integers."""
+"""Flags of processors that multiply and add four 8-bit integers in the time of one float. On others, integers are
+slower."""
 
 INTEGER_BACKEND = ("onnxruntime", "cpu")
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What the processor can do, in Linux' words; nothing where there is no such file."""
+    """The processor's flags, as Linux names them; empty if there is no such file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -28,17 +29,17 @@ def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def gains_by(flags: Set[str]) -> str | None:
-    """The flag for which integers are faster, None where they are not."""
+    """The flag that makes integers faster; None if there is none."""
     return next((flag for flag in GAINING if flag in flags), None)
 
 
 def choose_precision(
     asked: AskedPrecision, about: BundleFile, backend: str, device: str, flags: Set[str]
 ) -> tuple[Precision, str]:
-    """The precision of the UNet on this backend and device, and why it was taken.
+    """The precision of the UNet on this backend and device, and the reason for the choice.
 
-    "auto" takes integers where the bundle has them, ONNX Runtime runs on a CPU and one of `GAINING` is among `flags`.
-    Asked for by name they run right on any CPU, on others more slowly. Raises EngineError where they cannot.
+    "auto" chooses integers if the bundle has them, the backend is ONNX Runtime on a CPU, and `flags` has one of
+    `GAINING`. If asked for by name, they give correct results on any CPU. Raises EngineError if they cannot be used.
     """
     if asked == "float":
         return "float", "asked for"

@@ -1,9 +1,9 @@
-"""What a `.pt2` file may hold to be opened: data and calls of torch's own operators. Nothing that could run code.
+"""Check that a `.pt2` file holds only data and calls of torch's own operators, before torch opens it.
 
-`torch.export.load` by itself trusts the file: it unpickles what `weights_only` refuses, it evaluates shape expressions
-as Python, and it links compiled code. So the archive is read here first, and refused when it has any of these. What
-remains is a graph of ATen operators over raw tensors. That is no proof: an operator fed on purpose with bad sizes may
-still find a bug in torch, as an ONNX file may in its runtime.
+`torch.export.load` trusts the file: it unpickles objects that `weights_only` refuses, evaluates shape expressions as
+Python, and links compiled code. A file with any of these is refused here. The rest is a graph of ATen operators over
+raw tensors. This does not prove that the file is harmless: bad sizes may still trigger a bug in an operator of torch,
+just as an ONNX file may trigger one in its runtime.
 """
 
 import ast
@@ -40,7 +40,7 @@ _LARGEST_JSON = 256 << 20
 
 
 def check_archive(path: Path) -> None:
-    """Raise EngineError unless `path` is a `.pt2` archive that holds nothing but data and operators of torch."""
+    """Raise EngineError unless `path` is a `.pt2` archive that holds only data and operators of torch."""
     try:
         with zipfile.ZipFile(path) as archive:
             reason = next(_reasons(archive), None)
@@ -74,7 +74,7 @@ def _in_pickle(name: str, data: bytes) -> Iterator[str]:
 
 
 def _in_json(node: Any) -> Iterator[str]:
-    """Every place of a program where torch would unpickle, look up a name, or evaluate text."""
+    """Check every place of a program where torch would unpickle, look up a name, or evaluate text."""
     if isinstance(node, list):
         for part in node:
             yield from _in_json(part)
@@ -97,9 +97,9 @@ def _in_json(node: Any) -> Iterator[str]:
 
 
 def is_arithmetic(text: object) -> bool:
-    """Whether a text torch evaluates, a size or a condition on sizes, is sums, products and comparisons of sizes alone.
+    """Whether an expression that torch evaluates has only sums, products and comparisons of sizes.
 
-    As "2*s3", "Mul(Integer(2), Symbol('s3', positive=True))" or "(L['x'].size()[2] % 2) == 0".
+    Examples: "2*s3", "Mul(Integer(2), Symbol('s3', positive=True))", "(L['x'].size()[2] % 2) == 0".
     """
     if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
         return False

@@ -1,7 +1,7 @@
-"""Take what must stay secret out of text before anyone sees it: user names, passwords, tokens, stream keys.
+"""Remove secrets from text before it is shown or stored: user names, passwords, tokens, stream keys.
 
-FFmpeg's errors hold whole addresses, and logs are pasted into public places. So everything that is shown or kept goes
-through `redact`, and `guard_process` puts it under the logging layer. In doubt more is hidden than needed.
+Errors of FFmpeg contain whole addresses, and users paste logs into public places. So all text that is shown or stored
+goes through `redact`, and `guard_process` applies it to all log records. In doubt it hides more than needed.
 """
 
 import logging
@@ -24,7 +24,7 @@ _END = re.compile(r"[\s'\"<>`|]")
 _PUNCTUATION = ".,:;!)]}"
 _AUTHORITY = re.compile(r"[^/?#]*")
 _HOST = re.compile(r"(?:\[[^\]\s]*\]|[\w.*-]+)(?::\d+)?(?![\w:-])")
-_PLAIN = re.compile(r"[A-Za-z0-9._~-]{0,15}|\*\*\*")  # a folder or a short name; what is longer may be a token
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]{0,15}|\*\*\*")  # a folder or a short name; a longer one may be a token
 _NAMED = re.compile(
     r"\b(?!(?<=\$\{)secret:[A-Za-z0-9_-]+\})"  # ${secret:NAME} says where a secret is, not what it is
     r"([a-z_-]*(?:pass(?:word|wd|phrase)|pwd|token|secret|api_?key|stream_?key|stream_?id|signature|credentials?"
@@ -35,20 +35,22 @@ _HEADER = re.compile(r"\b((?:proxy-)?authorization|cookie|set-cookie)(\s*[:=]).*
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets that addresses and headers in it carry; of an address scheme, host, port and short
-    folders stay, of an RTMP address the application. Applied twice it changes nothing more. Never raises."""
+    """`text` with the secrets in its addresses and headers hidden. A second call changes nothing. Never raises.
+
+    Scheme, host, port and short folder names of an address stay; of the path of an RTMP address only the application.
+    """
     try:
         return "\n".join(redacted_line(line) for line in text.split("\n"))
-    except Exception:  # noqa: BLE001  (fails closed: nothing is better than a secret)
+    except Exception:  # noqa: BLE001  (on an error, show nothing rather than a secret)
         return WITHHELD
 
 
 def redacted_line(line: str) -> str:
-    """One line without secrets; may raise."""
+    """One line with its secrets hidden. May raise."""
     starts = _starts(line)
     pieces = [line[: starts[0]] if starts else line]
-    # Note: up to the next address. A password may hold blanks, '@', '/' and '?': what lies before the last '@' of the
-    # stretch is hidden, whatever it is.
+    # Each piece reaches to the next address. A password may contain blanks, '@', '/' and '?', so everything up to the
+    # last '@' of a piece is hidden.
     for start, end in pairwise([*starts, len(line)]):
         pieces.append(_address(line[start:end]))
     line = _QUOTED_ADDRESS.sub(HIDDEN, "".join(pieces))
@@ -57,8 +59,11 @@ def redacted_line(line: str) -> str:
 
 
 def _starts(line: str) -> list[int]:
-    """Where addresses begin. What looks like one inside another, a password that does, is a part of that: behind what
-    cannot be a host, or behind a name or a colon, unless a file's address is before it: FFmpeg writes async:rtsp://."""
+    """The indices where addresses begin. A password that looks like an address begins no new one.
+
+    It is recognised by what precedes it: text that cannot be a host, or a name or a colon. After the address of a file
+    a name or a colon does not count, because FFmpeg writes async:rtsp://.
+    """
     starts: list[int] = []
     pattern, at = _ANY_ADDRESS, 0
     while (found := pattern.search(line, at)) is not None:
@@ -70,13 +75,13 @@ def _starts(line: str) -> list[int]:
 
 
 def _unfinished(stretch: str) -> bool:
-    """The address ends before its host: what stands there is user and password."""
+    """Whether the address breaks off before its host: it ends within user and password."""
     scheme, _, rest = stretch.partition("://")
     return f"{scheme.lower()}://" not in _LOCAL and not _HOST.match(rest.lstrip("/").rpartition("@")[2])
 
 
 def _address(stretch: str) -> str:
-    """A stretch of text that begins with an address."""
+    """Hide the secrets in a piece of text that begins with an address."""
     scheme, _, rest = stretch.partition("://")
     if f"{scheme.lower()}://" in _LOCAL:
         return stretch
@@ -107,10 +112,11 @@ def _path(scheme: str, path: str) -> str:
 
 
 def guard_process() -> None:
-    """From now on no log record, whoever writes it, and no traceback of this process shows a secret.
+    """Redact every log record and every traceback that this process writes from now on.
 
-    Log records are redacted where they are made, so that no handler of any library gets round it; one that cannot be
-    is withheld. A second call does nothing. For programs, not for libraries: it replaces the process's hooks.
+    Log records are redacted when they are made, so this covers the handlers of all libraries. A record that cannot be
+    redacted is withheld. A second call does nothing. It replaces hooks of the process, so only programs call it, not
+    libraries.
     """
     make = logging.getLogRecordFactory()
     if isinstance(make, _RedactedRecords):
@@ -121,7 +127,7 @@ def guard_process() -> None:
 
 
 class _RedactedRecords:
-    """A log record factory whose records hold redacted text and nothing to format."""
+    """A log record factory. Its records hold redacted text and no arguments to format."""
 
     def __init__(self, make: Any) -> None:
         self._make = make

@@ -1,11 +1,11 @@
-"""The modules of a kind: those in a folder of this package, and those that other packages add by an entry point.
+"""Find the modules of a kind: those in a folder of this package, and those that other packages add by entry points.
 
     [project.entry-points."warpfuse.sources"]
     teletext = "my_package.teletext"
 
 makes `my_package/teletext.py` a source like a file in `stages/sources`. The groups are `warpfuse.sources`,
-`warpfuse.sinks`, `warpfuse.stages`, `warpfuse.solvers` and `warpfuse.backends`. The name of the entry point is that of
-the stage, of the solver or of the backend.
+`warpfuse.sinks`, `warpfuse.stages`, `warpfuse.solvers` and `warpfuse.backends`. A stage, solver or backend has the name
+of its entry point.
 """
 
 from functools import cache
@@ -28,13 +28,13 @@ def added_names(package: ModuleType) -> list[str]:
 
 
 def load_module(package: ModuleType, name: str) -> ModuleType:
-    """The module of that name. Raises BadInput where one of another package cannot be imported."""
+    """Import the module of that name. Raises BadInput if a module of another package cannot be imported."""
     added = _added(package.__name__).get(name)
     if added is None:
         return import_module(f"{package.__name__}.{name}")
     try:
         loaded = added.load()
-    except Exception as error:  # whatever another package's code raises
+    except Exception as error:  # code of another package may raise anything
         raise BadInput(
             f"{_of(added)} cannot be loaded: {type(error).__name__}: {error}. Mend or uninstall it"
         ) from error
@@ -44,13 +44,13 @@ def load_module(package: ModuleType, name: str) -> ModuleType:
 
 
 def rescan() -> None:
-    """Look for entry points again: packages were installed meanwhile."""
+    """Look for entry points again, after packages were installed."""
     _added.cache_clear()
 
 
 @cache
 def _added(package: str) -> dict[str, EntryPoint]:
-    """Entry points of a kind by name. Raises BadInput for a name that is taken."""
+    """Entry points of a kind by name. Raises BadInput for a name that is already used."""
     group = f"warpfuse.{package.rpartition('.')[2]}"
     ours = {entry.name for entry in iter_modules(import_module(package).__path__)}
     added: dict[str, EntryPoint] = {}

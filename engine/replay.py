@@ -1,4 +1,4 @@
-"""A network with addresses that never move, captured as CUDA graphs and replayed: shared by the backends of GPUs."""
+"""Capture a network with fixed addresses as CUDA graphs and replay them. The GPU backends share this."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,17 +12,17 @@ WARM_UP = 3
 
 
 class Replay:
-    """One CUDA graph for each of two output slots, launched on whatever stream is current when it is called.
+    """One CUDA graph for each of two output slots. A call launches one on the current stream.
 
     inputs   static tensors the network reads; each call copies into them
-    outputs  for each slot the static tensors the network writes
-    launch   launch(slot) issues the network to the current stream, from `inputs` into `outputs[slot]`; it is called a
-             few times (lazy initialisation, tuning) and then captured once a slot
+    outputs  for each slot, the static tensors the network writes
+    launch   launch(slot) issues the network to the current stream, from `inputs` into `outputs[slot]`. It is called a
+             few times (lazy initialisation, tuning), then captured once for each slot
 
-    capturable  whether a stream can capture it; where not, each call issues the network anew
+    capturable  whether the stream can capture the network; if not, each call issues the network again
 
-    The inputs are one set: copy and replay follow each other on one stream, so always call it on the same one. A reader
-    on another stream reads an output after an event (`wrote`, `reads`), and before the next-but-one call.
+    Always call it on the same stream, because all calls use the same `inputs`. A reader on another stream must wait for
+    an event (`wrote`, `reads`), and read an output before the second call after its own.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Replay:
                 self._runs: list[Callable[[], object]] = [partial(launch, slot) for slot in range(SLOTS)]
                 return
             first = card.captured(stream, partial(launch, 0))
-            # In turn on one stream: they may share what they need in between.
+            # They run in turn on one stream, so they may share working memory.
             graphs = [first, *(card.captured(stream, partial(launch, slot), first) for slot in range(1, SLOTS))]
             self._runs = [graph.replay for graph in graphs]
 
     def __call__(self, fed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Copy in, replay, hand out the slot."""
+        """Copy the inputs, replay the next slot's graph, and return the slot's outputs."""
         for name, tensor in self._inputs.items():
             tensor.copy_(fed[name], non_blocking=True)
         slot, self._next = self._next, (self._next + 1) % SLOTS

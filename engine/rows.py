@@ -1,4 +1,4 @@
-"""Rows of any number through a network: one call, or as few as the batch it was built for allows."""
+"""Run any number of rows through a network, in as few calls as its batch size allows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,17 +9,17 @@ from warpfuse.engine.contract import Engine
 
 
 def fixed_batch(engine: Engine) -> int | None:
-    """Rows a call of the network takes, no more and no fewer; None for any number. Rows are axis 0 of every input."""
+    """The number of rows that every call must have; None for any number. Rows are axis 0 of every input."""
     return engine.inputs[0].shape[0]
 
 
 def joined(feeds: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """The rows of several feeds as those of one, in their order; a lone feed as it is."""
+    """One feed with the rows of several, in order. A single feed is returned as it is."""
     return feeds[0] if len(feeds) == 1 else {name: torch.cat([feed[name] for feed in feeds]) for name in feeds[0]}
 
 
 def run_rows(engine: Engine, feed: Mapping[str, Tensor], batch: int | None) -> Mapping[str, Tensor]:
-    """What the network gives for every row of `feed`: the engine's own memory, or a copy where it took several calls.
+    """The network's outputs for every row of `feed`: the engine's memory, or a copy if it took several calls.
 
     batch  rows of a call (`fixed_batch`). The last call is filled up by repeating its first row
     """
@@ -32,6 +32,6 @@ def run_rows(engine: Engine, feed: Mapping[str, Tensor], batch: int | None) -> M
     portions = []
     for start in range(0, rows, batch):
         portion = run_rows(engine, {name: x[start : start + batch] for name, x in feed.items()}, batch)
-        # two slots of the engine hold two portions; a third would write over the first
+        # the engine has two output slots: a third call would overwrite the first portion
         portions.append({name: out.clone() for name, out in portion.items()})
     return {name: torch.cat([portion[name] for portion in portions]) for name in portions[0]}

@@ -1,4 +1,4 @@
-"""An engine that is replaced while it runs: the graph works on what it has until a faster one is built, and agrees."""
+"""An engine that changes to a faster one during a run, once that one is built and gives the same results."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,23 +10,23 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import one_line
 
 TOLERANCE = 0.05
-"""How far any value may lie from the reference, as a share of the largest of the output: what a network in half
-precision is allowed when it is exported, since it has far outliers."""
+"""Largest allowed difference of a value from the reference, as a share of the output's largest value. The export allows
+the same for half precision, which has far outliers."""
 
 MEAN_SHARE = 0.1
-"""How far values may lie on the mean, as a share of what any may: a wrong layout, a wrong mode of an operator or an
-overflow is far above; half precision through a UNet is a tenth of it."""
+"""Largest allowed mean difference, as a share of the one for single values. A wrong layout, a wrong mode of an operator
+or an overflow gives far more; half precision through a UNet gives a tenth of it."""
 
 
 class SwappingEngine:
-    """Runs `current` until `future` is there and gives the same answer to a real input, then runs that.
+    """Runs `current` until the engine of `future` is built and gives the same outputs for a real input, then runs that.
 
-    future     the engine being built; whoever builds it, in a thread or elsewhere, is not this object's business
-    tell       is called with one line, once, when the engine is swapped, or is not and why
+    future     the engine being built
+    tell       called once with a line that says that the engine was swapped, or why it was not
     tolerance  max |new - old| <= tolerance * max |old|, mean |new - old| <= `MEAN_SHARE` of that, for every output
 
-    The check runs both on the first input after `future` is done, once, and waits for the device: that frame is late.
-    Owns both engines. See `Engine` for the contract; outputs handed out before the swap stay valid as long as ever.
+    The check runs both engines on the first input after `future` is done. It waits for the device, so that frame is
+    late. Closes both engines. See `Engine` for the contract; the swap does not shorten the life of earlier outputs.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SwappingEngine:
         self._take_over(current)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Run once on the engine of the moment."""
+        """Run the current engine once."""
         if self._retired is not None:
             self._retire()
         if self._future is None or not self._future.done():
@@ -50,7 +50,7 @@ class SwappingEngine:
         return self._judge(future, inputs)
 
     def close(self) -> None:
-        """Close what is open. An engine whose building cannot be stopped any more closes as soon as it is done."""
+        """Close the engines. If a build cannot be cancelled any more, its engine is closed as soon as it is built."""
         future, self._future = self._future, None
         if future is not None and not future.cancel():
             future.add_done_callback(_close_result)
@@ -73,7 +73,7 @@ class SwappingEngine:
         try:
             got = new(inputs)
             reason = self._disagreement(expected, got)
-        except Exception as failure:  # noqa: BLE001  whatever the new engine raises, the old one runs; it is told below
+        except Exception as failure:  # noqa: BLE001  whatever the new engine raises, the old one goes on; told below
             reason = f"it fails on a real input: {one_line(failure, 300)}"
         if reason is not None:
             self._tell(f"stays on {old.backend}: {new.backend} is built but {reason}")
@@ -106,7 +106,7 @@ class SwappingEngine:
         self.backend, self.device = engine.backend, engine.device
 
     def _retire(self) -> None:
-        """Close the old engine when none of its outputs is anybody's any more: at the second call after the swap."""
+        """Close the old engine at the second call after the swap, when none of its outputs is valid any more."""
         self._calls_left -= 1
         if self._calls_left == 0 and self._retired is not None:
             self._retired.close()

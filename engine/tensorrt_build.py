@@ -1,4 +1,4 @@
-"""From an ONNX file to a TensorRT plan for one size: strongly typed, so the ONNX graph carries the types."""
+"""Build a TensorRT plan for one size from an ONNX file. The plan is strongly typed: the ONNX graph sets the types."""
 
 import hashlib
 from pathlib import Path
@@ -11,15 +11,14 @@ from warpfuse.engine.files import write_whole
 from warpfuse.engine.tensorrt_module import Flavour, check_capability, complaints, load, version
 
 TIMING_ITERATIONS = 4
-"""Runs a kernel is timed over. With one the same network gives plans that differ by several per cent."""
+"""Runs over which a kernel is timed. With one run, plans of the same network differ by several per cent in speed."""
 
 
 def plan_key(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str) -> ArtifactKey:
-    """What the plan of a network is kept under, in the cache of a user and in a bundle alike.
+    """The key of a network's plan, in the user's cache and in a bundle.
 
     shapes  input name -> shape, for every input with an axis of any length
-    gpu     a compute capability ("sm89") for a module that builds ahead of time; else what tells the present card from
-            others
+    gpu     a compute capability ("sm89") for a module that builds ahead of time; else the card's name and capability
 
     Raises BackendMissing.
     """
@@ -39,9 +38,9 @@ def plan_key(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str) -
 
 
 def plan_for(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str, cache: ArtifactCache) -> Path:
-    """The plan of a network for one size, from the cache or built into it. Arguments: see `plan_key`.
+    """The plan of a network for one size, from the cache; built if it is not there. Arguments: see `plan_key`.
 
-    Raises BackendMissing, EngineError: the network cannot be read or built.
+    Raises BackendMissing, or EngineError if the network cannot be read or built.
     """
     if flavour.ahead:
         check_capability(flavour, gpu)
@@ -50,7 +49,7 @@ def plan_for(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str, c
 
 
 def kept_beside(cache: ArtifactCache, what: str, *of: str) -> Path:
-    """Path of a cache that TensorRT itself checks when it is given back (timing, runtime), one for each set of `of`."""
+    """Path of a cache whose contents TensorRT checks itself (timing, runtime). Each set of `of` has its own."""
     return cache.folder / f"{what}-{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}.bin"
 
 
@@ -62,7 +61,7 @@ def _build(
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
-    # From the file, not from bytes: weights beyond 2 GB lie in a file beside it, which only the path leads to.
+    # Parse the file, not its bytes: weights above 2 GB are in a second file, which is found by the path.
     if not parser.parse_from_file(str(path)):
         raise EngineError(f"{path.name} cannot be read by {flavour.backend}: {_parse_error(parser)}")
     if not network.num_layers or not network.num_outputs:
@@ -88,7 +87,7 @@ def _build(
 
 
 def _profile(builder: Any, network: Any, name: str, sizes: dict[str, tuple[int, ...]]) -> Any:
-    """One size: smallest, usual and largest are the same. Such a plan is faster and smaller than one of many sizes."""
+    """A profile whose smallest, usual and largest size are the same: its plan is smaller and faster than others."""
     profile = builder.create_optimization_profile()
     inputs = {tensor.name: tuple(tensor.shape) for tensor in (network.get_input(i) for i in range(network.num_inputs))}
     unknown = sizes.keys() - inputs.keys()

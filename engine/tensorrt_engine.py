@@ -1,4 +1,4 @@
-"""Run a TensorRT plan: addresses bound when opened, two output slots, a CUDA graph for each, on the caller's stream."""
+"""Run a TensorRT plan on the caller's stream, with fixed addresses and a CUDA graph for each of two output slots."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +29,9 @@ _DTYPES = {
 
 
 def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | None) -> "TensorRtEngine":
-    """Open an ONNX file on a card: the plan of the bundle where it is trusted, else from the cache, or built now.
+    """Open an ONNX file on a card, with the bundle's plan if it is trusted, else one from the cache, else a new one.
 
-    Building takes seconds for RTX, minutes for the other.
-
-    Raises BackendMissing, EngineError.
+    A build takes seconds with TensorRT-RTX, minutes with TensorRT. Raises BackendMissing, EngineError.
     """
     reason = missing(flavour, device)
     if reason is not None:
@@ -51,7 +49,7 @@ def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | Non
 class TensorRtEngine:
     """A plan on one card. See `Engine` for the contract; every input has one shape.
 
-    Call it on one stream always: its inputs are copied into one set of buffers (engine/replay.py).
+    Always call it on the same stream, because its inputs are copied into one set of buffers (engine/replay.py).
     """
 
     def __init__(self, flavour: Flavour, name: str, plan: Path, device: str, compiled: Path | None) -> None:
@@ -60,8 +58,8 @@ class TensorRtEngine:
         self._flavour = flavour
         self._log.take()
         check_memory(name, plan.stat().st_size, device, "weights")
-        # Its `engine_host_code_allowed` stays off: plans made here hold no code of the host. That alone does not make
-        # the plan of a stranger harmless, see engine/brought_plans.py; what comes here is trusted.
+        # `engine_host_code_allowed` stays off, because plans built here hold no host code. It does not make a plan from
+        # an untrusted source safe (engine/brought_plans.py); only trusted plans come here.
         runtime = trt.Runtime(self._log.logger)
         data = plan.read_bytes()
         self._engine = runtime.deserialize_cuda_engine(data)
@@ -93,7 +91,7 @@ class TensorRtEngine:
         return self._replay({spec.name: tensor for spec, tensor in zip(self.inputs, fed, strict=True)})
 
     def close(self) -> None:
-        """Give back plan, graphs and slots, after what was launched is over."""
+        """Wait for the launched work, then free plan, graphs and slots."""
         card.settle(self.device)
         del self._replay, self._context, self._engine
         self._slots.clear()
@@ -109,7 +107,7 @@ class TensorRtEngine:
             raise EngineError(f"{self.name} failed on {self.device}: {self._log.take() or 'no reason given'}")
 
     def _execution_context(self, trt: Any, compiled: Path | None) -> tuple[Any, Any]:
-        """The context, and the cache of kernels compiled on this card; one that does not fit is compiled anew."""
+        """The context, and the cache of kernels compiled on this card. Kernels that do not fit are compiled again."""
         kernels = None
         if compiled is None:
             context = self._engine.create_execution_context()
@@ -146,7 +144,7 @@ class TensorRtEngine:
 
 
 def not_opened(trt: Any, runtime: Any, flavour: Flavour, name: str, plan: Path, data: bytes, reason: str) -> str:
-    """Why a plan was not opened, in words, from the module's own diagnosis of it where it has one."""
+    """Why a plan could not be opened, in words, by TensorRT's diagnosis if it gives one."""
     remedy = f"Remove {plan} and open it again: it is built anew"
     if hasattr(runtime, "get_engine_validity"):
         _, flags = runtime.get_engine_validity(data)

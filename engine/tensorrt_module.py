@@ -1,4 +1,4 @@
-"""The two TensorRT modules, which are one interface under two names: for data-centre cards, and for RTX cards."""
+"""The two TensorRT modules, for data-centre cards and for RTX cards. Both have the same interface."""
 
 import importlib
 import importlib.util
@@ -16,11 +16,10 @@ from warpfuse.engine.errors import BackendMissing, EngineError, one_line
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """One of the two.
+    """One of the two TensorRT modules.
 
-    ahead  it builds for a named compute capability on a machine without a GPU, in seconds; the rest is compiled on the
-           card when first run, and kept in a runtime cache. The other one measures kernels on the card itself while it
-           builds
+    ahead  it builds in seconds, for a named compute capability and without a GPU. The rest is compiled on the card at
+           the first run and kept in a runtime cache. If False, it measures kernels on the card during the build
     """
 
     backend: str
@@ -34,7 +33,7 @@ TENSORRT_RTX = Flavour("tensorrt-rtx", "tensorrt_rtx_bindings", "tensorrt-rtx", 
 
 
 def not_installed(flavour: Flavour) -> str | None:
-    """Why the module cannot be imported, with the remedy, or None: then networks can be built."""
+    """Why the module cannot be imported, with the remedy; None if it can."""
     try:
         importlib.import_module(flavour.module)
     except ImportError as error:
@@ -45,7 +44,7 @@ def not_installed(flavour: Flavour) -> str | None:
 
 
 def missing(flavour: Flavour, device: str) -> str | None:
-    """Why networks cannot run on this device, with the remedy, or None."""
+    """Why networks cannot run on this device, with the remedy; None if they can."""
     reason = not_installed(flavour)
     if reason is not None:
         return reason
@@ -64,7 +63,7 @@ def missing(flavour: Flavour, device: str) -> str | None:
 
 
 def load(flavour: Flavour) -> Any:
-    """The module. Raises BackendMissing."""
+    """Import the module. Raises BackendMissing."""
     reason = not_installed(flavour)
     if reason is not None:
         raise BackendMissing(reason)
@@ -72,7 +71,7 @@ def load(flavour: Flavour) -> Any:
 
 
 def version(flavour: Flavour) -> str:
-    """The version of the library; a plan of another one is not opened."""
+    """The version of the library. It opens no plans of other versions."""
     return str(load(flavour).__version__)
 
 
@@ -83,14 +82,14 @@ def capability(device: str) -> str:
 
 
 def capabilities(flavour: Flavour) -> list[str]:
-    """What `flavour` can build ahead of time for."""
+    """The compute capabilities that `flavour` can build for ahead of time."""
     return [name.lower() for name in load(flavour).ComputeCapability.__members__ if name.startswith("SM")]
 
 
 class Complaints:
-    """What TensorRT wrote to its log, from warnings up, in this thread: the reason for a call that gave nothing back.
+    """The errors that TensorRT logged in each thread. They explain a call that returned nothing.
 
-    TensorRT takes one logger a process, whatever later builders are given, so there is one; see `complaints`.
+    A process has one logger, because TensorRT ignores the loggers of later builders; see `complaints`.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -111,7 +110,7 @@ class Complaints:
         self.logger = Logger()
 
     def take(self) -> str:
-        """The first error since the last `take`, in one line; empty if there was none."""
+        """The first error in this thread since the last `take`, on one line; empty if there was none."""
         kept = getattr(self._lines, "kept", None) or deque()
         first = " ".join(str(kept[0]).split())[:300] if kept else ""
         kept.clear()

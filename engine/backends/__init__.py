@@ -1,5 +1,5 @@
-"""One file a backend, or an entry point of `warpfuse.backends`; its name is the backend's name, with `_` for `-`.
+"""The backends. Each is a module here or an entry point of `warpfuse.backends`, named as the backend, with `_` for `-`.
 
-Each has `missing(device) -> str | None` (why it cannot run there, then ": ", then the remedy) and
+Each has `missing(device) -> str | None` (the reason why it cannot run there, ": ", the remedy) and
 `open(path, device, threads=0, shapes=None)`.
 """

@@ -1,6 +1,6 @@
-"""ONNX Runtime: the default on a CPU, and on a card where nothing faster is asked for.
+"""ONNX Runtime: the default on a CPU, and on a card unless a faster backend is asked for.
 
-Inputs are bound where they lie and outputs are written into our own two slots: no copy either way.
+The session reads inputs in place and writes outputs directly into one of two slots, without copies.
 """
 
 import re
@@ -20,7 +20,7 @@ from warpfuse.engine.precision import cpu_flags, gains_by
 from warpfuse.engine.replay import SLOTS
 
 KEPT = 16
-"""Shapes whose slots are kept: the rows of a call that several streams share are now few, now many."""
+"""Number of input shapes whose slots are kept. The rows of a call vary when several streams share the network."""
 
 _CUDA = "CUDAExecutionProvider"
 _SHAPE = attrgetter("shape")
@@ -35,7 +35,7 @@ _DTYPES = {
 
 
 def missing(device: str) -> str | None:
-    """Why ONNX Runtime cannot run on this device, with the remedy, or None."""
+    """Why ONNX Runtime cannot run on this device, with the remedy; None if it can."""
     try:
         import onnxruntime
     except ImportError:
@@ -54,7 +54,7 @@ def missing(device: str) -> str | None:
 def open(path: Path, device: str, threads: int = 0, shapes: Shapes | None = None) -> "OnnxRuntimeEngine":
     """Open an ONNX file.
 
-    threads  intra-operator threads on a CPU, 0 for one a core
+    threads  intra-operator threads on a CPU, 0 for one per core
     shapes   input name -> shape: open for this one size
     """
     return OnnxRuntimeEngine(path, device, threads, shapes)
@@ -63,8 +63,8 @@ def open(path: Path, device: str, threads: int = 0, shapes: Shapes | None = None
 class OnnxRuntimeEngine:
     """An ONNX Runtime session with two bound sets of outputs. See `Engine` for the contract.
 
-    On a card the session works on a stream of its own, which waits for the caller's current stream and is waited for by
-    it, both on the device: so it may be called on any stream.
+    On a card the session has a stream of its own. It waits for the caller's current stream before a run, and that
+    stream waits for it after the run, both on the device. So the engine may be called on any stream.
     """
 
     backend = "onnxruntime"
@@ -94,14 +94,14 @@ class OnnxRuntimeEngine:
                 "arena_extend_strategy": "kSameAsRequested",  # not the next power of two: others need memory too
             }
             providers.insert(0, (_CUDA, cuda))
-            # Or every call ends with the host waiting for the card.
+            # Otherwise the host waits for the card at the end of every call.
             self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's own exception types are not importable on every version
             raise EngineError(f"{path.name} cannot be opened by onnxruntime: {one_line(error, 300)}") from error
         if self._stream is not None and _CUDA not in self._session.get_providers():
-            # onnxruntime goes on on the CPU when the libraries of CUDA cannot be loaded
+            # onnxruntime falls back to the CPU if the CUDA libraries cannot be loaded
             own = getattr(onnxruntime, "cuda_version", "") or "none"
             raise BackendMissing(
                 f"onnxruntime cannot load CUDA: it is built for {own}, torch for {torch.version.cuda}, which must be of"
@@ -134,14 +134,14 @@ class OnnxRuntimeEngine:
         return outputs
 
     def close(self) -> None:
-        """Drop the session and its slots, after what was launched is over."""
+        """Wait for the launched work, then drop the session and its slots."""
         if self._stream is not None:
             self._stream.synchronize()
         self._slots.clear()
         del self._session
 
     def _failed(self, fed: list[Tensor], error: Exception) -> str:
-        """Why a run gave nothing, in one line."""
+        """Why a run failed, on one line."""
         shapes = ", ".join(f"{spec.name} {list(tensor.shape)}" for spec, tensor in zip(self.inputs, fed, strict=True))
         words = f"{self.name} fails on {shapes}: {one_line(error, 300)}"
         if self._stream is None or not _NO_MEMORY.search(str(error)):
@@ -150,7 +150,7 @@ class OnnxRuntimeEngine:
         return f"{words}. {free} of {total} MiB are free on {self.device}: lower --size or --steps"
 
     def _allocate(self, fed: list[Tensor]) -> list[_Slot]:
-        """Learn the output shapes from one plain run, then bind both slots: once for each of the last `KEPT` shapes."""
+        """Bind both slots for inputs of these shapes; a plain run gives the output shapes. Keeps `KEPT` shapes."""
         feed = {spec.name: tensor.cpu().numpy() for spec, tensor in zip(self.inputs, fed, strict=True)}
         try:
             shapes = [array.shape for array in self._session.run(None, feed)]

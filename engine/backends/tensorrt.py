@@ -1,4 +1,4 @@
-"""TensorRT, for data-centre cards and Jetson. Builds on the card itself, in minutes; the plan is kept."""
+"""TensorRT, for data-centre cards and Jetson. It builds on the card itself, in minutes, and the plan is kept."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from warpfuse.engine.tensorrt_module import TENSORRT
 
 
 def missing(device: str) -> str | None:
-    """Why it cannot run on this device, with the remedy, or None."""
+    """Why it cannot run on this device, with the remedy; None if it can."""
     return tensorrt_module.missing(TENSORRT, device)
 
 
 def open(path: Path, device: str, threads: int = 0, shapes: Shapes | None = None) -> TensorRtEngine:
     """Open an ONNX file for one size. shapes: input name -> shape of every input with an axis of any length.
 
-    threads is the CPU's and is not used.
+    threads is for CPUs and not used.
     """
     return open_network(TENSORRT, path, device, shapes)

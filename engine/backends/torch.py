@@ -1,10 +1,9 @@
-"""torch: an exported program (`.pt2`), the reference the other backends are compared with.
+"""torch: runs an exported program (`.pt2`). It is the reference for the other backends.
 
-Eager on a CPU. On a GPU compiled, and replayed as a CUDA graph with the addresses bound at the first call of a size, or
-when opened if `shapes` is given. What a `.pt2` from a stranger can do is told, and checked, in `engine/pt2_archive.py`.
+On a CPU the program runs eagerly. On a GPU it is compiled and replayed as a CUDA graph, captured at the first call of a
+size, or when opened if `shapes` is given. `engine/pt2_archive.py` describes and checks what an untrusted `.pt2` may do.
 
-A program takes tensors and returns a dict of tensors; the names of its arguments and of the dict's keys are the names
-of the inputs and outputs.
+A program takes tensors and returns a dict of tensors. Its arguments and the dict's keys name the inputs and outputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ Program = Callable[..., Mapping[str, Tensor]]
 
 
 def missing(device: str) -> str | None:
-    """Why torch cannot run on this device, with the remedy, or None."""
+    """Why torch cannot run on this device, with the remedy; None if it can."""
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < _OLDEST:
         return f"torch {torch.__version__} is too old, 2.11 is needed: pip install -U torch"
@@ -51,9 +50,9 @@ def open(
 ) -> "TorchEngine":
     """Open `path`, or the `.pt2` of the same stem beside it.
 
-    threads  of this engine's operators on a CPU, 0 for torch's own number
+    threads  threads of this engine's operators on a CPU, 0 for torch's own number
     shapes   input name -> shape: open for this one size
-    compile  on a GPU, compile the program; without, its operators are captured as they are (seconds instead of minutes)
+    compile  on a GPU, compile the program. Otherwise its operators are captured uncompiled, in seconds, not minutes
     """
     program = path.with_suffix(".pt2")
     if not program.is_file():
@@ -73,7 +72,7 @@ class TorchEngine:
         check_archive(path)
         try:
             program = torch.export.load(path)
-        except Exception as error:  # torch raises whatever its many deserialisers raise
+        except Exception as error:  # the many deserialisers of torch may raise anything
             raise EngineError(f"{path.name} cannot be opened by torch: {one_line(error, 300)}") from error
         self.name, self.device = path.name, device
         self._threads = threads
@@ -89,7 +88,7 @@ class TorchEngine:
             raise EngineError(f"{path.name}: returns no dict of tensors. Export the bundle with --to torch")
         self.inputs = narrow(self.name, [_spec(self.name, name, meta[name]) for name in flat], shapes)
         self.outputs = tuple(_spec(self.name, name, meta[node]) for name, node in outputs.items())
-        # The pass, not Module.to: constants made inside the graph name their device too.
+        # This pass, not Module.to, because constants inside the graph also have a device.
         module = move_to_device_pass(program, device).module()
         self._run: Program = torch.compile(module, dynamic=False, fullgraph=True) if self._cuda and compile else module
         self._slots: list[dict[str, Tensor]] = []
@@ -118,12 +117,12 @@ class TorchEngine:
         del self._run
 
     def _bind(self, fed: list[Tensor]) -> None:
-        """Allocate both slots for feeds of these shapes, and on a GPU capture; done again only when a shape changes."""
+        """Allocate both slots for inputs of these shapes and, on a GPU, capture. Repeated when a shape changes."""
         static = {spec.name: tensor.clone() for spec, tensor in zip(self.inputs, fed, strict=True)}
         first = self._call(static)
         self._slots = [{name: torch.empty_like(first[name]) for name in first} for _ in range(SLOTS)]
         if self._cuda:
-            self._replay = None  # its memory first
+            self._replay = None  # free its memory first
             self._replay = Replay(static, self._slots, lambda slot: self._into(slot, static))
         self._shapes = tuple(tensor.shape for tensor in fed)
 
