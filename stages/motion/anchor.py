@@ -68,9 +68,9 @@ class Anchor(Stage):
             keyframe, the trust is 1 and the motion holds the keyframe. An empty frame if nothing uses the anchor
 
     A frame becomes the anchor if it is the first frame, follows a discontinuity, is the first with another style
-    (`AnchorOptions.told`), or has a mean trust below `coverage`, as the first frame of another shot has; or if it is the
-    frame of a keyframe. If that frame is given as a picture, each frame is its own anchor until enough of the picture
-    is seen. For a keyframe and for coverage the stage waits for the device.
+    (`AnchorOptions.told`), or has a mean trust below `coverage`, as the first frame of another shot has. It also
+    becomes the anchor if it is the frame of a keyframe. If that frame is given as a picture, each frame is its own
+    anchor until enough of the picture is seen. For a keyframe and for coverage the stage waits for the device.
 
     size  (width, height) of the frames
     say   called with a line that names the frame of a keyframe
