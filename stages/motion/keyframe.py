@@ -17,7 +17,7 @@ from warpfuse.stages.motion.keyframe_file import read_fitted
 from warpfuse.stages.motion.settings import AnchorSettings
 
 LEAST_LIKE = 0.6
-"""Likeness from which on a frame may be the one that a keyframe was made of. Of fourteen styles on three clips the true
+"""Likeness from which on a frame may be the one that a keyframe was made of. Of five styles on three clips the true
 frame is at 0.72 or more."""
 
 _MORE = 0.01  # by which a frame must be more alike than the best so far: noise of a camera is less
