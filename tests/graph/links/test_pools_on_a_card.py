@@ -59,13 +59,14 @@ def test_a_driver_too_old_for_the_bindings_is_a_reason_and_no_error():
 
 def test_pools_of_two_links_lie_in_blocks_of_their_own():
     with card() as sim, on(new_stream(CARD)):
-        for name in ("a->b.x", "b->a.past"):
-            link = Link(name)
-            assert link.read(link.send(1)) == 16.0
+        links = [Link(name) for name in ("a->b.x", "b->a.past")]
+        assert [link.read(link.send(1)) for link in links] == [16.0, 16.0]
         small = [sim.runtime.cudaMalloc(4096)[1] for _ in range(2)]
         handles = [sim.runtime.cudaIpcGetMemHandle(address)[1] for address in small]
         status = [int(sim.runtime.cudaIpcOpenMemHandle(handle, 1)[0]) for handle in handles]
         assert status == [0, 208], "control: two small ones share a block, which is opened once"
+        for link in links:
+            link.access.close(), link.store.close()
 
 
 def test_what_the_owner_closed_stays_until_the_reader_has_let_go_and_no_frame_waits_for_it():
