@@ -95,7 +95,7 @@ config = validate({"source": source, "sinks": ["null:"], "bundle": sys.argv[1], 
 stop, done = threading.Event(), []
 thread = threading.Thread(target=lambda: done.append(run(config, stop=stop, observers=Observers(control=True))))
 thread.start()
-while True:
+while thread.is_alive():
     try:
         frames = messages.ask("desk", messages.GetStats()).stats["frames"]["out"]
     except Exception:
