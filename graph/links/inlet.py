@@ -1,5 +1,6 @@
 """The receiving end of a link."""
 
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +46,7 @@ class Inlet(LinkEnd):
         self._held: messages.FrameMessage | None = None
         self._lent = 0
         self._newest = -1
-        self._send(messages.Hello(plan.name, plan.credits, access.transport))
+        send_parts(self.socket, messages.encode(messages.Hello(plan.name, plan.credits, access.transport), epoch))
 
     @property
     def ready(self) -> bool:
@@ -144,4 +145,5 @@ class Inlet(LinkEnd):
         self._send(messages.Credit(1, message.slot, message.generation, message.table))
 
     def _send(self, message: messages.Message) -> None:
-        send_parts(self.socket, messages.encode(message, self._epoch))
+        with contextlib.suppress(zmq.Again):  # the sending end, of this process, is closed: nobody counts credits
+            send_parts(self.socket, messages.encode(message, self._epoch), wait=False)

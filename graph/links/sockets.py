@@ -31,10 +31,11 @@ from warpfuse.graph.links.curve import Keys, as_client, as_server
 HIGH_WATER_MARK = 64
 MAX_PLANE = 1 << 28  # bytes of one plane behind a message
 
-_EVENTS, _POLLIN, _SNDMORE = (
+_EVENTS, _POLLIN, _SNDMORE, _DONTWAIT = (
     int(zmq.EVENTS),
     int(zmq.POLLIN),
     int(zmq.SNDMORE),
+    int(zmq.DONTWAIT),
 )  # plain ints: converting pyzmq's enums takes longer than sending a message
 _COPIED = 1 << 16  # bytes: parts of this size or more are sent without a copy
 _BIND_PATIENCE_S = 5.0
@@ -88,15 +89,16 @@ def readable(socket: "zmq.Socket[bytes]") -> bool:
     return bool(int(socket.get(_EVENTS)) & _POLLIN)
 
 
-def send_parts(socket: "zmq.Socket[bytes]", parts: Sequence[Any]) -> None:
+def send_parts(socket: "zmq.Socket[bytes]", parts: Sequence[Any], *, wait: bool = True) -> None:
     """Send a message part by part. ZeroMQ reads large planes in place; they are not overwritten before their credit.
 
     pyzmq's `send_multipart` and `recv_multipart` are not used: they check every part twice, which costs five times the
     sending itself.
     """
+    flags = 0 if wait else _DONTWAIT
     for part in parts[:-1]:
-        socket.send(part, _SNDMORE, len(part) < _COPIED)
-    socket.send(parts[-1], 0, len(parts[-1]) < _COPIED)
+        socket.send(part, flags | _SNDMORE, len(part) < _COPIED)
+    socket.send(parts[-1], flags, len(parts[-1]) < _COPIED)
 
 
 def receive_parts(socket: "zmq.Socket[bytes]") -> list[zmq.Frame]:

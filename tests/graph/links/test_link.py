@@ -2,6 +2,7 @@
 
 import pytest
 import zmq
+from support.waiting import until
 
 from warpfuse.graph.errors import LinkCut
 from warpfuse.graph.links import messages
@@ -123,6 +124,21 @@ def test_a_reader_that_left_blocks_nobody(connect):
         outlet.offer(seq, seq)
     outlet.finish()
     assert (outlet.closed, outlet.failed, outlet.blocked, outlet.finished, outlet.sent) == (True, None, False, True, 0)
+
+
+@pytest.mark.timeout(60)
+def test_a_sender_that_left_blocks_no_reader(connect):
+    """A bypass may end at its sender first, while the thread that reads it returns what it was given."""
+    outlet, inlet = connect(credits=2, mailbox=2)
+    for seq in range(2):
+        outlet.offer(seq, seq)
+    pump(outlet, inlet)
+    outlet.close()
+    until(lambda: not inlet.socket.get(zmq.EVENTS) & zmq.POLLOUT, "nobody is there to send to")
+    for seq in range(2):
+        assert inlet.take() == seq
+        inlet.done()
+    inlet.bye()
 
 
 def test_a_message_in_the_wrong_direction_is_counted_and_not_obeyed(connect):
