@@ -14,7 +14,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,36 @@ def by_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
     return times
 
 
+def tell(
+    title: str,
+    times: Mapping[str, Sequence[float]],
+    flops: Mapping[str, float],
+    digits: int = 3,
+    kept: Mapping[str, float] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Print the calls beside "none", and give the figures of each.
+
+    times  seconds of each call; "NAME, off" has the operations of NAME
+    kept   MB that a row keeps, by NAME
+    """
+    columns = ["GFLOP", "predicted", "ms", "of none", "least", "of none", *(["row keeps MB"] if kept else [])]
+    table, rows = Table(title, *columns, box=None), {}
+    base, least = statistics.median(times["none"]), min(times["none"])
+    for name, found in times.items():
+        way = name.removesuffix(", off")
+        row = {
+            "gflop": flops[way] / 1e9, "predicted": flops[way] / flops["none"],
+            "ms": statistics.median(found) * 1e3, "ratio": statistics.median(found) / base,
+            "least_ms": min(found) * 1e3, "least_ratio": min(found) / least,
+        }  # fmt: skip
+        if kept:
+            row["kept_mb"] = kept[way]
+        rows[name] = {key: round(value, digits) for key, value in row.items()}
+        table.add_row(name, *(f"{value:.{digits}f}" for value in row.values()))
+    Console().print(table)
+    return rows
+
+
 def main() -> None:
     """Run everything; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,19 +147,7 @@ def main() -> None:
                 off = {**feed, "past_weight": 0 * feed["past_weight"], "own_weight": 0 * feed["own_weight"] + 1}
                 calls[f"{reach}, off"] = (session, off)
         times = by_turns(calls, options.rounds)
-    table = Table("attention", "GFLOP", "predicted", "ms", "of none", "least", "of none", "row keeps MB", box=None)
-    base, least = statistics.median(times["none"]), min(times["none"])
-    rows = {}
-    for name, found in times.items():
-        reach = name.partition(",")[0]
-        row = {
-            "gflop": flops[reach] / 1e9, "predicted": flops[reach] / flops["none"],
-            "ms": statistics.median(found) * 1e3, "ratio": statistics.median(found) / base,
-            "least_ms": min(found) * 1e3, "least_ratio": min(found) / least, "kept_mb": kept[reach],
-        }  # fmt: skip
-        rows[name] = {key: round(value, 3) for key, value in row.items()}
-        table.add_row(name, *(f"{value:.3f}" for value in row.values()))
-    Console().print(table)
+    rows = tell("attention", times, flops, kept=kept)
     print(json.dumps({"bench": "attention", "size": options.size, "references": options.references, "rows": rows}))
 
 

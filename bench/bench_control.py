@@ -10,7 +10,6 @@ through once a frame stands below.
 
 import argparse
 import json
-import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,7 @@ from typing import Any, Literal
 import diffusers
 import onnxruntime as ort
 import torch
-from bench_attention import WIDTHS, by_turns, made, one_thread, operations
-from rich.console import Console
-from rich.table import Table
+from bench_attention import WIDTHS, by_turns, made, one_thread, operations, tell
 
 from warpfuse.engine.bundle_parts import Control
 from warpfuse.export.diffusion.control import Controls, controlled
@@ -88,20 +85,10 @@ def main() -> None:
             calls[name] = (session, feed)
             if forms:
                 off = {key: 0 * value if key.endswith("_scale") else value for key, value in feed.items()}
-                calls[f"{name}, off"], flops[f"{name}, off"] = (session, off), flops[name]
+                calls[f"{name}, off"] = (session, off)
         times = by_turns(calls, options.rounds)
-    table = Table("controls", "GFLOP", "predicted", "ms", "of none", "least", "of none", box=None)
-    base, least = statistics.median(times["none"]), min(times["none"])
-    rows = {}
-    for name, found in sorted(times.items(), key=lambda item: item[0].startswith("map of")):
-        row = {
-            "gflop": flops[name] / 1e9, "predicted": flops[name] / flops["none"],
-            "ms": statistics.median(found) * 1e3, "ratio": statistics.median(found) / base,
-            "least_ms": min(found) * 1e3, "least_ratio": min(found) / least,
-        }  # fmt: skip
-        rows[name] = {key: round(value, 3) for key, value in row.items()}
-        table.add_row(name, *(f"{value:.3f}" for value in row.values()))
-    Console().print(table)
+    maps_last = dict(sorted(times.items(), key=lambda item: item[0].startswith("map of")))
+    rows = tell("controls", maps_last, flops)
     print(json.dumps({"bench": "control", "size": options.size, "rows": rows}))
 
 

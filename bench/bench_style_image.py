@@ -10,7 +10,6 @@ Below: operations of the published image encoder (ViT-H), once a picture, counte
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from typing import Any
 import onnxruntime as ort
 import torch
 import transformers
-from bench_attention import by_turns, made, one_thread, operations
-from rich.console import Console
-from rich.table import Table
+from bench_attention import by_turns, made, one_thread, operations, tell
 
 from warpfuse.engine.bundle_parts import StyleImage
 from warpfuse.export.diffusion.image_prompt import Images, cross_attention_layers, pictured
@@ -83,20 +80,9 @@ def main() -> None:
             calls[name] = (session, feed)
             if counts:
                 off = {key: 0 * value if key == "image_scale" else value for key, value in feed.items()}
-                calls[f"{name}, off"], flops[f"{name}, off"] = (session, off), flops[name]
+                calls[f"{name}, off"] = (session, off)
         times = by_turns(calls, options.rounds)
-    table = Table("images", "GFLOP", "predicted", "ms", "of none", "least", "of none", box=None)
-    base, least = statistics.median(times["none"]), min(times["none"])
-    rows = {}
-    for name, found in times.items():
-        row = {
-            "gflop": flops[name] / 1e9, "predicted": flops[name] / flops["none"],
-            "ms": statistics.median(found) * 1e3, "ratio": statistics.median(found) / base,
-            "least_ms": min(found) * 1e3, "least_ratio": min(found) / least,
-        }  # fmt: skip
-        rows[name] = {key: round(value, 4) for key, value in row.items()}
-        table.add_row(name, *(f"{value:.4f}" for value in row.values()))
-    Console().print(table)
+    rows = tell("images", times, flops, digits=4)
     once = round(of_the_encoder() / 1e9, 1)
     print(f"image encoder, once a picture: {once} GFLOP")
     print(json.dumps({"bench": "style_image", "size": options.size, "rows": rows, "encoder_gflop": once}))

@@ -17,7 +17,7 @@ from warpfuse.engine.bundle_parts import IMAGE_LAYERS, IMAGE_SCALE, IMAGE_TOKENS
 from warpfuse.engine.contract import Engine, TensorSpec
 from warpfuse.engine.device import settle
 from warpfuse.engine.errors import BundleError
-from warpfuse.stages.diffusion.style_images import ImageSettings, check_images, read_style_picture
+from warpfuse.stages.diffusion.style_images import StyleImageSettings, check_images, read_style_picture
 from warpfuse.stages.formulas.pixels import planes_of
 
 _REMEMBERED = 8  # pictures, so that going back and forth between a few costs nothing
@@ -44,7 +44,7 @@ class ImageTokens:
         self._seen: OrderedDict[tuple[int, str], Mapping[str, Tensor]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, asked: Mapping[str, ImageSettings]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    def __call__(self, asked: Mapping[str, StyleImageSettings]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """What the UNet takes, and what it takes for no picture at the same scales, which guidance asks for.
 
         Raises ImageError: a name that is not known, a file that holds no picture.

@@ -21,12 +21,12 @@ from warpfuse.stages.diffusion.loras import lora_scales, tagged_scales
 from warpfuse.stages.diffusion.palette import Palette, Table, mean_palette, palette_of
 from warpfuse.stages.diffusion.prompt_chunks import Chunk, ChunkLayout
 from warpfuse.stages.diffusion.prompt_grammar import PromptPart, parse
-from warpfuse.stages.diffusion.style_images import ImageSettings, check_images
+from warpfuse.stages.diffusion.style_images import StyleImageSettings, check_images
 from warpfuse.stages.diffusion.styles import style_vector, style_weights
 from warpfuse.stages.interim import Interim, PromptShare
 
 _NONE: Mapping[str, float] = MappingProxyType({})
-_NO_IMAGES: Mapping[str, ImageSettings] = MappingProxyType({})
+_NO_IMAGES: Mapping[str, StyleImageSettings] = MappingProxyType({})
 _NO_TABLES: Mapping[str, Table] = MappingProxyType({})
 Scales = tuple[float, ...]
 
@@ -54,7 +54,7 @@ class Prompts(Protocol):
         prompt: str,
         negative: str = "",
         loras: Mapping[str, float] = _NONE,
-        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+        images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
         """What pulls, and what is pulled away from, with live LoRAs at these scales and these style images, by name.
 
@@ -78,7 +78,7 @@ class WhenAsked:
         prompt: str,
         negative: str = "",
         loras: Mapping[str, float] = _NONE,
-        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+        images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
         """As those that are opened."""
         with self._lock:
@@ -112,7 +112,7 @@ class StylePrompts:
         prompt: str,
         negative: str = "",
         loras: Mapping[str, float] = _NONE,
-        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+        images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
         """The weighted mean of the styles' vectors."""
         lora_scales(loras, ())
@@ -180,7 +180,7 @@ class TextPrompts:
         prompt: str,
         negative: str = "",
         loras: Mapping[str, float] = _NONE,
-        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+        images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
         """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
         if self._images is None:
@@ -308,7 +308,7 @@ class _Shares:
         prompt: str,
         negative: str = "",
         loras: Mapping[str, float] = _NONE,
-        images: Mapping[str, ImageSettings] = _NO_IMAGES,
+        images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
         """That mean."""
         found = [self._prompts(one.prompt, one.negative, dict(one.loras), images) for one in self._shares]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Scale = Annotated[float, Field(ge=0, le=IMAGE_SCALE_LIMIT)]
 
 
-class ImageSettings(StageSettings):
+class StyleImageSettings(StageSettings):
     """A picture as a prompt, and how strongly it counts.
 
     picture  file of the picture: its middle counts, as a square
@@ -53,11 +53,11 @@ def _spelled_out(value: Any) -> Any:
 
 
 ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-StyleImages = Annotated[dict[ImageName, ImageSettings], BeforeValidator(images_in_full)]
+StyleImages = Annotated[dict[ImageName, StyleImageSettings], BeforeValidator(images_in_full)]
 """The style images of a run by their names in the bundle."""
 
 
-def check_images(asked: Mapping[str, ImageSettings], known: Sequence[StyleImage]) -> None:
+def check_images(asked: Mapping[str, StyleImageSettings], known: Sequence[StyleImage]) -> None:
     """Raises ImageError: the bundle takes no image of such a name, or none at all; one has no picture."""
     names = [image.name for image in known]
     for name, settings in asked.items():
@@ -74,7 +74,7 @@ def check_images(asked: Mapping[str, ImageSettings], known: Sequence[StyleImage]
             raise ImageError(f"images.{name}: no picture yet: give images.{name}.picture, a PNG, JPEG or WebP file")
 
 
-def check_pictures(asked: Mapping[str, ImageSettings]) -> None:
+def check_pictures(asked: Mapping[str, StyleImageSettings]) -> None:
     """Raises ImageError: the file of one of these holds no picture."""
     for name, settings in asked.items():
         read_style_picture(settings.picture, f"images.{name}.picture")

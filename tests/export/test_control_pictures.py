@@ -10,8 +10,8 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers.models.autoencoders import vae
 from PIL import Image
+from support.diffusers_calls import draw_ours, picture
 from support.random_checkpoint import write_random_checkpoint
 from support.random_controls import controlnet
 from support.recorded import Recorded
@@ -21,14 +21,13 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.control_files import ControlSource
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.stages import download
-from warpfuse.stages.diffusion.noise import Noises
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-WIDTH, HEIGHT, ROWS, SEED = 96, 64, 2, 7
+SIZE, ROWS, SEED = (96, 64), 2, 7
 PROMPT, OTHER = "a blue house, Painted in oil 1", "ink"
 CLOSE, APART = 1e-3, 1e-2
 PIPELINES = {
@@ -52,15 +51,6 @@ class Made:
         return torch.from_numpy(np.array(Image.open(self.maps[name]))).permute(2, 0, 1)[None] / 255
 
 
-def picture(seed):
-    """uint8 [h, w, 3]: smooth, with a little grain."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 3, 4, 6, generator=generator)
-    scene = torch.nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic")
-    scene += 0.05 * torch.randn(scene.shape, generator=generator)
-    return (scene[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
 NETS = {"edges": 1, "depth": 3}  # seeds
 
 
@@ -74,8 +64,8 @@ def made(request, tmp_path_factory):
         asked.append(ControlSource(name, "controlnet", str(folder / name)))
     maps = {name: folder / f"{name}.png" for name in NETS}
     for name, path in maps.items():
-        Image.fromarray(picture(10 + NETS[name])).save(path)
-    request = Request((WIDTH, HEIGHT), ROWS, dtype="fp32", controls=asked)
+        Image.fromarray(picture(10 + NETS[name], SIZE)).save(path)
+    request = Request(SIZE, ROWS, dtype="fp32", controls=asked)
     bundle = export_checkpoint(folder / "bundle", open_checkpoint(str(source)), request)
     return Made(family, source, bundle.folder, maps)
 
@@ -90,15 +80,11 @@ def of_the_pipeline(made, names, case, monkeypatch):
     pipe.set_progress_bar_config(disable=True)
     if made.family == "sd15":  # theirs, PNDM, is of many steps
         pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
-    noises, shape = Noises(SEED, torch.device("cpu")), torch.Size((1, 4, HEIGHT // 8, WIDTH // 8))
-    draws = iter([noises.slot(step, shape) for step in range(steps + 1)])
-    for module in (type(pipe).__module__, type(pipe.scheduler).__module__):
-        monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(draws), raising=False)
-    monkeypatch.setattr(vae.DiagonalGaussianDistribution, "sample", lambda posterior, generator=None: posterior.mode())
+    draw_ours(pipe, SEED, steps, SIZE, monkeypatch)
     told = {"negative_prompt": negative} if negative else {}
     maps, scales = [made.rgb(name) for name in names], [SCALES[name] for name in names]
     return pipe(
-        prompt=PROMPT, image=torch.from_numpy(picture(1)).permute(2, 0, 1)[None] / 255,
+        prompt=PROMPT, image=torch.from_numpy(picture(1, SIZE)).permute(2, 0, 1)[None] / 255,
         control_image=maps if len(maps) > 1 else maps[0],
         controlnet_conditioning_scale=scales if len(maps) > 1 else scales[0],
         num_inference_steps=own_steps, strength=steps / own_steps, guidance_scale=guidance, output_type="np", **told,
@@ -117,7 +103,7 @@ def of_the_graph(made, scales, case, monkeypatch):
         bundle=str(made.bundle), prompt=PROMPT, fusion=0.0, seed=SEED, backend="onnxruntime", steps=steps,
         strength=steps / own_steps, negative=negative, stages={"predict": mode}, controls=controls,
     ) as pipeline:  # fmt: skip
-        pipeline.push(picture(1))
+        pipeline.push(picture(1, SIZE))
     return Recorded.last
 
 

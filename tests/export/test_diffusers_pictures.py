@@ -14,8 +14,8 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers.models.autoencoders import vae
 from safetensors.torch import load_file, save_file
+from support.diffusers_calls import draw_ours, picture
 from support.random_checkpoint import write_random_checkpoint
 from support.recorded import Recorded
 
@@ -27,7 +27,6 @@ from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages import download
-from warpfuse.stages.diffusion.noise import Noises
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2
@@ -171,15 +170,6 @@ def random_lora(source, path):
     return path
 
 
-def picture():
-    """uint8 [h, w, 3]: smooth, with a little grain."""
-    generator = torch.Generator().manual_seed(1)
-    coarse = torch.rand(1, 3, 4, 6, generator=generator)
-    scene = torch.nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic")
-    scene += 0.05 * torch.randn(scene.shape, generator=generator)
-    return (scene[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
 def pictures_of_the_pipeline(kind, source, loras, patch):
     """case -> picture, the random numbers replaced by those of our seed."""
     pipe = kind.pipeline.from_pretrained(source, low_cpu_mem_usage=False)
@@ -188,14 +178,9 @@ def pictures_of_the_pipeline(kind, source, loras, patch):
         pipe.scheduler = kind.scheduler.from_config(pipe.scheduler.config, clip_sample=False, **kind.options)
     for lora in loras:
         merge(pipe.unet, lora)
-    draws = iter(())
-    for module in (type(pipe).__module__, type(pipe.scheduler).__module__):
-        patch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(draws), raising=False)
-    patch.setattr(vae.DiagonalGaussianDistribution, "sample", lambda posterior, generator=None: posterior.mode())
-    rgb, pictures = torch.from_numpy(picture()).permute(2, 0, 1)[None] / 255, {}
+    rgb, pictures = torch.from_numpy(picture(1, (WIDTH, HEIGHT))).permute(2, 0, 1)[None] / 255, {}
     for case in kind.cases:
-        noises, shape = Noises(SEED, torch.device("cpu")), torch.Size((1, 4, HEIGHT // 8, WIDTH // 8))
-        draws = iter([noises.slot(step, shape) for step in range(case.steps + 1)])
+        draw_ours(pipe, SEED, case.steps, (WIDTH, HEIGHT), patch)
         told = {"num_inference_steps": case.own_steps, "guidance_scale": case.guidance}
         if kind.pipeline is LCM:  # it counts the calls it makes
             told = {"num_inference_steps": case.steps, "guidance_scale": LCM_GUIDANCE}
@@ -227,7 +212,7 @@ def graph(monkeypatch):
 
         def shown(case):
             pipeline.update(**case.keys())
-            rgb = pipeline.push(picture())
+            rgb = pipeline.push(picture(1, (WIDTH, HEIGHT)))
             return Recorded.last, rgb
 
         return shown

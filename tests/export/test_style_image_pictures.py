@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from diffusers.models.autoencoders import vae
 from PIL import Image
+from support.diffusers_calls import draw_ours, picture
 from support.random_checkpoint import write_random_checkpoint
 from support.random_controls import controlnet
 from support.random_images import ENCODER, write_adapter
@@ -26,14 +26,13 @@ from warpfuse.export.diffusion.image_files import ImageSource
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.stages import download
 from warpfuse.stages.diffusion.image_tokens import squared
-from warpfuse.stages.diffusion.noise import Noises
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-WIDTH, HEIGHT, ROWS, SEED = 96, 64, 2, 7
+SIZE, ROWS, SEED = (96, 64), 2, 7
 PROMPT, OTHER = "a blue house, Painted in oil 1", "ink"
 CLOSE, APART = 1e-3, 1e-2
 KINDS = {"look": ("plain", 6), "mood": ("plus", 8)}  # name -> kind, seed
@@ -69,15 +68,6 @@ class Made:
     pictures: dict
 
 
-def picture(seed, size):
-    """uint8 [h, w, 3]: smooth, with a little grain."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 3, 4, 6, generator=generator)
-    scene = torch.nn.functional.interpolate(coarse, size[::-1], mode="bicubic")
-    scene += 0.05 * torch.randn(scene.shape, generator=generator)
-    return (scene[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def made(request, tmp_path_factory):
     folder, family = tmp_path_factory.mktemp("shown"), request.param
@@ -85,14 +75,14 @@ def made(request, tmp_path_factory):
     adapters = {name: write_adapter(folder / name, source, *KINDS[name]) for name in KINDS}
     pictures = {name: folder / f"{name}.png" for name in (*KINDS, "edges")}
     for seed, (name, path) in enumerate(pictures.items()):
-        size = (WIDTH, HEIGHT) if name == "edges" else (ENCODER["image_size"],) * 2
+        size = SIZE if name == "edges" else (ENCODER["image_size"],) * 2
         Image.fromarray(picture(10 + seed, size)).save(path)
     controls = []
     if FAMILIES[family].steered:
         controlnet(source, 1).save_pretrained(folder / "edges")
         controls.append(ControlSource("edges", "controlnet", str(folder / "edges")))
     asked = Request(
-        (WIDTH, HEIGHT), ROWS, dtype="fp32", controls=controls,
+        SIZE, ROWS, dtype="fp32", controls=controls,
         images=[ImageSource(name, str(file)) for name, file in adapters.items()],
     )  # fmt: skip
     bundle = export_checkpoint(folder / "bundle", open_checkpoint(str(source)), asked)
@@ -114,17 +104,13 @@ def of_the_pipeline(made, names, case, monkeypatch):
     pipe.set_progress_bar_config(disable=True)
     if made.family == "sd15":  # theirs, PNDM, is of many steps
         pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
-    noises, shape = Noises(SEED, torch.device("cpu")), torch.Size((1, 4, HEIGHT // 8, WIDTH // 8))
-    draws = iter([noises.slot(step, shape) for step in range(steps + 1)])
-    for module in (type(pipe).__module__, type(pipe.scheduler).__module__):
-        monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(draws), raising=False)
-    monkeypatch.setattr(vae.DiagonalGaussianDistribution, "sample", lambda posterior, generator=None: posterior.mode())
+    draw_ours(pipe, SEED, steps, SIZE, monkeypatch)
     told = {"negative_prompt": negative} if negative else {}
     if family.steered:
         rgb = torch.from_numpy(np.array(Image.open(made.pictures["edges"]))).permute(2, 0, 1)[None] / 255
         told |= {"control_image": rgb, "controlnet_conditioning_scale": 0.7}
     return pipe(
-        prompt=PROMPT, image=torch.from_numpy(picture(1, (WIDTH, HEIGHT))).permute(2, 0, 1)[None] / 255,
+        prompt=PROMPT, image=torch.from_numpy(picture(1, SIZE)).permute(2, 0, 1)[None] / 255,
         ip_adapter_image=[Image.open(made.pictures[name]) for name in names], num_inference_steps=own_steps,
         strength=steps / own_steps, guidance_scale=guidance, output_type="np", **told,
     ).images[0]  # fmt: skip
@@ -142,7 +128,7 @@ def of_the_graph(made, scales, case, monkeypatch):
         strength=steps / own_steps, negative=negative, stages={"predict": mode}, images=images,
         controls=edges if FAMILIES[made.family].steered else {},
     ) as pipeline:  # fmt: skip
-        pipeline.push(picture(1, (WIDTH, HEIGHT)))
+        pipeline.push(picture(1, SIZE))
     return Recorded.last
 
 

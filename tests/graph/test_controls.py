@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from support import pipelines
+from support.counted_calls import counted_calls
 from support.pipelines import far
 
 import warpfuse
@@ -15,7 +16,6 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
-from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.controls.settings import KINDS
 from warpfuse.stages.errors import ControlError, MaskError
 from warpfuse.stages.sources import open_source
@@ -75,22 +75,7 @@ def test_thresholds_of_a_map_are_live(bundles, pictures):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_network_of_a_control_is_called_once_a_frame(bundles, pictures, stream, monkeypatch):
-    calls = {}
-    opened = Engines.open
-
-    def counting(self, path, shapes=None):
-        engine = opened(self, path, shapes)
-        run_once = type(engine).__call__
-
-        class Counted(type(engine)):
-            def __call__(self, inputs):
-                calls[path.stem] = calls.get(path.stem, 0) + 1
-                return run_once(self, inputs)
-
-        engine.__class__ = Counted
-        return engine
-
-    monkeypatch.setattr(Engines, "open", counting)
+    calls = counted_calls(monkeypatch)
     styled(bundles["steered"], pictures, ON, stream, fusion=0)
     frames = len(pictures)
     assert calls["control_0"] == calls["control_1"] == frames

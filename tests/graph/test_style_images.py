@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import pipelines
+from support.counted_calls import counted_calls
 from support.pipelines import far
 
 import warpfuse
@@ -14,7 +15,6 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
-from warpfuse.graph.runtime.engines import Engines
 from warpfuse.stages.errors import ImageError
 from warpfuse.stages.sources import open_source
 
@@ -100,22 +100,7 @@ def test_style_and_layout_have_scales_of_their_own(bundles, pictures, files):
 
 
 def test_the_network_of_an_image_runs_once_a_picture(bundles, pictures, files, monkeypatch):
-    calls = {}
-    opened = Engines.open
-
-    def counting(self, path, shapes=None):
-        engine = opened(self, path, shapes)
-        run_once = type(engine).__call__
-
-        class Counted(type(engine)):
-            def __call__(self, inputs):
-                calls[path.stem] = calls.get(path.stem, 0) + 1
-                return run_once(self, inputs)
-
-        engine.__class__ = Counted
-        return engine
-
-    monkeypatch.setattr(Engines, "open", counting)
+    calls = counted_calls(monkeypatch)
     styled(bundles["shown"], pictures)
     assert "image_0" not in calls and calls["unet"] == 2 * len(pictures), "none is asked for"
     both = {"look": files["red"], "mood": files["red"]}

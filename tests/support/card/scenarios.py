@@ -38,7 +38,7 @@ from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker
 from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.prompts import TextPrompts
-from warpfuse.stages.diffusion.style_images import ImageSettings
+from warpfuse.stages.diffusion.style_images import StyleImageSettings
 from warpfuse.stages.frame import Latent, Mask, Motion, Picture, Stamp
 from warpfuse.stages.sources import open_source
 from warpfuse.web.motion import MotionView
@@ -197,7 +197,7 @@ def a_picture_is_a_prompt(card, folder):
 
     Image.new("RGB", (16, 16), (200, 30, 30)).save(folder / "red.png")
     tokens = ImageTokens([StyleImage(name="style", network=0, size=16, tokens=4, width=8)], lambda n: Eyes(), CARD)
-    given, _ = tokens({"style": ImageSettings(picture=str(folder / "red.png"))})
+    given, _ = tokens({"style": StyleImageSettings(picture=str(folder / "red.png"))})
     with on(new_stream(CARD)):
         given["image_tokens"].sum()
 
