@@ -12,7 +12,7 @@ SOURCES := $(shell find app cluster graph stages engine export -type f -not -pat
 
 PARALLEL := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo check test full lint bench card train clean
+.PHONY: demo check test spread alone full lint bench card train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/warpfuse demo
@@ -23,13 +23,17 @@ check: lint
 
 # What needs processes, devices or a browser has the machine to itself; the rest is spread over the cores. pytest ends
 # with 5 where ARGS names tests of one half alone.
-test: $(VENV)/.installed-test
+test: spread alone
+
+spread: $(VENV)/.installed-test
 	$(PARALLEL) -m "not (full or process or device or browser)" $(ARGS) || [ $$? = 5 ]
+
+alone: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "process or device or browser" $(ARGS) || [ $$? = 5 ]
 
-# Exports of full size: 13 GB of memory, 20 GB of disk, some ten minutes.
+# Exports of full size: 13 GB of memory, 20 GB of disk, some ten minutes, half an hour at most for one.
 full: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m full $(ARGS)
+	$(BIN)/python -m pytest -m full $(ARGS) -o timeout=1800
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -194,10 +194,10 @@ def hops(monkeypatch, frames, offered=1):
     sent = 0
     real = outlet_module.send_parts
 
-    def counting(socket, parts):
+    def counting(socket, parts, **options):
         nonlocal sent
         sent += 1
-        real(socket, parts)
+        real(socket, parts, **options)
 
     monkeypatch.setattr(outlet_module, "send_parts", counting)
     monkeypatch.setattr(inlet_module, "send_parts", counting)
