@@ -1,7 +1,7 @@
-"""What the way of a frame (`dataflow.py`) branches into: the way through a stream batch, control maps, masks.
+"""Branches of the dataflow (`dataflow.py`) that depend on the configuration: stream batch, control maps, masks.
 
-In a stream batch of K calls (`stages.predict.stream`) `predict` is K - 1 frames behind. What enters it and what leaves
-it are different frames, and each has a branch of its own to the past.
+With a stream batch of K calls (`stages.predict.stream`), `predict` returns the frame that it was given K - 1 calls ago.
+The frame that enters it and the frame that leaves it are different, so each has a reference warped onto it.
 """
 
 from typing import Any, NamedTuple
@@ -13,14 +13,15 @@ from warpfuse.stages.controls.settings import stage_of
 
 
 class Seen(NamedTuple):
-    """What a frame is restyled from.
+    """Inputs from which a frame is restyled.
 
-    latent    of the source
-    motion    to the frame before
-    followed  the same for `predict`, if it looks at that frame
-    anchor    motion to the anchor, if something is taken from it
-    sampling, fusing  the texts of predict and fuse
-    last      the stage that gives the picture that is fed back
+    picture   the frame of the source
+    latent    its latent
+    motion    flow and confidence to the frame before
+    followed  the same motion, if `predict` uses the frame before; else None
+    anchor    motion to the anchor, if the anchor is used; else None
+    sampling, fusing  descriptions of predict and fuse for the drawing
+    last      name of the stage whose picture is fed back
     """
 
     picture: Value
@@ -34,7 +35,12 @@ class Seen(NamedTuple):
 
 
 class Styled(NamedTuple):
-    """A picture made, the latent that was decoded to it, and the past that it was made with, if that is a picture."""
+    """A styled picture.
+
+    paint   the picture
+    latent  the latent that was decoded to it
+    past    the warped last picture that it was made with; None if a latent was warped or nothing
+    """
 
     paint: Value
     latent: Value
@@ -42,7 +48,11 @@ class Styled(NamedTuple):
 
 
 def last_picture(config: GraphConfig, *, printed: bool, keyed: bool) -> str:
-    """The stage that gives the picture that is fused into the next frame."""
+    """Name of the stage whose picture is fused into the next frame.
+
+    printed  the bundle draws lines over the decoded picture
+    keyed    the run has a keyframe
+    """
     fusion = config.stages.fuse
     if keyed or printed:
         return "apply_keyframe" if keyed else "composite"
@@ -51,7 +61,11 @@ def last_picture(config: GraphConfig, *, printed: bool, keyed: bool) -> str:
 
 
 def restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: Seen) -> Styled:
-    """What enters meets the picture K frames back, along the flow composed; what leaves, the picture before it."""
+    """The calls of a frame with a stream batch of K = `calls`.
+
+    The entering frame is fused with the picture of K frames before, along the composed flow of K frames. The leaving
+    frame is fused with the picture of the frame before it.
+    """
     picture, latent, motion, followed, anchor, sampling, fusing, last_made = seen
     fusion, encode = config.stages.fuse, encoding_of(config)
     of_latents, of_output = fusion.reference == "latent", fusion.reference == "output"
@@ -67,7 +81,7 @@ def restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: See
     hints = hints_of(call, config, picture, onto_entry)
     leaving = call("predict", sampling, source=latent, reference=entry, motion=followed, anchor=anchor, hints=hints)
     if fusion.exit:
-        # the flow of the frames in the batch waits in this link for their pictures
+        # This link holds the flow of the frames in the batch until their pictures are predicted.
         waiting, onto = Value(motion.stage, ahead=calls - 1), "onto the frame that leaves"
         reference = call("warp", f"last {what} {onto}", motion=waiting, styled=Value(last, delay=1))
         past = None if of_latents else reference
@@ -82,9 +96,11 @@ def restyle_streamed(call: StageCall, config: GraphConfig, calls: int, seen: See
 
 
 def hints_of(call: StageCall, config: GraphConfig, picture: Value, past: Value | None) -> Value | None:
-    """What the controls make of a frame: the map of each, and of all maps what the UNet takes.
+    """The calls that make the control maps of a frame, and from them the hints for the UNet; None: no controls.
 
     past  the last styled picture, warped onto the frame
+
+    Raises ConfigError for a control that needs `past` in a run without it.
     """
     maps: dict[str, Any] = {}
     for name, control in config.controls.items():
@@ -101,7 +117,10 @@ def hints_of(call: StageCall, config: GraphConfig, picture: Value, past: Value |
 def masked(
     call: StageCall, config: GraphConfig, picture: Value, motion: Value | None, styled: Value, late: int
 ) -> Value:
-    """The styled picture where the mask is, the source elsewhere. Nothing of it goes into the next frame."""
+    """The calls that make the mask and show the source where it is 0. The result is not fed back.
+
+    late  number of frames by which `styled` is behind `picture`
+    """
     mask, about = config.mask, f"mask, {config.mask.kind} {config.mask.of}"
     if mask.kind == "file":
         found = call("mask", about, kind="file_mask", frame=picture)
@@ -109,10 +128,10 @@ def masked(
         found = call("mask", about, kind="map_mask", frame=Value(stage_of(mask.of)), motion=motion)
     else:
         found = call("mask", about, kind="network_mask", frame=picture, motion=motion)
-    waiting, source = Value(found.stage, ahead=late), Value(picture.stage, ahead=late)  # for the picture of their frame
+    waiting, source = Value(found.stage, ahead=late), Value(picture.stage, ahead=late)  # held for their styled picture
     return call("apply_mask", "source where the mask is 0", styled=styled, mask=waiting, source=source)
 
 
 def encoding_of(config: GraphConfig) -> str:
-    """The kind of stage that encodes what is fed back."""
+    """The kind of stage that encodes the fed-back picture."""
     return "encode_twice" if config.stages.encode.twice else "encode_past"

@@ -1,6 +1,6 @@
-"""What of a configuration can be found wrong before a network library is loaded, which takes seconds.
+"""Early checks of a configuration, before a network library is loaded, which takes seconds.
 
-Opening the run finds it too, with what can be known only then.
+Opening the run repeats them, together with the checks that need an opened bundle.
 """
 
 from warpfuse.engine.bundle import require_kind
@@ -22,17 +22,18 @@ from warpfuse.stages.sinks import check
 from warpfuse.stages.sources import connects, probe
 from warpfuse.stages.sources.schemes import scheme_of
 
-_PROBED = ("file", "pattern")  # others are devices, which take their time and may be opened but once
+_PROBED = ("file", "pattern")  # other sources are slow to open, and some accept a single connection
 
 
 def check_early(
     config: GraphConfig | Streams, *, watched: bool = False, was: GraphConfig | Streams | None = None
 ) -> None:
-    """Raise BadInput for ends, bundle, style, LoRA, control, image, attention, mask, flow or size that does not work.
+    """Raise BadInput for a source, sink, bundle, style, LoRA, control, image, attention, mask, flow or size that fails.
 
-    watched  somebody looks at the run, so it needs no sink
-    was      what is known to work, and may be at work: only what differs from it is checked
-    Files are opened, connections and devices are not.
+    watched  the run has a viewer, so it needs no sink
+    was      a configuration that is known to work and may be running: only what differs from it is checked
+
+    Files are opened for this, connections and devices are not.
     """
     if not isinstance(config, Streams):
         _check_one(config, watched, was if isinstance(was, GraphConfig) else None)
@@ -44,9 +45,10 @@ def check_early(
 
 
 def check_ends(config: GraphConfig, *, watched: bool = False, was: GraphConfig | None = None) -> None:
-    """Raise BadInput where there is no source, no sink and nobody who watches, or a sink that cannot be opened.
+    """Raise BadInput for a missing source, a missing sink without a viewer, or a sink that cannot be opened.
 
-    was: what is at work: its sinks are open, and are not tried."""
+    was  the running configuration: its sinks are open already and are not checked
+    """
     if not config.source:
         raise ConfigError("no source: give --source PATH, or source: in the graph file")
     if not config.sinks and not watched:
@@ -109,7 +111,7 @@ def _check_mask(config: GraphConfig) -> None:
 
 
 def _check_map(config: GraphConfig) -> None:
-    """Raise MaskError where the mask is neither the map of a control nor a bundle."""
+    """Raise MaskError if `mask.of` names neither a control of the run nor a bundle of kind `map`."""
     try:
         require_kind(config.mask.of, MapBundleFile)
     except BundleError as error:

@@ -1,8 +1,10 @@
-"""Crossfades: numbers and the prompt of a run on their way from what is shown to what they were set to.
+"""Crossfades: numbers and the prompt of a run move from their present values to new ones over some seconds.
 
-The source alone knows how far each has come, by the times of its frames, and stamps every frame with what holds for it
-(`stages/interim.py`). Fractional numbers go along a line, the prompt by what it is to the network; whatever else a
-change names (a switch, a choice, a whole number) holds at once. No clock is read here: the time is an argument.
+Only the source computes how far each has moved, from the presentation times of its frames. It stamps every frame with
+the values for it (`stages/interim.py`). Numbers with a fraction are interpolated linearly. Prompts are blended in what
+the network takes of them: style weights or text embeddings, with the scales of LoRAs.
+Everything else in a change (switches, choices, whole numbers) takes effect at once. No clock is read here: the time is
+an argument.
 """
 
 import math
@@ -19,22 +21,22 @@ from warpfuse.stages.interim import Interim, PromptShare
 LONGEST_S = 3600.0
 
 LIVE = ("prompt", "negative", "loras", "controls", "images", "strength", "steps", "stages", "pace", "mask", "looks")
-"""Keys that may change between frames; the others are built in."""
+"""Keys that may change between frames. The others are fixed when the run is opened."""
 
-_PROMPT = ("prompt", "negative", "loras")  # what the network is told of it is one thing, and fades as one
-_A_TIME = "stages.anchor.at"  # of a frame, which a frame in the middle is not
-_FAINTEST = 1e-3  # share below which a prompt is let go, unseen
-_MOST_PROMPTS = 6  # in one frame: who changes the prompt again and again within a crossfade gets the strongest
-_LONGEST_TEXT = 4000  # bytes of a prompt that fades: frames carry it
+_PROMPT = ("prompt", "negative", "loras")  # these together make the embedding, so they fade together
+_A_TIME = "stages.anchor.at"  # a time that selects a frame: values in between would select other frames
+_FAINTEST = 1e-3  # a prompt with a smaller share is invisible and is dropped
+_MOST_PROMPTS = 6  # prompts blended in one frame; after repeated changes within a crossfade the strongest are kept
+_LONGEST_TEXT = 4000  # bytes of a fading prompt, since every frame carries it
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Keys to lay over the settings, and how long that takes.
+    """A change of settings and its duration.
 
-    keys     without `over_s`
-    over_ns  0: at once
-    named    paths of the keys that are named, as in stages.fuse.weight: a crossfade of theirs that is under way ends
+    keys     new values, merged over the present settings; without `over_s`
+    over_ns  duration of the crossfade; 0: at once
+    named    paths of the keys in the change, such as stages.fuse.weight; it ends crossfades of them that are under way
     """
 
     keys: dict[str, Any]
@@ -43,7 +45,7 @@ class Timed:
 
 
 def timed(keys: Mapping[str, Any]) -> Timed:
-    """Keys among which `over_s` may be: seconds that the change takes. Raises ConfigError."""
+    """Read a change. `keys` may contain `over_s`, the seconds that it takes. Raises ConfigError."""
     rest = {key: value for key, value in keys.items() if key != "over_s"}
     over_s = keys.get("over_s", 0)
     if type(over_s) not in (int, float) or not 0 <= over_s <= LONGEST_S:
@@ -60,7 +62,11 @@ def check_prompt(change: Timed, config: GraphConfig) -> None:
 
 @dataclass(slots=True)
 class _Way:
-    """From a value to the one that is set. passed_ns: of over_ns; below 0: no frame has begun it."""
+    """A crossfade from `start` to the value in the settings.
+
+    over_ns    its duration
+    passed_ns  the time passed since its first frame; below 0: it had no frame yet
+    """
 
     start: Any
     over_ns: int
@@ -72,9 +78,10 @@ class _Way:
 
 
 class Crossfades:
-    """What holds for each frame, beside the source. Not thread-safe.
+    """The crossfades under way, and the values for each frame. Used at the source. Not thread-safe.
 
-    Each key is on its own way: one that is changed again leaves from the value on show, the others go on.
+    Each key has a crossfade of its own. A key that is changed again starts from its present value; crossfades of other
+    keys continue.
     """
 
     def __init__(self, config: GraphConfig) -> None:
@@ -85,7 +92,7 @@ class Crossfades:
         self._pts_ns: int | None = None
 
     def change(self, config: GraphConfig, over_ns: int = 0, named: tuple[str, ...] = ()) -> None:
-        """The settings lead here from the next frame on."""
+        """Start crossfades to the values of `config`, from the next frame on. `over_ns` and `named`: see `Timed`."""
         before, self._numbers = self._numbers, dict(_numbers(config))
         for path, to in self._numbers.items():
             if before.get(path) == to and not _is_named(path, named):
@@ -102,10 +109,11 @@ class Crossfades:
             self._prompt_way = _Way(shown, over_ns) if over_ns and shown != prompts else None
 
     def at(self, pts_ns: int) -> Interim | None:
-        """What holds for the frame of this presentation time, None: the configuration. Frames come in order.
+        """Values for the frame with this presentation time; None: those of the configuration. Frames come in order.
 
-        A way begins with the first frame behind the change. Times that jump back, as of a file that begins anew, take
-        nothing from it."""
+        A crossfade begins with the first frame after the change. A jump back in time, as of a looped file, counts as no
+        time passed.
+        """
         passed_ns = 0 if self._pts_ns is None else max(0, pts_ns - self._pts_ns)
         self._pts_ns = pts_ns
         ways = [*self._ways.values(), *([self._prompt_way] if self._prompt_way is not None else [])]
@@ -137,7 +145,10 @@ class Crossfades:
 
 
 def shown(config: GraphConfig, interim: Interim | None) -> GraphConfig:
-    """The configuration with the numbers on show. Between two that are valid every number is, so nothing is checked."""
+    """The configuration with interim numbers in place of its own.
+
+    Nothing is validated: valid ranges are intervals, so a number between two valid ones is valid.
+    """
     if interim is None or not interim.numbers:
         return config
     tree: dict[str, Any] = {}
@@ -167,7 +178,7 @@ def _between(way: _Way, to: float) -> float:
 
 
 def _numbers(config: GraphConfig) -> Iterator[tuple[str, float]]:
-    """Every fractional number among the live keys, by its path. Those of LoRAs go with the prompt; a time is no way."""
+    """Path and value of every number that fades on its own: fractional live keys, without `_PROMPT` and `_A_TIME`."""
     for name in LIVE:
         if name not in (*_PROMPT, "looks"):
             yield from ((path, value) for path, value in _fractions(getattr(config, name), name) if path != _A_TIME)

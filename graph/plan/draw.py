@@ -1,4 +1,4 @@
-"""Draw a plan: `terminal` for a console, `svg` as a picture that needs nothing beside itself."""
+"""Drawing a plan: `terminal` for a console, `svg` as a self-contained picture."""
 
 import re
 import textwrap
@@ -46,8 +46,8 @@ def svg(plan: GraphPlan) -> str:
     """A self-contained SVG document, the same for the same plan.
 
     Stages stand in layers from left to right, framed by worker. A thin solid arrow is a link with its slots; a thick
-    one, in another colour, is a call inside a lane; a dashed one below them is a feedback, with its delay. It follows
-    the reader's light or dark.
+    one, in another colour, is a call inside a lane; a dashed one below them is feedback, with its delay. Colours follow
+    the light or dark scheme of the viewer.
     """
     layout = arrange(plan)
     feedback = [link for link in plan.feeds if link.delay]
@@ -57,7 +57,7 @@ def svg(plan: GraphPlan) -> str:
     left, top = min(r.x for r in shapes) - _EDGE, min(r.y for r in shapes) - _EDGE
     right = (
         max([r.x + r.w for r in shapes] + [left + (620 if feedback else 220) + (150 if plan.calls else 0)]) + _EDGE
-    )  # the legend needs as much
+    )  # the minimum is the width of the legend
     floor = max([r.y + r.h for r in shapes] + [return_y(layout, i) + 12 for i in range(len(feedback))])
     width, height = right - left, floor + _EDGE + _LEGEND - top
     names = ", ".join(node.name for node in plan.nodes)
@@ -103,7 +103,7 @@ def _lines(plan: GraphPlan, node: NodePlan) -> Iterator[Text]:
 
 
 def _figures(link: LinkPlan, *, called: bool = False) -> str:
-    """The figures of a link in words; of a call there are none."""
+    """Slots, credits, mailbox and delay of a link, as text. A call (`called`) has a delay at most."""
     if called:
         return f"call in the lane, delay {link.delay} (feedback)" if link.delay else "call in the lane"
     credit = "credit" if link.credits == 1 else "credits"
@@ -117,7 +117,7 @@ def _forward(link: LinkPlan, layout: Layout, kind: str = "link") -> list[str]:
     for (x, y), (next_x, next_y) in pairwise(points):
         if y == next_y:
             steps.append(f"H{next_x:g}")
-        else:  # the turn is made right behind a layer, where no label is
+        else:  # the bend is right behind a layer, where there are no labels
             half, turned = x + BEND / 2, x + BEND
             steps.append(f"C{half:g} {y:g} {half:g} {next_y:g} {turned:g} {next_y:g}H{next_x:g}")
     if kind == "call":
@@ -128,7 +128,7 @@ def _forward(link: LinkPlan, layout: Layout, kind: str = "link") -> list[str]:
 
 
 def _feedback(link: LinkPlan, layout: Layout, number: int, *, called: bool) -> list[str]:
-    """Down from the sender, back under all boxes, up to the receiver."""
+    """Arrow of feedback `number`: down from the sender, back below all boxes, up to the receiver."""
     y = return_y(layout, number)
     (x0, y0), down = layout.leaving(link, number)
     (x1, y1), up = layout.entering(link, number)
@@ -142,7 +142,7 @@ def _feedback(link: LinkPlan, layout: Layout, number: int, *, called: bool) -> l
 
 
 def _rounded(points: list[Point]) -> str:
-    """A path along right angles with round corners; points that coincide are left out."""
+    """SVG path along axis-parallel segments with rounded corners. Repeated points are skipped."""
     points = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
     steps = [f"M{points[0][0]:g} {points[0][1]:g}"]
     for before, (x, y), after in zip(points, points[1:], points[2:], strict=False):
@@ -210,5 +210,5 @@ def _safe(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the characters that XML forbids and terminals obey, and without the secrets of addresses."""
+    """`text` without characters that XML forbids or that control a terminal, and without passwords in addresses."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", redact(text))

@@ -1,4 +1,4 @@
-"""What a planned graph is: stages, the lanes they work in, the links between lanes. Plain data."""
+"""A planned graph as plain data: stages, their lanes, and the links between lanes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,11 @@ Role = Literal["source", "stage", "sink"]
 
 
 class Value(NamedTuple):
-    """What a stage gives. delay: frames ago; ahead: frames that the stage may be in front of whoever takes it."""
+    """The output of a stage, as the input of another.
+
+    delay  number of frames ago it was made
+    ahead  number of frames by which the stage may run in front of the reader
+    """
 
     stage: str
     delay: int = 0
@@ -18,25 +22,28 @@ class Value(NamedTuple):
 
 
 class StageCall(Protocol):
-    """Calls a stage by its name: `inputs` are values of other stages, by the name of the input; None is no input.
+    """Calls a stage by its name.
 
-    about  one line for a drawing
-    kind   what the stage is built from; its name, unless several are of one kind
+    about   one line for the drawing
+    kind    the kind of stage to build; by default its name
+    inputs  outputs of other stages, by the name of the input; None: not connected
     """
 
     def __call__(
         self, stage: str, about: str, *, kind: str = "", role: Role = "stage", **inputs: Value | None
     ) -> Value:
-        """What the stage gives."""
+        """The output of the stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """A stage to be run.
+    """A stage of the graph.
 
-    kind    what it is built from (several nodes may be of one kind)
-    worker  the worker that runs it
-    lane    the lane of that worker it is called in, named after the lane's first stage; empty before placement
+    kind    the kind of stage to build; several nodes may have the same
+    inputs  names of its inputs
+    worker  name of the worker that runs it
+    about   one line for the drawing
+    lane    lane of that worker, named after the lane's first stage; empty before placement
     """
 
     name: str
@@ -50,11 +57,12 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class GraphPlan:
-    """Nodes in the order a frame meets them, and what connects them.
+    """The stages of a run and their connections.
 
+    nodes     in the order in which a frame passes them
     links     between lanes, over ZeroMQ
     bypasses  links past the networks, which belong to no epoch
-    calls     inputs that a stage of the same lane gives, by a plain call: nothing is opened for them
+    calls     connections within a lane: plain calls, for which nothing is opened
     """
 
     nodes: tuple[NodePlan, ...]
@@ -64,7 +72,7 @@ class GraphPlan:
 
     @property
     def feeds(self) -> tuple[LinkPlan, ...]:
-        """Links and calls: all that feeds a stage."""
+        """Links and calls: all connections that carry inputs of stages."""
         return (*self.links, *self.calls)
 
     @property
@@ -76,19 +84,19 @@ class GraphPlan:
         return lanes
 
     def feeds_of(self, node: NodePlan) -> list[LinkPlan]:
-        """What feeds a node, in the order of its inputs."""
+        """The links and calls into a node, in the order of its inputs."""
         return [feed for port in node.inputs for feed in self.feeds if (feed.receiver, feed.port) == (node.name, port)]
 
     def links_from(self, node: NodePlan) -> list[LinkPlan]:
-        """The links a node feeds."""
+        """The links out of a node."""
         return [link for link in self.links if link.sender == node.name]
 
 
 def loop_of(feeds: Iterable[LinkPlan]) -> frozenset[str]:
-    """The stages that take turns: all on the way from a picture to the next one, where an input is one frame late.
+    """Names of the stages in a cycle with a delay of one frame: from a picture to the next picture.
 
-    Each of them waits for the one before it, so none of them ever works at the same time as another. An input that is
-    later than that leaves room for several frames on the way, and they overlap.
+    Each of them waits for the one before it, so two of them never run at the same time. In a cycle with a longer delay
+    several frames are under way, and its stages overlap.
     """
     feeds = list(feeds)
     on_time = [(feed.sender, feed.receiver) for feed in feeds if not feed.delay]

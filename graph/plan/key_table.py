@@ -1,6 +1,6 @@
-"""The keys that may change while frames flow, as a table: what each is, its bounds, and what its model says of it.
+"""A table of the keys that may change while frames flow: type, bounds and description of each.
 
-Made from the one model of the configuration, so that whoever shows controls shows new keys by itself.
+It is derived from the model of the configuration, so a user interface shows new keys without further work.
 """
 
 import inspect
@@ -27,12 +27,12 @@ _ENTRY = re.compile(r"^(?P<names>\w+(?:, \w+)*) {2,}(?P<about>\S.*)$")
 class Key:
     """A key of the configuration.
 
-    key      its path, as in stages.fuse.weight
-    kind     number; whole: number without fraction; switch: on or off; choice; text; pair: two numbers
-    about    what its model says of it
-    least, most  bounds of a number, none: no such bound
-    choices  of a choice
-    none     it may be none, too
+    key      its path, such as stages.fuse.weight
+    kind     number; whole: an integer; switch: on or off; choice; text; pair: two numbers
+    about    its description in the docstring of its model
+    least, most  bounds of a number; None: unbounded
+    choices  the values of a choice
+    none     the key may also be None
     """
 
     key: str
@@ -45,7 +45,8 @@ class Key:
 
 
 def live_keys() -> list[Key]:
-    """Every key that may change while frames flow and has one value; loras, controls and images are a bundle's."""
+    """All single-valued keys that may change while frames flow. `loras`, `controls` and `images` depend on the bundle
+    and are not among them."""
     fields = {name: field for name, field in GraphConfig.model_fields.items() if name in LIVE}
     keys = list(_of_fields(fields, _told(GraphConfig), ""))
     for name, module in added_stages().items():
@@ -54,7 +55,7 @@ def live_keys() -> list[Key]:
 
 
 def control_keys() -> dict[str, list[Key]]:
-    """Kind of control -> the keys under `controls.NAME` that may change while frames flow."""
+    """The keys under `controls.NAME` that may change while frames flow, by the kind of control."""
     found = {}
     for kind, settings in KINDS.items():
         about = _told(ControlSettings) | _told(settings)
@@ -64,7 +65,7 @@ def control_keys() -> dict[str, list[Key]]:
 
 
 def run_keys() -> dict[str, str]:
-    """What the model says of the keys at the top that a run is built with."""
+    """Descriptions of the top-level keys that are fixed when a run is opened, by key."""
     return {name: about for name, about in _told(GraphConfig).items() if name not in LIVE}
 
 
@@ -95,7 +96,10 @@ def _of_fields(fields: dict[str, FieldInfo], told: dict[str, str], prefix: str) 
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """A type without its annotations, and without None, and whether that was in it; of a word or a list, the word."""
+    """The type without `Annotated` and without None, and whether None was in it.
+
+    Of a union of one Literal with other types the Literal is returned.
+    """
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) not in (Union, types.UnionType):
@@ -117,7 +121,7 @@ def _shape(kind: Any) -> Kind | None:
 
 
 def _told(model: type) -> dict[str, str]:
-    """key -> what the docstring of its model says: lines of the form `name   text`, and those indented deeper."""
+    """Descriptions in the docstring of a model, by key: lines `name   text` and the indented lines that follow them."""
     told: dict[str, str] = {}
     names: list[str] = []
     for line in inspect.cleandoc(model.__doc__ or "").splitlines():

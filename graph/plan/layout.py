@@ -1,9 +1,9 @@
-"""Where the boxes and arrows of a drawn plan go: layers from left to right, as Sugiyama, Tagawa and Toda (1981).
+"""Layout of a drawn plan: layers from left to right, after Sugiyama, Tagawa and Toda (1981).
 
-A link without delay points right, from a layer to a later one; the depth of a stage is its longest path from a source.
-A link that passes a layer holds a place of its own in it, so no arrow crosses a box. Everything is in pixels, y down.
+A link without delay points right, from a layer to a later one. The layer of a stage is its longest path from a source.
+A link that passes a layer has a place of its own in it, so no arrow crosses a box. Units are pixels, y points down.
 
-It stays because `warpfuse graph --svg` writes a picture: text for Graphviz or Mermaid is one only where those are.
+It is computed here, not by Graphviz or Mermaid, so that `warpfuse graph --svg` needs no other program.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.plan.graph_plan import GraphPlan
 
 BOX_W, BOX_H = 124.0, 66.0
-GAP = 100.0  # between layers: a turn, a label, the rims of two frames and an arrow head
+GAP = 100.0  # between layers: room for a bend, a label, the margins of two frames and an arrow head
 BEND = 34.0
 LABEL_END = 20.0
 FRAME, FRAME_TOP = 14.0, 26.0
@@ -33,19 +33,19 @@ class Rect:
     h: float
 
     def meets(self, other: "Rect") -> bool:
-        """Whether the two share area."""
+        """The rectangles overlap."""
         across = self.x < other.x + other.w and other.x < self.x + self.w
         return across and self.y < other.y + other.h and other.y < self.y + self.h
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where all is.
+    """Positions of boxes and arrows.
 
     boxes   by stage
     paths   by link or call without delay: its corners, from sender to receiver
-    lowest  the stages with nothing beneath them in their layer
-    ports   by link: the height at which it enters its receiver from the left
+    lowest  the lowest stage of each layer
+    ports   by link: the y at which it enters its receiver from the left
     """
 
     boxes: dict[str, Rect]
@@ -54,7 +54,7 @@ class Layout:
     ports: dict[str, float]
 
     def leaving(self, link: LinkPlan, number: int) -> tuple[Point, float]:
-        """Where feedback link `number` starts, and the x at which it goes down."""
+        """Start of feedback link `number`, and the x at which it goes down."""
         box = self.boxes[link.sender]
         if link.sender in self.lowest:
             x = box.x + box.w / 2 + _aside(number)
@@ -62,7 +62,7 @@ class Layout:
         return (box.x + box.w, box.y + box.h - 12), box.x + box.w + 16 + _aside(number)
 
     def entering(self, link: LinkPlan, number: int) -> tuple[Point, float]:
-        """Where feedback link `number` ends, and the x at which it comes up."""
+        """End of feedback link `number`, and the x at which it comes up."""
         box = self.boxes[link.receiver]
         if link.receiver in self.lowest:
             x = box.x + box.w / 2 - 16 + _aside(number)
@@ -71,7 +71,7 @@ class Layout:
 
 
 def arrange(plan: GraphPlan) -> Layout:
-    """Places for every stage and link; boxes do not overlap, and no arrow without delay crosses one."""
+    """The layout of a plan. Boxes do not overlap, and no arrow without delay crosses a box."""
     depth = _depths(plan)
     drawn = (*plan.feeds, *plan.bypasses)
     chains = {link.name: _chain(link, depth) for link in drawn if not link.delay}
@@ -102,7 +102,7 @@ def arrange(plan: GraphPlan) -> Layout:
     boxes = {n: Rect(xs[n], middles[n] - heights[n] / 2, BOX_W, heights[n]) for n in workers}
     ports: dict[str, float] = {}
     for name, links in entering.items():
-        # Inputs in the order in which their arrows come in: two that cross in front of a box are hard to follow.
+        # Inputs are in the order in which their arrows arrive: arrows that cross in front of a box are hard to follow.
         links.sort(key=lambda link: middles[chains[link.name][-2]] if link.name in chains else float("inf"))
         for i, link in enumerate(links):
             ports[link.name] = middles[name] + (i - (len(links) - 1) / 2) * _PORT
@@ -111,13 +111,14 @@ def arrange(plan: GraphPlan) -> Layout:
 
 
 def return_y(layout: Layout, number: int) -> float:
-    """The height at which feedback `number` goes back: under all else."""
+    """The y at which feedback link `number` goes back, below everything else."""
     lines = [y for points in layout.paths.values() for _, y in points]
     return max([box.y + box.h for box in layout.boxes.values()] + lines) + _RETURN * (number + 1)
 
 
 def worker_frames(plan: GraphPlan, layout: Layout) -> list[tuple[str, Rect]]:
-    """A frame around the boxes of each worker; around each of its boxes alone where one frame would meet another's."""
+    """Frames of the workers, by name. A worker has one frame around its boxes, or one around each of its boxes where
+    one frame would overlap that of another worker."""
     returns = [(link, return_y(layout, i)) for i, link in enumerate(link for link in plan.feeds if link.delay)]
     where = {node.name: node.worker for node in plan.nodes}
     whole: dict[str, Rect] = {}
@@ -139,7 +140,7 @@ def worker_frames(plan: GraphPlan, layout: Layout) -> list[tuple[str, Rect]]:
 
 
 def _around(rects: Sequence[Rect], *, bare: bool = False) -> Rect:
-    """What holds them all, with a frame's margin or without."""
+    """The rectangle around all of them, with the margin of a frame or (`bare`) without."""
     left, top = min(r.x for r in rects), min(r.y for r in rects)
     right, bottom = max(r.x + r.w for r in rects), max(r.y + r.h for r in rects)
     if bare:
@@ -158,13 +159,13 @@ def _depths(plan: GraphPlan) -> dict[str, int]:
 
 
 def _chain(link: LinkPlan, depth: dict[str, int]) -> list[str]:
-    """The sender, a place in each layer between, the receiver."""
+    """Sender, a place in each layer between, receiver."""
     passed = range(depth[link.sender] + 1, depth[link.receiver])
     return [link.sender, *(f"{link.name}@{layer}" for layer in passed), link.receiver]
 
 
 def _untangled(layers: list[list[str]], edges: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """The order with the fewest crossings that sorting by the neighbours' mean place finds, in sweeps to and fro."""
+    """The order with the fewest crossings that the barycentre heuristic finds in eight sweeps, right and left."""
     best, fewest = layers, _crossings(layers, edges)
     layers = [list(layer) for layer in layers]
     for sweep in range(8):
@@ -188,7 +189,7 @@ def _crossings(layers: Sequence[Sequence[str]], edges: Sequence[tuple[str, str]]
 def _heights(
     layers: Sequence[Sequence[str]], edges: Sequence[tuple[str, str]], distance: Callable[[str, str], float]
 ) -> dict[str, float]:
-    """The middle of every place: near its neighbours' mean, in order, never closer than `distance`."""
+    """The y of every place: near the mean of its neighbours, in the given order, at least `distance` apart."""
     y: dict[str, float] = {}
     for layer in layers:
         y.update(_spaced(layer, dict.fromkeys(layer, 0.0), distance))
@@ -199,14 +200,14 @@ def _heights(
                 near = [a for a, b in edges if b == name] + [b for a, b in edges if a == name]
                 wanted[name] = sum(y[n] for n in near) / len(near) if near else y[name]
             y.update(_spaced(layer, wanted, distance))
-    for layer in layers:  # last, with the arrows alone: a stage of one input stands level with what feeds it
+    for layer in layers:  # finally by senders only: a stage with one input is level with its sender
         senders = {name: [y[a] for a, b in edges if b == name] or [y[name]] for name in layer}
         y.update(_spaced(layer, {name: sum(ys) / len(ys) for name, ys in senders.items()}, distance))
     return {name: float(round(value)) for name, value in y.items()}
 
 
 def _spaced(layer: Sequence[str], wanted: dict[str, float], distance: Callable[[str, str], float]) -> dict[str, float]:
-    """The places closest to `wanted` (least squares) that keep order and distance: pool adjacent violators."""
+    """The positions closest to `wanted` (least squares) that keep order and distance, by pool adjacent violators."""
     offsets = [0.0]
     for upper, lower in pairwise(layer):
         offsets.append(offsets[-1] + distance(upper, lower))
@@ -222,7 +223,7 @@ def _spaced(layer: Sequence[str], wanted: dict[str, float], distance: Callable[[
 
 
 def _corners(chain: Sequence[str], xs: dict[str, float], ys: dict[str, float], port: float) -> list[Point]:
-    """From the right side of the sender through its places to the port of the receiver."""
+    """The path from the right side of the sender through its places to the port of the receiver."""
     points = [(xs[chain[0]] + BOX_W, ys[chain[0]])]
     for place in chain[1:-1]:
         points.append((xs[place] + BOX_W, ys[place]))
@@ -230,5 +231,5 @@ def _corners(chain: Sequence[str], xs: dict[str, float], ys: dict[str, float], p
 
 
 def _aside(number: int) -> float:
-    """Feedback links in one gap go side by side."""
+    """Offset in x of feedback link `number`, so that feedback links in one gap are side by side."""
     return 5.0 * (number % 4)

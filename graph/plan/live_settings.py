@@ -1,4 +1,4 @@
-"""Changing settings while frames flow: what may change, and what is decided when a graph is built."""
+"""Changing settings while frames flow: which keys may change, and which are fixed when a graph is built."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,17 +17,20 @@ if TYPE_CHECKING:  # torch is not needed to check settings
 
 
 class NeedsRestart(ConfigError):
-    """The key is right, but decides what was built: it holds from the next start on."""
+    """The key is valid but fixed when a graph is built: it takes effect at the next start."""
 
 
 @dataclass
 class LiveSettings:
-    """The settings of a graph that is open, and the keys they came from.
+    """The settings of an open graph, and the keys from which they were made.
 
-    keys    as they were given
-    ends    keys that the graph was built with besides: source and sinks of a Pipeline
-    prompts raises BadInput for what the bundle does not know
-    attends its UNet sees tokens of earlier frames
+    keys     as given by the user
+    config   the settings
+    plan     the graph that was built
+    calls    network calls a frame
+    prompts  encodes prompts; raises BadInput for what the bundle does not know
+    live     the source is live
+    attends  the UNet of the bundle has attention to earlier frames
     """
 
     keys: dict[str, Any]
@@ -39,17 +42,17 @@ class LiveSettings:
     attends: bool = False
 
     def changed(self, new: Mapping[str, Any]) -> GraphConfig:
-        """Take new keys; returns the configuration that follows. Raises BadInput and then changes nothing."""
+        """Adopt new keys and return the resulting configuration. Raises BadInput, and then nothing has changed."""
         self.keys, self.config = self.checked(new)
         return self.config
 
     def timed(self, new: Mapping[str, Any]) -> Timed:
-        """New keys, those of a look among them, and how long they take. Raises ConfigError."""
+        """The change that `new` stands for, with the keys of a look in place of its name. Raises ConfigError."""
         looks = new.get("looks")
         return timed(recalled(new, {**self.config.looks, **(looks if isinstance(looks, dict) else {})}))
 
     def checked(self, new: Mapping[str, Any]) -> tuple[dict[str, Any], GraphConfig]:
-        """The keys and the configuration that new keys would lead to. Raises BadInput."""
+        """The keys and the configuration that would result from new keys. Raises BadInput."""
         change = self.timed(new)
         merged = merge(self.keys, change.keys)
         config = validate(merged)
@@ -63,7 +66,7 @@ class LiveSettings:
         return merged, config
 
     def _check_structure(self, config: GraphConfig) -> None:
-        """Raise NeedsRestart for what decides which stages there are, or what they were built with."""
+        """Raise NeedsRestart for a change of the set of stages, or of settings that stages are built with."""
         ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
         printed = any(node.name == "composite" for node in self.plan.nodes)
         keyed = any(node.kind == "apply_keyframe" for node in self.plan.nodes)

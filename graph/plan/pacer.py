@@ -1,7 +1,7 @@
-"""Doing less: which frames the networks are spared, and what is shown instead.
+"""Held frames: frames for which the networks do not run.
 
-A frame is held in one of two ways: the last picture warped along the flow (`warp`), or shown again as it was
-(`repeat`). It is judged once, before the first network, and carries the verdict in its stamp.
+In place of a held frame the last picture is shown, either warped along the flow (`warp`) or unchanged (`repeat`). A
+frame is judged once, before the first network, and carries the verdict in its stamp.
 """
 
 import threading
@@ -16,20 +16,20 @@ from pydantic import Field
 from warpfuse.stages.frame import Hold, RawFrame, Stamp
 from warpfuse.stages.settings import StageSettings
 
-_LOOK_PX = 64  # long side of the small picture frames are compared by
-_SETTLING = 2  # frames whose time says nothing yet: networks allocate
-_SHARE = 0.2  # of a new time in a running mean
+_LOOK_PX = 64  # long side of the thumbnails that are compared
+_SETTLING = 2  # first frames, whose times are not used: networks allocate memory
+_SHARE = 0.2  # weight of a new time in a running mean
 
 
 class PaceSettings(StageSettings):
-    """When the networks are spared.
+    """Which frames are held.
 
-    skip         they run on every skip-th frame; the frames between are the last picture, warped
-    still        0..1: a frame that differs from the last predicted one by less than this, anywhere, is shown as that
-                 was; 0 switches it off. 0.02 is above a camera's noise
-    deadline_ms  a frame that could not be shown within this time of its arrival is held; none: all are waited for
-    at_most      frames held in a row for the deadline; then one is predicted, late or not
-    cut_colour   distance of colour histograms from which on a frame is a scene cut and never held, [0, 1]
+    skip         the networks run on every skip-th frame; between them the last picture is shown, warped
+    still        0..1: if no spot of a frame differs by this much from the last predicted frame, the last picture is
+                 shown again; 0: off. 0.02 is above the noise of a camera
+    deadline_ms  a frame that could not be shown within this time of its arrival is held; none: no deadline
+    at_most      frames held in a row for the deadline; the next is predicted, late or not
+    cut_colour   0..1: a frame whose colour histogram differs more than this is a scene cut and never held
     """
 
     skip: int = Field(1, ge=1, le=30)
@@ -40,13 +40,13 @@ class PaceSettings(StageSettings):
 
     @property
     def active(self) -> bool:
-        """Whether any frame may be held."""
+        """Some frames may be held."""
         return self.skip > 1 or self.still > 0 or self.deadline_ms is not None
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A frame, small: what it is compared by. picture uint8 [h, w, 3]; colours float [512], summing to 1."""
+    """What frames are compared by: a thumbnail, uint8 [h, w, 3], and its colour histogram, float [512] of sum 1."""
 
     picture: npt.NDArray[np.uint8]
     colours: npt.NDArray[np.float64]
@@ -54,6 +54,8 @@ class _Look:
 
 @dataclass(slots=True)
 class _Flight:
+    """A predicted frame under way. ahead: number of predicted frames in front of it when it was judged."""
+
     judged_ns: int
     ahead: int
 
@@ -61,9 +63,9 @@ class _Flight:
 class Pacer:
     """Judges frames in their order. `judge` is called by one thread, `left` by another; time is an argument.
 
-    The time a frame will take is estimated as that of a frame with nothing in front of it, and for each predicted frame
-    in front the time between two of them. Both are running means of what was seen, so one hold makes room for the next
-    frame: what a late frame missed is repaired at once if it can be.
+    The time that a frame will take is estimated as t1 + n t2, with n predicted frames in front of it. t1 is the time of
+    a frame with none in front, and t2 the interval between two frames that leave. Both are running means. A held frame
+    adds none to n, so the next frame is more likely to be in time.
     """
 
     def __init__(self) -> None:
@@ -95,7 +97,7 @@ class Pacer:
         return RawFrame(replace(raw.stamp, hold=hold), raw.rgb)
 
     def left(self, stamp: Stamp, now_ns: int) -> None:
-        """A frame has been handed to the sink."""
+        """Note that a frame was handed to the sink at `now_ns`."""
         with self._lock:
             flight = self._flights.pop(stamp.seq, None)
             if flight is None:
@@ -104,7 +106,7 @@ class Pacer:
             between, self._departed_ns = now_ns - self._departed_ns, now_ns
             if self._seen <= _SETTLING:
                 return
-            if flight.ahead:  # otherwise the pause before it was nobody's work
+            if flight.ahead:  # otherwise the interval before it includes idle time
                 self._between_ns = _mean(self._between_ns, between)
             alone = now_ns - flight.judged_ns - flight.ahead * self._between_ns
             self._alone_ns = _mean(self._alone_ns, max(alone, self._between_ns))
@@ -133,7 +135,10 @@ class Pacer:
 
 
 def _look(rgb: npt.NDArray[np.uint8]) -> _Look:
-    """Not `colour_histogram` of the flow: a process that only captures loads neither torch nor compiled loops."""
+    """Thumbnail and histogram of a frame, uint8 [h, w, 3].
+
+    Motion's `colour_histogram` is not used, because a capture process loads neither torch nor the compiled loops.
+    """
     h, w = rgb.shape[:2]
     scale = min(1.0, _LOOK_PX / max(h, w))
     size = max(1, round(w * scale)), max(1, round(h * scale))
@@ -144,12 +149,12 @@ def _look(rgb: npt.NDArray[np.uint8]) -> _Look:
 
 
 def _distance(a: _Look, b: _Look) -> float:
-    """Half the L1 distance of the colours, in [0, 1]."""
+    """Half the L1 distance of the histograms, in [0, 1]."""
     return float(np.abs(a.colours - b.colours).sum()) / 2
 
 
 def _change(a: _Look, b: _Look) -> float:
-    """Largest difference of any spot, in [0, 1]."""
+    """Largest difference of any value of the thumbnails, in [0, 1]."""
     return float(np.abs(a.picture.astype(np.int16) - b.picture).max()) / 255
 
 

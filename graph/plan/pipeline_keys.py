@@ -1,17 +1,17 @@
-"""The keys of a Pipeline with their types, for editors and type checkers: those of a graph file less its two ends.
+"""The keys of a Pipeline with their types, for editors and type checkers: those of a graph file without `REFUSED`.
 
-The model that checks them is `config.GraphConfig`; a test holds the two together.
+They are validated by `config.GraphConfig`; a test keeps the two in agreement.
 """
 
 from fractions import Fraction
 from typing import Any, Literal, TypedDict
 
 REFUSED = ("source", "sinks", "frames", "on_fault")
-"""Keys of a graph file that a Pipeline has no use for: it is fed by `push` and returns its pictures."""
+"""Keys of a graph file that a Pipeline refuses, since it takes frames by `push` and returns its pictures."""
 
 
 class PipelineKeys(TypedDict, total=False):
-    """Each is told in `config.GraphConfig`; `stages` holds the settings of single stages, as in a graph file."""
+    """The keys, described in `config.GraphConfig`. `stages` has the settings of single stages, as in a graph file."""
 
     bundle: str
     prompt: str

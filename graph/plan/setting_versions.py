@@ -1,5 +1,8 @@
-"""Versions of the live settings. A frame carries the number it is to be processed with, so a change reaches every
-stage between the same two frames, whatever the stages are doing when it is made."""
+"""Versions of the live settings.
+
+A frame carries the number of the version with which it is processed. So a change takes effect in all stages at the same
+frame, whatever they are doing at that time.
+"""
 
 import threading
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from warpfuse.stages.interim import Interim
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """Settings, and how frames come to them."""
+    """A version: its settings, and the crossfade to them (`Timed`)."""
 
     config: GraphConfig
     over_ns: int = 0
@@ -19,7 +22,7 @@ class _Version:
 
 
 class SettingsBook:
-    """Settings by version. Thread-safe. Stages look up a version when a frame brings a new number.
+    """Settings by version. Thread-safe. A stage looks a version up when a frame carries a new number.
 
     A version is added to the book of every worker before the book beside the source begins to stamp frames with it.
     """
@@ -37,21 +40,21 @@ class SettingsBook:
         return self._newest
 
     def publish(self, config: GraphConfig, change: Timed | None = None) -> tuple[int, int]:
-        """Add the next version, and have frames read from now on carry it. Returns it and the first of them."""
+        """Add the next version and begin it. Returns its number, and the number of the first frame with it."""
         version = self._newest + 1
         self.add(version, config, change)
         return version, self.begin(version)
 
     def add(self, version: int, config: GraphConfig, change: Timed | None = None) -> None:
-        """Make a version known. No frame carries it yet. change: what led to it, none: it holds at once."""
+        """Add a version that no frame carries yet. change: the change that led to it; None: without a crossfade."""
         with self._lock:
             over_ns, named = (change.over_ns, change.named) if change is not None else (0, ())
             self._versions[version] = _Version(config, over_ns, named)
-            # Note: old versions. A frame in flight is at most the sum of all slots behind; 1,000 covers any graph.
+            # Note: old versions. Frames in flight are at most the sum of all slots; 1,000 covers any graph.
             self._versions.pop(version - 1000, None)
 
     def begin(self, version: int) -> int:
-        """Frames read from now on carry a version that was added. Returns the number of the first of them."""
+        """Stamp frames read from now on with a version that was added. Returns the number of the first frame."""
         with self._lock:
             if version not in self._versions:
                 raise KeyError(f"version {version} of the settings was begun before it was added")
@@ -62,7 +65,7 @@ class SettingsBook:
             return self._next_seq
 
     def stamped(self, seq: int, pts_ns: int) -> tuple[int, Interim | None]:
-        """The version of frame `seq`, and what stands in the place of some of it; asked once a frame, in order."""
+        """The version of frame `seq` and its interim values in a crossfade. To be called once a frame, in order."""
         with self._lock:
             self._next_seq = seq + 1
             return self._newest, self._crossfades.at(pts_ns)

@@ -1,4 +1,4 @@
-"""The size the networks run at."""
+"""Choosing the size at which the networks run."""
 
 import math
 
@@ -9,14 +9,14 @@ from warpfuse.graph.errors import ConfigError
 def choose_size(
     asked: tuple[int, int] | None, source: tuple[int, int], sizes: Sizes, fixed: tuple[int, int] | None = None
 ) -> tuple[tuple[int, int], str]:
-    """(width, height) in pixels, and a line that says how it came about if it is not what was asked or given.
+    """(width, height) in px, and a line for the user that explains it if it is neither the requested nor the source's.
 
-    asked   as in `--size`; rounded to the bundle's multiple
-    source  of the source as displayed; without `asked` its shape is kept, its long side at most the bundle's
-            default if that leaves the short one long enough
-    fixed   the one size the networks were exported for
+    asked   the requested size, as in `--size`; rounded to the bundle's multiple
+    source  size of the source as displayed; without `asked` its aspect is kept, with its long side reduced to the
+            bundle's default, and its short side at least the bundle's minimum
+    fixed   the only size for which the networks were exported
 
-    Raises ConfigError when the size is below what the networks take, or not the fixed one.
+    Raises ConfigError for a size below the bundle's minimum, or other than the fixed one.
     """
     if fixed is not None:
         if asked not in (None, fixed):
@@ -43,7 +43,7 @@ def choose_size(
 
 def _fitted(source: tuple[int, int], sizes: Sizes) -> tuple[float, float]:
     scale = min(1.0, sizes.default_long_side / max(source))
-    scale = max(scale, sizes.minimum / min(source))  # a ribbon, or a source smaller than the networks take
+    scale = max(scale, sizes.minimum / min(source))  # for narrow sources, and sources below the minimum
     return source[0] * scale, source[1] * scale
 
 

@@ -6,10 +6,9 @@
       yard: {source: "rtsp://10.0.0.5/1", sinks: [yard.mp4]}
       door: {source: camera:0, sinks: [door.mp4], prompt: mosaic, seed: 3}
 
-Each stream is a graph of its own: source, sinks, prompt, seed, fusion, settings that change while it runs, what it
-remembers and how it ends, and its size. What they have in common is the networks, opened once
-(`runtime/shared_engine.py`); rows of one size meet in a call. Keys at the top hold for every stream that does not say
-otherwise.
+Each stream is a graph of its own, with its own source, sinks, size, prompt, seed, settings, state and end. The streams
+share the networks, which are opened once (`runtime/shared_engine.py`). Rows of the same size are computed in one call.
+Keys at the top are defaults for all streams.
 """
 
 import contextlib
@@ -31,26 +30,27 @@ from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 
 COMMON = ("bundle", "backend", "precision", "device", "threads")
-"""Keys that decide how the networks are opened: the same for all streams."""
+"""Keys that determine how the networks are opened. They are the same for all streams."""
 
 _PLACED = ("workers", "listen", "keys")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _MOST = 64
-_SHARING = ("batch", "gather_ms", "host")  # keys of the run itself
+_SHARING = ("batch", "gather_ms", "host")  # keys of the run, not of a stream
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """A run of several streams, by name, in the order they were given.
+    """A run of several streams.
 
-    common     keys that hold for every stream that does not say otherwise
-    own        the keys of each
-    batch      rows of different streams in one call of the UNet at most; none: one of each, or what it was built for
-    gather_ms  how long a call of the UNet may wait for streams that are about to ask: pays where a call of many rows
-               costs what one of one row does
-    host       the run is a stream host: its networks stay open and it goes on, with streams or without, until it is
-               stopped
-    name       what `warpfuse ctl` calls the run as a whole; none: "streams", or "host"
+    configs    by name, in the order in which they were given
+    batch      most rows of different streams in one call of the UNet; None: one of each stream, or the batch for which
+               the network was built
+    gather_ms  how long a call of the UNet may wait for further streams; worthwhile where a call with many rows takes
+               as long as one with a single row
+    host       the run is a stream host: it keeps its networks open, with or without streams, until it is stopped
+    name       name of the run for `warpfuse ctl`; empty: "streams", or "host"
+    common     keys that are defaults for all streams
+    own        the keys of each stream
     """
 
     configs: Mapping[str, GraphConfig]
@@ -63,24 +63,24 @@ class Streams:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """What `read_streams` made this of."""
+        """The keys from which `read_streams` makes this."""
         shared = {"batch": self.batch, "gather_ms": self.gather_ms, "host": self.host, "name": self.name}
         return {**self.common, **shared, "streams": {name: dict(keys) for name, keys in self.own.items()}}
 
     def joined(self, name: str, keys: Mapping[str, Any]) -> GraphConfig:
-        """The configuration of one more stream, of these keys over the common ones. Raises ConfigError."""
+        """The configuration of a stream that joins: its keys over the common ones. Raises ConfigError."""
         return _one(name, dict(keys), dict(self.common), "")
 
 
 def is_of_several(raw: Mapping[str, Any]) -> bool:
-    """Whether these keys are for `read_streams`."""
+    """The keys are those of several streams or of a stream host, for `read_streams`."""
     return "streams" in raw or bool(raw.get("host"))
 
 
 def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
-    """Raw keys of several streams, or of a stream host.
+    """Validate the keys of several streams, or of a stream host. where: the file's name, for errors.
 
-    Raises ConfigError: as `validate`, or a key that is in the wrong place.
+    Raises ConfigError as `validate` does, and for a key in the wrong place.
     """
     prefix = f"{where}: " if where else ""
     top = dict(raw)
@@ -106,7 +106,10 @@ def read_streams(raw: Mapping[str, Any], where: str = "") -> Streams:
 
 
 def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The streams of several `--source`, a `--sink` for each in their order; called after their sources."""
+    """The streams of several `--source` with a `--sink` each, in the same order. They are named after their sources.
+
+    Raises ConfigError if the numbers differ.
+    """
     if len(sources) != len(sinks):
         raise ConfigError(
             f"{len(sources)} sources take as many sinks, in their order, got {len(sinks)}: give --sink once for each;"
@@ -119,7 +122,7 @@ def from_flags(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, dict[s
 
 
 def free_stream_name(source: str, taken: Container[str]) -> str:
-    """A name for a stream, after its source, that no other has."""
+    """A name for a stream after its source, with a number if the name is taken."""
     name = first = name_after(source)
     number = 1
     while name in taken:
@@ -129,7 +132,7 @@ def free_stream_name(source: str, taken: Container[str]) -> str:
 
 
 def plan_streams(streams: Streams) -> GraphPlan:
-    """The graphs of all streams side by side, to be drawn: stages and links as `NAME.stage`."""
+    """The graphs of all streams as one plan, for drawing. Stages, lanes and links are named `STREAM.name`."""
     nodes, links, calls, bypasses = list[NodePlan](), list[LinkPlan](), list[LinkPlan](), list[LinkPlan]()
     for name, config in streams.configs.items():
         plan = plan_as_asked(config)
@@ -143,15 +146,14 @@ def plan_streams(streams: Streams) -> GraphPlan:
 
 
 def plan_as_asked(config: GraphConfig) -> GraphPlan:
-    """The graph of one configuration, as far as it can be told without opening the source."""
+    """The graph of a configuration, as far as it is known without opening the source."""
     live = config.paced or scheme_of(config.source) in LIVE_SCHEMES
     printed, attends = _known(config.bundle)
     return plan_graph(config, printed=printed, attends=attends, live=live)
 
 
 def _known(bundle: str) -> tuple[bool, bool]:
-    """Whether a bundle draws lines, and has attention. Of one that cannot be read nothing is known; opening it will
-    say why."""
+    """The bundle draws lines; it has attention. Both are False for an unreadable bundle, which fails when opened."""
     try:
         about = describe_bundle(bundle)
     except BundleError:
@@ -168,7 +170,7 @@ def _of(stream: str, link: LinkPlan) -> LinkPlan:
 
 @contextlib.contextmanager
 def of_stream(name: str) -> Iterator[None]:
-    """What is raised inside is raised under the stream's name."""
+    """Add the stream's name to errors that are raised inside."""
     try:
         yield
     except WarpfuseError as error:
@@ -176,7 +178,7 @@ def of_stream(name: str) -> Iterator[None]:
 
 
 def under_name(name: str, error: Exception) -> WarpfuseError:
-    """The error, of the same kind, with the stream's name in it."""
+    """The error with the stream's name in it, of the same class where that is possible."""
     match error:
         case Stopped():
             return error

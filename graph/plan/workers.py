@@ -1,4 +1,4 @@
-"""The key `workers` of a configuration: a placement by name, or workers with their stages (`placement.py`)."""
+"""The key `workers` of a configuration: the name of a placement, or workers and their stages (`placement.py`)."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 class Place(StageSettings):
-    """A worker: the stages it runs, and where, if that is another host."""
+    """A worker. stages: the names of the stages it runs; host: its address, if it is on another host."""
 
     stages: tuple[str, ...] = Field(min_length=1)
     host: str = Field("", pattern=TCP_OR_NONE)
