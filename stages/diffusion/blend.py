@@ -1,4 +1,4 @@
-"""Fusion after the decoder: of pictures, where `stages.fuse.reference` is `output`."""
+"""Fusion of pictures after the decoder, for `stages.fuse.reference: output`."""
 
 from warpfuse.stages.diffusion.fuse import fusion_weight, settings_of
 from warpfuse.stages.diffusion.settings import FuseSettings
@@ -15,10 +15,10 @@ def open(opening: Opening) -> Stage:
 
 
 class Blend(Stage):
-    """Fusion after the decoder: the picture with the warped last picture.
+    """The decoded picture blended with the warped last picture.
 
-    inputs  picture  what the decoder gave
-            past     the warped last picture and its trust; or nothing, then the picture passes
+    inputs  picture  the decoded picture
+            past     the warped last picture and its trust; a bare `Frame`: the picture passes unchanged
     gives   w past + (1 - w) picture
     """
 
@@ -26,16 +26,16 @@ class Blend(Stage):
         self._settings = settings
 
     def __call__(self, picture: Picture, past: Frame) -> Picture:
-        """Blend where trusted; bit for bit the picture where the weight is 0."""
+        """The blend. Where the weight is 0 it equals the picture bit for bit."""
         if not isinstance(past, Picture) or past.trust is None or not self._settings.exit:
             return picture
         w = fusion_weight(self._settings, past.trust) * self._settings.exit
         return Picture(picture.stamp, fuse(picture.rgb, None, past.rgb, None, w, 0.0, CLEAN))
 
     def held(self, picture: Frame, past: Frame) -> Frame:
-        """The past."""
+        """The past as the picture; a bare `Frame` if there is none."""
         return Picture(picture.stamp, past.rgb) if isinstance(past, Picture) else Frame(picture.stamp)
 
     def update(self, settings: FuseSettings) -> None:
-        """Take new weights."""
+        """Use new settings from the next frame on."""
         self._settings = settings

@@ -1,4 +1,4 @@
-"""The network over rows of any frames: one call, or as few as its batch allows."""
+"""Running the UNet on rows of any frames, in one call or in as few as its batch size allows."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,14 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Denoise:
-    """Asks the UNet about rows, each at its own level with its own prompt, and guides what it says.
+    """Runs the UNet on rows, each with its own level and prompt, and applies guidance.
 
-    The UNet is fed what it has inputs for: latents `x` and `source`, `level` or `timestep`, its conditioning by name,
-    hints of control maps, tokens of earlier frames. Those that it gives are left to the frames after.
+    Of the following the UNet is fed those for which it has inputs: latents `x` and `source`, `level` or `timestep`, the
+    conditioning by name, hints of control maps, tokens of earlier frames. Tokens that it returns are kept for later
+    frames.
 
-    Rows that guidance asks about a second time follow the others in the same batch. A network built for a fixed batch
-    is fed in portions of that size, the last one filled up by repeating its first row.
+    Unconditional passes for guidance follow the conditional ones in the same batch. A network built for a fixed batch
+    runs on portions of that size, the last one padded with copies of its first row.
     Owns the engine and closes it.
     """
 
@@ -33,7 +34,8 @@ class Denoise:
         self._batch = fixed_batch(unet)
 
     def __call__(self, rows: Sequence[Row]) -> list[Pair]:
-        """The guided pair (x0, n) of every row, [1, c, h, w] each; the engine's memory until its next-but-one call."""
+        """The guided pair (x0, n) of every row, [1, c, h, w] each. They may be the engine's memory, which is valid
+        until its next-but-one call."""
         twice = [row for row in rows if row.schedule.guidance.asks_twice(row.k == 0)]
         passes = [(row, False) for row in rows] + [(row, True) for row in twice]
         outputs = self._run(passes)
@@ -50,7 +52,7 @@ class Denoise:
         self._unet.close()
 
     def _feed(self, row: Row, apart: bool) -> dict[str, Tensor]:
-        """apart: the pass without the prompt, which guidance asks for."""
+        """The inputs of one pass. apart: it is the unconditional pass for guidance."""
         call, schedule = row.schedule.plan[row.k], row.schedule
         x = network_input(row.x, call.level)
         conditioning = schedule.unconditional if apart else schedule.conditioning
@@ -66,7 +68,7 @@ class Denoise:
         return way(row.x, output, call.level, self._sampling.prediction)
 
     def _run(self, passes: Sequence[tuple[Row, bool]]) -> list[Tensor]:
-        """What the network says in each pass, in their order."""
+        """The output of the network in each pass, in their order."""
         given = run_rows(self._unet, joined([self._feed(row, apart) for row, apart in passes]), self._batch)
         for i, (row, apart) in enumerate(passes):
             if row.past is not None:

@@ -1,4 +1,4 @@
-"""Fusion of what the network believes now with what was shown before, where the flow may be trusted."""
+"""Exit fusion: the predicted x0 is blended with the encoded, warped last picture where the flow is trusted."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from warpfuse.stages.frame import Frame, Latent
 from warpfuse.stages.stage import Opening, Stage
 
 W_MAX = 0.95
-"""Largest weight in use: at 1 an error, once in the picture, would never leave it."""
+"""Largest fusion weight: at 1 an error in the picture would never decay."""
 
 
 def largest_weight(settings: FuseSettings) -> float:
-    """min(weight, W_MAX): the weight where everything is trusted."""
+    """min(weight, W_MAX): the fusion weight at full trust."""
     return min(settings.weight, W_MAX)
 
 
@@ -24,14 +24,14 @@ def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
 
 
 def warped(reference: Frame | None) -> tuple[Tensor, Tensor] | None:
-    """z and trust of a reference that was pulled onto the frame; None where there is none to fuse."""
+    """Latent z [1, c, h, w] and trust [1, 1, h, w] of a warped reference; None if there is nothing to fuse."""
     if not isinstance(reference, Latent) or reference.trust is None:
         return None
     return reference.z, reference.trust
 
 
 def settings_of(config: Any, prompts: object) -> FuseSettings:
-    """Those of a configuration."""
+    """The settings of this stage in a configuration."""
     return config.stages.fuse  # type: ignore[no-any-return]
 
 
@@ -44,11 +44,11 @@ class Fuse(Stage):
     """Exit fusion: the predicted x0 with the warped, encoded last picture.
 
     inputs  prediction  predicted x0 [1, c, h, w]
-            reference   the encoded warped picture and its trust; or nothing, then x0 passes
-    gives   w x0_ref + (1 - w) x0, theory of the last step: no noise is left to rescale. A held frame has none of its
-            own: the reference's, if there is one
+            reference   the encoded, warped last picture and its trust; a bare `Frame`: x0 passes unchanged
+    gives   w x0_ref + (1 - w) x0. This is the last step, so no noise is left to rescale. A held frame has no
+            prediction and gives the reference, if there is one
 
-    What is fused is given the contrast of the prediction (`MomentLock`).
+    The result gets the contrast of the prediction (`MomentLock`).
     """
 
     def __init__(self, settings: FuseSettings, device: str = "cpu") -> None:
@@ -56,7 +56,7 @@ class Fuse(Stage):
         self._lock = MomentLock(settings.anchor, device)
 
     def __call__(self, prediction: Latent, reference: Frame) -> Latent:
-        """Blend where trusted; bit for bit the prediction where the weight is 0."""
+        """The fused latent. Where the weight is 0 it equals the prediction bit for bit."""
         settings, past = self._settings, warped(reference)
         if past is None or not settings.exit or not settings.weight:
             self._lock.reset()
@@ -69,6 +69,6 @@ class Fuse(Stage):
         return Latent(prediction.stamp, reference.z) if isinstance(reference, Latent) else Frame(prediction.stamp)
 
     def update(self, settings: FuseSettings) -> None:
-        """Take new weights."""
+        """Use new settings from the next frame on."""
         self._settings = settings
         self._lock.update(settings.anchor)

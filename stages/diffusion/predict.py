@@ -32,7 +32,7 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def settings_of(config: Any, prompts: Prompts) -> PredictSettings:
-    """Those of a configuration. Raises StyleError, LoraError or ImageError for an unknown name."""
+    """The settings of this stage in a configuration. Raises StyleError, LoraError or ImageError for unknown names."""
     return PredictSettings(
         conditioning=prompts(config.prompt, config.negative, config.loras, config.images),
         strength=config.strength,
@@ -89,15 +89,14 @@ def _pulls(opening: Opening) -> Mapping[Kind, LatentWarp | PictureWarp]:
 
 
 class Predict(Stage):
-    """Every network call of the sampler, with fusion in front and, if asked for, between the steps.
+    """The sampler: all UNet calls of a frame, with fusion before the first and, if configured, between steps.
 
-    inputs  source     z of the source frame
-            reference  z of the newest styled picture, warped and encoded, and its trust; or nothing
-            motion     to the frame before
-            anchor     to the anchor of the shot; a frame without any trust is the anchor. One to the frame of a
-                       keyframe has that: its latent and its tokens are the anchor's
-            hints      of control maps
-            The last four where the graph feeds them
+    inputs  source     clean latent z of the source frame
+            reference  latent of the newest styled picture, warped and encoded, and its trust; optional
+            motion     to the frame before; optional
+            anchor     motion to the anchor of the shot; optional. A frame whose trust is 0 everywhere becomes the
+                       anchor itself. A motion with a keyframe makes the keyframe the anchor
+            hints      hints of control maps; optional
     gives   predicted x0 after the last call
 
         entry      x_0 = alpha_0 [w z_ref + (1 - w) z] + sigma_0 [w n_ref + r z_0]
@@ -105,9 +104,9 @@ class Predict(Stage):
         AdaIN      x0' with the anchor's mean and contrast
         between    x = alpha' [w x0_ref + (1 - w) x0'] + sigma' [w n_ref + r n'], for each window in turn
 
-    One frame at a time, all its calls are made before it leaves. As a stream (`stream_batch.py`) each call of the
-    stage makes one network call over the last K frames; the first K - 1 give nothing back, `flush` gives the last
-    ones. A frame that is held passes without the network.
+    By default all network calls of a frame are made in one call of the stage. As a stream batch (`stream_batch.py`)
+    each call of the stage makes one network call for the last K frames. Then the first K - 1 calls return None, and
+    `flush` returns the last frames. Held frames pass without the network.
     Owns its engines and closes them.
     """
 
@@ -147,7 +146,7 @@ class Predict(Stage):
         anchor: Frame | None = None,
         hints: Frame | None = None,
     ) -> Latent | None:
-        """Take a frame; the one that is ready, if there is one."""
+        """Sample a frame. Returns the finished frame: this one, or with a stream batch an earlier one or None."""
         if self._batch is not None:  # rows stay for several calls
             source = owned(source)
             reference, motion, anchor = owned(reference), owned(motion), owned(anchor)
@@ -172,13 +171,13 @@ class Predict(Stage):
         anchor: Frame | None = None,
         hints: Frame | None = None,
     ) -> Frame:
-        """A frame that passes without the network."""
+        """The bare frame: held frames pass without the network."""
         if self._attention is not None:
             self._attention.skip()
         return Frame(source.stamp)
 
     def flush(self) -> Latent | None:
-        """After the last frame: the next of those still in the batch, or None when there is none."""
+        """After the last frame: finish and return the next frame of the batch; None when it is empty."""
         if self._batch is None:
             return None
         while len(self._batch):
@@ -187,7 +186,7 @@ class Predict(Stage):
         return None
 
     def reset(self) -> None:
-        """Forget the frames in the batch."""
+        """Forget all frames: those in the batch and what is remembered of earlier ones."""
         if self._batch is not None:
             self._batch = StreamBatch(self._denoise, self._pulls)
         if self._attention is not None:
@@ -195,7 +194,7 @@ class Predict(Stage):
         self._last, self._anchor = None, {}
 
     def update(self, settings: PredictSettings) -> None:
-        """Take style, strength, steps, fusion and guidance; frames on their way keep what they came with."""
+        """Use new settings from the next frame on. Frames in the batch keep their own."""
         self._schedule = frame_schedule(self._sampling, settings, self._device)
 
     def close(self) -> None:
@@ -207,7 +206,7 @@ class Predict(Stage):
             self._keyframe.close()
 
     def _anchor_of(self, row: Row, motion: Motion, painted: Tensor | None) -> AnchorPast | None:
-        """The anchor as the row sees it, where its settings take something from it. painted: the keyframe that it is"""
+        """The anchor for the row; None if its settings do not use it. painted: the keyframe, if that is the anchor."""
         if not row.schedule.fuse.asks_anchor:
             return None
         if painted is not None and self._keyframe is not None:
@@ -216,7 +215,7 @@ class Predict(Stage):
         return anchor_past(self._anchor, motion)
 
     def _follow(self, row: Row, motion: Motion | None, painted: Tensor | None) -> None:
-        """Tie the row to the frame before and a keyframe, where its settings fuse that or its attention sees it."""
+        """Connect the row with the frame before and a keyframe, if fusion or attention uses them."""
         followed = None if motion is None else _at_latent(row, motion)
         if self._attention is not None:
             told = len(row.schedule.plan), row.schedule.conditioning, row.schedule.unconditional
@@ -233,14 +232,14 @@ class Predict(Stage):
 
 
 def _at_latent(row: Row, motion: Motion) -> Motion:
-    """A motion with its trust for each cell of the latent."""
+    """The motion with its trust reduced to the cells of the latent."""
     factor = motion.trust.shape[-1] // row.source.shape[-1]
     trust = latent_trust(motion.trust, factor, row.schedule.warp)
     return Motion(row.stamp, motion.flow, trust)
 
 
 def _left(finished: list[Row]) -> Latent | None:
-    """The frame that left the batch with a step: one at most, since a stream's frames all have as many calls."""
+    """The frame that a step finished, or None. At most one finishes, since all frames of a stream have K calls."""
     (row,) = finished or (None,)
     return None if row is None else _result(row)
 

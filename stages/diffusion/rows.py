@@ -1,8 +1,8 @@
-"""Rows: frames on their way through the sampler, each at its own place in its own plan.
+"""Rows: frames in the sampler, each at its own call of its own schedule.
 
-A row holds everything that belongs to its frame alone: latent, settings, reference, motion, what its solver remembers.
-So rows of different frames, prompts, strengths and streams can share one network call, and a change or a cut concerns
-the frames it belongs to and no other.
+A row holds all state of its frame: latent, settings, reference, motion and the memory of the solver. So rows of
+different frames, prompts, strengths and streams can share one network call. A change of settings or a cut affects only
+the rows of its frames.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,28 +25,29 @@ from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
 
 WarpRows = Callable[[Sequence[Tensor], Sequence[Motion], Mode], Sequence[Tensor]]
-"""(x0 of frames before, motion of these, how to read between pixels) -> each x0 pulled onto its frame, all
-[1, c, h, w]."""
+"""(x0 of earlier frames, motions to them, interpolation) -> each x0 warped onto the present frame, all [1, c, h, w]."""
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One frame in the sampler. Made by `start`, moved by `stream_batch.step_all`, its result is `x` when `finished`.
+    """One frame in the sampler. `start` makes it and `stream_batch.step_all` advances it. If `finished`, `x` is the
+    result.
 
+    stamp      of the frame
     source     clean latent z of the frame, [1, c, h, w]
-    x          the latent at the level of call k; after the last call the predicted x0, or next to it (`Sampling.end`)
-    schedule   the settings the frame came with
-    noises     of its stream
-    reference  the latent of the newest styled picture, pulled onto this frame, and its trust; or nothing
-    motion     flow (pixels) to the frame before and its trust at each latent cell; None where nothing needs it
-    before     the row of the frame before in the same stream, while this one needs it
-    past       tokens of earlier frames, where the bundle has attention
-    hints      what the UNet takes of control maps, [1, ...], where the bundle has controls
-    anchor     of the shot, where the graph feeds the motion to it
-    k, step    calls made, steps finished
-    memory     of the solver inside a step
-    assumed    x0 that counts as unconditional, for residual guidance
-    x0         predicted x0 after each call so far, with what was fused into it; None where it is not kept
+    x          the latent at the level of call k; after the last call the predicted x0 (at the level `Sampling.end`)
+    schedule   schedule for the settings of the frame
+    noises     noises of its stream
+    reference  latent of the newest styled picture, warped onto this frame, and its trust; None or bare: none
+    motion     flow (px) to the frame before and its trust for each latent cell; None: not needed
+    before     row of the frame before in the same stream, as long as it is needed
+    past       tokens of earlier frames; None: the bundle has no attention
+    hints      hints of control maps by input name, [1, ...]; empty: the bundle has no controls
+    anchor     anchor of the shot; None: not used
+    k, step    number of calls made, of steps finished
+    memory     memory of the solver within a step
+    assumed    x0 that residual guidance takes as unconditional
+    x0         after each call so far the predicted x0 with fusion; None: not kept
     """
 
     stamp: Stamp
@@ -73,11 +74,11 @@ class Row:
 
 
 def start(row_of: Latent, schedule: FrameSchedule, noises: Noises, reference: Frame | None, ops: Arithmetic) -> Row:
-    """The row of a frame at the level its sampling starts from, with the reference fused in (entry fusion).
+    """The row of a frame at its first level, with the reference fused in (entry fusion).
 
-    x = alpha [w z_ref + (1 - w) z] + sigma [w n_ref + r z_0]
+        x = alpha [w z_ref + (1 - w) z] + sigma [w n_ref + r z_0]
 
-    z_ref is the reference locked to the source (`lock_to_source`), unless the settings leave it as it is.
+    z_ref is the reference with the statistics of the source (`lock_to_source`) if `stages.fuse.anchor.entry` is on.
     """
     z = row_of.z
     n = noises.slot(0, z.shape)
@@ -96,11 +97,12 @@ def start(row_of: Latent, schedule: FrameSchedule, noises: Noises, reference: Fr
 
 
 class Reference(NamedTuple):
-    """What a window fuses into a row.
+    """A latent that is fused into a row between steps.
 
+    window  settings of this fusion
     x0      [1, c, h, w]
-    trust   [1, 1, h, w], on the places of the row's frame
-    motion  along which x0 is pulled onto the row's frame; none: it lies there
+    trust   [1, 1, h, w], in coordinates of the row's frame
+    motion  motion along which x0 has to be warped onto the row's frame; None: it is warped already
     """
 
     window: FusionWindow
@@ -110,15 +112,15 @@ class Reference(NamedTuple):
 
     @property
     def pull(self) -> Kind:
-        """How it is pulled."""
+        """How it is warped: as a latent or as a picture."""
         return "latent" if self.window.kind == "latent" else "picture"
 
 
 def step(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference]) -> None:
-    """Take a row from its call to the next, given what the network said there.
+    """Advance a row by one call, given the output of the network for it.
 
-    pair        (x0, n) of `row.x`, guided
-    references  what is fused in after the call, in this order, on the frame's own places
+    pair        guided (x0, n) of `row.x`
+    references  fused in after the call, in this order; each warped onto the row's frame
     """
     call = row.schedule.plan[row.k]
     row.step += call.finished
@@ -137,13 +139,14 @@ def step(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference])
         row.anchor.leave(row.k, x0)
     row.k += 1
     if row.finished:
-        row.before = row.anchor = None  # the chain of frames ends here: memory does not grow with the stream
+        row.before = row.anchor = None  # otherwise every row would keep all earlier ones alive
         if row.past is not None:
             row.past.end()
 
 
 def references_of(row: Row) -> list[Reference]:
-    """What is fused in after the call the row is at, as it lies: asked for, in its window, and there."""
+    """The references to fuse after the row's present call, before warping: those whose window has this level and that
+    exist."""
     call, plan = row.schedule.plan[row.k], row.schedule.plan
     if not call.finished or row.k + 1 == len(plan):
         return []
@@ -153,7 +156,7 @@ def references_of(row: Row) -> list[Reference]:
 
 
 def past_of(row: Row) -> Tensor | None:
-    """x0 of the frame before after the call the row is at: the same place in the plan, so the same level."""
+    """x0 of the frame before after the same call k, so at the same level; None if there is none."""
     before = row.before
     if before is None or row.motion is None or row.stamp.discontinuity:
         return None
@@ -181,12 +184,13 @@ def _of_anchor(row: Row, window: FusionWindow) -> Reference | None:
 
 
 def _largest(window: FusionWindow) -> float:
-    """The anchor is not made of itself: an error in it does not grow, so its weight may be 1."""
+    """The weight of a window, limited to `W_MAX` for the frame before. The anchor is not made from itself, so errors do
+    not accumulate in it and its weight may be 1."""
     return window.weight if window.of == "anchor" else min(window.weight, W_MAX)
 
 
 def _with_statistics(row: Row, x0: Tensor) -> Tensor:
-    """x0 with the anchor's mean and contrast, as far as that is asked for (AdaIN)."""
+    """x0 with the anchor's mean and contrast by AdaIN, if the settings say so."""
     call, settings = row.schedule.plan[row.k], row.schedule.fuse.adain
     if row.anchor is None or not settings.weight or not call.finished or not in_window(settings.window, call.level):
         return x0

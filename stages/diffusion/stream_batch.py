@@ -1,17 +1,17 @@
-"""The stream batch: K network calls of K consecutive frames made as one (Kodaira et al. 2023), fused in every row.
+"""The stream batch: one network call for K consecutive frames (Kodaira et al. 2023), with fusion in every row.
 
-At call n, row k holds frame n - k at level k. One call moves every row a level down, the oldest leaves as a predicted
-x0, the newest frame enters:
+At call n, row k holds frame n - k at level k. Each call moves every row one level down. The oldest frame leaves as a
+predicted x0, and the newest enters:
 
     (x0, n)[k] = split(x[k], UNet(x)[k])
     x0[k]      = w_k warp(x0_past[k], flow_{n-k}) + (1 - w_k) x0[k]
     x[k + 1]   = alpha_{k+1} x0[k] + sigma_{k+1} n[k]
 
-x0_past[k] is row k of call n - 1: the frame before, at the same level. A frame sampled alone, all its calls in a row
-before the next begins, has the same past, so both give the same pictures; only the order of the work differs.
+x0_past[k] is row k of call n - 1, which is the frame before at the same level. It is the same if all calls of a frame
+are made before the next frame begins. So both ways give the same pictures and differ in the order of the calls only.
 
-Rows of several streams may be moved together. Each knows its own stream's frame before and its own noise, and nothing
-else of a row is ever read: streams share the call and no picture.
+Rows of several streams may share calls. A row reads only the frame before in its own stream and its own noise, so
+pictures of different streams do not influence one another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ from warpfuse.stages.diffusion.rows import Reference, Row, WarpRows, references_
 from warpfuse.stages.diffusion.settings import Kind
 
 Pulls = Mapping[Kind, WarpRows]
-"""How x0 of an earlier frame is brought onto a frame: as a latent, or as a picture."""
+"""The functions that warp x0 of earlier frames, by kind: as latents, or as pictures."""
 
 
 def step_all(rows: Sequence[Row], denoise: Denoise, pulls: Pulls) -> None:
-    """Make one network call over all rows and move each a call on.
+    """Make one network call for all rows and advance each by one call.
 
-    rows   none of them finished. A frame's row must stand no further than that of the frame before in its stream
-    pulls  those that the rows' settings ask for
+    rows   unfinished rows. The row of a frame must not be at a later call than that of the frame before in its stream
+    pulls  has the kinds that the rows' settings use
     """
     pairs = denoise(rows)
     due = [references_of(row) for row in rows]
@@ -38,24 +38,24 @@ def step_all(rows: Sequence[Row], denoise: Denoise, pulls: Pulls) -> None:
 
 
 def _pulled(found: Sequence[tuple[Row, Reference]], pulls: Pulls) -> dict[int, Reference]:
-    """References that lie on another frame's places, pulled onto their row's frame; by the id of what they were."""
+    """References warped onto their row's frame, by the id of the unwarped reference."""
     made: dict[int, Reference] = {}
     ways = [(one.pull, row.schedule.warp.mode) for row, one in found]
-    for kind, mode in dict.fromkeys(ways):  # a warp for all rows; more modes than one while a change passes through
+    for kind, mode in dict.fromkeys(ways):  # one warp for all rows; several modes only during a change of settings
         alike = [one for one, way in zip(found, ways, strict=True) if way == (kind, mode)]
         onto = pulls[kind]([one.x0 for _, one in alike], [one.motion for _, one in alike if one.motion], mode)
         for (row, one), x0 in zip(alike, onto, strict=True):
             made[id(one)] = one._replace(x0=x0, motion=None)
             if one.window.kind == "reference" and row.anchor is not None:
-                row.anchor.shown = x0  # the same after every call
+                row.anchor.shown = x0  # it is the same after every call, so it is warped once
     return made
 
 
 class StreamBatch:
-    """The rows of one stream or several. Frames of a stream leave in the order they came.
+    """The rows under way of one stream or several. Frames of a stream leave in the order in which they entered.
 
-    `step` takes the frames that arrived, at most one a stream, makes one network call over all rows, and returns the
-    rows that finished with it. With plans of K calls a frame leaves with the K - 1st step after its own.
+    `step` adds new rows, at most one a stream, makes one network call for all rows, and returns those that are finished
+    by it. With K calls a frame, a row is finished K - 1 steps after the one that added it.
     """
 
     def __init__(self, denoise: Denoise, pulls: Pulls) -> None:
@@ -67,11 +67,11 @@ class StreamBatch:
         return len(self._rows)
 
     def step(self, arrived: Sequence[Row] = ()) -> list[Row]:
-        """One network call; nothing at all when there is no row."""
+        """Add rows, make one network call, return the finished rows. Without rows no call is made."""
         self._rows.extend(arrived)
         if not self._rows:
             return []
-        # pulled past first: `step_all` reads what the frame before left after this call, made one step ago
+        # Each row reads x0 of the frame before, which that left after the same call one step ago.
         step_all(self._rows, self._denoise, self._pulls)
         finished = [row for row in self._rows if row.finished]
         self._rows = [row for row in self._rows if not row.finished]
