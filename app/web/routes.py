@@ -112,12 +112,12 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
     @api.get("/api/bundle")
     def get_bundle() -> dict[str, Any]:
         """The bundle in use, its styles, and the names of those that are known."""
-        return session.bundle()
+        return session.held.bundle()
 
     @api.get("/api/bundle/thumbs/{style}", response_class=FileResponse)
     def get_thumb(style: str) -> Response:
         """A small picture in a style of the bundle in use. 404: it has none."""
-        file = session.thumb(style)
+        file = session.held.thumb(style)
         if file is None:
             return Response(status_code=404)
         return FileResponse(file, media_type="image/jpeg", headers={"cache-control": "max-age=86400"})
@@ -252,7 +252,7 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
     def get_show() -> Response:
         """The bundle and every look as one graph file: a show that another machine goes on with."""
         headers = {"content-disposition": 'attachment; filename="show.yaml"'}
-        return PlainTextResponse(dump(session.show()), headers=headers, media_type="application/yaml")
+        return PlainTextResponse(dump(session.held.show()), headers=headers, media_type="application/yaml")
 
     @api.get("/api/presets/{name}", response_class=PlainTextResponse)
     def get_preset(name: str) -> Response:
@@ -269,7 +269,7 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
             text = (await request.body()).decode("utf-8")
         except UnicodeDecodeError:
             raise ConfigError("a graph file is text in UTF-8") from None
-        text = text or dump(session.given())
+        text = text or dump(session.held.given())
         presets.save(name, text)
         await run_in_threadpool(session.learn, {name: parse(text)})
         return {"names": presets.names()}
@@ -302,7 +302,7 @@ def know_presets(session: PageSession, presets: Presets) -> None:
     """A preset is a look that is kept: whoever controls the run recalls it by its name. What cannot be used is told."""
     for name in presets.names():
         try:
-            if name not in session.looks:
+            if name not in session.held.looks:
                 session.learn({name: presets.load(name)})
         except WarpfuseError as error:
             session.tell(f"preset {name}: {error}")

@@ -10,46 +10,32 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from warpfuse.engine.bundle import describe_bundle, find_bundles, load_bundle
-from warpfuse.engine.bundle_file import BundleFile
-from warpfuse.engine.bundle_parts import LiveLora
-from warpfuse.engine.errors import BundleError, WarpfuseError, one_line
+from warpfuse.engine.errors import WarpfuseError, one_line
 from warpfuse.engine.files import write_whole
-from warpfuse.engine.redact import HIDDEN, redact
+from warpfuse.engine.redact import redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
-from warpfuse.graph.plan.checks import check_early
-from warpfuse.graph.plan.config import GraphConfig, merge, recalled, validate
-from warpfuse.graph.plan.crossfade import LIVE, timed
-from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.streams import Streams
 from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent
 from warpfuse.graph.runtime.endpoints import find_source
-from warpfuse.stages.controls.settings import NetworkSettings
-from warpfuse.stages.errors import Stopped, StyleError
+from warpfuse.stages.errors import Stopped
 from warpfuse.stages.sources import connects
-from warpfuse.stages.sources.schemes import path_of, scheme_of
+from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.figures import Moment
 from warpfuse.web.motion import Rgb
 from warpfuse.web.pictures import VIEWS, Look, Pictures, png
+from warpfuse.web.settings import Held, SessionSettings, of_stream
 from warpfuse.web.style_pictures import StylePictures, small_jpeg
 from warpfuse.web.viewing import Looking, ViewerSink
-
-_Held = tuple[dict[str, Any], GraphConfig | Streams]
-"""The keys as they were given, and what they come to."""
 
 State = Literal["stopped", "starting", "running", "paused", "ended", "failed"]
 
 _LINES = 50
-_LOOK = (
-    "bundle", "prompt", "negative", "controls", "images", "steps", "strength", "seed", "flow", "background", "pace",
-    "mask", "stages",
-)  # fmt: skip
-
-_PORTABLE = {*_LOOK, *LIVE, "fusion"} - {"looks"}
 
 
 class NotRunning(ConfigError):
@@ -59,6 +45,7 @@ class NotRunning(ConfigError):
 class PageSession:
     """The run, its settings and its pictures. Thread-safe; `start` and `stop` wait for the graph.
 
+    held          the settings
     pictures      what is looked at
     changed       rings when the settings or the state did
     record_to     folder of recordings
@@ -82,13 +69,12 @@ class PageSession:
         self.pictures = Pictures()
         self.changed = AsyncEvent()
         self.lines: deque[str] = deque(maxlen=_LINES)
-        self._keys = keys
-        self._config = _read(keys)
-        self._record_to, self._fixed_files = record_to, fixed_files
-        self._uploads = uploads
+        self._record_to = record_to
         self._style_pictures = StylePictures(style_pictures)
+        self.held = SessionSettings(
+            keys, self._style_pictures, fixed_files=fixed_files, uploads=uploads, tell=self.tell
+        )
         self._under: Rgb | None = None  # the frame of the source that somebody saved to paint over
-        self._sent: frozenset[str] = frozenset()  # files of keyframes that visitors sent
         self._say = say
         self._heard = 0
         self._lock = threading.RLock()
@@ -101,22 +87,21 @@ class PageSession:
         self._error: WarpfuseError | None = None
         self._stats: Stats | None = None
         self._last: dict[str, Any] = {}  # figures of the run that is over
-        self._selected = next(iter(self._config.configs), "") if isinstance(self._config, Streams) else ""
 
     @property
     def source(self) -> str:
         """The address of the source of the stream that is looked at, whole: not for others."""
-        return self._now.source
+        return self.held.now.source
 
     @property
     def selected(self) -> str:
         """The stream that is looked at and controlled; "" where there is one."""
-        return self._selected
+        return self.held.selected
 
     @property
     def streams(self) -> list[str]:
         """The streams of a run of several."""
-        names = list(self._run.streams) if self._run is not None else _streams_of(self._keys)
+        names = list(self._run.streams) if self._run is not None else self.held.streams
         return [name for name in names if name]
 
     def select(self, name: str) -> None:
@@ -124,21 +109,18 @@ class PageSession:
         if name not in self.streams:
             raise ConfigError(f"there is no stream {name!r}; known: {', '.join(self.streams) or 'none'}")
         with self._lock:
-            self._selected = name
+            self.held.selected = name
             self.pictures.start_over()
         self.changed.notify()
 
     def add(self, keys: dict[str, Any], name: str = "") -> str:
         """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
         run = self._of_several()
-        if self._fixed_files:
-            named: dict[str, Any] = {key: keys[key] for key in ("source", "sinks", "images", "stages") if key in keys}
-            _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures, self._sent)
+        self.held.check_files(keys)
         name = run.add(name, keys)
         with self._lock:
-            self._keys = merge(self._keys, {"streams": {name: keys}})
-            self._config = _read(self._keys)
-            if self._selected not in run.streams:
+            self.held.add(name, keys)
+            if self.selected not in run.streams:
                 self.select(name)
         self.changed.notify()
         return name
@@ -147,14 +129,11 @@ class PageSession:
         """Have a stream leave: its files are whole when this returns. Raises ConfigError, NotRunning."""
         self._of_several().remove(name)
         with self._lock:
-            others = {other: keys for other, keys in self._keys["streams"].items() if other != name}
-            if others or self._is_host:  # else the last one stays among the settings, to be started again
-                self._keys = {**self._keys, "streams": others}
-                self._config = _read(self._keys)
-            if self._selected == name and self.streams:
+            self.held.remove(name)
+            if self.selected == name and self.streams:
                 self.select(self.streams[0])
-            elif self._selected == name and self._is_host:
-                self._selected = ""
+            elif self.selected == name and self.held.is_host:
+                self.held.selected = ""
                 self.pictures.start_over()
         self.changed.notify()
 
@@ -172,28 +151,7 @@ class PageSession:
 
     def settings(self) -> dict[str, Any]:
         """All keys but looks, plain types only; addresses without what must stay secret in them."""
-        keys = self._now.model_dump(mode="json", exclude={"looks"})
-        keys["source"], keys["sinks"] = redact(keys["source"]), [redact(sink) for sink in keys["sinks"]]
-        return keys
-
-    def given(self) -> dict[str, Any]:
-        """What a preset holds: the whole look, defaults too, and of the other keys those that differ from the defaults.
-
-        So loading it recalls the look, whatever was set meanwhile."""
-        whole = self._now.model_dump(mode="json")
-        scales = {lora.name: lora.default for lora in _loras(self._now.bundle)}
-        look = {key: whole[key] for key in _LOOK} | {"loras": scales | whole["loras"]}
-        return self._now.model_dump(mode="json", exclude_defaults=True, exclude={"looks"}) | look
-
-    @property
-    def looks(self) -> dict[str, dict[str, Any]]:
-        """Those there are, by name."""
-        return self._now.looks
-
-    def show(self) -> dict[str, Any]:
-        """A graph file of the bundle and every look, without source, sinks and what else is this machine's own."""
-        looks = {name: {k: v for k, v in keys.items() if k in _PORTABLE} for name, keys in self.looks.items()}
-        return {"bundle": self._now.bundle, "looks": looks}
+        return self.held.plain()
 
     def learn(self, looks: dict[str, dict[str, Any] | None]) -> None:
         """Know these looks from now on, None: no more. A run under way learns them too. Raises ConfigError."""
@@ -205,7 +163,7 @@ class PageSession:
         `over_s` among them: seconds that it takes. Raises NeedsRestart for keys that a running graph was built with,
         BadInput; then nothing changed."""
         with self._lock:
-            wanted, run = self._wanted(keys), self._run
+            wanted, run = self.held.wanted(keys), self._run
             version = None if run is None else self._chosen(run).change(keys).version
             self._take(wanted)
         return version
@@ -217,8 +175,8 @@ class PageSession:
         with self._lock:
             if self._run is not None:
                 raise ConfigError("it runs already; stop it first, or restart")
-            before = self._held
-            self._take(self._wanted(keys or {}))
+            before = self.held.both
+            self._take(self.held.wanted(keys or {}))
             try:
                 self._begin()
             except Stopped:
@@ -246,12 +204,12 @@ class PageSession:
             if going is None:
                 self.start(keys)
                 return
-            self._wanted(keys)
+            self.held.wanted(keys)
             found = self._connected(keys, undo)
             with self._lock:
                 if self._stopping.is_set():
                     raise Stopped("stopped while the run was being changed")
-                before, wanted = self._held, self._wanted(keys)
+                before, wanted = self.held.both, self.held.wanted(keys)
                 self._starting = True
                 self.stop()
                 self._take(wanted)
@@ -328,7 +286,7 @@ class PageSession:
             for file, data in files.values():
                 write_whole(file, data)
             anchor = {"at": None, "frame": "", **{key: str(file) for key, (file, _) in files.items()}}
-            self._sent |= {str(file) for file, _ in files.values()}
+            self.held.sent |= {str(file) for file, _ in files.values()}
             return self.change({"stages": {"anchor": anchor}})
         except (OSError, WarpfuseError) as error:
             for file, _ in files.values():
@@ -342,41 +300,9 @@ class PageSession:
         run, looking = self._run, self._looking
         figures = self._figures_of(run, looking) if run and looking else self._last
         error = redact(str(self._error)) if self.state == "failed" else None
-        streams = {"streams": self.streams, "stream": self._selected}
+        streams = {"streams": self.streams, "stream": self.selected}
         told = {"viewers": self.pictures.viewers, "lines": self._heard}
         return {"state": self.state, "error": error, **told, **streams, **figures}
-
-    def bundle(self) -> dict[str, Any]:
-        """The bundle of the settings: its styles and what each is about, or that it takes text.
-
-        known   names of those that can be chosen
-        error   why that of the settings cannot be used
-        thumbs  the styles that have a small picture (`thumb`), each with a token that changes with the picture
-        images  style images that it takes
-        """
-        known = sorted(name for name in find_bundles() if _is_for_video(name))
-        try:
-            about = load_bundle(self._now.bundle).about
-        except BundleError as error:  # it was there when it was chosen: the others can be chosen now
-            nothing: dict[str, Any] = {"styles": {}, "thumbs": {}, "images": [], "default": "", "text": True}
-            return {"name": self._now.bundle, "known": known, "error": redact(str(error)), **nothing}
-        thumbs = {name: about.files[style.thumb][:12] for name, style in about.styles.items() if style.thumb}
-        return {
-            "name": about.name,
-            "text": about.text is not None,
-            "styles": {name: style.about for name, style in about.styles.items()},
-            "thumbs": thumbs,
-            "images": [image.name for image in about.images],
-            "default": about.default_style,
-            "known": known,
-            "error": None,
-        }
-
-    def thumb(self, style: str) -> Path | None:
-        """The small picture of a style of the bundle of the settings, a JPEG. Raises BundleError."""
-        bundle = load_bundle(self._now.bundle)
-        known = bundle.about.styles.get(style)
-        return None if known is None or known.thumb is None else bundle.folder / known.thumb
 
     def show_style(self, name: str, picture: bytes) -> None:
         """Take a picture, a file of one of the usual formats, as a style image from now on.
@@ -386,7 +312,7 @@ class PageSession:
 
     def style_thumb(self, name: str) -> bytes | None:
         """A small JPEG of the picture of a style image; None where it has none. Raises ImageError: it is gone."""
-        image = self._now.images.get(name)
+        image = self.held.now.images.get(name)
         if image is None or not image.picture:
             return None
         return small_jpeg(image.picture, f"images.{name}.picture")
@@ -394,15 +320,6 @@ class PageSession:
     def close(self) -> None:
         """Stop, for good."""
         self.stop()
-
-    @property
-    def _now(self) -> GraphConfig:
-        """The configuration of the stream that is looked at."""
-        return _of(self._config, self._selected)
-
-    @property
-    def _is_host(self) -> bool:
-        return isinstance(self._config, Streams) and self._config.host
 
     def _running(self) -> Run:
         run = self._run
@@ -419,13 +336,13 @@ class PageSession:
     def _name_in(self, run: Run) -> str:
         """The stream that is looked at; of one that has gone, the first that is left."""
         streams = run.streams
-        return self._selected if self._selected in streams else next(iter(streams), "")
+        return self.selected if self.selected in streams else next(iter(streams), "")
 
     def _chosen(self, run: Run) -> Run:
         return run.streams.get(self._name_in(run), run)
 
     def _figures_of(self, run: Run, looking: Looking) -> dict[str, Any]:
-        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), self._now)
+        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), self.held.now)
 
     def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None
@@ -433,48 +350,14 @@ class PageSession:
             raise NotRunning("no stream runs; add one first")
         return sink
 
-    def _wanted(self, keys: dict[str, Any]) -> "_Held":
-        """The settings with these keys on top, checked as far as nothing has to be opened for it. Raises BadInput."""
-        laid = self._with(timed(keys).keys)
-        wanted = _read(laid)
-        before, now = self._now, _of(wanted, self._selected)
-        if HIDDEN in "".join((now.source, *now.sinks)):
-            raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
-        if self._fixed_files:
-            _refuse_files(before, now, self._uploads, self._style_pictures, self._sent)
-        try:
-            check_early(wanted, watched=True, was=self._config)
-        except StyleError:
-            if now.bundle == before.bundle or "prompt" in keys:
-                raise
-            self.tell(f"prompt {now.prompt!r} is none of bundle {now.bundle}: its own default is taken")
-            return self._wanted({**keys, "prompt": "", "negative": ""})
-        return laid, wanted
-
-    def _with(self, keys: dict[str, Any]) -> dict[str, Any]:
-        """The keys with others on top: of several streams those of the one that is looked at, or all."""
-        if not isinstance(self._config, Streams) or not self._selected:
-            return merge(self._keys, keys)
-        for_all = {key: value for key, value in keys.items() if key in (*COMMON, "looks")}
-        own = recalled({k: v for k, v in keys.items() if k not in for_all}, self._now.looks)
-        return merge(self._keys, {**for_all, "streams": {self._selected: own}})
-
-    @property
-    def _held(self) -> "_Held":
-        return self._keys, self._config
-
-    def _take(self, held: "_Held") -> None:
-        self._keys, self._config = held
-        self.changed.notify()
-
     def _connected(self, keys: dict[str, Any], undo: contextlib.ExitStack) -> ResolvedSource | None:
         """The source that these keys name, connected while the run goes on; None: it is opened with the new run.
 
         So is a source that may be the run's own under another name, for a device can be open but once, and one that a
         process of the new run reads. Raises BadInput, StreamLost, Stopped."""
-        config = _of(self._wanted(keys)[1], self._selected)
-        now = self._now.source
-        own = config.workers in ("auto", "one") and not isinstance(self._config, Streams)
+        config = of_stream(self.held.wanted(keys)[1], self.selected)
+        now = self.held.now.source
+        own = config.workers in ("auto", "one") and not isinstance(self.held.config, Streams)
         if not own or not connects(config.source) or not _elsewhere(config.source, now):
             return None
         self.tell(f"{config.source}: connecting; the run goes on meanwhile")
@@ -488,7 +371,7 @@ class PageSession:
 
         found: its source, if that is known; undo: what is to be freed with the run. Raises what keeps it from that."""
         undo = undo or contextlib.ExitStack()
-        if not self._now.source and not self._is_host:
+        if not self.held.now.source and not self.held.is_host:
             undo.close()
             raise ConfigError("no source: name a file, or pattern:512x288@25,live=1 for a synthetic picture")
         self._join()
@@ -504,6 +387,10 @@ class PageSession:
             self._starting = False
             self.changed.notify()
 
+    def _take(self, held: Held) -> None:
+        self.held.take(held)
+        self.changed.notify()
+
     def tell(self, line: str) -> None:
         """A line for whoever looks at the page."""
         self.lines.append(redact(line))
@@ -512,12 +399,13 @@ class PageSession:
 
     def _live(self, opened: "Future[None]", found: ResolvedSource | None, undo: contextlib.ExitStack) -> None:
         """In a thread of its own, which the processes of a run end with: from the start of a run to its end."""
-        looking = Looking(self.pictures, lambda: self._selected)
+        looking = Looking(self.pictures, lambda: self.selected)
         try:
             with undo:
                 self.pictures.start_over()
                 viewer, stop = looking.viewer, self._stopping
-                run = open_run(at_own_rate(self._config), undo, say=self.tell, stop=stop, viewer=viewer, found=found)
+                config = at_own_rate(self.held.config)
+                run = open_run(config, undo, say=self.tell, stop=stop, viewer=viewer, found=found)
                 run.start()
                 self._run, self._looking = run, looking
                 opened.set_result(None)
@@ -561,25 +449,10 @@ class PageSession:
             thread.join()
 
 
-def _read(keys: dict[str, Any]) -> "GraphConfig | Streams":
-    return read_streams(keys) if is_of_several(keys) else validate(keys)
-
-
-def _of(config: "GraphConfig | Streams", stream: str) -> GraphConfig:
-    """The configuration of a stream; of a stream host without one what all have in common."""
-    if not isinstance(config, Streams):
-        return config
-    return config.configs[stream] if stream in config.configs else validate(dict(config.common))
-
-
 def _elsewhere(source: str, other: str) -> bool:
     """Whether two sources are surely not one device or one server, which may take one reader and no more."""
     kinds = scheme_of(source), scheme_of(other)
     return kinds[0] != kinds[1] or (kinds[0] != "camera" and urlsplit(source).netloc != urlsplit(other).netloc)
-
-
-def _streams_of(keys: dict[str, Any]) -> list[str]:
-    return list(keys.get("streams", {}))
 
 
 def _views(run: Run, config: GraphConfig) -> list[str]:
@@ -622,64 +495,8 @@ def _whole(stats: Stats) -> dict[str, Any]:
     return {"fps": round(stats.fps, 2), "latency_ms": latency, "paused": False, "recording": None}
 
 
-def _is_for_video(bundle: str) -> bool:
-    try:
-        return isinstance(describe_bundle(bundle), BundleFile)
-    except BundleError:
-        return False
-
-
-def _loras(bundle: str) -> list[LiveLora]:
-    try:
-        about = describe_bundle(bundle)
-    except BundleError:
-        return []  # opening it will say why
-    return list(about.loras) if isinstance(about, BundleFile) else []
-
-
 def at_own_rate(config: GraphConfig | Streams) -> GraphConfig | Streams:
     """A file that is watched, and written nowhere, is played as a player plays it."""
     if isinstance(config, Streams) or config.sinks or scheme_of(config.source) != "file":
         return config
     return config.model_copy(update={"realtime": True})
-
-
-def _refuse_files(
-    was: GraphConfig, wants: GraphConfig, uploads: Path | None, given: StylePictures, sent: frozenset[str]
-) -> None:
-    """Raise ConfigError where a key newly names a file, but for a source in the folder of uploads, and pictures that
-    were given to the page. sent: files of keyframes among these."""
-    if wants.stages.anchor.files - was.stages.anchor.files - sent:
-        raise ConfigError(
-            "stages.anchor: files can be named on the command line only, the page is open to other machines; send the"
-            " picture with PUT /api/keyframe"
-        )
-    named = [("source", wants.source)] * (wants.source != was.source)
-    named += [("sinks", sink) for sink in wants.sinks if sink not in was.sinks]
-    for key, url in named:
-        uploaded = key == "source" and uploads is not None and path_of(url).resolve().parent == uploads.resolve()
-        if url and scheme_of(url) == "file" and not uploaded:
-            raise ConfigError(f"{key}: files can be named on the command line only, the page is open to other machines")
-    for name, control in wants.controls.items():
-        if control.files - (was.controls[name].files if name in was.controls else frozenset()):
-            raise ConfigError(
-                f"controls.{name}: files can be named on the command line only, the page is open to other machines"
-            )
-    for name, image in wants.images.items():
-        before = was.images[name].picture if name in was.images else ""
-        if image.picture not in ("", before) and not given.holds(image.picture):
-            raise ConfigError(
-                f"images.{name}.picture: files can be named on the command line only; give the page the picture itself"
-            )
-    if wants.mask.kind == "file" and wants.mask.of != was.mask.of:
-        raise ConfigError("mask.of: files can be named on the command line only, the page is open to other machines")
-    of_bundle = wants.mask.kind == "network" or (wants.mask.kind == "map" and wants.mask.of not in wants.controls)
-    networks = [("mask.of", was.mask.of, wants.mask.of)] * of_bundle
-    for name, control in wants.controls.items():
-        if isinstance(control, NetworkSettings):
-            networks.append((f"controls.{name}.of", getattr(was.controls.get(name), "of", ""), control.of))
-    known = find_bundles()
-    for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow), *networks):
-        if new != old and new not in known and new != "dis":
-            names = ", ".join(sorted(known))
-            raise ConfigError(f"{key}: expected one of {names}; folders can be named on the command line only")

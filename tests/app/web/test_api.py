@@ -156,7 +156,7 @@ def test_a_preset_leaves_alone_what_is_no_look(client):
 @pytest.mark.parametrize("lora_bundles", ["sd15"], indirect=True)
 def test_a_preset_recalls_the_scale_of_a_lora_that_was_left_at_its_default(lora_bundles, keys, presets, tmp_path):
     session = PageSession({**keys, "bundle": str(lora_bundles.live), "prompt": "a"}, record_to=tmp_path)
-    presets.save("first", dump(session.given()))
+    presets.save("first", dump(session.held.given()))
     session.change({"loras": {"paint": 0.1}})
     session.change(presets.load("first"))
     assert session.settings()["loras"] == {"paint": 0.75, "line": 0.0}

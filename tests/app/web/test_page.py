@@ -571,7 +571,7 @@ def test_a_small_picture_stands_over_the_name_of_each_style(session, page, visit
         assert visit(address).locator("#chips [role=radio]").first.locator("img").count() == 0
         session.change({"bundle": "embedded", "prompt": ""})
         shown = visit(address)
-        styles = session.bundle()["styles"]
+        styles = session.held.bundle()["styles"]
         for name in styles:
             picture = shown.locator(f"#chips [data-name={name}] img")
             until(lambda picture=picture: picture.evaluate("img => img.complete && img.naturalWidth") == 288, name)

@@ -72,11 +72,11 @@ def test_a_look_that_was_kept_without_a_control_is_had_again(control_bundles, pr
     keys = {"source": "pattern:64x64@25,live=1,frames=100000", "bundle": control_bundles["steered"], "steps": 2,
             "controls": {"canny": {"scale": 0.8, "low": 20, "high": 40}}}  # fmt: skip
     plain = PageSession({**keys, "controls": {}}, record_to=tmp_path)
-    presets.save("plain", dump(plain.given()))
+    presets.save("plain", dump(plain.held.given()))
     session = PageSession(keys, record_to=tmp_path)
     try:
         session.start()
-        presets.save("steered", dump(session.given()))
+        presets.save("steered", dump(session.held.given()))
         for name, scale in (("plain", 0.0), ("steered", 0.8)):
             session.change(complete_look(presets.load(name), session.settings()))
             found = session.settings()["controls"]["canny"]

@@ -310,7 +310,7 @@ def test_secrets_of_an_address_are_not_shown_but_kept(keys, tmp_path):
     session = PageSession({**keys, "source": "rtsp://ann:swordfish@camera.local/live"}, record_to=tmp_path)
     assert "swordfish" not in str(session.settings()) and "camera.local" in session.settings()["source"]
     session.change({"strength": 0.5})
-    assert "swordfish" in session.given()["source"], "the run and its presets need it"
+    assert "swordfish" in session.held.given()["source"], "the run and its presets need it"
     with pytest.raises(ConfigError, match="give the whole address"):
         session.change({"source": session.settings()["source"] + "/other"})
 

@@ -1,0 +1,247 @@
+"""The settings that the page holds: laid over, checked, shown, and kept as presets and shows. Nothing runs here."""
+
+from pathlib import Path
+from typing import Any
+
+from warpfuse.engine.bundle import describe_bundle, find_bundles, load_bundle
+from warpfuse.engine.bundle_file import BundleFile
+from warpfuse.engine.bundle_parts import LiveLora
+from warpfuse.engine.errors import BundleError
+from warpfuse.engine.redact import HIDDEN, redact
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.checks import check_early
+from warpfuse.graph.plan.config import GraphConfig, merge, recalled, validate
+from warpfuse.graph.plan.crossfade import LIVE, timed
+from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
+from warpfuse.graph.runtime.context import Say
+from warpfuse.stages.controls.settings import NetworkSettings
+from warpfuse.stages.errors import StyleError
+from warpfuse.stages.sources.schemes import path_of, scheme_of
+from warpfuse.web.style_pictures import StylePictures
+
+Held = tuple[dict[str, Any], GraphConfig | Streams]
+"""The keys as they were given, and what they come to."""
+
+_LOOK = (
+    "bundle", "prompt", "negative", "controls", "images", "steps", "strength", "seed", "flow", "background", "pace",
+    "mask", "stages",
+)  # fmt: skip
+
+_PORTABLE = {*_LOOK, *LIVE, "fusion"} - {"looks"}
+
+
+class SessionSettings:
+    """The keys as they were given, and the configuration they come to. Not thread-safe: its owner has the lock.
+
+    selected        the stream of several that is looked at and changed; "" where there is one
+    sent            files of keyframes that visitors sent, which they may name
+    style_pictures  pictures that were given to the page, which its visitors may name
+    fixed_files     no other file of this machine may be named, but those in the folder `uploads`
+    """
+
+    def __init__(
+        self,
+        keys: dict[str, Any],
+        style_pictures: StylePictures,
+        *,
+        fixed_files: bool,
+        uploads: Path | None,
+        tell: Say,
+    ) -> None:
+        """tell: called with what is set in the place of what is not there. Raises ConfigError for unusable keys."""
+        self.keys, self.config = keys, _read(keys)
+        self.selected = next(iter(self.config.configs), "") if isinstance(self.config, Streams) else ""
+        self.sent: frozenset[str] = frozenset()
+        self._style_pictures, self._fixed_files, self._uploads, self._tell = style_pictures, fixed_files, uploads, tell
+
+    @property
+    def now(self) -> GraphConfig:
+        """The configuration of the stream that is looked at."""
+        return of_stream(self.config, self.selected)
+
+    @property
+    def is_host(self) -> bool:
+        """Streams come and go, and it is no fault if there is none."""
+        return isinstance(self.config, Streams) and self.config.host
+
+    def plain(self) -> dict[str, Any]:
+        """All keys but looks, plain types only; addresses without what must stay secret in them."""
+        keys = self.now.model_dump(mode="json", exclude={"looks"})
+        keys["source"], keys["sinks"] = redact(keys["source"]), [redact(sink) for sink in keys["sinks"]]
+        return keys
+
+    def given(self) -> dict[str, Any]:
+        """What a preset holds: the whole look, defaults too, and of the other keys those that differ from the defaults.
+
+        So loading it recalls the look, whatever was set meanwhile."""
+        whole = self.now.model_dump(mode="json")
+        scales = {lora.name: lora.default for lora in _loras(self.now.bundle)}
+        look = {key: whole[key] for key in _LOOK} | {"loras": scales | whole["loras"]}
+        return self.now.model_dump(mode="json", exclude_defaults=True, exclude={"looks"}) | look
+
+    @property
+    def looks(self) -> dict[str, dict[str, Any]]:
+        """Those there are, by name."""
+        return self.now.looks
+
+    def show(self) -> dict[str, Any]:
+        """A graph file of the bundle and every look, without source, sinks and what else is this machine's own."""
+        looks = {name: {k: v for k, v in keys.items() if k in _PORTABLE} for name, keys in self.looks.items()}
+        return {"bundle": self.now.bundle, "looks": looks}
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams of a run of several."""
+        return list(self.keys.get("streams", {}))
+
+    def check_files(self, keys: dict[str, Any]) -> None:
+        """Raise ConfigError where the keys of a stream that is to join name what its sender may not."""
+        if self._fixed_files:
+            named: dict[str, Any] = {key: keys[key] for key in ("source", "sinks", "images", "stages") if key in keys}
+            _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures, self.sent)
+
+    def add(self, name: str, keys: dict[str, Any]) -> None:
+        """A stream has joined."""
+        keys = merge(self.keys, {"streams": {name: keys}})
+        self.take((keys, _read(keys)))
+
+    def remove(self, name: str) -> None:
+        """A stream has left. The last one stays among the settings, to be started again, but for those of a host."""
+        others = {other: keys for other, keys in self.keys["streams"].items() if other != name}
+        if others or self.is_host:
+            keys = {**self.keys, "streams": others}
+            self.take((keys, _read(keys)))
+
+    def wanted(self, keys: dict[str, Any]) -> Held:
+        """The settings with these keys on top, checked as far as nothing has to be opened for it. Raises BadInput."""
+        laid = self._with(timed(keys).keys)
+        wanted = _read(laid)
+        before, now = self.now, of_stream(wanted, self.selected)
+        if HIDDEN in "".join((now.source, *now.sinks)):
+            raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
+        if self._fixed_files:
+            _refuse_files(before, now, self._uploads, self._style_pictures, self.sent)
+        try:
+            check_early(wanted, watched=True, was=self.config)
+        except StyleError:
+            if now.bundle == before.bundle or "prompt" in keys:
+                raise
+            self._tell(f"prompt {now.prompt!r} is none of bundle {now.bundle}: its own default is taken")
+            return self.wanted({**keys, "prompt": "", "negative": ""})
+        return laid, wanted
+
+    def _with(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """The keys with others on top: of several streams those of the one that is looked at, or all."""
+        if not isinstance(self.config, Streams) or not self.selected:
+            return merge(self.keys, keys)
+        for_all = {key: value for key, value in keys.items() if key in (*COMMON, "looks")}
+        own = recalled({k: v for k, v in keys.items() if k not in for_all}, self.now.looks)
+        return merge(self.keys, {**for_all, "streams": {self.selected: own}})
+
+    @property
+    def both(self) -> Held:
+        """What `take` goes back to."""
+        return self.keys, self.config
+
+    def take(self, held: Held) -> None:
+        """Hold these settings."""
+        self.keys, self.config = held
+
+    def bundle(self) -> dict[str, Any]:
+        """The bundle of the settings: its styles and what each is about, or that it takes text.
+
+        known   names of those that can be chosen
+        error   why that of the settings cannot be used
+        thumbs  the styles that have a small picture (`thumb`), each with a token that changes with the picture
+        images  style images that it takes
+        """
+        known = sorted(name for name in find_bundles() if _is_for_video(name))
+        try:
+            about = load_bundle(self.now.bundle).about
+        except BundleError as error:  # it was there when it was chosen: the others can be chosen now
+            nothing: dict[str, Any] = {"styles": {}, "thumbs": {}, "images": [], "default": "", "text": True}
+            return {"name": self.now.bundle, "known": known, "error": redact(str(error)), **nothing}
+        thumbs = {name: about.files[style.thumb][:12] for name, style in about.styles.items() if style.thumb}
+        return {
+            "name": about.name,
+            "text": about.text is not None,
+            "styles": {name: style.about for name, style in about.styles.items()},
+            "thumbs": thumbs,
+            "images": [image.name for image in about.images],
+            "default": about.default_style,
+            "known": known,
+            "error": None,
+        }
+
+    def thumb(self, style: str) -> Path | None:
+        """The small picture of a style of the bundle of the settings, a JPEG. Raises BundleError."""
+        bundle = load_bundle(self.now.bundle)
+        known = bundle.about.styles.get(style)
+        return None if known is None or known.thumb is None else bundle.folder / known.thumb
+
+
+def _read(keys: dict[str, Any]) -> "GraphConfig | Streams":
+    return read_streams(keys) if is_of_several(keys) else validate(keys)
+
+
+def of_stream(config: "GraphConfig | Streams", stream: str) -> GraphConfig:
+    """The configuration of a stream; of a stream host without one what all have in common."""
+    if not isinstance(config, Streams):
+        return config
+    return config.configs[stream] if stream in config.configs else validate(dict(config.common))
+
+
+def _is_for_video(bundle: str) -> bool:
+    try:
+        return isinstance(describe_bundle(bundle), BundleFile)
+    except BundleError:
+        return False
+
+
+def _loras(bundle: str) -> list[LiveLora]:
+    try:
+        about = describe_bundle(bundle)
+    except BundleError:
+        return []  # opening it will say why
+    return list(about.loras) if isinstance(about, BundleFile) else []
+
+
+def _refuse_files(
+    was: GraphConfig, wants: GraphConfig, uploads: Path | None, given: StylePictures, sent: frozenset[str]
+) -> None:
+    """Raise ConfigError where a key newly names a file, but for a source in the folder of uploads, and pictures that
+    were given to the page. sent: files of keyframes among these."""
+    if wants.stages.anchor.files - was.stages.anchor.files - sent:
+        raise ConfigError(
+            "stages.anchor: files can be named on the command line only, the page is open to other machines; send the"
+            " picture with PUT /api/keyframe"
+        )
+    named = [("source", wants.source)] * (wants.source != was.source)
+    named += [("sinks", sink) for sink in wants.sinks if sink not in was.sinks]
+    for key, url in named:
+        uploaded = key == "source" and uploads is not None and path_of(url).resolve().parent == uploads.resolve()
+        if url and scheme_of(url) == "file" and not uploaded:
+            raise ConfigError(f"{key}: files can be named on the command line only, the page is open to other machines")
+    for name, control in wants.controls.items():
+        if control.files - (was.controls[name].files if name in was.controls else frozenset()):
+            raise ConfigError(
+                f"controls.{name}: files can be named on the command line only, the page is open to other machines"
+            )
+    for name, image in wants.images.items():
+        before = was.images[name].picture if name in was.images else ""
+        if image.picture not in ("", before) and not given.holds(image.picture):
+            raise ConfigError(
+                f"images.{name}.picture: files can be named on the command line only; give the page the picture itself"
+            )
+    if wants.mask.kind == "file" and wants.mask.of != was.mask.of:
+        raise ConfigError("mask.of: files can be named on the command line only, the page is open to other machines")
+    of_bundle = wants.mask.kind == "network" or (wants.mask.kind == "map" and wants.mask.of not in wants.controls)
+    networks = [("mask.of", was.mask.of, wants.mask.of)] * of_bundle
+    for name, control in wants.controls.items():
+        if isinstance(control, NetworkSettings):
+            networks.append((f"controls.{name}.of", getattr(was.controls.get(name), "of", ""), control.of))
+    known = find_bundles()
+    for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow), *networks):
+        if new != old and new not in known and new != "dis":
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"{key}: expected one of {names}; folders can be named on the command line only")
