@@ -2,18 +2,18 @@
 
 from torch import Tensor
 
-_NOTHING = 1e-5  # of variance: a channel that is constant stays so
+_NOTHING = 1e-5  # added to variances, so that a constant channel stays constant
 
 
 def adain(x0: Tensor, x0_anchor: Tensor, weight: Tensor | float) -> Tensor:
-    """x0 with its mean and contrast, channel by channel, drawn towards the anchor's.
+    """x0 with mean and contrast of each channel moved towards the anchor's.
 
         x0' = x0 + a (sd_A (x0 - mu) / sd + mu_A - x0),      sd = sqrt(var + 1e-5), var over all N cells
 
     x0, x0_anchor  [1, c, h, w], finite
-    weight         a in [0, 1], a number or a tensor that broadcasts. 0 is x0 to the bit
+    weight         a in [0, 1], a number or a tensor that broadcasts; 0 gives x0 bit for bit
 
-    Unlike the exit lock (`formulas/moment_lock.py`) it ties means too, so light that changes in the source is undone.
+    Unlike the exit lock (`formulas/moment_lock.py`) this also fixes means, so changes of light in the source are lost.
     """
     mean, sd = _moments(x0)
     mean_anchor, sd_anchor = _moments(x0_anchor)

@@ -1,8 +1,8 @@
-"""The anchor of a shot in the sampler: its x0 after every call, and how a later frame finds it.
+"""The anchor of a shot in the sampler: its x0 after every call, for later frames.
 
-Which frame is the anchor is decided where the flow to it is computed (`motion/anchor.py`): a frame that trusts nothing
-of the anchor takes its place. Row k of a stream batch reads what the anchor left at the same call, and so does a frame
-sampled alone: every frame before it has made that call by then.
+The stage that computes the flow to the anchor also decides which frame is the anchor (`motion/anchor.py`): a frame
+whose trust is 0 everywhere becomes the anchor. A frame reads x0 of the anchor after the same call k. All earlier frames
+have made that call by then, with a stream batch and without.
 """
 
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from warpfuse.stages.frame import Motion
 
 @dataclass(slots=True, eq=False)
 class AnchorPast:
-    """The anchor as one row sees it.
+    """The anchor for one row.
 
-    x0      call -> x0 of the anchor after it, [1, c, h, w], with what was fused into it; shared by the rows of a stream
-    motion  to the anchor, its trust of each latent cell
-    known   [1, 1, 1, 1]: 0 where this frame takes the anchor's place, else 1; on the device, nobody waits for it
-    shown   x0 of the anchor after its last call, pulled onto this frame; none as long as nobody asked
+    x0      by call: x0 of the anchor after it, with fusion, [1, c, h, w]; shared by the rows of a stream
+    motion  to the anchor, with the trust of each latent cell
+    known   [1, 1, 1, 1]: 0 if this frame becomes the anchor, else 1; on the device, the host does not wait for it
+    shown   x0 of the anchor after its last call, warped onto this frame; None until it is needed
     """
 
     x0: dict[int, Tensor] = field(repr=False)
@@ -29,7 +29,7 @@ class AnchorPast:
     shown: Tensor | None = None
 
     def leave(self, k: int, x0: Tensor) -> None:
-        """Take x0 after call k; it is copied."""
+        """Store x0 of this frame after call k if the frame is the anchor. x0 is copied."""
         before = self.x0.get(k)
         if before is None or before.shape != x0.shape:
             self.x0[k] = x0.clone()
@@ -38,6 +38,6 @@ class AnchorPast:
 
 
 def anchor_past(x0: dict[int, Tensor], motion: Motion) -> AnchorPast:
-    """The anchor as the frame of `motion` sees it. x0: what earlier frames of the stream left."""
+    """The anchor for the frame of `motion`. x0: the `AnchorPast.x0` of the stream."""
     known = (motion.trust.amax() > 0).to(torch.float32).reshape(1, 1, 1, 1)
     return AnchorPast(x0, motion, known)

@@ -1,4 +1,4 @@
-"""A keyframe over the picture: what somebody painted, pulled along the flow onto the frame."""
+"""Laying a keyframe over the picture: a frame that the user painted, warped along the flow."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def settings_of(config: Any, prompts: object) -> WarpSettings:
-    """Those of a configuration."""
+    """The settings of this stage in a configuration."""
     return config.stages.warp  # type: ignore[no-any-return]
 
 
@@ -22,16 +22,17 @@ def open(opening: Opening) -> Stage:
 
 
 class ApplyKeyframe(Stage):
-    """The styled picture with the keyframe over it. What it gives is what is fused into the next frame.
+    """The styled picture with the keyframe over it. The result is fused into the next frame.
 
     inputs  picture  the styled picture
-            anchor   motion to the frame of the keyframe, and the keyframe; or one without, then the picture passes
-            past     the last picture, warped, and its trust; or nothing. Where the graph feeds it
+            anchor   motion to the frame of the keyframe, with the keyframe; without one the picture passes unchanged
+            past     the last picture, warped, and its trust; optional
     gives   w key + (1 - w) [v past + (1 - v) picture],   w = share trust,   v = w trust of the past
 
-    Where it is to the bit the picture, w is 0. What is not the keyframe falls with the square of 1 - w: a second frame
-    of what stands still is within 1/255 of it at a share of 0.95, which fusion in the latent cannot reach, since the
-    autoencoder loses more. Paint and cover of a printed picture follow: its lines are not drawn over the keyframe.
+    Where w is 0 the result equals the picture bit for bit. In a still scene the difference from the keyframe is
+    multiplied by (1 - w)^2 at the second frame: at a share of 0.95 it is within 1/255 then. Fusion in the latent cannot
+    reach that, since the autoencoder loses more. Paint and cover of a printed picture are blended likewise, so that no
+    lines are drawn over the keyframe.
     """
 
     def __init__(self, settings: WarpSettings, device: str = "cpu") -> None:
@@ -39,7 +40,7 @@ class ApplyKeyframe(Stage):
         self._mode = settings.mode
 
     def __call__(self, picture: Picture, anchor: Frame, past: Frame | None = None) -> Picture:
-        """Two warps, where there is a keyframe."""
+        """The picture with the keyframe over it, by two warps."""
         if not isinstance(anchor, Motion) or anchor.painted is None or anchor.share is None:
             return picture
         key = self._ops.warp_picture(anchor.painted, anchor.flow, self._mode)
@@ -56,9 +57,9 @@ class ApplyKeyframe(Stage):
         return Picture(picture.stamp, covered(picture.rgb), paint, cover)
 
     def held(self, picture: Frame, anchor: Frame, past: Frame | None = None) -> Frame:
-        """The picture: what is held was warped with the keyframe in it."""
+        """The picture unchanged: it was warped with the keyframe in it."""
         return picture
 
     def update(self, settings: WarpSettings) -> None:
-        """Take new settings, from the next frame on."""
+        """Use new settings from the next frame on."""
         self._mode = settings.mode

@@ -1,14 +1,15 @@
-"""Cross-frame attention: which tokens of earlier frames a row's network call is given, and which it leaves.
+"""Cross-frame attention: the tokens of earlier frames for the network call of a row, and the tokens that it returns.
 
-A bundle exported with `--attention` has a UNet whose self-attention also sees tokens of earlier frames, each with a
-weight (`engine.bundle_parts.AttentionMemory`). They are of the same call of the sampler, so of the same noise level:
+A bundle exported with `--attention` has a UNet whose self-attention also attends to tokens of earlier frames, each with
+a weight (`engine.bundle_parts.AttentionMemory`). They are from the same call of the sampler, so of the same noise
+level. There are two references:
 
-    anchor    the first frame of the shot, or the newest that took its place
-    previous  the frame before. Attention knows no places, so pulling its tokens along the flow changes nothing by
-              itself; it brings them to where the trust of this frame is known, which is their weight
+    anchor    the first frame of the shot, or the newest frame that replaced it
+    previous  the frame before. Attention ignores positions, so warping these tokens changes nothing by itself. It
+              aligns them with the trust of this frame, which is their weight
 
-What a row leaves after call k is read by call k of the next frame of its stream, and by no other row. In a stream batch
-that call is made one step later, so a stream and frames sampled alone have the same past.
+Tokens of call k are read by call k of the next frame of the stream, and by no other row. In a stream batch that call is
+made one step later, so frames have the same past with a stream batch and without.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from warpfuse.stages.frame import Stamp
 
 
 def check_memory(inputs: tuple[TensorSpec, ...], about: AttentionMemory | None) -> None:
-    """Nothing if the UNet takes the references that its bundle lists, or none. Raises BundleError."""
+    """Raise BundleError unless the UNet's input `past` has the references that its bundle lists."""
     spec = next((spec for spec in inputs if spec.name == "past"), None)
     given = None if spec is None else spec.shape[1:]
     wanted = None if about is None else (about.references, about.numbers)
@@ -37,23 +38,24 @@ def check_memory(inputs: tuple[TensorSpec, ...], about: AttentionMemory | None) 
 
 
 Key = tuple[int, bool]
-"""A pass of the network over a frame: the call of the sampler, and whether it is the unconditional one of guidance."""
+"""A pass of the network for a frame: the number of the call, and whether it is the unconditional pass of guidance."""
 
 Places = Mapping[tuple[int, int], Tensor]
-"""Rows and columns of a layer's tokens -> for each token the number of the one it was in the frame before, int64."""
+"""For layers of [rows, columns] tokens: the index of each token's counterpart in the frame before, int64."""
 
 
 @dataclass(slots=True, eq=False)
 class TokenPast:
-    """The earlier frames as one row sees them, and what it leaves to later ones.
+    """Tokens of earlier frames for one row, and the row's own tokens for later frames.
 
-    anchors  of the shot, shared by its rows; or those of a keyframe
-    painted  they are of a keyframe: they are known, and stay
-    before   the past of the frame before, while that is needed; none where there is no frame before
-    trust    [1, 1, h, w]: weight of the frame before; none: 1
-    places   where its tokens were; none: they are not pulled
-    known    [1] 1 where this frame goes on what was before it, else 0, on the device; none: it does
-    tokens   what this row left, [1, F] each, until the next frame has read it
+    nothing  [1, F] zeros, for a missing reference
+    anchors  tokens of the anchor, shared by the rows of the shot; or of a keyframe
+    before   the past of the frame before, until all its tokens are read; None: no frame before
+    trust    [1, 1, h, w]: weight of the frame before; None: 1
+    places   where the tokens of the frame before are; None: they are not warped
+    known    [1] 1 if this frame continues the shot, 0 if it begins one; on the device; None: it continues it
+    painted  the anchors are tokens of a keyframe, which are always used and not replaced
+    tokens   tokens of this row, [1, F] each, until the next frame has read them
     """
 
     about: AttentionMemory
@@ -69,9 +71,11 @@ class TokenPast:
     def offered(
         self, key: Key, settings: AttentionSettings, timestep: float, cells: tuple[int, int]
     ) -> dict[str, Tensor]:
-        """`past` [1, P, F], `past_weight` [1, P, h, w] and `own_weight` [1, 1] of a pass. cells: (h, w) of the latent.
+        """Inputs of a pass: `past` [1, P, F], `past_weight` [1, P, h, w] and `own_weight` [1, 1].
 
-        A reference that is not there is zeros of weight 0; where none is, own tokens count 1.
+        cells  (h, w) of the latent
+
+        A missing reference is zeros with weight 0. If all are missing, the own weight is 1.
         """
         seen = settings.window[0] <= timestep <= settings.window[1]
         references = [self._anchor(key, settings, cells), self._previous(key, settings, cells)]
@@ -85,7 +89,8 @@ class TokenPast:
         return {"past": torch.stack(past, 1), "past_weight": weight, "own_weight": own}
 
     def leave(self, key: Key, kept: Tensor) -> None:
-        """Take what the network gave, [1, F], memory of our own. What the frame before left there is read by now."""
+        """Store the tokens of a pass, [1, F], which must not be the engine's memory. Those of the frame before for this
+        pass have been read and are dropped."""
         self.tokens[key] = kept
         if self.before is not None:
             self.before.tokens.pop(key, None)
@@ -94,11 +99,11 @@ class TokenPast:
         anchor = self.anchors.get(key)
         if anchor is None:
             self.anchors[key] = kept
-        elif self.known is not None:  # without asking the device what it is
+        elif self.known is not None:  # chosen on the device, so that the host does not wait
             self.anchors[key] = torch.where(self.known > 0, anchor, kept)
 
     def end(self) -> None:
-        """After the last call: let go of the frames before, so that memory does not grow with the stream."""
+        """After the last call: drop the references to earlier frames, which otherwise would all stay alive."""
         self.before = self.trust = self.places = self.known = None
 
     def _anchor(self, key: Key, settings: AttentionSettings, cells: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
@@ -128,10 +133,10 @@ class TokenPast:
 
 
 class CrossFrame:
-    """Hands the past of one stream from frame to frame.
+    """The tokens of one stream, passed from frame to frame.
 
-    A frame begins a shot after a discontinuity, when the prompt, a LoRA or the number of calls changed, and where the
-    mean trust of the flow is below `coverage`: it sees no earlier frame and is the anchor of those that follow.
+    A frame begins a shot after a discontinuity, after a change of the prompt, a LoRA or the number of calls, and if the
+    mean trust of the flow is below `coverage`. It does not attend to earlier frames and is the anchor of later ones.
     """
 
     def __init__(self, about: AttentionMemory, dtype: torch.dtype, device: torch.device) -> None:
@@ -149,11 +154,11 @@ class CrossFrame:
         self._gap = self._painted = False
 
     def skip(self) -> None:
-        """A frame passes without the network: the flow of the next one does not lead to the last that was kept."""
+        """Note a held frame: the flow of the next frame does not lead to the last frame with tokens."""
         self._gap = True
 
     def alone(self) -> TokenPast:
-        """The past of a picture that sees no other; what it leaves are its `anchors`."""
+        """The past of a picture without earlier frames. Its tokens are stored in its `anchors`."""
         return TokenPast(self._about, self._nothing, {})
 
     def enter(
@@ -162,9 +167,9 @@ class CrossFrame:
     ) -> TokenPast:  # fmt: skip
         """The past of the next frame.
 
-        told         calls of the network, conditioning and unconditional of the frame
-        flow, trust  [1, 2, H, W] px to the frame before, and [1, 1, h, w] of each latent cell; none: not known
-        painted      tokens of a keyframe that is the anchor; none: no keyframe is
+        told         number of calls, conditioning and unconditional conditioning of the frame
+        flow, trust  [1, 2, H, W] px to the frame before, and [1, 1, h, w] for each latent cell; None: unknown
+        painted      tokens of the keyframe, if that is the anchor; else None
         """
         if stamp.discontinuity or self._told is None or not _same(told, self._told):
             self.reset()
@@ -187,7 +192,8 @@ class CrossFrame:
 
 
 def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory, ops: Arithmetic) -> Places:
-    """Where each token of each size of layer was, to the nearest token; what came from outside is from the border."""
+    """The nearest token in the frame before for each token, by size of layer. Outside positions are clamped to the
+    border."""
     found = {}
     for grid in dict.fromkeys((layer.rows, layer.columns) for layer in about.layers):
         flow = ops.resize_flow(flow_cur_to_prev, grid)[0]
@@ -200,7 +206,7 @@ def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory, ops: Arithmetic)
 
 
 def pulled(tokens: Tensor, about: AttentionMemory, places: Places) -> Tensor:
-    """Tokens [1, F] of the frame before, each where the thing it stands for is now."""
+    """Tokens of the frame before, [1, F], warped onto the present frame."""
     parts = torch.split(tokens[0], [layer.numbers for layer in about.layers])
     moved = [
         part.view(-1, layer.width).index_select(0, places[layer.rows, layer.columns]).view(-1)
@@ -212,10 +218,10 @@ def pulled(tokens: Tensor, about: AttentionMemory, places: Places) -> Tensor:
 def _same(
     a: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]], b: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]
 ) -> bool:
-    """Whether two frames are told the same. Values are looked at only where settings changed in between."""
+    """Two frames have equal calls and conditioning (`told`). Values are compared only after a change of settings."""
     return a[0] == b[0] and all(same_tensors(one, other) for one, other in zip(a[1:], b[1:], strict=True))
 
 
 def same_tensors(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of tensors are equal, by name. Values are looked at only where they are not the same objects."""
+    """Two sets of tensors are equal, by name. Values are compared only for tensors that are not the same object."""
     return a is b or (a.keys() == b.keys() and all(a[name] is b[name] or torch.equal(a[name], b[name]) for name in a))

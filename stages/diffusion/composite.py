@@ -1,6 +1,6 @@
-"""The finished picture of a bundle that draws lines: its paint, printed in inks, and the cover of the lines over it.
+"""The finished picture of a bundle that draws lines: the paint, printed in inks, with lines over it.
 
-What comes back for the next frame is paint and cover, never the finished picture: lines would be drawn on lines.
+Paint and cover of the lines are fed back for the next frame, not the finished picture: lines would be drawn on lines.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from warpfuse.stages.stage import Opening, Stage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompositeSettings:
-    """What a picture is finished with.
+    """Settings of the finished picture.
 
-    style     [1, n]: the vector of the prompt's styles, not scaled by the strength
+    style     [1, n]: style vector of the prompt, not scaled by the strength
     palette   inks and lines of the styles
-    strength  0..1: at 0 the paint is shown as it is
-    fuse      how much of the cover of the frame before is fused in
+    strength  0..1: at 0 the paint is shown unchanged
+    fuse      its weights say how much of the cover of the frame before is fused in
     """
 
     style: Tensor
@@ -36,7 +36,7 @@ class CompositeSettings:
 
 
 def settings_of(config: Any, prompts: Prompts) -> CompositeSettings:
-    """Those of a configuration. Raises StyleError for an unknown name."""
+    """The settings of this stage in a configuration. Raises StyleError for an unknown name."""
     asked = prompts(config.prompt, config.negative, config.loras, config.images)
     assert asked.palette is not None, "a bundle that draws lines has styles"
     return CompositeSettings(asked.given["style"], asked.palette, config.strength, config.stages.fuse)
@@ -48,16 +48,15 @@ def open(opening: Opening) -> Stage:
 
 
 class Composite(Stage):
-    """Paint and lines to a picture.
+    """Paint and lines composed to a picture.
 
-    inputs  paint    what the decoder gave
-            latent   what it was decoded from
+    inputs  paint    the decoded picture
+            latent   the latent it was decoded from
             source   the frame of the source
-            past     the cover of the frame before, warped, and its trust; or nothing. Where the graph feeds it. Of a
-                     held frame its cover is shown as it is
+            past     the cover of the frame before, warped, and its trust; optional. A held frame shows it unchanged
     gives   rgb      p + s lines cover (ink - p), p = paint + s (table(paint) - paint)
-            paint    what came in
-            cover    w past + (1 - w) cover, as sharp as cover; none where no lines are drawn
+            paint    the input
+            cover    w past + (1 - w) cover, with the sharpness of cover; None if no lines are drawn
 
     Owns the engine and closes it.
     """
@@ -68,14 +67,14 @@ class Composite(Stage):
         self.update(settings)
 
     def __call__(self, paint: Picture, latent: Frame, source: Picture, past: Frame | None = None) -> Picture:
-        """One run of the network, none for a style without lines."""
+        """The finished picture, by one run of the network; none for a style without lines."""
         cover = None
         if self._draws and isinstance(latent, Latent):
             cover = self._cover(latent, source, past if isinstance(past, Picture) else None)
         return self._finished(paint, cover)
 
     def held(self, paint: Frame, latent: Frame, source: Picture, past: Frame | None = None) -> Frame:
-        """The cover of the past, where there is one."""
+        """The picture with the warped cover of the frame before; without one it is computed."""
         if not isinstance(paint, Picture):  # there was no picture yet
             return paint
         if isinstance(past, Picture) and past.cover is not None:
@@ -83,7 +82,7 @@ class Composite(Stage):
         return self(paint, latent, source, past)
 
     def update(self, settings: CompositeSettings) -> None:
-        """Take new inks and lines, from the next frame on."""
+        """Use new inks and lines from the next frame on."""
         self._settings = settings
         self._draws = settings.strength > 0 and settings.palette.lines > 0
         table, device = settings.palette.table, settings.style.device
@@ -102,6 +101,6 @@ class Composite(Stage):
         cover = self._lines({"rgb": source.rgb, "latent": latent.z, "style": self._settings.style})["cover"]
         fuse = self._settings.fuse
         if past is None or past.cover is None or past.trust is None or not fuse.lines:
-            return cover.clone()  # theirs is theirs
+            return cover.clone()  # the engine reuses its output memory
         fused = torch.lerp(cover, past.cover, fusion_weight(fuse, past.trust) * fuse.lines)
         return self._ops.as_sharp_as(cover, fused)

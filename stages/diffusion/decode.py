@@ -14,8 +14,8 @@ class Decode(Stage):
     """Latents to pictures.
 
     inputs  latent  [1, c, h/d, w/d] in the UNet's scale
-            past    the picture that is shown if the frame is held. Where the graph feeds it
-    gives   a picture; nothing for a held frame without a past, which a later stage fills in
+            past    the picture to show if the frame is held; optional
+    gives   the picture; a bare `Frame` for a held frame without a past, which a later stage fills in
 
     Owns the engine and closes it.
     """
@@ -28,10 +28,10 @@ class Decode(Stage):
         """One run of the decoder."""
         z = latent.z if self._scale == 1 else latent.z / self._scale
         rgb = self._decoder({"latent": z})["rgb"]
-        return Picture(latent.stamp, rgb.clamp(0, 1))  # a new tensor: theirs is theirs
+        return Picture(latent.stamp, rgb.clamp(0, 1))  # clamp copies: the engine reuses its output memory
 
     def held(self, latent: Frame, past: Frame | None = None) -> Frame:
-        """The past where there is no latent to decode."""
+        """The decoded latent if there is one, else the past."""
         if isinstance(latent, Latent):
             return self(latent)
         return Picture(latent.stamp, past.rgb) if isinstance(past, Picture) else Frame(latent.stamp)

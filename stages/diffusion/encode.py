@@ -11,9 +11,9 @@ def open(opening: Opening) -> Stage:
 
 
 class Encode(Stage):
-    """Picture -> its latent in the UNet's scale, and the trust of each cell if it was warped.
+    """Picture -> its latent in the UNet's scale, with the trust of each cell if the picture was warped.
 
-    A frame without a picture passes: the reference of the first frame, say, when there is none to encode yet.
+    A frame without a picture passes unchanged, such as the reference of the first frame.
     Owns the engine and closes it.
     """
 
@@ -26,10 +26,10 @@ class Encode(Stage):
         if not isinstance(frame, Picture):
             return frame
         latent = self._encoder({"rgb": frame.rgb})["latent"]
-        return Latent(frame.stamp, latent * self._scale, frame.cell_trust)  # a new tensor: theirs is theirs
+        return Latent(frame.stamp, latent * self._scale, frame.cell_trust)  # a copy: the engine reuses its memory
 
     def held(self, frame: Frame) -> Frame:
-        """Nobody will look at the latent of a held frame."""
+        """A bare frame: the latent of a held frame is not used."""
         return Frame(frame.stamp)
 
     def close(self) -> None:

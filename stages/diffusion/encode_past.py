@@ -1,4 +1,4 @@
-"""The picture that is fed back into a latent, by the bundle's cheaper encoder where it has one."""
+"""Encoding the fed-back picture, by the bundle's cheaper encoder if it has one."""
 
 from warpfuse.stages.diffusion.encode import Encode
 from warpfuse.stages.diffusion.settings import past_encoder

@@ -8,7 +8,7 @@ from warpfuse.stages.frame import Frame, Latent, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 FARTHEST = 0.25
-"""Mean difference of a pixel's channels, in [0, 1], from which on what the decoder makes of it is not believed."""
+"""Mean difference of a pixel's channels, in [0, 1], above which the decoded pixel counts as wrong."""
 
 
 def open(opening: Opening) -> Stage:
@@ -17,12 +17,12 @@ def open(opening: Opening) -> Stage:
 
 
 def faithful(z: Tensor, z_again: Tensor, rgb: Tensor, rgb_again: Tensor) -> Tensor:
-    """z + (1 - bad) (z - z_again): what is lost by decoding and encoding once is added beforehand.
+    """z + (1 - bad) (z - z_again): the loss of decoding and encoding once, added in advance.
 
-    z, z_again      [b, c, h/d, w/d] latents: of the picture, and of what the decoder makes of z
-    rgb, rgb_again  [b, 3, h, w] in [0, 1]: the picture, and what the decoder makes of z
+    z, z_again      [b, c, h/d, w/d]: latents of rgb and of rgb_again
+    rgb, rgb_again  [b, 3, h, w] in [0, 1]: the picture, and the picture decoded from z
 
-    A cell is bad where it or one beside it has a pixel that the decoder misses by more than `FARTHEST`.
+    bad is 1 for a cell if the cell or a neighbour has a pixel whose error exceeds `FARTHEST`, else 0.
     """
     missed = ((rgb_again - rgb).abs().mean(dim=1, keepdim=True) > FARTHEST).to(z.dtype)
     size = z.shape[-2], z.shape[-1]
@@ -34,10 +34,10 @@ def faithful(z: Tensor, z_again: Tensor, rgb: Tensor, rgb_again: Tensor) -> Tens
 
 
 class EncodeTwice(Stage):
-    """`Encode` for the picture that is fed back, at a decoder and an encoder run more. It owns both and closes them.
+    """`Encode` for the fed-back picture, with one more run of the decoder and the encoder.
 
-    Picture -> its latent in the UNet's scale, and the trust of each cell if it was warped. A frame without a picture
-    passes.
+    Picture -> its latent in the UNet's scale, with the trust of each cell if the picture was warped. A frame without a
+    picture passes unchanged. Owns both engines and closes them.
     """
 
     def __init__(self, encoder: Engine, decoder: Engine, scale: float) -> None:
@@ -56,7 +56,7 @@ class EncodeTwice(Stage):
         return Latent(frame.stamp, faithful(z, z_again, rgb, rgb_again) * self._scale, frame.cell_trust)
 
     def held(self, frame: Frame) -> Frame:
-        """Nobody will look at the latent of a held frame."""
+        """A bare frame: the latent of a held frame is not used."""
         return Frame(frame.stamp)
 
     def close(self) -> None:

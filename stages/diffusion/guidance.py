@@ -1,18 +1,18 @@
-"""Classifier-free guidance on the pair (x0, n), and its residual form that asks the network less (StreamDiffusion).
+"""Classifier-free guidance on the pair (x0, n), and residual guidance, which needs fewer passes (StreamDiffusion).
 
-    n = n_u + g (n_c - n_u),    x0 likewise (Ho and Salimans 2022, eq. 6): x = alpha x0 + sigma n stays true,
-                                since both ends of the line have the same x
+    n = n_u + g (n_c - n_u),    x0 likewise (Ho and Salimans 2022, eq. 6): x = alpha x0 + sigma n still holds,
+                                since both pairs have the same x
 
 Where the unconditional pair (x0_u, n_u) comes from:
 
-    full        the network is asked a second time for every row
-    self        it is not asked: the unconditional picture is taken to be the source itself
-    initialize  it is asked once a frame, at the first call, and that picture is kept
+    full        an unconditional pass of the network for every row and call
+    self        no unconditional pass: the source counts as the unconditional picture
+    initialize  one unconditional pass a frame, at the first call, whose picture is kept
 
-Note: no stock noise. Kodaira et al. 2023 (eq. 7) carry a noise r_k from step to step, by a recursion of the solver's
-steps. What it holds is the noise under which the assumed picture p would be clean: r_k = (x_k - alpha_k p) / sigma_k,
-with p the source latent or the first unconditional x0. Computed so it needs no state, fits every solver, and stays
-right when a reference has been fused into x_k, which the recursion does not see. The tests hold the two together.
+Note: no stock noise. Kodaira et al. 2023 (eq. 7) carry a noise r_k from step to step, by a recursion that follows the
+solver's steps. It equals the noise under which the assumed picture p would be clean: r_k = (x_k - alpha_k p) / sigma_k,
+with p the source latent or the first unconditional x0. This formula needs no state, fits every solver, and stays right
+after a reference has been fused into x_k, which the recursion ignores. A test compares the two.
 """
 
 import torch
@@ -24,7 +24,7 @@ from warpfuse.stages.solvers.pair import Level
 def guided(
     conditional: tuple[Tensor, Tensor], unconditional: tuple[Tensor, Tensor], scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The guided pair (x0, n): (1 - g) unconditional + g conditional. g = 1 is the conditional one bit for bit."""
+    """The guided pair (x0, n): (1 - g) unconditional + g conditional. g = 1 gives the conditional pair bit for bit."""
     (x0_c, n_c), (x0_u, n_u) = conditional, unconditional
     if scale == 1:
         return conditional
@@ -32,11 +32,12 @@ def guided(
 
 
 def assumed(x: Tensor, x0: Tensor, level: Level, delta: float) -> tuple[Tensor, Tensor]:
-    """The unconditional pair of x at `level` if its picture is x0: n_u = delta (x - alpha x0) / sigma.
+    """The unconditional pair of x at `level` with x0 as its picture: n_u = delta (x - alpha x0) / sigma.
 
-    x, x0  [b, c, h, w]. delta = 1 gives x0 itself and the noise that makes it x
+    x, x0  [b, c, h, w]
+    delta  share of that noise; 1 gives x0 itself and the noise between x0 and x
 
-    Raises ValueError without noise or, unless delta is 1, without signal: there n_u fixes no x0_u.
+    Raises ValueError at a level without noise and, unless delta is 1, without signal: n_u does not fix x0_u there.
     """
     alpha, sigma = level.alpha, level.sigma
     if sigma == 0 or (alpha == 0 and delta != 1):

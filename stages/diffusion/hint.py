@@ -1,7 +1,7 @@
-"""Control maps into what the UNet takes of them: the hint of each ControlNet, the features of each T2I-Adapter.
+"""Hints: inputs of the UNet that are computed from control maps, by a ControlNet's encoder or a T2I-Adapter.
 
-Neither depends on the noise level, so both are made once a frame, however many steps it is sampled with. How strongly a
-row takes them, at which levels, is in its schedule (`schedule.py`).
+They do not depend on the noise level, so they are computed once a frame, whatever the number of steps. Their scales at
+each level are in the schedule of a row (`schedule.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ def open(opening: Opening) -> Stage:
 
 
 class Hint(Stage):
-    """The map of each control -> its hint or features.
+    """The map of each control -> its hint (ControlNet) or features (T2I-Adapter).
 
-    Its inputs are called as the stages that make the maps (`stage_of`).
+    Its inputs have the names of the stages that make the maps (`stage_of`).
 
-    networks  of the controls that the run uses, by name
-    Owns its engines and closes them.
+    known     controls of the bundle
+    networks  networks of the controls that the run uses, by name; owned and closed
     """
 
     def __init__(self, known: Sequence[Control], networks: Mapping[str, Engine]) -> None:
@@ -47,11 +47,11 @@ class Hint(Stage):
         """One run of each network."""
         given = {}
         for name, engine in self._networks.items():
-            given[name] = engine({"rgb": maps[stage_of(name)].rgb})[self._outputs[name]].clone()  # theirs is theirs
+            given[name] = engine({"rgb": maps[stage_of(name)].rgb})[self._outputs[name]].clone()  # borrowed memory
         return Hints(_stamped_by(maps).stamp, given)
 
     def held(self, **maps: Frame) -> Frame:
-        """Nobody looks at the hint of a held frame."""
+        """A bare frame: the hint of a held frame is not used."""
         return Frame(_stamped_by(maps).stamp)
 
     def close(self) -> None:
@@ -61,13 +61,13 @@ class Hint(Stage):
 
 
 class HintInputs:
-    """What the UNet of a bundle with controls is fed beside the latent: the hints of a frame, those that are there.
+    """Arranges the hints of a frame as inputs of the UNet of a bundle with controls.
 
-    A control that the run does not use is zeros, whose scale is 0.
+    A control that the run does not use gets zeros; its scale is 0.
     """
 
     def __init__(self, known: Sequence[Control], inputs: Sequence[TensorSpec], device: torch.device) -> None:
-        """inputs: of the UNet. Raises BundleError: they are not those of the controls that the bundle lists."""
+        """inputs: those of the UNet. Raises BundleError unless they fit the controls that the bundle lists."""
         shapes = {spec.name: spec for spec in inputs}
         self._columns: dict[str, list[str]] = {}
         self._nothing: dict[str, Tensor] = {}
@@ -82,10 +82,7 @@ class HintInputs:
                 self._nothing[name] = torch.zeros(1, *size, dtype=getattr(torch, spec.dtype), device=device)
 
     def __call__(self, hints: Frame | None) -> dict[str, Tensor]:
-        """`hint` [1, n, C, h, w] and `features` [1, m, F], memory of our own.
-
-        hints  what `Hint` gave; None: nothing
-        """
+        """`hint` [1, n, C, h, w] and `features` [1, m, F], newly allocated. hints: the output of `Hint`, or None."""
         given = {} if hints is None else hints.tensors
         return {
             name: torch.stack([given.get(control, self._nothing[name]) for control in controls], 1)

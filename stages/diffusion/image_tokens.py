@@ -1,4 +1,4 @@
-"""Style images into the tensors of a network: tokens of the pictures, and how strongly each counts."""
+"""Style images as input tensors of the UNet: tokens of the pictures, and their scales."""
 
 import hashlib
 import threading
@@ -20,20 +20,19 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.stages.diffusion.style_images import StyleImageSettings, check_images, read_style_picture
 from warpfuse.stages.formulas.pixels import planes_of
 
-_REMEMBERED = 8  # pictures, so that going back and forth between a few costs nothing
+_REMEMBERED = 8  # pictures that are cached, so that switching among a few of them is free
 
 
 class ImageTokens:
-    """Turns style images into `image_tokens` [1, T, d] and `image_scale` [1, 3 n], as `StyleImage` has them.
+    """Turns style images into `image_tokens` [1, T, d] and `image_scale` [1, 3 n], described in `StyleImage`.
 
-    A network is opened with the first picture that needs it, and runs once for each picture. Images that are not asked
-    for are zeros at scale 0. Thread-safe. Owns the networks and closes them.
-
-    A file that is gone is what it was when it was last read.
+    A network is opened with the first picture that needs it, and runs once for each picture. Images that are not given
+    are zeros at scale 0. If a file has disappeared, its last contents are used. Thread-safe. Owns the networks and
+    closes them.
 
     known   images that the bundle takes
-    open    the network of a number
-    device  where the tensors go
+    open    opens the network with a number
+    device  device of the tensors
     """
 
     def __init__(self, known: Sequence[StyleImage], open: Callable[[int], Engine], device: str) -> None:
@@ -45,9 +44,9 @@ class ImageTokens:
         self._lock = threading.Lock()
 
     def __call__(self, asked: Mapping[str, StyleImageSettings]) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """What the UNet takes, and what it takes for no picture at the same scales, which guidance asks for.
+        """The tensors for these images, and those for empty pictures at the same scales, for the unconditional pass.
 
-        Raises ImageError: a name that is not known, a file that holds no picture.
+        Raises ImageError: an unknown name, a file without a picture.
         """
         check_images(asked, self.known)
         if not self.known:
@@ -67,7 +66,7 @@ class ImageTokens:
                 scales += [0.0] * len(IMAGE_LAYERS) if settings is None else settings.scales
         scale = torch.tensor([scales], device=self._device)
         both = [{IMAGE_TOKENS: torch.cat(tokens, 1), IMAGE_SCALE: scale} for tokens in (given, nothing)]
-        settle(self._device)  # whoever takes it from here works on another stream
+        settle(self._device)  # readers use other CUDA streams
         return both[0], both[1]
 
     def close(self) -> None:
@@ -79,7 +78,7 @@ class ImageTokens:
         return torch.zeros(1, image.tokens, image.width, device=self._device)
 
     def _of(self, image: StyleImage, file: str) -> Mapping[str, Tensor]:
-        """The outputs of the network of an image for a file, remembered by its pixels."""
+        """The outputs of an image's network for a file. They are cached by its pixels."""
         read = self._read(image, file)
         key = image.network, read.sha256
         if key not in self._seen:
@@ -102,7 +101,7 @@ class ImageTokens:
 
 
 class _Read(NamedTuple):
-    """A file as it was read, and what would tell that it is another by now."""
+    """The pixels of a file, uint8 [s, s, 3], their hash, and the file's time and size, which tell if it has changed."""
 
     pixels: npt.NDArray[np.uint8]
     sha256: str
@@ -124,7 +123,7 @@ def _keep_newest(remembered: OrderedDict[Any, Any], key: Any) -> None:
 
 
 def squared(picture: Image.Image, side: int) -> Image.Image:
-    """As CLIP's own preprocessing: the shorter side scaled to `side`, bicubic, and the middle cut out."""
+    """CLIP's preprocessing: the shorter side is scaled to `side` px, bicubic, and the centre square cut out."""
     width, height = picture.size
     short = min(width, height)
     scaled = picture.resize((side * width // short, side * height // short), Image.Resampling.BICUBIC)
@@ -133,7 +132,7 @@ def squared(picture: Image.Image, side: int) -> Image.Image:
 
 
 def check_image_inputs(inputs: Sequence[TensorSpec], known: Sequence[StyleImage]) -> None:
-    """Nothing if the UNet takes the images that its bundle lists. Raises BundleError."""
+    """Raise BundleError unless the UNet's inputs fit the style images that its bundle lists."""
     found = {spec.name: spec.shape[1:] for spec in inputs if spec.name in (IMAGE_TOKENS, IMAGE_SCALE)}
     tokens = sum(image.tokens for image in known)
     wanted = {IMAGE_TOKENS: (tokens, known[0].width), IMAGE_SCALE: (len(IMAGE_LAYERS) * len(known),)} if known else {}

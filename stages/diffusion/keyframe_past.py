@@ -1,4 +1,4 @@
-"""A keyframe in the sampler: the anchor by its latent, which stands for x0 after every call, and by its tokens."""
+"""A keyframe as the anchor in the sampler: its latent, used as x0 after every call, and its tokens."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,12 +18,12 @@ from warpfuse.stages.solvers.pair import compose
 
 
 class KeyframePast:
-    """What the sampler takes of a keyframe, made once for it and for the settings.
+    """Latent and tokens of a keyframe, computed once for each keyframe and settings.
 
-    encoder  opens the encoder; it is asked with the first keyframe that something is taken of
-    scale    of the UNet's latents
+    encoder  opens the encoder, with the first keyframe that is used; it is owned and closed
+    scale    scale of the UNet's latents
 
-    A keyframe is [1, 3, h, w] in [0, 1]. The encoder is owned and closed.
+    A keyframe is [1, 3, h, w] in [0, 1].
     """
 
     def __init__(self, encoder: Callable[[], Engine], scale: float) -> None:
@@ -36,14 +36,14 @@ class KeyframePast:
         self._tokens: dict[Key, Tensor] = {}
 
     def anchor(self, rgb: Tensor, calls: int, motion: Motion) -> AnchorPast:
-        """The keyframe as the frame of `motion` sees it. calls: of the network, for a frame."""
+        """The keyframe as the anchor for the frame of `motion`. calls: network calls a frame."""
         z = self._latent(rgb)
         return AnchorPast(dict.fromkeys(range(calls), z), motion, z.new_ones(1, 1, 1, 1))
 
     def tokens(self, rgb: Tensor, row: Row, denoise: Denoise, attention: CrossFrame) -> dict[Key, Tensor]:
-        """What the keyframe leaves to frames with the settings of `row`: a pass of the network for each of its calls.
+        """Tokens of the keyframe for frames with the settings of `row`, by one pass of the network for each call.
 
-        At each level it is made noisy with the noise frames start from. It has no hints, so the row's are taken.
+        At each level the keyframe gets the noise of slot 0, with which frames start, and the hints of the row.
         """
         z = self._latent(rgb)
         if not self._tokens or not _same_passes(self._schedule, row.schedule):
@@ -63,7 +63,7 @@ class KeyframePast:
     def _latent(self, rgb: Tensor) -> Tensor:
         before = self._rgb
         if self._z is not None and before is not None and (before is rgb or torch.equal(before, rgb)):
-            return self._z  # of another process each frame brings a copy
+            return self._z  # values are compared, since from another process each frame brings a copy
         if self._encoder is None:
             self._encoder = self._open()
         self._rgb, self._tokens = owned(rgb), {}
@@ -72,7 +72,7 @@ class KeyframePast:
 
 
 def _same_passes(before: FrameSchedule | None, now: FrameSchedule) -> bool:
-    """Whether the network is asked the same under both settings."""
+    """Both schedules have the same levels and conditioning, so the same passes."""
     if before is None or [call.level for call in before.plan] != [call.level for call in now.plan]:
         return False
     same = same_tensors(before.conditioning, now.conditioning)

@@ -1,4 +1,4 @@
-"""Live LoRAs: the scales that settings ask for, as the networks of a bundle take them."""
+"""Live LoRAs: their scales in settings and prompts, as inputs of the networks."""
 
 import difflib
 import re
@@ -11,9 +11,9 @@ from warpfuse.stages.errors import LoraError
 
 
 def lora_scales(asked: Mapping[str, float], known: Sequence[LiveLora]) -> tuple[float, ...]:
-    """A scale for each of `known`, in their order: the one asked for, else its default.
+    """A scale for each of `known`, in their order: the given one, else the default of the LoRA.
 
-    Raises LoraError: a name that is not known, no live LoRAs at all, a scale out of range.
+    Raises LoraError: an unknown name, a bundle without live LoRAs, a scale out of range.
     """
     names = [lora.name for lora in known]
     for name, scale in asked.items():
@@ -35,10 +35,10 @@ def lora_scales(asked: Mapping[str, float], known: Sequence[LiveLora]) -> tuple[
 def tagged_scales(
     tags: Sequence[tuple[str, float]], asked: Mapping[str, float], known: Sequence[LiveLora]
 ) -> tuple[dict[str, float], list[str]]:
-    """The scales that the tags of a prompt set, by name, and a line for each tag or scale that is left out.
+    """The scales in tags of a prompt, by the LoRA's name, and a line for each tag or scale that is ignored.
 
-    tags   (name, scale) as they stand in the prompt: names as of the LoRA's file. Scales of one LoRA add up
-    asked  scales of the settings; those of a prompt stand in their place
+    tags   (name, scale) as written in the prompt, with the name of the LoRA's file. Scales of one LoRA are added
+    asked  scales in the settings, which the tags override
     """
     names = {_called(lora.name): lora.name for lora in known}
     found: dict[str, float] = {}
@@ -68,12 +68,12 @@ def _tag(name: str, scale: float) -> str:
 
 
 def _called(name: str) -> str:
-    """As a live LoRA is called by its file's name, whatever the case."""
+    """The name that a live LoRA gets from the name of its file, in lower case."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-_").casefold()
 
 
 def check_input(network: str, inputs: Sequence[TensorSpec], loras: Sequence[LiveLora]) -> None:
-    """Nothing if a network takes as many live LoRAs as its bundle lists, or none. Raises BundleError."""
+    """Raise BundleError if a network takes live LoRAs, but not as many as its bundle lists."""
     spec = next((spec for spec in inputs if spec.name == LORA_INPUT), None)
     if spec is not None and (len(spec.shape) != 2 or spec.shape[1] != len(loras)):
         raise BundleError(

@@ -1,4 +1,4 @@
-"""The exit lock of `formulas/moment_lock.py` with what it remembers."""
+"""The exit lock of `formulas/moment_lock.py`, with its state."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from warpfuse.stages.solvers.pair import CLEAN, fuse
 
 
 class MomentLock:
-    """Exit fusion with the exit lock: one gain a channel, remembered from frame to frame. It waits for no device."""
+    """Exit fusion with the exit lock, whose gain of each channel is kept from frame to frame. The host never waits for
+    the device."""
 
     def __init__(self, settings: MomentLockSettings, device: str | torch.device = "cpu") -> None:
         self._ops = arithmetic(device)
@@ -17,16 +18,15 @@ class MomentLock:
         self._gain: Tensor | None = None
 
     def update(self, settings: MomentLockSettings) -> None:
-        """Take new settings; the gain stays."""
+        """Use new settings. The gain is kept."""
         self._settings = settings
 
     def reset(self) -> None:
-        """Forget: the next frame starts anew."""
+        """Forget the gain."""
         self._gain = None
 
     def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: float) -> Tensor:
-        """x0 fused with the reference by w = weight trust, with the contrast of x0; x0 to the bit where w is 0.
-
+        """x0 fused with the reference by w = weight trust, with the contrast of x0. Where w is 0 it is x0 bit for bit.
         x0, x0_ref  [1, c, h, w]: this frame's prediction, and the reference
         trust       [1, 1, h, w]
         """

@@ -1,7 +1,7 @@
-"""The noises of a stream: fixed for every step, fresh for every frame, and which of them a reference is given.
+"""The noises of a stream: fixed noise for every step, fresh noise for every frame, and the noise of references.
 
-The noise a style is painted from is drawn once from the seed and is the same for every frame: a style that boils is
-boiling noise first of all.
+The noise from which a picture is sampled is drawn once from the seed and is the same for every frame. Different noise
+in every frame would make the style flicker.
 """
 
 import torch
@@ -13,9 +13,10 @@ from warpfuse.stages.solvers.pair import Level, fuse_noises, noise_gain
 
 
 class Noises:
-    """Unit noise of a stream, each [1, c, h, w] float32, seeded; drawn on the CPU so that every device sees the same.
+    """Seeded unit noises of a stream, [1, c, h, w] float32 each. They are drawn on the CPU, so that they are the same
+    on every device.
 
-    `slot(0)` makes the source noisy, `slot(k)` belongs to the end of step k. It grows on demand and keeps what it drew.
+    `slot(0)` is added to the source, `slot(k)` at the end of step k. A slot is drawn when it is first used, and kept.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -32,7 +33,7 @@ class Noises:
         return self._slots[step]
 
     def fresh(self, seq: int, step: int, shape: torch.Size) -> Tensor:
-        """Noise of one frame and step: no other frame's, no slot's, and the same again in another run."""
+        """Noise of one frame and step, different from all others and from the slots, and the same in every run."""
         return self._drawn((self._seed * 0x9E3779B97F4A7C15 + (seq + 1) * 64 + step) % 2**63, shape)
 
     def _drawn(self, seed: int, shape: torch.Size) -> Tensor:
@@ -40,7 +41,7 @@ class Noises:
 
 
 def at_entry(policy: NoisePolicy, noises: Noises, seq: int, shape: torch.Size) -> tuple[Tensor, float]:
-    """(n_ref, rho) where the source is made noisy: its own noise is the slot's there."""
+    """(n_ref, rho) for the reference at the entry, where the noise of the frame is slot 0."""
     if policy == "fresh":
         return noises.fresh(seq, 0, shape), 0.0
     return noises.slot(0, shape), 1.0
@@ -49,7 +50,7 @@ def at_entry(policy: NoisePolicy, noises: Noises, seq: int, shape: torch.Size) -
 def after_call(
     policy: NoisePolicy, noises: Noises, seq: int, step: int, call: Call, n: Tensor
 ) -> tuple[Tensor | None, float]:
-    """(n_ref, rho) for a reference fused into what `call` gave; n is that call's n'. None where no noise is left."""
+    """(n_ref, rho) for a reference fused in after `call`, whose n' is n. n_ref is None at a level without noise."""
     if call.level_next.sigma == 0:
         return None, 0.0
     match policy:
@@ -62,9 +63,9 @@ def after_call(
 
 
 class FusedNoise:
-    """The noise n' of a call while references are fused into it, one after the other.
+    """The noise n' of a call while references are fused in, one after the other.
 
-    n  unit noise; not looked at where the call leads to a level without
+    n  unit noise; unused if the call ends at a level without noise
     """
 
     def __init__(self, call: Call, n: Tensor) -> None:
@@ -75,7 +76,7 @@ class FusedNoise:
     def take(
         self, policy: NoisePolicy, noises: Noises, seq: int, step: int, weight: Tensor, inner_strength: float
     ) -> None:
-        """Fuse the noise of a policy in by a weight, so that n stays of unit variance."""
+        """Fuse the noise of a policy into n by a weight, with n kept at unit variance."""
         n_ref, _ = after_call(policy, noises, seq, step, self._call, self.n)
         if n_ref is None or n_ref is self.n:  # w n + (1 - w) n
             return
@@ -85,5 +86,5 @@ class FusedNoise:
 
 
 def in_window(window: tuple[float, float], level: Level) -> bool:
-    """Whether the level's timestep lies in low .. high, both included."""
+    """The level's timestep is within [low, high]."""
     return window[0] <= level.timestep <= window[1]

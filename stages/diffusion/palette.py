@@ -1,4 +1,4 @@
-"""What the styles of a prompt print with: the colour of their lines, and the inks of their paint as a table."""
+"""Palettes of printed styles: the colour of the lines, and a table of the colours in which paint is printed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from warpfuse.engine.bundle_parts import Style
 from warpfuse.engine.errors import BundleError
 
 SIDE = 33
-"""Entries of a table along red, green and blue. Between them it is read linearly."""
+"""Entries of a table along red, green and blue. Between entries it is interpolated linearly."""
 
 Table = npt.NDArray[np.float32]
 
@@ -21,11 +21,11 @@ _OPAQUE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Palette:
-    """What a prompt of styles prints with.
+    """The palette of a prompt of styles.
 
-    ink    colour of the lines, red, green, blue in [0, 1]: the mean of the styles' by share and lines
-    lines  how much of the lines is laid over the paint, [0, 1]
-    table  float32 [SIDE, SIDE, SIDE, 3], blue x green x red -> the colour shown, in [0, 1]; None: the paint as it is
+    ink    colour of the lines, red, green, blue in [0, 1]: mean over the styles, weighted by share and lines
+    lines  opacity of the lines over the paint, [0, 1]
+    table  float32 [SIDE, SIDE, SIDE, 3], blue x green x red -> the printed colour, in [0, 1]; None: paint is unchanged
     """
 
     ink: tuple[float, float, float]
@@ -34,9 +34,10 @@ class Palette:
 
 
 def palette_of(styles: Mapping[str, Style], shares: Mapping[str, float], tables: Mapping[str, Table]) -> Palette:
-    """The palette of a blend: styles by their shares, which add up to 1. A table of a blend is the mean of theirs.
+    """The palette of a blend of styles. Its table is the mean of their tables.
 
-    tables  of the styles that have one, as `read_table` gives them
+    shares  share of each style, of sum 1
+    tables  tables of the styles that have one, as from `read_table`
     """
     parts = [(styles[name], share) for name, share in shares.items() if share > 0]
     lines = sum(share * style.lines for style, share in parts)
@@ -53,7 +54,7 @@ def palette_of(styles: Mapping[str, Style], shares: Mapping[str, float], tables:
 
 
 def mean_palette(palettes: Sequence[Palette], shares: Sequence[float]) -> Palette:
-    """The palette of a blend of blends. shares: of each, adding up to 1."""
+    """The palette of a blend of palettes. shares: share of each, of sum 1."""
     parts = list(zip(palettes, shares, strict=True))
     lines = sum(share * one.lines for one, share in parts)
     red, green, blue = (
@@ -68,7 +69,7 @@ def mean_palette(palettes: Sequence[Palette], shares: Sequence[float]) -> Palett
 
 
 def read_table(path: Path) -> Table:
-    """The table of a style's `lut` file. Raises BundleError for one of another length."""
+    """The table in a style's `lut` file. Raises BundleError for a wrong length."""
     data = path.read_bytes()
     if len(data) != 3 * SIDE**3:
         raise BundleError(f"{path}: expected {3 * SIDE**3} bytes, {SIDE}^3 colours, found {len(data)}. Export it again")
@@ -78,7 +79,7 @@ def read_table(path: Path) -> Table:
 
 @lru_cache(maxsize=1)
 def _colours() -> Table:
-    """The table that changes nothing."""
+    """The identity table."""
     axis = np.linspace(0, 1, SIDE, dtype=np.float32)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
     table: Table = np.stack([red, green, blue], -1)

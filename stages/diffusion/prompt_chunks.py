@@ -1,4 +1,4 @@
-"""A prompt in chunks of as many tokens as a text encoder takes at once, by ComfyUI's rules."""
+"""Dividing a prompt into chunks of as many tokens as a text encoder takes, by ComfyUI's rules."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from typing import Any
 from warpfuse.engine.bundle_parts import MOST_CHUNKS, TextInput
 from warpfuse.stages.diffusion.prompt_grammar import PromptPart, Section
 
-_KEPT_TOGETHER = 8  # tokens: a word that has fewer is not divided
+_KEPT_TOGETHER = 8  # a word of fewer tokens is not divided between chunks
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The number of a token, its weight, and the word it is of."""
+    """A token: its number in the vocabulary, its weight, and its word."""
 
     number: int
     weight: float
@@ -24,13 +24,13 @@ class Token:
 
 Word = Sequence[Token]
 Chunk = Mapping[str, Sequence[Token]]
-"""Input of the text network -> the tokens between its start and its end."""
+"""Tokens between start and end token, by input of the text network."""
 
 
 def lay_out(sections: Iterable[Iterable[Word]], room: int) -> list[list[Token]]:
-    """Chunks of at most `room` tokens, in order; one at least.
+    """Chunks of at most `room` tokens, in order; at least one chunk.
 
-    Every section begins a chunk. A word of fewer than 8 tokens goes on to the next one whole where it does not fit.
+    Every section begins a new chunk. A word of fewer than 8 tokens that does not fit moves to the next chunk undivided.
     """
     chunks: list[list[Token]] = []
     for section in sections:
@@ -49,10 +49,11 @@ def lay_out(sections: Iterable[Iterable[Word]], room: int) -> list[list[Token]]:
 
 
 class ChunkLayout:
-    """Turns parts of prompts into chunks, for each input of a text network by its own tokenizer.
+    """Divides parts of prompts into chunks, for each input of a text network by its own tokenizer.
 
-    tokenizers  input -> file of its tokenizer
-    most        chunks of a prompt
+    inputs      inputs of the text network, by name
+    tokenizers  file of the tokenizer, by input
+    most        largest number of chunks of a prompt
     """
 
     def __init__(self, inputs: Mapping[str, TextInput], tokenizers: Mapping[str, Path], most: int) -> None:
@@ -67,7 +68,7 @@ class ChunkLayout:
             self._tokenizers[name].no_truncation()
 
     def __call__(self, part: PromptPart) -> tuple[list[Chunk], list[str]]:
-        """The chunks, one at least and `most` at most; and a line for each thing that did not go in."""
+        """1 to `most` chunks, and a line for everything that is left out."""
         found, notes = self._lay_out(part.sections), []
         if len(part.sections) > 1 and any(len(chunks) > self._most for chunks in found.values()):
             found = self._lay_out([tuple(piece for section in part.sections for piece in section)])

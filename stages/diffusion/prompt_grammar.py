@@ -1,15 +1,15 @@
-r"""The grammar of text prompts, as they circulate. Its weights are ComfyUI's.
+r"""The grammar of text prompts as in common use. Its weights are ComfyUI's.
 
-    prompt     part AND part ...           the weighted mean of what its parts come to; a part may end in ":" NUMBER
+    prompt     part AND part ...           weighted mean of the encoded parts; a part may end in ":" NUMBER, its weight
     part       section BREAK section ...   every section begins a new chunk of the text encoder
     section    text, groups, embeddings
-    group      "(" section ")"             1.1 times the weight around it
-               "(" section ":" NUMBER ")"  this weight, whatever is around it
-    embedding  "embedding:" NAME, or NAME  where the bundle has one of that name
+    group      "(" section ")"             1.1 times the weight outside the group
+               "(" section ":" NUMBER ")"  this weight, whatever is outside
+    embedding  "embedding:" NAME, or NAME  if the bundle has an embedding of that name
     <lora:NAME:SCALE>                      anywhere; without SCALE 1
-    \( \)                                  parentheses that are text
+    \( \)                                  literal parentheses
 
-What does not fit the grammar is text, as ComfyUI takes it, and a note says so. No prompt is an error.
+Whatever does not fit the grammar is text, as in ComfyUI, and a note says so. No prompt is an error.
 """
 
 import difflib
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 LARGEST_WEIGHT = 10.0
-"""Weights are held from -10 to 10: what is farther from the empty prompt overflows a network in half precision."""
+"""Weights are limited to [-10, 10]: embeddings farther from the empty prompt's overflow networks in half precision."""
 
 _NESTED = 1.1
-_DEEPEST = 100  # groups inside one another: the time it takes to read a prompt is held as well
-_OPEN, _CLOSE = "\0", "\1"  # parentheses that are text, while the others are looked for
+_DEEPEST = 100  # depth of nested groups, which limits the time to parse a prompt
+_OPEN, _CLOSE = "\0", "\1"  # stand for literal parentheses while parsing
 
 _TAG = re.compile(r"<(\w+):([^<>]*)>")
 _AND, _BREAK = re.compile(r"\bAND\b"), re.compile(r"\bBREAK\b")
@@ -43,7 +43,7 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Words of one weight; or an embedding, by its name in the bundle."""
+    """Words with the same weight, or the name of an embedding of the bundle."""
 
     text: str
     weight: float = 1.0
@@ -55,7 +55,10 @@ Section = tuple[Piece, ...]
 
 @dataclass(frozen=True, slots=True)
 class PromptPart:
-    """Sections, none of them empty, and the share of the part in the mean. The empty prompt has no sections."""
+    """A part of a prompt: sections, none of them empty, and the weight of the part in the mean.
+
+    The empty prompt has no sections.
+    """
 
     sections: tuple[Section, ...] = ()
     weight: float = 1.0
@@ -63,11 +66,11 @@ class PromptPart:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt, read.
+    """A parsed prompt.
 
-    parts  one or more
-    loras  (name, scale), as they stand
-    notes  what was taken otherwise than it may be meant, one line each
+    parts  at least one
+    loras  (name, scale) of LoRA tags, as written
+    notes  a line for everything that may have been meant differently
     """
 
     parts: tuple[PromptPart, ...]
@@ -76,7 +79,7 @@ class Prompt:
 
 
 def parse(prompt: str, embeddings: Collection[str] = ()) -> Prompt:
-    """Read a prompt. embeddings: names of those there are; case does not matter. Pure; raises nothing."""
+    """Parse a prompt. embeddings: names of the bundle's embeddings, whatever the case. Pure, and never raises."""
     notes: list[str] = []
     loras, text = _tags(prompt, notes)
     text = text.replace("\\(", _OPEN).replace("\\)", _CLOSE)
@@ -91,7 +94,7 @@ def parse(prompt: str, embeddings: Collection[str] = ()) -> Prompt:
 
 
 def _tags(prompt: str, notes: list[str]) -> tuple[tuple[tuple[str, float], ...], str]:
-    """The LoRAs, and the prompt without them and without what looks like them."""
+    """The LoRA tags, and the prompt without any tags."""
     loras = []
     for tag, kind, inside in ((found[0], found[1], found[2]) for found in _TAG.finditer(prompt)):
         name, *numbers = (part.strip() for part in inside.split(":"))
@@ -112,7 +115,7 @@ def _note_foreign(text: str, notes: list[str]) -> None:
 
 
 def _weighted(text: str, weight: float, depth: int, notes: list[str]) -> Iterator[tuple[str, float]]:
-    """(text, weight) of every stretch of one weight, in order."""
+    """(text, weight) of the stretches with the same weight, in order."""
     for stretch in _stretches(text):
         if len(stretch) > 1 and stretch[0] == "(" and stretch[-1] == ")" and depth < _DEEPEST:
             yield from _weighted(*_group(stretch[1:-1], weight, notes), depth + 1, notes)
@@ -123,9 +126,9 @@ def _weighted(text: str, weight: float, depth: int, notes: list[str]) -> Iterato
 
 
 def _stretches(text: str) -> list[str]:
-    """`text` cut in front of every parenthesis that opens at depth 0, and behind every one that returns to it.
+    """`text` divided before every parenthesis that opens at depth 0, and after every one that closes to depth 0.
 
-    A closing one that was not opened lowers the depth for the rest of the text, as in ComfyUI.
+    An unmatched closing parenthesis lowers the depth for the rest of the text, as in ComfyUI.
     """
     cuts, depth = [0], 0
     for paren in re.finditer(r"[()]", text):
@@ -141,7 +144,7 @@ def _stretches(text: str) -> list[str]:
 
 
 def _group(text: str, around: float, notes: list[str]) -> tuple[str, float]:
-    """What stands between parentheses, without its weight, and the weight."""
+    """Text and weight of a group. text: what is between its parentheses; around: the weight outside."""
     before, colon, behind = text.rpartition(":")
     number = _number(behind) if colon and before else None
     weight = around * _NESTED if number is None else number
@@ -161,7 +164,7 @@ def _number(text: str) -> float | None:
 
 
 def _parts(weighted: Sequence[tuple[str, float]]) -> list[tuple[list[tuple[str, float]], float]]:
-    """(stretches, share) of every side of AND that says something; one at least."""
+    """(stretches, weight) of every side of AND that is not blank; at least one."""
     sides: list[list[tuple[str, float]]] = [[]]
     for text, weight in weighted:
         for number, inside in enumerate(_AND.split(text)):
@@ -191,7 +194,7 @@ def _sections(weighted: Sequence[tuple[str, float]], spelled: dict[str, str], no
 
 
 def _pieces(text: str, weight: float, spelled: dict[str, str], notes: list[str]) -> Iterator[Piece]:
-    """Words and embeddings, in order; blanks alone are nothing."""
+    """The words and embeddings of a text, in order. Blank text gives none."""
     bare = "|".join(re.escape(name) for name in sorted(spelled.values(), key=len, reverse=True))
     pattern = rf"{_NAMED}|(?<![\w-])(?P<bare>{bare})(?![\w-])" if bare else _NAMED
     end = 0
@@ -222,5 +225,5 @@ def _no_embedding(asked: str, spelled: dict[str, str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """With the parentheses that are text."""
+    """`text` with its literal parentheses put back."""
     return text.replace(_OPEN, "(").replace(_CLOSE, ")")

@@ -1,4 +1,4 @@
-"""What a prompt is to a network: the tensors it takes beside the latent."""
+"""Prompts as input tensors of the networks."""
 
 import threading
 from collections import OrderedDict
@@ -30,15 +30,17 @@ _NO_IMAGES: Mapping[str, StyleImageSettings] = MappingProxyType({})
 _NO_TABLES: Mapping[str, Table] = MappingProxyType({})
 Scales = tuple[float, ...]
 
-_REMEMBERED = 16  # prompts, so that going back and forth between a few costs nothing
+_REMEMBERED = 16  # prompts that are cached, so that switching among a few of them is free
 _REMEMBERED_LINES = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditioning:
-    """Name -> tensor [1, ...] the network takes, for the prompt and for none (guidance asks for the second).
+    """Conditioning of the UNet: tensors [1, ...] by input name.
 
-    palette  of a prompt of styles: what their paint is printed in, and their lines
+    given          for the prompt
+    unconditional  for the unconditional pass of guidance
+    palette        palette of a prompt of printed styles; else None
     """
 
     given: Mapping[str, Tensor] = field(repr=False)
@@ -47,7 +49,7 @@ class Conditioning:
 
 
 class Prompts(Protocol):
-    """Turns prompts into conditioning. Thread-safe; what was asked lately is remembered."""
+    """Turns prompts into conditioning. Thread-safe. Recent results are cached."""
 
     def __call__(
         self,
@@ -56,17 +58,17 @@ class Prompts(Protocol):
         loras: Mapping[str, float] = _NONE,
         images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
-        """What pulls, and what is pulled away from, with live LoRAs at these scales and these style images, by name.
+        """The conditioning for a prompt and a negative prompt, with scales of live LoRAs and style images by name.
 
-        Raises StyleError, LoraError or ImageError for a name that is not known or a file that is no picture.
+        Raises StyleError, LoraError or ImageError for an unknown name or a file without a picture.
         """
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Close the networks."""
 
 
 class WhenAsked:
-    """Prompts that are opened when the first one is asked for: where none is, no text encoder is loaded."""
+    """Prompts that are opened with the first request, so that no text encoder is loaded without need."""
 
     def __init__(self, open: Callable[[], Prompts]) -> None:
         self._open = open
@@ -80,22 +82,24 @@ class WhenAsked:
         loras: Mapping[str, float] = _NONE,
         images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
-        """As those that are opened."""
+        """See `Prompts`."""
         with self._lock:
             if self._prompts is None:
                 self._prompts = self._open()
         return self._prompts(prompt, negative, loras, images)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the prompts, if they were opened."""
         if self._prompts is not None:
             self._prompts.close()
 
 
 class StylePrompts:
-    """Named styles and blends of them: "style" [1, n]. Unconditional is the negative one's, or the zero vector.
+    """Prompts of named styles and their blends. They give "style" [1, n].
 
-    tables  what the paint of the styles is printed in, of those that have one (`palette.py`)
+    The unconditional style is that of the negative prompt, or the zero vector without one.
+
+    tables  tables of the styles that have one (`palette.py`)
     """
 
     def __init__(
@@ -114,7 +118,7 @@ class StylePrompts:
         loras: Mapping[str, float] = _NONE,
         images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
-        """The weighted mean of the styles' vectors."""
+        """The weighted mean of the style vectors, and the palette."""
         lora_scales(loras, ())
         check_images(images, ())
         style = self._style(prompt)
@@ -130,25 +134,28 @@ class StylePrompts:
 
 
 class TextPrompts:
-    """A text encoder: its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" where the network takes them.
+    """Prompts of text, by a text encoder.
 
-    Prompts are those of `prompt_grammar`, in chunks of as many tokens as the encoder takes, one call for each:
+    They give its outputs by name ("context" [1, l, d], "pooled"), and "time_ids" for networks that take them.
 
-        context = z_empty + w (z - z_empty)      of every token; w its weight, z_empty the empty prompt's at its place
+    A prompt (`prompt_grammar.py`) is divided into chunks of as many tokens as the encoder takes, one call each:
 
-    The contexts of the chunks follow one another; the other outputs are the first chunk's. Where the bundle takes more
-    chunks than a prompt has, they are repeated, which is the same to attention; or, if that does not come out even,
-    followed by those of the empty prompt.
+        context = z_empty + w (z - z_empty)      for every token, with weight w; z_empty is the empty prompt's token
 
-    Unconditional is the negative prompt; without one the empty prompt, or zeros where the bundle says so (but time_ids,
-    which are the picture's). Live LoRAs are told to either as "lora_scale" [1, n], and to the encoder where it takes
-    them; style images as `image_tokens.py` has them, the unconditional one no picture at the same scales. Owns the
-    engine and the networks of the images, and closes them.
+    The contexts of the chunks are concatenated; other outputs are those of the first chunk. If the bundle takes more
+    chunks than a prompt has, they are repeated, which changes nothing for attention. If the number is no multiple,
+    empty prompts follow instead.
 
-    tokenizers  input of the encoder -> file of its tokenizer
-    loras       live ones of the bundle
-    images      what makes tokens of style images; none: the bundle takes none
-    say         is told, once, what of a prompt is left out or taken otherwise than it may be meant
+    The unconditional tensors are those of the negative prompt. Without one they are those of the empty prompt, or zeros
+    if the bundle says so (but the same "time_ids"). Scales of live LoRAs are given to the UNet in both passes as
+    "lora_scale" [1, n], and to the encoder if it takes them. Style images: see `image_tokens.py`. Owns the engine and
+    the networks of the images, and closes them.
+
+    about       text encoder of the bundle
+    tokenizers  file of the tokenizer, by input of the encoder
+    loras       live LoRAs of the bundle
+    say         is called once for every part of a prompt that is ignored or may have been meant differently
+    images      makes the tokens of style images; None: the bundle takes none
     """
 
     def __init__(
@@ -182,7 +189,7 @@ class TextPrompts:
         loras: Mapping[str, float] = _NONE,
         images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
-        """Run the encoder, unless the prompts are remembered as they are with these LoRAs."""
+        """The conditioning. The encoder runs unless the prompts with these LoRA scales are cached."""
         if self._images is None:
             check_images(images, ())
         lora_scales(loras, self._loras)
@@ -191,7 +198,7 @@ class TextPrompts:
         tagged, notes = tagged_scales(wanted.loras, loras, self._loras)
         scales = lora_scales({**loras, **tagged}, self._loras)
         told = {LORA_INPUT: torch.tensor([scales], device=self._engine.device)} if scales else {}
-        # one that leaves the encoder alone does not make it run again
+        # A LoRA without weights for the encoder must not make it run again.
         of_text = tuple(s if one.text else 0.0 for s, one in zip(scales, self._loras, strict=True))
         nothing: Sequence[str] = ()
         with self._lock:
@@ -229,18 +236,18 @@ class TextPrompts:
         return self._zeros
 
     def _encode(self, parts: tuple[PromptPart, ...], scales: Scales) -> tuple[Mapping[str, Tensor], Sequence[str]]:
-        """The outputs for a prompt, and a line for each thing that is left out of it."""
+        """The outputs for a prompt, and a line for everything that is left out of it."""
         laid_out = [self._layout(part) for part in parts]
         found = [self._of_chunks(chunks, scales) for chunks, _ in laid_out]
         encoded = found[0] if len(found) == 1 else _mean(found, [part.weight for part in parts])
         if self._about.time_ids is not None:
             device = next(iter(encoded.values())).device
             encoded["time_ids"] = torch.tensor([self._about.time_ids], device=device)
-        settle(self._engine.device)  # whoever takes it from here works on another stream
+        settle(self._engine.device)  # readers use other CUDA streams
         return encoded, tuple(note for _, notes in laid_out for note in notes)
 
     def _of_chunks(self, chunks: Sequence[Chunk], scales: Scales) -> dict[str, Tensor]:
-        """The outputs for one to `chunks` chunks, filled up."""
+        """The outputs for 1 to `about.chunks` chunks, padded to `about.chunks`."""
         contexts, room = [self._weighted(chunk, scales) for chunk in chunks], self._about.chunks
         if room % len(contexts) == 0:
             contexts *= room // len(contexts)
@@ -249,7 +256,7 @@ class TextPrompts:
         return {**self._of(chunks[0], scales), "context": torch.cat(contexts, dim=1)}
 
     def _weighted(self, chunk: Chunk, scales: Scales) -> Tensor:
-        """The context of a chunk, [1, l, d]; where all weights are 1 as the encoder gives it."""
+        """The weighted context of a chunk, [1, l, d]."""
         z = self._of(chunk, scales)["context"]
         if all(token.weight == 1 for tokens in chunk.values() for token in tokens):
             return z
@@ -257,13 +264,13 @@ class TextPrompts:
         return torch.where(w == 1, z, (z - z_empty) * w + z_empty)
 
     def _weights(self, chunk: Chunk, width: int) -> Tensor:
-        """[l, d], or [l, 1] for all d: the weight of every token; 1 of start, end and what fills up."""
+        """Weights of the tokens, [l, d], or [l, 1] if they are the same for all d. Start, end and padding have 1."""
         columns, widths = [], []
         for name, one in self._inputs.items():
             inner = [token.weight for token in chunk[name]]
             columns.append(torch.tensor([1.0, *inner, *[1.0] * (one.length - 1 - len(inner))])[:, None])
             widths.append(one.width or 0)
-        if not all(widths):  # of one encoder, or of two of one vocabulary
+        if not all(widths):  # one encoder, or two with the same vocabulary
             return columns[0]
         if sum(widths) != width:
             raise BundleError(
@@ -273,7 +280,7 @@ class TextPrompts:
         return torch.cat([column.expand(-1, n) for column, n in zip(columns, widths, strict=True)], dim=1)
 
     def _of(self, chunk: Chunk, scales: Scales) -> Mapping[str, Tensor]:
-        """The outputs for a chunk whatever its weights; for an empty one those of the empty prompt."""
+        """The unweighted outputs for a chunk. An empty chunk is the empty prompt."""
         numbers = tuple(tuple(token.number for token in chunk.get(name, ())) for name in self._inputs)
         return self._outputs(numbers, scales)
 
@@ -292,12 +299,12 @@ class TextPrompts:
 
 
 def on_the_way(prompts: Prompts, interim: Interim | None) -> Prompts:
-    """Prompts in the middle of a crossfade, whatever they are asked for; those as they are where there is none."""
+    """Prompts that give the blend of a crossfade, whatever the prompt; without a crossfade `prompts` itself."""
     return _Shares(prompts, interim.prompts) if interim is not None and interim.prompts else prompts
 
 
 class _Shares:
-    """The weighted mean of what several prompts come to."""
+    """Gives the weighted mean of the conditioning of several prompts."""
 
     def __init__(self, prompts: Prompts, shares: Sequence[PromptShare]) -> None:
         self._prompts = prompts
@@ -310,7 +317,7 @@ class _Shares:
         loras: Mapping[str, float] = _NONE,
         images: Mapping[str, StyleImageSettings] = _NO_IMAGES,
     ) -> Conditioning:
-        """That mean."""
+        """The mean, with these images. The other arguments are ignored."""
         found = [self._prompts(one.prompt, one.negative, dict(one.loras), images) for one in self._shares]
         shares = [one.share for one in self._shares]
         palettes = [one.palette for one in found if one.palette is not None]
@@ -321,7 +328,7 @@ class _Shares:
         )
 
     def close(self) -> None:
-        """They are another's."""
+        """Nothing: the prompts belong to another."""
 
 
 def _mean(found: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Bring x0 of the frame before onto a frame: as a latent, or as the picture it stands for."""
+"""Warping x0 of earlier frames onto a frame, as a latent or as the decoded picture."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from warpfuse.stages.parameters import Mode
 
 
 class LatentWarp:
-    """Warp the latents themselves: cheap, and soft, since a cell of 8 x 8 pixels is not shift-equivariant."""
+    """Warps the latents. This is cheap, but blurs, since a cell of 8 x 8 pixels is not shift-equivariant."""
 
     def __init__(self, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
 
     def __call__(self, x0: Sequence[Tensor], motions: Sequence[Motion], mode: Mode) -> list[Tensor]:
-        """One warp over all rows; x0 [1, c, h, w] each, flows [1, 2, H, W] in pixels of the frame."""
+        """Every x0, [1, c, h, w], warped along its flow, [1, 2, H, W] in px of the frame. All rows in one warp."""
         size = (x0[0].shape[-2], x0[0].shape[-1])
         flow = torch.cat([self._ops.resize_flow(motion.flow, size) for motion in motions])
         return _rows(self._ops.warp(torch.cat(list(x0)), flow, mode))
@@ -29,9 +29,11 @@ class LatentWarp:
 
 
 class PictureWarp:
-    """Decode, warp the pictures, encode: sharp, at a decoder and an encoder run over the rows. Owns both engines.
+    """Decodes, warps the pictures, and encodes. This keeps them sharp, and costs a decoder and an encoder run for the
+    rows. Owns both engines and closes them.
 
-    twice  encode as `encode_twice.py` does
+    scale  scale of the UNet's latents
+    twice  encode as in `encode_twice.py`
     """
 
     def __init__(self, decoder: Engine, encoder: Engine, scale: float, *, twice: bool = False) -> None:
@@ -42,13 +44,13 @@ class PictureWarp:
         self._twice = twice
 
     def __call__(self, x0: Sequence[Tensor], motions: Sequence[Motion], mode: Mode) -> list[Tensor]:
-        """All rows as one batch; as `LatentWarp`."""
+        """As `LatentWarp`, with all rows as one batch."""
         rgb = _run(self._decoder, "latent", torch.cat(list(x0)) / self._scale, "rgb").clamp(0, 1)
         moved = self._ops.warp(rgb, torch.cat([motion.flow for motion in motions]), mode).clamp_(0, 1)
         moved = moved.contiguous()
         z = _run(self._encoder, "rgb", moved, "latent")
         if self._twice:
-            z = z.clone()  # the engine's memory is written again
+            z = z.clone()  # the encoder runs again and reuses its output memory
             again = _run(self._decoder, "latent", z, "rgb").clamp(0, 1)
             z = faithful(z, _run(self._encoder, "rgb", again.contiguous(), "latent"), moved, again)
         return _rows(z * self._scale)
@@ -60,7 +62,7 @@ class PictureWarp:
 
 
 def _run(network: Engine, name: str, batch: Tensor, output: str) -> Tensor:
-    """The output for a batch; a network built for single pictures gets them one by one."""
+    """The output of a network for a batch. A network built for another batch size gets single pictures."""
     (spec,) = network.inputs
     if spec.shape[0] is None or spec.shape[0] == len(batch):
         return network({name: batch})[output]

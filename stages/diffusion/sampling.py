@@ -1,4 +1,4 @@
-"""What a bundle says of sampling, as the stages take it."""
+"""The sampling of a bundle, made from its description."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from warpfuse.stages.solvers.pair import CLEAN, Level
 
 
 def sampling_of(bundle: Bundle) -> Sampling:
-    """How a bundle samples: its solver, levels and spacing."""
+    """The sampling of a bundle: solver, levels and spacing."""
     about = bundle.about
     schedule = about.levels
     solver = open_solver(about.solver.name, **about.solver.options)
@@ -40,7 +40,7 @@ def sampling_of(bundle: Bundle) -> Sampling:
 
 
 def spacing_of(bundle: Bundle) -> Spacing | None:
-    """Where a bundle puts its steps; None: evenly."""
+    """The spacing of a bundle's timesteps; None: even."""
     steps = bundle.about.steps
     if steps.spacing == "even":
         return None

@@ -1,4 +1,4 @@
-"""What a bundle and the settings of a frame come to: the network calls to make for it, and what the network is told."""
+"""The schedule of a frame: its network calls and their inputs, from the bundle and the settings of the frame."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ from warpfuse.stages.solvers.pair import CLEAN, Level
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What a bundle fixes about sampling.
+    """The sampling of a bundle.
 
-    prediction             what the UNet's output is: "epsilon" | "v" | "sample" | "flow"
-    solver                 how a predicted pair is taken to the next level
+    prediction             the UNet's output: "epsilon" | "v" | "sample" | "flow"
+    solver                 takes a predicted pair to the next level
     level_of               timestep -> level, in the solver's space
-    top, floor             timesteps between which the steps lie (`levels.steps_for`) where there is no spacing
+    top, floor             without spacing: highest and lowest timestep of the steps (`levels.steps_for`)
     strength_scales_style  strength multiplies the style vector; else it lowers the first level
-    karras                 the table whose `levels.karras_levels` are used between the ends of the steps
-    spacing                the steps of the checkpoint's own sampler
-    end                    the level of what the last call leaves: clean, or the lowest of the table
+    karras                 table for `levels.karras_levels` between the first and last step; None: they are not used
+    spacing                timesteps of the checkpoint's own sampler; None: even
+    end                    level after the last call: clean, or the lowest of the table
     controls               ControlNets and T2I-Adapters that the network takes
     """
 
@@ -44,7 +44,7 @@ class Sampling:
     controls: tuple[Control, ...] = ()
 
     def levels(self, strength: float, steps: int) -> tuple[Level, ...]:
-        """The levels the steps start from, noisiest first."""
+        """The level at the start of each step, noisiest first. Raises ValueError."""
         reach = 1.0 if self.strength_scales_style else strength
         if self.spacing is not None:
             return self._spaced(self.spacing, steps, reach)
@@ -54,7 +54,7 @@ class Sampling:
         return steps_for(self.level_of, reach, steps, self.top, self.floor)
 
     def plan(self, strength: float, steps: int) -> tuple[Call, ...]:
-        """Every network call of a frame; as many at every strength. Raises SolverError."""
+        """All network calls of a frame. Their number does not depend on the strength. Raises SolverError."""
         try:
             found = self.levels(strength, steps)
         except ValueError as error:
@@ -62,7 +62,7 @@ class Sampling:
         return self.solver.plan(found, self.end)
 
     def calls(self, steps: int) -> int:
-        """Network calls of a frame."""
+        """The number of network calls of a frame."""
         return len(self.plan(1.0, steps))
 
     def _spaced(self, spacing: Spacing, steps: int, strength: float) -> tuple[Level, ...]:
@@ -70,22 +70,22 @@ class Sampling:
             top, bottom = spacing.ends(steps, strength)
             return karras_levels(self.karras, steps, top, bottom, of=spacing.own_steps(steps, strength))
         timesteps = spacing.timesteps(steps, strength)
-        # The samplers that stay at the table's own levels round; those in sigma space read between them.
+        # Samplers in "vp" space use whole timesteps of the table; those in sigma space interpolate.
         return tuple(self.level_of(round(t) if self.solver.space == "vp" else t) for t in timesteps)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictSettings:
-    """What may change between frames.
+    """Settings of `predict` that may change between frames.
 
-    conditioning  of the prompt
+    conditioning  conditioning of the prompt
     strength      0..1
-    steps         of the sampler
+    steps         steps of the sampler
     fuse          fusion at entry and between steps
-    guidance      how strongly the prompt pulls
-    warp          how x0 of the frame before is pulled and trusted between steps
-    attention     how much the tokens of earlier frames count
-    controls      how strongly each control is taken, by name; 0 for one that is left out
+    guidance      classifier-free guidance
+    warp          warping and trust of x0 of the frame before, for fusion between steps
+    attention     weights of the tokens of earlier frames
+    controls      scales and windows of controls, by name; a missing one has scale 0
     """
 
     conditioning: Conditioning
@@ -100,15 +100,15 @@ class PredictSettings:
 
 @dataclass(frozen=True, slots=True)
 class FrameSchedule:
-    """The settings of a frame, worked out once for all frames that have them; immutable, tensors read-only.
+    """The schedule of frames with the same settings. Immutable, tensors read-only.
 
-    plan           every network call of a frame, in order
-    start          the level the source is made noisy at
-    told           for each call, what a network may take of its level: "level" [1, 2], alpha and sigma; "timestep" [1];
-                   "control_scale" [1, n] and "adapter_scale" [1, m] of its controls there
-    conditioning   name -> tensor [1, ...] the network takes beside the latent
-    unconditional  the same for guidance that asks it a second time
-    windows        what is fused in between steps
+    plan           all network calls of a frame, in order
+    start          level of the first call
+    told           by call, inputs that depend on its level: "level" [1, 2], alpha and sigma; "timestep" [1];
+                   "control_scale" [1, n] and "adapter_scale" [1, m] of the controls at this level
+    conditioning   other inputs, tensors [1, ...] by name
+    unconditional  the same for the unconditional pass of guidance
+    windows        fusions between steps
     """
 
     plan: tuple[Call, ...]
@@ -124,12 +124,12 @@ class FrameSchedule:
 
     @property
     def pulls_before(self) -> bool:
-        """Whether x0 of the frame before is fused in between steps."""
+        """x0 of the frame before is fused in between steps."""
         return any(one.of == "previous" and one.kind != "reference" for one in self.windows)
 
 
 def frame_schedule(sampling: Sampling, settings: PredictSettings, device: torch.device) -> FrameSchedule:
-    """Work settings out. Raises SolverError or ValueError for levels the solver cannot run on."""
+    """The schedule for these settings. Raises SolverError or ValueError for levels that the solver cannot take."""
     plan = sampling.plan(settings.strength, settings.steps)
     start = plan[0].level
     guidance = settings.guidance

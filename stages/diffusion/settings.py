@@ -1,4 +1,5 @@
-"""Settings of the diffusion stages, apart from them: a configuration is validated before torch is loaded."""
+"""Settings of the diffusion stages. They are in a module of their own so that a configuration can be validated before
+torch is loaded."""
 
 from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,17 +12,17 @@ from warpfuse.stages.settings import StageSettings
 GuidanceMode = Literal["none", "full", "self", "initialize"]
 
 NoisePolicy = Literal["model", "slot", "fresh"]
-"""The noise n_ref that goes with a reference, and how it is correlated with the frame's own n':
+"""The noise n_ref of a reference, and its correlation rho with the frame's own noise n':
 
-    model  n_ref := n', rho = 1: the cheapest, nothing is rescaled
-    slot   the fixed noise of the step: rho = 1 where the solver makes noisy again with it (LCM, turbo), 0 where it goes
-           on with the predicted noise, between the two for a share of it (DDIM with eta, ancestral)
-    fresh  drawn for the frame, rho = 0: makes the network paint over seams; it flickers more
+    model  n_ref := n', rho = 1: the cheapest, since nothing is rescaled
+    slot   the fixed noise of the step: rho = 1 if the solver adds it again (LCM, turbo), 0 if the solver continues with
+           the predicted noise, in between if it adds a share of it (DDIM with eta, ancestral)
+    fresh  drawn for the frame, rho = 0: the network paints over seams, but the picture flickers more
 """
 
 
 def check_window(window: tuple[float, float]) -> tuple[float, float]:
-    """The two timesteps. Raises ValueError: negative, or the higher first."""
+    """Return the two timesteps. Raises ValueError if one is negative or the higher is first."""
     if not 0 <= window[0] <= window[1]:
         raise ValueError(f"expected two timesteps, the lower first, as in [0, 1000]; got {list(window)}")
     return window
@@ -32,11 +33,11 @@ Window = Annotated[tuple[float, float], AfterValidator(check_window)]
 
 
 class Guidance(StageSettings):
-    """How strongly the prompt pulls.
+    """Classifier-free guidance.
 
     mode   none | full | self | initialize, see `guidance.py`
-    scale  g: 1 is the conditional prediction itself, more pulls away from the unconditional one
-    delta  0..2, of self and initialize: the share of the assumed noise that counts as unconditional
+    scale  g: 1 is the conditional prediction; a larger one is further from the unconditional prediction
+    delta  0..2, for self and initialize: share of the assumed noise that counts as unconditional
     """
 
     mode: GuidanceMode = "none"
@@ -45,11 +46,11 @@ class Guidance(StageSettings):
 
     @property
     def has_negative(self) -> bool:
-        """Whether what is pulled away from is asked of the network, so that a negative prompt counts."""
+        """There are unconditional passes of the network, so a negative prompt has an effect."""
         return self.mode in ("full", "initialize") and self.scale != 1
 
     def asks_twice(self, first_call: bool) -> bool:
-        """Whether a row needs an unconditional row beside it in this network call."""
+        """A row needs an unconditional pass in this network call."""
         return self.mode == "full" or (self.mode == "initialize" and first_call)
 
 
@@ -58,12 +59,12 @@ RECIPES: Mapping[str, Mapping[str, float]] = {
     "streamv2v": {"own": 1.0, "anchor": 0.0, "previous": 1.0},
     "off": {"own": 1.0, "anchor": 0.0, "previous": 0.0},
 }
-"""Weights by name: those of Rerender-A-Video (Yang et al. 2023), of StreamV2V (Liang et al. 2024), and none."""
+"""Weights by name: as in Rerender-A-Video (Yang et al. 2023), as in StreamV2V (Liang et al. 2024), and off."""
 
 
 def in_weights(value: Any) -> Any:
-    """The weights of a recipe that is given by its name; anything else as it is. Raises ValueError: no such recipe."""
-    name = "off" if value is False else value  # as YAML reads off
+    """The weights of a recipe if `value` is its name; any other value is returned. Raises ValueError: unknown name."""
+    name = "off" if value is False else value  # YAML reads off as false
     if not isinstance(name, str):
         return value
     if name not in RECIPES:
@@ -72,17 +73,17 @@ def in_weights(value: Any) -> Any:
 
 
 class AttentionSettings(StageSettings):
-    """How much the tokens of earlier frames count, where the bundle has attention.
+    """Weights of tokens in cross-frame attention, if the bundle has it.
 
-    own       0..1: the frame's own tokens; 0 takes them from the anchor and the frame before alone
-    anchor    0..1: the tokens of the first frame of the shot
-    previous  0..1: the tokens of the frame before, where the flow is trusted. At 0, and the anchor at 0, the picture
-              is the one without attention. A bundle of one reference takes the anchor where this is 0
-    window    timesteps low, high: levels at which earlier frames are seen
-    pull      flow  the tokens of the frame before are pulled along the flow, and weighed by its trust
-              off   they are taken as they lie, weighed by 1
-    coverage  0..1: below this mean trust the frame begins a shot
-    refresh   frames after which another one becomes the anchor; none: when a shot begins
+    own       0..1: weight of the frame's own tokens; 0: only those of the anchor and the frame before count
+    anchor    0..1: weight of the tokens of the first frame of the shot
+    previous  0..1: weight of the tokens of the frame before, where the flow is trusted. With this and the anchor at 0
+              the picture is as without attention. A bundle with one reference takes the anchor if this is 0
+    window    timesteps low, high: levels at which earlier frames count
+    pull      flow  the tokens of the frame before are warped along the flow and weighted by its trust
+              off   they are taken in place, with weight 1
+    coverage  0..1: a frame with a mean trust below this begins a shot
+    refresh   number of frames after which a new anchor is taken; none: only when a shot begins
     """
 
     own: float = Field(1.0, ge=0, le=1)
@@ -99,7 +100,7 @@ Attention = Annotated[AttentionSettings, BeforeValidator(in_weights)]
 
 
 def check_attention(settings: AttentionSettings, attends: bool) -> None:
-    """Raises AttentionError: weights are asked for that the bundle has no use for."""
+    """Raise AttentionError for weights other than the default, if the bundle has no attention (`attends`)."""
     asked = settings != AttentionSettings() and bool(settings.anchor or settings.previous)
     if asked and not attends:
         raise AttentionError(
@@ -111,13 +112,13 @@ def check_attention(settings: AttentionSettings, attends: bool) -> None:
 class PredictOptions(StageSettings):
     """How frames are sampled.
 
-    stream          the K network calls of K consecutive frames are made as one batch: K - 1 frames of delay, and the
-                    throughput of a batch. Else a frame's calls are made one after the other, without delay
-    guidance        none; full (every row twice); self, initialize: residual, next to free (`guidance.py`)
-    guidance_scale  g: 1 leaves the prediction as it is
+    stream          the network calls of K consecutive frames are made as one batch, for the throughput of a batch at a
+                    delay of K - 1 frames. Otherwise the calls of a frame are made one after the other, without delay
+    guidance        none; full: every row twice; self, initialize: residual, at almost no cost (`guidance.py`)
+    guidance_scale  g: 1 leaves the prediction unchanged
     guidance_delta  share of the assumed noise that counts as unconditional (self, initialize)
-    attention       what the UNet sees of earlier frames, where the bundle has attention: weights, or a recipe by name:
-                    rerender, streamv2v, off
+    attention       attention to earlier frames, if the bundle has it: weights, or the name of a recipe: rerender,
+                    streamv2v, off
     """
 
     stream: bool = False
@@ -127,18 +128,18 @@ class PredictOptions(StageSettings):
     attention: Attention = AttentionSettings()
 
     def as_guidance(self) -> Guidance:
-        """The guidance part."""
+        """The settings of guidance."""
         return Guidance(mode=self.guidance, scale=self.guidance_scale, delta=self.guidance_delta)
 
 
 class MomentLockSettings(StageSettings):
-    """How the fed-back latent is tied down.
+    """Protection of the fed-back latent against drift.
 
-    entry     lock the reference's colours and contrast to the source's at the entry
-    exit      0..1: how much of the contrast lost in fusing is given back at the exit
-    rate      share of a new frame in the running mean; 1 follows every frame
-    coverage  below this mean trust the gain starts anew from the frame: a cut, or most of what it knew is gone
-    drift     so does a channel whose contrast ratio is further from the mean than this factor less 1
+    entry     lock the colours and contrast of the reference to the source's at the entry
+    exit      0..1: how much of the contrast lost by fusion is restored at the exit
+    rate      share of a new frame in the running mean of the gain; 1 follows every frame
+    coverage  a frame with a mean trust below this restarts the gain: it is a cut, or little of the past is left
+    drift     the gain of a channel restarts if the contrast ratio differs from the mean by more than this, relatively
     """
 
     entry: bool = True
@@ -156,7 +157,7 @@ BetweenName = Literal["off", "reference", "latent", "picture"]
 
 
 class FusionWindow(NamedTuple):
-    """One fusion between steps, as `Between` gives it, with nothing left open."""
+    """One fusion between steps: `Between` with its defaults filled in."""
 
     kind: Kind
     of: Whose
@@ -169,14 +170,14 @@ class FusionWindow(NamedTuple):
 class Between(StageSettings):
     """One fusion between steps.
 
-    kind            reference  the styled picture: of the frame before the one fused in at the entry; of the anchor
-                               its own, decoded, warped and encoded. Not of the anchor in a stream batch
+    kind            reference  the styled picture: of the frame before that of the entry; of the anchor its own,
+                               decoded, warped and encoded, which a stream batch does not have
                     latent     x0 after the same step, warped as a latent
-                    picture    the same, decoded, warped and encoded
+                    picture    x0 after the same step, decoded, warped and encoded
     of              previous   the frame before
                     anchor     the first frame of the shot, along a flow of its own
-    window          timesteps low, high: levels the network is asked at after which it is fused
-    weight          0..1, of the frame before held at `W_MAX`; none: `stages.fuse.weight`
+    window          timesteps low, high: fused after network calls at these levels
+    weight          0..1, for the frame before at most `W_MAX`; none: `stages.fuse.weight`
     inner_strength  0..1; none: `stages.fuse.inner_strength`
     noise           model, slot or fresh; none: `stages.fuse.noise`
     """
@@ -190,11 +191,11 @@ class Between(StageSettings):
 
 
 WORD, LISTED = "word", "listed"
-"""The parts of a place in an error that stand for a word, and for a list in its place."""
+"""Parts of pydantic's error locations, for a value given as a word and as a list."""
 
 
 def _as_windows(value: Any) -> Any:
-    """One window alone as a list of one, and what YAML reads for off as off; anything else as it is."""
+    """A single window as a list of one, and false (YAML's off) as "off"; any other value is returned."""
     if value is False:
         return "off"
     return [value] if isinstance(value, dict) else value
@@ -209,14 +210,14 @@ BetweenWindows = Annotated[
     Discriminator(_word_or_list),
     BeforeValidator(_as_windows),
 ]
-"""One word, which takes window, weight and noise from `FuseSettings`, or a list."""
+"""One word, with window, weight and noise of `FuseSettings`, or a list of `Between`."""
 
 
 class AdainSettings(StageSettings):
-    """How far the predicted x0 takes the mean and contrast of each channel from the anchor's, after the same step.
+    """Mean and contrast of each channel of x0 are moved towards the anchor's after the same step (`adain.py`).
 
-    weight  0..1: 0 leaves x0 as it is, 1 gives it the anchor's (`adain.py`)
-    window  timesteps low, high: levels the network is asked at after which it is done
+    weight  0..1: 0 leaves x0 unchanged, 1 gives it the anchor's mean and contrast
+    window  timesteps low, high: applied after network calls at these levels
     """
 
     weight: float = Field(0.0, ge=0, le=1)
@@ -226,10 +227,10 @@ class AdainSettings(StageSettings):
 class EncodeSettings(StageSettings):
     """How pictures are encoded.
 
-    twice  the picture that is fed back is encoded, decoded and encoded again, and what the autoencoder loses is added
-           beforehand (`encode_twice.py`): a decoder and an encoder run more for each
-    past   the network that encodes that picture
-           auto     the bundle's own for it, which is cheaper, where it has one and `twice` is off
+    twice  the fed-back picture is encoded, decoded and encoded again, and the loss of the autoencoder is added in
+           advance (`encode_twice.py`), at one more run of decoder and encoder
+    past   the network that encodes the fed-back picture
+           auto     the bundle's cheaper one for it, if there is one and `twice` is off
            encoder  the one that encodes the source
     """
 
@@ -238,7 +239,7 @@ class EncodeSettings(StageSettings):
 
 
 def past_encoder(settings: EncodeSettings, networks: Container[str]) -> Literal["encoder", "encoder_past"]:
-    """Which of a bundle's networks encodes the picture that is fed back."""
+    """Name of the network that encodes the fed-back picture. networks: the names of the bundle's."""
     own = settings.past == "auto" and not settings.twice and "encoder_past" in networks
     return "encoder_past" if own else "encoder"
 
@@ -246,24 +247,25 @@ def past_encoder(settings: EncodeSettings, networks: Container[str]) -> Literal[
 class FuseSettings(StageSettings):
     """Where and how strongly the past is fused in.
 
-    weight          0..1: share of the warped past where the flow is trusted, held at `W_MAX`; 0: each frame on its own
+    weight          0..1: share of the warped past where the flow is trusted, at most `W_MAX`; 0: each frame on its own
     reference       picture  the last styled picture, warped and encoded again
-                    latent   its x0, warped as a latent: no encoder and no wait for the decoder; but a cell of 8 x 8
-                             pixels is not shift-equivariant, so it goes soft
-                    output   the picture again at entry, and at the exit blended over the decoded picture, not into x0
-    entry           0..1: share of the weight in the latent the UNet starts from; keeps strokes sharp. 0: none
-    between         fusion between two steps, into the latent that goes on
+                    latent   its x0, warped as a latent: no encoder and no wait for the decoder, but blurred, since a
+                             cell of 8 x 8 pixels is not shift-equivariant
+                    output   the picture at the entry, and at the exit blended with the decoded picture, not into x0
+    entry           0..1: share of the weight at the entry, in the latent the UNet starts from; keeps strokes sharp.
+                    0: none
+    between         fusion between two steps, into the latent of the next step
                     off
-                    reference  the picture that was fused in at the entry
+                    reference  the reference of the entry
                     latent     x0 of the frame before after the same step, warped as a latent
                     picture    the same, decoded, warped and encoded: a decoder and an encoder run for every such step
                     or a list of `Between`, fused one after the other, each with its window, weight and noise
-    adain           statistics of the anchor (`AdainSettings`)
-    exit            0..1: share of the weight in what is shown; keeps strokes still. 0: none
-    lines           0..1: share of the weight in the cover of the lines, where the bundle draws them. 0: none
-    window          timesteps low, high: levels the network is asked at where entry and between may fuse
-    noise           model, slot or fresh: the noise a reference comes with (`stages/diffusion/noise.py`)
-    anchor          what keeps a picture that is fed back from drifting (`formulas/moment_lock.py`)
+    adain           mean and contrast of the anchor (`AdainSettings`)
+    exit            0..1: share of the weight at the exit, in the picture that is shown; keeps strokes still. 0: none
+    lines           0..1: share of the weight in the cover of the lines, if the bundle draws lines. 0: none
+    window          timesteps low, high: levels at which entry and between fuse
+    noise           model, slot or fresh: the noise of a reference (`stages/diffusion/noise.py`)
+    anchor          protection of the fed-back picture against drift (`formulas/moment_lock.py`)
     inner_strength  0..1: below 1 the rescaled noise is softened as in Rerender-A-Video (0.9 there)
     """
 
@@ -291,18 +293,18 @@ class FuseSettings(StageSettings):
 
     @property
     def pulls(self) -> frozenset[Kind]:
-        """How x0 is brought onto a frame between steps; what it needs is opened with the run."""
+        """The ways in which x0 is warped between steps; their networks are opened with the run."""
         found = {"picture" if (one.kind, one.of) == ("reference", "anchor") else one.kind for one in self.windows}
         return frozenset(found - {"reference"})
 
     @property
     def asks_anchor(self) -> bool:
-        """Whether something is taken from the anchor."""
+        """The anchor is used."""
         return self.adain.weight > 0 or any(one.of == "anchor" for one in self.windows)
 
     @property
     def asks_past(self) -> bool:
-        """Whether anything is fused at all."""
+        """Something of the past is fused."""
         return self.weight > 0 or self.adain.weight > 0 or any(one.weight > 0 for one in self.windows)
 
     def _window(self, one: Between) -> FusionWindow:

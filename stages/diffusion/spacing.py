@@ -1,4 +1,4 @@
-"""Where a checkpoint's own sampler puts its timesteps, continued from whole numbers of steps to every strength."""
+"""The timesteps of a checkpoint's own sampler, extended to fractional numbers of steps."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ class Spacing:
     """The rule by which a sampler spaces timesteps (the names of Lin et al. 2024, table 2).
 
     leading   j floor(T / N) + offset: Stable Diffusion 1, 2 and XL, with offset 1. Never reaches the top
-    trailing  round((j + 1) T / N) - 1: starts at T - 1. Turbo, and whatever has a zero terminal SNR
+    trailing  round((j + 1) T / N) - 1: starts at T - 1. Turbo, and checkpoints with zero terminal SNR
     linspace  j (T - 1) / (N - 1), not rounded: from T - 1 to 0
-    lcm       i T / O - 1, i = n - floor(k n / K): of the O it was distilled at every (n / K)th, k = 0 .. K - 1
+    lcm       i T / O - 1, i = n - floor(k n / K), k = 0 .. K - 1: every (n / K)th of the O distilled timesteps
 
-    T         train_timesteps;  O: original_steps, of lcm alone;  offset: of leading alone
-    N, j      the sampler's whole number of steps, and which of them, counted from the lowest, j = 0
+    T         train_timesteps;  O: original_steps, for lcm only;  offset: for leading only
+    N, j      number of steps of the sampler, and number of a step, counted from the lowest, j = 0
 
-    Note: strength. Given a picture to start from, samplers leave out steps: of N they make the last int(N strength).
-    Here it is the calls that are given, K at every strength (a stream batch has K rows). So N = K / strength, and the K
-    lowest are made: what the sampler does wherever K / strength is whole, and between these no jump. lcm alone counts
-    as we do: K calls, from n = int(O strength).
+    Note: strength. Samplers that start from a picture skip steps: of N they make the last int(N strength). Here the
+    number of calls K is given, the same at every strength (a stream batch has K rows). So N = K / strength, and the K
+    lowest steps are made. If K / strength is an integer, these are the sampler's, and in between they change
+    continuously. lcm counts in this way itself: K calls, from n = int(O strength).
 
     Raises ValueError: an unknown spacing, numbers out of range.
     """
@@ -41,7 +41,7 @@ class Spacing:
     def timesteps(self, steps: int, strength: float = 1.0) -> tuple[float, ...]:
         """The `steps` timesteps of a frame, highest first. strength in [0, 1].
 
-        Raises ValueError: numbers out of range, or an offset that leads above the highest timestep.
+        Raises ValueError: numbers out of range, or an offset that gives timesteps above the highest.
         """
         n = self.own_steps(steps, strength)
         found = self._of_distillation(steps, strength) if self.name == "lcm" else [self._at(j, n) for j in range(steps)]
@@ -53,16 +53,16 @@ class Spacing:
 
     @property
     def one_step_is_idle(self) -> bool:
-        """Whether one step lies at the lowest timestep, where there is no noise to paint from, at every strength."""
+        """A single step is at the lowest timestep at every strength, where there is no noise to sample from."""
         return self.name in ("leading", "linspace")
 
     def ends(self, steps: int, strength: float = 1.0) -> tuple[float, float]:
-        """Highest and lowest of all N timesteps, those that are left out too. Not for lcm."""
+        """Highest and lowest of all N timesteps, including skipped ones. Not for lcm."""
         n = self.own_steps(steps, strength)
         return float(min(self._at(n - 1, n), self.train_timesteps - 1)), float(self._at(0, n))
 
     def own_steps(self, steps: int, strength: float) -> float:
-        """N, at most T: a whole number where only rounding keeps steps / strength from being one."""
+        """N, at most T. It is made an integer if steps / strength is one but for rounding errors."""
         most = self.original_steps if self.name == "lcm" else self.train_timesteps
         if not 1 <= steps <= most or not 0 <= strength <= 1:
             raise ValueError(f"steps must be in [1, {most}] and strength in [0, 1], got {steps} and {strength}")

@@ -1,4 +1,4 @@
-"""Style images: settings of pictures that the UNet takes as prompts; and the file of one, read."""
+"""Style images, which are pictures that the UNet takes as prompts: their settings, and reading their files."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ Scale = Annotated[float, Field(ge=0, le=IMAGE_SCALE_LIMIT)]
 
 
 class StyleImageSettings(StageSettings):
-    """A picture as a prompt, and how strongly it counts.
+    """A picture as a prompt, and its scale.
 
-    picture  file of the picture: its middle counts, as a square
-    scale    0..2: how strongly; 0 is the UNet without
-    style    the same for the layers that make the style; none: `scale`
-    layout   the same for those that arrange things in the picture; none: `scale`
+    picture  file of the picture, of which the centre square is used
+    scale    0..2: how strongly it counts; 0 switches it off
+    style    the same for the layers that determine the style; none: `scale`
+    layout   the same for the layers that determine the layout; none: `scale`
     """
 
     picture: str = ""
@@ -33,14 +33,14 @@ class StyleImageSettings(StageSettings):
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """One for each of `IMAGE_LAYERS`."""
+        """The scale of each of `IMAGE_LAYERS`."""
         own = {"style": self.style, "layout": self.layout}
         found = (own.get(group) for group in IMAGE_LAYERS)
         return tuple(self.scale if scale is None else scale for scale in found)
 
 
 def images_in_full(images: Any) -> Any:
-    """Words in the place of settings are pictures, numbers are scales: {"look": "ink.png"}, {"look": 0.5}."""
+    """Short forms as settings: a text is the picture, a number the scale, as in {"look": "ink.png"}, {"look": 0.5}."""
     if not isinstance(images, Mapping):
         return images
     return {name: _spelled_out(value) for name, value in images.items()}
@@ -58,7 +58,7 @@ StyleImages = Annotated[dict[ImageName, StyleImageSettings], BeforeValidator(ima
 
 
 def check_images(asked: Mapping[str, StyleImageSettings], known: Sequence[StyleImage]) -> None:
-    """Raises ImageError: the bundle takes no image of such a name, or none at all; one has no picture."""
+    """Raise ImageError for a name that the bundle does not have, and for an image without a picture."""
     names = [image.name for image in known]
     for name, settings in asked.items():
         if not known:
@@ -75,13 +75,13 @@ def check_images(asked: Mapping[str, StyleImageSettings], known: Sequence[StyleI
 
 
 def check_pictures(asked: Mapping[str, StyleImageSettings]) -> None:
-    """Raises ImageError: the file of one of these holds no picture."""
+    """Raise ImageError for a file without a picture."""
     for name, settings in asked.items():
         read_style_picture(settings.picture, f"images.{name}.picture")
 
 
 def read_style_picture(file: str, key: str) -> "Image":
-    """A picture upright, RGB. key: that names the file, for the error. Raises ImageError."""
-    from warpfuse.stages.picture_file import read_picture  # as late as can be: most runs name none
+    """Read a picture, turned upright, RGB. key: the key that names the file, for errors. Raises ImageError."""
+    from warpfuse.stages.picture_file import read_picture  # imported here, since most runs have no style image
 
     return read_picture(Path(file), key, ImageError).convert("RGB")

@@ -1,4 +1,4 @@
-"""A prompt of named styles, as a vector: "ink", or "ink:2, oil" for a blend of two to one."""
+"""Prompts of named styles: "ink", or "ink:2, oil" for a blend of two to one."""
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
@@ -7,11 +7,11 @@ from warpfuse.stages.errors import StyleError
 
 
 def style_weights(prompt: str, styles: Collection[str], default: str) -> dict[str, float]:
-    """Style -> its share of a prompt, in [0, 1], adding up to 1; `default` alone when the prompt is empty.
+    """Shares of the styles in a prompt, in [0, 1] and of sum 1. An empty prompt is the style `default`.
 
-    prompt  "name", or "name:weight, name:weight, ..." with weights >= 0, not all 0; a weight left out is 1
+    prompt  "name", or "name:weight, name:weight, ..." with weights >= 0, not all 0; the default weight is 1
 
-    Raises StyleError: a name that is not known (lists those that are), or a weight that is no number >= 0.
+    Raises StyleError: an unknown name (the error lists the known ones), or a weight that is no number >= 0.
     """
     parts = [part.strip() for part in prompt.split(",") if part.strip()] or [default]
     weighted = [_weighted(part, styles) for part in parts]
@@ -25,7 +25,7 @@ def style_weights(prompt: str, styles: Collection[str], default: str) -> dict[st
 
 
 def style_vector(prompt: str, styles: Mapping[str, Sequence[float]], default: str) -> tuple[float, ...]:
-    """The vector of a prompt (`style_weights`): the weighted mean of its styles' vectors. Raises StyleError."""
+    """The style vector of a prompt (`style_weights`): the weighted mean of its styles' vectors. Raises StyleError."""
     shares = style_weights(prompt, styles, default)
     length = len(next(iter(styles.values())))
     return tuple(sum(styles[name][i] * share for name, share in shares.items()) for i in range(length))
