@@ -1,14 +1,15 @@
-"""Control maps: what steers a ControlNet or a T2I-Adapter, made of each frame.
+"""Control maps: inputs of ControlNets and T2I-Adapters, computed from each frame.
 
-A kind of map is a module here, named as the kind, and its settings in `settings.py`. The module has `open(opening)`;
-the settings of its own control are `opening.config.controls[control_of(opening.stage)]`. It gives a stage:
+A kind of map is a module of this folder with the name of the kind, and a settings class in `settings.py`. The module
+has a function `open(opening)`, whose control is `opening.config.controls[control_of(opening.stage)]`. It returns a
+stage:
 
     inputs    frame  `Picture`: the frame of the source, at the size of the networks
-              past   `Picture`: the last styled picture warped onto the frame, where the settings say `takes_past`;
-                     `Frame` where there is none yet
-    gives     `Picture`, of every frame; a map of one channel three times
-    update    takes the settings of its control, when they change
-    held      gives a `Frame`: nothing is made of a frame that the networks are spared
+              past   `Picture`: the last styled picture, warped onto the frame, for settings with `takes_past`; a bare
+                     `Frame` if there is none yet
+    gives     `Picture`, for every frame; a map of one channel is repeated three times
+    update    takes new settings of its control
+    held      gives a bare `Frame`, since held frames need no map
 
-`HostMap` is that stage for a function on pictures of bytes. `diffusion/hint.py` hands the maps to their networks.
+`HostMap` is this stage for a function on uint8 pictures. `diffusion/hint.py` passes the maps to their networks.
 """

@@ -1,4 +1,4 @@
-"""The mean colours of cells: the map of T2I-Adapters called color, which hold the colours of a picture alone."""
+"""The mean colours of cells: the map of T2I-Adapters called color, which determine only the colours of a picture."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ def open(opening: Opening) -> Stage:
 
 
 def cells(rgb: Bytes, settings: ColourSettings) -> Bytes:
-    """uint8 [h, w, 3] -> the same; a picture that is no whole number of cells has slightly larger ones."""
+    """uint8 [h, w, 3] -> uint8 [h, w, 3]. If the size is no multiple of `cell_px`, the cells are slightly larger."""
     h, w = rgb.shape[:2]
     count = max(1, w // settings.cell_px), max(1, h // settings.cell_px)
     means = cv2.resize(rgb, count, interpolation=cv2.INTER_AREA)

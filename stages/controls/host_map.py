@@ -1,4 +1,4 @@
-"""A control map made on the host, of pictures of bytes."""
+"""Control maps computed on the host, from uint8 pictures."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -21,7 +21,9 @@ S = TypeVar("S", bound=ControlSettings)
 class HostMap(Stage, Generic[S]):
     """Picture -> its map.
 
-    drawn  (uint8 [h, w, 3], settings) -> uint8 [h, w] or [h, w, 3]
+    drawn     computes the map: (uint8 [h, w, 3], settings) -> uint8 [h, w] or [h, w, 3]
+    settings  of the control
+    device    of pictures and maps
     """
 
     def __init__(self, drawn: Callable[[Bytes, S], Bytes], settings: S, device: str) -> None:
@@ -31,20 +33,20 @@ class HostMap(Stage, Generic[S]):
         self._to_host, self._to_device = ToHost(device), ToDevice(device)
 
     def __call__(self, frame: Picture) -> Picture:
-        """Only bytes cross the bus, both ways."""
+        """The map of one frame. It is copied from and to the device as uint8."""
         drawn = self._drawn(self._to_host(self._ops.bytes_of(frame.rgb)), self._settings)
         pixels = np.ascontiguousarray(drawn if drawn.ndim == 3 else drawn[..., None].repeat(3, 2))
         return Picture(frame.stamp, planes_of(self._to_device(torch.from_numpy(pixels))))
 
     def held(self, frame: Frame) -> Frame:
-        """Nothing is made of a held frame."""
+        """A bare frame: held frames need no map."""
         return Frame(frame.stamp)
 
     def update(self, settings: Any) -> None:
-        """Take the settings of the control."""
+        """Use new settings of the control."""
         self._settings = settings
 
     def close(self) -> None:
-        """Give the pinned memory back."""
+        """Free the pinned memory."""
         self._to_host.close()
         self._to_device.close()

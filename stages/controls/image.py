@@ -1,4 +1,4 @@
-"""A control map that is there already: a still picture, or the frames of a source that are maps themselves."""
+"""Given control maps: a still picture, or a source whose frames are maps already."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from warpfuse.stages.stage import Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
-    """The stage of a run. Raises ControlError: a file that holds no picture."""
+    """The stage of a run. Raises ControlError for a file without a picture."""
     name = control_of(opening.stage)
     picture = opening.config.controls[name].picture
     if picture is None:
@@ -25,11 +25,12 @@ def open(opening: Opening) -> Stage:
 
 
 def read_map(path: Path, size: tuple[int, int], key: str) -> Tensor:
-    """[1, 3, h, w] in [0, 1]: a picture upright, scaled to cover (width, height), cropped about its middle.
+    """A picture as [1, 3, h, w] in [0, 1], turned upright, scaled to cover `size`, and cropped centrally.
 
-    key  that names the file, for the error
+    size  (width, height) px
+    key   the key that names the file, for errors
 
-    Raises ControlError: no such file, or no picture in it.
+    Raises ControlError for a missing file, or one without a picture.
     """
     upright = read_picture(path, key, ControlError).convert("RGB")
     fitted = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
@@ -37,15 +38,15 @@ def read_map(path: Path, size: tuple[int, int], key: str) -> Tensor:
 
 
 class GivenMap(Stage):
-    """Picture -> the map that was given; None: the frame itself is the map."""
+    """Picture -> the given map. rgb: the map, [1, 3, h, w]; None: the frame itself is the map."""
 
     def __init__(self, rgb: Tensor | None) -> None:
         self._rgb = rgb
 
     def __call__(self, frame: Picture) -> Picture:
-        """The same tensor with every frame: who reads frames does not write them."""
+        """The map. It is the same tensor for every frame, since frames are read-only."""
         return Picture(frame.stamp, frame.rgb if self._rgb is None else self._rgb)
 
     def held(self, frame: Frame) -> Frame:
-        """Nothing is made of a held frame."""
+        """A bare frame: held frames need no map."""
         return Frame(frame.stamp)

@@ -8,7 +8,8 @@ from warpfuse.stages.arithmetic import arithmetic
 
 
 class MapNetwork:
-    """A network from a picture to a map of it, at whatever size it was opened for. Owns the engine.
+    """A network from a picture to a map of it. Pictures of another size than the network's are resized for it, and the
+    map back. Owns the engine.
 
     Raises EngineError for an engine of other inputs or outputs.
     """
@@ -20,7 +21,7 @@ class MapNetwork:
 
     @property
     def device(self) -> str:
-        """Where pictures and maps lie."""
+        """The device of pictures and maps."""
         return self._engine.device
 
     def __call__(self, rgb: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class MapNetwork:
 
 
 def _size_of(engine: Engine) -> tuple[int, int]:
-    """(H, W) the engine was opened for."""
+    """The (H, W) for which the engine was opened. Raises EngineError."""
     given, gives = {spec.name: spec.shape for spec in engine.inputs}, {spec.name for spec in engine.outputs}
     if given.keys() != {"rgb"} or gives != {"map"}:
         raise EngineError(

@@ -1,4 +1,4 @@
-"""A control map by a network of a bundle of kind `map`: depth, edges, poses, whatever it was trained for."""
+"""Control maps by a network in a bundle of kind `map`, such as depth, edges or poses."""
 
 from typing import Any
 
@@ -15,23 +15,23 @@ def open(opening: Opening) -> Stage:
 
 
 class NetworkMap(Stage):
-    """Picture -> what the network makes of it; a map of one channel three times."""
+    """Picture -> the output of the network; a map of one channel is repeated three times."""
 
     def __init__(self, network: MapNetwork, settings: NetworkSettings) -> None:
         self._network = network
         self._settings = settings
 
     def __call__(self, frame: Picture) -> Picture:
-        """One run of the network."""
+        """The map of one frame."""
         found = self._network(frame.rgb).expand(-1, 3, -1, -1)
         return Picture(frame.stamp, (1 - found if self._settings.invert else found).contiguous())
 
     def held(self, frame: Frame) -> Frame:
-        """Nothing is made of a held frame."""
+        """A bare frame: held frames need no map."""
         return Frame(frame.stamp)
 
     def update(self, settings: Any) -> None:
-        """Take the settings of the control."""
+        """Use new settings of the control."""
         self._settings = settings
 
     def close(self) -> None:

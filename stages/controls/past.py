@@ -1,4 +1,4 @@
-"""The last styled picture as the map of the next: what a TemporalNet is steered by."""
+"""The last styled picture as the control map of the next frame, as TemporalNet takes it."""
 
 import torch
 
@@ -12,19 +12,19 @@ def open(opening: Opening) -> Stage:
 
 
 class PastMap(Stage):
-    """The last styled picture where its things are now.
+    """The last styled picture, warped onto the frame.
 
-    inputs  frame  of the source
-            past   the last styled picture, warped, with its trust; nothing: the frame is the map
-    gives   t past + (1 - t) frame: what came into view has no past
+    inputs  frame  the frame of the source
+            past   the last styled picture, warped, and its trust t; a bare `Frame`: the frame is the map
+    gives   t past + (1 - t) frame, since regions that came into view have no past
     """
 
     def __call__(self, frame: Picture, past: Frame) -> Picture:
-        """One blend."""
+        """The map of one frame."""
         if not isinstance(past, Picture) or past.trust is None:
             return Picture(frame.stamp, frame.rgb)
         return Picture(frame.stamp, torch.lerp(frame.rgb, past.rgb, past.trust))
 
     def held(self, frame: Frame, past: Frame) -> Frame:
-        """Nothing is made of a held frame."""
+        """A bare frame: held frames need no map."""
         return Frame(frame.stamp)

@@ -1,4 +1,5 @@
-"""Settings of control maps, apart from their stages: a configuration is validated before torch is loaded."""
+"""Settings of control maps. They are in a module of their own so that a configuration can be validated before torch is
+loaded."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +15,14 @@ _PREFIX = "control_"
 
 
 class ControlSettings(StageSettings):
-    """What every kind of control map has: how strongly it steers the UNet, and at which levels.
+    """Settings of every kind of control.
 
-    kind    of map: the name of a module of `stages/controls`
-    scale   0..2: how strongly; 0 is the UNet without
-    window  timesteps low, high: levels at which it does
+    kind    kind of map: the name of a module of `stages/controls`
+    scale   0..2: how strongly it steers the UNet; 0 switches it off
+    window  timesteps low, high: levels at which it steers
 
-    takes_past  the kind takes the last styled picture, warped onto the frame, beside the frame
-    fixed       keys that decide how the stage is opened, and cannot change while frames flow
+    takes_past  the map is computed from the frame and the last styled picture, warped onto it
+    fixed       keys that are fixed when the stage is opened
     """
 
     takes_past: ClassVar[bool] = False
@@ -45,7 +46,7 @@ class ControlSettings(StageSettings):
 
     @property
     def files(self) -> frozenset[str]:
-        """Files and folders of this machine that they name."""
+        """Files and folders that are named in the settings."""
         return frozenset()
 
     def scale_at(self, timestep: float) -> float:
@@ -56,7 +57,7 @@ class ControlSettings(StageSettings):
 class CannySettings(ControlSettings):
     """Edges by Canny, white on black.
 
-    low, high  0..255: an edge begins where the gradient is above `high`, and goes on while it is above `low`
+    low, high  thresholds of the gradient: an edge starts above `high`, and continues above `low`
     """
 
     kind: Literal["canny"]
@@ -71,9 +72,9 @@ class CannySettings(ControlSettings):
 
 
 class ImageSettings(ControlSettings):
-    """A map that is there already.
+    """A given map.
 
-    picture  file of a still picture, shown with every frame; none: the frame of the source is the map itself
+    picture  file of a still picture, used for every frame; none: the frame of the source is the map
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("kind", "picture")  # the file is read when the stage is opened
@@ -88,10 +89,10 @@ class ImageSettings(ControlSettings):
 
 
 class SoftEdgeSettings(ControlSettings):
-    """Soft edges, white on black, as of HED: what changes over one, two or four pixels, strongest first.
+    """Soft edges, white on black, as from HED: ridges of the contrast over one, two or four pixels.
 
-    low, high  0..1: contrast from which on there is an edge, and from which on it is white
-    gamma      below 1 lifts what is faint
+    low, high  0..1: contrast above which there is an edge, and above which it is white
+    gamma      below 1 makes faint edges brighter
     """
 
     kind: Literal["softedge"]
@@ -107,11 +108,11 @@ class SoftEdgeSettings(ControlSettings):
 
 
 class LineartSettings(ControlSettings):
-    """Lines, white on black: what is darker than its surroundings.
+    """Lines, white on black, where the frame is darker than its surroundings.
 
-    sigma      pixels: how fine the lines are
-    threshold  0..1: how much darker it is at least
-    steepness  how sharply it becomes white from there on
+    sigma      width of the lines, px
+    threshold  0..1: smallest difference that makes a line
+    steepness  how fast a line becomes white above the threshold
     """
 
     kind: Literal["lineart"]
@@ -123,7 +124,7 @@ class LineartSettings(ControlSettings):
 class TileSettings(ControlSettings):
     """The frame itself, without its detail.
 
-    smaller  how many times smaller it is made, each way, and back; 1 leaves it as it is
+    smaller  factor by which the frame is scaled down and up again; 1 leaves it unchanged
     """
 
     kind: Literal["tile"]
@@ -141,7 +142,7 @@ class ColourSettings(ControlSettings):
 
 
 class PastSettings(ControlSettings):
-    """The last styled picture, warped onto the frame, as TemporalNet takes it; the frame where that is not trusted."""
+    """The last styled picture, warped onto the frame, as TemporalNet takes it; the frame where it is not trusted."""
 
     takes_past: ClassVar[bool] = True
 
@@ -149,10 +150,10 @@ class PastSettings(ControlSettings):
 
 
 class NetworkSettings(ControlSettings):
-    """What a network makes of the frame.
+    """The output of a network for the frame.
 
     of      name or folder of a bundle of kind `map`
-    invert  black and white the other way round
+    invert  swap black and white
     """
 
     fixed: ClassVar[tuple[str, ...]] = ("kind", "of")  # the network is opened with the stage
@@ -180,17 +181,17 @@ AnyControl = Annotated[
     | TileSettings,
     Field(discriminator="kind"),
 ]
-"""One of the kinds. A new kind adds its settings here and a module of its name in `stages/controls`."""
+"""Settings of any kind. A new kind adds its class here and a module of its name in `stages/controls`."""
 
 
 KINDS: Mapping[str, type[ControlSettings]] = {
     get_args(settings.model_fields["kind"].annotation)[0]: settings for settings in get_args(get_args(AnyControl)[0])
 }
-"""Kind -> its settings."""
+"""The settings class of each kind."""
 
 
 def scales_in_full(controls: Any) -> Any:
-    """Numbers in the place of settings are scales: {"canny": 0.7} -> {"canny": {"scale": 0.7}}."""
+    """Short forms as settings: a number is the scale. {"canny": 0.7} -> {"canny": {"scale": 0.7}}."""
     if not isinstance(controls, Mapping):
         return controls
     return {name: value if isinstance(value, Mapping | ControlSettings) else {"scale": value}
@@ -198,9 +199,9 @@ def scales_in_full(controls: Any) -> Any:
 
 
 def in_full(controls: Any) -> Any:
-    """The same, and a control that does not say its kind is of the kind that it is called by.
+    """As `scales_in_full`, and for a control without a kind the name is its kind.
 
-    Raises ValueError: it is called otherwise.
+    Raises ValueError if that is no kind.
     """
     controls = scales_in_full(controls)
     if not isinstance(controls, dict):
@@ -221,17 +222,17 @@ Controls = Annotated[dict[ControlName, AnyControl], BeforeValidator(in_full)]
 
 
 def stage_of(name: str) -> str:
-    """What the stage is called that makes the map of a control."""
+    """Name of the stage that makes the map of a control."""
     return f"{_PREFIX}{name}"
 
 
 def control_of(stage: str) -> str | None:
-    """The control whose map a stage makes; None for another stage."""
+    """Name of the control whose map a stage makes; None for other stages."""
     return stage.removeprefix(_PREFIX) if stage.startswith(_PREFIX) else None
 
 
 def check_controls(asked: Iterable[str], known: Sequence[Control]) -> None:
-    """Nothing if a bundle has the controls that are asked for. Raises ControlError."""
+    """Raise ControlError unless a bundle has all controls in `asked`. known: the bundle's."""
     names = [control.name for control in known]
     for name in asked:
         if not known:

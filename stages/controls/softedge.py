@@ -2,8 +2,8 @@
 
     c(p) = max over s of sqrt(2 pi) s |grad G_s * luma|(p),    s = 1, 2, 4 px
 
-A step of contrast d has c = d, nearly; a soft one has it at the scale of its own width. Of c the ridges are kept, and
-drawn with a brush of one pixel.
+A sharp step of contrast d has c = d, nearly; a soft one reaches it at the scale of its own width. The map shows the
+ridges of c, blurred by one pixel.
 """
 
 import math
@@ -28,9 +28,9 @@ def open(opening: Opening) -> Stage:
 
 
 class SoftEdges:
-    """uint8 [h, w, 3] -> uint8 [h, w]. One thread calls.
+    """uint8 [h, w, 3] -> uint8 [h, w]. Not thread-safe.
 
-    Its planes are kept for the next picture of the size: fresh memory would cost more than the arithmetic.
+    Buffers are kept for the next picture of the same size: allocation would cost more than the arithmetic.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class SoftEdges:
         self._luma[:] = self._bytes
         self._find_contrast()
         self._find_ridges()
-        height = math.sqrt(2 * math.pi) * _BRUSH_PX  # of a line one pixel wide that is blurred so much
+        height = math.sqrt(2 * math.pi) * _BRUSH_PX  # makes up for the blur of a line one pixel wide
         drawn = cv2.GaussianBlur(self._ridges, (0, 0), _BRUSH_PX, self._blurred)
         cv2.convertScaleAbs(drawn, self._bytes, height)
         return np.asarray(cv2.LUT(self._bytes, _levels(settings)), np.uint8)
@@ -59,7 +59,8 @@ class SoftEdges:
         )
 
     def _find_contrast(self) -> None:
-        """c in levels, and `wide`: 255 where its gradient goes across more than down. Both of the scale of most c."""
+        """Compute c, in levels, and `wide`: 255 where the gradient is more horizontal than vertical. Both are taken at
+        the scale with the largest c."""
         self._c.fill(0)
         self._wide.fill(0)
         for scale in _SCALES:
@@ -75,7 +76,7 @@ class SoftEdges:
             cv2.max(self._found, self._c, self._c)
 
     def _find_ridges(self) -> None:
-        """c where it is no less than one neighbour along the gradient and more than the other; else 0."""
+        """Compute the ridges: c where it is at least one neighbour along the gradient and above the other; else 0."""
         cv2.bitwise_not(self._wide, self._tall)
         self._chosen.fill(0)
         for (before, behind), here in ((_ACROSS, self._wide), (_DOWN, self._tall)):
@@ -88,6 +89,6 @@ class SoftEdges:
 
 @lru_cache(maxsize=8)
 def _levels(settings: SoftEdgeSettings) -> Bytes:
-    """Contrast in levels -> level of the map."""
+    """Look-up table: contrast in levels -> level of the map."""
     share = (np.arange(256) / 255 - settings.low) / (settings.high - settings.low)
     return np.rint(255 * share.clip(0, 1) ** settings.gamma).astype(np.uint8)

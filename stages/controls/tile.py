@@ -1,4 +1,4 @@
-"""The frame without its detail: the map of ControlNets called tile, which draw detail of their own."""
+"""The frame without its detail: the map of ControlNets called tile, which add detail of their own."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ def open(opening: Opening) -> Stage:
 
 
 def without_detail(rgb: Bytes, settings: TileSettings) -> Bytes:
-    """uint8 [h, w, 3] -> the same: means over cells, brought up again smoothly."""
+    """uint8 [h, w, 3] -> uint8 [h, w, 3]: scaled down by means over areas, and up again by linear interpolation."""
     if settings.smaller == 1:
         return rgb
     h, w = rgb.shape[:2]

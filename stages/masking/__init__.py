@@ -1,9 +1,9 @@
-"""Parts of a picture alone: where a mask is 0, the source is shown.
+"""Masks, for styling parts of a picture: where the mask is 0, the source is shown.
 
-    mask   = of a network, of a file, or of a control map, held steady along the flow (`mask.py`)
-    shown  = mask styled + (1 - mask) source                                            (`apply_mask.py`)
+    mask   = from a network, a file or a control map, smoothed in time along the flow (`mask.py`)
+    shown  = mask styled + (1 - mask) source                                           (`apply_mask.py`)
 
-Note: behind the loop. The mask is laid over the picture when nothing of it comes back any more. What is fused into the
-next frame is the styled picture in whole, as it is without a mask. So no source that was shown is dragged along as
-past, and where the mask moves onto a thing, the thing's style is there and steady.
+Note: after the loop. The mask is applied to a picture that is not fed back. The whole styled picture is fused into the
+next frame, as without a mask. So pixels of the source never become part of the past, and a region that the mask newly
+covers has a steady style already.
 """

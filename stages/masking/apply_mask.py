@@ -1,4 +1,4 @@
-"""The picture that is shown: styled where the mask is 1, the source where it is 0."""
+"""Applying the mask: the shown picture is the styled one where the mask is 1, the source where it is 0."""
 
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Mask, Picture
@@ -15,16 +15,15 @@ def open(opening: Opening) -> Stage:
 
 
 class ApplyMask(Stage):
-    """The styled picture and the source to the one that is shown.
+    """The styled picture and the source composed by the mask.
 
-    inputs  styled  what the loop gave
-            mask    which part of it is shown; or nothing, then all of it
+    inputs  styled  the styled picture
+            mask    the mask; a bare `Frame`: all of the styled picture is shown
             source  the frame of the source
-    gives   m styled + (1 - m) source, m = 1 - amount (1 - mask): to the bit the one where m is 1, and the other where
-            it is 0
+    gives   m styled + (1 - m) source, m = 1 - amount (1 - mask): bit for bit the styled picture where m is 1, and the
+            source where it is 0
 
-    A frame shown as it was is the picture that this stage gave last: of a source that moved on, things would be shown
-    twice.
+    For a repeated frame the last output is shown again. With the new source, things that moved would appear twice.
     """
 
     def __init__(self, settings: MaskSettings) -> None:
@@ -32,7 +31,7 @@ class ApplyMask(Stage):
         self._last: Picture | None = None
 
     def __call__(self, styled: Picture, mask: Frame, source: Picture) -> Picture:
-        """Compose one picture."""
+        """The composed picture."""
         amount = self._settings.amount
         if not isinstance(mask, Mask) or not amount:
             shown = styled.rgb
@@ -43,11 +42,11 @@ class ApplyMask(Stage):
         return self._last
 
     def held(self, styled: Picture, mask: Frame, source: Picture) -> Picture:
-        """Of a repeat the picture that was given last."""
+        """For a repeated frame the last output; else as `__call__`."""
         if styled.stamp.hold == "repeat" and self._last is not None:
             return Picture(styled.stamp, self._last.rgb)
         return self(styled, mask, source)
 
     def update(self, settings: MaskSettings) -> None:
-        """Take new settings, from the next frame on."""
+        """Use new settings from the next frame on."""
         self._settings = settings

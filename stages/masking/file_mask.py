@@ -1,4 +1,4 @@
-"""A mask that was drawn: a picture, pictures in a row, or a video."""
+"""Masks from a file: a picture, an image sequence, or a video."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,11 +30,11 @@ def open(opening: Opening) -> Stage:
 
 
 class FileMask(Stage):
-    """Frame -> Mask: the luma of the drawing for the frame of this number.
+    """Frame -> Mask: the luma of the file's picture with the number of the frame; after the end its last picture.
 
-    drawing  opens the pictures at the size of the frames, from their beginning
+    drawing  opens the file from its beginning, with pictures at the size of the frames
 
-    Behind the last one the last one stays. A frame shown as it was gets none.
+    A repeated frame gets no mask.
     """
 
     def __init__(self, drawing: Callable[[], Source], settings: MaskSettings, device: str = "cpu") -> None:
@@ -52,21 +52,21 @@ class FileMask(Stage):
         return Mask(frame.stamp, finished(drawn, self._settings, self._ops))
 
     def held(self, frame: Frame) -> Frame:
-        """Of a repeat none."""
+        """A bare frame for a repeated frame; else as `__call__`."""
         return Frame(frame.stamp) if frame.stamp.hold == "repeat" else self(frame)
 
     def update(self, settings: MaskSettings) -> None:
-        """Take new settings, from the next frame on."""
+        """Use new settings from the next frame on."""
         self._settings = settings
 
     def close(self) -> None:
-        """Close the drawing."""
+        """Close the file."""
         self._to_device.close()
         if self._source is not None:
             self._source.close()
 
     def _drawn_for(self, seq: int) -> Tensor:
-        if self._source is None or seq < self._next - 1:  # a run that lost a worker begins again further back
+        if self._source is None or seq < self._next - 1:  # numbers go back when a run restarts after losing a worker
             if self._source is not None:
                 self._source.close()
             self._source, self._next = self._open(), 0

@@ -19,5 +19,5 @@ class MapMask(FoundMask):
     """The mean of the channels of a control map; its input `frame` is the map."""
 
     def find(self, frame: Picture) -> Tensor:
-        """Nothing is run: the map is there."""
+        """[1, 1, h, w]: the mean of the map's channels."""
         return frame.rgb.mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What every kind of mask has in common: held steady along the flow, turned round, and softened at its edge."""
+"""Common parts of all kinds of masks: smoothing in time along the flow, inversion, and feathering."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -13,17 +13,17 @@ from warpfuse.stages.masking.settings import MaskSettings
 from warpfuse.stages.stage import Stage
 
 _ENDS = 1 / 128
-"""What is nearer than this to 0 or 1 is 0 or 1: a network is never sure, and a source that shines through unseen is
-still not the styled picture to the bit."""
+"""Values nearer than this to 0 or 1 become 0 or 1. Networks never give exactly these, and then the result would differ
+from the styled picture or the source by an invisible share of the other."""
 
 
 def settings_of(config: Any, prompts: object) -> MaskSettings:
-    """Those of a configuration."""
+    """The settings of these stages in a configuration."""
     return config.mask  # type: ignore[no-any-return]
 
 
 class SteadyMask:
-    """The mask of the frame before, and what follows from it for this one.
+    """A mask that is smoothed in time along the flow. It keeps the mask of the frame before.
 
         m = w m_prev(p + flow(p)) + (1 - w) m_found,     w = steady trust
 
@@ -35,7 +35,7 @@ class SteadyMask:
         self._past: Tensor | None = None
 
     def fuse(self, found: Tensor, motion: Frame | None, steady: float) -> Tensor:
-        """The mask of this frame, from what was found in it. motion: to the frame before; none: no past."""
+        """The mask of this frame, from the mask found in it. motion: to the frame before; None: it is not smoothed."""
         past = self._warped(motion)
         if past is not None and isinstance(motion, Motion) and past.shape == found.shape:
             found = torch.lerp(found, past, steady * motion.trust)
@@ -43,7 +43,7 @@ class SteadyMask:
         return found
 
     def follow(self, motion: Frame | None) -> Tensor | None:
-        """The mask of a frame in which nothing is looked for: the one before, warped. None before the first."""
+        """The mask of a held frame: the mask of the frame before, warped. None before the first mask."""
         warped = self._warped(motion)
         if warped is not None:
             self._past = warped
@@ -56,11 +56,11 @@ class SteadyMask:
 
 
 class FoundMask(Stage, ABC):
-    """What is found in each frame, held steady along the flow.
+    """A mask that is found in each frame and smoothed in time along the flow.
 
-    inputs  frame   what it is found in
-            motion  to the frame before. Where the graph feeds it
-    gives   the mask. Of a held frame that of the frame before, warped; nothing for a repeat
+    inputs  frame   the picture in which it is found
+            motion  to the frame before; optional
+    gives   the mask; for a held frame that of the frame before, warped; for a repeated frame a bare `Frame`
     """
 
     def __init__(self, ops: Arithmetic, settings: MaskSettings) -> None:
@@ -70,14 +70,14 @@ class FoundMask(Stage, ABC):
 
     @abstractmethod
     def find(self, frame: Picture) -> Tensor:
-        """[1, 1, h, w] in [0, 1]."""
+        """Find the mask in a picture, [1, 1, h, w] in [0, 1]."""
 
     def __call__(self, frame: Picture, motion: Frame | None = None) -> Mask:
         """The mask of one frame."""
         return self._finished(frame, self._memory.fuse(self.find(frame), motion, self._settings.steady))
 
     def held(self, frame: Frame, motion: Frame | None = None) -> Frame:
-        """The mask of the frame before, warped."""
+        """The mask of the frame before, warped; a bare frame for a repeated frame."""
         if frame.stamp.hold == "repeat":
             return Frame(frame.stamp)
         warped = self._memory.follow(motion)
@@ -86,7 +86,7 @@ class FoundMask(Stage, ABC):
         return self(frame, motion) if isinstance(frame, Picture) else Frame(frame.stamp)
 
     def update(self, settings: MaskSettings) -> None:
-        """Take new settings, from the next frame on. What is remembered stays."""
+        """Use new settings from the next frame on. The mask of the frame before is kept."""
         self._settings = settings
 
     def _finished(self, frame: Frame, mask: Tensor) -> Mask:
@@ -94,11 +94,11 @@ class FoundMask(Stage, ABC):
 
 
 def finished(mask: Tensor, settings: MaskSettings, ops: Arithmetic) -> Tensor:
-    """The mask as it is laid over the picture: turned round and feathered where the settings say so."""
+    """The mask as applied to the picture: with 0 and 1 made exact, inverted and feathered by the settings."""
     mask = ((mask - 0.5) * (1 + 2 * _ENDS) + 0.5).clamp(0, 1)
     if settings.invert:
         mask = 1 - mask
     if settings.feather_px:
         mask = ops.grown(mask, 0, settings.feather_px)
-        mask = ((mask - 0.5) * (1 + 1e-5) + 0.5).clamp_(0, 1)  # the taps of the blur add up to 1 but for rounding
+        mask = ((mask - 0.5) * (1 + 1e-5) + 0.5).clamp_(0, 1)  # rounding in the blur makes 1 slightly smaller
     return mask

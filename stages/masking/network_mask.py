@@ -1,4 +1,4 @@
-"""A mask that a network finds in every frame."""
+"""Masks that a network finds in each frame."""
 
 from torch import Tensor
 
@@ -19,14 +19,14 @@ def open(opening: Opening) -> Stage:
 
 
 class NetworkMask(FoundMask):
-    """What the network finds in each frame: the mean of the map's channels. A held frame is spared the network."""
+    """The mean over the channels of the network's map. The network does not run for held frames."""
 
     def __init__(self, network: MapNetwork, settings: MaskSettings) -> None:
         super().__init__(arithmetic(network.device), settings)
         self._network = network
 
     def find(self, frame: Picture) -> Tensor:
-        """One run of the network."""
+        """[1, 1, h, w] in [0, 1], by one run of the network."""
         return self._network(frame.rgb).mean(1, keepdim=True)
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""Settings of the mask, apart from the stages: a configuration is validated before torch is loaded."""
+"""Settings of the mask. They are in a module of their own so that a configuration can be validated before torch is
+loaded."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,18 +14,18 @@ _KINDS: tuple[str, ...] = get_args(MaskKind)
 class MaskSettings(StageSettings):
     """Which parts of the picture are styled.
 
-    kind        off      the picture in whole
+    kind        off      the whole picture
                 network  what a network finds in the frame
-                file     drawn: a picture, or pictures in a row or a video, whose n-th frame is for the n-th of the
-                         source and whose last one stays; white is styled
+                file     where a drawing is white: a picture, or an image sequence or a video, whose n-th frame is for
+                         the n-th frame of the source, and its last frame for all later ones
                 map      the map of a control of the run, whatever its scale
     of          network: name or folder of a bundle of kind `map`. file: its path. map: name of the control, or a bundle
-                as of a network. Alone it is of a network
-    invert      the rest is styled instead
-    feather_px  how far the edge is blurred each way, pixels of the frame
-    steady      0..1: share of the mask of the frame before, warped, where the flow is trusted, for a network's edge
-                jitters. Without fusion there is no flow, and each frame has its own mask
-    amount      0..1: 1 holds the mask, 0 lays it off: the picture is styled in whole
+                as for network. If `kind` is missing, it is network
+    invert      style the rest instead
+    feather_px  how far the edge is blurred to each side, pixels of the frame
+    steady      0..1: share of the warped mask of the frame before where the flow is trusted; keeps edges from
+                jittering. Without fusion there is no flow, and the mask is not smoothed
+    amount      0..1: 0 switches the mask off, so that the whole picture is styled
 
     All but the first two are live.
     """
@@ -38,7 +39,7 @@ class MaskSettings(StageSettings):
 
     @property
     def active(self) -> bool:
-        """Whether there is one."""
+        """There is a mask."""
         return self.kind != "off"
 
     @model_validator(mode="before")
@@ -58,7 +59,7 @@ _OF = {"network": "a bundle of kind map, as in of: person", "file": "a picture o
 
 
 def in_keys(value: Any) -> Any:
-    """The keys that a short form stands for: `person`, `file:mask.png`, `map:canny`, `off`. Anything else as it is."""
+    """The keys for a short form: `person`, `file:mask.png`, `map:canny`, `off`. Any other value is returned."""
     if value is False or value == "off":  # YAML reads off as false
         return {"kind": "off", "of": ""}
     if not isinstance(value, str):
@@ -68,4 +69,4 @@ def in_keys(value: Any) -> Any:
 
 
 Mask = Annotated[MaskSettings, BeforeValidator(in_keys)]
-"""The settings, or a bundle by its name."""
+"""The settings, or a short form (`in_keys`)."""
