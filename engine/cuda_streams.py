@@ -1,7 +1,8 @@
-"""CUDA streams: one a lane, the hand-over between two of them, and pinned host memory. On a CPU all of it does
-nothing.
+"""CUDA streams of lanes, the hand-over of tensors between them, and copies by pinned host memory. On a CPU all of it
+does nothing.
 
-Nobody synchronises a stream on the path of a frame. A reader waits for its producer on the device, by an event.
+While frames are processed, no host thread synchronises a stream. A reader waits for the writer on the device, by an
+event.
 """
 
 from collections import deque
@@ -20,25 +21,25 @@ from warpfuse.engine.device import Event, is_card
 
 @dataclass(frozen=True, slots=True)
 class NoStream:
-    """Stands for a stream on a device that runs everything in the order it is called."""
+    """Stands for a stream on a device that runs everything in the order of the calls."""
 
 
 Stream = card.Stream | NoStream
 
 
 def new_stream(device: str) -> Stream:
-    """A stream of a lane's own on `device`; `NoStream` on a CPU."""
+    """A new stream on `device`, for one lane; `NoStream` on a CPU."""
     return card.new_stream(device) if is_card(device) else NoStream()
 
 
 def current_stream(device: str) -> Stream:
-    """The stream this thread issues work to."""
+    """The current stream of this thread; `NoStream` on a CPU."""
     return card.current(device) if is_card(device) else NoStream()
 
 
 @contextmanager
 def on(stream: Stream) -> Iterator[None]:
-    """Issue this thread's work to `stream` inside the block. Engines called there run there."""
+    """Make `stream` the current stream of this thread within the block. Engines called within it run on it."""
     if isinstance(stream, NoStream):
         yield
         return
@@ -47,20 +48,20 @@ def on(stream: Stream) -> Iterator[None]:
 
 
 def wrote(device: str | torch.device) -> Event | None:
-    """An event behind all that the current stream was given until now; None on a CPU.
+    """An event after all work that was issued to the current stream so far; None on a CPU.
 
-    It travels with what was written, and the reader waits for it when it takes the frame: a wait that the writer put
-    into the reader's stream would stand in front of the work of earlier frames.
+    It is passed on with the tensors that were written, and the reader waits for it when it takes the frame. If the
+    writer put the wait into the reader's stream, that would delay the reader's work on earlier frames.
     """
     return card.recorded(card.current(device)) if is_card(device) else None
 
 
 def reads(tensors: Iterable[Tensor], event: Event | None, by: Stream) -> None:
-    """Before `by` reads tensors that were written before `event`.
+    """Prepare the stream `by` for reading tensors that were written before `event`.
 
-    Without the event `by` reads before they are written. Without record_stream the allocator, which knows of the stream
-    a tensor was made on alone, gives the memory to somebody else as soon as the last reference is gone, while `by`
-    still reads it.
+    Without the event `by` may read them before they are written. Without record_stream the allocator may reuse the
+    memory while `by` still reads it, as soon as the last reference is gone: it knows only the stream on which a tensor
+    was allocated.
     """
     if event is None or isinstance(by, NoStream):
         return
@@ -71,7 +72,7 @@ def reads(tensors: Iterable[Tensor], event: Event | None, by: Stream) -> None:
 
 
 class DeviceClock:
-    """Durations of work on one stream, told when they are over: nobody waits for them."""
+    """Durations of pieces of work on one stream, reported when the work is done. No thread waits for them."""
 
     def __init__(self, stream: card.Stream) -> None:
         self._stream = stream
@@ -79,16 +80,16 @@ class DeviceClock:
         self._begun: Event | None = None
 
     def begin(self) -> None:
-        """The work starts here."""
+        """Mark the start of a piece of work."""
         self._begun = card.recorded(self._stream, timing=True)
 
     def end(self) -> None:
-        """It ends here."""
+        """Mark the end of a piece of work."""
         assert self._begun is not None
         self._spans.append((self._begun, card.recorded(self._stream, timing=True)))
 
     def over(self) -> Iterator[int]:
-        """Nanoseconds of each piece of work that is over and was not told before, in their order."""
+        """Yield the nanoseconds of each piece of work that is done and was not yielded before, in their order."""
         while self._spans and self._spans[0][1].query():  # type: ignore[no-untyped-call]
             begun, ended = self._spans.popleft()
             yield int(begun.elapsed_time(ended) * 1e6)
@@ -97,9 +98,8 @@ class DeviceClock:
 class UploadRing:
     """Pinned host buffers of one shape, used in turn, from which pictures are copied to the device without waiting.
 
-    A buffer is filled again only after the copy that read it is over: the event of that copy is waited for, which with
-    two or more slots is over long before. On a CPU `upload` copies, so the host memory is the caller's again either
-    way.
+    Before a buffer is filled again, the thread waits for the event of its last copy. With two or more slots that is
+    normally done long before. On a CPU `upload` copies as well, so the caller may reuse the host memory in any case.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str, slots: int = 2) -> None:
@@ -111,7 +111,7 @@ class UploadRing:
         self._next = 0
 
     def upload(self, x: Tensor) -> Tensor:
-        """x, on the host, as a tensor on the device, written by the current stream; valid until `slots` calls later."""
+        """Copy x from the host to the device, on the current stream. The result is valid until `slots` calls later."""
         slot, self._next = self._next, (self._next + 1) % len(self._out)
         if not self._host:
             return self._out[slot].copy_(x)
@@ -126,27 +126,27 @@ class UploadRing:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A copy to the host on its way. `wait()` returns the host tensor when it is there."""
+    """A copy to the host that is under way. `wait()` returns the host tensor when it is done."""
 
     host: Tensor
     done: Event | None
 
     def wait(self) -> Tensor:
-        """Block this thread, not the device, until the copy is over."""
+        """Block this thread, not the device, until the copy is done."""
         if self.done is not None:
             self.done.synchronize()
         return self.host
 
 
 class DownloadRing:
-    """Pinned host buffers of one shape, used in turn, into which the device copies without anybody waiting."""
+    """Pinned host buffers of one shape, used in turn, into which the device copies without a wait."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str, slots: int = 2) -> None:
         self._host = [torch.empty(shape, dtype=dtype, pin_memory=is_card(device)) for _ in range(slots)]
         self._next = 0
 
     def download(self, x: Tensor) -> Landing:
-        """Start copying x, written by the current stream. The buffer is used again `slots` calls later."""
+        """Start a copy of x to the host, on the current stream. The buffer is reused `slots` calls later."""
         slot, self._next = self._next, (self._next + 1) % len(self._host)
         host = self._host[slot].copy_(x, non_blocking=True)
         done = card.recorded(card.current(x.device)) if x.is_cuda else None
@@ -154,9 +154,9 @@ class DownloadRing:
 
 
 class ToDevice:
-    """Host tensors onto `device`: onto a card through pinned memory, without waiting; on a CPU they are there.
+    """Copies host tensors to `device`: to a card by pinned memory, without waiting; on a CPU they are returned as is.
 
-    On a card the result is written by the current stream, and the caller's.
+    On a card the result is written on the current stream and owned by the caller.
     """
 
     def __init__(self, device: str | torch.device) -> None:
@@ -166,7 +166,7 @@ class ToDevice:
         self._last: tuple[torch.Size, torch.dtype] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x on the device. One of another shape or type than the last takes new pinned memory."""
+        """x on the device. A shape or dtype other than the last one's allocates new pinned memory."""
         if not self._cuda:
             return x
         if self._ring is None or self._last != (x.shape, x.dtype):
@@ -174,14 +174,14 @@ class ToDevice:
         return self._ring.upload(x).clone()
 
     def close(self) -> None:
-        """Give the pinned memory back."""
+        """Free the pinned memory."""
         self._ring = None
 
 
 class ToHost:
-    """Tensors of `device` to the host. The calling thread waits for its own copy, by its event; the device for nobody.
+    """Copies tensors of `device` to the host. The calling thread waits for its own copy only, and the device for none.
 
-    On a CPU the array is the tensor's own memory, else it is the caller's.
+    On a CPU the array shares the tensor's memory, else it is owned by the caller.
     """
 
     def __init__(self, device: str | torch.device) -> None:
@@ -191,7 +191,7 @@ class ToHost:
         self._last: tuple[torch.Size, torch.dtype] | None = None
 
     def __call__(self, x: Tensor) -> npt.NDArray[np.uint8]:
-        """uint8 x as an array. One of another shape than the last takes new pinned memory."""
+        """uint8 x as an array. A shape or dtype other than the last one's allocates new pinned memory."""
         if not self._cuda:
             return np.asarray(x.numpy())
         if self._ring is None or self._last != (x.shape, x.dtype):
@@ -199,5 +199,5 @@ class ToHost:
         return self._ring.download(x).wait().numpy().copy()
 
     def close(self) -> None:
-        """Give the pinned memory back."""
+        """Free the pinned memory."""
         self._ring = None

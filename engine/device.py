@@ -1,11 +1,11 @@
-"""The one place that names `torch.cuda` and the CUDA runtime: streams, events, captures, memory shared by processes.
+"""The only module that uses `torch.cuda` and the CUDA runtime: streams, events, captures, memory shared by processes.
 
-Everything else in the package asks here, so that a simulated card can stand in for a real one: `cuda` and `runtime` are
-looked up at every call, and the tests put theirs in the place of both (`tests/support/card`).
+The rest of the package calls this module, so that tests can replace the card by a simulated one: `cuda` and `runtime`
+are looked up at every call, and `tests/support/card` replaces both.
 
-Note: one at a time. A wait for the whole device breaks a capture that another thread has begun, whatever the mode of
-the capture (CUDA error 900). So does freeing memory outside of torch's allocator, which waits too. All of them hold the
-lock of `alone`. None is on the path of a frame.
+Note: one at a time. Waiting for the whole device breaks a capture in another thread, whatever the mode of the capture
+(CUDA error 900). So does freeing memory outside of torch's allocator, which also waits. All of these hold the lock of
+`alone`. None is done while a frame is processed.
 """
 
 import threading
@@ -26,66 +26,66 @@ cuda: Any = torch.cuda
 
 _alone = threading.RLock()
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: no order with the default stream
-_idle: dict[int, list[int]] = {}  # handles of streams whose owner is gone, by the index of their device
+_idle: dict[int, list[int]] = {}  # handles of streams that are free for reuse, by the index of their device
 _idle_lock = threading.Lock()
 
 
 def runtime() -> Any:
-    """cuda-bindings' module of the CUDA runtime. Raises ImportError."""
+    """The CUDA runtime module of cuda-bindings. Raises ImportError."""
     from cuda.bindings import runtime as bindings
 
     return bindings
 
 
 def is_card(device: str | torch.device) -> bool:
-    """Whether the device is an NVIDIA card."""
+    """The device is an NVIDIA card."""
     return torch.device(device).type == "cuda"
 
 
 def count() -> int:
-    """Cards that torch can use; 0 with a build for CPUs. Makes no context."""
+    """Number of cards that torch can use; 0 for a CPU build. Creates no context."""
     return int(cuda.device_count())
 
 
 def index_of(device: str | torch.device) -> int:
-    """The number of a card; of "cuda" that of the current one."""
+    """The index of a card; "cuda" is the current one."""
     index = torch.device(device).index
     return int(cuda.current_device()) if index is None else index
 
 
 def name_of(device: str | torch.device) -> str:
-    """The model of a card."""
+    """Model name of a card."""
     return str(cuda.get_device_name(device))
 
 
 def uuid_of(device: str | torch.device) -> str:
-    """What the driver tells a card from others by."""
+    """UUID of a card, as given by the driver."""
     return f"GPU-{cuda.get_device_properties(device).uuid}"
 
 
 def capability_of(device: str | torch.device) -> tuple[int, int]:
-    """Compute capability, as (8, 9)."""
+    """Compute capability, such as (8, 9)."""
     major, minor = cuda.get_device_capability(device)
     return major, minor
 
 
 def memory_of(device: str | torch.device) -> tuple[int, int]:
-    """(free, all) bytes of a card."""
+    """(free, total) memory of a card in bytes."""
     free, total = cuda.mem_get_info(device)
     return free, total
 
 
 def selected(device: str | torch.device) -> AbstractContextManager[object]:
-    """Inside the block calls that name no card are about this one."""
+    """Make the card current within the block."""
     chosen: AbstractContextManager[object] = cuda.device(device)
     return chosen
 
 
 def new_stream(device: str | torch.device) -> Stream:
-    """A stream that nobody else has, as long as the object lives. Raises BackendMissing.
+    """A stream that is not shared with any other caller while the object lives. Raises BackendMissing.
 
-    Torch's own come from 32 that it deals round, so that the 33rd is the first. This one goes to the next who asks when
-    its owner is gone: it is never destroyed, since the allocator may still have to record an event on it.
+    Torch's own streams come from a pool of 32 in rotation, so the 33rd is the first again. When the object is deleted,
+    its stream is reused. It is never destroyed, since the allocator may still have to record an event on it.
     """
     index = index_of(device)
     with _idle_lock:
@@ -99,69 +99,70 @@ def new_stream(device: str | torch.device) -> Stream:
 
 
 def current(device: str | torch.device) -> Stream:
-    """The stream this thread issues work to."""
+    """The current stream of this thread."""
     stream: Stream = cuda.current_stream(device)
     return stream
 
 
 def issuing_to(stream: Stream) -> AbstractContextManager[object]:
-    """Inside the block this thread issues its work to `stream`."""
+    """Make `stream` the current stream of this thread within the block."""
     block: AbstractContextManager[object] = cuda.stream(stream)
     return block
 
 
 def event(*, timing: bool = False, interprocess: bool = False) -> Event:
-    """A new event, not recorded. A thread that waits for it sleeps, unless its time is to be told."""
+    """A new event, not recorded. Threads that wait for it sleep, except with `timing`, where they spin."""
     made: Event = cuda.Event(enable_timing=timing, blocking=not timing, interprocess=interprocess)
     return made
 
 
 def recorded(stream: Stream, *, timing: bool = False) -> Event:
-    """An event behind all that `stream` was given until now."""
+    """An event after all work that was issued to `stream` so far."""
     made = event(timing=timing)
     made.record(stream)
     return made
 
 
 def record_again(event: Event, stream: Stream) -> None:
-    """From now on the event is behind all that `stream` was given until now."""
+    """Record the event again, after all work that was issued to `stream` so far."""
     event.record(stream)
 
 
 def imported_event(device: str | torch.device, handle: bytes) -> Event:
-    """An event of another process, from its handle of 64 bytes. Raises RuntimeError."""
+    """An event of another process, from its IPC handle of 64 bytes. Raises RuntimeError."""
     opened: Event = cuda.Event.from_ipc_handle(torch.device("cuda", index_of(device)), handle)
     return opened
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Inside the block no other thread captures, or waits for a whole device (Note: one at a time)."""
+    """Within the block no other thread captures or waits for a whole device (Note: one at a time)."""
     with _alone:
         yield
 
 
 def settle(device: str | torch.device) -> None:
-    """Wait for all work on a card; on a CPU there is nothing to wait for. Never on a frame's path."""
+    """Wait for all work on a card; nothing on a CPU. Not to be called while frames are processed."""
     if is_card(device):
         with alone():
             cuda.synchronize(device)
 
 
 def captured(stream: Stream, launch: Callable[[], None], after: Graph | None = None) -> Graph:
-    """What `launch` issues to `stream`, as a graph. Other threads go on allocating and launching meanwhile.
+    """Capture the work that `launch` issues to `stream` as a graph. Other threads may allocate and launch meanwhile.
 
-    after  a graph that always runs before this one, never beside it: both use the same memory in between
-    Not `torch.cuda.graph`, which waits for the whole device and empties the allocator's cache.
+    after  a graph that always runs before this one, never at the same time: both use the same memory pool
+
+    `torch.cuda.graph` is not used, since it waits for the whole device and empties the allocator's cache.
     """
     graph: Graph = cuda.CUDAGraph()
     with alone(), issuing_to(stream):
-        # thread_local: what other threads do is no part of it
+        # thread_local: work of other threads is not captured
         graph.capture_begin(pool=None if after is None else after.pool(), capture_error_mode="thread_local")
         try:
             launch()
         except BaseException:
-            with suppress(RuntimeError):  # it is broken; the first reason is the one to tell
+            with suppress(RuntimeError):  # the capture is broken; the first error is the one to report
                 graph.capture_end()
             raise
         graph.capture_end()
@@ -169,7 +170,7 @@ def captured(stream: Stream, launch: Callable[[], None], after: Graph | None = N
 
 
 def marked(name: str) -> AbstractContextManager[object]:
-    """A span with a name, for NVIDIA's profiler."""
+    """A named span (NVTX range) for NVIDIA's profiler."""
     span: AbstractContextManager[object] = cuda.nvtx.range(name)
     return span
 

@@ -1,16 +1,18 @@
-"""Make bundles: networks and their description, written to disk for the stages to run.
+"""Exporting bundles: networks and their description, written to disk for the stages.
 
-What an exporter writes is run against torch float32 before it is accepted, each file on the backend it is for
-(`network_files.py`): half precision of torch on a CPU with its products in single precision, bfloat16 of ONNX on a
-graph that rounds where the file has bfloat16, for neither runs there as it is. `export --to` puts more beside the ONNX
-files: a `.pt2` of each network for torch, which is among the bundle's `files`, and TensorRT plans in `plans/`
-(`plans.py`), which are not: each has its description with its sha256, under the same key as in the user's cache. An
-export on the machine with the card puts its plans into that cache too.
+Every written file is compared with torch in float32 before it is accepted, on the backend that it is for
+(`network_files.py`). Two formats cannot run on a CPU directly. Half precision in torch is run with its products in
+single precision. Bfloat16 in ONNX is run as a graph that rounds wherever the file has bfloat16.
 
-A LoRA is merged, as are its relatives (`diffusion/lora/forms.py` has their formulas), or stays live (`lora/live.py`): a
-branch beside each layer it changes, and an input `lora_scale` [rows, LoRAs] of the UNet, and of the text encoder where
-it changes that. A scale belongs to a row, not to the call: rows of a stream batch are of different frames, and a change
-holds from one frame on. At 0 the network is the one without, to the bit in single precision: `live_graph` adds a branch
-behind the residual sum of its layer, which runtimes compute with the layer and round as a whole. Halves of a LoRA are
-balanced by powers of two, so that half precision holds what passes between them.
+`export --to` adds files beside the ONNX files. A `.pt2` of each network for torch is listed in the bundle's `files`.
+TensorRT plans in `plans/` (`plans.py`) are not: each has a description with its sha256, under the same key as in the
+user's cache. An export on a machine with the card also puts its plans into that cache.
+
+A LoRA, or one of its relatives (`diffusion/lora/forms.py` has their formulas), is merged or stays live
+(`lora/live.py`). A live LoRA is a branch beside each layer that it changes, with an input `lora_scale` [rows, LoRAs] of
+the UNet, and of the text encoder if it changes that. Each row has its own scale, since rows of a stream batch are of
+different frames, and a change of the scale takes effect at one frame. At scale 0 the network equals the one without the
+LoRA, in single precision bit for bit. For this, `live_graph` adds the branch after the residual sum of its layer, which
+runtimes fuse with the layer and round as a whole. The two factors of a LoRA are balanced by powers of two, so that
+half precision can represent the values between them.
 """

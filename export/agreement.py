@@ -1,4 +1,4 @@
-"""How far what was written is from torch in float32, and the table that says it."""
+"""The difference of written networks from torch in float32, and its table for the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A network on one target: the largest and the mean difference over its outputs, and what is allowed of each."""
+    """Difference of one network on one target: the largest and the mean over its outputs, and the allowed values."""
 
     network: str
     target: str
@@ -23,12 +23,12 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether both are within what is allowed; not a number is neither."""
+        """Both differences are within the allowed values. NaN is not."""
         return self.worst <= self.allowed and self.mean <= self.allowed_mean
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple[float, float]:
-    """(largest, mean) absolute difference over all outputs. found: name -> array or tensor on the CPU."""
+    """(largest, mean) absolute difference over all outputs. found: arrays or CPU tensors by name."""
     gaps = [
         np.abs(np.asarray(found[name], dtype=np.float64) - tensor.double().numpy()).ravel()
         for name, tensor in wanted.items()
@@ -38,7 +38,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple
 
 
 def table(rows: Sequence[Agreement]) -> list[str]:
-    """One line a network and target under a heading, columns aligned."""
+    """The lines of a table with aligned columns: a heading, then a line for each network and target."""
     cells = [["network", "target", "max error", "mean", "allowed", "mean", ""]]
     for row in rows:
         figures = [f"{value:.3g}" for value in (row.worst, row.mean, row.allowed, row.allowed_mean)]

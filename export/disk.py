@@ -1,4 +1,4 @@
-"""Room for a bundle, asked before minutes of work; and a disk that fills meanwhile, told in one line."""
+"""Disk space for a bundle: checked before minutes of work, and reported in one line if the disk fills meanwhile."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from pathlib import Path
 from .onnx_writing import ExportError
 from .targets import Targets
 
-SPARE = 1.05  # graphs, descriptions, blocks that are not full
-FULL = 1 << 20  # with less free than this, a disk is what a writer failed on
+SPARE = 1.05  # for graphs, descriptions and partly filled blocks
+FULL = 1 << 20  # bytes; with less free space than this, a writer's failure is blamed on the disk
 
 
 def check_room(folder: Path, networks: Mapping[str, tuple[int, int]], targets: Targets) -> None:
-    """Nothing if a bundle fits where `folder` is to be, and what is needed meanwhile into the temporary folder.
+    """Raise ExportError unless there is space for the bundle at `folder`, and for temporary files.
 
-    networks  name -> (parameters, bytes of one in the file)
-
-    Raises ExportError.
+    networks  (number of parameters, bytes of each in the file) by name
     """
     written = float(sum(parameters * size for parameters, size in networks.values()))
     copies = 1 + ("torch" in targets.names) + len(targets.plans())
@@ -43,12 +41,12 @@ def check_room(folder: Path, networks: Mapping[str, tuple[int, int]], targets: T
 
 @contextlib.contextmanager
 def told_when_full(folder: Path) -> Iterator[None]:
-    """An operating system's refusal to write, whoever it was told, as an ExportError of one line."""
+    """Turn a failure to write to `folder` into an ExportError of one line."""
     try:
         yield
     except OSError as error:
         raise ExportError(f"{folder} cannot be written: {error.strerror or error}. Nothing was left there") from None
-    except RuntimeError as error:  # of torch's writers, which drop the reason
+    except RuntimeError as error:  # torch's writers do not pass the reason on
         if shutil.disk_usage(_existing(folder.absolute())).free >= FULL:
             raise
         reason = os.strerror(errno.ENOSPC)

@@ -1,10 +1,10 @@
-"""An ONNX graph with some of its convolutions in 8-bit integers.
+"""Converting convolutions of an ONNX graph to 8-bit integers.
 
-Such a convolution stands between QuantizeLinear and DequantizeLinear, its weights behind a DequantizeLinear: that is
-what ONNX Runtime computes in integers. Activations have one scale a tensor, from the range they were seen in, weights
-one a channel; biases have 32 bits, and sums are exact. Activations are unsigned and weights signed, which is what VNNI
-multiplies: with unsigned weights ONNX Runtime 1.32 takes five times as long. Without VNNI it has to be told to be exact
-(`engine/backends/onnxruntime.py`).
+Such a convolution is written between QuantizeLinear and DequantizeLinear, with DequantizeLinear after its weights. ONNX
+Runtime computes this pattern in integers. Activations have one scale for each tensor, from the observed range of its
+values. Weights have one scale for each channel. Biases have 32 bits, and sums are exact. Activations are unsigned and
+weights signed, as VNNI multiplies them: with unsigned weights ONNX Runtime 1.32 takes five times as long. Without VNNI
+an option makes ONNX Runtime exact (`engine/backends/onnxruntime.py`).
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ Feed = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The least and the greatest value a tensor had, 0 among them: padding has to be exact."""
+    """The observed range of a tensor's values. It includes 0, since padding has to be exact."""
 
     least: float
     most: float
 
     def scale(self, levels: int) -> np.float32:
-        """What a step is worth, with so many of them."""
+        """The size of a step, if the range is divided into `levels` steps."""
         return np.float32(max(self.most - self.least, 1e-6) / levels)
 
     def zero(self, levels: int) -> int:
-        """The step that stands for 0."""
+        """The number of the step for the value 0."""
         return round(-self.least / float(self.scale(levels)))
 
 
 def convolutions(model: onnx.ModelProto, kept: Sequence[str] = ()) -> list[str]:
-    """Names of the weights of every convolution, in the order of the graph; `kept`: layers left out."""
+    """Names of the weights of all convolutions, in the order of the graph, without those of the layers `kept`.
+
+    Raises ExportError if the network has no convolution called as in `kept`.
+    """
     weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
     unknown = set(kept) - {name.removesuffix(".weight") for name in weights}
     if unknown:
@@ -52,10 +55,11 @@ def convolutions(model: onnx.ModelProto, kept: Sequence[str] = ()) -> list[str]:
 def ranges(
     model: onnx.ModelProto, weights: Sequence[str], feeds: Iterable[Feed], share: float = 0.97
 ) -> dict[str, Range]:
-    """What goes into and comes out of the convolutions with these weights, by the tensors' names.
+    """Ranges of the inputs and outputs of the convolutions with these weights, by tensor name.
 
-    share  of the feeds whose least and greatest values are within: the few that are not are cut off, and all others
-           are rounded to finer steps
+    feeds  inputs of the network, on which it is run
+    share  share of the feeds whose values are all within the range. Larger values of the rest are clipped, which makes
+           the steps finer for all
     """
     import onnxruntime
 
@@ -76,11 +80,11 @@ def ranges(
 def in_integers(
     model: onnx.ModelProto, weights: Sequence[str], seen: Mapping[str, Range], bits: int = 8
 ) -> onnx.ModelProto:
-    """A copy of the model, its convolutions with these weights in integers.
+    """A copy of the model in which the convolutions with these weights are in integers.
 
-    weights  names of their weights, float32 or behind a Cast from float16
-    seen     ranges of what goes into them and comes out
-    bits     of weights and activations, 2 to 8: fewer than 8 are for comparison
+    weights  names of their weights, float32 or cast from float16
+    seen     ranges of their inputs and outputs (`ranges`)
+    bits     bits of weights and activations, 2 to 8; fewer than 8 are for comparison
     """
     levels = 2**bits - 1
     given = onnx.ModelProto()
@@ -88,7 +92,7 @@ def in_integers(
     writer = _Writer(given.graph, levels)
     for node in given.graph.node:
         if node.op_type == "Cast" and node.output[0] in weights:
-            continue  # its weights are kept in integers now
+            continue  # these weights become integers
         if node.op_type == "Conv" and node.input[1] in weights:
             writer.convolution(node, seen)
         else:
@@ -118,7 +122,7 @@ class _Writer:
         self._rounded: set[str] = set()
 
     def convolution(self, node: onnx.NodeProto, seen: Mapping[str, Range]) -> None:
-        """Write it, with all that stands around it."""
+        """Write a convolution with its conversions from and to float."""
         entry, weight, *bias = node.input
         result = node.output[0]
         step = self._activation(entry, entry, seen[entry])
@@ -135,7 +139,7 @@ class _Writer:
         self._activation(result, f"{result}.sum", seen[result], result)
 
     def _activation(self, name: str, value: str, range_: Range, rounded: str | None = None) -> np.float32:
-        """value -> 8 bits -> `rounded`; returns what a step is worth."""
+        """Round the tensor `value` to the steps of `range_`, as tensor `rounded`. Returns the size of a step."""
         rounded = rounded or f"{name}.rounded"
         step, zero = range_.scale(self._levels), range_.zero(self._levels)
         if rounded in self._rounded:
@@ -147,7 +151,7 @@ class _Writer:
         return step
 
     def _weight(self, name: str) -> NDArray[np.float32]:
-        """Store [out, in, kh, kw] in steps, one size an output channel; returns them [out]."""
+        """Store weights [out, in, kh, kw] as integers. Returns the size of a step for each output channel, [out]."""
         values = numpy_helper.to_array(self._values[name]).astype(np.float32)
         half = self._levels // 2
         steps = np.asarray(np.abs(values).reshape(len(values), -1).max(1).clip(1e-9) / half, np.float32)

@@ -1,4 +1,4 @@
-"""The bundle of a network from a picture to a map of it, whoever exported that network: checked, and its ends named."""
+"""Making a bundle of any ONNX network from a picture to a map. The network is checked, its input and output renamed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from warpfuse.engine.errors import one_line
 
 from .onnx_writing import ExportError
 
-_RIM = 1e-3  # a map may be so far outside of 0 to 1: rounding
+_RIM = 1e-3  # values of a map may be this far outside of [0, 1], by rounding
 _WANTED = "Expected one input [1, 3, height, width] and one output [1, 1 or 3, height, width], float32"
 
 
 def export_map(
     folder: Path, file: Path, *, multiple: int = 8, long_side: int = 512, licence: str = "unknown"
 ) -> MapBundle:
-    """Write an ONNX network from pictures to maps as a bundle of kind "map", whole or not at all.
+    """Write an ONNX network from pictures to maps as a bundle of kind "map". Errors leave nothing behind.
 
-    multiple   of a network that takes any size: what width and height are multiples of
-    long_side  of such a network: pixels of the longer side at most that it is run at
+    multiple   for a network that takes any size: width and height are multiples of this
+    long_side  for such a network: the longest side at which it is run, px
 
-    The network takes a picture in [0, 1] and gives a map in [0, 1] of the same size. It is run on a picture, of two
-    sizes where it takes many.
+    The network must take a picture in [0, 1] and give a map in [0, 1] of the same size. It is tried on one picture, or
+    on two of different sizes if it takes any size.
     Raises ExportError: no ONNX network, other inputs or outputs, other sizes, values out of range.
     """
     check_place(folder)
@@ -78,7 +78,7 @@ def _ends(file: Path, model: onnx.ModelProto) -> tuple[Any, Any]:
 
 
 def _picture_input(file: Path, given: Any) -> tuple[int, int]:
-    """(height, width) that the input is fixed to; 0 is any."""
+    """The fixed (height, width) of the input; 0: any. Raises ExportError unless the input is a picture."""
     tensor = given.type.tensor_type
     shape = [side.dim_value for side in tensor.shape.dim]
     fits = len(shape) == 4 and shape[0] in (0, 1) and shape[1] in (0, 3) and bool(shape[2]) == bool(shape[3])
@@ -90,7 +90,7 @@ def _picture_input(file: Path, given: Any) -> tuple[int, int]:
 
 
 def _with_names(file: Path, model: onnx.ModelProto, given: str, gives: str) -> bytes:
-    """The network with its input called rgb and its output map, and its batch of one."""
+    """The network with input "rgb", output "map" and a batch of one."""
     named = onnx.compose.add_prefix(model, "network.")
     graph = named.graph
     channels = [side.dim_value or side.dim_param for side in model.graph.output[0].type.tensor_type.shape.dim][1:2]
@@ -114,7 +114,7 @@ def _with_names(file: Path, model: onnx.ModelProto, given: str, gives: str) -> b
 
 
 def _tried(file: Path, network: bytes, sizes: list[tuple[int, int]]) -> int:
-    """The channels of the map. Raises ExportError: the network cannot be run, or gives something else than a map."""
+    """Number of channels of the map. Raises ExportError if the network cannot be run or its output is no map."""
     channels = 0
     for height, width in sizes:
         picture = np.random.default_rng(0).random((1, 3, height, width), np.float32)

@@ -1,4 +1,4 @@
-"""The files of a network, for every target, and the end of every export: plans, the table, the verdict."""
+"""Writing a network for every target, and the end of every export: plans, the table of errors, the verdict."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from .torch_program import run_program, write_program
 
 
 def external_data(path: Path) -> Path:
-    """The file that holds the weights of an ONNX file too large for them."""
+    """The file beside an ONNX file that has its weights, if they exceed the limit of an ONNX file."""
     return path.with_name(f"{path.name}.data")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A network on disk for every target that is a file, and how far each is from torch.
+    """A network that was written for every target except plans, and its differences from torch.
 
-    computes             the precision, in a word
-    inputs, wanted       what it was run on and what torch gave, for the targets still to come
-    allowed, mean_share  the largest difference allowed, and the share of it that is allowed on the mean
+    path                 the ONNX file
+    computes             name of the precision
+    inputs, wanted       inputs of the comparison and the outputs of torch, for comparing plans
+    agreements           the differences so far
+    allowed, mean_share  the largest allowed difference, and the share of it that is allowed for the mean
     """
 
     path: Path
@@ -39,7 +41,7 @@ class Written:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Name -> file: the network, its weights where they lie beside it, and the torch program where there is one."""
+        """Files by name: the network, its weights if they are in another file, and the torch program, if any."""
         beside = (self.path, external_data(self.path), self.path.with_suffix(".pt2"))
         return {path.name: path for path in beside if path.is_file()}
 
@@ -48,7 +50,7 @@ def write_plain(
     path: Path, network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], targets: Targets, *,
     tolerance: float, half: bool = False, measured: bool = False,
 ) -> Written:  # fmt: skip
-    """Write a network that computes in single precision. Arguments and errors as of `write_onnx`."""
+    """Write a network that computes in single precision. Arguments and errors: see `write_onnx`."""
     wanted = reference(network, inputs, outputs)
     agreements = [write_onnx(path, network, inputs, wanted, tolerance=tolerance, half=half, measured=measured)]
     if "torch" in targets.names:
@@ -61,9 +63,10 @@ def write_plain(
 def conclude(
     folder: Path, networks: Sequence[Written], targets: Targets, say: Callable[[str], None], measured: bool
 ) -> Path | None:
-    """Build the plans in `folder`, say the table where it was `measured`; the folder, or None where no plan was asked.
+    """Build the plans in `folder`, compare them, and with `measured` print the table of errors.
 
-    Raises ExportError: a network is off, on any target that runs here. EngineError: a plan cannot be built.
+    Returns the folder, or None if there are no plans.
+    Raises ExportError: a network differs too much on a target that runs here. EngineError: a plan cannot be built.
     """
     rows = [agreement for network in networks for agreement in network.agreements]
     plans = None

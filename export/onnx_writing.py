@@ -1,4 +1,4 @@
-"""A network to an ONNX file that was checked before it is accepted, whole or not at all."""
+"""Writing a network as an ONNX file. A file that does not compute what torch does is not left behind."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from warpfuse.engine.errors import BadInput, one_line
 
 from .agreement import Agreement, differences
 
-OPSET = 17  # from 20 on GridSample's modes have other names, which importers of TensorRT take for "nearest"
-SMALL = 512  # numbers; biases and the like stay in single precision
+OPSET = 17  # from 20 on GridSample's modes have other names, which TensorRT's importers take for "nearest"
+SMALL = 512  # smaller tensors, such as biases, stay in single precision
 
 
 N = TypeVar("N", bound=nn.Module)
 
 
 class ExportError(BadInput):
-    """A network cannot be exported: its weights do not fit, or what was written does not compute the same."""
+    """A network cannot be exported: its weights do not fit, or the written file does not compute the same."""
 
 
 def load_weights(network: N, weights: Path, prefix: str = "") -> N:
-    """Fill `network` from a file of tensors, on the CPU, and return it. Nothing else in the file is unpickled.
+    """Load weights into `network`, on the CPU, and return it. Only tensors are unpickled.
 
-    prefix  of the keys in the file, taken off
+    prefix  removed from the keys in the file
 
-    Raises ExportError: the file cannot be read or holds the weights of another network.
+    Raises ExportError: the file cannot be read or has the weights of another network.
     """
     try:
         stored = torch.load(weights, map_location="cpu", weights_only=True)
@@ -52,9 +52,9 @@ def load_weights(network: N, weights: Path, prefix: str = "") -> N:
 def trace(
     network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], axes: Mapping[str, Any] | None = None
 ) -> onnx.ModelProto:
-    """The ONNX model of `network` called with `inputs`, in their order. axes: those that may have another length."""
+    """The ONNX model of `network`, traced with `inputs` in their order. axes: torch's `dynamic_axes`."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracing exporter is called old; it writes the plainer graph
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but writes simpler graphs
         torch.onnx.export(
             network.eval(), tuple(inputs.values()), f"{folder}/network.onnx", input_names=list(inputs),
             output_names=list(outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False,
@@ -66,7 +66,7 @@ def trace(
 
 
 def store_in_half(onnx_graph: onnx.GraphProto) -> None:
-    """Every large float32 initializer becomes a float16 one and a Cast, which ONNX Runtime folds when it loads."""
+    """Replace every large float32 initializer by a float16 one and a Cast, which ONNX Runtime folds on loading."""
     casts = []
     for tensor in onnx_graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -81,7 +81,7 @@ def store_in_half(onnx_graph: onnx.GraphProto) -> None:
 
 
 def reference(network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
-    """What torch gives in float32 for `inputs`, by the names of the outputs."""
+    """The outputs of torch in float32 for `inputs`, by name."""
     with torch.no_grad():
         results = network(*inputs.values())
     return dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
@@ -91,22 +91,22 @@ def write_onnx(
     path: Path, network: nn.Module, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *,
     tolerance: float, half: bool = False, measured: bool = False,
 ) -> Agreement:  # fmt: skip
-    """Export at the static shapes of `inputs`, check, and only then give the file its name.
+    """Export at the static shapes of `inputs` to a temporary file, check it, and rename it to `path`.
 
-    inputs     what the check is run on too: typical values, float32, on the CPU
-    wanted     what the network gives for them: see `reference`
-    tolerance  how far ONNX Runtime may be from torch, greatest difference over all outputs
+    inputs     typical values, float32, on the CPU; the check is run on them too
+    wanted     the outputs of the network for them: see `reference`
+    tolerance  largest allowed difference of ONNX Runtime from torch, over all outputs
     half       store large weights in half precision; they must already be rounded to it
-    measured   keep a file that is off too: the caller refuses it
+    measured   keep a file that differs more as well: the caller refuses it
 
-    Raises ExportError: `accept` says no, or onnxruntime is not installed.
+    Raises ExportError: `accept` refuses the file, or onnxruntime is not installed.
     """
     model = trace(network, inputs, list(wanted))
     if half:
         store_in_half(model.graph)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        written = Path(folder) / path.name  # under its own name, for `accept` tells it
+        written = Path(folder) / path.name  # with the final name, which `accept` puts into errors
         onnx.save_model(model, written)
         agreement = accept(written, inputs, wanted, tolerance, measured=measured)
         written.replace(path)
@@ -117,13 +117,14 @@ def accept(
     path: Path, inputs: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float, *,
     mean_share: float = 1.0, measured: bool = False, run: Path | None = None,
 ) -> Agreement:  # fmt: skip
-    """How far the file is from `wanted` for `inputs`, if it is sound.
+    """Check an ONNX file and return its difference from `wanted` for `inputs`.
 
-    tolerance   allowed of any value;  mean_share: of it is allowed on the mean
-    measured    figures that are off are returned too
-    run         a file that computes the same and is run in its place, where ONNX Runtime lacks a type on the CPU
+    tolerance   largest allowed difference of a value
+    mean_share  the mean difference may be this share of the tolerance
+    measured    return larger differences too, in place of raising
+    run         a file that is run instead, since ONNX Runtime lacks a type on the CPU, and computes the same
 
-    Raises ExportError: no valid ONNX, no node, other names or shapes, or figures off by more than `tolerance`.
+    Raises ExportError: no valid ONNX, no node, other names or shapes, or differences above the tolerance.
     """
     try:
         import onnxruntime
@@ -149,7 +150,8 @@ def compare(
     path: Path, target: str, found: Mapping[str, Any], wanted: Mapping[str, Tensor], tolerance: float,
     mean_share: float, measured: bool,
 ) -> Agreement:  # fmt: skip
-    """How far `found` is from `wanted`. Arguments as of `accept`; raises ExportError: other shapes, or figures off."""
+    """The difference of `found` from `wanted`. Arguments: see `accept`. Raises ExportError for other shapes, and for
+    differences above the tolerance."""
     for name, tensor in wanted.items():
         if tuple(found[name].shape) != tuple(tensor.shape):
             raise ExportError(f"{path.name}: {name} is {list(found[name].shape)}, torch gives {list(tensor.shape)}")

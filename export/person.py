@@ -4,9 +4,9 @@
     npm pack @mediapipe/selfie_segmentation          # holds the TFLite files
     python -m warpfuse.export.person selfie_segmentation_landscape.tflite -o person
 
-Of its two networks the one for landscapes is shipped: on frames of 16:9 and wider it finds more, at half the work.
-The network is converted operator for operator, and what is written is compared with TFLite's own runtime, layer for
-layer, before it is accepted.
+Of its two networks the one for landscape format is shipped: on frames of 16:9 and wider it finds more, in half the
+time. The network is converted operator by operator, and the result compared with TFLite's own runtime, layer by layer,
+before it is accepted.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from warpfuse.engine.errors import BadInput
 from .onnx_writing import ExportError, store_in_half
 from .tflite_graph import TRANSPOSED, onnx_of
 
-TOLERANCE = 1e-3  # of a layer's largest value; what is seen is some 1e-6
+TOLERANCE = 1e-3  # relative to a layer's largest value; measured: about 1e-6
 LICENCE = "Apache-2.0"
 SOURCE = "MediaPipe Selfie Segmentation (Google), npm package @mediapipe/selfie_segmentation"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert, compare, write."""
+    """Convert, compare and write the network. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m warpfuse.export.person", description=__doc__)
     parser.add_argument("file", type=Path, help="selfie_segmentation_landscape.tflite, or the one beside it")
     parser.add_argument("-o", "--output", type=Path, default=Path("person"), help="folder of the bundle")
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def export_person(folder: Path, file: Path) -> tuple[MapBundle, int, float]:
-    """Write the bundle; how many layers were compared, and the largest share by which one was off.
+    """Write the bundle. Returns it, the number of compared layers, and their largest relative difference.
 
-    Raises ExportError: no TFLite network of convolutions, or a layer that computes something else.
+    Raises ExportError: no TFLite network of convolutions, or a layer that differs.
     """
     schema = _schema()
     check_place(folder)
@@ -86,14 +86,14 @@ def export_person(folder: Path, file: Path) -> tuple[MapBundle, int, float]:
 
 
 def compare_layers(model: Any, schema: Any, every: bytes, rgb: npt.NDArray[np.float32]) -> tuple[int, float]:
-    """How many layers TFLite's runtime and ONNX Runtime computed alike, and the largest share they differ by.
+    """Compare the layers of TFLite's runtime and ONNX Runtime. Returns their number and largest relative difference.
 
-    every  the ONNX network that was made of the model, with every layer as an output
+    every  the ONNX network converted from the model, with every layer as an output
     rgb    [1, h, w, 3] in [0, 1]
 
-    TFLite's runtime lacks MediaPipe's transposed convolution, so it is given the network up to there; that layer and
-    those behind it are compared with their formulas.
-    Raises ExportError: a layer is off.
+    TFLite's runtime lacks MediaPipe's transposed convolution, so it runs the network up to there. This layer and the
+    sigmoid after it are compared with their formulas.
+    Raises ExportError: a layer differs.
     """
     session = onnxruntime.InferenceSession(every, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
@@ -139,7 +139,8 @@ def _by_tflite(model: Any, schema: Any, rgb: npt.NDArray[np.float32]) -> dict[st
 
 
 def _by_formula(model: Any, schema: Any, found: dict[str, npt.NDArray[np.float32]]) -> dict[str, float]:
-    """out[s y + i, s x + j] = sum_c in[y, x, c] w[i, j, c] + b, and the sigmoid of it."""
+    """Relative differences of transposed convolutions, out[s y + i, s x + j] = sum_c in[y, x, c] w[i, j, c] + b, and of
+    the sigmoid of them, by layer."""
     shares = {}
     for operator in model.subgraphs[0].operators:
         code = model.operatorCodes[operator.opcodeIndex]
@@ -164,7 +165,7 @@ def _is_transposed(model: Any, operator: Any) -> bool:
 
 
 def _halves(model: Any, tensor: int) -> npt.NDArray[np.float32]:
-    """The constant a tensor is made of: stored in half precision, and made single by an operator in front."""
+    """The constant of a tensor, which is stored in half precision and converted by an operator before it."""
     graph = model.subgraphs[0]
     stored = next(int(o.inputs[0]) for o in graph.operators if int(o.outputs[0]) == tensor)
     data = np.frombuffer(bytes(model.buffers[graph.tensors[stored].buffer].data), np.float16)
@@ -178,7 +179,7 @@ def _share(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
 
 
 def _picture(height: int, width: int) -> npt.NDArray[np.float32]:
-    """Something of everything: waves, an edge, noise. [1, h, w, 3] in [0, 1]."""
+    """A test picture with waves, an edge and noise, [1, h, w, 3] in [0, 1]."""
     y, x = np.mgrid[0:height, 0:width] / 16
     waves = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1) * 0.3 + 0.5
     waves[height // 3 :, width // 2 :] *= 0.4

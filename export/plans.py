@@ -1,4 +1,4 @@
-"""TensorRT plans of the networks of a bundle, in a folder that goes into it."""
+"""TensorRT plans of the networks of a bundle, in a folder of the bundle."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CARD = "cuda:0"
 
 
 def build_plans(folder: Path, networks: Sequence[Path], targets: Targets, say: Callable[[str], None]) -> Path | None:
-    """A plan of every network for every card asked for, in `folder`; None where no plan is asked for.
+    """Build a plan of every network for every card in `targets`, in `folder`. Returns None if there are no cards.
 
-    Networks have static shapes. A plan for the card of this machine is put into the user's cache too: there it is
-    trusted, where the one in a bundle is not (engine/brought_plans.py).
+    Networks have static shapes. A plan for the card of this machine is also put into the user's cache, where it is
+    trusted; one in a bundle is not (engine/brought_plans.py).
 
     Raises EngineError: a network cannot be built.
     """
@@ -44,7 +44,7 @@ def build_plans(folder: Path, networks: Sequence[Path], targets: Targets, say: C
 def run_plan(
     folder: Path, network: Path, flavour: Flavour, gpu: str, inputs: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """What the plan of a network gives for `inputs`, on the host; None without the card it is for."""
+    """The outputs of the plan of a network for `inputs`, on the host; None if this machine lacks the card."""
     if not _is_here(flavour, gpu):
         return None
     plan = ArtifactCache(folder).find(plan_key(flavour, network, None, gpu))

@@ -1,4 +1,4 @@
-"""The flow bundle that comes out of RAFT-small."""
+"""Exporting RAFT-small as a flow bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .onnx_writing import ExportError
 from .raft_small import SMALLEST_PX, RaftSmall
 from .targets import ONNX_ALONE, Targets
 
-TOLERANCE_PX = 0.01  # iterations multiply what rounding leaves; what is seen is some 1e-5 px
+TOLERANCE_PX = 0.01  # iterations amplify rounding errors; measured: about 1e-5 px
 MOST_ITERATIONS = 32
 
 
@@ -26,9 +26,9 @@ def export_raft_small(
     folder: Path, network: RaftSmall, size: tuple[int, int], targets: Targets = ONNX_ALONE, check: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> FlowBundle:  # fmt: skip
-    """Write the network for pictures of size (width, height) as a bundle of kind "flow", whole or not at all.
+    """Write the network for pictures of size (width, height) as a bundle of kind "flow". Errors leave nothing behind.
 
-    targets  what is written beside the ONNX file;  check: say the table of errors
+    targets  what is written beside the ONNX file;  check: print the table of errors
 
     The file takes cur, prev [1,3,h,w] and gives flow, flow_back [1,2,h,w]: see `RaftSmall`.
     Raises ExportError: size or iterations out of range, or the file does not compute what torch does.
@@ -60,7 +60,7 @@ def export_raft_small(
 
 
 def _example(width: int, height: int) -> dict[str, torch.Tensor]:
-    """A smooth picture and the same a little further: what the network is made for, and noise is not."""
+    """A smooth picture and the same picture shifted by some pixels. Noise would be no typical input."""
     coarse = torch.rand(1, 3, 2 + height // 8, 2 + width // 8, generator=torch.Generator().manual_seed(0))
     scene = interpolate(coarse, (height + 8, width + 8), mode="bicubic").clamp(0, 1)
     cur, prev = scene[..., :height, :width], scene[..., 2 : height + 2, 3 : width + 3]

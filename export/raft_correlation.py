@@ -1,4 +1,4 @@
-"""How alike each cell of one picture is to each of the other, and reading it around a flow (RAFT, section 3.2)."""
+"""Correlations of all pairs of cells of two pictures, and looking them up around a flow (RAFT, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .raft_layers import LEVELS, RADIUS
 def pyramids_both_ways(features: Tensor, features_other: Tensor) -> list[Tensor]:
     """Features [b,c,h,w] each -> LEVELS of [2b, h*w, h/2^l, w/2^l]: first from one to the other, then back.
 
-    The correlations of the way back are the transposed ones of the way there: one matrix product serves both.
+    The backward correlations are the forward ones transposed, so one matrix product serves both.
     """
     b, c, h, w = features.shape
     there = features.flatten(2).transpose(1, 2) @ features_other.flatten(2) / c**0.5
@@ -25,9 +25,9 @@ def pyramids_both_ways(features: Tensor, features_other: Tensor) -> list[Tensor]
 
 
 def look_up(pyramid: Sequence[Tensor], position: Tensor) -> Tensor:
-    """Read a window around `position` at every level: [b, h*w, h_l, w_l] and [b,2,h,w] cells -> [b, LEVELS*7*7, h, w].
+    """Windows around `position` at every level: [b, h*w, h_l, w_l] and [b,2,h,w] cells -> [b, LEVELS*7*7, h, w].
 
-    As `windows` reads; the offset in x is the slower index.
+    Read by `windows`; the offset in x is the slower index.
     """
     b, _, h, w = position.shape
     read = torch.stack([windows(c, position / 2**level, RADIUS) for level, c in enumerate(pyramid)], dim=2)
@@ -37,9 +37,9 @@ def look_up(pyramid: Sequence[Tensor], position: Tensor) -> Tensor:
 def windows(correlation: Tensor, position: Tensor, radius: int) -> Tensor:
     """[b, h*w, h', w'] read around `position` [b,2,h,w] (x, y) -> [b, h*w, 2 radius + 1 of y, 2 radius + 1 of x].
 
-    Bilinear, 0 outside. All samples of a window lie a whole number of cells apart, so a window is
-    hat(y - j) C hat(x - i)^T with hat(d) = max(0, 1 - |d|), two small matrix products: no gather and no GridSample,
-    which runtimes do slowly or not alike, and no division by a size that may be 1.
+    Bilinear, 0 outside. All samples of a window are a whole number of cells apart, so a window is two small matrix
+    products, hat(y - j) C hat(x - i)^T with hat(d) = max(0, 1 - |d|). So no gather or GridSample is needed, which are
+    slow or differ between runtimes, and no division by a size that may be 1.
     """
     x, y = position.flatten(2).transpose(1, 2).unsqueeze(-1).unbind(2)  # [b, hw, 1] each
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32, device=position.device)
@@ -48,5 +48,5 @@ def windows(correlation: Tensor, position: Tensor, radius: int) -> Tensor:
 
 
 def _hat(at: Tensor, cells: int) -> Tensor:
-    """[b, hw, 7] positions -> [b, hw, 7, cells]: the share of each cell in a bilinear reading there."""
+    """Positions [b, hw, 7] -> [b, hw, 7, cells]: weight of each cell in linear interpolation at the position."""
     return (1 - (at.unsqueeze(-1) - torch.arange(cells, dtype=torch.float32, device=at.device)).abs()).relu()

@@ -1,4 +1,4 @@
-"""The parts of RAFT-small that convolve: bottleneck encoder, motion encoder, gated recurrent unit, flow head.
+"""The convolutional parts of RAFT-small: bottleneck encoder, motion encoder, gated recurrent unit, flow head.
 
 Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow" (2020), section 3 and the small model of
 its supplement. Attribute names are the keys of the published weights.
@@ -17,7 +17,7 @@ _MOTION = 80
 
 
 class Bottleneck(nn.Module):
-    """[b,c,h,w] -> [b,width,h/stride,w/stride]: three convolutions and a way around them, a ReLU after each."""
+    """[b,c,h,w] -> [b,width,h/stride,w/stride]: three convolutions and a shortcut, a ReLU after each and the sum."""
 
     def __init__(self, channels: int, width: int, stride: int, normed: bool) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum is bent too."""
+        """The output of the block."""
         y = self.norm1(self.conv1(x)).relu()
         y = self.norm2(self.conv2(y)).relu()
         y = self.norm3(self.conv3(y)).relu()
@@ -59,7 +59,8 @@ class FeatureEncoder(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Correlations [b,196,h,w] and the flow they were read at [b,2,h,w] -> motion [b,82,h,w], the flow last."""
+    """Correlations [b,196,h,w] and the flow at which they were read, [b,2,h,w] -> motion features [b,82,h,w]. The last
+    two channels are the flow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class MotionEncoder(nn.Module):
         self.conv = nn.Conv2d(96 + 32, _MOTION, 3, padding=1)
 
     def forward(self, correlation: Tensor, flow: Tensor) -> Tensor:
-        """What moves, and how."""
+        """The motion features."""
         c = self.convc1(correlation).relu()
         f = self.convf2(self.convf1(flow).relu()).relu()
         motion = self.conv(torch.cat((c, f), dim=1)).relu()
@@ -79,8 +80,8 @@ class MotionEncoder(nn.Module):
 class ConvGru(nn.Module):
     """The gated recurrent unit with 3x3 convolutions, eqs. 3 to 6 of the paper.
 
-    A convolution is linear in its input: what the context adds to the three gates is the same in every iteration and is
-    computed once, a fifth of an iteration's work saved.
+    A convolution is linear in its input, so the contribution of the context to the three gates is the same in every
+    iteration. It is computed once, which saves a fifth of an iteration's work.
     """
 
     def __init__(self) -> None:
@@ -91,7 +92,7 @@ class ConvGru(nn.Module):
         self.convq = nn.Conv2d(channels, HIDDEN, 3, padding=1)
 
     def of_context(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Context [b,64,h,w] -> what it adds, biases included, to z and r [b,192,h,w] and to q [b,96,h,w]."""
+        """Context [b,64,h,w] -> its contribution, with biases, to z and r [b,192,h,w] and to q [b,96,h,w]."""
         gates = [
             (conv.weight[:, HIDDEN : HIDDEN + CONTEXT], conv.bias) for conv in (self.convz, self.convr, self.convq)
         ]
@@ -109,7 +110,7 @@ class ConvGru(nn.Module):
 
 
 class FlowHead(nn.Module):
-    """Hidden state [b,96,h,w] -> what is to be added to the flow, [b,2,h,w] cells."""
+    """Hidden state [b,96,h,w] -> step to be added to the flow, [b,2,h,w] cells."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,5 +145,5 @@ def _norm(channels: int, normed: bool) -> nn.Module:
 
 
 def _moving(conv: nn.Conv2d) -> Tensor:
-    """The weights of a gate for all but the context."""
+    """The weights of a gate for all inputs but the context."""
     return torch.cat((conv.weight[:, :HIDDEN], conv.weight[:, HIDDEN + CONTEXT :]), dim=1)

@@ -1,4 +1,4 @@
-"""RAFT-small: optical flow by iterated look-ups (Teed and Deng 2020), both ways in one call."""
+"""RAFT-small: optical flow by iterated look-ups (Teed and Deng 2020), forward and backward in one call."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from .raft_correlation import look_up, pyramids_both_ways
 from .raft_layers import CONTEXT, HIDDEN, FeatureEncoder, Update
 
 CELL = 8
-SMALLEST_PX = 64  # one cell at the coarsest level of the correlations
+SMALLEST_PX = 64  # gives one cell at the coarsest level of the correlations
 ITERATIONS = 12
 
 
 class RaftSmall(nn.Module):
-    """Where the pixels of each of two pictures are in the other.
+    """Optical flow between two pictures, in both directions.
 
     Input:   cur, prev [b,3,h,w] float32 in [0,1], h and w of 64 or more.
     Returns  flow       [b,2,h,w] float32 pixels, current to previous: prev(p + flow(p)) is what cur shows at p
              flow_back  [b,2,h,w] float32 pixels, previous to current
 
-    h and w that are no multiples of 8 are padded on the right and at the bottom (the border goes on) and cut again.
+    If h or w is no multiple of 8, pictures are padded on the right and at the bottom by repeating the border, and the
+    flow is cropped.
     """
 
     def __init__(self, iterations: int = ITERATIONS) -> None:
@@ -35,7 +36,7 @@ class RaftSmall(nn.Module):
         self.update_block = Update()
 
     def forward(self, cur: Tensor, prev: Tensor) -> tuple[Tensor, Tensor]:
-        """(flow, flow_back). Each picture goes through each encoder once; the two ways are rows of one batch."""
+        """(flow, flow_back). Each picture is encoded once; the two directions are rows of one batch."""
         height, width = int(cur.shape[-2]), int(cur.shape[-1])
         both = pad(torch.cat((cur, prev)), [0, -width % CELL, 0, -height % CELL], "replicate") * 2 - 1
         there_and_back = self._flow(both)[..., :height, :width]
@@ -44,7 +45,7 @@ class RaftSmall(nn.Module):
 
     def _flow(self, both: Tensor) -> Tensor:
         """[2b,3,8h,8w] in [-1,1], current before previous -> [2b,2,8h,8w] pixels."""
-        dtype = self.fnet.conv1.weight.dtype  # of the convolutions; positions and flow are float32 whatever it is
+        dtype = self.fnet.conv1.weight.dtype  # for convolutions; positions and flow are always float32
         both = both.to(dtype)
         pyramid = pyramids_both_ways(*self.fnet(both).float().chunk(2))
         hidden, context = self.cnet(both).split((HIDDEN, CONTEXT), dim=1)
@@ -61,8 +62,8 @@ class RaftSmall(nn.Module):
 
 
 def load_raft_small(weights: Path, iterations: int = ITERATIONS) -> RaftSmall:
-    """The network with the published weights, on the CPU. Nothing but tensors is unpickled.
+    """The network with the published weights, on the CPU. Only tensors are unpickled.
 
-    Raises ExportError: the file cannot be read, or does not hold the weights of RAFT-small.
+    Raises ExportError: the file cannot be read, or does not have the weights of RAFT-small.
     """
     return load_weights(RaftSmall(iterations), weights, prefix="module.")

@@ -1,8 +1,8 @@
 """The tiny autoencoder of FLUX.2's latents: 32 channels at an eighth of the size (weights: madebyollin/taesd, MIT).
 
-TAESD's two stacks of convolutions, with a branch in the three blocks at latent size that sees the whole picture through
-its group norm. Numbers of the layers are the keys of the published weights. No run opens such a bundle yet: it stays
-because `warpfuse export taef2` is a command, and it checks every exporter on an autoencoder alone.
+It has TAESD's two stacks of convolutions. The three blocks at latent size have another branch, whose group norm is over
+the whole picture. Numbers of the layers are the keys of the published weights. No run opens such a bundle yet. It is
+for the command `warpfuse export taef2`, and lets every exporter be tested on an autoencoder alone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .targets import ONNX_ALONE, Targets
 
 LATENT_CHANNELS, DOWNSCALE = 32, 8
 CHANNELS = 64
-TOLERANCE = 1e-3  # of pictures in [0,1] and latents of deviation 1 or so; what is seen is some 1e-5
+TOLERANCE = 1e-3  # for pictures in [0,1] and latents of a deviation of about 1; measured: about 1e-5
 
 
 class TaefBlock(nn.Module):
-    """[n,64,h,w] -> the same: x and what three convolutions add to it.  wide: x sees the whole picture first."""
+    """[n,64,h,w] -> [n,64,h,w]: residual block of three convolutions. wide: with the branch over the whole picture."""
 
     def __init__(self, wide: bool = False) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class TaefBlock(nn.Module):
 
 
 class Bounded(nn.Module):
-    """Keeps a latent softly within -3 and 3."""
+    """Soft limit of a latent to (-3, 3)."""
 
     def forward(self, latent: Tensor) -> Tensor:
         """Same shape in and out."""
@@ -83,12 +83,12 @@ class TaefDecoder(nn.Sequential):
 
 
 def load_encoder(weights: Path) -> TaefEncoder:
-    """The encoder with its published weights, on the CPU. Nothing but tensors is unpickled. Raises ExportError."""
+    """The encoder with its published weights, on the CPU. Only tensors are unpickled. Raises ExportError."""
     return load_weights(TaefEncoder(), weights)
 
 
 def load_decoder(weights: Path) -> TaefDecoder:
-    """The decoder with its published weights, on the CPU. Nothing but tensors is unpickled. Raises ExportError."""
+    """The decoder with its published weights, on the CPU. Only tensors are unpickled. Raises ExportError."""
     return load_weights(TaefDecoder(), weights)
 
 
@@ -96,9 +96,10 @@ def export_taef2(
     folder: Path, encoder: TaefEncoder, decoder: TaefDecoder, size: tuple[int, int], targets: Targets = ONNX_ALONE,
     check: bool = False, say: Callable[[str], None] = lambda line: None,
 ) -> AutoencoderBundle:  # fmt: skip
-    """Write both networks for pictures of size (width, height) as a bundle of kind "autoencoder", whole or not at all.
+    """Write both networks for pictures of size (width, height) as a bundle of kind "autoencoder". Errors leave nothing
+    behind.
 
-    targets  what is written beside the ONNX files;  check: say the table of errors
+    targets  what is written beside the ONNX files;  check: print the table of errors
 
     Raises ExportError: the size is no multiple of 8, or a file does not compute what torch does.
     """

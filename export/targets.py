@@ -1,4 +1,4 @@
-"""What is written beside the ONNX files: which backends, and for which cards."""
+"""Targets of an export beside ONNX: backends and cards."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ CARDS = {
     "sm120": "RTX 50",
     "sm121": "DGX Spark",
 }
-"""Compute capability -> the cards that have it, by the name they are sold under."""
+"""Trade names of the cards with a compute capability."""
 
-FIRST_WITH_BFLOAT = 80  # Turing multiplies no bfloat16
+FIRST_WITH_BFLOAT = 80  # Turing (75) has no bfloat16 arithmetic
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is written: names of `TARGETS`, "onnx" always among them, and the compute capabilities of the RTX plans."""
+    """What is written.
+
+    names  some of `TARGETS`, always with "onnx"
+    gpus   compute capabilities of the TensorRT-RTX plans
+    """
 
     names: tuple[str, ...] = ("onnx",)
     gpus: tuple[str, ...] = ()
 
     def plans(self) -> list[tuple[Flavour, str]]:
-        """(flavour, gpu of its key) of every plan of a network."""
+        """(flavour, gpu in the plan's key) of every plan of a network."""
         found = [(TENSORRT_RTX, gpu) for gpu in self.gpus]
         if TENSORRT.backend in self.names:
             found.append((TENSORRT, f"{device.name_of('cuda:0')} {capability('cuda:0')}"))
@@ -49,10 +53,10 @@ ONNX_ALONE = Targets()
 
 
 def parse_targets(to: str, gpu: str | None, dtype: str = "fp16") -> Targets:
-    """The targets of `--to onnx,torch` and `--gpu sm89,sm120`, all of which this machine can write.
+    """The targets of `--to onnx,torch` and `--gpu sm89,sm120`. This machine can write all of them.
 
-    Raises BadInput: an unknown or doubled name, a card that cannot be built for. BackendMissing: not installed, or to
-    be run on the machine with the card.
+    Raises BadInput: an unknown or repeated name, a card for which nothing can be built. BackendMissing: a package is
+    not installed, or the export has to be run on the machine with the card.
     """
     names = _listed("--to", to, TARGETS, f"expected some of {', '.join(TARGETS)}")
     gpus: tuple[str, ...] = ()

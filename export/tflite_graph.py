@@ -1,6 +1,7 @@
-"""A TFLite network of convolutions as an ONNX one: pictures [1, h, w, c] become [1, c, h, w], and nothing else changes.
+"""Converting a TFLite network of convolutions to ONNX. Pictures [1, h, w, c] become [1, c, h, w], and nothing else
+changes.
 
-What is read are the few operators that such networks are made of; another one is refused by name.
+Only the few operators of such networks are supported. For any other one the error has its name.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _ACTIVATIONS = {0: None, 1: "Relu"}  # TFLite's ActivationFunctionType
 
 
 def onnx_of(model: Any, schema: Any, output: str, every: bool = False) -> onnx.ModelProto:
-    """The ONNX model of a TFLite one; input "rgb".
+    """The ONNX model of a TFLite model, with the input "rgb".
 
     model   a `ModelT` of `schema`, the object form of TFLite's flatbuffer
     output  name of the output
-    every   give every tensor in between as an output too, as t0, t1, ... by its number in the model
+    every   make every intermediate tensor an output too, named t0, t1, ... by its number in the model
 
-    Raises ExportError: an operator or an option that is not known here.
+    Raises ExportError: an unsupported operator or option.
     """
     return _Graph(model, schema).converted(output, every)
 

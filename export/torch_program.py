@@ -1,4 +1,4 @@
-"""A network as a `.pt2` for the torch backend: named inputs, a dict of outputs, weights and compute of a type."""
+"""Writing a network as a `.pt2` for the torch backend, with named inputs and outputs and a choice of precision."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_leaves
 
 from warpfuse.engine.backends.torch import TorchEngine
 
-# Fed and given as the network has them: sines or logarithms are taken of the first, which half precision blurs.
+# Inputs and outputs that are not cast. The network takes sines or logarithms of inputs, for which half is too coarse.
 _OF_ATTENTION = ("past_weight", "own_weight", "past", "kept")
 _OF_CONTROLS = ("hint", "control_scale", "features", "adapter_scale")
 AS_THEY_ARE = ("timestep", "time_ids", *_OF_ATTENTION, *_OF_CONTROLS)
-GRAPH_BYTES = 16 << 20  # a program beside its weights, and more than any needs
+GRAPH_BYTES = 16 << 20  # upper limit for the size of a program without its weights
 _META = ("stack_trace", "nn_module_stack", "source_fn_stack")
 _PRODUCTS = (
     "convolution",
@@ -42,13 +42,14 @@ def write_program(
     path: Path, network: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], *,
     stored: torch.dtype = torch.float32, compute: torch.dtype = torch.float32,
 ) -> None:  # fmt: skip
-    """Export at the static shapes of `inputs` by torch.export. Inputs and outputs are as `network` has them.
+    """Export `network` at the static shapes of `inputs` by torch.export.
 
-    stored   type of the weights in the file;  compute: they and the inputs are cast to it. Norms, softmax and the
-             sums of products are in single precision inside torch's kernels, whatever the type
+    stored   dtype of the weights in the file
+    compute  weights and inputs are cast to this dtype. Norms, softmax and sums of products are in single precision
+             within torch's kernels in any case
 
-    `network` is not changed; its weights are had twice meanwhile, once in `stored`.
-    Raises OSError: the disk has no room for it.
+    `network` is not changed. Meanwhile memory holds a second copy of its weights, in the dtype `stored`.
+    Raises OSError: the disk is full.
     """
     names = _used(network, inputs)
     with torch.no_grad():
@@ -56,7 +57,7 @@ def write_program(
         program = torch.export.export(module, (), dict(inputs), strict=False)
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
-            program.graph.erase_node(node)  # of casts; they tie the program to the device it was traced on
+            program.graph.erase_node(node)  # casts add these; they tie the program to the device of the trace
             continue
         for key in _META:
             node.meta.pop(key, None)  # paths of the machine it was traced on
@@ -65,7 +66,8 @@ def write_program(
 
 
 def _check_room(folder: Path, weights: int) -> None:
-    """Asked again right before: a disk that is full while torch writes an archive aborts the process."""
+    """Raise OSError if the disk is too full. Checked right before writing: if the disk fills while torch writes an
+    archive, the process is aborted."""
     if shutil.disk_usage(folder).free < weights + GRAPH_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
@@ -75,14 +77,14 @@ def _weights(network: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _used(network: nn.Module, inputs: Mapping[str, Tensor]) -> list[str]:
-    """Names of the weights something is computed from: an encoder brings those of its decoder along, for nothing."""
+    """Names of the weights that are used: an encoder, for example, may contain those of its decoder."""
     with torch.no_grad(), _Touched() as touched:
         network(*inputs.values())
     return [name for name, value in _weights(network) if id(value) in touched.seen]
 
 
 class _Touched(TorchFunctionMode):
-    """Which tensors torch's functions are given."""
+    """Collects the ids of tensors that are passed to torch's functions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class _Touched(TorchFunctionMode):
 
 
 def run_program(path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the torch backend gives for `inputs` on this CPU. Raises EngineError: it does not open it."""
+    """The outputs of the torch backend for `inputs` on this CPU. Raises EngineError if it cannot open the program."""
     with _WideProducts():  # type: ignore[no-untyped-call]
         engine = TorchEngine(path, "cpu", torch.get_num_threads(), None, False)
         try:
@@ -104,14 +106,14 @@ def run_program(path: Path, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Program(nn.Module):
-    """`network` on weights of its own type, by name."""
+    """`network` called with weights of another dtype, by keyword inputs, with outputs by name."""
 
     def __init__(
         self, network: nn.Module, names: Sequence[str], inputs: Mapping[str, Tensor], outputs: Sequence[str],
         stored: torch.dtype, compute: torch.dtype,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._network = (network,)  # in a tuple: a submodule's weights would be written too, in single precision
+        self._network = (network,)  # in a tuple: weights of a submodule would be written too, in single precision
         self._outputs, self._compute = tuple(outputs), compute
         self._names = tuple(names)
         weights = dict(_weights(network))
@@ -141,7 +143,8 @@ class _Program(nn.Module):
 
 
 class _WideProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Products of float16 in single precision, rounded after: what a card does, and what CPUs take minutes for."""
+    """Computes products of float16 in single precision and rounds them, as a card does. On CPUs float16 products take
+    minutes."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
