@@ -1,15 +1,16 @@
-"""Cross-frame attention: self-attention of the UNet that also sees the tokens of earlier frames.
+"""Cross-frame attention: self-attention of the UNet that also attends to tokens of earlier frames.
 
-A layer attends over its own tokens h and over those that it was given as references, g_0, g_1, ...:
+A layer attends to its own tokens h and to the tokens of references, g_0, g_1, ...:
 
     s_ij = q_i . k_j / sqrt(d) + b_j,      b_j = log(m_j)  for m_j > 0,  -10000 for m_j = 0
 
-m_j is how often a key counts: `own_weight` for an own token, the mean of `past_weight` over its cell for one of a
-reference. A reference of weight 0 is not there. Own weight 1 and references of weight 1 are StreamV2V's extended
-attention (Liang et al. 2024), own weight 0 and two references of weight 1 Rerender-A-Video's (Yang et al. 2023).
+m_j is the multiplicity of a key: `own_weight` for an own token, and for a token of a reference the mean of
+`past_weight` over its cell. A reference of weight 0 has no effect. Own weight 1 with references of weight 1 is
+StreamV2V's extended attention (Liang et al. 2024). Own weight 0 with two references of weight 1 is Rerender-A-Video's
+(Yang et al. 2023).
 
-References are kept as the normed tokens that enter to_k and to_v: half the numbers of keys and values, and live LoRAs
-hold for them as well. A merged layer keeps the mean of every 2 x 2 tokens, which counts four times.
+References are stored as the normalised tokens before to_k and to_v. These are half as many numbers as keys and values,
+and live LoRAs apply to them as well. A merged layer stores the mean of every 2 x 2 tokens, with multiplicity four.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from warpfuse.engine.bundle_parts import AttentionLayer
 from ..onnx_writing import ExportError
 
 Reach = Literal["low", "low+", "up", "all"]
-"""Which layers: those of the decoder that are coarse; those that are fine as well, merged; the whole decoder; every
-layer."""
+"""Layers with references: the coarse ones of the decoder; these and the fine ones, merged; the whole decoder; all."""
 REACHES: tuple[str, ...] = get_args(Reach)
 MOST_REFERENCES = 2
 
-OFF = -1e4  # the logit of a key that is not there. In float16 too; exp gives exactly 0 beside any key that is there
-MOST_TOKENS = 32 * 32  # of a layer in "low" and "low+"; one with more is merged
+OFF = -1e4  # logit of a missing key: float16 can represent it, and its softmax is exactly 0 beside any other key
+MOST_TOKENS = 32 * 32  # in "low" and "low+", a layer with more tokens is merged
 
 
 @dataclass(frozen=True, slots=True)
 class PatchedLayer:
     """A layer with references.
 
-    rows, columns  its tokens
-    factor         cells of the latent that a token is wide
-    merged         2 x 2 tokens of a reference are one
+    rows, columns  of its tokens
+    width          channels of a token
+    factor         width of a token in cells of the latent
+    merged         2 x 2 tokens of a reference are merged into one
     """
 
     name: str
@@ -55,14 +56,14 @@ class PatchedLayer:
 
     @property
     def kept(self) -> AttentionLayer:
-        """The tokens of a reference, as `bundle.json` has them."""
+        """Size of the stored tokens of a reference, for `bundle.json`."""
         cell = 2 if self.merged else 1
         rows, columns = -(-self.rows // cell), -(-self.columns // cell)
         return AttentionLayer(name=self.name, rows=rows, columns=columns, width=self.width)
 
 
 class References:
-    """What the layers of a network are given in the pass under way, and what they leave to be kept."""
+    """References for the layers of a network in the current pass, and the tokens that the layers store in it."""
 
     def __init__(self, layers: Sequence[PatchedLayer]) -> None:
         self.layers = tuple(layers)
@@ -71,7 +72,7 @@ class References:
 
     @property
     def kept_layers(self) -> tuple[AttentionLayer, ...]:
-        """What they keep, as `bundle.json` has it."""
+        """Sizes of the stored tokens of all layers, for `bundle.json`."""
         return tuple(layer.kept for layer in self.layers)
 
     def give(self, past: Tensor, past_weight: Tensor, own_weight: Tensor) -> None:
@@ -81,12 +82,12 @@ class References:
         self._logits: dict[tuple[int, int, int, bool], Tensor] = {}
 
     def of(self, number: int, own: Tensor) -> Tensor:
-        """[rows, P M, C]: the tokens that layer `number` is given, in the type of its own."""
+        """[rows, P M, C]: the tokens of the references for layer `number`, in the dtype of its `own`."""
         start, end = self._starts[number : number + 2]
         return self._past[:, :, start:end].reshape(own.shape[0], -1, own.shape[-1]).to(own.dtype)
 
     def logits(self, number: int, own: Tensor) -> Tensor:
-        """[rows, 1, 1, N + P M], to be added to those of every query. Layers of one size share the tensor."""
+        """b, [rows, 1, 1, N + P M], to be added to the logits of every query. Layers of equal size share the tensor."""
         layer = self.layers[number]
         key = (layer.rows, layer.columns, layer.factor, layer.merged)
         if key not in self._logits:
@@ -100,7 +101,7 @@ class References:
         return self._logits[key]
 
     def leave(self, number: int, own: Tensor) -> None:
-        """Layer `number` leaves its tokens, [rows, N, C]."""
+        """Store the tokens of layer `number`, [rows, N, C]."""
         layer = self.layers[number]
         kept = own
         if layer.merged:
@@ -109,7 +110,8 @@ class References:
         self._left[number] = kept.reshape(own.shape[0], -1)
 
     def kept(self) -> Tensor:
-        """[rows, F], finite, in the type of `past`. A frame that is not finite is not left to those after it."""
+        """The stored tokens of all layers, [rows, F], in the dtype of `past`. Numbers that are not finite become 0, so
+        that they do not spread to later frames."""
         left = [tokens for tokens in self._left if tokens is not None]
         assert len(left) == len(self.layers), "every layer is called once in a pass"
         return torch.nan_to_num(torch.cat(left, 1), 0.0, 0.0, 0.0).to(self._past.dtype)
@@ -118,7 +120,7 @@ class References:
 def pooled(x: Tensor, factor: int) -> Tensor:
     """The mean of every factor x factor cell, [b, c, h, w] -> [b, c, h / factor, w / factor], rounded up.
 
-    A cell at the end is the mean of what there is of it.
+    For an incomplete cell at the border it is the mean of its existing elements.
     """
     if factor == 1:
         return x
@@ -133,26 +135,26 @@ def _padded(x: Tensor, factor: int) -> Tensor:
 
 
 def _missing(x: Tensor, factor: int) -> tuple[int, int]:
-    """Rows and columns to the next multiple of `factor`."""
+    """Rows and columns missing to the next multiple of `factor`."""
     h, w = (int(side) for side in x.shape[-2:])
     return -h % factor, -w % factor
 
 
 def _members(layer: PatchedLayer, like: Tensor) -> Tensor | int:
-    """How many tokens of the layer are in each that is merged."""
+    """Number of the layer's tokens in each merged token."""
     if layer.rows % 2 == 0 and layer.columns % 2 == 0:
         return 4
     return 4 * _padded(like.new_ones(1, 1, layer.rows, layer.columns), 2)
 
 
 class CrossFrameAttention:
-    """The processor of a self-attention layer that attends over its references as well."""
+    """The processor of a self-attention layer that attends to its references as well."""
 
     def __init__(self, references: References, number: int) -> None:
         self._references, self._number = references, number
 
     def __call__(self, attn: Any, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        """hidden_states [rows, N, C] -> the same shape. No layer of these families has a mask of its own."""
+        """hidden_states [rows, N, C] -> [rows, N, C]. Layers of these families have no mask of their own."""
         h, references, number = hidden_states, self._references, self._number
         references.leave(number, h)
         context = torch.cat((h, references.of(number, h)), 1)
@@ -168,7 +170,7 @@ def heads_of(x: Tensor, heads: int) -> Tensor:
 
 
 class RememberingUNet(nn.Module):
-    """A UNet whose last inputs are `past`, `past_weight` and `own_weight`; the others go on to the one inside.
+    """A UNet whose last inputs are `past`, `past_weight` and `own_weight`. The others are passed to the inner UNet.
 
     Returns  output, kept [rows, F]
     """
@@ -187,7 +189,8 @@ class RememberingUNet(nn.Module):
 
 
 def parse_reach(text: str | None, references: int | None) -> Reach | None:
-    """What `--attention` and `--references` ask for. Raises ExportError: it is no reach, or references of no layer."""
+    """Check `--attention` and `--references`. Raises ExportError for an unknown value, and for references without
+    attention."""
     if text is None:
         if references is not None:
             raise ExportError(f"--references {references}: no layer sees any. Add --attention {'|'.join(REACHES)}")
@@ -198,10 +201,10 @@ def parse_reach(text: str | None, references: int | None) -> Reach | None:
 
 
 def attach_references(unet: Any, reach: Reach, network: nn.Module, inputs: Mapping[str, Tensor]) -> References:
-    """Give the layers of a diffusers UNet references, in place.
+    """Add references to the layers of a diffusers UNet, in place.
 
-    network, inputs  what calls the UNet, and what it is called with, "x" [rows, 4, h, w] among it: the layers have the
-                     sizes that are met there
+    network, inputs  the network that calls the UNet, and inputs for it, with "x" [rows, 4, h, w]: the sizes of the
+                     layers are measured in this call
 
     Raises ExportError: the UNet has other layers than its configuration says, or of another kind.
     """
@@ -224,9 +227,9 @@ def attach_references(unet: Any, reach: Reach, network: nn.Module, inputs: Mappi
 def typical_references(
     network: RememberingUNet, inputs: Mapping[str, Tensor], count: int, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """`past`, in `dtype`, `past_weight` and `own_weight` of a call with `inputs`.
+    """`past`, in `dtype`, `past_weight` and `own_weight` for a call with `inputs`.
 
-    The references are what the network leaves of the latent turned over, the weights from 0.2 to 1.
+    The references are tokens that the network returns for the flipped latent. Weights are from 0.2 to 1.
     """
     x = inputs["x"]
     rows, (h, w) = x.shape[0], x.shape[-2:]
@@ -239,7 +242,7 @@ def typical_references(
 
 
 def _check_complete(unet: Any, reach: str) -> None:
-    """Raises ExportError: layers of self-attention are missing, or there are some that nobody knows of."""
+    """Raise ExportError unless the UNet has exactly the layers of self-attention that its configuration says."""
     found = {name.removesuffix(".processor") for name in unet.attn_processors if ".attn1." in name}
     known = set(layer_names(unet.config, "all"))
     if found != known:
@@ -250,10 +253,10 @@ def _check_complete(unet: Any, reach: str) -> None:
 
 
 def layer_names(config: Mapping[str, Any], reach: Reach) -> list[str]:
-    """The layers of self-attention that `reach` is, by the configuration of a UNet; the decoder's last.
+    """Names of the layers of self-attention in `reach`, by the configuration of a UNet; those of the decoder are last.
 
-    "low" is the blocks of the decoder at a half and a quarter of the latent's side; of SDXL the half alone, for the
-    quarter has 30 layers there.
+    "low" has the blocks of the decoder at a half and a quarter of the latent's side. For SDXL it has the half only,
+    since the quarter has 30 layers there.
     """
     ups = _decoder_names(config)
     every = [name for block in ups.values() for name in block]
@@ -266,7 +269,7 @@ def layer_names(config: Mapping[str, Any], reach: Reach) -> list[str]:
 
 
 def _decoder_names(config: Mapping[str, Any]) -> dict[int, list[str]]:
-    """n -> layers of the decoder at 1 / 2^n of the latent's side."""
+    """Layers of the decoder by n, at 1 / 2^n of the latent's side."""
     counts, depths = _per_level(config)
     found = {}
     for block, kind in enumerate(config["up_block_types"]):
@@ -302,7 +305,7 @@ def _named(block: str, attentions: int, depth: int) -> list[str]:
 
 
 def _check_kind(name: str, layer: Any) -> None:
-    """Raises ExportError: a layer that does more than the ones that `CrossFrameAttention` takes the place of."""
+    """Raise ExportError for a layer with other parts than plain self-attention, which `CrossFrameAttention` lacks."""
     odd = [
         part for part in ("group_norm", "spatial_norm", "norm_q", "norm_k") if getattr(layer, part, None) is not None
     ]
@@ -313,7 +316,7 @@ def _check_kind(name: str, layer: Any) -> None:
 def _tokens_met(
     layers: Mapping[str, nn.Module], network: nn.Module, inputs: Mapping[str, Tensor]
 ) -> dict[str, tuple[int, int]]:
-    """name -> (tokens, width) of each layer in a call of one row. Raises ExportError: a layer is not called."""
+    """(tokens, width) of each layer in a call of one row, by name. Raises ExportError if a layer is not called."""
     met: dict[str, tuple[int, int]] = {}
 
     def noting(name: str) -> Any:
@@ -337,7 +340,7 @@ def _tokens_met(
 
 
 def _layer(name: str, tokens: int, width: int, latent: tuple[int, int], merging: bool) -> PatchedLayer:
-    """Raises ExportError: the tokens are no halving of the latent, (h, w)."""
+    """The layer with this number of tokens. Raises ExportError if no halving of the latent, (h, w), has as many."""
     for factor in (1, 2, 4, 8, 16):
         rows, columns = (-(-side // factor) for side in latent)
         if rows * columns == tokens:

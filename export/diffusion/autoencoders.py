@@ -1,4 +1,4 @@
-"""The autoencoder an exported checkpoint is given: its own, the tiny one of its latent space, or one from a file."""
+"""The autoencoder of an exported checkpoint: its own, the tiny one of its latent space, or one from a file."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .weights import Tensors, filled, read_tensors
 
 _TINY = {False: "madebyollin/taesd", True: "madebyollin/taesdxl"}
 _PUBLISHED = {False: "stabilityai/sd-vae-ft-mse", True: "madebyollin/sdxl-vae-fp16-fix"}
-_SCALE = 0.18215  # where a configuration names none
+_SCALE = 0.18215  # default, for configurations without a scale
 _PREFIXES = ("first_stage_model.", "vae.")  # inside a whole checkpoint
-# How diffusers once called the parts of the attention in the middle.
+# Old names in diffusers for the parts of the middle block's attention.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def choose_vae(checkpoint: Checkpoint, asked: str) -> nn.Module:
     """The autoencoder for "full" (the checkpoint's own), "taesd" (tiny, from the hub), or a folder, a file or a hub id.
 
-    A folder is in the layout of diffusers; a .safetensors file has the keys of diffusers or of the original, on their
-    own or inside a whole checkpoint.
-    Raises ExportError: none there, or one of another latent space.
+    A folder has the layout of diffusers. A .safetensors file has the keys of diffusers or of the original
+    implementation, with or without the rest of a checkpoint.
+    Raises ExportError: no autoencoder, or one of another latent space.
     """
     vae: Any = checkpoint.vae
     if asked == "taesd":
@@ -56,16 +56,17 @@ def choose_vae(checkpoint: Checkpoint, asked: str) -> nn.Module:
 
 
 def holds_vae(tensors: Tensors) -> bool:
-    """Whether there is an autoencoder among the tensors of a checkpoint, whole or not."""
+    """A checkpoint contains tensors of an autoencoder, complete or not."""
     return any(name.startswith(_PREFIXES) for name in tensors)
 
 
 def vae_of(tensors: Tensors, config: Mapping[str, Any], name: str) -> nn.Module:
-    """The autoencoder among tensors, in the keys of diffusers or of the original.
+    """The autoencoder in tensors with keys of diffusers or of the original implementation.
 
-    config  what an AutoencoderKL there is built by;  name  of the file, for the error
+    config  configuration for an AutoencoderKL
+    name    name of the file, for errors
 
-    Raises ExportError: none, not whole, or one of another shape.
+    Raises ExportError: no autoencoder, an incomplete one, or one of another shape.
     """
     from diffusers import AutoencoderKL, AutoencoderTiny
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
@@ -91,7 +92,7 @@ def vae_of(tensors: Tensors, config: Mapping[str, Any], name: str) -> nn.Module:
 
 
 def _with_new_attention(tensors: Tensors, network: nn.Module) -> Tensors:
-    """In the names and shapes that the network has: the oldest files have 1x1 convolutions in the attention."""
+    """Tensors with the names and shapes of the network. The oldest files have 1x1 convolutions in the attention."""
     shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
     found = {}
     for key, tensor in tensors.items():
@@ -102,7 +103,7 @@ def _with_new_attention(tensors: Tensors, network: nn.Module) -> Tensors:
 
 
 def latent_space(vae: Any) -> dict[str, Any]:
-    """channels, downscale and scale, as `bundle.json` has them."""
+    """channels, downscale and scale, for `bundle.json`."""
     blocks = vae.config.get("block_out_channels") or vae.config["encoder_block_out_channels"]
     return {
         "channels": vae.config.latent_channels,
@@ -112,7 +113,7 @@ def latent_space(vae: Any) -> dict[str, Any]:
 
 
 def overflows(checkpoint: Checkpoint, vae: Any) -> bool:
-    """Whether its activations pass what half precision holds: SDXL's own autoencoder, unless it was mended."""
+    """The activations of the autoencoder overflow half precision, as SDXL's own do, unless it was fixed."""
     return checkpoint.family.xl and bool(vae.config.get("force_upcast", False))
 
 

@@ -1,9 +1,9 @@
-"""What bfloat16 asks of a graph: a newer operator set, and to be checked, a CPU that has no bfloat16 arithmetic.
+"""Graphs in bfloat16: raising the operator set, and emulation for checking on a CPU.
 
-ONNX has convolutions of bfloat16 from operator set 22 on. ONNX Runtime computes them on a CPU in no version: the check
-is run on a graph where every value is in single precision and what is typed as bfloat16 is rounded to it where it is
-made. Products are summed in single precision and rounded once, as a card does it. The pair of casts that rounds is not
-optimised away.
+ONNX has convolutions in bfloat16 from operator set 22 on. No version of ONNX Runtime computes them on a CPU. So the
+check runs a graph in which all values are in single precision, and those of type bfloat16 are rounded to it when they
+are computed. Products are summed in single precision and rounded once, as on a card. Each rounding is a pair of casts,
+which is not optimised away.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from onnx import helper, numpy_helper
 from .half import BFLOAT, SINGLE
 
 OPSET = 22
-IR_VERSION = 10  # the oldest that has it
+IR_VERSION = 10  # the oldest with this operator set
 _AXES_AS_INPUT = frozenset(("ReduceMean", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceProd"))  # from 18 on
 _OTHER_TYPE = frozenset(("Shape", "Size", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "IsNaN"))
 
 
 def raise_opset(model: onnx.ModelProto) -> None:
-    """From operator set 17 to 22, in place. Of what the networks have, reductions alone change."""
+    """Convert a model from operator set 17 to 22, in place. Of the operators in use, only reductions changed."""
     for number, node in enumerate(model.graph.node):
         axes = next((a for a in node.attribute if a.name == "axes"), None) if node.op_type in _AXES_AS_INPUT else None
         if axes is not None:
@@ -35,7 +35,8 @@ def raise_opset(model: onnx.ModelProto) -> None:
 
 
 def emulate(model: onnx.ModelProto) -> None:
-    """Convert in place. Inputs and outputs of the graph keep their names; they are not bfloat16."""
+    """Replace bfloat16 by rounded single precision, in place. Inputs and outputs of the graph keep their names; they
+    must not be bfloat16."""
     onnx_graph = model.graph
     narrow = set()
     for tensor in onnx_graph.initializer:

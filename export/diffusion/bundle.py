@@ -1,4 +1,4 @@
-"""The bundle that comes out of a checkpoint: its networks at one size, whole or not at all."""
+"""Exporting a checkpoint as a bundle, with its networks at one size. Errors leave nothing behind."""
 
 from __future__ import annotations
 
@@ -39,19 +39,22 @@ _TOKENS = ("tokens", "tokens_2")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be made of a checkpoint.
+    """Options of an export.
 
-    size    (width, height) of the pictures, pixels;  steps: rows of the UNet's batch, and network calls of a frame
-    live    the scales of the LoRAs stay inputs of the networks; else they are merged
-    embeddings  of textual inversion, which prompts can name
-    vae     "full", "taesd", a path or a hub id
-    solver  in the place of the family's own
-    chunks  of 77 tokens that the UNet takes of a prompt
-    clip_skip  the layer of the text encoder whose state is taken, as `text_network` counts
-    controls  ControlNets and T2I-Adapters that the UNet takes
-    images  IP-Adapters, by which it takes pictures as prompts
-    attention  which layers of the UNet see the tokens of earlier frames too, of so many `references`; none: no layer
-    check   measure every network, keep going to the end, say the table, then refuse
+    size        (width, height) of the pictures, px
+    steps       rows of the UNet's batch, and network calls of a frame
+    live        the scales of the LoRAs stay inputs of the networks; else the LoRAs are merged
+    embeddings  embeddings of textual inversion, for use in prompts
+    vae         "full", "taesd", a path or a hub id
+    solver      replaces that of the family
+    clip_skip   layer of the text encoder whose state is used, counted as in `text_network`
+    prompt      the default prompt
+    chunks      number of chunks of 77 tokens of a prompt that the UNet takes
+    controls    ControlNets and T2I-Adapters
+    images      IP-Adapters
+    attention   layers of the UNet that attend to tokens of earlier frames; None: no layer
+    references  number of earlier frames for them
+    check       write and measure all networks, print the table of errors, and only then refuse
 
     Raises ExportError for LoRAs that cannot be live together.
     """
@@ -82,12 +85,12 @@ class Request:
 def export_checkpoint(
     folder: Path, checkpoint: Checkpoint, request: Request, say: Callable[[str], None] = lambda line: None
 ) -> Bundle:
-    """Write the bundle. LoRAs are merged into `checkpoint`, or put beside its layers, in place.
+    """Write the bundle. `checkpoint` is changed: LoRAs are merged into its layers or added beside them.
 
-    say  is told of every network when it is written
+    say  is called with a line for every network that is written
 
-    Raises ExportError or BundleError: size or steps out of range, a LoRA that does not fit, a network that is off; in
-    each case nothing is left behind.
+    Raises ExportError or BundleError: size or steps out of range, a LoRA that does not fit, a network that differs from
+    torch. Errors leave nothing behind.
     """
     check_place(folder)
     width, height = request.size
@@ -104,7 +107,7 @@ def export_checkpoint(
         raise ExportError(f"--prompt-chunks {request.chunks}: expected 1 to {MOST_CHUNKS}, each of 75 tokens")
     if not 1 <= request.references <= MOST_REFERENCES:
         raise ExportError(f"--references {request.references}: expected 1 to {MOST_REFERENCES}")
-    text_network(checkpoint, request.clip_skip)  # refused before anything is changed
+    text_network(checkpoint, request.clip_skip)  # a wrong clip_skip is refused before anything is changed
     controls = open_controls(checkpoint, request.controls, request.size, say)
     images = open_images(checkpoint, request.images)
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
@@ -166,10 +169,8 @@ def _write_all(
     request: Request,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Written], AttentionMemory | None]:
-    """Every network, each fed what the one before it gave, and what the UNet keeps of a frame.
-
-    Networks that are off are among them where `request.check`.
-    """
+    """Write all networks, each with the outputs of the previous ones as inputs. Returns them, and the UNet's memory of
+    earlier frames. With `request.check` networks that differ too much are returned too."""
     written: dict[str, Written] = {}
 
     def write(kind: str, network: nn.Module, inputs: dict[str, Tensor], outputs: list[str], half: Precision) -> None:
@@ -246,7 +247,7 @@ def _told(memory: AttentionMemory, request: Request) -> str:
 
 
 def _precision(request: Request, half: Precision) -> Precision:
-    """What is asked for in the place of float16, which is what `half` says."""
+    """The precision `half`, which is for float16, changed to the dtype of the request."""
     if request.dtype == "fp32":
         return "single"
     bfloat: dict[Precision, Precision] = {
@@ -256,14 +257,15 @@ def _precision(request: Request, half: Precision) -> Precision:
 
 
 def _of_vae(checkpoint: Checkpoint, vae: nn.Module, request: Request) -> Precision:
-    # What passes 65504 is in the range of bfloat16.
+    # bfloat16 has the range of float32, so it does not overflow.
     return "half-weights" if overflows(checkpoint, vae) and request.dtype == "fp16" else "half"
 
 
 def _weights(
     checkpoint: Checkpoint, vae: nn.Module, controls: Controls, images: Images, request: Request
 ) -> dict[str, tuple[int, int]]:
-    """name -> (parameters, bytes of one in the file). ControlNets and keys of images are in the UNet's file."""
+    """(number of parameters, bytes of each in the file) by name. ControlNets and keys of images are in the UNet's
+    file."""
     modules = {"vae": [vae], **{f"text_{n}": [text] for n, text in enumerate(checkpoint.text)}}
     modules |= {"unet": [checkpoint.unet, *controls.of_form("controlnet")]}
     modules |= {f"adapter_{n}": [adapter] for n, adapter in enumerate(controls.of_form("adapter"))}
@@ -276,14 +278,14 @@ def _weights(
 
 def _of_unet(checkpoint: Checkpoint) -> Precision:
     config: Any = checkpoint.unet.config
-    # The products of SD 2 pass 65504 whatever its configuration says, where they are not scaled before (`half.py`); it
-    # alone of the small ones projects linearly.
+    # Products in SD 2 overflow half precision, whatever its configuration says, unless factors are scaled before
+    # (`half.py`). Of the small families only SD 2 has linear projections.
     second = config.get("use_linear_projection") and not checkpoint.family.xl
     return "half-with-single-products" if second or config.get("upcast_attention") else "half"
 
 
 def _tokenizers(checkpoint: Checkpoint, embedded: Sequence[dict[str, tuple[int, ...]]]) -> dict[str, dict[str, Any]]:
-    """input of the text network -> its tokenizer, as `bundle.json` has it."""
+    """The tokenizer of each input of the text network, for `bundle.json`."""
     texts: Sequence[Any] = checkpoint.text
     return {
         name: {
@@ -319,13 +321,13 @@ def _source(checkpoint: Checkpoint, request: Request) -> str:
 
 
 def _called(source: str) -> str:
-    """A hub id; of a folder or file its name: a path of this machine is nobody else's business."""
+    """A hub id as it is, a folder or file without its path, which is private."""
     path = Path(source).expanduser()
     return path.resolve().name if path.exists() else source
 
 
 def _smooth(*shape: int) -> Tensor:
-    """A smooth picture in [0,1] with a little grain: what an autoencoder is made for, and noise is not."""
+    """A smooth picture in [0,1] with some grain. Noise would be no typical input of an autoencoder."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(*shape[:2], 4, 4, generator=generator)
     scene = nn.functional.interpolate(coarse, shape[2:], mode="bicubic")

@@ -1,4 +1,4 @@
-"""A Stable Diffusion checkpoint in memory, wherever it came from: the networks in float32, and their configurations."""
+"""A Stable Diffusion checkpoint in memory: the networks in float32, and their configurations."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from .tokens import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint, on the CPU, in float32, in evaluation mode. The networks are its own: a LoRA is merged in place.
+    """A checkpoint, on the CPU, in float32, in evaluation mode. It owns its networks: a LoRA is merged in place.
 
-    name        fit for a bundle's
-    source      the hub id with its revision, or the name of the folder or file
-    unet, vae   of diffusers; no vae where it is elsewhere;  text: one text encoder of transformers, or two
-    vae_config  of an AutoencoderKL as the family has it
+    name        name for the bundle
+    source      hub id with its revision, or name of the folder or file
+    unet, vae   networks of diffusers; vae is None if the checkpoint has none
+    vae_config  configuration of the family's AutoencoderKL
+    text        one or two text encoders of transformers
     tokenizers  one for each text encoder
-    scheduler   its configuration
-    zeros_for_none  guidance without a negative prompt is told zeros, not the empty prompt
+    scheduler   configuration of the scheduler
+    zeros_for_none  without a negative prompt, guidance uses zeros instead of the empty prompt
     """
 
     name: str
@@ -48,12 +49,12 @@ def open_checkpoint(
     """Read a checkpoint.
 
     source     a folder in the layout of diffusers, a single .safetensors file, or a hub id, "owner/name"
-    family     which of the families it is, for a single file, which does not always say
-    tokenizer  a folder with the tokenizer of a single file; from the hub without it
-    prediction "epsilon", "v" or "v-ztsnr" (v on levels with a terminal SNR of zero), whatever the checkpoint says
-    say        is told what the checkpoint says of itself that is not as published, and what of it is left out
+    family     family of a single file, which does not always say
+    tokenizer  a folder with the tokenizer for a single file; None: from the hub
+    prediction "epsilon", "v" or "v-ztsnr" (v on levels with a terminal SNR of zero), overriding the checkpoint
+    say        is called with a line for every setting that is not as published, and for parts that are left out
 
-    Raises ExportError: nothing there, pickled or torn weights, a missing part, a family that cannot be exported.
+    Raises ExportError: nothing found, pickled or damaged weights, a missing part, an unsupported family.
     """
     # diffusers and transformers take seconds to import
     from .folder import read_folder
@@ -65,9 +66,7 @@ def open_checkpoint(
     path = Path(source).expanduser()
     if path.is_dir():
         _only_for_single_files(family, tokenizer)
-        return read_folder(
-            path, path.resolve().name, prediction, say
-        )  # a path of this machine is nobody else's business
+        return read_folder(path, path.resolve().name, prediction, say)  # the path is private
     if path.is_file():
         if path.suffix == ".gguf":
             raise ExportError(f"{path}: quantised networks (.gguf) cannot be exported. Get the .safetensors of it")

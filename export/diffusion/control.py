@@ -1,12 +1,13 @@
-"""ControlNet and T2I-Adapter inside the file of the UNet, with a scale for each row as an input.
+"""ControlNets and T2I-Adapters in the file of the UNet, with a scale for each row as an input.
 
     e_i = hint encoder_i(map_i)                                     once a frame
     (r_ij, m_i) = ControlNet_i(x, t, context, e_i)                  with every call
     skip_j += sum_i scale_i r_ij,      middle += sum_i scale_i m_i
 
-A ControlNet (Zhang et al. 2023) looks at its map through a few convolutions that know nothing of the noise level: its
-hint encoder, which is a network of its own here. A T2I-Adapter (Mou et al. 2023) is wholly of that kind: its features
-are added behind the blocks of the encoder. At scale 0 either adds zeros: the UNet is the one without, to the bit.
+A ControlNet (Zhang et al. 2023) encodes its map by a few convolutions that do not depend on the noise level. Here this
+hint encoder is a network of its own. A T2I-Adapter (Mou et al. 2023) does not depend on the noise level at all. Its
+features are added after the blocks of the encoder. At scale 0 both add zeros, and the result equals that of the UNet
+without them bit for bit.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, FEATURES,
 from ..onnx_writing import ExportError
 from .networks import UNet
 
-_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as a picture is made gray
+_LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue in gray
 
 
 class HintEncoder(nn.Module):
-    """rgb [1, 3, H, W] in [0, 1], the map of a ControlNet -> hint [1, C, h, w], what it adds to its first layer.
+    """rgb [1, 3, H, W] in [0, 1], the map of a ControlNet -> hint [1, C, h, w], which is added to its first layer.
 
     dtype  of the hint
     """
@@ -41,13 +42,13 @@ class HintEncoder(nn.Module):
         self._dtype = dtype
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """One map."""
+        """The hint of a map."""
         hint: Tensor = self.embedding(rgb.flip(1) if self._turned else rgb)
         return hint.to(self._dtype)
 
 
 class AdapterFeatures(nn.Module):
-    """rgb [1, 3, H, W] in [0, 1], the map of a T2I-Adapter -> features [1, F], one after the other.
+    """rgb [1, 3, H, W] in [0, 1], the map of a T2I-Adapter -> features [1, F], flattened and concatenated.
 
     dtype  of the features
     """
@@ -60,12 +61,12 @@ class AdapterFeatures(nn.Module):
         self.register_buffer("luminance", torch.tensor(_LUMINANCE).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """One map."""
+        """The features of a map."""
         features = self.each(rgb)
         return torch.cat([feature.flatten(1) for feature in features], 1).to(self._dtype)
 
     def each(self, rgb: Tensor) -> list[Tensor]:
-        """[1, c, h, w] behind each block of the UNet's encoder; of SDXL the last is of its middle."""
+        """Features for each block of the UNet's encoder, [1, c, h, w]; for SDXL the last is for the middle block."""
         luminance: Any = self.luminance
         features: list[Tensor] = self.adapter((rgb * luminance).sum(1, keepdim=True) if self._gray else rgb)
         return features
@@ -73,9 +74,9 @@ class AdapterFeatures(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """The controls of a checkpoint that is exported, opened.
+    """The opened controls for an export.
 
-    about     as `bundle.json` lists them
+    about     their descriptions, for `bundle.json`
     networks  of each: a ControlNetModel or a T2IAdapter of diffusers, float32
     """
 
@@ -83,18 +84,18 @@ class Controls:
     networks: tuple[Any, ...] = ()
 
     def of_form(self, form: str) -> list[Any]:
-        """The networks of a form, in their order."""
+        """The networks of one form, in their order."""
         return [net for one, net in zip(self.about, self.networks, strict=True) if one.form == form]
 
     def encoders(self, dtype: torch.dtype) -> list[tuple[str, nn.Module]]:
-        """(name of its output, network) of each control: what its map goes through once a frame."""
+        """(name of the output, network) of each control, for the part that runs once a frame. dtype: of the outputs."""
         return [
             (HINT, HintEncoder(net, dtype)) if one.form == "controlnet" else (FEATURES, AdapterFeatures(net, dtype))
             for one, net in zip(self.about, self.networks, strict=True)
         ]
 
     def typical(self, given: Sequence[Tensor], rows: int) -> dict[str, Tensor]:
-        """Inputs of the UNet after `given`, what the encoders gave: another scale in every row."""
+        """Inputs of the UNet, with a different scale in every row. given: outputs of the encoders."""
         inputs: dict[str, Tensor] = {}
         for form, name, scale in (("controlnet", HINT, CONTROL_SCALE), ("adapter", FEATURES, ADAPTER_SCALE)):
             those = [tensor for one, tensor in zip(self.about, given, strict=True) if one.form == form]
@@ -108,11 +109,11 @@ class Controls:
 class ControlledUNet(nn.Module):
     """A UNet with its controls.
 
-    Inputs   those of the UNet; then, where there are ControlNets, hint [K, n, C, h, w] and control_scale [K, n]; then,
-             where there are adapters, features [K, m, F] and adapter_scale [K, m]
+    Inputs   those of the UNet; with ControlNets, hint [K, n, C, h, w] and control_scale [K, n]; with adapters, features
+             [K, m, F] and adapter_scale [K, m]
     Returns  output [K, 4, h, w]
 
-    shapes  (c, h, w) of the features of each adapter, which are alike
+    shapes  (c, h, w) of the features of an adapter; all adapters have the same
     """
 
     def __init__(self, unet: UNet, nets: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
@@ -141,7 +142,7 @@ class ControlledUNet(nn.Module):
         return output
 
     def _steered(self, own: Sequence[Tensor], hint: Tensor, scale: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What the ControlNets add to the skips of the encoder, and to its middle."""
+        """The scaled residuals of the ControlNets for the skips of the encoder, and for the middle block."""
         x, timestep, context = own[:3]
         added = {"text_embeds": own[3], "time_ids": own[4]} if len(own) > 3 else None
         sums: list[Tensor] = []
@@ -155,11 +156,11 @@ class ControlledUNet(nn.Module):
         return sums[:-1], sums[-1]
 
     def _added(self, features: Tensor, scale: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """What the adapters add behind each block.
+        """The scaled features of the adapters for each block.
 
-        Each goes through a convolution by 1, which changes no bit of it: behind one, ONNX Runtime lays a picture out as
-        the blocks are, so that it still computes their layers and sums at once. Without it those are rounded otherwise,
-        and a scale of 0 would give not quite what the network gives without.
+        Each passes a convolution with 1, which changes no bit. It makes ONNX Runtime store the features in the memory
+        layout of the blocks, so that layers and sums stay fused. Otherwise they would be rounded differently, and a
+        scale of 0 would not give exactly the result of the network without adapters.
         """
         summed = (features.to(dtype) * scale.to(dtype)[:, :, None]).sum(1)
         parts = torch.split(summed, [prod(shape) for shape in self._shapes], 1)
@@ -171,13 +172,13 @@ class ControlledUNet(nn.Module):
 
 
 def _take_hints(net: Any) -> None:
-    """Have a ControlNet called with hints in the place of maps, in place."""
+    """Make a ControlNet take hints instead of maps, in place."""
     net.controlnet_cond_embedding = nn.Identity()
     net.register_to_config(controlnet_conditioning_channel_order="rgb")
 
 
 def controlled(unet: UNet, controls: Controls, size: tuple[int, int]) -> nn.Module:
-    """The UNet with its controls, or itself where there are none. Its ControlNets take hints from then on.
+    """The UNet with its controls, or without controls itself. Its ControlNets are changed to take hints.
 
     size  (width, height) of the maps
 

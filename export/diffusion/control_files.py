@@ -1,4 +1,4 @@
-"""ControlNets and T2I-Adapters from wherever they are: a folder of diffusers, a single file, the hub."""
+"""Opening ControlNets and T2I-Adapters: from a folder of diffusers, a single file, or the hub."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ FLAGS: Mapping[Form, str] = {"controlnet": "--control", "adapter": "--adapter"}
 _CALLED: Mapping[Form, str] = {"controlnet": "a ControlNet", "adapter": "a T2I-Adapter"}
 _CLASSES: Mapping[str, Form] = {"ControlNetModel": "controlnet", "T2IAdapter": "adapter"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""What a control or a style image may be called."""
+"""Allowed names of controls and style images."""
 _WHOLE = "control_model."
-# Files of the same use that hold something else -> what, and what to take.
+# A key of similar files that are not supported -> (what they are, what to use instead).
 _OTHERS = {
     "lora_controlnet": (
         "a Control-LoRA, which changes the UNet's weights",
@@ -39,13 +39,13 @@ _OTHERS = {
         "a ControlNet of the kind you need, as in diffusers/controlnet-canny-sdxl-1.0",
     ),
 }
-_DIFFERENCE = "difference"  # a key of files whose weights are to be added to those of the checkpoint's UNet
+_DIFFERENCE = "difference"  # key in files whose weights have to be added to those of the checkpoint's UNet
 _AROUND = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2"}
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSource:
-    """A control that is asked for: what it is to be called, of which form it is, and where it is."""
+    """A requested control: its name, its form, and its folder, file or hub id."""
 
     name: str
     form: Form
@@ -53,7 +53,7 @@ class ControlSource:
 
 
 def parse_control(text: str, form: Form) -> ControlSource:
-    """NAME=SOURCE of `--control` or `--adapter`. Raises ExportError."""
+    """Parse NAME=SOURCE of `--control` or `--adapter`. Raises ExportError."""
     name, equals, source = text.partition("=")
     if not equals or not source or not NAME.fullmatch(name):
         raise ExportError(
@@ -67,11 +67,11 @@ def open_controls(
     checkpoint: Checkpoint, asked: Sequence[ControlSource], size: tuple[int, int],
     say: Callable[[str], None] = lambda line: None,
 ) -> Controls:  # fmt: skip
-    """The networks of the controls, for maps of (width, height).
+    """Open the networks of the controls, for maps of size (width, height).
 
-    say  is told what of a file is left out
+    say  is called with a line for parts of files that are left out
 
-    Raises ExportError: too many, doubled names, nothing there, pickled or torn weights, another family's.
+    Raises ExportError: too many, repeated names, nothing found, pickled or damaged weights, another family.
     """
     names = [one.name for one in asked]
     if len(asked) > MOST_CONTROLS:
@@ -145,9 +145,9 @@ def _check_form(asked: ControlSource, form: Form) -> None:
 def _controlnet(
     checkpoint: Checkpoint, asked: ControlSource, tensors: Tensors, name: str, say: Callable[[str], None]
 ) -> nn.Module:
-    """The ControlNet of a file, of the architecture of the checkpoint's UNet.
+    """The ControlNet in a file, with the architecture of the checkpoint's UNet.
 
-    One that is kept as the difference to a UNet is added to the checkpoint's: every tensor that both have.
+    If the file has the differences to a UNet, the tensors of the checkpoint's UNet are added.
     """
     from diffusers import ControlNetModel
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
@@ -183,7 +183,7 @@ def _check_width(checkpoint: Checkpoint, asked: ControlSource, width: int | None
 
 
 def _check_controlnet(checkpoint: Checkpoint, asked: ControlSource, network: Any, size: tuple[int, int]) -> None:
-    """Raises ExportError: its residuals are not of the shapes of the UNet's skips."""
+    """Raise ExportError unless the shapes of its residuals fit the skips of the UNet."""
     unet: Any = checkpoint.unet
     config = network.config
     _check_width(checkpoint, asked, config.cross_attention_dim)
@@ -201,7 +201,7 @@ def _check_controlnet(checkpoint: Checkpoint, asked: ControlSource, network: Any
 
 
 def _check_adapter(checkpoint: Checkpoint, asked: ControlSource, network: Any, size: tuple[int, int]) -> None:
-    """Raises ExportError: its features are not of the shapes of the UNet's blocks."""
+    """Raise ExportError unless the shapes of its features fit the blocks of the UNet."""
     unet: Any = checkpoint.unet
     xl = network.config.adapter_type == "full_adapter_xl"
     if xl != checkpoint.family.xl:
@@ -229,7 +229,7 @@ def _listed(value: Any) -> Any:
 
 
 def _adapter(checkpoint: Checkpoint, tensors: Tensors, name: str) -> nn.Module:
-    """The T2I-Adapter of a file, in the layout of diffusers or of the original."""
+    """The T2I-Adapter in a file, with keys of diffusers or of the original implementation."""
     from diffusers import T2IAdapter
 
     kind: Any = T2IAdapter
@@ -243,7 +243,7 @@ def _adapter(checkpoint: Checkpoint, tensors: Tensors, name: str) -> nn.Module:
     except KeyError as error:
         raise ExportError(f"{name}: its T2I-Adapter lacks tensor {error}. Copy or download it again") from None
     factor = 16 if checkpoint.family.xl else 8
-    if first not in (factor**2, 3 * factor**2):  # of the other family, which the check that follows tells
+    if first not in (factor**2, 3 * factor**2):  # it is of the other family; `_check_adapter` reports that
         factor = 24 - factor
     network = kind(
         in_channels=first // factor**2,
@@ -255,25 +255,25 @@ def _adapter(checkpoint: Checkpoint, tensors: Tensors, name: str) -> nn.Module:
     return filled(network, lambda: {f"adapter.{key}": tensor for key, tensor in state.items()}, "T2I-Adapter", name)
 
 
-_BLOCKS = 4  # of a full adapter; the original numbers their layers through
+_BLOCKS = 4  # blocks of a full adapter; the original implementation numbers all layers consecutively
 
 
 def _flat(tensors: Tensors) -> int:
-    """Layers of each block where they are numbered through, as in the original's full adapters; else 0."""
+    """Layers of each block if layers are numbered consecutively, as in the original's full adapters; else 0."""
     if "body.0.block1.weight" not in tensors:
         return 0
     return (1 + max(int(key.split(".")[1]) for key in tensors if key.startswith("body."))) // _BLOCKS
 
 
 def _adapter_key(key: str, flat: int) -> str:
-    """A key of the original in the layout of diffusers; one that is in it already as it is.
+    """A key of the original implementation as in diffusers. A key of diffusers is returned unchanged.
 
-    flat  layers of each block
+    flat  result of `_flat`
     """
     parts = key.split(".")
     if parts[0] != "body":
         return key
-    if not flat:  # body.1.body.0.block1 of light ones
+    if not flat:  # light adapters have body.1.body.0.block1
         return key.replace(f"body.{parts[1]}.body.", f"body.{parts[1]}.resnets.")
     block, layer = divmod(int(parts[1]), flat)
     inner = parts[2:] if parts[2] == "in_conv" else ["resnets", str(layer), *parts[2:]]

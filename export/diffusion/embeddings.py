@@ -1,4 +1,4 @@
-"""Embeddings of textual inversion (Gal et al. 2022): vectors in the place of words, put behind a text encoder's own."""
+"""Embeddings of textual inversion (Gal et al. 2022): vectors used as words, added to a text encoder's vocabulary."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ..onnx_writing import ExportError
 from .checkpoint import Checkpoint
 from .weights import Tensors, read_tensors
 
-MOST_VECTORS = 75  # a chunk of a prompt holds no more
+MOST_VECTORS = 75  # tokens in a chunk of a prompt
 _NAME = re.compile(r"[^\s,;:()\[\]\\|]{1,100}")
 _BUNDLED = re.compile(r"^bundle_emb\.(?P<name>.+?)\.(?P<key>clip_l|clip_g|emb_params|string_to_param\..*)$")
-# What files call the vectors -> the text encoder they are of; None: of the only one.
+# Key of the vectors in a file -> number of their text encoder; None: the only one.
 _ENCODERS = {"clip_l": 0, "clip_g": 1, "text_encoders_0": 0, "text_encoders_1": 1, "emb_params": None}
 _MADE_FOR = {768: "SD 1.5, or half of SDXL's", 1024: "SD 2", 1280: "half of SDXL's", 4096: "a T5"}
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A file, and the name that a prompt calls it by; none: its own."""
+    """An embedding file, and its name in prompts; None: the name in the file."""
 
     path: Path
     token: str | None = None
 
 
 Vectors = dict[str, dict[int | None, Tensor]]
-"""name -> {text encoder: [vectors, width]}"""
+"""Vectors [n, width] by name and number of the text encoder."""
 
 
 def parse_embedding(text: str) -> Embedding:
-    """FILE or FILE:TOKEN. Raises ExportError: no such file, or a token that no prompt can name."""
+    """Parse FILE or FILE:TOKEN. Raises ExportError: no such file, or a token that is no single word."""
     path, token = Path(text).expanduser(), None
     if not path.is_file() and ":" in text:
         before, _, token = text.rpartition(":")
@@ -51,11 +51,11 @@ def parse_embedding(text: str) -> Embedding:
 def add_embeddings(
     checkpoint: Checkpoint, embeddings: Sequence[Embedding], say: Callable[[str], None] = lambda line: None
 ) -> list[dict[str, tuple[int, ...]]]:
-    """Put vectors behind those of the vocabulary, in place; for each text encoder, name -> the tokens they are.
+    """Add vectors to the vocabularies of the text encoders, in place. Returns their tokens by name, for each encoder.
 
-    say  is told of every embedding
+    say  is called with a line for every embedding
 
-    Raises ExportError: pickled or torn, of another width, for other text encoders, or two of one name; and then nothing
+    Raises ExportError: pickled or damaged, of another width, for other text encoders, or a repeated name. Then nothing
     is changed.
     """
     found: dict[str, list[Tensor]] = {}
@@ -77,7 +77,7 @@ def add_embeddings(
 
 
 def _read(embedding: Embedding, say: Callable[[str], None]) -> Vectors:
-    """What a file holds, by the names that it, or the one who asks, gives."""
+    """The vectors in a file, by the names in it, or by `embedding.token`. Raises ExportError."""
     path = embedding.path
     if path.suffix != ".safetensors":
         raise ExportError(
@@ -104,7 +104,7 @@ def _read(embedding: Embedding, say: Callable[[str], None]) -> Vectors:
 
 
 def _unbundled(tensors: Tensors, path: Path) -> tuple[Vectors, list[str]]:
-    """(the vectors, the keys beside them)."""
+    """The vectors in a file for one embedding, or of diffusers, and the keys of other tensors."""
     of_encoders: dict[int | None, Tensor] = {
         _ENCODERS.get(key): tensor
         for key, tensor in tensors.items()
@@ -117,11 +117,11 @@ def _unbundled(tensors: Tensors, path: Path) -> tuple[Vectors, list[str]]:
     odd = [key for key, tensor in tensors.items() if not 1 <= tensor.dim() <= 2 or key.endswith((".weight", ".alpha"))]
     if odd:
         raise ExportError(f"--embedding {path.name} is no embedding: {odd[0]} is {list(tensors[odd[0]].shape)}")
-    return {key: {None: tensor} for key, tensor in tensors.items()}, []  # diffusers: under the word that it stands for
+    return {key: {None: tensor} for key, tensor in tensors.items()}, []  # diffusers: the key is the token
 
 
 def _for_each(checkpoint: Checkpoint, of_encoders: dict[int | None, Tensor], path: Path) -> list[Tensor]:
-    """The vectors of each text encoder [n, width], float32."""
+    """The vectors for each text encoder, [n, width], float32. Raises ExportError."""
     encoders, family = range(len(checkpoint.text)), checkpoint.family.name
     wanted = [of_encoders.get(number, of_encoders.get(None)) for number in encoders]
     if len(checkpoint.text) > 1 and None in of_encoders:
@@ -151,7 +151,7 @@ def _for_each(checkpoint: Checkpoint, of_encoders: dict[int | None, Tensor], pat
 
 
 def _append(encoder: nn.Module, vectors: Tensor) -> tuple[int, ...]:
-    """Rows behind the vocabulary's; the tokens they are."""
+    """Append vectors to the vocabulary of an encoder. Returns their tokens."""
     words = _words(encoder)
     first = words.num_embeddings
     words.weight = nn.Parameter(torch.cat([words.weight.detach(), vectors]), requires_grad=False)
@@ -162,9 +162,10 @@ def _append(encoder: nn.Module, vectors: Tensor) -> tuple[int, ...]:
 
 
 def _find_the_end(encoder: nn.Module, end: int) -> None:
-    """Pool at the token of the end.
+    """Make an encoder pool at the end token.
 
-    With the eos_token_id of 2 that published configurations have, encoders pool at the highest token, once the end.
+    Published configurations have an eos_token_id of 2, which makes encoders pool at the highest token. That is no
+    longer the end token.
     """
     for module in encoder.modules():
         holders: tuple[Any, Any] = (module, getattr(module, "config", None))

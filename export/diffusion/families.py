@@ -1,4 +1,4 @@
-"""Which checkpoints can be exported, told apart by their configurations and never by their names."""
+"""The families of checkpoints that can be exported. They are recognised by configurations, never by names."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WORKING = ("sd15", "sd21", "sd-turbo", "sdxl", "sdxl-turbo", "lcm")
 _PIPELINES = {
     "StableDiffusionPipeline": False,
     "StableDiffusionImg2ImgPipeline": False,
-    "StableDiffusionInpaintPipeline": False,  # any UNet inpaints there; the ones made for it take more channels
+    "StableDiffusionInpaintPipeline": False,  # it takes any UNet; those for inpainting have more channels
     "StableDiffusionXLPipeline": True,
     "StableDiffusionXLImg2ImgPipeline": True,
     "StableDiffusionXLInpaintPipeline": True,
     "LatentConsistencyModelPipeline": False,
     "LatentConsistencyModelImg2ImgPipeline": False,
 }
-# Channels that a UNet takes -> what it was made for, beside the latent's own four.
+# Input channels of a UNet -> its kind, for those other than 4.
 EDITING = {
     5: "a depth-to-image checkpoint",
     7: "an upscaling checkpoint",
@@ -29,7 +29,7 @@ EDITING = {
 }
 BY_WIDTH = {768: "SD 1.5", 1024: "SD 2", 2048: "SDXL"}
 _TURBO_SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
-# The few-step counterpart of what a checkpoint names; of the multi-step ones (PNDM, DPM-Solver) it is DDIM.
+# Scheduler of a checkpoint -> solver. For multi-step schedulers (PNDM, DPM-Solver) it is DDIM.
 _SOLVERS = {
     "EulerDiscreteScheduler": "euler",
     "EulerAncestralDiscreteScheduler": "euler_ancestral",
@@ -42,8 +42,8 @@ class Family:
     """A family of checkpoints.
 
     name    one of `WORKING`
-    xl      two text encoders, a pooled text vector and time ids
-    solver  what its checkpoints are sampled with
+    xl      it has two text encoders, a pooled text vector and time ids
+    solver  the solver for its checkpoints
     """
 
     name: str
@@ -54,7 +54,7 @@ class Family:
 def family_of(index: Mapping[str, Any], unet: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Family:
     """The family of a checkpoint, from model_index.json and the configurations of its UNet and scheduler.
 
-    Raises ExportError: any other checkpoint, by name, with the list of those that work.
+    Raises ExportError for other checkpoints.
     """
     pipeline = str(index.get("_class_name"))
     if pipeline not in _PIPELINES:
@@ -75,12 +75,12 @@ def family_of(index: Mapping[str, Any], unet: Mapping[str, Any], scheduler: Mapp
 
 
 def family_by_width(width: int | None) -> str:
-    """What networks that attend to a context of this width are of, to be told."""
+    """Name of the family whose context has this width, for errors."""
     return BY_WIDTH.get(width or 0, f"another family (its context is {width} wide)")
 
 
 def refused(what: str) -> ExportError:
-    """The error for a checkpoint of another family."""
+    """The error for an unsupported checkpoint."""
     return ExportError(f"{what} cannot be exported. Those that work: {', '.join(WORKING)}")
 
 
@@ -89,8 +89,8 @@ def _variant(unet: Mapping[str, Any], scheduler: Mapping[str, Any], xl: bool) ->
     if sampler == "LCMScheduler" or unet.get("time_cond_proj_dim") is not None:
         return Family("lcm", xl, "lcm")
     epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
-    # Distilled for few steps, published with samplers whose one step starts at the noisiest level.
-    second = bool(unet.get("use_linear_projection"))  # what SD 2 and SDXL have and SD 1 has not
+    # Turbo checkpoints are distilled for few steps, and their samplers start a single step at the noisiest level.
+    second = bool(unet.get("use_linear_projection"))  # SD 2 and SDXL have it, SD 1 does not
     if sampler in _TURBO_SCHEDULERS and scheduler.get("timestep_spacing") == "trailing" and epsilon and second:
         return Family("sdxl-turbo" if xl else "sd-turbo", xl, _SOLVERS[sampler])
     return Family("sdxl" if xl else "sd21" if second else "sd15", xl, _SOLVERS.get(sampler, "ddim"))

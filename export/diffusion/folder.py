@@ -1,4 +1,4 @@
-"""A checkpoint in the layout of diffusers: a folder for each part, with config.json and safetensors."""
+"""Reading checkpoints in the layout of diffusers: a folder for each part, with config.json and safetensors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .weights import check_weights, load_diffusers, load_text
 
 
 def read_folder(folder: Path, source: str, prediction: str | None, say: Callable[[str], None]) -> Checkpoint:
-    """The checkpoint of a folder. Raises ExportError as `open_checkpoint`."""
+    """Read the checkpoint in a folder. Arguments and errors: see `open_checkpoint`."""
     index = read_json(folder / "model_index.json")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     unet = read_json(folder / "unet" / "config.json")
@@ -58,7 +58,7 @@ def _vae_config(folder: Path, family: Family) -> dict[str, Any]:
 
 
 def load_vae(folder: Path) -> nn.Module:
-    """The autoencoder of a folder with config.json: the full one, or the tiny one."""
+    """Load the autoencoder in a folder with config.json, full or tiny. Raises ExportError."""
     kind = str(read_json(folder / "config.json").get("_class_name", "AutoencoderKL"))
     if kind not in ("AutoencoderKL", "AutoencoderTiny"):
         raise ExportError(f"{folder}: autoencoder {kind} cannot be exported: AutoencoderKL or AutoencoderTiny")
@@ -66,7 +66,7 @@ def load_vae(folder: Path) -> nn.Module:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ExportError: missing, or no JSON object."""
+    """Read a JSON object. Raises ExportError: missing, or no JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _licence(folder: Path) -> str:
-    """The licence the model card names, "unknown" without one."""
+    """The licence in the model card; "unknown" without one."""
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     match = re.search(r"^license:\s*(\S+)\s*$", text, re.MULTILINE)

@@ -1,8 +1,8 @@
-"""An ONNX graph of single precision turned into float16 or bfloat16, with islands of single precision.
+"""Converting an ONNX graph from single precision to float16 or bfloat16, with islands of single precision.
 
-The types are in the graph itself, as builders that take no flags for them need. Islands are what overflows or loses too
-much in half precision: norms, softmax, powers and roots, the sines that a timestep becomes and the logarithms of
-weights with all that leads to them, and where it is asked for the products that go into a softmax.
+The types are in the graph itself, since some builders have no flags for them. Islands are nodes that overflow or lose
+too much in half precision: norms, softmax, powers and roots; sines of a timestep and logarithms of weights, with all
+nodes that lead to them; and optionally the products before a softmax.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SINGLE, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOA
 _NUMPY: dict[int, Any] = {HALF: np.float16, BFLOAT: ml_dtypes.bfloat16}
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax")
 _POWERS = ("Sin", "Cos", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceL2")
-_MADE = ("Range", "ConstantOfShape")  # single by definition
-_ASKED = ("IsNaN", "IsInf")  # the second takes no half precision in this operator set
+_MADE = ("Range", "ConstantOfShape")  # in single precision by definition
+_ASKED = ("IsNaN", "IsInf")  # IsInf takes no half precision in this operator set
 ISLANDS = frozenset((*_NORMS, *_POWERS, *_MADE, *_ASKED))
-_ONLY_FIRST = frozenset(("Resize", "Upsample"))  # the other inputs are scales, which are single by definition
+_ONLY_FIRST = frozenset(("Resize", "Upsample"))  # other inputs are scales, which are single by definition
 _LAYOUT = frozenset(("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Split"))
 _WITH_ALL_BEFORE = frozenset(("Sin", "Cos", "Log"))
 
@@ -32,13 +32,13 @@ def to_half(model: onnx.ModelProto, *, products_in_single: bool, kind: int = HAL
     """Convert in place. Inputs and outputs of the graph keep their types.
 
     kind                HALF or BFLOAT
-    products_in_single  the matrix products that feed a softmax are islands too, unless both factors were scaled down
-                        before: the sums of those that were not can pass 65504
+    products_in_single  matrix products before a softmax are islands too, unless both factors are scaled before: sums
+                        of unscaled ones can exceed 65504
 
-    Note: fused attention. Runtimes put product, softmax and product into one kernel only where both products are of
-    half precision; there the sums are added in single precision. A product in an island costs TensorRT that kernel, and
-    the scores of all pairs of tokens a way to memory and back. Torch's exporter scales query and key before it
-    multiplies them, so its products need no island.
+    Note: fused attention. Runtimes fuse product, softmax and product into one kernel only if both products are in half
+    precision. This kernel adds in single precision. With a product in an island TensorRT loses the kernel, and writes
+    the scores of all pairs of tokens to memory. Torch's exporter scales query and key before the product, so its
+    products need no island.
     """
     onnx_graph = model.graph
     _fold_constants(onnx_graph)
@@ -46,7 +46,7 @@ def to_half(model: onnx.ModelProto, *, products_in_single: bool, kind: int = HAL
 
 
 def _fold_constants(onnx_graph: onnx.GraphProto) -> None:
-    """Float constants become initializers, which are converted without a node."""
+    """Turn float constants into initializers, which can be converted without a node."""
     kept = []
     for node in onnx_graph.node:
         value = node.attribute[0].t if node.op_type == "Constant" and node.attribute[0].name == "value" else None
@@ -59,7 +59,7 @@ def _fold_constants(onnx_graph: onnx.GraphProto) -> None:
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Every tensor of single precision. Weights are left out of what is inferred on: it cannot be above 2 GB."""
+    """Names of all tensors in single precision. Shape inference runs without weights, since it is limited to 2 GB."""
     skeleton = onnx.ModelProto()
     skeleton.ir_version = model.ir_version
     skeleton.opset_import.extend(model.opset_import)
@@ -82,7 +82,7 @@ def _islands(onnx_graph: onnx.GraphProto, products: bool) -> set[int]:
     """Indices of the nodes that stay in single precision."""
     makers = {output: number for number, node in enumerate(onnx_graph.node) for output in node.output}
     found = {number for number, node in enumerate(onnx_graph.node) if node.op_type in ISLANDS}
-    # Arithmetic on shapes and constants alone: exact in single precision, and gone when the file is loaded.
+    # Arithmetic on shapes and constants only is exact in single precision, and is folded when the file is loaded.
     known = {"", *(tensor.name for tensor in onnx_graph.initializer)}
     for number, node in enumerate(onnx_graph.node):
         if node.op_type in ("Constant", "Shape") or known.issuperset(node.input):
@@ -114,7 +114,7 @@ def _islands(onnx_graph: onnx.GraphProto, products: bool) -> set[int]:
 
 
 def _scaled(onnx_graph: onnx.GraphProto, makers: dict[str, int], known: set[str], name: str) -> bool:
-    """Whether a tensor is another one times a constant, laid out anew perhaps."""
+    """The tensor is another one times a constant, possibly with its layout changed."""
     while (maker := makers.get(name)) is not None:
         node = onnx_graph.node[maker]
         if node.op_type == "Mul":
@@ -126,7 +126,8 @@ def _scaled(onnx_graph: onnx.GraphProto, makers: dict[str, int], known: set[str]
 
 
 class _Conversion:
-    """One graph on its way; every float tensor is had in the precision that a reader wants, by one Cast at most."""
+    """The conversion of one graph. Every float tensor is provided in the precisions that its readers need, with at most
+    one Cast."""
 
     def __init__(self, onnx_graph: onnx.GraphProto, floats: set[str], islands: set[int], narrow: int) -> None:
         self._graph = onnx_graph
@@ -167,7 +168,7 @@ class _Conversion:
         self._nodes.append(fresh)
 
     def _in(self, name: str, kind: int) -> str:
-        """The name of a tensor in a precision; made where it is not there yet."""
+        """Name of a tensor in a precision. If it does not exist in it yet, it is added."""
         if (name, kind) not in self._names:
             ending = f"{name}.{'half' if kind == self._narrow else 'single'}"
             if name in self._weights:

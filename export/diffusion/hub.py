@@ -1,4 +1,4 @@
-"""Checkpoints from the hub: the files that are needed, weights as safetensors alone, resumed where it broke off."""
+"""Downloading checkpoints from the hub: only the needed files, weights only as safetensors. Downloads are resumed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _DESCRIPTIONS = ("model_index.json", "README.md", "*/*config.json", "tokenizer*/
 
 
 def fetch(source: str) -> tuple[Path, str]:
-    """(folder, revision) of a checkpoint of the hub, downloaded with a progress bar and kept in the hub's own cache.
+    """Download a checkpoint with a progress bar into the hub's own cache. Returns (folder, revision).
 
-    Raises ExportError: no such checkpoint, none of safetensors, no connection, no space.
+    Raises ExportError: no such checkpoint, no safetensors, no connection, no disk space.
     """
     return _fetched(source, lambda names: [*_DESCRIPTIONS, *weights_needed(source, names)])
 
 
 def fetch_network(source: str) -> Path:
-    """The folder of one network of the hub, with its config.json, likewise. Raises ExportError."""
+    """Download one network with its config.json, as `fetch`. Returns its folder. Raises ExportError."""
     return _fetched(source, lambda names: network_needed(source, names))[0]
 
 
 def fetch_image_adapter(source: str, file: str, encoder: str | None) -> tuple[Path, Path | None]:
-    """An IP-Adapter in a repository of the hub, likewise, and its image encoder where that is asked for: the paths.
+    """Download an IP-Adapter, and with `encoder` its image encoder, as `fetch`. Returns their paths.
 
-    file     of the repository; "": the one that is at its top
-    encoder  folder of the repository
+    file     file in the repository; "": the only one at its top
+    encoder  folder in the repository; None: no encoder
 
     Raises ExportError.
     """
@@ -45,12 +45,12 @@ def fetch_image_adapter(source: str, file: str, encoder: str | None) -> tuple[Pa
 
 
 def fetch_folder(source: str, folder: str) -> Path:
-    """A network in a folder of a repository of the hub, likewise; "": at its top. Raises ExportError."""
+    """Download a network in a folder of a repository, as `fetch`. folder: "" is its top. Raises ExportError."""
     return _fetched(source, lambda names: folder_needed(source, folder, names))[0] / folder
 
 
 def _fetched(source: str, needed: Callable[[list[str]], list[str]]) -> tuple[Path, str]:
-    """needed: which of a repository's files to download."""
+    """Download files of a repository. Returns (folder, revision). needed: the names to download, from all names."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -73,9 +73,9 @@ def _fetched(source: str, needed: Callable[[list[str]], list[str]]) -> tuple[Pat
 
 
 def weights_needed(source: str, names: Iterable[str]) -> list[str]:
-    """The weight files to download out of a repository's: those in full precision, else the halves.
+    """The weight files to download from a checkpoint: those in full precision, else those in half precision.
 
-    Raises ExportError: no checkpoint in the layout of diffusers, or one of pickled weights.
+    Raises ExportError: no checkpoint in the layout of diffusers, or only pickled weights.
     """
     names = list(names)
     if "model_index.json" not in names:
@@ -88,7 +88,7 @@ def weights_needed(source: str, names: Iterable[str]) -> list[str]:
 
 
 def network_needed(source: str, names: Iterable[str]) -> list[str]:
-    """The files to download of a repository that is one network. Raises ExportError: it is none, or pickled."""
+    """The files to download from a repository with a single network. Raises ExportError: no network, or pickled."""
     at_top = [name for name in names if "/" not in name]
     if "config.json" not in at_top:
         raise ExportError(f"{source} has no config.json: it is no network in the layout of diffusers")
@@ -96,7 +96,7 @@ def network_needed(source: str, names: Iterable[str]) -> list[str]:
 
 
 def adapter_needed(source: str, file: str, names: Iterable[str]) -> str:
-    """The file of an IP-Adapter in a repository. Raises ExportError: not there, pickled, or which one is not said."""
+    """The file of an IP-Adapter in a repository. Raises ExportError: not found, pickled, or ambiguous."""
     names = list(names)
     if file:
         if file not in names:
@@ -112,7 +112,7 @@ def adapter_needed(source: str, file: str, names: Iterable[str]) -> str:
 
 
 def folder_needed(source: str, folder: str, names: Iterable[str]) -> list[str]:
-    """The files to download of a network in a folder of a repository. Raises ExportError: it is none, or pickled."""
+    """The files to download for a network in a folder of a repository. Raises ExportError: no network, or pickled."""
     prefix = f"{folder}/" if folder else ""
     inside = [name for name in names if name.startswith(prefix) and "/" not in name.removeprefix(prefix)]
     if f"{prefix}config.json" not in inside:
@@ -129,7 +129,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _weights_of(what: str, names: Iterable[str]) -> list[str]:
-    """Those in full precision, else the halves. Raises ExportError: none of safetensors."""
+    """The safetensors in full precision, else those in half precision. Raises ExportError if there are none."""
     safe = [name for name in names if name.endswith(".safetensors") or ".safetensors.index." in name]
     if not safe:
         raise ExportError(

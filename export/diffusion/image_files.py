@@ -1,4 +1,4 @@
-"""IP-Adapters and their image encoders from wherever they are: a file, a folder, the hub."""
+"""Opening IP-Adapters and their image encoders: from a file, a folder, or the hub."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .weights import PICKLED, Tensors, load_image_encoder, read_tensors
 
 FLAG = "--style-image"
 BESIDE = "image_encoder"
-"""The folder of the encoder beside an adapter's file."""
+"""Name of the encoder's folder beside an adapter's file."""
 
 _PROJECTION, _ATTENTION = "image_proj.", "ip_adapter."
 _EXAMPLE = "ink=h94/IP-Adapter/models/ip-adapter_sd15.safetensors"
-# Width of what an adapter takes -> the encoders that give it: of the pooled vector, and of a token.
+# Width of an adapter's input -> encoders with this width, of the pooled vector (_POOLED) or of a token (_STATES).
 _POOLED = {768: "ViT-L/14", 1024: "ViT-H/14 (h94/IP-Adapter/models/image_encoder)",
            1280: "ViT-bigG/14 (h94/IP-Adapter/sdxl_models/image_encoder)"}  # fmt: skip
 _STATES = {1024: "ViT-L/14", 1280: _POOLED[1024], 1664: _POOLED[1280]}
@@ -35,9 +35,9 @@ _STATES = {1024: "ViT-L/14", 1280: _POOLED[1024], 1664: _POOLED[1280]}
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """A style image that is asked for: what it is to be called, where its IP-Adapter is, and where the encoder.
+    """A requested style image: its name, and the folder, file or hub id of its IP-Adapter and of the encoder.
 
-    encoder  none: in the folder `image_encoder` beside the adapter
+    encoder  None: the folder `image_encoder` beside the adapter
     """
 
     name: str
@@ -46,7 +46,7 @@ class ImageSource:
 
 
 def parse_style_image(text: str) -> ImageSource:
-    """NAME=SOURCE[:ENCODER] of `--style-image`. Raises ExportError."""
+    """Parse NAME=SOURCE[:ENCODER] of `--style-image`. Raises ExportError."""
     name, equals, source = text.partition("=")
     encoder = None
     if not Path(source).expanduser().exists():
@@ -61,10 +61,10 @@ def parse_style_image(text: str) -> ImageSource:
 
 
 def open_images(checkpoint: Checkpoint, asked: Sequence[ImageSource]) -> Images:
-    """The adapters with their encoders, those of one encoder together.
+    """Open the adapters with their encoders. Adapters with the same encoder share its network.
 
-    Raises ExportError: too many, doubled names, nothing there, pickled or torn weights, an adapter of another family,
-    an encoder of another adapter.
+    Raises ExportError: too many, repeated names, nothing found, pickled or damaged weights, an adapter of another
+    family, an encoder of another adapter.
     """
     names = [one.name for one in asked]
     if len(asked) > MOST_IMAGES:
@@ -94,7 +94,7 @@ def open_images(checkpoint: Checkpoint, asked: Sequence[ImageSource]) -> Images:
 
 
 def _located(asked: ImageSource) -> tuple[Path, Path]:
-    """The file of the adapter, and the folder of its encoder. Raises ExportError."""
+    """The file of an adapter and the folder of its encoder. Raises ExportError."""
     path = Path(asked.source).expanduser()
     if path.is_dir():
         file = _in_folder(path)
@@ -164,7 +164,7 @@ def _pickled(name: str) -> str:
 
 
 def _keys(checkpoint: Checkpoint, asked: ImageSource, tensors: Tensors) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Weights of the keys and values in each layer of cross-attention. Raises ExportError."""
+    """The adapter's weights for keys and values, for each layer of cross-attention. Raises ExportError."""
     unet: Any = checkpoint.unet
     layers = cross_attention_layers(unet)
     own = {key.removeprefix(_ATTENTION): tensor for key, tensor in tensors.items() if key.startswith(_ATTENTION)}
@@ -189,7 +189,7 @@ def _keys(checkpoint: Checkpoint, asked: ImageSource, tensors: Tensors) -> tuple
         layer = unet.get_submodule(name)
         pair = []
         for part, linear in (("to_k_ip", layer.to_k), ("to_v_ip", layer.to_v)):
-            weight = own.get(f"{2 * place + 1}.{part}.weight")  # the layers of self-attention have the even numbers
+            weight = own.get(f"{2 * place + 1}.{part}.weight")  # self-attention layers have even numbers
             if weight is None or weight.shape != linear.weight.shape:
                 shape = None if weight is None else list(weight.shape)
                 raise ExportError(
@@ -209,7 +209,7 @@ def _face(asked: ImageSource) -> str:
 
 
 def _projection(checkpoint: Checkpoint, asked: ImageSource, tensors: Tensors) -> nn.Module:
-    """What makes image tokens of what the encoder gives: plain, plus (a resampler) or full. Raises ExportError."""
+    """The network from the encoder's output to image tokens: plain, plus (a resampler) or full. Raises ExportError."""
     own = {key.removeprefix(_PROJECTION): tensor for key, tensor in tensors.items() if key.startswith(_PROJECTION)}
     known = any(key in own for key in ("proj.weight", "proj.3.weight", "latents"))
     if "perceiver_resampler.proj_in.weight" in own or ("norm.weight" in own and not known):
@@ -229,7 +229,7 @@ def _projection(checkpoint: Checkpoint, asked: ImageSource, tensors: Tensors) ->
 
 
 def _check_encoder(asked: ImageSource, projection: nn.Module, config: Mapping[str, Any], folder: Path) -> None:
-    """Raises ExportError: the folder holds no CLIP vision encoder, or one of another width."""
+    """Raise ExportError unless the folder has a CLIP vision encoder of the right width."""
     kind = config.get("model_type")
     if kind != "clip_vision_model":
         raise ExportError(
@@ -248,7 +248,7 @@ def _check_encoder(asked: ImageSource, projection: nn.Module, config: Mapping[st
 
 
 def _taken(projection: Any) -> int:
-    """Numbers of the pooled vector, or of a token, that a projection takes."""
+    """Width of the pooled vector, or of a token, that a projection takes."""
     if takes_pooled(projection):
         return int(projection.image_embeds.in_features)
     first = projection.proj_in if hasattr(projection, "proj_in") else projection.ff.net[0].proj

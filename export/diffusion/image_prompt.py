@@ -1,10 +1,10 @@
-"""IP-Adapter inside the file of the UNet: a picture as a prompt, with scales for each row as an input.
+"""IP-Adapters in the file of the UNet: a picture as a prompt, with scales for each row as an input.
 
     out = A(q, K_text, V_text) + sum_a scale_a A(q, W_k^a z_a, W_v^a z_a)        in every layer of cross-attention
 
-z_a are the image tokens of adapter a (Ye et al. 2023): what its projection makes of a picture that a CLIP vision
-encoder has seen. Both know nothing of the frame, so they are a network of their own here, which runs when the picture
-changes. At scale 0 an adapter adds zeros: the UNet is the one without, to the bit.
+z_a are the image tokens of adapter a (Ye et al. 2023): the output of its projection for a picture that was encoded by a
+CLIP vision encoder. Both do not depend on the frame, so here they are a network of their own, which runs when the
+picture changes. At scale 0 an adapter adds zeros, and the result equals that of the UNet without it bit for bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from warpfuse.engine.bundle_parts import IMAGE_LAYERS, IMAGE_SCALE, IMAGE_TOKENS
 from .attention import heads_of
 
 _CLIP_MEAN, _CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-# Where a layer stands in the UNet -> its group. Of SDXL as InstantStyle found it; of the small ones as it takes them.
+# Position of a layer in the UNet -> its group, as in InstantStyle: for SDXL (True), and for the small families.
 _GROUPS: Mapping[bool, Mapping[str, str]] = {
     True: {"up_blocks.0.attentions.1.": "style", "down_blocks.2.attentions.1.": "layout"},
     False: {"up_blocks.1.": "style", "down_blocks.2.": "layout", "mid_block.": "layout"},
@@ -31,10 +31,10 @@ _GROUPS: Mapping[bool, Mapping[str, str]] = {
 
 
 class ImageEncoder(nn.Module):
-    """rgb [1, 3, S, S] in [0, 1] -> for each adapter its tokens [1, T, d] of the picture, and those of no picture.
+    """rgb [1, 3, S, S] in [0, 1] -> for each adapter the tokens [1, T, d] of the picture, and those for no picture.
 
     encoder      a CLIPVisionModelWithProjection
-    projections  of the adapters, as diffusers has them: of the pooled vector, or of the last layer but one
+    projections  projections of the adapters, as in diffusers: from the pooled vector, or from the last layer but one
     size, counts  S, and T of each adapter
     """
 
@@ -54,7 +54,7 @@ class ImageEncoder(nn.Module):
                 self.counts.append(none.shape[1])
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
-        """A picture. Of each adapter two outputs, one adapter after the other."""
+        """The two outputs of each adapter, one adapter after the other."""
         mean: Any = self.mean
         pooled, inner = self._seen((rgb - mean) / self.deviation)
         outputs: list[Tensor] = []
@@ -69,7 +69,7 @@ class ImageEncoder(nn.Module):
 
 
 def takes_pooled(projection: Any) -> bool:
-    """Whether it projects the pooled vector of the encoder, else the states of all its tokens."""
+    """The projection takes the pooled vector of the encoder; else it takes the states of all tokens."""
     from diffusers.models.embeddings import ImageProjection
 
     return isinstance(projection, ImageProjection)
@@ -77,11 +77,11 @@ def takes_pooled(projection: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The style images of a checkpoint that is exported, opened.
+    """The opened style images for an export.
 
-    about     as `bundle.json` lists them
-    encoders  the networks that pictures go through, each once
-    keys      of each image, for each layer of cross-attention in the UNet's order: weights of its keys and values
+    about     their descriptions, for `bundle.json`
+    encoders  the different networks that encode pictures
+    keys      for each image and each layer of cross-attention in the UNet's order: weights of keys and values
     """
 
     about: tuple[StyleImage, ...] = ()
@@ -89,19 +89,19 @@ class Images:
     keys: tuple[tuple[tuple[Tensor, Tensor], ...], ...] = ()
 
     def outputs(self, number: int) -> list[str]:
-        """The names of what encoder `number` gives."""
+        """The names of the outputs of encoder `number`."""
         places = [place for place, image in enumerate(self.about) if image.network == number]
         return [name for place in places for name in (f"tokens_{place}", f"none_{place}")]
 
     @property
     def added(self) -> int:
-        """Parameters in the UNet's file."""
+        """Number of parameters that are added to the UNet's file."""
         return sum(weight.numel() for layers in self.keys for pair in layers for weight in pair)
 
     def typical(self, tokens: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """Inputs of the UNet: another scale in every column and row.
+        """Inputs of the UNet, with a different scale in every column and row.
 
-        tokens  what the networks gave, by name
+        tokens  outputs of the encoders, by name
         """
         if not self.about:
             return {}
@@ -112,10 +112,10 @@ class Images:
 
 
 class ImagePrompts:
-    """What the layers of a network are given of the images in the pass under way."""
+    """Image tokens and scales for the layers of a network in the current pass."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
-        """tokens: of each image."""
+        """tokens: number of tokens of each image."""
         self._starts = [0, *accumulate(tokens)]
 
     def give(self, tokens: Tensor, scale: Tensor) -> None:
@@ -123,21 +123,21 @@ class ImagePrompts:
         self._tokens, self._scale = tokens, scale
 
     def of(self, number: int, own: Tensor) -> Tensor:
-        """[rows, T, d]: the tokens of an image, in the type of a layer's own."""
+        """[rows, T, d]: the tokens of image `number`, in the dtype of a layer's `own`."""
         start, end = self._starts[number : number + 2]
         return self._tokens[:, start:end].to(own.dtype)
 
     def scale(self, number: int, group: int, own: Tensor) -> Tensor:
-        """[rows, 1, 1]: how strongly the layers of a group take an image."""
+        """[rows, 1, 1]: the scale of image `number` in the layers of a group."""
         column = len(IMAGE_LAYERS) * number + group
         return self._scale[:, column].to(own.dtype).view(-1, 1, 1)
 
 
 class ImageAttention(nn.Module):
-    """The processor of a layer of cross-attention that attends to the images as well.
+    """The processor of a cross-attention layer that attends to the images as well.
 
-    group  of the layer, in `IMAGE_LAYERS`
-    pairs  weights of keys and values, of each image
+    group  group of the layer, an index in `IMAGE_LAYERS`
+    pairs  weights of keys and values, for each image
     """
 
     def __init__(self, prompts: ImagePrompts, group: int, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -171,7 +171,7 @@ def _linear(weight: Tensor) -> nn.Linear:
 
 
 class PicturedUNet(nn.Module):
-    """A UNet whose last inputs are `image_tokens` and `image_scale`; the others go on to the one inside."""
+    """A UNet whose last inputs are `image_tokens` and `image_scale`. The others are passed to the inner UNet."""
 
     def __init__(self, network: nn.Module, prompts: ImagePrompts) -> None:
         super().__init__()
@@ -186,15 +186,15 @@ class PicturedUNet(nn.Module):
 
 
 def cross_attention_layers(unet: Any) -> list[str]:
-    """The layers of cross-attention of a diffusers UNet, in the order that IP-Adapters number them by."""
+    """Names of the cross-attention layers of a diffusers UNet, in the order of their numbers in IP-Adapters."""
     suffix = ".attn2.processor"
     return [name.removesuffix(".processor") for name in unet.attn_processors if name.endswith(suffix)]
 
 
 def pictured(unet: Any, network: nn.Module, images: Images, xl: bool) -> nn.Module:
-    """The network, which calls the UNet, with images; itself where there are none. Changes the UNet in place.
+    """`network`, which calls the UNet, with image prompts; without images `network` itself. Changes the UNet in place.
 
-    xl  it is of SDXL, whose layers of style and layout are other ones
+    xl  the UNet is SDXL's, which has other layers for style and layout
     """
     if not images.about:
         return network

@@ -1,4 +1,4 @@
-"""Where in an ONNX graph the branches of live LoRAs are added."""
+"""The place in an ONNX graph where the branches of live LoRAs are added."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import Counter
 import onnx
 from onnx import helper
 
-# In the names of what a branch computes: it is the submodule "lora" of its layer, numbered where a scope has several.
+# In the names of a branch's nodes: it is the submodule "lora" of its layer, numbered if a scope has several.
 _BRANCH = re.compile(r"/lora(_\d+)?/")
 
 
 def add_after_residual(onnx_graph: onnx.GraphProto) -> None:
-    """(y + branch) + r becomes (y + r) + branch, in place, for every r; a graph without branches stays as it is.
+    """Change (y + branch) + r to (y + r) + branch, in place, for every r.
 
-    Runtimes compute a layer and the sum behind it at once. Parted from it by a branch the layer is rounded otherwise,
-    and a scale of 0 would give not quite what the network gives without the LoRA.
+    Runtimes fuse a layer with the sum after it. If a branch is between them, the layer is rounded differently, and a
+    scale of 0 would not give exactly the result of the network without the LoRA.
     """
     used = Counter(name for node in onnx_graph.node for name in node.input)
     used.update(value.name for value in onnx_graph.output)
@@ -55,7 +55,7 @@ def _added(live: onnx.NodeProto) -> str:
 
 
 def _sum(terms: list[str], output: str) -> list[onnx.NodeProto]:
-    """Adds from left to right."""
+    """Nodes that add the terms from left to right."""
     nodes = []
     so_far = terms[0]
     for number, term in enumerate(terms[1:], 1):

@@ -1,4 +1,4 @@
-"""What a single file says of itself: its family, what its UNet predicts, and what it is where it cannot be exported."""
+"""Recognising a single file by its keys and metadata: its family, the prediction of its UNet, unsupported kinds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .families import EDITING, WORKING, refused
 
 PREDICTIONS = ("epsilon", "v", "v-ztsnr")
 UNET = "model.diffusion_model."
-GUIDED = f"{UNET}time_embed.cond_proj.weight"  # what a latent consistency model has more than others
+GUIDED = f"{UNET}time_embed.cond_proj.weight"  # only latent consistency models have it
 
-# One key of each text encoder, and the families that have it. The last is of files from before transformers 4.
+# One key of each text encoder, and the families with this encoder. The last is for files before transformers 4.
 _MARKS = {
     "conditioner.embedders.1.model.ln_final.weight": ("sdxl", "sdxl-turbo"),
     "cond_stage_model.model.ln_final.weight": ("sd21", "sd-turbo"),
     "cond_stage_model.transformer.text_model.final_layer_norm.weight": ("sd15", "lcm"),
     "cond_stage_model.transformer.final_layer_norm.weight": ("sd15", "lcm"),
 }
-# A pattern of keys -> what a file is that has one. The first that is met holds.
+# Pattern of keys -> kind of a file with such a key. The first match counts.
 _OTHERS = {
     r"\.(absmax|quant_map|quant_state\..*)$": "a checkpoint quantised by bitsandbytes",
     r"joint_blocks\.|joint_transformer_blocks\.": "Stable Diffusion 3",
@@ -51,7 +51,7 @@ _ALONE = {
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """What lies in a file without its weights: the shapes of its tensors by name, and its metadata."""
+    """A file without its weights: its name, the shapes of its tensors by name, and its metadata."""
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -59,7 +59,7 @@ class Markers:
 
 
 def markers_of(path: Path) -> Markers:
-    """Those of a file that is whole."""
+    """Read the markers of an undamaged file."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -68,7 +68,7 @@ def markers_of(path: Path) -> Markers:
 
 
 def family_in(markers: Markers, asked: str | None) -> str:
-    """The family of a file, by the keys in it and, where they fit several, by what was asked. Raises ExportError."""
+    """The family of a file, by its keys, and by `asked` if they fit several. Raises ExportError."""
     if asked is not None and asked not in WORKING:
         raise refused(f"--family {asked}")
     _refuse_others(markers)
@@ -86,7 +86,7 @@ def family_in(markers: Markers, asked: str | None) -> str:
         fits = ("lcm",) if GUIDED in shapes else ("sd15",)
     if asked is None and len(fits) > 1:
         if _marked(markers)[0] == "v":
-            return fits[0]  # what is distilled for few steps predicts epsilon
+            return fits[0]  # the turbo families predict epsilon
         raise ExportError(f"{name} may be {' or '.join(fits)}, and the file does not say. Add --family {fits[0]}")
     if asked is not None and asked not in fits:
         raise ExportError(f"{name} is {' or '.join(fits)} by its keys, not --family {asked}")
@@ -94,11 +94,11 @@ def family_in(markers: Markers, asked: str | None) -> str:
 
 
 def prediction_in(markers: Markers, family: str, asked: str | None, say: Callable[[str], None]) -> str:
-    """What the UNet of a file predicts, one of `PREDICTIONS`: as asked, else as the file says, else as published.
+    """The prediction of a file's UNet, one of `PREDICTIONS`: as asked, else as the file says, else as published.
 
-    say  is told what is not as published
+    say  is called with a line if it is not as published
 
-    Raises ExportError: SD 2.1, published with either, where the file does not say which.
+    Raises ExportError for SD 2.1, which was published with two predictions, if the file does not say which.
     """
     kind, why = _marked(markers)
     terminal = "ztsnr" in markers.shapes or markers.metadata.get("ss_zero_terminal_snr", "").lower() == "true"
@@ -120,14 +120,14 @@ def prediction_in(markers: Markers, family: str, asked: str | None, say: Callabl
 
 
 def told(prediction: str) -> str:
-    """In words."""
+    """A prediction in words."""
     return prediction.replace("v-ztsnr", "v on levels with a terminal SNR of zero")
 
 
 def predicting(scheduler: Mapping[str, Any], prediction: str) -> dict[str, Any]:
     """The configuration of a scheduler for one of `PREDICTIONS`.
 
-    A level without signal is met by trailing spacing alone (Lin et al. 2024, section 3.3).
+    Only trailing spacing uses the level without signal (Lin et al. 2024, section 3.3).
     """
     kind = "epsilon" if prediction == "epsilon" else "v_prediction"
     changed = {**scheduler, "prediction_type": kind}
@@ -139,13 +139,13 @@ def predicting(scheduler: Mapping[str, Any], prediction: str) -> dict[str, Any]:
 
 
 def check_prediction(asked: str | None) -> None:
-    """Raises ExportError for what is none of `PREDICTIONS`."""
+    """Raise ExportError unless `asked` is None or one of `PREDICTIONS`."""
     if asked is not None and asked not in PREDICTIONS:
         raise ExportError(f"--prediction {asked}: expected {', '.join(PREDICTIONS)}")
 
 
 def _marked(markers: Markers) -> tuple[str | None, str]:
-    """("epsilon", "v" or None, what says so)."""
+    """("epsilon", "v" or None, name of the tensor or metadata that says so)."""
     if "v_pred" in markers.shapes:
         return "v", "its tensor v_pred"
     for key in ("modelspec.prediction_type", "modelspec.predict_key"):
@@ -163,7 +163,7 @@ def _marked(markers: Markers) -> tuple[str | None, str]:
 
 
 def _refuse_others(markers: Markers) -> None:
-    """Raises ExportError: a file of another kind, by its name."""
+    """Raise ExportError with the name of the kind for a file of an unsupported kind."""
     has_unet = any(name.startswith(UNET) for name in markers.shapes)
     for pattern, kind in {**_OTHERS, **({} if has_unet else _ALONE)}.items():
         if any(re.search(pattern, name) for name in markers.shapes):

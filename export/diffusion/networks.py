@@ -1,4 +1,4 @@
-"""The networks of a checkpoint under the names and conventions of a bundle. Their weights are the checkpoint's."""
+"""The networks of a checkpoint with the names and conventions of a bundle. They share the weights of the checkpoint."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from ..onnx_writing import ExportError
 from .checkpoint import Checkpoint
 
-LCM_GUIDANCE = 8.5  # what latent consistency models are told unless asked otherwise (Luo et al. 2023)
+LCM_GUIDANCE = 8.5  # default guidance input of latent consistency models (Luo et al. 2023)
 
 
 class UNet(nn.Module):
-    """What the noisy latent is made of.
+    """The UNet: noisy latent to prediction.
 
     Input    x        [K,4,h,w]   alpha x0 + sigma n
              timestep [K]         float32, fractions allowed
-             context  [K,77 n,d]  the prompt, of n calls of `Text`
-             pooled   [K,d2], time_ids [K,6]: of SDXL alone
-    Returns  output   [K,4,h,w]   what `prediction` of the bundle says
+             context  [K,77 n,d]  the prompt, from n calls of `Text`
+             pooled   [K,d2], time_ids [K,6]: for SDXL only
+    Returns  output   [K,4,h,w]   the prediction, of the kind in the bundle's `prediction`
     """
 
     def __init__(self, network: Any) -> None:
@@ -36,7 +36,7 @@ class UNet(nn.Module):
         self, x: Tensor, timestep: Tensor, context: Tensor, pooled: Tensor | None = None,
         time_ids: Tensor | None = None, residuals: Mapping[str, Any] | None = None,
     ) -> Tensor:  # fmt: skip
-        """One prediction a row. residuals: what controls add inside, as diffusers calls it."""
+        """One prediction a row. residuals: keyword arguments of diffusers' UNet for the residuals of controls."""
         added = None if pooled is None else {"text_embeds": pooled, "time_ids": time_ids}
         told = None if self.told is None else self.told.expand(x.shape[0], -1)
         output: Tensor = self.network(
@@ -73,14 +73,14 @@ class VaeDecoder(nn.Module):
 
 
 class Text(nn.Module):
-    """tokens [1,77] int64 -> context [1,77,d]: the state behind a layer, counted from the last, normed."""
+    """tokens [1,77] int64 -> context [1,77,d]: the normalised state after a layer, which is counted from the last."""
 
     def __init__(self, encoder: Any, layer: int = 1) -> None:
         super().__init__()
         self.encoder, self.layer = encoder, layer
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """A prompt."""
+        """The context of a prompt."""
         if self.layer == 1:
             context: Tensor = self.encoder(tokens).last_hidden_state
             return context
@@ -91,9 +91,9 @@ class Text(nn.Module):
 
 
 class TwoTexts(nn.Module):
-    """tokens, tokens_2 [1,77] int64 -> context [1,77,d], states behind a layer of both, and pooled [1,d2].
+    """tokens, tokens_2 [1,77] int64 -> context [1,77,d], states after a layer of both encoders, and pooled [1,d2].
 
-    layer  counted from the last; the last but one is SDXL's own
+    layer  counted from the last; SDXL uses the last but one
     """
 
     def __init__(self, first: Any, second: Any, layer: int = 2) -> None:
@@ -101,7 +101,7 @@ class TwoTexts(nn.Module):
         self.first, self.second, self.layer = first, second, layer
 
     def forward(self, tokens: Tensor, tokens_2: Tensor) -> tuple[Tensor, Tensor]:
-        """A prompt."""
+        """The context and pooled vector of a prompt."""
         second = self.second(tokens_2, output_hidden_states=True)
         first = self.first(tokens, output_hidden_states=True)
         return torch.cat(
@@ -112,10 +112,10 @@ class TwoTexts(nn.Module):
 def text_network(checkpoint: Checkpoint, clip_skip: int | None = None) -> nn.Module:
     """The text encoder, or both in one network.
 
-    clip_skip  the layer whose state is the prompt's, counted from the last that the encoder was trained with, as other
-               programs count; none: 1 for SD 1.5, 2 for SD 2.1 and SDXL
+    clip_skip  layer whose state is used, counted from the last layer of the trained encoder, as in other programs;
+               None: 1 for SD 1.5, 2 for SD 2.1 and SDXL
 
-    Raises ExportError: no such layer. Of SD 2.1 the last is left out of its checkpoints.
+    Raises ExportError: no such layer. Checkpoints of SD 2.1 lack the last layer.
     """
     layers = min(int(config.num_hidden_layers) for config in _configs(checkpoint))
     left_out = 1 if checkpoint.family.name in ("sd21", "sd-turbo") else 0
@@ -132,12 +132,12 @@ def _configs(checkpoint: Checkpoint) -> list[Any]:
 
 
 def time_ids(width: int, height: int) -> tuple[float, ...]:
-    """What SDXL is told of a picture: its size before and after cropping, and that nothing was cropped (y before x)."""
+    """SDXL's input on the picture: original size, crop offset, target size, each y before x. Nothing is cropped."""
     return (float(height), float(width), 0.0, 0.0, float(height), float(width))
 
 
 def guidance_embedding(guidance: float, width: int) -> Tensor:
-    """[1, width]: the scale of guidance as sines and cosines, as a latent consistency model takes it."""
+    """The guidance scale as sines and cosines, [1, width], for latent consistency models."""
     half = width // 2
     frequencies = torch.exp(torch.arange(half) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
     angles = 1000.0 * guidance * frequencies[None]

@@ -1,8 +1,8 @@
-"""The published architectures, as diffusers and transformers spell them: a single file names none of its own.
+"""The published architectures, as configurations of diffusers and transformers. Single files do not contain them.
 
 Sources: config.json of runwayml/stable-diffusion-v1-5, stabilityai/stable-diffusion-2-1, sd-turbo,
-stable-diffusion-xl-base-1.0, sdxl-turbo and SimianLuo/LCM_Dreamshaper_v7. What equals the default of the classes is
-left out. They stay here because diffusers fetches them from the hub, and a file is to be read without one.
+stable-diffusion-xl-base-1.0, sdxl-turbo and SimianLuo/LCM_Dreamshaper_v7. Defaults of the classes are left out. They
+are copied here because diffusers fetches them from the hub, and a file has to be readable without it.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ CLIP_BIG_G: Config = {
 
 
 def text_configs(family: str) -> list[Config]:
-    """The text encoders of a family, in order; with two the second has a projection."""
+    """Configurations of a family's text encoders, in order. If there are two, the second has a projection."""
     if family in ("sdxl", "sdxl-turbo"):
         return [CLIP_L, CLIP_BIG_G]
     return [CLIP_H if family in ("sd21", "sd-turbo") else CLIP_L]
 
 
 def pipeline(family: str) -> str:
-    """The class diffusers names in model_index.json."""
+    """Class name of the family's pipeline, as in diffusers' model_index.json."""
     if family in ("sdxl", "sdxl-turbo"):
         return "StableDiffusionXLPipeline"
     return "LatentConsistencyModelPipeline" if family == "lcm" else "StableDiffusionPipeline"

@@ -12,7 +12,7 @@ from .families import Family
 _SCHEDULES = {"scaled_linear": "scaled_linear", "linear": "linear", "squaredcos_cap_v2": "cosine"}
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 _SPACINGS = ("leading", "trailing", "linspace")
-# What schedulers use whose configuration names no spacing.
+# Spacing of schedulers whose configuration does not say.
 _SPACING_BY_DEFAULT = {
     "EulerDiscreteScheduler": "linspace",
     "EulerAncestralDiscreteScheduler": "linspace",
@@ -23,7 +23,7 @@ SOLVERS = ("ddim", "euler", "euler_ancestral", "heun", "lcm", "turbo")
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """The sampling part of `bundle.json`, field by field."""
+    """The fields of `bundle.json` on sampling."""
 
     prediction: str
     levels: dict[str, Any]
@@ -32,11 +32,12 @@ class Sampler:
 
 
 def sampler_of(family: Family, scheduler: Mapping[str, Any], solver: str | None = None) -> Sampler:
-    """What `bundle.json` says of sampling.
+    """The sampling of a checkpoint, for `bundle.json`.
 
-    solver  taken in the place of the family's own: "lcm" with an LCM LoRA, say
+    scheduler  configuration of its scheduler
+    solver     replaces that of the family, such as "lcm" with an LCM LoRA
 
-    Raises ExportError: a setting that has no counterpart here.
+    Raises ExportError for an unsupported setting.
     """
     name = solver or family.solver
     if name not in SOLVERS:
@@ -79,7 +80,7 @@ def _spacing(solver: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
     if solver == "lcm":
         return {"spacing": "lcm", "offset": 0, "original_steps": int(scheduler.get("original_inference_steps", 50))}
     if solver == "turbo":
-        return {"spacing": "trailing", "offset": 0}  # what it is for starts at the noisiest level
+        return {"spacing": "trailing", "offset": 0}  # its checkpoints are distilled for the noisiest level
     default = _SPACING_BY_DEFAULT.get(str(scheduler.get("_class_name")), "leading")
     spacing = _known(scheduler, "timestep_spacing", default, {name: name for name in _SPACINGS})
     offset = int(scheduler.get("steps_offset", 0)) if spacing == "leading" else 0
@@ -87,7 +88,7 @@ def _spacing(solver: str, scheduler: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ends_noisy(solver: str, scheduler: Mapping[str, Any]) -> bool:
-    """Whether the last step goes to the lowest level of the table."""
+    """The last step ends at the lowest level of the table, not at a clean latent."""
     if solver == "ddim":
         return not scheduler.get("set_alpha_to_one", scheduler.get("_class_name") != "PNDMScheduler")
     return solver == "euler" and scheduler.get("final_sigmas_type", "zero") == "sigma_min"

@@ -1,6 +1,7 @@
-"""A checkpoint in one .safetensors file, keys as in the original implementation.
+"""Reading checkpoints in a single .safetensors file, with keys of the original implementation.
 
-Not diffusers' `from_single_file`: that fetches the architecture from the hub, and a file is to be read without one.
+Diffusers' `from_single_file` is not used, since it fetches the architecture from the hub, and a file has to be readable
+without it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .markers import GUIDED, UNET, family_in, markers_of, predicting, prediction
 from .tokens import Tokenizer, read_tokenizer
 from .weights import Tensors, check_safetensors, filled, read_tensors
 
-_TOKENIZER = "openai/clip-vit-large-patch14"  # of every family; the second of SDXL pads with another token
+_TOKENIZER = "openai/clip-vit-large-patch14"  # for every family; SDXL's second pads with another token
 _TEXT = re.compile(r"^((?:cond_stage_model|conditioner\.embedders\.0)\.transformer\.)(?!text_model\.)")
 
 
@@ -35,11 +36,11 @@ def read_single_file(
     prediction: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Checkpoint:
-    """The checkpoint of a file, with the published architecture of its family.
+    """Read the checkpoint in a file, with the published architecture of its family.
 
-    architecture  part ("unet", "vae", "text_encoder", "text_encoder_2") -> configuration, another than the published
+    architecture  configurations instead of the published ones, by part: "unet", "vae", "text_encoder", "text_encoder_2"
 
-    Raises ExportError as `open_checkpoint`.
+    Other arguments and errors: see `open_checkpoint`.
     """
     check_safetensors(path)
     markers = markers_of(path)
@@ -70,7 +71,7 @@ def read_single_file(
 
 
 def _as_now(tensors: Tensors) -> Tensors:
-    """The keys of files from before transformers 4 in today's: its text encoder had no "text_model"."""
+    """Tensors with present keys. In files before transformers 4 the text encoder had no "text_model"."""
     return {_TEXT.sub(r"\1text_model.", name): tensor for name, tensor in tensors.items()}
 
 
@@ -123,7 +124,7 @@ def _untyped(function: Any) -> Any:
 
 
 def _tokenizers(folder: Path | None, count: int) -> tuple[Tokenizer, ...]:
-    """The tokenizers of a file, which holds none: CLIP's for every text encoder; the second of two pads with "!"."""
+    """The tokenizers of a file, which does not contain them. All are CLIP's; the second of two pads with "!"."""
     folder = folder or _from_hub(_TOKENIZER)
     return tuple(read_tokenizer(folder, pad) for pad in (None, "!")[:count])
 

@@ -1,4 +1,4 @@
-"""The tokenizers of a checkpoint as single files for the `tokenizers` library, with what a prompt is framed by."""
+"""The tokenizers of a checkpoint as single files for the `tokenizers` library, with their special tokens."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from ..onnx_writing import ExportError
 LENGTH = 77
 _WORD_END = "</w>"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
-# The pieces byte-pair merging works within, from CLIP's own tokenizer.
+# Pieces within which byte pairs are merged, from CLIP's own tokenizer.
 _PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """A tokenizer: its tokenizer.json, and how its tokens become [1, length].
+    """A tokenizer.
 
-    A prompt is cut to length - 2 tokens, framed by start and end, and filled up with pad.
+    file             contents of its tokenizer.json
+    start, end, pad  special tokens: a prompt is cut to length - 2 tokens, put between start and end, and padded
+    length           number of tokens of a padded prompt
     """
 
     file: bytes
@@ -32,7 +34,7 @@ class Tokenizer:
     length: int = LENGTH
 
     def __call__(self, prompt: str) -> list[int]:
-        """The tokens of a prompt, `length` of them."""
+        """The padded tokens of a prompt."""
         from tokenizers import Tokenizer as Library
 
         ids = Library.from_str(self.file.decode()).encode(prompt, add_special_tokens=False).ids[: self.length - 2]
@@ -41,11 +43,11 @@ class Tokenizer:
 
 
 def read_tokenizer(folder: Path, pad: str | None = None) -> Tokenizer:
-    """The tokenizer of a folder with tokenizer.json, or with vocab.json and merges.txt, of which one is made.
+    """Read a tokenizer from a folder with tokenizer.json, or with vocab.json and merges.txt, which are converted.
 
-    pad  the token that fills up, in the place of the folder's own
+    pad  padding token, instead of that in the folder
 
-    Raises ExportError: neither is there, or they cannot be read.
+    Raises ExportError: no such files, or they cannot be read.
     """
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as Library
@@ -68,7 +70,7 @@ def read_tokenizer(folder: Path, pad: str | None = None) -> Tokenizer:
         if number is None:
             raise ExportError(f"{folder}: {use} token {token!r} is not in the vocabulary")
         ids[use] = number
-    # The pad too is one token wherever it stands: with SDXL's second tokenizer "!" is never part of a word.
+    # The padding token is always a token of its own: with SDXL's second tokenizer "!" is never part of a word.
     library.add_special_tokens([AddedToken(token, special=True) for token in special.values()])
     library.no_truncation()
     library.no_padding()
@@ -76,7 +78,7 @@ def read_tokenizer(folder: Path, pad: str | None = None) -> Tokenizer:
 
 
 def _clip(folder: Path) -> Any:
-    """CLIP's tokenizer: lower case, words end in </w>, byte-pair merges within `_PIECES`."""
+    """CLIP's tokenizer from vocabulary and merges: lower case, </w> at the end of words, byte pairs in `_PIECES`."""
     from tokenizers import Regex, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Library
     from tokenizers.models import BPE
@@ -100,7 +102,7 @@ def _clip(folder: Path) -> Any:
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """start, end and pad as text. CLIP's pad is its end; the second tokenizer of SDXL has another, and says so."""
+    """Start, end and padding token as text. CLIP pads with its end token; SDXL's second tokenizer names another."""
     found = {"start": _START, "end": _END, "pad": _END}
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / file).is_file():

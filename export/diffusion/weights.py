@@ -1,4 +1,4 @@
-"""Weights from safetensors into the networks of diffusers and transformers: every tensor, or an error."""
+"""Loading weights from safetensors into networks of diffusers and transformers. A missing tensor is an error."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Tensors = dict[str, Tensor]
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 _EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
 _INTEGERS = (torch.int8, torch.uint8)
-# What ComfyUI and others keep the scale of an 8-bit weight under, after the name of its layer.
+# Keys for the scale of an 8-bit weight in files of ComfyUI and others, after the name of the layer.
 _SCALES = ("scale_weight", "weight_scale")
 
 
 def check_weights(folder: Path, source: str) -> str | None:
-    """The variant of a part's weights: None for full precision, "fp16" for halves.
+    """Check the weights of a part. Returns their variant: None for full precision, "fp16" for half precision.
 
-    Raises ExportError: no safetensors, or a torn one.
+    Raises ExportError: no safetensors, or a damaged one.
     """
     files = sorted(path for path in folder.iterdir() if path.suffix == ".safetensors")
     if not files:
@@ -41,7 +41,7 @@ def check_weights(folder: Path, source: str) -> str | None:
 
 
 def check_safetensors(path: Path) -> None:
-    """Nothing if the file is whole. Raises ExportError."""
+    """Raise ExportError if the file is damaged or empty."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -55,10 +55,10 @@ def check_safetensors(path: Path) -> None:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Every tensor of a file that is whole. 8-bit floats are widened: to float16, which holds each of them, or to
-    float32, times the scale beside them.
+    """Read all tensors of a file. 8-bit floats are converted to float16, which is exact, or if they have a scale, to
+    float32 times the scale.
 
-    Raises ExportError: torn, or weights in integers.
+    Raises ExportError: a damaged file, or integer weights.
     """
     from safetensors.torch import load_file
 
@@ -84,12 +84,12 @@ def _scale(tensors: Tensors, name: str, dimensions: int) -> Tensor | None:
 
 
 def filled(network: Any, convert: Callable[[], Tensors], part: str, name: str) -> nn.Module:
-    """The network with every tensor it has, float32. What there is beyond that (a last layer nobody reads) is left out.
+    """Load all tensors of a network, float32. Other tensors, such as a last layer that is not used, are left out.
 
-    convert     gives its tensors
-    part, name  what it is, and of which file, for the error
+    convert     returns the tensors
+    part, name  names of the network and of the file, for errors
 
-    Raises ExportError: a tensor is missing, or of another shape.
+    Raises ExportError: a tensor is missing, or has another shape.
     """
     try:
         missing, _ = network.load_state_dict(convert(), strict=False)
@@ -103,24 +103,24 @@ def filled(network: Any, convert: Callable[[], Tensors], part: str, name: str) -
 
 
 def load_diffusers(kind: str, folder: Path) -> nn.Module:
-    """A network of diffusers with all its weights, float32. Raises ExportError."""
+    """Load a network of diffusers with all its weights, float32. kind: its class. Raises ExportError."""
     import diffusers
 
     return _load(getattr(diffusers, kind), folder, low_cpu_mem_usage=False, torch_dtype=torch.float32)
 
 
 def load_text(folder: Path, projected: bool) -> nn.Module:
-    """A CLIP text encoder with all its weights, float32.  projected: with the projection of the pooled vector."""
+    """Load a CLIP text encoder with all its weights, float32. projected: with a projection of the pooled vector."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would be drawn for what takes a second
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # loading takes a second only
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
     return _load(kind, folder, dtype=torch.float32)
 
 
 def load_image_encoder(folder: Path) -> nn.Module:
-    """A CLIP vision encoder with its projection, float32. Raises ExportError."""
+    """Load a CLIP vision encoder with its projection, float32. Raises ExportError."""
     from transformers import CLIPVisionModelWithProjection
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""A network of a checkpoint as an ONNX file, checked against torch in float32 before it is accepted."""
+"""Writing a network of a checkpoint as an ONNX file, checked against torch in float32 before it is accepted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ from .live_graph import add_after_residual
 Precision = Literal[
     "half", "half-with-single-products", "half-weights", "single", "bfloat", "bfloat-with-single-products"
 ]
-"""What a network computes in: float16 or bfloat16 with islands of single precision; with the products before a softmax
-among the islands; single precision with weights stored as halves; single precision."""
+"""Precision of a network.
+
+    half, bfloat                float16 or bfloat16, with islands of single precision (`half.py`)
+    ...-with-single-products    the same, with products before a softmax among the islands
+    half-weights                single precision, with weights stored in half precision
+    single                      single precision
+"""
 
 TOLERANCE: dict[Precision, float] = {
     "single": 1e-3,
@@ -33,12 +38,14 @@ TOLERANCE: dict[Precision, float] = {
     "bfloat": 2e-1,
     "bfloat-with-single-products": 2e-1,
 }
-"""How far any value of a file may be from torch in float32, as a share of the largest of its first output. Half
-precision has far outliers: the decoder of SD-Turbo's architecture, 512x512, is off by 0.021 at most where the mean is
-0.0003. bfloat16 has an eighth of its steps: a small random decoder of 128x64 is off by 0.096, on the mean by 0.004."""
+"""Largest allowed difference of a value from torch in float32, relative to the largest value of the first output.
+
+Half precision has large outliers: in the decoder of SD-Turbo's architecture, 512x512, the largest difference is 0.021
+and the mean 0.0003. bfloat16 has three bits less: in a small random decoder of 128x64 they are 0.096 and 0.004.
+"""
 
 MEAN_SHARE = 0.1
-"""How far values may be on the mean, as a share of what any may be."""
+"""Largest allowed mean difference, relative to the largest allowed difference of a value."""
 
 _TYPES: dict[Precision, tuple[torch.dtype, torch.dtype]] = {
     "single": (torch.float32, torch.float32),
@@ -47,9 +54,9 @@ _TYPES: dict[Precision, tuple[torch.dtype, torch.dtype]] = {
     "half-with-single-products": (torch.float16, torch.float16),
     "bfloat": (torch.bfloat16, torch.bfloat16),
     "bfloat-with-single-products": (torch.bfloat16, torch.bfloat16),
-}  # of the torch program: (weights, compute). Its attention sums products in single precision whatever the type
+}  # (weights, compute) of the torch program. Its attention always sums products in single precision
 
-EXTERNAL_BYTES = 1 << 30  # from here on weights lie in a file of their own: a protobuf ends at 2 GB
+EXTERNAL_BYTES = 1 << 30  # from this size on, weights are in a file of their own: a protobuf is limited to 2 GB
 
 
 def write_network(
@@ -58,10 +65,11 @@ def write_network(
 ) -> Written:  # fmt: skip
     """Export at the static shapes of `inputs`, which are typical values, and compare with torch on them.
 
-    measured  keep files that are off too, and tell how far they are: the caller refuses them
-    program   write the `.pt2` of the torch backend beside it
+    measured  keep files that differ too much as well: the caller refuses them
+    program   also write the `.pt2` for the torch backend
+    external_bytes  size of the weights from which on they are in a file of their own
 
-    Raises ExportError: no sound file, or one that is off and not to be measured.
+    Raises ExportError: a broken file, or without `measured` one that differs too much.
     """
     wanted = reference(network, inputs, outputs)
     largest = [float(tensor.abs().max()) for tensor in wanted.values()]
@@ -103,4 +111,4 @@ def _save(model: onnx.ModelProto, path: Path, external_bytes: int) -> None:
         model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=external_data(path).name,
         size_threshold=1024, convert_attribute=False,
     )  # fmt: skip
-    external_data(path).chmod(path.stat().st_mode)  # onnx makes it for its owner alone
+    external_data(path).chmod(path.stat().st_mode)  # onnx makes it readable for its owner only

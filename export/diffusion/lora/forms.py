@@ -1,14 +1,14 @@
-"""What an adapter makes of one layer, by the tensors a file has for it, in double precision.
+"""The change of a layer's weights by an adapter, from the tensors in its file, in double precision.
 
     LoRA, LoCon   s up down                         W, up [out,r], down [r,in,...]; Hu et al. 2021, eq. 3
     with a core   s core x1 up x2 down              core [r,r',k,k], up [out,r], down [r',in]
-    LoHa          s (w1_a w1_b) o (w2_a w2_b)       each half with a core too: t, w_a [r,out], w_b [r,in]
-    LoKr          s kron(w1, w2)                    each of them whole, a product, or w2 with a core
-    full, norm    diff; diff_b of the bias          as it stands, without s
+    LoHa          s (w1_a w1_b) o (w2_a w2_b)       either factor may have a core: t, w_a [r,out], w_b [r,in]
+    LoKr          s kron(w1, w2)                    either may be a product, and w2 may have a core
+    full, norm    diff; diff_b for the bias         without s
     IA3           W o weight                        LyCORIS: a factor beside 1;  PEFT: W o (ia3_l - 1)
     DoRA          m V / |V| - W,  V = W + the above  Liu et al. 2024, eq. 5; m for each output or each input
 
-s is alpha / rank (`strength`), times `scalar` where there is one.
+s is alpha / rank (`strength`), times `scalar` if the file has one.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _SCALED = frozenset(("alpha", "scalar"))
 
 
 class Unfit(Exception):
-    """The tensors of a layer make no whole adapter."""
+    """The tensors for a layer are no complete adapter."""
 
 
 class OtherShape(Unfit):
-    """They make one for a layer of another shape."""
+    """The adapter is for a layer of another shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a file does to one layer at scale 1.
+    """The change of one layer by a file, at scale 1.
 
     layer  nn.Linear, nn.Conv2d, or a norm
-    text   whether it is of a text encoder, not of the UNet
-    stem   what the file calls it
-    parts  the file's tensors by their roles
+    text   the layer is of a text encoder, not of the UNet
+    stem   name of the layer in the file
+    parts  the file's tensors, by role
     s      alpha / rank
     """
 
@@ -55,10 +55,7 @@ class Change:
     s: float
 
     def deltas(self) -> dict[str, Tensor]:
-        """ "weight" and "bias", those that change -> what is added at scale 1, float64, of the parameter's shape.
-
-        Raises Unfit.
-        """
+        """The tensors to add at scale 1, float64, by "weight" and "bias". Raises Unfit."""
         parts = {role: tensor.double() for role, tensor in self.parts.items()}
         found = {}
         weight = _delta(parts, self.layer, self.s)
@@ -76,7 +73,7 @@ class Change:
 
     @property
     def form(self) -> str:
-        """What it is called."""
+        """Name of the form."""
         if not self.parts.keys().isdisjoint(("magnitude", "output_magnitude")):
             return "DoRA"
         for name, own in (("LoHa", _LOHA), ("LoKr", _LOKR), ("IA3", ("on_input", "ia3_l"))):
@@ -85,10 +82,10 @@ class Change:
         return "LoRA" if {"down", "up"} == set(self.parts) - _SCALED else "a difference of weights or biases"
 
     def low_rank(self) -> LowRank | None:
-        """It as a product of two halves, None where it is more. Raises Unfit."""
+        """The change as a product of two factors; None if it has another form. Raises Unfit."""
         if not {"down", "up"} <= set(self.parts) <= {"down", "up", "core"} | _SCALED:
             return None
-        self.deltas()  # of the right shapes
+        self.deltas()  # checks the shapes
         weight = _weight(self.layer)
         parts = {role: tensor.float() for role, tensor in self.parts.items()}
         down, up = parts["down"], parts["up"].flatten(1)
@@ -100,7 +97,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """A change at scale 1 that is W + up down.
+    """A change of the form W + up down, at scale 1.
 
     down   [rank, *shape of the layer's weight but the first axis], float32
     up     [outputs of the layer, rank], float32, times alpha / rank
@@ -113,7 +110,7 @@ class LowRank:
 
 
 def rank_of(parts: Parts) -> int | None:
-    """The rank that alpha is divided by; None of a form that has none."""
+    """The rank by which alpha is divided; None for a form without a rank."""
     for role in ("down", "hada_w1_b", "lokr_w1_b", "lokr_w2_b"):
         if role in parts and parts[role].dim() > 1:
             return parts[role].shape[0]
@@ -121,7 +118,7 @@ def rank_of(parts: Parts) -> int | None:
 
 
 def _delta(parts: dict[str, Tensor], layer: nn.Module, s: float) -> Tensor | None:
-    """What is added to the weight, or None."""
+    """The tensor to add to the weight; None: nothing. Raises Unfit."""
     weight = _weight(layer).double()
     try:
         products = [product for form in (_low_rank, _hadamard, _kronecker) if (product := form(parts)) is not None]
@@ -197,7 +194,7 @@ def _ia3(parts: Parts, weight: Tensor) -> list[Tensor]:
 
 
 def _ia3_of_bias(parts: Parts, layer: nn.Module) -> list[Tensor]:
-    """PEFT scales what a layer gives, its bias too; LyCORIS its weight alone."""
+    """The tensors to add to the bias. PEFT scales the output of a layer, with the bias; LyCORIS only the weight."""
     bias: Any = layer.bias
     if "ia3_l" not in parts or bias is None or _of_inputs(parts["ia3_l"], _weight(layer)):
         return []
@@ -205,14 +202,15 @@ def _ia3_of_bias(parts: Parts, layer: nn.Module) -> list[Tensor]:
 
 
 def _of_inputs(factor: Tensor, weight: Tensor) -> bool:
-    """PEFT has [out, 1] or [1, in] of a linear layer; of a convolution [1, out, 1, 1] or [1, in, 1, 1]."""
+    """The factor is for inputs, not outputs. PEFT has [out, 1] or [1, in] for a linear layer, and [1, out, 1, 1] or
+    [1, in, 1, 1] for a convolution."""
     if factor.dim() > 2 and weight.shape[0] == weight.shape[1]:
         raise Unfit("it does not say whether its factors are of inputs or of outputs")
     return factor.dim() > 1 and factor.shape[0] == 1 and (factor.dim() == 2 or factor.numel() != weight.shape[0])
 
 
 def _along(factor: Tensor, weight: Tensor, axis: int) -> Tensor:
-    """One number for each output (axis 0) or input (axis 1) of a weight, to be multiplied by it."""
+    """The factor for each output (axis 0) or input (axis 1), in a shape to be multiplied by the weight."""
     if weight.dim() < 2 or factor.numel() != weight.shape[axis]:
         raise OtherShape(f"it has {factor.numel()} factors, the layer is {list(weight.shape)}")
     shape = [1] * weight.dim()
@@ -221,7 +219,8 @@ def _along(factor: Tensor, weight: Tensor, axis: int) -> Tensor:
 
 
 def _magnitude(parts: Parts, weight: Tensor) -> Tensor | None:
-    """Of each output [out, 1, ...] or each input [1, in, ...]. PEFT's is of the outputs, whatever its shape."""
+    """The magnitude of each output, [out, 1, ...], or each input, [1, in, ...]; None: no DoRA. PEFT's is always of the
+    outputs."""
     if "output_magnitude" in parts:
         return _along(parts["output_magnitude"], weight, 0)
     if "magnitude" not in parts:
@@ -231,14 +230,14 @@ def _magnitude(parts: Parts, weight: Tensor) -> Tensor | None:
 
 
 def _decomposed(v: Tensor, magnitude: Tensor) -> Tensor:
-    """m V / |V|: the norm is over all that shares a magnitude."""
+    """m V / |V|, with the norm over all elements that share a magnitude."""
     axes = [axis for axis, size in enumerate(magnitude.shape) if size == 1]
     norm: Tensor = torch.linalg.vector_norm(v, dim=axes, keepdim=True)
     return magnitude * v / norm.clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def _fitted(delta: Tensor, weight: Tensor) -> Tensor:
-    """In the shape of the weight; a file may have 1x1 kernels for a linear layer, and the reverse."""
+    """`delta` in the shape of the weight: a file may have 1x1 kernels for a linear layer, and vice versa."""
     own, wanted = (one.flatten(1) if one.dim() > 1 else one for one in (delta, weight))
     if own.shape != wanted.shape:
         raise OtherShape(f"it is {list(delta.shape)}, the layer is {list(weight.shape)}")

@@ -1,9 +1,10 @@
-"""LoRAs kept as branches beside the layers they change, their scales an input of the network:
+"""Live LoRAs: branches beside the layers that they change, with their scales as an input of the network:
 
     y = W x + up (scale * (down x))
 
-The scale is applied between the halves, where a row has few numbers, and is each row's own: the rows of a stream batch
-belong to different frames, and a change of settings concerns some of them. LoRAs of one layer share a branch.
+The scale is applied between the two factors, where a row has the fewest numbers. Each row has its own scale, since rows
+of a stream batch are of different frames, and a change of settings affects only some of them. The LoRAs of a layer
+share a branch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MOST = 16  # LoRAs of a bundle
 
 
 class Scales:
-    """What the branches of a network are told: the scales of the pass under way, [rows, LoRAs]."""
+    """The scales for the branches of a network in the current pass, [rows, LoRAs]."""
 
     def __init__(self) -> None:
         self._columns: dict[tuple[int, ...], Tensor] = {}
@@ -47,7 +48,7 @@ class Scales:
 
 
 class Branch(nn.Module):
-    """Every live LoRA of one layer: x [rows, ...] -> what they add to the layer's output."""
+    """All live LoRAs of one layer: x [rows, ...] -> the tensor to add to the layer's output."""
 
     def __init__(self, layer: nn.Module, parts: Sequence[tuple[int, LowRank]], scales: Scales) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class Branch(nn.Module):
 
 
 class LiveNetwork(nn.Module):
-    """A network whose last input is `lora_scale` [rows, LoRAs]; the others go on to the one inside."""
+    """A network whose last input is `lora_scale` [rows, LoRAs]. The others are passed to the inner network."""
 
     def __init__(self, network: nn.Module, scales: Scales) -> None:
         super().__init__()
@@ -89,9 +90,11 @@ class LiveNetwork(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class LiveLoras:
-    """The live LoRAs of a checkpoint, and what tells the branches in its UNet and its text encoders their scales.
+    """The live LoRAs of a checkpoint.
 
-    unet, text  None where no LoRA changes it: the network has no such input then
+    about       their descriptions, for `bundle.json`
+    unet, text  scales for the branches in the UNet and in the text encoders; None: no LoRA changes it, and it has no
+                input for scales
     """
 
     about: tuple[LiveLora, ...] = ()
@@ -99,7 +102,8 @@ class LiveLoras:
     text: Scales | None = None
 
     def typical(self, rows: int) -> Tensor:
-        """[rows, LoRAs]: from the defaults down, another scale in every row; 1 in the place of a default of 0."""
+        """Scales for a test, [rows, LoRAs], different in every row: the default and below, with 1 for a default of
+        0."""
         full = torch.tensor([[lora.default or 1.0 for lora in self.about]])
         return full * torch.linspace(1, 0, rows + 1)[:rows, None]
 
@@ -107,11 +111,11 @@ class LiveLoras:
 def attach_loras(
     checkpoint: Checkpoint, loras: Sequence[Lora], say: Callable[[str], None] = lambda line: None
 ) -> LiveLoras:
-    """Put branches beside the layers of `checkpoint` that the LoRAs change. Its weights stay as they are.
+    """Add branches to the layers of `checkpoint` that the LoRAs change. Its weights are not changed.
 
-    say  is told of every LoRA
+    say  is called with a line for every LoRA
 
-    Raises ExportError: as `live_names` and `read_lora`, and then nothing is changed.
+    Raises ExportError as `live_names` and `read_lora` do; then nothing is changed.
     """
     names = live_names(loras)
     parts: dict[nn.Module, list[tuple[int, LowRank]]] = {}
@@ -131,11 +135,11 @@ def attach_loras(
 
 
 def add_branch(layer: nn.Module, parts: Sequence[tuple[int, LowRank]], scales: Scales) -> None:
-    """Make a layer give what it gives and its branch beside it; once a layer.
+    """Add a branch to the output of a layer. To be called once a layer.
 
-    parts  (column of the scales, what its LoRA changes), one for each LoRA of the layer
+    parts  (column of the scales, change) for each LoRA of the layer
 
-    A hook and not a module in its place: the layer stays the one that others hold and look at.
+    The branch is added by a hook. The layer is not replaced, since other code refers to it.
     """
     branch = Branch(layer, parts, scales)
     layer.add_module("lora", branch)
@@ -143,7 +147,7 @@ def add_branch(layer: nn.Module, parts: Sequence[tuple[int, LowRank]], scales: S
 
 
 def _low_rank(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None]) -> list[LowRank]:
-    """What of a LoRA is the product of two halves and nothing beside; the rest is told and left out."""
+    """The changes of a LoRA that are products of two factors. Others are left out and reported. Raises ExportError."""
     left_out, found = LeftOut(), []
     for change in read_lora(checkpoint, lora, say):
         low_rank = change.low_rank()
@@ -162,9 +166,9 @@ def _low_rank(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None]) ->
 
 
 def live_names(loras: Sequence[Lora]) -> list[str]:
-    """The name of each: that of its file, "-" for what a key cannot have.
+    """The name of each LoRA: that of its file, with "-" for characters that a key cannot have.
 
-    Raises ExportError: none, too many, doubled names, no name, or a scale out of range.
+    Raises ExportError: no LoRAs, too many, repeated names, an empty name, or a scale out of range.
     """
     if not loras:
         raise ExportError("--lora-live keeps LoRAs live, and there is none: give --lora FILE.safetensors too")
@@ -187,11 +191,11 @@ def live_names(loras: Sequence[Lora]) -> list[str]:
 
 
 def _balanced(change: LowRank) -> tuple[Tensor, Tensor]:
-    """(down, up) with the same product, to the bit, fit for half precision.
+    """(down, up) with the same product bit for bit, and values that suit half precision.
 
-    Files have all of a LoRA's size in one of its halves, or 128 times too much of it for alpha to take away again: what
-    comes out of `down` then overflows or is lost. Here each of its rows has a norm near 1 at the largest scale, as the
-    rows of the layer's own weight have.
+    Some files have the whole magnitude of a LoRA in one factor, or 128 times too much, which alpha then takes away. The
+    output of `down` would overflow or underflow. Here each row of `down` has a norm near 1 at the largest scale, like
+    rows of the layer's own weight.
     """
     norm = change.down.flatten(1).norm(dim=1) * LORA_SCALE_LIMIT
     power = torch.where(norm > 0, torch.exp2(torch.round(torch.log2(norm))), 1.0)

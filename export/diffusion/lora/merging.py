@@ -1,8 +1,8 @@
-"""A LoRA file, or one of its relatives: what it changes of a checkpoint, and adding that to the weights.
+"""Reading a file of a LoRA or one of its relatives, and adding its changes to the weights of a checkpoint.
 
     W' = W + scale delta(W)
 
-`forms` has the deltas. They are summed in double precision and rounded once, to the weights' single precision.
+`forms` computes the deltas. They are added in double precision and rounded once to single precision.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .forms import Change, OtherShape, Unfit, rank_of
 from .names import LayerNames, kind_of, roles
 from .strength import Strengths, strengths
 
-_NAMED = 3  # of what is left out for one reason, this many are told by name
+_NAMED = 3  # number of names in a line on tensors that are left out
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A file and how strongly it is taken."""
+    """A LoRA file and its scale."""
 
     path: Path
     scale: float = 1.0
 
 
 def parse_lora(text: str) -> Lora:
-    """FILE or FILE:SCALE. Raises ExportError: no such file."""
+    """Parse FILE or FILE:SCALE. Raises ExportError: no such file."""
     match = re.fullmatch(r"(.+?):([+-]?\d*\.?\d+)", text)
     path, scale = (Path(match[1]), float(match[2])) if match else (Path(text), 1.0)
     if not path.expanduser().is_file():
@@ -44,13 +44,13 @@ def parse_lora(text: str) -> Lora:
 
 
 class LeftOut:
-    """What of a file cannot be taken, by the reason, in the order it was met."""
+    """Collects the parts of a file that are left out, by reason."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
 
     def add(self, name: str, reason: str) -> None:
-        """A key, or a key without its ending."""
+        """Add a part. name: its key, with or without the ending."""
         self._names.setdefault(reason, []).append(name)
 
     def lines(self) -> list[str]:
@@ -63,11 +63,11 @@ class LeftOut:
 
 
 def merge_lora(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None] = lambda line: None) -> int:
-    """Add a file to the weights of `checkpoint`, in place; the number of layers it changed.
+    """Add the changes of a file to the weights of `checkpoint`, in place. Returns the number of changed layers.
 
-    say  is told what is left out
+    say  is called with a line for parts that are left out
 
-    Raises ExportError as `read_lora` does, and then nothing is changed.
+    Raises ExportError as `read_lora` does; then nothing is changed.
     """
     changes = read_lora(checkpoint, lora, say)
     for change in changes:
@@ -77,11 +77,11 @@ def merge_lora(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None] = 
 
 
 def read_lora(checkpoint: Checkpoint, lora: Lora, say: Callable[[str], None] = lambda line: None) -> list[Change]:
-    """What a file changes of `checkpoint`, which is left as it is.
+    """Read the changes of a file for the layers of `checkpoint`, which is not changed.
 
-    say  is told what is left out: tensors of another kind, layers that are not there or of another shape
+    say  is called with a line for parts that are left out: other tensors, missing layers, layers of another shape
 
-    Raises ExportError: pickled or torn, nothing in it that fits, for another architecture.
+    Raises ExportError: pickled or damaged, nothing that fits, made for another architecture.
     """
     tensors, strength = _read(lora.path)
     unet: Any = checkpoint.unet
@@ -132,7 +132,7 @@ def _change(layer: nn.Module, text: bool, stem: str, parts: dict[str, Tensor], s
 
 
 def _add(layer: nn.Module, name: str, delta: Tensor) -> None:
-    """To a parameter; a layer without a bias is given one."""
+    """Add `delta` to a parameter. A layer without a bias gets one."""
     own: Any = getattr(layer, name)
     old = 0.0 if own is None else own.detach().double()
     summed = (old + delta).float()

@@ -1,4 +1,4 @@
-"""Which layer a file means by a key, and what its tensor is: kohya, PEFT, diffusers, OneTrainer, LyCORIS, ComfyUI."""
+"""The layer and the role of a tensor by its key, in files of kohya, PEFT, diffusers, OneTrainer, LyCORIS, ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-# What a key ends with -> the role of its tensor in `forms`. PEFT calls down A and up B, and names the adapter or not.
+# Ending of a key -> role of its tensor in `forms`. PEFT calls down A and up B, with or without the adapter's name.
 _ENDINGS = {
     r"\.lora_down\.weight|[._]lora\.down\.weight|\.lora_linear_layer\.down\.weight": "down",
     r"\.lora_up\.weight|[._]lora\.up\.weight|\.lora_linear_layer\.up\.weight": "up",
@@ -28,7 +28,7 @@ _ENDINGS = {
     r"\.weight": "weight",
 }
 _ROLES = [(re.compile(f"({ending})$"), role) for ending, role in _ENDINGS.items()]
-# What else is met in files -> the name of what it is.
+# Pattern of other keys in files -> what they belong to.
 _KINDS = {
     r"^bundle_emb\.": "an embedding that is bundled with it (--embedding takes it)",
     r"(^|\.)(emb_params|string_to_param.*)$|^clip_[lg]$": "an embedding (--embedding takes it)",
@@ -47,7 +47,7 @@ _KINDS = {
     r"ip_adapter|image_proj": "an IP-Adapter",
     r"control_model|input_hint|zero_conv": "a ControlNet",
 }
-# Inside a residual block and around it, the original implementation's names -> those of diffusers.
+# Names in the original implementation -> names in diffusers, within a residual block and outside.
 _RESNET = {
     "in_layers_2": "conv1", "out_layers_3": "conv2", "emb_layers_1": "time_emb_proj",
     "skip_connection": "conv_shortcut", "in_layers_0": "norm1", "out_layers_0": "norm2",
@@ -59,7 +59,7 @@ _OUTSIDE = {
 }  # fmt: skip
 
 
-# How files begin the name of a layer -> the network it is of. The first that fits holds.
+# Prefix of a layer's name in files -> number of its text encoder. The first match counts.
 _TEXT_PREFIXES = {
     "text_encoders_clip_l_transformer_": 1, "text_encoders_clip_g_transformer_": 2, "text_encoders_clip_l_": 1,
     "text_encoders_clip_g_": 2, "clip_l_transformer_": 1, "clip_g_transformer_": 2, "clip_l_": 1, "clip_g_": 2,
@@ -67,15 +67,15 @@ _TEXT_PREFIXES = {
     "text_encoder_": 1, "cond_stage_model_transformer_": 1, "lycoris_text_model_": 1, "text_model_": 1,
 }  # fmt: skip
 _UNET_PREFIXES = ("lora_unet_", "unet_", "model_diffusion_model_", "diffusion_model_", "lycoris_", "")
-# diffusers once called the projections of a text encoder as those of the UNet.
+# Old names in diffusers for the projections of a text encoder, which are those of the UNet.
 _OLD_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj", "to_out_0": "out_proj"}
 
 
 class LayerNames:
-    """The layers of a checkpoint that an adapter can change, found by any spelling.
+    """Finds the layers of a checkpoint by their names in all kinds of files.
 
-    unet, text      the networks; `text` in their order
-    per_block       residual blocks of a level of the UNet, for the numbering of the original implementation
+    unet, text  the networks
+    per_block   residual blocks of a level of the UNet, for the numbering of the original implementation
     """
 
     def __init__(self, unet: nn.Module, text: tuple[nn.Module, ...], per_block: int) -> None:
@@ -89,15 +89,15 @@ class LayerNames:
                 self._of[f"text{number}_{plain}"] = layer
 
     def find(self, stem: str) -> nn.Module | None:
-        """The layer of a key without its ending, or None."""
+        """The layer for a key without its ending, or None."""
         return self._of.get(self._spelled(stem))
 
     def of_text(self, stem: str) -> bool:
-        """Whether the layer of a key is of a text encoder."""
+        """The layer for a key without its ending is of a text encoder."""
         return self._spelled(stem).startswith("text")
 
     def reads_the_prompt(self, stem: str) -> bool:
-        """Whether it is a layer of the UNet as wide as the prompt's vectors, which tells the architectures apart."""
+        """The key is for a layer of the UNet with the width of prompts, which differs between architectures."""
         return re.search(r"^unet_.*_attn2_to_[kv]$", self._spelled(stem)) is not None
 
     def _spelled(self, stem: str) -> str:
@@ -112,7 +112,7 @@ class LayerNames:
         return f"unet_{self._original(re.sub(r'_to_out$', '_to_out_0', stem.removeprefix(prefix)))}"
 
     def _original(self, name: str) -> str:
-        """A name of the original implementation in that of diffusers; any other is given back."""
+        """A name of the original implementation as in diffusers. Any other name is returned unchanged."""
         if name in _OUTSIDE:
             return _OUTSIDE[name]
         if match := re.fullmatch(r"(input|output)_blocks_(\d+)_(\d+)_(.+)", name):
@@ -131,7 +131,7 @@ class LayerNames:
 
 
 def roles(keys: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """({stem: {role: key}}, the keys that are none of an adapter's)."""
+    """({stem: {role: key}}, keys that belong to no adapter). A stem is a key without its ending."""
     found: dict[str, dict[str, str]] = {}
     odd = []
     for key in keys:
@@ -143,14 +143,14 @@ def roles(keys: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
             within = next((group for group in match.groups()[1:] if group), "")
             found.setdefault(key[: match.start()], {})[role.format(within)] = key
     for stem in [stem for stem, named in found.items() if "weight" in named and "on_input" not in named]:
-        odd.append(found[stem].pop("weight"))  # of an IA3, and else a tensor of anything
+        odd.append(found[stem].pop("weight"))  # an IA3 has a "weight", but so has any other file
         if not found[stem]:
             del found[stem]
     return found, odd
 
 
 def kind_of(key: str) -> str | None:
-    """What a key is of, where it is of no adapter that is known here."""
+    """What a key belongs to, if not to a supported adapter; else None."""
     return next((kind for pattern, kind in _KINDS.items() if re.search(pattern, key)), None)
 
 

@@ -1,7 +1,7 @@
-"""How strongly the halves of an adapter are taken: alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023).
+"""The factor of an adapter's product: alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023).
 
 kohya, OneTrainer and LyCORIS have alpha among the tensors of a layer. PEFT has it in adapter_config.json beside the
-file, diffusers in the file's own metadata; there a layer may have an alpha of its own, found by the end of its name.
+file, diffusers in the file's metadata. These can have an alpha for single layers, found by the end of the layer's name.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from ...onnx_writing import ExportError
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _INSIDE = "lora_adapter_metadata"
 _BESIDE = "adapter_config.json"
-# How these initialise an adapter changes the weights of the model too: the file alone is the smaller half.
+# These initialisations of an adapter change the weights of the model too, so the file is incomplete without the model.
 _CHANGES_THE_MODEL = re.compile(r"pissa|olora|corda|loftq|orthogonal|lora_ga", re.IGNORECASE)
 
 
 class Strengths:
     """alpha / rank of the layers of a file.
 
-    configs  part ("unet", "text_encoder", "text_encoder_2", or "" for all) -> what PEFT's configuration of it says
+    name     of the file, for errors
+    configs  PEFT's configuration by part: "unet", "text_encoder", "text_encoder_2", or "" for all
 
-    Raises ExportError: an adapter that needs the model it was made beside, or numbers that are none.
+    Raises ExportError for an adapter that needs the model of its training, and for values that are no numbers.
     """
 
     def __init__(self, name: str, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -50,8 +51,8 @@ class Strengths:
     def of(self, stem: str, alpha: float | None, rank: int | None) -> float:
         """alpha / rank of a layer.
 
-        alpha  as the layer's tensors have it
-        rank   as the shapes of its tensors have it; PEFT divides by the configuration's where they have none
+        alpha  from the layer's tensors; None: from the configuration
+        rank   from the shapes of its tensors; None: from the configuration
         """
         if alpha is not None:
             return alpha / rank if rank else 1.0
@@ -71,7 +72,7 @@ class Strengths:
 
 
 def strengths(path: Path, metadata: Mapping[str, str]) -> Strengths:
-    """Those of a file, by its metadata or by what lies beside it. Raises ExportError."""
+    """The strengths of a file, from its metadata or the configuration beside it. Raises ExportError."""
     beside = path.parent / _BESIDE
     try:
         if _INSIDE in metadata:
@@ -84,7 +85,7 @@ def strengths(path: Path, metadata: Mapping[str, str]) -> Strengths:
 
 
 def _by_part(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """diffusers' flat metadata, "unet.lora_alpha", by part."""
+    """Diffusers' flat metadata, with keys such as "unet.lora_alpha", by part."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in flat.items():
         part, _, name = key.partition(".")
@@ -100,7 +101,7 @@ def _alpha(config: Mapping[str, Any]) -> Any:
 
 
 def _of_layer(pattern: Mapping[str, Any] | None, layer: str, otherwise: Any) -> Any:
-    """The value whose key the name of a layer ends with, as PEFT finds it."""
+    """The value whose key matches the end of a layer's name, as in PEFT; else `otherwise`."""
     for key, value in (pattern or {}).items():
         try:
             if re.match(rf"(.*\.)?({key})$", layer):
