@@ -177,9 +177,18 @@ def finish(report: "Stats", stats: Path | None) -> int:
         console.print(
             f"{f'{name}: ' if name else ''}{figures.frames.out} frames of {figures.size[0]}x{figures.size[1]} in "
             f"{figures.seconds:.1f} s, {figures.fps:.1f} fps; latency p50 {latency.ms(50):.0f} ms, "
-            f"p95 {latency.ms(95):.0f}, p99 {latency.ms(99):.0f}"
+            f"p95 {latency.ms(95):.0f}, p99 {latency.ms(99):.0f}{_waits(figures)}"
         )
     return INTERRUPTED if report.interrupted else 0
+
+
+def _waits(figures: "Stats") -> str:
+    """What somebody at the controls waited for and missed, as far as there was any of it."""
+    first, control, share = figures.first_picture_s, figures.control, figures.dropped_share
+    told = [f"first picture after {first:.1f} s"] if first is not None else []
+    told += [f"a control after {control.ms(50):.0f} ms, p95 {control.ms(95):.0f}"] if control.count else []
+    told += [f"{share:.1%} dropped"] if share else []
+    return "".join(f"; {one}" for one in told)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def empty_fps(frames: int, *, one_lane: bool) -> float:
     book, clock = SettingsBook(None), time.monotonic_ns
     source = SourceRunner("source", Source(frames), clock, stopped=threading.Event().is_set, book=book)
     stages = [StageRunner(f"s{n}", Empty(), clock, book=book, settings_of=None) for n in range(STAGES)]
-    runners: list[Runner] = [source, *stages, SinkRunner("sink", NullSink(), clock)]
+    runners: list[Runner] = [source, *stages, SinkRunner("sink", NullSink(), clock, book=book)]
     faults = Faults()
     lanes = [
         Lane(part, faults) for part in ([source], *([stages] if one_lane else [[s] for s in stages]), runners[-1:])

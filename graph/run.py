@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,11 +115,13 @@ def _open_one(
 ) -> Run:
     if viewer is not None:  # in one process if possible, since only then the viewer gets source and motion too
         config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
+    begun_ns = time.monotonic_ns()
     check_ends(config, watched=viewer is not None)
     resolved = found or find(config, undo, stop)
     info = resolved.info
     check_passthrough(config, info)
     context = prepare(config, (info.width, info.height), say, stop=stop, track=Track() if trace else None)
+    context = replace(context, begun_ns=begun_ns)
     undo.callback(context.close)
     live = info.live or config.paced
     apart = several(config.workers, live=live)

@@ -476,6 +476,7 @@ def _figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> dict[str
         "fps": moment.fps,
         "latency_ms": {"p50": moment.p50, "p95": moment.p95, "newest": moment.newest},
         "frames": {"in": so_far.frames.into, "out": sink.frames if sink is not None else so_far.frames.out},
+        **_waits(so_far),
         "dropped": {reason: count for reason, count in so_far.drops.items() if count},
         "stages": {name: {"ms_p50": m.ms(50), "ms_p95": m.ms(95)} for name, m in so_far.stages.items()},
         "backend": so_far.backend,
@@ -487,6 +488,12 @@ def _figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> dict[str
         "paused": run.paused,
         "recording": recording,
     }
+
+
+def _waits(stats: Stats) -> dict[str, Any]:
+    """What somebody at the controls waits for, and misses, since the begin of the run."""
+    told = stats.to_dict()
+    return {key: told[key] for key in ("control_ms", "first_picture_s", "dropped_share")}
 
 
 def _whole(stats: Stats) -> dict[str, Any]:

@@ -8,7 +8,10 @@ from hdrh.histogram import HdrHistogram
 
 _HIGHEST_US = 3_600_000_000  # an hour
 _DIGITS = 3
-_OWN = ("frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "source", "restarts", "size", "steps")
+_OWN = (
+    "frames", "fps", "seconds", "latency_ms", "age_ms", "control_ms", "first_picture_s", "drops", "dropped_share",
+    "source", "restarts", "size", "steps",
+)  # fmt: skip
 
 
 class Meter:
@@ -104,6 +107,9 @@ class Stats:
     hops         by link: from the sender's hand-over until the reader takes the frame, waiting included. The bare link
                  that limits the frames in flight has none
     age          how old a picture had become when the next one replaced it
+    control      from a change of settings to the first picture made with it being handed to the sink; the first picture
+                 of a crossfade
+    first_picture_s  seconds from the begin of the run, its networks not yet open, to its first picture; None: none yet
     drops        frames dropped, by reason: late (no stage had time for them), paused (read while the run was paused),
                  failed (a stage raised), restart (under way when a worker was lost)
     source       figures of a live source: its states, reconnects, frames skipped and held; empty for a file
@@ -133,6 +139,8 @@ class Stats:
     source_lost: str | None = None
     streams: dict[str, "Stats"] = field(default_factory=dict)
     networks: dict[str, dict[str, int]] = field(default_factory=dict)
+    control: Meter = field(default_factory=Meter)
+    first_picture_s: float | None = None
 
     def __repr__(self) -> str:
         """The main figures, in a line."""
@@ -147,6 +155,13 @@ class Stats:
     def fps(self) -> float:
         """Frames written a second, from the first read to the last frame handed to a sink."""
         return self.frames.out / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def dropped_share(self) -> float:
+        """Share of the frames that were dropped, 0..1, without those that came in while the run was paused."""
+        paused = self.drops["paused"]
+        wanted = self.frames.into - paused
+        return (self.frames.dropped - paused) / wanted if wanted > 0 else 0.0
 
     def under(self, name: str) -> "Stats":
         """The figures of one stream in the form in which streams are added: stages and links are named `NAME.stage`,
@@ -176,6 +191,8 @@ class Stats:
             seconds=max(self.seconds, other.seconds),
             latency=self.latency + other.latency,
             age=self.age + other.age,
+            control=self.control + other.control,
+            first_picture_s=max(filter(None, (self.first_picture_s, other.first_picture_s)), default=None),
             drops={why: count + other.drops[why] for why, count in self.drops.items()},
             stages=self.stages | other.stages,
             links=self.links | other.links,
@@ -215,7 +232,10 @@ class Stats:
                 "max": latency.max_ms,
             },
             "age_ms": {"p50": self.age.ms(50), "p95": self.age.ms(95), "p99": self.age.ms(99), "max": self.age.max_ms},
+            "control_ms": {"p50": self.control.ms(50), "p95": self.control.ms(95), "count": self.control.count},
+            "first_picture_s": None if self.first_picture_s is None else round(self.first_picture_s, 3),
             "drops": self.drops,
+            "dropped_share": round(self.dropped_share, 4),
             "stages": {
                 name: {"ms_p50": meter.ms(50), "ms_p95": meter.ms(95), "count": meter.count}
                 for name, meter in self.stages.items()

@@ -34,6 +34,11 @@ class RunCollector(Collector):
         yield CounterMetricFamily("warpfuse_restarts", "Workers started again", value=stats.restarts)
         yield _quantiles("warpfuse_latency_ms", "Arrival at the source to hand-over to the sink", {"": stats.latency})
         yield _quantiles("warpfuse_age_ms", "Age of what was shown when something else took its place", {"": stats.age})
+        yield _quantiles("warpfuse_control_ms", "Change of settings to its first picture", {"": stats.control})
+        if stats.first_picture_s is not None:
+            about = "Begin of the run to its first picture"
+            yield GaugeMetricFamily("warpfuse_first_picture_seconds", about, value=stats.first_picture_s)
+        yield GaugeMetricFamily("warpfuse_dropped_share", "Dropped of all frames wanted", value=stats.dropped_share)
         yield _quantiles("warpfuse_stage_ms", "Time in a stage, without waiting", stats.stages, "stage")
         calls = CounterMetricFamily("warpfuse_stage_calls", "Calls of a stage", labels=["stage"])
         for name, meter in stats.stages.items():

@@ -105,6 +105,8 @@ class SinkReport(_Part, frozen=True):
     abandoned     new pictures in files that were not finished when the sink's process died
     latency, age  encoded histograms
     begun_ns      when the first picture written had arrived at the source; 0: none was written
+    first_ns      when it had been written
+    control       encoded histogram: from a change of settings to the first picture made with it
     """
 
     frames: int
@@ -118,6 +120,8 @@ class SinkReport(_Part, frozen=True):
     notes: list[str]
     abandoned: int = 0
     begun_ns: int = 0
+    first_ns: int = 0
+    control: str = ""
 
     @property
     def done(self) -> int:
@@ -133,6 +137,8 @@ class SinkReport(_Part, frozen=True):
             repeated=self.repeated + later.repeated,
             abandoned=self.abandoned + later.abandoned,
             begun_ns=self.begun_ns or later.begun_ns,
+            first_ns=self.first_ns or later.first_ns,
+            control=summed(self.control, later.control),
             latency=summed(self.latency, later.latency),
             age=summed(self.age, later.age),
             notes=list(dict.fromkeys([*self.notes, *later.notes])),
@@ -168,9 +174,9 @@ class Report(_Part, frozen=True):
 
 
 def summed(*meters: str) -> str:
-    """The sum of encoded histograms, encoded."""
+    """The sum of encoded histograms, encoded. Empty texts are none."""
     whole = Meter()
-    for encoded in meters:
+    for encoded in filter(None, meters):
         whole += Meter.decode(encoded)
     return whole.encode()
 
@@ -201,11 +207,13 @@ def stats_of(
     failed: int = 0,
     restarts: int = 0,
     warnings: tuple[str, ...] = (),
+    begun_ns: int = 0,
 ) -> Stats:
     """The figures of a run.
 
-    reports  one for each worker
-    failed   frames dropped because a stage raised
+    reports   one for each worker
+    failed    frames dropped because a stage raised
+    begun_ns  clock when the run began to be opened
     """
     sources = [source for r in reports for source in r.sources.values()]
     sinks = {name: sink for r in reports for name, sink in r.sinks.items()}
@@ -220,6 +228,8 @@ def stats_of(
         seconds=_seconds(sources, sinks.values()),
         latency=Meter.decode(first.latency),
         age=Meter.decode(first.age),
+        control=Meter.decode(first.control) if first.control else Meter(),
+        first_picture_s=(first.first_ns - begun_ns) / 1e9 if first.first_ns else None,
         stages={name: Meter.decode(runner.meter) for name, runner in runners.items()},
         links={name: {"sent": link.sent, "peak": link.peak, "slots": link.slots} for name, link in links.items()},
         hops={name: Meter.decode(hop) for runner in runners.values() for name, hop in runner.hops.items()},

@@ -19,6 +19,7 @@ class _Version:
     config: GraphConfig
     over_ns: int = 0
     named: tuple[str, ...] = ()
+    asked_ns: int = 0
 
 
 class SettingsBook:
@@ -39,17 +40,21 @@ class SettingsBook:
         """The version that new frames are stamped with."""
         return self._newest
 
-    def publish(self, config: GraphConfig, change: Timed | None = None) -> tuple[int, int]:
+    def publish(self, config: GraphConfig, change: Timed | None = None, asked_ns: int = 0) -> tuple[int, int]:
         """Add the next version and begin it. Returns its number, and the number of the first frame with it."""
         version = self._newest + 1
-        self.add(version, config, change)
+        self.add(version, config, change, asked_ns)
         return version, self.begin(version)
 
-    def add(self, version: int, config: GraphConfig, change: Timed | None = None) -> None:
-        """Add a version that no frame carries yet. change: the change that led to it; None: without a crossfade."""
+    def add(self, version: int, config: GraphConfig, change: Timed | None = None, asked_ns: int = 0) -> None:
+        """Add a version that no frame carries yet.
+
+        change    the change that led to it; None: without a crossfade
+        asked_ns  the run's clock when the change was asked for; 0: unknown
+        """
         with self._lock:
             over_ns, named = (change.over_ns, change.named) if change is not None else (0, ())
-            self._versions[version] = _Version(config, over_ns, named)
+            self._versions[version] = _Version(config, over_ns, named, asked_ns)
             # Note: old versions. Frames in flight are at most the sum of all slots; 1,000 covers any graph.
             self._versions.pop(version - 1000, None)
 
@@ -69,6 +74,12 @@ class SettingsBook:
         with self._lock:
             self._next_seq = seq + 1
             return self._newest, self._crossfades.at(pts_ns)
+
+    def asked_ns(self, version: int) -> int:
+        """The run's clock when a version was asked for; 0 for the first, and where it is unknown."""
+        with self._lock:
+            known = self._versions.get(version)
+            return known.asked_ns if known is not None else 0
 
     def __getitem__(self, version: int) -> GraphConfig:
         with self._lock:

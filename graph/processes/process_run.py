@@ -159,7 +159,8 @@ class ProcessRun:
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """As `Run` says. Every worker gets the new settings before the source stamps a frame with them."""
-        begun: protocol.SettingsBegun = self._ask(protocol.SettingsBegun, partial(self._publish, keys))
+        publish = partial(self._publish, keys, time.monotonic_ns())
+        begun: protocol.SettingsBegun = self._ask(protocol.SettingsBegun, publish)
         return Applied(begun.version, begun.seq)
 
     def snapshot(self) -> bytes:
@@ -189,7 +190,8 @@ class ProcessRun:
         """The figures so far."""
         lost, told = len(self._epochs.failed), tuple(self._epochs.told)
         restarts = sum(handle.restarts.total for handle in self._pool.handles)
-        stats = stats_of(self._pool.reports(), self._context.setup, failed=lost, restarts=restarts, warnings=told)
+        reports, setup, begun_ns = self._pool.reports(), self._context.setup, self._context.begun_ns
+        stats = stats_of(reports, setup, failed=lost, restarts=restarts, warnings=told, begun_ns=begun_ns)
         return stats.stopped(self._stop.is_set())
 
     def spans(self) -> dict[str, list[Span]]:
@@ -228,7 +230,7 @@ class ProcessRun:
                 raise ConfigError("the run has ended")
             self._requests.put(request)
 
-    def _publish(self, keys: Mapping[str, Any]) -> None:
+    def _publish(self, keys: Mapping[str, Any], asked_ns: int) -> None:
         """Send new settings to every worker, and then have the source begin with them.
 
         A worker that is down gets them when it is assigned its part again.
@@ -236,7 +238,8 @@ class ProcessRun:
         change = self._settings.timed(keys)
         self._settings.changed(keys)
         self._version += 1
-        self._pool.tell_all(protocol.AddSettings(self._version, self._told(), change.over_ns, change.named))
+        timed = change.over_ns, change.named, asked_ns
+        self._pool.tell_all(protocol.AddSettings(self._version, self._told(), *timed))
         self._pool.home_of("source").send(protocol.BeginSettings(self._version))
 
     def _told(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.processes.remote_errors import Kind
 from warpfuse.graph.processes.video_message import Info
 
-VERSION = 8
+VERSION = 9
 _MOST = 64 << 20  # bytes of a message: for a trace or a snapshot; the others are far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -83,12 +83,13 @@ class LetGo(_Message, frozen=True):
 
 
 class AddSettings(_Message, frozen=True):
-    """Add a version of the settings."""
+    """Add a version of the settings. asked_ns: the supervisor's clock when somebody asked for it; 0: unknown."""
 
     version: int
     config: dict[str, Any]
     over_ns: int = 0
     named: tuple[str, ...] = ()
+    asked_ns: int = 0
 
 
 class BeginSettings(_Message, frozen=True):

@@ -178,7 +178,7 @@ class WorkerProcess:
                 self._send(protocol.Quiet(worker.report(), stuck))
             case protocol.AddSettings():
                 change = Timed(command.config, command.over_ns, command.named)
-                worker.book.add(command.version, validate(command.config), change)
+                worker.book.add(command.version, validate(command.config), change, command.asked_ns)
             case protocol.BeginSettings():
                 self._send(protocol.SettingsBegun(command.version, worker.book.begin(command.version)))
             case protocol.PauseSource():

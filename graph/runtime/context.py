@@ -52,6 +52,7 @@ class RunContext:
     say    called with lines for the user
     stop   set it, from any thread, to end the run early
     clock  monotonic nanoseconds
+    begun_ns  by the clock, when the run began to be opened
     track  records the calls of the stages; None: no trace
     """
 
@@ -65,6 +66,7 @@ class RunContext:
     say: Say = silent
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], int] = time.monotonic_ns
+    begun_ns: int = field(default_factory=time.monotonic_ns)
     track: Track | None = None
 
     @property

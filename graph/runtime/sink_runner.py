@@ -12,9 +12,10 @@ import numpy.typing as npt
 from warpfuse.graph.metrics.meters import Meter
 from warpfuse.graph.metrics.report import SinkReport
 from warpfuse.graph.plan.pacer import Pacer
+from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.rate import AsTheyCome, Paced, Rate, Resampled
 from warpfuse.graph.runtime.runner import Clock, Runner
-from warpfuse.stages.frame import RawFrame, SoundPiece
+from warpfuse.stages.frame import RawFrame, SoundPiece, Stamp
 from warpfuse.stages.stage import Bridging, Hearing, Sink
 
 _PIECES = 4096  # most pieces of sound that wait for the next picture; a source's picture brings one
@@ -27,6 +28,8 @@ class SinkRunner(Runner):
     shown     number of the newest frame written, -1 before the first; frames up to it are not written again
     latency   from a frame's arrival at the source to its hand-over to the sink
     age       how old a picture had become when the next replaced it; latency does not show that when frames are dropped
+    control   from a change of settings to the hand-over of the first picture made with it
+    book      tells when each version of the settings was asked for
     fps       hand frames over at this constant rate; None: as they come
     live      the rate follows the clock instead of the presentation times
     limit     the sink is closed as complete after this many frames, even if other sinks still need some
@@ -41,6 +44,7 @@ class SinkRunner(Runner):
         clock: Clock,
         pacer: Pacer | None = None,
         *,
+        book: SettingsBook,
         fps: Fraction | None = None,
         live: bool = False,
         limit: int | None = None,
@@ -56,9 +60,11 @@ class SinkRunner(Runner):
         self._left, self._stopped = limit, stopped
         self.latency = Meter()
         self.age = Meter()
+        self.control = Meter()
         self.held = 0
         self.shown = -1
-        self.begun_ns = self.ended_ns = 0
+        self.begun_ns = self.first_ns = self.ended_ns = 0
+        self._book, self._version = book, book.newest
         self.complete = False
         self._closed = False
         self._arrived_ns = 0
@@ -80,7 +86,8 @@ class SinkRunner(Runner):
         """The figures of the sink."""
         counts = self.frames, self.held, self.shown, self.repeated, self.ended_ns
         latency, age = self.latency.encode(), self.age.encode()
-        return SinkReport(*counts, self.complete, latency, age, self.notes, begun_ns=self.begun_ns)
+        times = self.begun_ns, self.first_ns
+        return SinkReport(*counts, self.complete, latency, age, self.notes, 0, *times, self.control.encode())
 
     @property
     def last(self) -> npt.NDArray[np.uint8] | None:
@@ -141,12 +148,24 @@ class SinkRunner(Runner):
         self.meter.record(now - begun)
         if stamp.arrived_ns != self._arrived_ns:
             self.latency.record(now - stamp.arrived_ns)
+        self._time_controls(stamp, now)
         self.begun_ns = self.begun_ns or stamp.arrived_ns
+        self.first_ns = self.first_ns or now
         if self._arrived_ns:
             self.age.record(now - self._arrived_ns)
         self._arrived_ns, self.ended_ns = stamp.arrived_ns, now
         self._keep(frame.rgb)
         self.frames += 1
+
+    def _time_controls(self, stamp: Stamp, now: int) -> None:
+        """Record how long ago the settings were asked for that this picture is the first to show. A held one shows none
+        of them: it is the last picture again."""
+        if stamp.settings == self._version or stamp.hold:
+            return
+        for version in range(self._version + 1, stamp.settings + 1):
+            if asked_ns := self._book.asked_ns(version):
+                self.control.record(now - asked_ns)
+        self._version = stamp.settings
 
     def _keep(self, rgb: npt.NDArray[np.uint8]) -> None:
         """Keep a copy of the picture for `last`; its slot will be filled again."""

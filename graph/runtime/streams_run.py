@@ -5,6 +5,7 @@ Streams may join and leave while the others go on. A stream that fails does not 
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -113,17 +114,24 @@ class StreamsRun:
         return {name: stream.run for name, stream in list(self._streams.items())}
 
     def put(
-        self, name: str, config: GraphConfig, info: VideoInfo, endpoints: Callable[[tuple[int, int]], Endpoints]
+        self,
+        name: str,
+        config: GraphConfig,
+        info: VideoInfo,
+        endpoints: Callable[[tuple[int, int]], Endpoints],
+        begun_ns: int | None = None,
     ) -> None:
         """Open a stream over the source that `info` describes. It starts with the run; at once if the run has started.
 
         endpoints  makes the stream's endpoints for a (width, height)
+        begun_ns   monotonic clock when it began to be opened; None: now
         Raises BadInput; then nothing is left open.
         """
 
         def say(line: str) -> None:
             self._say(f"{name}: {line}")
 
+        begun_ns = begun_ns or time.monotonic_ns()
         with self._opening, of_stream(name), contextlib.ExitStack() as undo:
             if name in self._streams:
                 raise ConfigError("a stream of that name is under way; give another name")
@@ -136,6 +144,7 @@ class StreamsRun:
                 keys = config.model_dump(mode="json")
                 config, ends = viewed(self._viewer, name, config, ends, info, size)
             context = self._networks.context(config, size, say, track=Track() if self._trace else None)
+            context = replace(context, begun_ns=begun_ns)
             undo.callback(context.close)
             temporal = True if self._viewer is not None else None
             expected = frames_expected(info, config)
@@ -164,6 +173,7 @@ class StreamsRun:
         """
         if self._given is None:
             raise ConfigError("this run takes no more streams")
+        begun_ns = time.monotonic_ns()
         name = name or free_stream_name(str(keys.get("source", "")), self._streams)
         config = self._given.joined(name, keys)
         check_ends({name: config}, {own.name: own.config for own in list(self._streams.values())})
@@ -172,7 +182,7 @@ class StreamsRun:
         try:
             with of_stream(name):
                 check_passthrough(config, info)
-            self.put(name, config, info, partial(endpoints_of, config, info, connected=connected))
+            self.put(name, config, info, partial(endpoints_of, config, info, connected=connected), begun_ns)
         except BaseException:
             if connected is not None:
                 connected.close()
@@ -356,6 +366,7 @@ def open_streams(
     viewer: Viewer | None = None,
 ) -> StreamsRun:
     """Open a run of these streams and all their stages. `undo` closes it. Raises BadInput, StreamLost."""
+    begun_ns = time.monotonic_ns()
     check_ends(streams.configs)
     found: dict[str, tuple[VideoInfo, LiveSource | None]] = {}
     for name, config in streams.configs.items():
@@ -372,7 +383,7 @@ def open_streams(
         info, connected = found[name]
         with of_stream(name):
             check_passthrough(config, info)
-        run.put(name, config, info, partial(endpoints_of, config, info, connected=connected))
+        run.put(name, config, info, partial(endpoints_of, config, info, connected=connected), begun_ns)
     return run
 
 

@@ -133,14 +133,16 @@ class ThreadRun:
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """As `Run` says."""
+        asked_ns = self.context.clock()
         with self._changing:
             change = self._live.timed(keys)
-            return Applied(*self.book.publish(self._live.changed(keys), change))
+            return Applied(*self.book.publish(self._live.changed(keys), change, asked_ns))
 
     def stats(self) -> Stats:
         """The figures so far."""
         lost = tuple(f"frame {f.seq} was dropped: stage {f.stage}: {typed_line(f.error)}" for f in self._lost)
-        stats = stats_of([self.worker.report()], self.context.setup, failed=len(self._lost), warnings=lost)
+        reports, setup, begun_ns = [self.worker.report()], self.context.setup, self.context.begun_ns
+        stats = stats_of(reports, setup, failed=len(self._lost), warnings=lost, begun_ns=begun_ns)
         return stats.stopped(self.context.stop.is_set())
 
     def counts(self) -> FrameCounts:

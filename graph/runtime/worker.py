@@ -239,6 +239,7 @@ class Worker:
                 sink,
                 self.context.clock,
                 judge,
+                book=self.book,
                 fps=config.fps,
                 live=self.endpoints.live,
                 limit=config.frames if self.endpoints.live else None,

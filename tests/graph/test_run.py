@@ -89,7 +89,7 @@ def test_the_figures_have_the_agreed_form(go):
     figures = json.loads(json.dumps(go(steps=2).to_dict()))
     assert figures.keys() == {
         "frames", "fps", "seconds", "latency_ms", "stages", "links", "restarts", "backend", "device", "bundle", "size",
-        "steps", "age_ms", "drops", "precision",
+        "steps", "age_ms", "drops", "precision", "control_ms", "first_picture_s", "dropped_share",
     }  # fmt: skip
     assert figures["drops"] == {"late": 0, "paused": 0, "failed": 0, "restart": 0}
     nothing = {"dropped": 0, "repeated": 0, "under_way": 0, "held": 0}

@@ -279,7 +279,8 @@ def test_the_figures_tell_all_and_each(go):
     assert figures["frames"]["out"] == 12 and figures["steps"] == 2
     assert {name: own["frames"]["out"] for name, own in figures["streams"].items()} == {"a": 5, "b": 7}
     assert figures["streams"]["a"].keys() == {
-        "frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "restarts", "size", "steps"
+        "frames", "fps", "seconds", "latency_ms", "age_ms", "drops", "restarts", "size", "steps", "control_ms",
+        "first_picture_s", "dropped_share",
     }  # fmt: skip
     assert figures["stages"]["a.predict"]["count"] == 5 and figures["stages"]["b.predict"]["count"] == 7
     assert figures["links"]["b.upload->encode.frame"]["sent"] == 7

@@ -28,9 +28,17 @@ export class Figures {
   #totals(now) {
     $("counts").value = now.frames ? `${now.frames.out.toLocaleString("en")} shown` : "";
     const drops = Object.entries(now.dropped ?? {}).map(([why, count]) => [WHY[why] ?? why, count.toLocaleString("en")]);
-    rows($("drops"), drops.length ? drops : [["none", ""]]);
+    rows($("drops"), [...waits(now), ...drops]);
     bars($("stages"), Object.entries(now.stages ?? {}).map(([name, stage]) => [name, stage.ms_p50]));
   }
+}
+
+/** From a control to its first picture, from the start to the first of all, and what was dropped. */
+function waits(now) {
+  const [control, late] = ["p50", "p95"].map((at) => (now.control_ms?.count ? `${Math.round(now.control_ms[at])} ms` : "–"));
+  const first = now.first_picture_s == null ? "–" : `${now.first_picture_s.toFixed(1)} s`;
+  const share = `${(100 * (now.dropped_share ?? 0)).toFixed(1)} %`;
+  return [["control seen", control], ["p95", late], ["first picture", first], ["dropped", share]];
 }
 
 function rows(list, pairs) {

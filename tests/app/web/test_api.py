@@ -32,6 +32,7 @@ def test_figures_stay_when_the_run_is_over(client, session):
     told = client.get("/api/stats").json()
     assert told["frames"] == {"in": 12, "out": 12} and told["fps"] > 0 and told["latency_ms"]["p50"] > 0
     assert told["stages"] and told["backend"] and told["size"] == [96, 64]
+    assert told["first_picture_s"] > 0 and told["dropped_share"] == 0 and told["control_ms"]["count"] == 0
     client.post("/api/start", json={"source": "pattern:96x64@25,live=1"})
     assert client.get("/api/stats").json()["frames"]["in"] < 12, "those of the next run are its own"
 

@@ -117,6 +117,7 @@ def test_a_prompt_is_seen_in_the_picture(running, session, by):
     until(lambda: middle(running).std() > 15, "the source, as `same` shows it")
     running.get_by_role("radio", name="negative").click()
     until(lambda: session.settings()["prompt"] == "negative", "the prompt of the chip")
+    until(lambda: " ms" in running.locator("#drops dd").first.inner_text(), "how long that took to be seen")
     running.locator("#prompt").fill("same, negative")
     running.locator("#prompt").press("Enter")
     until(lambda: middle(running).std() < 5 and abs(middle(running).mean() - 127) < 6, "grey: half of each")

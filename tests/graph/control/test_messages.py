@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import zmq
+from support.waiting import until
 
 from warpfuse.graph.control import messages
 from warpfuse.graph.control.run_directory import RunDirectory, find_run, free_name, name_after, runs_folder
@@ -74,6 +75,10 @@ def test_a_run_is_asked_changed_watched_and_ended(started):
         with pytest.raises(ConfigError, match=says):
             messages.ask("here", messages.Set(keys), timeout_s=30)
 
+    until(lambda: messages.ask("here", messages.GetStats()).stats["control_ms"]["count"] == 2, "both are shown")
+    waits = messages.ask("here", messages.GetStats()).stats
+    assert 0 < waits["control_ms"]["p50"] <= waits["control_ms"]["p95"] and waits["first_picture_s"] > 0
+
     png = messages.ask("here", messages.Snapshot()).png
     assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR).shape == (64, 96, 3)
 
@@ -81,6 +86,9 @@ def test_a_run_is_asked_changed_watched_and_ended(started):
         text = page.read().decode()
     assert 'warpfuse_hop_ms{link="encode->predict.source",quantile="0.99"}' in text
     assert 'warpfuse_frames_total{what="out"}' in text and 'warpfuse_stage_ms{quantile="0.5",stage="predict"}' in text
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(told['warpfuse_control_ms{quantile="0.5"}']) > 0 and float(told["warpfuse_first_picture_seconds"]) > 0
+    assert 0 <= float(told["warpfuse_dropped_share"]) < 1
 
     messages.ask("here", messages.Stop())
     thread.join(30)

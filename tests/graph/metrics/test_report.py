@@ -1,6 +1,7 @@
 """The figures of a run add up at every moment, whatever order its parts are asked in."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -73,3 +74,17 @@ def test_a_run_under_way_has_a_time_and_a_rate():
     stats = told(source(50), sink(40, 39, ended_ns=5 * S))
     assert (stats.seconds, stats.fps) == (4.0, 10.0)
     assert told(source(0), sink(0, -1)).fps == 0
+
+
+def test_the_share_of_dropped_frames_is_of_those_that_were_wanted():
+    """Frames that come in a pause are dropped by whoever paused the run."""
+    stats = told(source(100, 40, 20), sink(60, 99, ended_ns=5 * S))
+    assert (stats.frames.dropped, stats.drops["paused"], stats.dropped_share) == (40, 20, 0.25)
+    assert told(source(0), sink(0, -1)).dropped_share == 0
+    assert told(source(7, 7, 7), sink(0, -1)).dropped_share == 0
+
+
+def test_figures_of_streams_tell_the_longest_wait_for_a_first_picture():
+    early, late, none = (replace(told(source(1), sink(1, 0)), first_picture_s=s) for s in (1.5, 4.0, None))
+    assert (early + late).first_picture_s == (late + early).first_picture_s == (late + none).first_picture_s == 4.0
+    assert (none + none).first_picture_s is None

@@ -58,7 +58,7 @@ class Rig:
         if isinstance(part, Counting):
             return SourceRunner(name, part, clock, stopped=self.stop.is_set, book=self.book)
         if isinstance(part, Keeping):
-            return SinkRunner(name, part, clock)
+            return SinkRunner(name, part, clock, book=self.book)
         rest = {"book": self.book, "settings_of": lambda config, _: config, "stream": self.streams[name]}
         return StageRunner(name, part, clock, **rest)
 
