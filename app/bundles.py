@@ -1,4 +1,4 @@
-"""`warpfuse bundles`: what can be asked for by name."""
+"""`warpfuse bundles`: the bundles that are found by name."""
 
 import json
 from collections.abc import Callable
@@ -58,7 +58,8 @@ def bundles(
 
 
 def _examined(folder: Path) -> tuple[Path, DescribedKind | None, str]:
-    """Folder, description, and why it cannot be used: every file is there, and what it was."""
+    """Folder, description and "" of a bundle whose files are complete and unchanged; else folder, None and the
+    error."""
     try:
         about = read_description(folder)
         _OPENED_BY[about.kind](str(folder))
@@ -68,7 +69,7 @@ def _examined(folder: Path) -> tuple[Path, DescribedKind | None, str]:
 
 
 def _to_dict(name: str, folder: Path, about: DescribedKind | None, problem: str) -> dict[str, Any]:
-    """Plain types. Of a bundle that cannot be used `problem` says why, and nothing else is told."""
+    """A bundle in plain types. For one that cannot be used only `problem` is given."""
     told: dict[str, Any] = {"name": name, "folder": str(folder), "problem": problem or None}
     if about is None:
         return told

@@ -1,4 +1,4 @@
-"""The cameras of this machine and what each gives, as `warpfuse doctor --cameras` shows them."""
+"""The cameras of this machine and their modes, for `warpfuse doctor --cameras`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,12 @@ from warpfuse.stages.sources.v4l2_capture import CODECS
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A device that gives pictures, its modes, and the one taken when none is asked for. problem: why it gives none."""
+    """A camera.
+
+    modes    its modes
+    usual    the mode that is used by default; None: unknown
+    problem  why it cannot be used; empty: it can
+    """
 
     device: Device
     modes: tuple[Mode, ...]
@@ -27,9 +32,10 @@ class Camera:
 
 
 def cameras() -> list[Camera]:
-    """Every camera; another program may be using it meanwhile. Never raises.
+    """All cameras, also those in use by other programs. Never raises.
 
-    Of Windows and macOS the modes are not told: `path` is the camera's address, `driver` FFmpeg's input device."""
+    On Windows and macOS the modes are unknown, `path` is the camera's address, and `driver` is FFmpeg's input device.
+    """
     kind = device_kind()
     if kind is None:
         return [_examined(device) for device in v4l2.devices() if device.captures]
@@ -45,7 +51,7 @@ def cameras() -> list[Camera]:
 
 
 def to_dict(found: list[Camera]) -> list[dict[str, Any]]:
-    """Plain types: `url` is what `--source` takes for a mode."""
+    """The cameras in plain types. Modes are addresses for `--source`."""
     return [
         {
             "path": str(camera.device.path),
@@ -62,7 +68,7 @@ def to_dict(found: list[Camera]) -> list[dict[str, Any]]:
 
 
 def table(found: list[Camera]) -> RenderableType:
-    """Under each camera its modes by format and size with their rates; the usual one is marked."""
+    """A table of the cameras, with their modes by format and size, and their rates. The default mode is marked."""
     if not found:
         return Text("no camera: plug one in, or try --source pattern:", "yellow")
     parts: list[RenderableType] = []
@@ -91,7 +97,7 @@ def _examined(device: Device) -> Camera:
     try:
         modes = tuple(v4l2.modes(device.path))
         return Camera(device, modes, choose(Wish(device.path), list(modes)))
-    except Exception as error:  # noqa: BLE001  (a doctor that falls ill tells why and goes on)
+    except Exception as error:  # noqa: BLE001  (a failing probe is a finding)
         return Camera(device, (), None, one_line(error))
 
 
@@ -103,7 +109,7 @@ def _by_size(modes: tuple[Mode, ...]) -> dict[tuple[str, int, int], list[str]]:
 
 
 def _usual(camera: Camera) -> str | None:
-    """What `--source` takes without a wish; None: nothing."""
+    """The address for `--source` with the default mode; None: the camera cannot be used."""
     if camera.usual is not None:
         return _url(camera.device.path, camera.usual)
     return None if camera.problem else str(camera.device.path)

@@ -1,4 +1,4 @@
-"""`warpfuse cluster`: streams over several hosts. Today it plans; nothing is started."""
+"""`warpfuse cluster`: streams on several hosts. It plans, but starts nothing yet."""
 
 import re
 from pathlib import Path

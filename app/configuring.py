@@ -1,4 +1,4 @@
-"""From flags and a graph file to a configuration. Flags override the file, the file overrides the defaults."""
+"""Making a configuration from flags and a graph file. Flags override the file, the file overrides the defaults."""
 
 import itertools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def configure(
     graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
 ) -> "GraphConfig":
-    """The configuration of one stream. Raises ConfigError, for a file of several too."""
+    """The configuration of one stream. Raises ConfigError, also for several streams."""
     from warpfuse.graph.plan.streams import Streams
 
     config = configure_any(graph, flags, settings, defaults)
@@ -29,9 +29,12 @@ def configure(
 def configure_any(
     graph: Path | None, flags: dict[str, Any], settings: list[str] | None, defaults: dict[str, Any] | None = None
 ) -> "GraphConfig | Streams":
-    """The configuration of one stream, or of all that the file or several `--source` name. Raises ConfigError.
+    """The configuration of one stream, or of the streams in the file or of several `--source`. Raises ConfigError.
 
-    defaults  for keys that neither has
+    graph     graph file
+    flags     values of flags by key; None: not given
+    settings  values of `--set`, KEY=VALUE
+    defaults  values for keys that are in none of these
     """
     from warpfuse.graph.plan.config import read_graph_file, set_key, validate
     from warpfuse.graph.plan.streams import from_flags, is_of_several, read_streams
@@ -59,7 +62,7 @@ def configure_any(
 
 
 def keys_of(config: "GraphConfig | Streams") -> dict[str, Any]:
-    """The keys that a configuration can be read from again, plain types only."""
+    """The keys from which a configuration can be made again, in plain types."""
     from warpfuse.graph.plan.streams import Streams
 
     return config.keys if isinstance(config, Streams) else config.model_dump(mode="json", exclude_defaults=True)
@@ -68,7 +71,10 @@ def keys_of(config: "GraphConfig | Streams") -> dict[str, Any]:
 def with_sink(
     graph: Path | None, flags: dict[str, Any], settings: list[str] | None, say: Callable[[str], None]
 ) -> tuple[Path | None, dict[str, Any], list[str] | None]:
-    """The same. A source that is one file, without a graph file or a sink, gets a sink beside it, which is said."""
+    """The arguments, with a sink beside the source if that is a single file and there is neither graph file nor sink.
+
+    say  is called with a line about this sink
+    """
     sources = flags.get("source") or []
     if graph is None and len(sources) == 1 and not flags.get("sinks") and not _sets(settings, "sinks"):
         from warpfuse.stages.sources.schemes import path_of, scheme_of
@@ -85,7 +91,8 @@ def _sets(settings: list[str] | None, key: str) -> bool:
 
 
 def _beside(source: Path) -> Path:
-    """`holiday_styled.mp4`, or with the next number that is free; of the source's container where it can be written."""
+    """A new path such as `holiday_styled.mp4`, numbered if that exists, with the container of the source if that can be
+    written."""
     from warpfuse.stages.sinks.encoder import FORMATS
 
     ending = source.suffix if source.suffix.lower() in FORMATS else ".mp4"
@@ -97,7 +104,7 @@ def _beside(source: Path) -> Path:
 
 
 def named_scales(flag: str, given: list[str]) -> dict[str, str] | None:
-    """{name: scale} of a flag, the scale not yet read; None where it was not given. Raises ConfigError."""
+    """{name: scale} of a repeated flag NAME=SCALE, with scales as text; None: not given. Raises ConfigError."""
     scales = {}
     for text in given:
         name, equals, scale = text.rpartition("=")
@@ -110,9 +117,10 @@ def named_scales(flag: str, given: list[str]) -> dict[str, str] | None:
 
 
 def named_pictures(flag: str, given: list[str]) -> dict[str, dict[str, str]] | None:
-    """{name: keys} of a flag NAME=FILE[:SCALE], the scale not yet read; None where it was not given.
+    """{name: keys} of a repeated flag NAME=FILE[:SCALE], with scales as text; None: not given.
 
-    A colon with no number behind it is part of the file's name. Raises ConfigError."""
+    A colon that is not followed by a number is part of the file's name. Raises ConfigError.
+    """
     pictures: dict[str, dict[str, str]] = {}
     for text in given:
         name, _, file = text.partition("=")
@@ -139,7 +147,7 @@ def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     from warpfuse.graph.plan.config import merge
 
     if flags.get("fusion") is not None and isinstance(raw.get("stages"), dict):
-        fuse = raw["stages"].get("fuse")  # the flag overrides the file, in whichever of its two spellings
+        fuse = raw["stages"].get("fuse")  # fusion is also spelled stages.fuse.weight, which the flag overrides
         if isinstance(fuse, dict):
             fuse.pop("weight", None)
     named = {
@@ -148,4 +156,4 @@ def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         if flags.get(key) and isinstance(raw.get(key), dict)
     }
     raw.update({key: value for key, value in flags.items() if key not in named})
-    return merge(raw, named) if named else raw  # one by one: a flag for one leaves the others as they are
+    return merge(raw, named) if named else raw  # merged, so that a flag for one name keeps the others

@@ -1,4 +1,4 @@
-"""`warpfuse ctl`: ask a run that is under way."""
+"""`warpfuse ctl`: requests to a run."""
 
 import json
 import time
@@ -78,7 +78,7 @@ def _listed(counts: "Counts") -> Table:
 
 
 def flows(name: str, seconds: float = 1.0) -> Table:
-    """What flows on each link of a run, measured over some seconds, and how long frames are on their way."""
+    """A table of the links of a run: frames a second, measured over some seconds, and times of frames on the link."""
     before, after = _figures(name), None
     time.sleep(seconds)
     after = _figures(name)
@@ -111,7 +111,7 @@ def _keys(words: list[str]) -> dict[str, Any]:
         set_key(keys, word)
     anchor = (keys.get("stages") or {}).get("anchor") or {}
     for name in {"picture", "frame"} & anchor.keys():
-        if isinstance(anchor[name], str) and anchor[name]:  # named from here, as with `add`
+        if isinstance(anchor[name], str) and anchor[name]:  # relative to this folder, as with `add`
             anchor[name] = str(Path(anchor[name]).expanduser().absolute())
     return keys
 
@@ -121,7 +121,7 @@ def _add(name: str, stream: str, source: str | None, sinks: list[str], words: li
 
     if source is None or not sinks:
         raise ConfigError(f"ctl {name} add: expected --source and --sink, as in --source camera:1 --sink door.mp4")
-    # Named from here: the run may have been started in another folder.
+    # Paths are relative to this folder: the run may have been started in another one.
     keys = {**(_keys(words) if words else {}), "source": _absolute(source), "sinks": [_absolute(s) for s in sinks]}
     reply = messages.ask(name, messages.AddStream(stream, keys), timeout_s=60)
     assert isinstance(reply, messages.StreamAdded)

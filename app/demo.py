@@ -1,4 +1,4 @@
-"""The demonstration: the clip of the package restyled with the bundle of the package, and what fusion does for it."""
+"""The demonstration: the clip that ships restyled with the bundle that ships, with fusion and without."""
 
 import contextlib
 import tempfile
@@ -30,11 +30,15 @@ STEADY, SIDE_BY_SIDE = "demo.mp4", "demo_side_by_side.mp4"
 Picture = npt.NDArray[np.uint8]
 Advance = Callable[[int, int | None], None]
 
-_SEAM_PX = 4  # between panels; even, as 4:2:0 video needs it
+_SEAM_PX = 4  # between panels; even, since 4:2:0 video requires it
 
 
 class DemoFigures(TypedDict):
-    """What the demonstration measured: of both runs, `Stats.to_dict`; of the clip and both results, `measure`."""
+    """Figures of the demonstration.
+
+    runs         `Stats.to_dict` of both runs
+    consistency  `measure` of the clip and both results
+    """
 
     runs: dict[str, dict[str, Any]]
     consistency: dict[str, Figures]
@@ -49,21 +53,21 @@ def demo(
     console: Console | None = None,
     stop: threading.Event | None = None,
 ) -> DemoFigures:
-    """Restyle the clip twice, each frame on its own and steady, and show what came of it.
+    """Restyle the clip twice, each frame on its own and with fusion, and print the figures.
 
-    folder   gets demo.mp4 (steady, with sound) and demo_side_by_side.mp4 (source, each frame on its own, steady);
-             made if it is not there. Both appear when both are whole, or neither does
-    frames   stop after that many, two or more; None: the whole clip
-    bundle   name or folder of another bundle; everything else is the default of a run
-    console  where the progress and the table are printed
-    stop     set it to end early, as a signal handler does
+    folder   folder of demo.mp4 (with fusion, with sound) and demo_side_by_side.mp4 (source, each frame on its own, with
+             fusion), created if it is missing. Both files appear when both are complete
+    frames   number of frames, two or more; None: the whole clip
+    bundle   name or folder of another bundle; all other settings are the defaults of a run
+    console  for progress and the table
+    stop     ends the demonstration when it is set
 
-    Raises WarpfuseError; KeyboardInterrupt when stopped. Then nothing new is in the folder.
+    Raises WarpfuseError, and KeyboardInterrupt when stopped. Then the folder has no new files.
     """
     console = console or Console(highlight=False)
     stop = stop or threading.Event()
     folder = Path(folder)
-    with contextlib.suppress(OSError):  # the check tells what is wrong with it
+    with contextlib.suppress(OSError):  # `check` reports what is wrong with the folder
         folder.mkdir(parents=True, exist_ok=True)
     for name in (STEADY, SIDE_BY_SIDE):
         check(str(folder / name), source=str(clip))
@@ -80,7 +84,7 @@ def demo(
         consistency: dict[str, Figures] = {}
         for name, video in {"source": str(clip), "each frame alone": alone, "steady": steady}.items():
             with _bar(f"measure {name}", console, stop) as advance:
-                size = stats["steady"].size  # the clip's figures too: sharpness depends on the size
+                size = stats["steady"].size  # for the clip too, since sharpness depends on the size
                 consistency[name] = measure(str(clip), video, progress=advance, frames=frames, size=size)
         Path(beside).replace(folder / SIDE_BY_SIDE)
         Path(steady).replace(folder / STEADY)
@@ -91,9 +95,9 @@ def demo(
 
 
 def compose(videos: Sequence[str], labels: Sequence[str], sink: str, progress: Advance | None = None) -> None:
-    """Write videos side by side, each with a label, at the size of the last one, to the end of the shortest.
+    """Write videos side by side with labels, at the size of the last one, until the shortest ends.
 
-    The sound is the first one's. One frame of each is held. Raises SourceError, SinkError, SinkLost.
+    The sound is that of the first video. Memory holds one frame of each. Raises SourceError, SinkError, SinkLost.
     """
     with ExitStack() as held:
         last = held.enter_context(closing(open_source(videos[-1])))
@@ -121,7 +125,7 @@ def compose(videos: Sequence[str], labels: Sequence[str], sink: str, progress: A
 
 
 def table(figures: DemoFigures) -> Group:
-    """The figures for a reader: speed and latency of both runs, and how steady the clip and both results are."""
+    """Tables of the figures: speed and latency of both runs, and consistency of the clip and both results."""
     first = next(iter(figures["runs"].values()))
     width, height = first["size"]
     speed = Table(
@@ -146,7 +150,7 @@ def table(figures: DemoFigures) -> Group:
 
 
 def _run_both(configs: dict[str, GraphConfig], console: Console, stop: threading.Event) -> dict[str, Stats]:
-    """Run each; what a run says is printed once, it is the same for both."""
+    """Run both. A message of both runs is printed once."""
     said: set[str] = set()
 
     def say(line: str) -> None:
@@ -165,7 +169,7 @@ def _run_both(configs: dict[str, GraphConfig], console: Console, stop: threading
 
 @contextmanager
 def _bar(title: str, console: Console, stop: threading.Event | None = None) -> Iterator[Advance]:
-    """A bar that is gone when done. Moving it raises KeyboardInterrupt once `stop` is set."""
+    """A progress bar that is removed at the end. Advancing it raises KeyboardInterrupt if `stop` is set."""
     columns = (TextColumn(f"{title:<26}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
@@ -182,7 +186,7 @@ def _tag(label: str, width: int) -> tuple[Picture, Picture]:
     """Colour and opacity, uint8 [h, w, 3] and [h, w, 1], of a label on a dark ground, for a panel this wide."""
     scale = max(0.35, min(1.0, width / 1000))
     (w, _), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_DUPLEX, scale, 1)
-    (_, h), below = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_DUPLEX, scale, 1)  # all tags are of one height
+    (_, h), below = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_DUPLEX, scale, 1)  # the same height for all tags
     pad = max(3, h // 2)
     ground = np.full((h + below + 2 * pad, w + 2 * pad, 3), 20, np.uint8)
     cv2.putText(ground, label, (pad, pad + h), cv2.FONT_HERSHEY_DUPLEX, scale, (245, 245, 245), 1, cv2.LINE_AA)
@@ -191,7 +195,7 @@ def _tag(label: str, width: int) -> tuple[Picture, Picture]:
 
 
 def _stick(panel: Picture, tag: tuple[Picture, Picture]) -> None:
-    """Blend a tag into the lower left corner of a panel, cut off where it does not fit."""
+    """Blend a tag into the lower left corner of a panel, cropped to the panel."""
     colour, opacity = tag
     gap = max(2, panel.shape[1] // 64)
     h, w = min(colour.shape[0], panel.shape[0] - gap), min(colour.shape[1], panel.shape[1] - gap)

@@ -1,4 +1,4 @@
-"""What this machine has for running graphs, what it lacks, and the command that fixes each."""
+"""Examining this machine: what it has for running graphs, what it lacks, and the commands that install it."""
 
 import json
 from dataclasses import asdict
@@ -14,12 +14,12 @@ __all__ = ["Finding", "examine", "table", "to_json"]
 
 
 def examine() -> list[Finding]:
-    """Examine this machine. Never raises, opens no device and no network connection, makes no CUDA context."""
+    """Examine this machine. Never raises, opens no device or network connection, creates no CUDA context."""
     return [finding for group, name, probe, remedy in PROBES for finding in guarded(group, name, probe, remedy)]
 
 
 def table(findings: list[Finding]) -> RenderableType:
-    """Findings by group; under each that is missing its remedy; last, what is needed and missing."""
+    """A table of the findings by group, with remedies, and a last line on whether anything required is missing."""
     grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True)

@@ -1,4 +1,4 @@
-"""`warpfuse export`: bundles out of published weights. One command for each kind of source."""
+"""`warpfuse export`: making bundles from published weights. One command for each kind of source."""
 
 import importlib
 import re
@@ -13,16 +13,16 @@ from warpfuse.engine.errors import BadInput
 if TYPE_CHECKING:
     from warpfuse.export.targets import Targets
 
-# Note: imports inside the commands. Exporting needs onnx, which a machine that only runs bundles does not have.
+# Note: imports inside the commands. Exporting needs onnx, which a machine that only runs bundles may lack.
 
-CHECKPOINT = "SOURCE"  # the command that is not called by its name; as the help of the group lists it
+CHECKPOINT = "SOURCE"  # name of the default command in the help of the group; it is called without a name
 
 
 class Sources(TyperGroup):
-    """Commands by name; whatever else the first argument is, it and the rest are those of `CHECKPOINT`."""
+    """A group with a default command: arguments that do not begin with a command's name are those of `CHECKPOINT`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the unspoken name in front."""
+        """Insert the name of the default command."""
         named = args and args[0] in (*self.commands, *self.get_help_option_names(ctx))
         rest: list[str] = super().parse_args(ctx, args if named or not args else [CHECKPOINT, *args])
         return rest
@@ -193,7 +193,7 @@ def export_map(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of "512x288". Raises BadInput."""
+    """(width, height) in px, from "512x288". Raises BadInput."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*[xX]\s*(\d{1,5})\s*", text)
     if match is None:
         raise BadInput(f"--size {text!r}: expected WIDTHxHEIGHT in pixels, as in 512x288")
@@ -201,14 +201,14 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse(to: str, gpu: str | None, dtype: str = "fp32") -> "Targets":
-    """What `--to` and `--gpu` ask for, if this machine can write it. Raises BadInput, BackendMissing."""
+    """The targets of `--to` and `--gpu`. Raises BadInput, or BackendMissing if this machine cannot write them."""
     from warpfuse.export.targets import parse_targets
 
     return parse_targets(to, gpu, dtype)
 
 
 def require(*modules: str) -> None:
-    """Raise BadInput where one of these cannot be imported: the extra that brings it is not installed."""
+    """Raise BadInput if a module cannot be imported, since its extra is not installed."""
     for module in modules:
         try:
             importlib.import_module(module)

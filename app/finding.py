@@ -1,4 +1,4 @@
-"""What the doctor says of one thing, and a probe that breaks."""
+"""Findings of the doctor, and running a probe that may fail."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ class Finding:
     """One line of the examination.
 
     found   the machine has it, and it can be used
-    detail  version, place, or why not
-    remedy  the command that brings it; empty when found, or when only other hardware would help
-    needed  nothing runs without it
+    detail  version, path, or the reason why not
+    remedy  the command that installs it; empty if it was found, or needs other hardware
+    needed  no graph runs without it
     """
 
     group: str
@@ -28,12 +28,12 @@ Probe = Callable[[], Iterator[Finding]]
 
 
 def guarded(group: str, name: str, probe: Probe, remedy: str = "") -> list[Finding]:
-    """The findings of a probe; if it breaks, those until then and one that gives the reason and `remedy`."""
+    """The findings of a probe. If it fails, the last one has the reason and `remedy`."""
     findings: list[Finding] = []
     try:
         for finding in probe():
             findings.append(finding)
-    except Exception as error:  # noqa: BLE001  (a doctor that falls ill tells why and goes on)
+    except Exception as error:  # noqa: BLE001  (a failing probe is a finding)
         reason = f"cannot be examined: {type(error).__name__}: {error}".translate(_NO_MARKS)
         findings.append(Finding(group, name, False, reason, remedy, needed=bool(remedy)))
     return findings

@@ -1,6 +1,6 @@
-"""The flags of every command that takes a graph, said once.
+"""The flags of all commands that take a graph.
 
-`takes_a_graph` stays because typer reads flags from a signature alone: without it the table stood in every command.
+Typer reads flags from the signature of a function only. `takes_a_graph` gives the commands a common signature.
 """
 
 import inspect
@@ -83,11 +83,11 @@ def graph_flags(
     threads: Annotated[str | None, typer.Option(metavar="N", help="Cores to use; all by default.")] = None,
     settings: Setting = None,
 ) -> None:
-    """Never called: its signature is the table of the flags. Values are read, and refused, by the configuration."""
+    """Never called: its signature is the list of the flags. Values are validated by the configuration."""
 
 
 def takes_a_graph(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`command`, whose `**flags` are told to the command line library as the flags of a graph."""
+    """`command` with a signature that has the flags of a graph in place of `**flags`."""
     own = inspect.signature(command, eval_str=True)
     told = [*inspect.signature(graph_flags, eval_str=True).parameters.values()]
     told += [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
@@ -97,9 +97,10 @@ def takes_a_graph(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, Any], list[str] | None]:
-    """What `configure` takes: the file, the keys that the flags of a graph and `more` are, and what was `--set`.
+    """The arguments for `configure`: graph file, keys of the flags of a graph and of `more`, values of `--set`.
 
-    Raises ConfigError for words that are no graph file, nor a source and a sink."""
+    Raises ConfigError for words that are neither a graph file nor a source and a sink.
+    """
     apart = ("words", "settings", "sink", "lora", "control", "style_image", "keyframe")
     keys = {key: value for key, value in flags.items() if key not in apart}
     named: dict[str, Any] = {
@@ -117,7 +118,7 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
 
 
 def _keyframe(given: str) -> dict[str, Any]:
-    """The keys that FILE or FILE:SECONDS stands for."""
+    """The keys of `stages.anchor` for FILE or FILE:SECONDS."""
     name, colon, seconds = given.rpartition(":")
     if colon and re.fullmatch(r"\d+(\.\d*)?|\.\d+", seconds):
         return {"picture": name, "at": float(seconds), "frame": ""}
@@ -125,7 +126,7 @@ def _keyframe(given: str) -> dict[str, Any]:
 
 
 def told_apart(words: list[str]) -> tuple[Path | None, str | None, str | None]:
-    """(graph file, source, sink) that the words of a command are. Raises ConfigError for more than one of each."""
+    """(graph file, source, sink) in the words of a command. Raises ConfigError for more words."""
     if not words:
         return None, None, None
     first, *rest = words
@@ -143,7 +144,7 @@ def told_apart(words: list[str]) -> tuple[Path | None, str | None, str | None]:
 
 
 def _is_graph(word: str) -> bool:
-    """By its ending; what has none is one if it is text."""
+    """The word is a graph file: by its ending, or if it has none and is a text file."""
     ending = Path(word).suffix.lower()
     if ending or not Path(word).is_file():
         return ending in (".yaml", ".yml", ".json")

@@ -1,4 +1,4 @@
-"""How steady a styled video is: its frames and those it was made of, pair by pair."""
+"""Measuring the steadiness of a styled video, by pairs of frames of it and of its source."""
 
 from collections.abc import Callable
 from contextlib import closing

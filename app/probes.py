@@ -1,6 +1,6 @@
-"""The questions the doctor asks of a machine.
+"""The doctor's probes.
 
-Every probe imports what it needs by itself and is guarded: a broken package is a finding, not a traceback.
+Every probe imports what it needs itself and is guarded, so that a broken package is a finding, not a traceback.
 """
 
 import os
@@ -16,9 +16,9 @@ from warpfuse.finding import Finding, Probe, guarded
 from warpfuse.video_probes import ffmpeg, video, virtual_cameras
 
 PYTHONS = (3, 11), (3, 13)
-"""The oldest and newest Python that is supported, as `requires-python` of the package says."""
+"""The oldest and newest supported Python, as in `requires-python` of the package."""
 
-SHM_ENOUGH = 256 << 20  # the slots of a whole 1080p graph; containers often have 64 MiB in all
+SHM_ENOUGH = 256 << 20  # bytes for the slots of a 1080p graph; containers often have only 64 MiB
 MEMORY_ENOUGH = 2 << 30
 
 
@@ -44,7 +44,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """What the graph imports beside torch; each alone, for one broken package shall not hide another."""
+    """Packages that the graph imports beside torch. Each is probed alone, so that a broken one does not hide others."""
     for module, package in {"numpy": "numpy", "cv2": "opencv-python-headless", "zmq": "pyzmq", "msgspec": "msgspec",
                             "pydantic": "pydantic", "hdrh": "hdrhistogram"}.items():  # fmt: skip
 
@@ -73,14 +73,14 @@ def _gpu() -> Iterator[Finding]:
     torch = import_module("torch")
     from warpfuse.engine import device
 
-    usable = device.count() if torch.version.cuda else 0  # asks the driver, makes no context
+    usable = device.count() if torch.version.cuda else 0  # asks the driver, creates no context
     remedy = "" if usable else "pip install --force-reinstall torch"
     why = "sees" if torch.version.cuda else "is built for the CPU and sees"
     yield Finding("gpu", "torch on CUDA", usable > 0, f"torch {why} {usable} of {len(models)}", remedy)
 
 
 def _nvidia() -> tuple[str, list[str]]:
-    """The driver's version, empty without one, and the models of the GPUs."""
+    """Version of the driver, "" without one, and models of the GPUs."""
     version = re.search(r"\s(\d{3}\.[\d.]+)\s", read_file("/proc/driver/nvidia/version"))
     driver = version[1] if version else ""
     told = [re.search(r"Model:\s*(.+)", read_file(f)) for f in Path("/proc/driver/nvidia/gpus").glob("*/information")]
@@ -115,7 +115,7 @@ def _backends() -> Iterator[Finding]:
 
 
 def _integers() -> Iterator[Finding]:
-    """Whether `--precision auto` takes 8-bit integers here."""
+    """8-bit integers, if `--precision auto` selects them here."""
     from warpfuse.engine.precision import GAINING, cpu_flags, gains_by
 
     flag = gains_by(cpu_flags())
@@ -124,7 +124,7 @@ def _integers() -> Iterator[Finding]:
 
 
 def _plans() -> Iterator[Finding]:
-    """What is built here, and what was."""
+    """TensorRT plans: whether they can be built here, and the cache."""
     from warpfuse.engine.artifacts import ArtifactCache
     from warpfuse.engine.tensorrt_module import TENSORRT_RTX, capabilities, not_installed
 
@@ -194,7 +194,7 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
 
 
 def installed_version(*distributions: str) -> str | None:
-    """The version of the first of these distributions that is installed."""
+    """Version of the first of these distributions that is installed; None: none is."""
     for name in distributions:
         try:
             return metadata.version(name)
@@ -204,7 +204,7 @@ def installed_version(*distributions: str) -> str | None:
 
 
 def read_file(path: str | Path) -> str:
-    """The text of a file of /proc or /sys, empty where there is none."""
+    """The text of a file of /proc or /sys; "" if it is missing."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:

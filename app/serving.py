@@ -1,4 +1,4 @@
-"""The command `warpfuse serve`, and what `warpfuse run --page` adds to a run: the control page."""
+"""The control page, for the commands `warpfuse serve` and `warpfuse run --page`."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -46,11 +46,13 @@ class PageOptions:
 
 
 def serve(keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say) -> None:
-    """Serve the page until `stop`; a run is started, and others are from the page. Why it did not start is told.
+    """Serve the page until `stop`. A run is started, and further runs can be started from the page.
 
-    tell_url  told once where the page is, with the token if there is one: not for a log
+    say       is called with messages, such as why the run did not start
+    tell_url  is called once with the address of the page and its token, if any: not for a log
 
-    Raises ConfigError: a port is taken, a package is missing, keys that cannot be used."""
+    Raises ConfigError: a port is in use, a package is missing, unusable keys.
+    """
     with _page(keys, options, say, tell_url) as session:
         _started(session)
         while not stop.wait(_LOOK_UP_S):
@@ -60,9 +62,10 @@ def serve(keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, 
 def run_with_page(
     keys: dict[str, Any], options: PageOptions, *, stop: threading.Event, say: Say, tell_url: Say
 ) -> "Stats":
-    """Run a graph as `warpfuse run` does, with a page beside it. It ends with the run.
+    """Run a graph as `warpfuse run` does, with the page until the run ends.
 
-    Raises what the run raises, and ConfigError for the page."""
+    Raises the errors of the run, and ConfigError for the page.
+    """
     with _page(keys, options, say, tell_url) as session:
         begun = _started(session)
         while begun.is_alive() or not session.over:
@@ -117,7 +120,7 @@ def _osc(session: "PageSession", port: int, host: str, say: Say) -> Any:
 
 
 def _started(session: "PageSession") -> threading.Thread:
-    """In a thread: opening a source may take its time, and a signal must be heard meanwhile."""
+    """Start the run in a thread: opening a source may take long, and signals must be handled meanwhile."""
     thread = threading.Thread(target=_begin, args=(session,), name="wf:start", daemon=True)
     thread.start()
     return thread

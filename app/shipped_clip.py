@@ -1,4 +1,4 @@
-"""The clip of the package."""
+"""The clip that ships with the package."""
 
 from importlib import resources
 from pathlib import Path

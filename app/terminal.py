@@ -1,4 +1,4 @@
-"""What commands show and hear: lines and a bar on stderr, signals, files of figures."""
+"""Input and output of commands: lines and a progress bar on stderr, signals, files of figures."""
 
 import io
 import json
@@ -28,40 +28,39 @@ _HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 _ENDS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 ]
-"""How a run is told to end: Ctrl-C, kill, a closed terminal or a logout, Ctrl-\\, Ctrl-Break of Windows."""
+"""Signals that end a run: Ctrl-C, kill, a closed terminal or a logout, Ctrl-\\, Ctrl-Break of Windows."""
 
 
 class _Stderr(io.TextIOBase):
-    """stderr, whoever that is at the moment. A terminal that was closed and a pipe nobody reads lose what is written,
-    and not the run that writes it."""
+    """The current stderr. If it is a closed terminal or a broken pipe, output is lost, but the run goes on."""
 
     def write(self, text: str) -> int:
-        """All of it, or nothing."""
+        """Write the text, or nothing on an error."""
         with suppress(OSError, ValueError):
             _stderr().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """What was written is shown."""
+        """Flush the stream, or do nothing on an error."""
         with suppress(OSError, ValueError):
             _stderr().flush()
 
     def isatty(self) -> bool:
-        """Somebody may be looking."""
+        """The stream is a terminal."""
         return _stderr().isatty()
 
     def fileno(self) -> int:
-        """Of the stream itself; its size and encoding are asked for by that."""
+        """File descriptor of the stream, for asking its size and encoding."""
         return _stderr().fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream itself."""
+        """Encoding of the stream."""
         return _stderr().encoding
 
 
 def _stderr() -> TextIO:
-    # While a bar is shown sys.stderr is rich's, which writes to the console, which writes here.
+    # While a bar is shown sys.stderr is rich's, which writes to the console, which writes to `_STDERR`.
     stream: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     return stream
 
@@ -72,22 +71,22 @@ console = Console(file=cast(TextIO, _STDERR), highlight=False)
 
 
 def say(line: str) -> None:
-    """A line for the user."""
+    """Print a line for the user."""
     console.print(redact(line), style="dim", markup=False)
 
 
 def complain(text: str) -> None:
-    """Why the command ends, in one line."""
+    """Print the error that ends the command, in one line."""
     print(f"warpfuse: {redact(' '.join(text.split()))}", file=_STDERR)
 
 
 def tell_url(url: str) -> None:
-    """Where the page is. Shown as it is: the token in it is for who started the page, and is told nowhere else."""
+    """Print the address of the page. It is not redacted, since its token is for the user who started the page."""
     print(f"control page: {url}", file=_STDERR, flush=True)
 
 
 def show_code(url: str) -> None:
-    """The address as a QR code for a phone, if somebody looks at a terminal."""
+    """Print the address as a QR code for a phone, if stderr is a terminal."""
     if not _STDERR.isatty():
         return
     try:
@@ -97,7 +96,7 @@ def show_code(url: str) -> None:
 
 
 def qr_code(text: str) -> str:
-    """A QR code in half blocks, two modules to a character, black on white whatever the terminal's colours are."""
+    """A QR code of half blocks, two modules a character, always black on white."""
     import segno
 
     rows = [[bool(dark) for dark in row] for row in segno.make(text, error="l", micro=False).matrix_iter(border=2)]
@@ -111,10 +110,10 @@ def qr_code(text: str) -> str:
 def stopped_by_signals(
     notice: str = "finishing what has been read; once more to stop at once",
 ) -> Iterator[threading.Event]:
-    """An event that the first signal of `_ENDS` sets; a second one ends the process at once.
+    """An event that is set by the first signal of `_ENDS`. The second signal ends the process at once.
 
-    A hang-up is never the second: a terminal that closes sends it twice, by the kernel and by the shell, and a logout
-    sends it behind SIGTERM. Where it is ignored (nohup), it stays so.
+    A hang-up does not count as the second signal: a closing terminal sends it twice, by the kernel and by the shell,
+    and a logout sends it after SIGTERM. Ignored signals (nohup) stay ignored.
     """
     stop = threading.Event()
     asked = 0
@@ -139,7 +138,7 @@ def stopped_by_signals(
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar, if somebody looks: it is told how many frames are done, of how many."""
+    """A progress bar, if stderr is a terminal. It is advanced by calls with (frames done, total or None)."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("frames", total=None, rate="")
@@ -152,14 +151,14 @@ def progress_bar() -> Iterator[Callable[[int, int | None], None]]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise ConfigError if no file can be written there."""
+    """Raise ConfigError unless a file can be written at this path."""
     if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
         raise ConfigError(f"{path} cannot be written: give a file in a folder that exists and is writable")
 
 
 @contextmanager
 def figures_if_lost(stats: Path | None) -> Iterator[None]:
-    """Write what a run came to until its source or sink was lost, or one of its streams broke off."""
+    """If a run ends by a lost source or sink, or a failed stage, write its figures before the error is passed on."""
     try:
         yield
     except (StreamLost, StageFailed) as lost:
@@ -169,7 +168,7 @@ def figures_if_lost(stats: Path | None) -> Iterator[None]:
 
 
 def finish(report: "Stats", stats: Path | None) -> int:
-    """Write and show the figures of a run; the exit code."""
+    """Write and print the figures of a run. Returns the exit code."""
     if stats is not None:
         _write_json(stats, report.to_dict())
     for name, figures in [*report.streams.items(), ("", report)]:
@@ -183,7 +182,7 @@ def finish(report: "Stats", stats: Path | None) -> int:
 
 
 def _waits(figures: "Stats") -> str:
-    """What somebody at the controls waited for and missed, as far as there was any of it."""
+    """Text on the delays of the first picture and of changes of settings, and on dropped frames; "" without any."""
     first, control, share = figures.first_picture_s, figures.control, figures.dropped_share
     told = [f"first picture after {first:.1f} s"] if first is not None else []
     told += [f"a control after {control.ms(50):.0f} ms, p95 {control.ms(95):.0f}"] if control.count else []

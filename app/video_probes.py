@@ -1,4 +1,4 @@
-"""What the doctor asks about video: codecs, protocols, cameras that can be written to."""
+"""The doctor's probes for video: codecs, protocols, virtual cameras."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from warpfuse.finding import Finding
 
 
 def video() -> Iterator[Finding]:
-    """PyAV, and which codecs and protocols its FFmpeg has."""
+    """PyAV, and the codecs and protocols of its FFmpeg."""
     av = import_module("av")
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
     yield Finding("video", "PyAV", True, f"{av.__version__}, libavcodec {ffmpeg}", needed=True)
@@ -26,12 +26,12 @@ def video() -> Iterator[Finding]:
         does = "encoding" if mode == "w" else "decoding"
         yield Finding("video", f"{codec} {does}", found, detail, remedy, needed=codec in ("libx264", "h264"))
     for protocol in ("rtsp", "rtmp", "srt"):
-        # RTSP is a format to FFmpeg, the others are protocols; its format "srt" is SubRip's subtitles.
+        # In FFmpeg RTSP is a format and the others are protocols; its format "srt" is for SubRip subtitles.
         found = protocol in av.formats_available if protocol == "rtsp" else speaks(av, protocol)
         served = "" if _served("sources", protocol) else "; this version does not open such sources yet"
         detail = ("in these FFmpeg libraries" if found else "not in these FFmpeg libraries") + served
         remedy = "" if found else f"build PyAV on an FFmpeg that has {protocol}: pip install --no-binary av av"
-        if protocol == "srt" and not found:  # the wheels have none; the program takes its place
+        if protocol == "srt" and not found:  # PyAV's wheels lack SRT; the program ffmpeg is used instead
             found = program_speaks(protocol)
             detail = "by the ffmpeg program" if found else "neither in these FFmpeg libraries nor in an ffmpeg program"
             remedy = "" if found else "sudo apt-get install ffmpeg"
@@ -39,14 +39,14 @@ def video() -> Iterator[Finding]:
 
 
 def ffmpeg() -> Iterator[Finding]:
-    """The program."""
+    """The program ffmpeg."""
     place = shutil.which("ffmpeg")
     detail = place or "not installed; only srt:// needs it"
     yield Finding("video", "ffmpeg program", place is not None, detail, "" if place else "sudo apt-get install ffmpeg")
 
 
 def virtual_cameras() -> Iterator[Finding]:
-    """Devices, and those that can be written to."""
+    """Video devices and virtual cameras."""
     if sys.platform != "linux":
         yield from _cameras_elsewhere()
         return
@@ -79,7 +79,7 @@ def _cameras_elsewhere() -> Iterator[Finding]:
 
 
 def speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
-    """Whether FFmpeg has a protocol. It looks it up before it asks the whitelist, which holds the connection off."""
+    """PyAV's FFmpeg has a protocol. The whitelist prevents a connection; FFmpeg looks the protocol up before."""
     errors = import_module("av.error")
     try:
         av.open(f"{protocol}://{place}", options={"protocol_whitelist": "none"})
@@ -91,7 +91,7 @@ def speaks(av: Any, protocol: str, place: str = "127.0.0.1:9") -> bool:
 
 
 def program_speaks(protocol: str) -> bool:
-    """Whether there is an ffmpeg program that has a protocol."""
+    """There is a program ffmpeg, and it has a protocol."""
     place = shutil.which("ffmpeg")
     if place is None:
         return False
@@ -100,7 +100,7 @@ def program_speaks(protocol: str) -> bool:
 
 
 def _served(kind: str, scheme: str) -> bool:
-    """Whether a module of stages/sources or stages/sinks takes this scheme."""
+    """A module of stages/sources or stages/sinks (`kind`) has this scheme."""
     from warpfuse.stages.sources.schemes import modules
 
     return any(scheme in module.SCHEMES for module in modules(import_module(f"warpfuse.stages.{kind}")))

@@ -1,5 +1,5 @@
-"""What this machine makes of a bundle: every figure beside the floor under it.
+"""Measuring the speed of a bundle on this machine, with the physical lower bound ("floor") of every figure.
 
-It is a command of users, `warpfuse bench`, which asks what their machine can hold. The folder `bench/` is not
-installed: it asks what a change of this project did, one question a file, and answers in `bench/LOG.md`.
+This is the command `warpfuse bench` for users, who want to know what their machine can do. The folder `bench/` is not
+installed: it measures changes of this project, one question a file, with results in `bench/LOG.md`.
 """

@@ -15,12 +15,16 @@ from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.stages.frame import RawFrame
 
-_FEWEST = 12  # frames of a turn
+_FEWEST = 12  # least number of frames in a turn
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What was measured, on what. figures: the networks first, then the whole."""
+    """Results of a benchmark, with the machine and the configuration.
+
+    networks  figures of each network alone
+    whole     figures of whole frames
+    """
 
     machine: Machine
     bundle: str
@@ -35,7 +39,7 @@ class BenchReport:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """All of them."""
+        """Figures of the networks, then of whole frames."""
         return (*self.networks, *self.whole)
 
 
@@ -48,9 +52,9 @@ def bench(
 ) -> BenchReport:
     """Measure. Raises BadInput.
 
-    config   with a source
-    seconds  about how long each of the four ways takes, and each number of streams
-    streams  numbers of streams that are to share the networks
+    config   configuration with a source
+    seconds  approximate duration of each of the four measurements, and of each number of streams
+    streams  numbers of streams that share the networks, measured one after the other
     """
     config = as_measured(config)
     _, context = prepare_source(config, say)
@@ -75,8 +79,8 @@ def bench(
 
 
 def as_measured(config: GraphConfig) -> GraphConfig:
-    """With the backend by its name that a run of this configuration ends on: nothing is built, nor takes over, while
-    something is timed. Raises BackendMissing.
+    """The configuration with the name of the backend that a run ends up with, so that no other backend is built or
+    takes over during a measurement. Raises BackendMissing.
     """
     taken, _ = choose_backend(config.backend, config.device)
     return config.model_copy(update={"backend": upgrade_of(config.backend, taken, config.device) or taken})
@@ -85,11 +89,11 @@ def as_measured(config: GraphConfig) -> GraphConfig:
 def _whole(
     config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, seconds: float, say: Callable[[str], None]
 ) -> list[Figure]:
-    """The whole frame from three pairs of ends, in turns."""
+    """Figures of whole frames between three pairs of ends, measured in turns."""
     device, host, whole = (Figure(name, floor_ms) for name in ("device to device", "host to host", "source to sink"))
 
     def frames() -> int:
-        """That fill a turn, by the rate of the loop, which came first."""
+        """Number of frames in a turn, by the frame rate of the loop on the device, which is measured first."""
         return max(_FEWEST, round(seconds / TURNS * device.fps))
 
     ways: dict[str, Callable[[], None]] = {
@@ -107,7 +111,7 @@ def _whole(
 
 
 def sustained(config: GraphConfig, frames: int) -> float:
-    """Frames a second from host to host, for a sweep: no more is measured. Raises BadInput."""
+    """Frames a second from host to host, for a sweep. Raises BadInput."""
     config = as_measured(config)
     _, context = prepare_source(config)
     figure = Figure("host to host", 0.0)

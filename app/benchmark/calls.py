@@ -1,4 +1,4 @@
-"""The networks of a graph: how often a frame needs each, what they are fed, and the least they take."""
+"""The networks of a graph: calls a frame, inputs, and least time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,12 @@ from warpfuse.stages.diffusion.settings import past_encoder
 
 @dataclass(frozen=True, slots=True)
 class NetworkCall:
-    """A network, how often a frame needs it, and what it is fed."""
+    """A network of the graph.
+
+    feeds  inputs for measuring it
+    times  calls a frame
+    work   operations and memory traffic of a call
+    """
 
     name: str
     path: Path
@@ -28,7 +33,7 @@ class NetworkCall:
 
 
 def calls_of_a_frame(context: RunContext) -> list[NetworkCall]:
-    """Every network of the graph, with inputs of the right shapes. Raises BadInput."""
+    """All networks of the graph, with inputs of the right shapes. Raises BadInput."""
     config, about = context.config, context.bundle.about
     fuses = config.stages.fuse.weight > 0
     stream = config.stages.predict.stream
@@ -63,5 +68,5 @@ def _typical(shape: Sequence[int | None], dtype: str, device: str) -> Tensor:
 
 
 def floor_of(calls: Sequence[NetworkCall], machine: Machine) -> float:
-    """Milliseconds under a frame: its networks, one after another. Flow on the host is not in it."""
+    """Least milliseconds of a frame: the sum over its network calls, without flow on the host."""
     return sum(call.times * call.work.floor_ms(machine) for call in calls)

@@ -1,4 +1,4 @@
-"""`warpfuse bench`: what this machine makes of a bundle, and what it can hold at a frame rate."""
+"""`warpfuse bench`: the speed of a bundle on this machine, and what it can do at a given frame rate."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.engine.files import write_whole
 
 SIZES = ("256x256", "384x384", "512x288", "512x512", "640x360", "768x432", "960x544", "1280x720")
-"""What a sweep tries unless told."""
+"""Default sizes of a sweep."""
 
 
 def bench(

@@ -1,4 +1,4 @@
-"""What one measurement came to."""
+"""The results of one measurement."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,14 @@ import numpy as np
 
 @dataclass
 class Figure:
-    """What one way came to.
+    """The results of one measurement.
 
-    ms        of every call or frame, warm
+    floor_ms  least time of a call or frame, by its networks
+    ms        times of all calls or frames after warming up
     fps       calls or frames a second
-    floor_ms  under one of them, by the networks alone
-    rows      in a call of the UNet, on the mean, where streams share it; None elsewhere
-    watts, gpu_mib, host_mib  while it ran; None where nobody tells
+    calls     calls a frame
+    rows      mean rows in a call of the UNet, if streams share it; else None
+    watts, gpu_mib, host_mib  power and memory during the measurement; None: unknown
     """
 
     name: str
@@ -27,16 +28,16 @@ class Figure:
     host_mib: float | None = None
 
     def percentile(self, share: float) -> float:
-        """Of `ms`; 0 where nothing was measured."""
+        """Percentile of `ms`, share in [0, 1]; 0 without measurements."""
         return float(np.percentile(self.ms, 100 * share)) if self.ms else 0.0
 
     @property
     def ratio(self) -> float:
-        """Time over floor, by the rate: 1 cannot be passed."""
+        """Mean time over floor, at least 1; 0: unknown."""
         return 1000 / self.fps / self.floor_ms if self.fps and self.floor_ms else 0.0
 
     def to_dict(self) -> dict[str, float | None]:
-        """Plain types."""
+        """The results in plain types, rounded."""
         return {
             "fps": round(self.fps, 2),
             "ms_p50": round(self.percentile(0.5), 3),

@@ -1,4 +1,4 @@
-"""The stages of a graph called one after another in one thread, without links: what the graph is held against."""
+"""The stages of a graph, called one after another in one thread without links, for comparison with the graph."""
 
 import time
 from collections import deque
@@ -17,11 +17,11 @@ from warpfuse.stages.stage import Stage
 
 
 class PlainLoop:
-    """Every stage of the plan of `context`, opened; a context manager, which closes them and the context.
+    """The opened stages of the plan of `context`. A context manager, which closes the stages and the context.
 
-    ms       of each stage, a value a call: on a CPU its time, on a card the time to launch it
-    instead  stages to take in the place of those of the plan, by name
-    clock    seconds; what `ms` is told by
+    ms       times of each stage, one value a call: on a CPU of the call, on a card of its launch
+    instead  stages that replace those of the plan, by name
+    clock    clock for `ms`, seconds
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class PlainLoop:
         self.context.close()
 
     def step(self, frame: RawFrame) -> RawFrame | None:
-        """One frame through every stage; the one that leaves. None while a stream batch fills."""
+        """Pass a frame through all stages. Returns the finished frame; None while a stream batch fills."""
         out = self._through("source", frame).get("download")
         assert out is None or isinstance(out, RawFrame)
         return out
 
     def step_on_device(self, picture: Frame) -> None:
-        """One picture that is on the device through every stage but the way up and the way down."""
+        """Pass a picture on the device through all stages except upload and download."""
         self._through("upload", picture, leaving="download")
 
     def _through(self, at: str, value: object, leaving: str = "") -> dict[str, object]:
-        """What each stage gave: those with a value on every link into them are called, in the order of the plan."""
+        """Outputs of the stages. Stages with a value on every link into them are called, in the order of the plan."""
         given: dict[str, object] = {}
         self._hand_on(at, value)
         for node in self._nodes:

@@ -1,4 +1,4 @@
-"""The machine a figure belongs to: what it is, and the rates no program on it can pass."""
+"""The machine of a measurement: its description, and its peak rates."""
 
 import platform
 import time
@@ -22,11 +22,11 @@ _ROUNDS = 7
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is measured on.
+    """The machine of a measurement.
 
-    flops_per_s  of a large matrix product in the precision the networks compute in: the best of several
-    integer_ops_per_s  of one of 8-bit integers, by the runtime that has such networks; None where it is not measured
-    bytes_per_s  read and written by a large copy: the best of several
+    flops_per_s        rate of a large matrix product in the precision of the networks, the best of several
+    integer_ops_per_s  rate of a matrix product of 8-bit integers in ONNX Runtime; None: not measured
+    bytes_per_s        bytes read and written by a large copy, the best of several
     """
 
     processor: str
@@ -44,18 +44,18 @@ class Machine:
 
     @property
     def name(self) -> str:
-        """One line."""
+        """Name of the card or the processor, in one line."""
         return f"{self.gpu} ({self.driver})" if self.gpu else f"{self.processor}, {self.cores} cores"
 
     @property
     def rates(self) -> str:
-        """What it can do at most, in one line."""
+        """The peak rates, in one line."""
         integers = f", {self.integer_ops_per_s / 1e9:,.0f} GOP/s in int8" if self.integer_ops_per_s else ""
         return f"{self.flops_per_s / 1e9:,.0f} GFLOP/s in {self.precision}{integers}, {self.bytes_per_s / 1e9:.1f} GB/s"
 
 
 def describe(device: str, threads: int) -> Machine:
-    """This machine, its rates measured with so many threads: some seconds."""
+    """This machine, with its rates measured with `threads` threads. Takes some seconds."""
     cuda = device.startswith("cuda")
     dtype = torch.float16 if cuda else torch.float32
     before = torch.get_num_threads()
@@ -90,9 +90,9 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def integer_rate(threads: int) -> float | None:
-    """Multiplications and additions a second of a square product of bytes on the processor.
+    """Multiplications and additions a second of a square matrix product of 8-bit integers on the processor.
 
-    None without ONNX Runtime, and onnx to write the product down.
+    None if ONNX Runtime or onnx is not installed.
     """
     try:
         import onnxruntime
@@ -112,7 +112,7 @@ def integer_rate(threads: int) -> float | None:
 
 
 def copy_rate(device: str) -> float:
-    """Bytes a second, those read and those written."""
+    """Bytes a second of a copy, read and written."""
     source = torch.zeros(_COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     return 2 * _COPY_BYTES / _best_seconds(lambda: target.copy_(source), device)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def table(report: BenchReport) -> Table:
-    """Every figure beside its floor."""
+    """A table of all figures, with their floors."""
     lines = Table("", "fps", "p50 ms", "p95", "p99", "floor ms", "x floor", "watts", "MiB", box=None)
     for number, figure in enumerate(report.figures):
         if number == len(report.networks):
@@ -35,7 +35,7 @@ def _row(figure: Figure) -> list[str]:
 
 
 def to_json(report: BenchReport) -> dict[str, Any]:
-    """Plain types."""
+    """The report in plain types."""
     return {
         "bench": "warpfuse",
         "machine": asdict(report.machine),
@@ -51,7 +51,7 @@ def to_json(report: BenchReport) -> dict[str, Any]:
 
 
 def plot(report: BenchReport, path: Path) -> None:
-    """Time of each network over its floor, and frames a second from each pair of ends.
+    """Draw the time of each network over its floor, and the frames a second between each pair of ends.
 
     Raises BadInput: matplotlib is not installed, or the file cannot be written.
     """

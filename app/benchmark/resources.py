@@ -1,4 +1,4 @@
-"""Memory and watts while something is measured."""
+"""Memory and power during a measurement."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ _RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
 
 
 def host_peak_mib() -> float:
-    """The most memory this process has had, MiB."""
+    """Peak memory of this process, MiB."""
     try:
         import resource
     except ImportError:  # Windows
@@ -23,7 +23,7 @@ def host_peak_mib() -> float:
 
 
 def gpu_mib(device: str) -> float | None:
-    """Memory in use on the card, by everybody, MiB; None without a card."""
+    """Memory in use on the card by all processes, MiB; None without a card."""
     if not device.startswith("cuda"):
         return None
     free, total = card.memory_of(device)
@@ -31,7 +31,7 @@ def gpu_mib(device: str) -> float | None:
 
 
 class PowerMeter:
-    """Mean watts between `start` and `watts`: of the card by its driver, else of the processor where it may be read."""
+    """Measures mean power: of the card by its driver, else of the processor if its counter can be read."""
 
     def __init__(self, device: str) -> None:
         self._of_card = device.startswith("cuda")
@@ -40,7 +40,7 @@ class PowerMeter:
         self._at = time.perf_counter()
 
     def watts(self) -> float | None:
-        """Mean watts since this was made; None where nobody tells."""
+        """Mean watts since this object was made; None: unknown."""
         now = self._energy()
         seconds = time.perf_counter() - self._at
         if now is None or self._begun is None or seconds <= 0 or now < self._begun:
@@ -48,7 +48,7 @@ class PowerMeter:
         return round((now - self._begun) / seconds, 1)
 
     def _energy(self) -> float | None:
-        """Joules used so far."""
+        """Energy used so far, joules; None: unknown."""
         try:
             if self._of_card:
                 import pynvml

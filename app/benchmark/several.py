@@ -1,4 +1,4 @@
-"""Several streams at once, from host to host over networks they share: what all of them come to."""
+"""Measuring several streams at once, from host to host, with shared networks."""
 
 import statistics
 import threading
@@ -23,9 +23,11 @@ from warpfuse.stages.frame import RawFrame
 def several(
     config: GraphConfig, pictures: Sequence[RawFrame], floor_ms: float, frames: int, counts: Sequence[int]
 ) -> list[Figure]:
-    """A figure for each number of streams, measured in turns. frames: of all streams together. Raises BadInput.
+    """A figure for each number of streams, measured in turns. Raises BadInput.
 
-    fps is that of all streams, counted while all of them run; ms are between two frames of one stream.
+    frames  total number of frames of all streams
+
+    fps is the sum over all streams, while all of them run; ms is the interval between two frames of a stream.
     """
     figures = [Figure(f"{count} stream{'s' * (count > 1)}", floor_ms) for count in counts]
     rates: dict[int, list[float]] = {count: [] for count in counts}
@@ -46,7 +48,7 @@ def several(
 def _at_once(
     config: GraphConfig, pictures: Sequence[RawFrame], frames: int, count: int, figure: Figure
 ) -> tuple[float, float]:
-    """(frames a second of all, rows in a call of the UNet); the times of frames go into `figure`."""
+    """(frames a second of all streams, rows in a call of the UNet). Intervals are added to `figure`."""
     names = [f"s{number}" for number in range(1, count + 1)]
     streams, info = Streams(dict.fromkeys(names, config)), PicturesInMemory(pictures, frames).info
     networks = open_networks(streams.configs, silent, streams)
@@ -73,9 +75,9 @@ def _at_once(
 
 
 class Start:
-    """The moment from which so many streams are under way: each waits for the others when it is warm. Thread-safe.
+    """The common start of a number of streams: each waits for the others after warming up. Thread-safe.
 
-    Else a short run of one could be over before the next has begun. One that never comes is not waited for long.
+    Otherwise a short run of one stream could end before the next begins. The wait is limited to `patience_s`.
     """
 
     def __init__(self, streams: int, patience_s: float = 60.0) -> None:
@@ -83,7 +85,7 @@ class Start:
         self._at = 0.0
 
     def __call__(self) -> float:
-        """Wait; the moment, the same for all."""
+        """Wait for the others. Returns the common start time."""
         try:
             self._barrier.wait()
         except threading.BrokenBarrierError:

@@ -1,16 +1,16 @@
-"""The order in which ways that are compared are measured."""
+"""The order of measurements that are compared."""
 
 from collections.abc import Callable, Sequence
 
 TURNS = 2
-"""How often each is measured; who measures for a given time takes half of it in each turn."""
+"""Number of turns of each measurement. A given duration is divided among them."""
 
 
 def there_and_back(ways: Sequence[Callable[[], object]]) -> None:
-    """Each way twice, in order and then in reverse: the middle of its two turns is the same moment for all.
+    """Run each measurement twice, in order and then in reverse, so that the mean time of both turns is equal for all.
 
-    So a machine that gets slower and slower takes as much from the first way as from the last, and one that is slow in
-    the second half slows a turn of each. Measured one after another, the last alone would pay.
+    A machine that gets steadily slower, or is slow in the second half, then affects all measurements equally. In
+    sequence it would affect the last ones most.
     """
     for way in (*ways, *reversed(ways)):
         way()

@@ -1,6 +1,7 @@
-"""Four ways to ask how fast it is: each network alone, and the whole from three pairs of ends.
+"""Four measurements of speed: each network alone, and whole frames between three pairs of ends.
 
-What is compared is measured in turns (`turns.there_and_back`), so that a machine that slows down slows all of it.
+Measurements that are compared are made in turns (`turns.there_and_back`), so that a change of the machine's speed
+affects all of them.
 """
 
 import contextlib
@@ -34,11 +35,11 @@ from warpfuse.stages.sources import open_source
 from warpfuse.stages.stage import Sink, Source, VideoInfo
 
 WARM_UP = 3
-_MOST = 32  # pictures kept in memory; longer runs go through them again
+_MOST = 32  # pictures kept in memory; longer runs repeat them
 
 
 def networks(context: RunContext, calls: Sequence[NetworkCall], machine: Machine, seconds: float) -> list[Figure]:
-    """Each network alone, in turns."""
+    """Figures of each network alone, measured in turns."""
     figures = [Figure(call.name, call.work.floor_ms(machine), calls=call.times) for call in calls]
 
     def one(call: NetworkCall, figure: Figure) -> None:
@@ -53,7 +54,7 @@ def networks(context: RunContext, calls: Sequence[NetworkCall], machine: Machine
 
 @contextlib.contextmanager
 def _watched(figure: Figure, device: str) -> Iterator[None]:
-    """What the machine spends meanwhile goes into the figure, and at the end the rate that its times come to."""
+    """Add power, memory and the rate to the figure at the end of the block."""
     power = PowerMeter(device)
     yield
     figure.watts, figure.gpu_mib, figure.host_mib = power.watts(), gpu_mib(device), host_peak_mib()
@@ -61,7 +62,7 @@ def _watched(figure: Figure, device: str) -> Iterator[None]:
 
 
 def _timed(work: Callable[[], object], seconds: float, device: str) -> Iterator[float]:
-    """Milliseconds of each call, with nothing else on the device."""
+    """Yield the milliseconds of each call, with the device idle before."""
     for _ in range(WARM_UP):
         work()
     settle(device)
@@ -73,7 +74,7 @@ def _timed(work: Callable[[], object], seconds: float, device: str) -> Iterator[
 
 
 def pictures_of(config: GraphConfig, size: tuple[int, int]) -> list[RawFrame]:
-    """The first pictures of the source, in memory."""
+    """The first pictures of the source."""
     source = open_source(config.source, size=size, frames=_MOST)
     try:
         return list(iter(source.read, None))
@@ -82,10 +83,8 @@ def pictures_of(config: GraphConfig, size: tuple[int, int]) -> list[RawFrame]:
 
 
 def on_device(config: GraphConfig, pictures: Sequence[RawFrame], figure: Figure, seconds: float) -> None:
-    """From a picture on the device to a picture on the device: the stages in a plain loop, one thread, no links.
-
-    Adds to the figure, as every way does.
-    """
+    """Measure from a picture on the device to a picture on the device: stages in a plain loop, in one thread, without
+    links. The times are added to `figure`."""
     device = config.device
     with PlainLoop(prepare(config, _shape(pictures[0]), lambda line: None)) as loop:
         frames = [
@@ -98,12 +97,12 @@ def on_device(config: GraphConfig, pictures: Sequence[RawFrame], figure: Figure,
 
 
 def host_to_host(context: RunContext, pictures: Sequence[RawFrame], figure: Figure, frames: int) -> None:
-    """From uint8 pictures in host memory to uint8 pictures in host memory, through the graph. Closes the context."""
+    """Measure from uint8 pictures in host memory to the same, through the graph. Closes the context."""
     _through_the_graph(figure, context, PicturesInMemory(pictures, frames), Timing())
 
 
 def source_to_sink(config: GraphConfig, figure: Figure, frames: int) -> None:
-    """From a source to a file: decoding and encoding of video included."""
+    """Measure from a source to a file, with decoding and encoding of video."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as undo:
         info, context = prepare_source(config)
         undo.callback(context.close)
@@ -114,7 +113,7 @@ def source_to_sink(config: GraphConfig, figure: Figure, frames: int) -> None:
 
 
 def _through_the_graph(figure: Figure, context: RunContext, source: Source, sink: "Timing") -> None:
-    """Closes all that it is given."""
+    """Run the graph and add its times to `figure`. Closes context, source and sink."""
     run = ThreadRun(context, Endpoints(lambda: source, lambda url: sink, rewind=False), failures=1)
     try:
         with _watched(figure, context.config.device):
@@ -138,7 +137,7 @@ def _shape(raw: RawFrame) -> tuple[int, int]:
 
 
 def _counting(frames: Sequence[Picture]) -> Iterator[Picture]:
-    """The pictures again and again, under new numbers."""
+    """Yield the pictures repeatedly, with new numbers."""
     seq = 0
     while True:
         frame = frames[seq % len(frames)]
@@ -147,7 +146,7 @@ def _counting(frames: Sequence[Picture]) -> Iterator[Picture]:
 
 
 class PicturesInMemory:
-    """A source that gives what is in memory, again and again."""
+    """A source that repeats pictures in memory."""
 
     warning = None
 
@@ -164,13 +163,13 @@ class PicturesInMemory:
         return RawFrame(Stamp(self._seq - 1, self._seq * 40_000_000), rgb)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 class Timing:
-    """A sink that keeps when each frame came, in front of another or of none.
+    """A sink that records the time of each frame, and passes the frames to another sink, if any.
 
-    start  gives the time of the first warm frame, and may hold it back until others are as far
+    start  returns the time of the first frame after warming up, and may wait for other streams
     """
 
     def __init__(self, sink: Sink | None = None, start: Callable[[], float] = time.perf_counter) -> None:
@@ -180,12 +179,12 @@ class Timing:
         self._start = start
 
     def write(self, frame: RawFrame) -> None:
-        """Note the time."""
+        """Write the frame and record the time."""
         if self._sink is not None:
             self._sink.write(frame)
         self.at.append(self._start() if len(self.at) == WARM_UP else time.perf_counter())
 
     def close(self, complete: bool) -> None:
-        """Finish the one behind."""
+        """Close the other sink."""
         if self._sink is not None:
             self._sink.close(complete)

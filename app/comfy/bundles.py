@@ -1,4 +1,4 @@
-"""The bundles a node can offer."""
+"""The bundles that a node offers."""
 
 from warpfuse.engine.bundle import find_bundles, read_description
 from warpfuse.engine.bundle_file import BundleFile
@@ -6,7 +6,7 @@ from warpfuse.engine.errors import BundleError
 
 
 def diffusion_bundles() -> list[str]:
-    """Names of those that style pictures, by their descriptions; one that cannot be read is left out."""
+    """Names of the bundles that style pictures. Unreadable ones are left out."""
     found = []
     for name, folder in find_bundles().items():
         try:

@@ -1,9 +1,9 @@
-"""Cross-frame attention in UNets of ComfyUI: what a frame's self-attention sees of other frames, layer by layer.
+"""Cross-frame attention in UNets of ComfyUI: self-attention of a frame that also attends to other frames.
 
-`set_model_attn1_patch` hands over the normed tokens n in front of the projections to keys and values; what is put
-beside them here is projected with them. The keys of a frame are [own ; anchor ; previous], of the same layer, level and
-pass of guidance. Attention to keys that are all there twice is attention to the keys: so frame 0, whose anchor and past
-are itself, is unchanged.
+`set_model_attn1_patch` passes the normalised tokens n before their projection to keys and values. Tokens that are added
+here are projected with them. The keys of a frame are [own ; anchor ; previous], of the same layer, level and pass of
+guidance. If all keys are repeated equally often, attention does not change. So frame 0, whose anchor and past are
+itself, is unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from warpfuse.engine.errors import BadInput
 
 BLOCKS = {"output": ("output",), "all": ("input", "middle", "output")}
-"""Blocks of a UNet: those of the decoder, as in Rerender-A-Video, or every one."""
+"""Blocks of a UNet: those of the decoder, as in Rerender-A-Video, or all."""
 
 LARGEST_BLOCK = 12
-"""More than a UNet of ComfyUI has blocks of one kind."""
+"""Exceeds the number of blocks of one kind in any UNet of ComfyUI."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each of the three counts, 0..1; 0: it is not there. Not all may be 0."""
+    """Weights of the three groups of tokens, 0..1; 0: not used. Not all may be 0."""
 
     own: float = 1.0
     anchor: float = 1.0
@@ -33,16 +33,16 @@ class Weights:
 
     @property
     def parts(self) -> tuple[float, ...]:
-        """Those that are there, in the order of the keys."""
+        """The weights above 0, in the order of the keys."""
         return tuple(weight for weight in (self.own, self.anchor, self.previous) if weight > 0)
 
     @property
     def plain(self) -> bool:
-        """No key counts more than another."""
+        """All keys have the same weight."""
         return len(set(self.parts)) == 1
 
     def need_some(self) -> None:
-        """Raise BadInput where nothing would be attended to."""
+        """Raise BadInput if all weights are 0."""
         if not self.parts:
             raise BadInput("own, anchor and previous are all 0: a frame has to attend to something. Set one above 0")
 
@@ -53,7 +53,7 @@ class Weights:
 
 
 class BatchCrossFrame:
-    """The patch for a batch of frames in one sampling: the anchor is its first frame, nothing is remembered."""
+    """The patch for a batch of frames in one sampling. The anchor is the first frame. It has no state."""
 
     def __init__(self, weights: Weights, blocks: str) -> None:
         weights.need_some()
@@ -61,10 +61,10 @@ class BatchCrossFrame:
         self._blocks = BLOCKS[blocks]
 
     def __call__(self, n: Tensor, context: Tensor, value: Tensor, extra: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        """n [rows, N, C]: chunk by chunk of guidance, in each all frames in their order."""
+        """n [rows, N, C]: for each pass of guidance all frames, in their order."""
         if not _takes_part(n, context, extra, self._blocks):
             return n, context, value
-        chunks = n.chunk(len(extra["cond_or_uncond"]))  # else frame 0 of one chunk would attend to another's frames
+        chunks = n.chunk(len(extra["cond_or_uncond"]))  # frames must not attend to those of another pass of guidance
         keys = torch.cat([self._of_chunk(chunk) for chunk in chunks])
         return n, keys, keys
 
@@ -74,9 +74,10 @@ class BatchCrossFrame:
 
 @dataclass
 class StreamCrossFrame:
-    """The patch for frames sampled one after the other: tokens of the frame before and of the anchor are remembered.
+    """The patch for frames sampled one after the other. It keeps the tokens of the frame before and of the anchor.
 
-    Call `begin` before each frame. Memory: the tokens of three frames, of every layer that takes part and every level.
+    `begin` has to be called before each frame. Memory: the tokens of three frames, for all layers in `blocks` and all
+    levels.
     """
 
     anchored: bool
@@ -87,11 +88,11 @@ class StreamCrossFrame:
     _first: bool = True
 
     def __len__(self) -> int:
-        """How many layers' tokens are remembered, of every frame, level and chunk."""
+        """Number of stored tensors, over frames, layers, levels and passes of guidance."""
         return len(self._now) + len(self._before) + len(self._anchor)
 
     def begin(self, cut: bool) -> None:
-        """A frame begins. cut: it has no past, and what is to come has it for its anchor."""
+        """Begin a frame. cut: it has no past and becomes the anchor of later frames."""
         if self._first and self._now:
             self._anchor = self._now
         self._before, self._now = self._now, {}
@@ -100,7 +101,7 @@ class StreamCrossFrame:
             self._before, self._anchor = {}, {}
 
     def __call__(self, n: Tensor, context: Tensor, value: Tensor, extra: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        """n [chunks of guidance, N, C] of one frame."""
+        """n [passes of guidance, N, C] of one frame."""
         if not _takes_part(n, context, extra, BLOCKS[self.blocks]):
             return n, context, value
         place = (*extra["block"], extra.get("block_index", 0), float(extra["sigmas"][0]))
@@ -119,7 +120,7 @@ class StreamCrossFrame:
 
 
 class WeightedAttention:
-    """In the place of a layer's self-attention where the parts count differently: a key of weight m has log m added."""
+    """Replaces the self-attention of a layer if weights differ: log m is added to the logit of a key of weight m."""
 
     def __init__(self, weights: Weights) -> None:
         self._parts = weights.parts
@@ -128,7 +129,7 @@ class WeightedAttention:
         """q [rows, N, C], k and v [rows, parts N, C], projected -> [rows, N, C]."""
         tokens = q.shape[1]
         mask = None
-        if k.shape[1] == len(self._parts) * tokens:  # elsewhere the layer takes no part
+        if k.shape[1] == len(self._parts) * tokens:  # otherwise the layer has no added keys
             logits = torch.tensor(self._parts, device=q.device, dtype=torch.float32).log().to(q.dtype)
             mask = logits.repeat_interleave(tokens)[None, None, None]
         q, k, v = (_heads(x, int(extra["n_heads"])) for x in (q, k, v))
@@ -136,7 +137,7 @@ class WeightedAttention:
 
 
 def patched(model: Any, weights: Weights, blocks: str) -> Any:
-    """A clone of a MODEL of ComfyUI whose frames see one another. Raises BadInput."""
+    """A clone of a MODEL of ComfyUI with cross-frame attention. Raises BadInput."""
     model = model.clone()
     model.set_model_attn1_patch(BatchCrossFrame(weights, blocks))
     if not weights.plain:
@@ -148,7 +149,7 @@ def patched(model: Any, weights: Weights, blocks: str) -> Any:
 
 
 def _takes_part(n: Tensor, context: Tensor, extra: Mapping[str, Any], blocks: Sequence[str]) -> bool:
-    """Whether this is self-attention in one of the blocks; some layers attend to the prompt in its place."""
+    """The layer is self-attention in one of the blocks. In some layers `attn1` attends to the prompt."""
     block = extra.get("block")
     return block is not None and block[0] in blocks and context.shape == n.shape
 

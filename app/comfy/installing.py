@@ -1,4 +1,4 @@
-"""`warpfuse comfy`: the folder by which a ComfyUI finds the nodes."""
+"""`warpfuse comfy`: installing the folder by which ComfyUI finds the nodes."""
 
 import shutil
 import sys
@@ -12,8 +12,8 @@ import typer
 from warpfuse.engine.errors import BadInput
 
 NAME = "comfyui-warpfuse"
-"""Of the folder, as ComfyUI's registry would call it: one installed from there is replaced and not doubled. Its hyphen
-keeps it from being imported in the place of the package."""
+"""Name of the folder, the same as in ComfyUI's registry, so that a folder installed from there is replaced. Because of
+the hyphen it cannot be imported instead of the package."""
 
 app = typer.Typer(no_args_is_help=True, help="The nodes of warpfuse in ComfyUI.")
 
@@ -57,7 +57,7 @@ def uninstall(comfyui: ComfyDir = Path()) -> None:
 
 
 def _custom_nodes(comfyui: Path) -> Path:
-    """Where a ComfyUI looks for nodes. Raises BadInput where there is none."""
+    """The folder in which ComfyUI looks for nodes. Raises BadInput if there is none."""
     comfyui = comfyui.expanduser().resolve()
     lacking = [
         name for name, there in (("nodes.py", Path.is_file), ("comfy", Path.is_dir)) if not there(comfyui / name)
@@ -74,7 +74,7 @@ def _custom_nodes(comfyui: Path) -> Path:
 
 
 def _need_ours(folder: Path) -> None:
-    """Raise BadInput unless the folder is one that `install`, or ComfyUI's registry, has written."""
+    """Raise BadInput unless the folder was written by `install` or by ComfyUI's registry."""
     try:
         name = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
     except (OSError, ValueError, KeyError, TypeError):

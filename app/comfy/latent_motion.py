@@ -1,8 +1,8 @@
-"""Motion of a clip at the size of its latents, and references pulled along it: the chain of fused frames.
+"""Motion of a clip at the size of its latents, and fusion of its frames one after the other:
 
-    x0'_i = x0_i + w_i (pull(x0'_{i - 1}) - x0_i),      w_i = weight trust_i,      x0'_0 = x0_0
+    x0'_i = x0_i + w_i (warp(x0'_{i - 1}) - x0_i),      w_i = weight trust_i,      x0'_0 = x0_0
 
-A batch of frames is denoised together, so frame i of every step is fused with frame i - 1 of the same step.
+A batch of frames is denoised together, so in every step frame i is fused with frame i - 1 of the same step.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,24 +22,24 @@ from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.motion.warp import latent_trust
 
 Reference = Literal["previous", "first"]
-"""What a frame is fused with: the fused frame before it, or the first along the composed flow."""
+"""The frame with which a frame is fused: the frame before it, or the first one, along the composed flow."""
 
 Picture = Callable[[Tensor], Tensor]
 """A decoder, [1, c, h, w] in the model's scale -> [1, 3, H, W] in [0, 1]; or an encoder, the reverse."""
 
 Pull = Callable[[Tensor, int], Tensor]
-"""(fused x0 of another frame, i) -> it, pulled onto frame i; [1, c, h, w] both."""
+"""(fused x0 of another frame, i) -> x0 warped onto frame i; [1, c, h, w] both."""
 
-_DOWNSCALE = 8  # of most autoencoders: pixels that do not make a cell of it are cut off
+_DOWNSCALE = 8  # of most autoencoders; pixels of incomplete cells are cropped
 
 
 @dataclass(frozen=True, slots=True)
 class LatentMotion:
-    """Where frame i was in the frame it is fused with, and how far that may be believed.
+    """Motion from each frame to the frame with which it is fused.
 
     flow      [B, 2, h, w], latent cells
     trust     [B, 1, h, w] in [0, 1]; 0 for frame 0
-    flow_px   [B, 2, H, W], pixels, for references that are pulled as pictures
+    flow_px   [B, 2, H, W], pixels, for references that are warped as pictures
     """
 
     flow: Tensor
@@ -47,15 +47,15 @@ class LatentMotion:
     flow_px: Tensor
 
     def to(self, device: torch.device) -> "LatentMotion":
-        """The same on a device."""
+        """The motion on a device."""
         return LatentMotion(self.flow.to(device), self.trust.to(device), self.flow_px.to(device))
 
 
 def at_latents(motion: ClipMotion, frames: int, size: tuple[int, int], reference: Reference) -> LatentMotion:
     """Motion of a clip at the (h, w) of its latents.
 
-    Pictures that are no whole number of cells were cut at their centre by ComfyUI's encoder, and so is the motion; one
-    of another scale is resized. Raises BadInput where the numbers of frames differ.
+    If pictures have incomplete cells, ComfyUI's encoder crops them centrally, and so is the motion here. Motion of
+    another scale is resized. Raises BadInput if the numbers of frames differ.
     """
     flow, trust = motion["flow"], motion["trust"]
     if len(flow) != frames:
@@ -69,13 +69,13 @@ def at_latents(motion: ClipMotion, frames: int, size: tuple[int, int], reference
 
 
 def pull_latents(motion: LatentMotion) -> Pull:
-    """References pulled as latents."""
+    """Warps references as latents."""
     ops = arithmetic(motion.flow.device)
     return lambda x0, i: ops.warp(x0, motion.flow[i : i + 1])
 
 
 def pull_pictures(motion: LatentMotion, decode: Picture, encode: Picture) -> Pull:
-    """References pulled as the pictures they decode to: sharper, and a decoder and an encoder run for every frame."""
+    """Warps references as decoded pictures: sharper, at a decoder and an encoder run for every frame."""
 
     def pull(x0: Tensor, i: int) -> Tensor:
         rgb = decode(x0)
@@ -92,10 +92,10 @@ def chained(
     pull: Pull,
     reference: Reference,
 ) -> list[Tensor]:
-    """Every frame's fused x0, [1, c, h, w] each, i ascending.
+    """The fused x0 of every frame, [1, c, h, w] each, in their order.
 
-    x0    [B, c, h, w], what the network said
-    fuse  (i, reference pulled onto frame i; None for frame 0) -> fused x0 of frame i
+    x0    [B, c, h, w], predicted by the network
+    fuse  (i, reference warped onto frame i; None for frame 0) -> fused x0 of frame i
     """
     done: list[Tensor] = []
     for i in range(len(x0)):
@@ -105,7 +105,7 @@ def chained(
 
 
 def _in_cells(flow: Tensor, trust: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
-    """Flow and trust of whole cells, and the pixels of a cell's side."""
+    """Flow and trust cropped to complete cells, and the side of a cell in pixels."""
     height, width = flow.shape[-2:]
     for downscale in (_DOWNSCALE, height // size[0]):
         over = height - downscale * size[0], width - downscale * size[1]
@@ -119,7 +119,7 @@ def _in_cells(flow: Tensor, trust: Tensor, size: tuple[int, int]) -> tuple[Tenso
 
 
 def _to_first(flow: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-    """Motion to frame 0: F_i(p) = f_i(p) + F_{i-1}(p + f_i(p)), and trust its product along the way."""
+    """Motion to frame 0: F_i(p) = f_i(p) + F_{i-1}(p + f_i(p)), with the product of trust along the path."""
     flows: list[Tensor] = [flow[:1]]
     trusts: list[Tensor] = [torch.ones_like(trust[:1])]
     for f, m in zip(_single(flow[1:]), _single(trust[1:]), strict=True):

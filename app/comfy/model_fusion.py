@@ -1,7 +1,7 @@
-"""Fusion inside any sampler of ComfyUI, as a hook behind classifier-free guidance.
+"""Fusion in any sampler of ComfyUI, by a hook after classifier-free guidance.
 
-A sampler there sees only D, the clean latent that the model says. Were D simply replaced by the fused x0', the noise
-the sampler works out, (x - D) / sigma, would change with it. This D makes one step of a first-order sampler land on
+A sampler gets only D, the predicted clean latent. If D were replaced by the fused x0', the noise (x - D) / sigma that
+the sampler computes would change with it. The following D makes one step of a first-order sampler end at
 `x' = alpha' x0' + sigma' n` with the model's own noise n:
 
     D = x0 + g (x0' - x0)
@@ -11,8 +11,8 @@ the sampler works out, (x - D) / sigma, would change with it. This D makes one s
     LCM, re-noising   x' = a(s') D + s' z                                 g = 1
     the last step     x' = D                                              g = 1
 
-with a(s) = 1 for models of epsilon and v, and 1 - s for flows. Samplers of higher order keep a history of D: there it
-is approximate.
+with a(s) = 1 for epsilon and v models, and 1 - s for flow models. Samplers of higher order combine several D, so for
+them it is approximate.
 """
 
 import logging
@@ -42,10 +42,10 @@ STEPS: dict[str, Step] = {
     "sample_euler_ancestral": "ancestral",
     "sample_lcm": "renoise",
 }
-"""How a step of ComfyUI's first-order samplers goes on, by the sampler's function."""
+"""The kind of step of ComfyUI's first-order samplers, by the name of the sampler's function."""
 
 TOLD = "warpfuse_step"
-"""Key of `transformer_options` under which `tell_step` leaves (step, eta) for the hook."""
+"""Key of `transformer_options` by which `tell_step` passes (step, eta) to the hook."""
 
 _LOG = logging.getLogger("warpfuse")
 
@@ -53,9 +53,9 @@ _LOG = logging.getLogger("warpfuse")
 def gain(step: Step, sigma: float, after: float, flow: bool, eta: float = 1.0) -> float:
     """g of the table above.
 
-    sigma, after  of this step and the next one, after < sigma
+    sigma, after  sigma of this step and of the next, after < sigma
     flow          the model is a rectified flow: alpha = 1 - sigma
-    eta           of ancestral: how much of the noise is fresh
+    eta           for ancestral steps: share of fresh noise
     """
     if after == 0 or step == "renoise":
         return 1.0
@@ -72,14 +72,14 @@ def gain(step: Step, sigma: float, after: float, flow: bool, eta: float = 1.0) -
 
 
 def step_of(function: Any, options: Mapping[str, Any]) -> tuple[Step, float, bool]:
-    """(step, eta, exact) of a sampler of ComfyUI by its function and options."""
+    """(step, eta, exact) of a sampler of ComfyUI. function, options: its function and its options."""
     name = getattr(function, "__name__", "")
     exact = name in STEPS and not options.get("s_churn", 0.0)
     return STEPS.get(name, "euler"), float(options.get("eta", 1.0)), exact
 
 
 def tell_step(executor: Any, *args: Any, **more: Any) -> Any:
-    """Wrapper around ComfyUI's `Sampler.sample`: tells the hook which sampler it is called by."""
+    """Wrapper of ComfyUI's `Sampler.sample` that passes the sampler's kind of step to the hook."""
     sampler, extra_args = executor.class_obj, args[2]
     function = getattr(sampler, "sampler_function", None)
     step, eta, exact = step_of(function, getattr(sampler, "extra_options", {}))
@@ -97,13 +97,16 @@ def tell_step(executor: Any, *args: Any, **more: Any) -> Any:
 class FuseModel:
     """The hook: `set_model_sampler_post_cfg_function(FuseModel(...))`.
 
-    weight          0..1: share of the reference where it is trusted; 0 leaves D as it is, to the bit
-    window          (start, end) of the sampling in shares, 0..1, where it fuses
-    kappa           "auto": by the sampler; "1": the sampler makes noisy again at every step
-    decode, encode  of the autoencoder in the model's scale, where references are pulled as pictures
-    is_flow         (model_sampling) -> it is a rectified flow
+    motion     motion of the frames
+    weight     0..1: share of the reference where it is trusted; 0 leaves D unchanged, bit for bit
+    window     (start, end) of fusion as shares of the sampling, 0..1
+    reference  the frame with which a frame is fused
+    kappa      "auto": by the sampler; "1": the sampler adds new noise at every step
+    is_flow    (model_sampling) -> it is a rectified flow
+    pictures   (model) -> (decode, encode) in the model's scale, for references that are warped as pictures; None: they
+               are warped as latents
 
-    Called with a batch of frames, as many as the motion has.
+    It is called with a batch of as many frames as the motion has.
     """
 
     motion: ClipMotion
@@ -116,7 +119,7 @@ class FuseModel:
     _at: dict[tuple[Any, ...], LatentMotion] = field(default_factory=dict, repr=False)
 
     def __call__(self, args: Mapping[str, Any]) -> Tensor:
-        """D for this step, [B, c, h, w]. args: of ComfyUI. Raises BadInput."""
+        """D for this step, [B, c, h, w]. args: ComfyUI's arguments of the hook. Raises BadInput."""
         x0: Tensor = args["denoised"]
         sigma, after = _sigmas(args)
         sampling = args["model"].model_sampling
@@ -131,7 +134,7 @@ class FuseModel:
         return x0 + gain(step, sigma, after, self.is_flow(sampling), eta) * self._difference(x0, args["model"])
 
     def _difference(self, x0: Tensor, model: Any) -> Tensor:
-        """x0' - x0; 0 to the bit where nothing is trusted."""
+        """x0' - x0; exactly 0 where nothing is trusted."""
         motion = self._motion(x0)
         pull = pull_latents(motion) if self.pictures is None else pull_pictures(motion, *self.pictures(model))
         weights = self.weight * motion.trust
@@ -153,7 +156,7 @@ class FuseModel:
 
 
 def _sigmas(args: Mapping[str, Any]) -> tuple[float, float]:
-    """Sigma of this call and of the step it belongs to goes on to."""
+    """Sigma of this call, and sigma at the end of its step."""
     sigma = args["sigma"].reshape(-1)[0]
     sigmas = args["model_options"]["transformer_options"]["sample_sigmas"]
     place = int((sigmas - sigma).abs().argmin())

@@ -1,4 +1,4 @@
-"""Motion of a whole clip: flow and trust frame by frame, to see, to warp along, and at the size of latents."""
+"""Motion of a clip: flow and trust of each frame, their display, and warping along them."""
 
 from typing import TypedDict
 
@@ -18,8 +18,8 @@ from warpfuse.web.motion import flow_over
 class ClipMotion(TypedDict):
     """Motion of a clip, on the host.
 
-    flow   [B, 2, H, W] px, current to previous, x before y
-    trust  [B, 1, H, W] in [0, 1]; 0 all over at the first frame and at the first of another shot
+    flow   [B, 2, H, W] px, (x, y), current to previous
+    trust  [B, 1, H, W] in [0, 1]; 0 everywhere in the first frame of a shot
     """
 
     flow: Tensor
@@ -27,7 +27,7 @@ class ClipMotion(TypedDict):
 
 
 def flow_of(images: Tensor, preset: Preset, long_side: int | None, each: Each) -> ClipMotion:
-    """Flow and trust of every frame of an IMAGE [B, H, W, 3]. Raises BadInput."""
+    """Flow and trust of every frame of an IMAGE [B, H, W, 3]. each: called after each frame. Raises BadInput."""
     images = checked(images)
     if min(images.shape[1:3]) < SMALLEST_PX:
         raise BadInput(f"flow needs frames of {SMALLEST_PX} pixels or more each way, got {_size(images)}")
@@ -44,13 +44,13 @@ def flow_of(images: Tensor, preset: Preset, long_side: int | None, each: Each) -
 
 
 def colours(motion: ClipMotion) -> Tensor:
-    """The flow as an IMAGE: hue is the direction things move in, white stands still."""
+    """The flow as an IMAGE: hue is the direction of motion, white no motion."""
     white = np.full((*motion["flow"].shape[-2:], 3), 255, np.uint8)
     return torch.stack([to_image(flow_over(white, flow.permute(1, 2, 0).numpy())) for flow in motion["flow"]])
 
 
 def warped(images: Tensor, motion: ClipMotion, each: Each) -> Tensor:
-    """Picture i - 1 onto frame i; the first as it is. Raises BadInput where the numbers or sizes differ."""
+    """Picture i - 1 warped onto frame i; the first is unchanged. Raises BadInput if numbers or sizes differ."""
     images = checked(images)
     need_frames(motion, images)
     out = [images[0]]
@@ -62,12 +62,12 @@ def warped(images: Tensor, motion: ClipMotion, each: Each) -> Tensor:
 
 
 def planes(image: Tensor) -> Tensor:
-    """[H, W, 3] -> [1, 3, H, W] float32 on the host, in [0, 1]: the layout of the stages."""
+    """[H, W, 3] -> [1, 3, H, W] float32 in [0, 1], on the host, as stages take it."""
     return image.detach().to("cpu", torch.float32).clamp(0, 1).permute(2, 0, 1)[None].contiguous()
 
 
 def need_frames(motion: ClipMotion, images: Tensor) -> None:
-    """Raise BadInput unless the motion has a field for every picture, of its size."""
+    """Raise BadInput unless the motion has the number and size of the pictures."""
     flow = motion["flow"]
     if len(flow) != len(images) or tuple(flow.shape[-2:]) != tuple(images.shape[1:3]):
         raise BadInput(

@@ -1,4 +1,4 @@
-"""Pictures as ComfyUI has them, float32 in [0, 1], and as a Pipeline takes them, uint8."""
+"""Converting between pictures of ComfyUI, float32 in [0, 1], and of a Pipeline, uint8."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from warpfuse.engine.errors import BadInput
 Rgb = npt.NDArray[np.uint8]
 
 Each = Callable[[int, Rgb | None], None]
-"""(frames done, the newest picture, uint8 [H, W, 3], if there is one to show). It may raise: the run is interrupted."""
+"""Called with (frames done, the newest picture, uint8 [H, W, 3], or None). It raises to interrupt the run."""
 
 
 def checked(images: Tensor) -> Tensor:
-    """An IMAGE [B, H, W, 3]; of one with an opacity the colours alone. Raises BadInput for any other shape."""
+    """An IMAGE as [B, H, W, 3], without an alpha channel. Raises BadInput for other shapes."""
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[-1] not in (3, 4):
         raise BadInput(f"expected pictures [frames, height, width, 3], got a tensor {list(images.shape)}")
     return images[..., :3]
@@ -34,7 +34,7 @@ def to_image(rgb: Rgb) -> Tensor:
 
 
 def padded(rgb: Rgb, size: tuple[int, int]) -> Rgb:
-    """The picture with its right and lower edge mirrored until it is (width, height); itself where it is."""
+    """The picture padded at the right and lower edge by mirroring to `size`, (width, height)."""
     height, width = rgb.shape[:2]
     if (width, height) == size:
         return rgb

@@ -1,7 +1,7 @@
-"""The solvers of warpfuse on ComfyUI's model, with rescaled fusion between steps and at the end: exact at any order.
+"""The solvers of warpfuse with ComfyUI's model, with fusion between steps and at the end. It is exact for any order.
 
-ComfyUI's convention: x = x0 + s n for models of epsilon and v, x = (1 - s) x0 + s n for flows, and the model answers
-with its clean latent. Solvers of variance-preserving levels see x / sqrt(1 + s^2) with the same pair (x0, n).
+ComfyUI's convention is x = x0 + s n for epsilon and v models, x = (1 - s) x0 + s n for flow models, and the model
+returns x0. Solvers with variance-preserving levels get x / sqrt(1 + s^2), with the same pair (x0, n).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ from warpfuse.stages.solvers.levels import variance_preserving
 from warpfuse.stages.solvers.pair import CLEAN, Level, compose, fuse
 
 SOLVERS = ("auto", "euler", "euler_ancestral", "heun", "ddim", "turbo", "rectified_flow")
-"""auto is euler, and rectified_flow for flows. turbo is what ComfyUI calls lcm: its models of that kind have the
-boundary of LCM in themselves."""
+"""auto is euler, and rectified_flow for flow models. turbo is ComfyUI's lcm: its LCM models include the boundary
+condition."""
 
 Denoise = Callable[[Tensor, float], Tensor]
 """(x, sigma) in ComfyUI's convention -> x0 of every frame."""
@@ -31,13 +31,14 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """What `solve` is told.
+    """Settings of `solve`.
 
-    solver     of `SOLVERS`
-    noise      the noise a reference comes with (`stages.diffusion.noise`)
-    weight     0..1: share of the reference between steps; exit: in what comes out
-    window     (highest, lowest) sigma of the calls after which is fused between
-    reference  what a frame is fused with
+    solver     one of `SOLVERS`
+    noise      noise of a reference (`stages.diffusion.noise`)
+    weight     0..1: share of the reference between steps
+    exit       0..1: share of the reference at the end
+    window     (highest, lowest) sigma of the calls after which frames are fused
+    reference  the frame with which a frame is fused
     """
 
     solver: str = "auto"
@@ -58,12 +59,12 @@ def solve(
     is_flow: bool,
     each: Callable[[int, Tensor, Tensor], None],
 ) -> Tensor:
-    """Sample a batch of frames, [B, c, h, w], and return it at the last sigma, in ComfyUI's convention.
+    """Sample a batch of frames, [B, c, h, w]. Returns it at the last sigma, in ComfyUI's convention.
 
-    x       at sigmas[0]
-    motion  of these frames; None: no fusion
-    seed    of the fixed noise that the solver or the policy takes, the same for every frame
-    each    (network calls made, x, x0)
+    x       latents at sigmas[0]
+    motion  motion of the frames; None: no fusion
+    seed    seed of the fixed noise for the solver and the noise policy, the same for every frame
+    each    is called with (network calls made, x, x0)
 
     Raises BadInput.
     """
@@ -106,7 +107,7 @@ def _fused(
     settings: SamplerSettings,
     noises: Noises,
 ) -> Tensor:
-    """The batch at the next level, every frame fused with the one before it."""
+    """The batch at the next level, with every frame fused with its reference."""
     rows: list[Tensor] = []
 
     def one(i: int, pulled: Tensor | None) -> Tensor:
@@ -124,7 +125,7 @@ def _fused(
 
 
 def _weight(settings: SamplerSettings, call: Call, sigma: float, last: bool) -> float:
-    """The share that is fused in behind a call; 0 inside a step, where it would be undone."""
+    """The share of the reference after a call; 0 within a step, where the solver would undo fusion."""
     if not call.finished:
         return 0.0
     if last:

@@ -1,4 +1,4 @@
-"""Streams that last from one queue run to the next: a Pipeline for each name, closed when nobody comes any more."""
+"""Streams that continue from one run of the queue to the next: a Pipeline for each name, closed when it is idle."""
 
 import atexit
 import contextlib
@@ -17,10 +17,10 @@ from warpfuse.comfy.styling import Restyler, own_threads
 from warpfuse.graph.plan.live_settings import NeedsRestart
 
 Place = tuple[str, str, tuple[int, int]]
-"""Name, bundle and (height, width) of a stream: any other has another past."""
+"""Name, bundle and (height, width), which identify a stream."""
 
 IDLE_S = 30.0
-"""A stream that no run has asked for frames for so long is closed."""
+"""Time without frames after which a stream is closed, seconds."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Open:
 
 
 class LiveStreams:
-    """Open streams. Safe to call from several threads, which take turns.
+    """The open streams. Thread-safe; threads run one after the other.
 
     clock  seconds, monotonic
     """
@@ -45,23 +45,24 @@ class LiveStreams:
         return len(self._open)
 
     def restyle(self, name: str, images: Tensor, keys: Mapping[str, Any], each: Each) -> Tensor:
-        """The next frames of a stream, IMAGE [B, H, W, 3] -> IMAGE of as many.
+        """Restyle the next frames of a stream, IMAGE [B, H, W, 3] -> IMAGE [B, H', W', 3].
 
-        Settings that differ from the last run's hold from here on; those that decide what was built open it anew, and
-        the style starts without a past, as after a failure. Of a stream batch the first K - 1 pictures are the source.
+        Changed settings take effect from the first of these frames on. If they cannot change while frames flow, the
+        stream is opened again, without a past, as after a failure. With a stream batch the first K - 1 pictures are the
+        source's.
         """
         images = checked(images)
         place = name, str(keys["bundle"]), (images.shape[1], images.shape[2])
         with self._lock, own_threads():
-            one = self._stream(place, dict(keys))  # settings that cannot be leave the stream as it was
+            one = self._stream(place, dict(keys))  # invalid settings raise here and leave the stream unchanged
             try:
                 return torch.stack([self._next(one, image, i, each) for i, image in enumerate(images, 1)])
             except BaseException:
-                self._close(place)  # a Pipeline that broke off cannot go on, and half a clip is no past
+                self._close(place)  # a failed Pipeline cannot continue, nor a stream after an interrupted run
                 raise
 
     def close_idle(self, idle_s: float) -> None:
-        """Close the streams that nobody has used for so long."""
+        """Close the streams that have been idle for `idle_s` seconds."""
         with self._lock:
             for place in [place for place, one in self._open.items() if self._clock() - one.used_s >= idle_s]:
                 self._close(place)
@@ -96,13 +97,13 @@ class LiveStreams:
 
     def _close(self, place: Place) -> None:
         if (one := self._open.pop(place, None)) is not None:
-            with contextlib.suppress(Exception):  # what it failed with was told when it failed
+            with contextlib.suppress(Exception):  # its error was raised before
                 one.restyler.close()
 
 
 @cache
 def shared_streams() -> LiveStreams:
-    """Those of this process, with a thread that closes what is idle; all are closed when it ends."""
+    """The streams of this process. A thread closes idle ones; all are closed when the process ends."""
     streams, over = LiveStreams(time.monotonic), threading.Event()
 
     def close_the_idle() -> None:
@@ -116,7 +117,7 @@ def shared_streams() -> LiveStreams:
 
 
 def _lacks(keys: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether a key of `before` is left out, a nested one too: an update adds keys and takes none away."""
+    """`keys` lacks a key of `before`, also a nested one. An update cannot remove keys."""
     return any(
         key not in keys or (isinstance(old, dict) and isinstance(keys[key], dict) and _lacks(keys[key], old))
         for key, old in before.items()

@@ -1,4 +1,4 @@
-"""Frames of ComfyUI through a Pipeline: the graph keys a node's inputs come to, sizes of any kind, and a whole clip."""
+"""Restyling frames of ComfyUI by a Pipeline: keys from a node's inputs, frames of any size, and whole clips."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,16 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.graph.pipeline import Pipeline
 
 OWN = ("bundle", "prompt", "negative", "fusion", "strength", "steps", "seed")
-"""Graph keys that are inputs of a node of their own."""
+"""Graph keys that are inputs of the nodes."""
 
 
 def graph_keys(settings: str, **inputs: Any) -> dict[str, Any]:
-    """The keys of a graph file, of a node's inputs and its text of further settings.
+    """The keys of a graph file, from a node's inputs and its text of further settings.
 
-    settings  YAML, as in a graph file, without source, sinks and what is an input of the node: `OWN`
+    settings  YAML, as in a graph file, without source, sinks and the keys in `OWN`
+    inputs    values of the node's inputs, by key
 
-    Raises BadInput for a text that is no YAML or no mapping, and for a key that is given twice.
+    Raises BadInput for a text that is no YAML or no mapping, and for keys that are inputs of the node.
     """
     try:
         more = yaml.safe_load(settings) or {}
@@ -39,9 +40,9 @@ def graph_keys(settings: str, **inputs: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def own_threads() -> Iterator[None]:
-    """A Pipeline takes torch's and OpenCV's threads for itself; ComfyUI gets its own back."""
+    """Set the threads of torch and OpenCV for a Pipeline within the block, and restore ComfyUI's afterwards."""
     before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)  # what a graph works with: a pool in each of its threads would be too many
+    torch.set_num_threads(1)  # as in a graph, where every lane would have a pool of its own
     try:
         yield
     finally:
@@ -50,12 +51,13 @@ def own_threads() -> Iterator[None]:
 
 
 class Restyler:
-    """A Pipeline over frames of any one size: those the networks cannot take are mirrored at the edge and cut again.
+    """A Pipeline for frames of any size, the same for all. If the networks cannot take the size, frames are padded by
+    mirroring and the result is cropped.
 
-    keys   as `Pipeline` takes them. With a `size`, or a bundle exported for one, pictures leave at that
+    keys   keys of `Pipeline`. With `size`, or a bundle exported for one size, the pictures have that size
     shape  (height, width) of the frames
 
-    A context manager. One thread pushes. Raises BadInput.
+    A context manager, for one thread. Raises BadInput.
     """
 
     def __init__(self, keys: Mapping[str, Any], shape: tuple[int, int]) -> None:
@@ -71,17 +73,17 @@ class Restyler:
         self.close()
 
     def push(self, image: Tensor) -> Rgb | None:
-        """One frame [H, W, 3] of an IMAGE; the picture that is ready, if there is one (`Pipeline.push`)."""
+        """Push one frame [H, W, 3] of an IMAGE. Returns the finished picture, or None (`Pipeline.push`)."""
         rgb = to_bytes(image)
         styled = self._pipeline.push(rgb if self._size is None else padded(rgb, self._size))
         return None if styled is None else self._cut(styled)
 
     def drain(self) -> list[Rgb]:
-        """End, and the pictures that were still inside."""
+        """End the stream. Returns the remaining pictures."""
         return [self._cut(styled) for styled in self._pipeline.drain()]
 
     def update(self, **keys: Any) -> None:
-        """Change settings from the next frame on. Raises NeedsRestart for those that decide what was built."""
+        """Change settings from the next frame on. Raises NeedsRestart if they cannot change while frames flow."""
         self._pipeline.update(**keys)
 
     def close(self) -> None:
@@ -93,9 +95,9 @@ class Restyler:
 
 
 def stylize(images: Tensor, keys: Mapping[str, Any], each: Each) -> Tensor:
-    """A clip, IMAGE [B, H, W, 3] -> IMAGE [B, H', W', 3], by a Pipeline of its own; frame 0 has no past.
+    """Restyle a clip, IMAGE [B, H, W, 3] -> IMAGE [B, H', W', 3], by a new Pipeline.
 
-    each  is called after every frame; what it raises ends the run and leaves no thread
+    each  is called after every frame. An exception from it ends the run and all its threads
     """
     images = checked(images)
     done: list[Tensor] = []
@@ -114,7 +116,7 @@ def stylize(images: Tensor, keys: Mapping[str, Any], each: Each) -> Tensor:
 
 
 def _size_for(bundle: str, shape: tuple[int, int]) -> tuple[int, int] | None:
-    """(width, height) that the networks take and the frame fits into; None: those they were exported for."""
+    """The least (width, height) that the networks take and that contains the frame; None: they have a fixed size."""
     about = describe_bundle(bundle)
     if not isinstance(about, BundleFile) or about.size is not None:
         return None  # the Pipeline says what is wrong with another kind of bundle

@@ -1,12 +1,12 @@
-"""A whole video through a network of ComfyUI, a frame at a time: its model is in the place of a bundle's UNet.
+"""Restyling a video one frame at a time with a network of ComfyUI in place of a bundle's UNet.
 
     z      = encode(frame i)
-    z_ref  = encode(pull(shown i - 1))                                           along the flow
-    z'     = lerp(z, lock(z_ref, z), entry weight trust)                         what sampling starts from
+    z_ref  = encode(warp(shown i - 1))                                           along the flow
+    z'     = lerp(z, lock(z_ref, z), entry weight trust)                         the start of sampling
     x0     = sample(z')                                                          with the same noise for every frame
-    shown  = decode(lerp(x0, z_ref, exit weight trust)), its contrast locked     what is shown, and pulled next
+    shown  = decode(lerp(x0, z_ref, exit weight trust)), its contrast locked     the output, warped for the next frame
 
-Without a past (the first frame, a cut: no trust anywhere) the frame is sampled as if it were alone, to the bit.
+A frame without a past (the first frame, or no trust anywhere, as at a cut) is sampled as if it were alone, bit for bit.
 """
 
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ from warpfuse.stages.solvers.pair import CLEAN, fuse
 
 
 class VideoNetworks(Protocol):
-    """What samples a frame.
+    """Networks for encoding, sampling and decoding a frame.
 
-    cells  pixels that widths and heights are to be multiples of
+    cells  widths and heights have to be multiples of this, px
     """
 
     cells: int
@@ -40,15 +40,15 @@ class VideoNetworks(Protocol):
         """[1, 3, H, W] in [0, 1] -> [1, c, h, w]."""
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The reverse."""
+        """[1, c, h, w] -> [1, 3, H, W] in [0, 1]."""
 
     def sample(self, latent: Tensor, frame: int, cut: bool) -> Tensor:
-        """Make noisy, denoise. cut: the frame has no past."""
+        """Add noise to a latent and denoise it. cut: the frame has no past."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFusion:
-    """Weight where everything is trusted, 0..1, and the shares of it where sampling starts and in what is shown."""
+    """Fusion weight at full trust, 0..1, and its shares at the start of sampling (entry) and at the end (exit)."""
 
     weight: float = 0.8
     entry: float = 1.0
@@ -58,9 +58,10 @@ class VideoFusion:
 def restyle(
     images: Tensor, motion: ClipMotion, networks: VideoNetworks, fusion: VideoFusion, each: Each
 ) -> tuple[Tensor, Tensor]:
-    """IMAGE [B, H, W, 3] -> the styled IMAGE, and its latents [B, c, h, w].
+    """Restyle an IMAGE [B, H, W, 3]. Returns the styled IMAGE, and its latents [B, c, h, w].
 
-    each  is called after every frame; what it raises ends the run
+    motion  motion of these frames
+    each    is called after every frame. An exception from it ends the run
 
     Raises BadInput.
     """
@@ -102,9 +103,9 @@ def restyle(
 
 
 def hints(control_net: object, control_images: Tensor | None, images: Tensor, cells: int) -> list[Tensor] | None:
-    """The control image of every frame, [1, 3, H, W], its edge gone on as the frame's is; None without a ControlNet.
+    """The control image of every frame, [1, 3, H, W], padded like the frame; None without a ControlNet.
 
-    Raises BadInput where one of the two is missing, or their numbers differ.
+    Raises BadInput if only one of ControlNet and images is given, or the number of images differs from the frames.
     """
     if control_net is None and control_images is None:
         return None
@@ -119,6 +120,6 @@ def hints(control_net: object, control_images: Tensor | None, images: Tensor, ce
 
 
 def _whole_cells(x: Tensor, cells: int) -> Tensor:
-    """[1, c, H, W] with its right and lower edge gone on to multiples of `cells`."""
+    """[1, c, H, W] padded to multiples of `cells` by repeating its right and lower edge."""
     right, below = -x.shape[-1] % cells, -x.shape[-2] % cells
     return pad(x, (0, right, 0, below), "replicate") if right or below else x

@@ -1,4 +1,4 @@
-"""The nodes: what each takes and gives, as ComfyUI's nodes of version 3. Importing this needs ComfyUI."""
+"""The nodes, as ComfyUI's nodes of version 3. Importing this needs ComfyUI."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -21,7 +21,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 def extension() -> ComfyExtension:
-    """What ComfyUI asks for the nodes."""
+    """The extension object from which ComfyUI gets the nodes."""
 
     class Warpfuse(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -1,4 +1,4 @@
-"""Nodes that patch a MODEL of ComfyUI, whatever checkpoint and LoRAs it is made of, for a batch of frames."""
+"""Nodes that patch a MODEL of ComfyUI, with any checkpoint and LoRAs, for a batch of frames."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from comfy_api.latest import io
 from warpfuse.comfy.nodes.sockets import CATEGORY, motion, share
 
 SAMPLER_SAMPLE = "sampler_sample"
-"""Where ComfyUI takes wrappers around a sampler (`comfy.patcher_extension.WrappersMP`)."""
+"""Type of ComfyUI's wrappers of a sampler (`comfy.patcher_extension.WrappersMP`)."""
 
 
 class WarpfuseFuseModel(io.ComfyNode):
-    """Frames of a batch fused along the flow while any sampler denoises them."""
+    """Fuses the frames of a batch along the flow while any sampler denoises them."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """MODEL and motion, how firmly, when, and along what."""
+        """MODEL, motion, weight, window, reference, and an optional VAE."""
         return io.Schema(
             node_id="WarpfuseFuseModel",
             display_name="Warpfuse Fuse Model",
@@ -65,7 +65,7 @@ class WarpfuseFuseModel(io.ComfyNode):
         kappa: Any,
         vae: Any = None,
     ) -> io.NodeOutput:
-        """A clone of the model with the hook. Raises BadInput when it samples another number of frames."""
+        """A clone of the model with the hook. Sampling raises BadInput for another number of frames."""
         from warpfuse.comfy.model_fusion import FuseModel, tell_step
         from warpfuse.comfy.nodes.networks import in_model_scale, is_flow
 
@@ -80,11 +80,11 @@ class WarpfuseFuseModel(io.ComfyNode):
 
 
 class WarpfuseCrossFrame(io.ComfyNode):
-    """Frames of a batch that see one another in self-attention."""
+    """Cross-frame attention among the frames of a batch."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """MODEL, which blocks, and what a frame attends to."""
+        """MODEL, blocks, and weights."""
         return io.Schema(
             node_id="WarpfuseCrossFrame",
             display_name="Warpfuse Cross Frame",
@@ -108,7 +108,7 @@ class WarpfuseCrossFrame(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, blocks: str, own: float, anchor: float, previous: float) -> io.NodeOutput:
-        """A clone of the model with the patch. Raises BadInput where all three are 0."""
+        """A clone of the model with the patch. Raises BadInput if all three weights are 0."""
         from warpfuse.comfy.cross_frame import Weights, patched
 
         return io.NodeOutput(patched(model, Weights(own, anchor, previous), blocks))

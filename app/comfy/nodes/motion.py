@@ -1,4 +1,4 @@
-"""Nodes for motion to look at and to use elsewhere: optical flow with its trust, and warping along it."""
+"""Nodes for motion: optical flow with its trust, and warping along it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from warpfuse.comfy.nodes.sockets import CATEGORY, MOTION, images, motion, progr
 
 
 class WarpfuseFlow(io.ComfyNode):
-    """Where each pixel was a frame before, and how far that may be believed."""
+    """Optical flow to the frame before, and its trust."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -46,7 +46,7 @@ class WarpfuseFlow(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, preset: Any, long_side: int) -> io.NodeOutput:
-        """Compare every frame with the one before it. Raises BadInput for frames that are too small."""
+        """Compute the flow of every frame. Raises BadInput for frames that are too small."""
         from warpfuse.comfy.motion import colours, flow_of
 
         found = flow_of(images, preset, long_side or None, progress(len(images)))
@@ -54,11 +54,11 @@ class WarpfuseFlow(io.ComfyNode):
 
 
 class WarpfuseWarp(io.ComfyNode):
-    """Every frame's predecessor, pulled onto it."""
+    """Every picture warped onto the next frame."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Pictures and motion of as many frames."""
+        """Pictures, and motion of the same frames."""
         return io.Schema(
             node_id="WarpfuseWarp",
             display_name="Warpfuse Warp",
@@ -71,7 +71,7 @@ class WarpfuseWarp(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, motion: Any) -> io.NodeOutput:
-        """Warp the batch. Raises BadInput where numbers or sizes differ."""
+        """Warp the batch. Raises BadInput if numbers or sizes differ."""
         from warpfuse.comfy.motion import warped
 
         return io.NodeOutput(warped(images, motion, progress(len(images), preview=False)))

@@ -1,4 +1,4 @@
-"""Networks of ComfyUI as the modules of warpfuse take them."""
+"""Networks of ComfyUI with the interfaces of `warpfuse.comfy`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ Conditioned = tuple[Any, Any]
 
 
 def is_flow(model_sampling: Any) -> bool:
-    """Whether a model is a rectified flow: x = (1 - s) x0 + s n."""
+    """The model is a rectified flow: x = (1 - s) x0 + s n."""
     return isinstance(model_sampling, comfy.model_sampling.CONST)
 
 
@@ -28,13 +28,13 @@ def encode(vae: Any, rgb: Tensor) -> Tensor:
 
 
 def decode(vae: Any, latent: Tensor) -> Tensor:
-    """The reverse, [1, 3, H, W], float32 on the host."""
+    """Latent -> [1, 3, H, W], float32 on the host."""
     rgb: Tensor = vae.decode(latent)
     return rgb.to("cpu", torch.float32).permute(0, 3, 1, 2).contiguous()
 
 
 def in_model_scale(vae: Any, model: Any) -> tuple[Picture, Picture]:
-    """(decode, encode) of latents in the scale a BaseModel computes in."""
+    """(decode, encode) for latents in the scale of a BaseModel."""
     return (
         lambda latent: decode(vae, model.process_latent_out(latent)).clamp(0, 1),
         lambda rgb: model.process_latent_in(encode(vae, rgb)),
@@ -42,10 +42,10 @@ def in_model_scale(vae: Any, model: Any) -> tuple[Picture, Picture]:
 
 
 class FrameNetworks:
-    """`comfy.video.Networks` of a MODEL, a VAE and conditioning.
+    """`VideoNetworks` with a MODEL, a VAE and conditioning of ComfyUI.
 
     conditioned  (frame) -> positive and negative conditioning, with that frame's ControlNet
-    attention    remembers tokens from frame to frame; None: frames do not see one another
+    attention    cross-frame attention; None: none
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FrameNetworks:
         self.cells = spatial_cells(vae)
 
     def encode(self, rgb: Tensor) -> Tensor:
-        """Pictures to latents, as the VAE gives them."""
+        """Pictures to latents, in the scale of the VAE."""
         return encode(self._vae, rgb)
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class FrameNetworks:
         return decode(self._vae, latent)
 
     def sample(self, latent: Tensor, frame: int, cut: bool) -> Tensor:
-        """Denoise one frame from the same noise as every other."""
+        """Denoise one frame. The noise is the same for every frame."""
         if self._attention is not None:
             self._attention.begin(cut)
         latent = comfy.sample.fix_empty_latent_channels(self._model, latent)
@@ -100,7 +100,7 @@ class FrameNetworks:
 
 
 def spatial_cells(vae: Any) -> int:
-    """Pixels a side of a latent cell."""
+    """Side of a latent cell in pixels."""
     told = getattr(vae, "spacial_compression_encode", None)
     return int(told()) if told is not None else 8
 
@@ -113,11 +113,11 @@ def with_control(
     window: tuple[float, float],
     vae: Any,
 ) -> tuple[Any, Any]:
-    """Conditioning of one frame with a ControlNet of its own, in front of those that are there.
+    """Conditioning of one frame with a further ControlNet before those in it.
 
-    hint  [1, 3, H, W] in [0, 1]
+    hint  the control image, [1, 3, H, W] in [0, 1]
     """
-    controls: dict[int, Any] = {}  # one for both: ComfyUI puts into one batch what has the same one
+    controls: dict[int, Any] = {}  # the same object for both, so that ComfyUI runs both in one batch
 
     def control_before(earlier: Any) -> Any:
         if id(earlier) not in controls:

@@ -1,4 +1,4 @@
-"""Nodes that sample with a MODEL of ComfyUI: the solvers of warpfuse, and a whole video frame by frame."""
+"""Nodes that sample with a MODEL of ComfyUI: the solvers of warpfuse, and a video frame by frame."""
 
 from typing import Any
 
@@ -82,11 +82,11 @@ class WarpfuseSampler(io.ComfyNode):
 
 
 class WarpfuseVideoSampler(io.ComfyNode):
-    """A video, frame by frame, with ComfyUI's model in the place of the bundle's."""
+    """Restyles a video frame by frame with ComfyUI's model in place of a bundle's UNet."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """What SamplerCustom takes, the frames, fusion, and a ControlNet for every frame."""
+        """The inputs of SamplerCustom, the frames, fusion, and a ControlNet with an image for every frame."""
         return io.Schema(
             node_id="WarpfuseVideoSampler",
             display_name="Warpfuse Video Sampler",
@@ -166,7 +166,7 @@ class WarpfuseVideoSampler(io.ComfyNode):
         control_start: float = 0.0,
         control_end: float = 1.0,
     ) -> io.NodeOutput:
-        """Restyle the video. Raises BadInput where numbers of frames differ."""
+        """Restyle the video. Raises BadInput if numbers of frames differ."""
         from warpfuse.comfy.cross_frame import StreamCrossFrame
         from warpfuse.comfy.motion import flow_of
         from warpfuse.comfy.nodes.networks import FrameNetworks, spatial_cells, with_control

@@ -1,4 +1,4 @@
-"""What the nodes share: sockets that only they have, their category, and inputs that several take."""
+"""Common parts of the nodes: their own socket types, the category, and inputs of several nodes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,8 @@ PREVIEW_PX = 512
 
 
 def progress(frames: int, preview: bool = True) -> Callable[[int, Any], None]:
-    """What to call after each frame, with the frames done and the newest picture: it moves the bar, shows the preview,
-    and raises where the user has interrupted."""
+    """A function to call after each frame, with the frames done and the newest picture. It advances the progress bar,
+    shows the preview, and raises if the user has interrupted the run."""
     bar = ProgressBar(frames)
 
     def each(done: int, rgb: Any) -> None:
@@ -33,15 +33,15 @@ def progress(frames: int, preview: bool = True) -> Callable[[int, Any], None]:
 
 
 def share(name: str, default: float, tooltip: str, **more: Any) -> Any:
-    """A number 0..1."""
+    """An input for a number in [0, 1]."""
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip, **more)
 
 
 def images(tooltip: str) -> Any:
-    """Frames in their order."""
+    """An input for frames."""
     return io.Image.Input("images", tooltip=tooltip)
 
 
 def motion(**more: Any) -> Any:
-    """Flow and trust of the same frames."""
+    """An input for flow and trust of the frames."""
     return MOTION.Input("motion", tooltip="Flow and trust of the same frames, from WarpfuseFlow.", **more)

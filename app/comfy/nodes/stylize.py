@@ -1,4 +1,4 @@
-"""Nodes that run a bundle of warpfuse: choose one, style a clip, style a live stream."""
+"""Nodes for bundles of warpfuse: choosing one, restyling a clip, restyling a live stream."""
 
 from typing import Any
 
@@ -43,11 +43,11 @@ def _inputs() -> list[Any]:
 
 
 class WarpfuseBundle(io.ComfyNode):
-    """A bundle by name, its files verified."""
+    """A bundle by name, with its files verified."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs: one combo, of the bundles that are there now."""
+        """One input: a combo of the bundles that exist now."""
         from warpfuse.comfy.bundles import diffusion_bundles
 
         return io.Schema(
@@ -62,14 +62,14 @@ class WarpfuseBundle(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str) -> io.NodeOutput:
-        """Verify it. Raises BundleError for a missing or torn file."""
+        """Verify the bundle. Raises BundleError for a missing or damaged file."""
         from warpfuse.engine.bundle import load_bundle
 
         return io.NodeOutput(str(load_bundle(name).folder))
 
 
 class WarpfuseStylize(io.ComfyNode):
-    """A clip, styled by a Pipeline of its own."""
+    """Restyles a clip by a new Pipeline."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -85,14 +85,14 @@ class WarpfuseStylize(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor, settings: str = "", **keys: Any) -> io.NodeOutput:
-        """Style the clip; an interruption ends it and leaves no thread. Raises BadInput."""
+        """Restyle the clip. An interruption ends it and all its threads. Raises BadInput."""
         from warpfuse.comfy.styling import graph_keys, stylize
 
         return io.NodeOutput(stylize(images, graph_keys(settings, **keys), progress(len(images))))
 
 
 class WarpfuseLive(io.ComfyNode):
-    """A few frames of a stream that goes on from run to run."""
+    """Restyles some frames of a stream that continues from run to run."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -112,12 +112,12 @@ class WarpfuseLive(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> float:
-        """Never the same: the next frame of a stream may look like the last and still follows it."""
+        """Never the same value, so that ComfyUI does not reuse results: an equal frame is the next one all the same."""
         return float("nan")
 
     @classmethod
     def execute(cls, images: Tensor, stream: str, settings: str = "", **keys: Any) -> io.NodeOutput:
-        """Style the next frames of the stream. Raises BadInput."""
+        """Restyle the next frames of the stream. Raises BadInput."""
         from warpfuse.comfy.streams import shared_streams
         from warpfuse.comfy.styling import graph_keys
 
