@@ -43,7 +43,7 @@ from warpfuse.version import __version__
 
 # Note: imports inside the commands. torch and OpenCV take seconds, and the doctor must run where they are broken.
 
-BAD_INPUT, LOST, FAILED = 2, 3, 4
+NOT_KEPT_UP, BAD_INPUT, LOST, FAILED = 1, 2, 3, 4
 
 app = typer.Typer(
     name="warpfuse",
@@ -78,7 +78,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 2 bad input, 3 source or sink lost, 4 a stage failed, 130 interrupted."""
+    """Run the command and exit: 0 done, 1 `doctor --deep` finds the machine too slow, 2 bad input, 3 source or sink
+    lost, 4 a stage failed, 130 interrupted."""
     guard_process()
     warnings.formatwarning = _in_one_line
     try:
@@ -241,11 +242,21 @@ def demo(
 
 
 @app.command()
+@takes_a_graph
 def doctor(
+    *,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
     cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and what they give.")] = False,
-) -> None:
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Run source and bundle for five seconds: does this machine keep up?")
+    ] = False,
+    **flags: Any,
+) -> int:
     """What this machine has, what it lacks, and the command that fixes it."""
+    if deep:
+        return _try_out(flags, as_json)
+    if given := [name for name, value in flags.items() if value not in (None, [])]:
+        raise BadInput(f"{given[0]}: the flags and names of a run are for `warpfuse doctor --deep`. Add --deep")
     if cameras:
         from warpfuse import cameras as listing
 
@@ -254,7 +265,7 @@ def doctor(
             print(json.dumps({"cameras": listing.to_dict(found)}, indent=1))
         else:
             Console().print(listing.table(found))
-        return
+        return 0
     from warpfuse.doctor import examine, table, to_json
 
     findings = examine()
@@ -262,6 +273,26 @@ def doctor(
         print(to_json(findings))
     else:
         Console().print(table(findings))
+    return 0
+
+
+def _try_out(flags: dict[str, Any], as_json: bool) -> int:
+    """The deep examination; the exit code is 1 where this machine does not keep up."""
+    from warpfuse.graph.plan.checks import check_early
+
+    graph, keys, settings = asked(flags)
+    config = configure(graph, keys, settings, {"source": str(CLIP), "loop": True, "sinks": ["null:"]})
+    check_early(config)
+    from warpfuse.trial import told, try_out
+
+    with stopped_by_signals("ending the trial; once more to stop at once") as stop:
+        found = try_out(config, say=say, stop=stop)
+    if as_json:
+        print(json.dumps({"deep": found.to_dict()}, indent=1))
+    else:
+        for line in told(found):
+            print(line)
+    return 0 if found.keeps_up else NOT_KEPT_UP
 
 
 @app.command()

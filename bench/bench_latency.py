@@ -39,9 +39,9 @@ from far_ends import (
     watch_page,
     watch_rtsp,
 )
-from support import burnt_code
 from support.peers import free_port
 
+from warpfuse import burnt_code
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check, open_sink

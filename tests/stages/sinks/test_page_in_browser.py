@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 import pytest
-from support import burnt_code
 
+from warpfuse import burnt_code
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.stage import VideoInfo

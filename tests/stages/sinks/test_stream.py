@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from support import burnt_code
 from support.peers import free_port, peer, pictures
 
+from warpfuse import burnt_code
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import check, open_sink
