@@ -50,6 +50,15 @@ def graph_flags(
     steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 20.")] = None,
     strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
+    mirror: Annotated[bool | None, typer.Option("--mirror", help="Left and right of the source change places.")] = None,
+    rotate: Annotated[str | None, typer.Option(metavar="DEGREES", help="Turn the source: 90, 180, 270.")] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(metavar="fill|letterbox|stretch", help="How a source of another shape goes into the frame."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size of what is shown; scaled from that of the networks.")
+    ] = None,
     fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow: dis, embedded, or a flow bundle.")] = None,
     mask: Annotated[

@@ -25,7 +25,7 @@ from warpfuse.graph.plan.config import merge, validate
 from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.live_settings import check_live
 from warpfuse.graph.plan.pipeline_keys import REFUSED, PipelineKeys
-from warpfuse.graph.plan.sizing import choose_size
+from warpfuse.graph.plan.sizing import framing_of, size_of
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.thread_run import ThreadRun
@@ -110,19 +110,23 @@ class Pipeline:
             yield from self.drain()
 
     def _opened(self, url: str) -> Source:
-        """The opened source, which gives frames of the pipeline's size."""
+        """The opened source, which gives pictures that need no more scaling."""
         if connects(url):
             live = open_source(url)
             assert isinstance(live, LiveSource)
-            live.fit(self._size_for(live.info), None)
+            live.fit(self._asked_for(live.info), None)
             return live
-        return open_source(url, size=self._size_for(probe(url)))
+        return open_source(url, size=self._asked_for(probe(url)))
 
-    def _size_for(self, info: VideoInfo) -> tuple[int, int]:
+    def _asked_for(self, info: VideoInfo) -> tuple[int, int]:
+        """The size of a source's pictures that are pushed."""
+        shape = info.width, info.height
         if self._run is not None:
-            return self._run.context.size
-        about = load_bundle(self._config.bundle).about
-        return choose_size(self._config.size, (info.width, info.height), about.sizes, about.size)[0]
+            size = self._run.context.size
+        else:
+            about = load_bundle(self._config.bundle).about
+            size = size_of(self._config, shape, about.sizes, about.size)[0]
+        return framing_of(self._config, shape, size).asked
 
     @contextlib.contextmanager
     def _one_thread(self, method: str) -> Iterator[None]:

@@ -134,7 +134,7 @@ def _open_one(
     temporal = True if viewer is not None else None
     endpoints = endpoints_of(config, info, context.size, resolved.connected)
     if viewer is not None:
-        config, endpoints = viewed(viewer, "", config, endpoints, info, context.size)
+        config, endpoints = viewed(viewer, "", config, endpoints, info, context.framing.shown)
     if apart:
         here: dict[str, Launcher] = {}
         if viewer is not None:

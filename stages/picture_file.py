@@ -1,4 +1,7 @@
-"""A picture that a setting names: read from its file, upright. No torch: mistakes are told before that is loaded."""
+"""A picture that a setting names: read from its file, upright, and fitted into the frame.
+
+No torch: mistakes are told before that is loaded.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.framing import Framing
 
 
 def read_picture(path: Path, key: str, error: type[BadInput]) -> Image.Image:
@@ -24,3 +28,18 @@ def read_picture(path: Path, key: str, error: type[BadInput]) -> Image.Image:
     if image.mode.startswith("I"):  # gray of 16 bits, which a conversion would cut off at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
+
+
+def fitted(image: Image.Image, framing: Framing) -> Image.Image:
+    """The picture as a frame of the networks' size, as a source of its shape would be. Bars are black, or transparent.
+
+    Pillow weighs colours by how opaque they are.
+    """
+    over = framing.over(image.size)
+    content = over.content(over.size)
+    inner = image.resize((content.width, content.height), Image.Resampling.LANCZOS, box=over.used(image.size))
+    if inner.size == over.size:
+        return inner
+    frame = Image.new(image.mode, over.size)
+    frame.paste(inner, (content.left, content.top))
+    return frame

@@ -10,6 +10,7 @@ from warpfuse.engine.bundle_file import NetworkName
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece
+from warpfuse.stages.framing import Framing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Opening(Protocol):
     stage    name of the stage in the graph
     config   configuration of the run: its keys as attributes, `config.stages.fuse`
     size     (width, height) of the frames, pixels
+    framing  how pictures of the source become frames, and these what is shown
     device   device of the tensors, "cpu" or "cuda:N"
     bundle   bundle of the networks
     calls    K, the UNet calls for each frame
@@ -53,6 +55,8 @@ class Opening(Protocol):
     def config(self) -> Any: ...  # noqa: D102
     @property
     def size(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def framing(self) -> Framing: ...  # noqa: D102
     @property
     def device(self) -> str: ...  # noqa: D102
     @property

@@ -18,6 +18,7 @@ from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
 from warpfuse.engine.device import Event
 from warpfuse.stages.formulas.pixels import bytes_of
 from warpfuse.stages.frame import Frame, Mask, Picture, RawFrame
+from warpfuse.stages.framing import scaled
 from warpfuse.stages.sinks.fanout import jpeg
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.motion import MotionView, Rgb, doubt_over, flow_over
@@ -222,19 +223,23 @@ def _taken(held: "OrderedDict[int, T]", seq: int) -> T | None:
 
 def _compose(shown: Shown, look: Look) -> Rgb:
     styled = shown.styled
-    source = shown.source if shown.source is not None else np.zeros_like(styled)
+    source = np.zeros_like(styled) if shown.source is None else _as_large(shown.source, styled)
     if look.view == "source":
         return _overlaid(source, shown.motion, look.overlay)
     if look.view == "control":
-        return _beside([shown.maps[name].rgb() for name in sorted(shown.maps)] or [np.zeros_like(styled)])
+        maps = [_as_large(shown.maps[name].rgb(), styled) for name in sorted(shown.maps)]
+        return _beside(maps or [np.zeros_like(styled)])
     if look.view == "mask":
-        return np.full_like(styled, 255) if shown.mask is None else shown.mask.rgb()
+        return np.full_like(styled, 255) if shown.mask is None else _as_large(shown.mask.rgb(), styled)
     styled = _overlaid(styled, shown.motion, look.overlay)
     if look.view == "styled":
         return styled
-    if source.shape != styled.shape:
-        source = np.asarray(cv2.resize(source, (styled.shape[1], styled.shape[0]), interpolation=cv2.INTER_AREA))
     return _beside([source, styled])
+
+
+def _as_large(rgb: Rgb, styled: Rgb) -> Rgb:
+    """A picture of the networks' size at that of the output."""
+    return scaled(rgb, (styled.shape[1], styled.shape[0]))
 
 
 def _beside(pictures: list[Rgb]) -> Rgb:

@@ -8,7 +8,7 @@ from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFil
 from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
-from warpfuse.graph.plan.sizing import choose_size
+from warpfuse.graph.plan.sizing import size_of
 from warpfuse.graph.plan.streams import Streams, of_stream
 from warpfuse.stages.controls.settings import NetworkSettings, check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
@@ -74,12 +74,14 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         for control in config.controls.values():
             if isinstance(control, NetworkSettings):
                 require_kind(control.of, MapBundleFile)
-    if differs("bundle", "prompt", "negative", "loras", "controls", "images", "stages", "source", "size"):
+    if differs(
+        "bundle", "prompt", "negative", "loras", "controls", "images", "stages", "source", "size", "output", "rotate"
+    ):
         about = require_kind(config.bundle, BundleFile)
         _check_prompts(config, about)
         if differs("images"):
             check_pictures(config.images)
-        if differs("bundle", "source", "size"):
+        if differs("bundle", "source", "size", "output", "rotate"):
             _check_size(config, about)
 
 
@@ -97,7 +99,7 @@ def _check_size(config: GraphConfig, about: BundleFile) -> None:
     # `connects` refuses an unknown kind
     if config.source and not connects(config.source) and scheme_of(config.source) in _PROBED:
         info = probe(config.source)
-        choose_size(config.size, (info.width, info.height), about.sizes, about.size)
+        size_of(config, (info.width, info.height), about.sizes, about.size)
 
 
 def _check_mask(config: GraphConfig) -> None:

@@ -30,6 +30,7 @@ from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls, scales_in_full
 from warpfuse.stages.diffusion.settings import LISTED, WORD, EncodeSettings, FuseSettings, PredictOptions, in_weights
 from warpfuse.stages.diffusion.style_images import StyleImages, images_in_full
+from warpfuse.stages.framing import Fit, Rotation
 from warpfuse.stages.masking.settings import Mask, MaskSettings, in_keys
 from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
@@ -61,6 +62,11 @@ def _parse_colour(value: Any) -> Any:
         return ImageColor.getrgb(value)[:3]
     except ValueError:
         raise ValueError(f"expected a colour, as in black, white or '#ff8800', got {value!r}") from None
+
+
+def _whole(value: Any) -> Any:
+    """A number that came as text: a choice of numbers is taken by its value alone."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _numbered(device: str) -> str:
@@ -139,7 +145,12 @@ class GraphConfig(StageSettings):
               strongly, at which levels; a number is a scale. Those that are left out: not at all
     steps     UNet runs a frame; as a stream batch `MOST_STREAMED` at most
     strength  0..1: from the source picture to the full style
-    size      (width, height) the networks run at; none: the source's shape at the bundle's own size
+    size      (width, height) the networks run at; none: the shape of the output or the source, at the bundle's own size
+    mirror    left and right of the source change places; live
+    rotate    degrees clockwise that the source is turned by: 0, 90, 180 or 270
+    fit       how a source of another shape than the frame goes into it: fill (cropped), letterbox (the whole picture
+              and black bars, which no style is shown in) or stretch
+    output    (width, height) of what is shown, which the networks' picture is scaled to; none: as the networks have it
     seed      of the noise
     frames    stop after so many; none: all
     flow      "dis": OpenCV's, on the host; "embedded": a network, on the device; or name or folder of a flow bundle
@@ -180,6 +191,10 @@ class GraphConfig(StageSettings):
     steps: int = Field(1, ge=1, le=MOST_STEPS)
     strength: float = Field(1.0, ge=0, le=1)
     size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
+    mirror: bool = False
+    rotate: Annotated[Rotation, BeforeValidator(_whole)] = 0
+    fit: Fit = "fill"
+    output: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
     seed: int = Field(0, ge=0, lt=2**63)
     frames: int | None = Field(None, ge=1)
     flow: str = Field("dis", min_length=1)

@@ -20,7 +20,10 @@ from warpfuse.stages.interim import Interim, PromptShare
 
 LONGEST_S = 3600.0
 
-LIVE = ("prompt", "negative", "loras", "controls", "images", "strength", "steps", "stages", "pace", "mask", "looks")
+LIVE = (
+    "prompt", "negative", "loras", "controls", "images", "strength", "steps", "mirror", "stages", "pace", "mask",
+    "looks",
+)  # fmt: skip
 """Keys that may change between frames. The others are fixed when the run is opened."""
 
 _PROMPT = ("prompt", "negative", "loras")  # these together make the embedding, so they fade together

@@ -64,6 +64,9 @@ def pass_frame(
         shown = Styled(over, shown.latent)
     visible = masked(call, config, picture, motion, shown.paint, late) if config.mask.active else shown.paint
     out = call("download", "float to uint8, onto the host", frame=visible)
+    if config.output is not None or config.fit == "letterbox":
+        size = "x".join(map(str, config.output or ()))
+        out = call("fit_output", f"scaled to {size}" if size else "black bars", frame=out)
     for number, sink in enumerate(config.sinks, start=1):
         call(f"sink_{number}", sink, kind="sink", role="sink", frame=out)
 

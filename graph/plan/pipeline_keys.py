@@ -23,6 +23,10 @@ class PipelineKeys(TypedDict, total=False):
     strength: float
     fusion: float
     size: tuple[int, int] | str | None
+    mirror: bool
+    rotate: Literal[0, 90, 180, 270]
+    fit: Literal["fill", "letterbox", "stretch"]
+    output: tuple[int, int] | str | None
     seed: int
     flow: str
     backend: str

@@ -245,7 +245,11 @@ class WorkerProcess:
     def _endpoints(self, config: GraphConfig, part: protocol.Assign, connected: LiveSource | None) -> Endpoints:
         info = part.info.video()
         endpoints = endpoints_of(config, info, part.size, connected)
-        return endpoints if self._viewer is None else seen_by(self._viewer, "", endpoints, info, part.size)
+        return (
+            endpoints
+            if self._viewer is None
+            else seen_by(self._viewer, "", endpoints, info, config.output or part.size)
+        )
 
     def _context(self, config: GraphConfig, part: protocol.Assign) -> RunContext:
         bundle = load_bundle(config.bundle).in_precision(part.precision)
@@ -253,7 +257,17 @@ class WorkerProcess:
         # Opened on first use: a worker without `predict` does not need a text encoder.
         prompts = WhenAsked(lambda: open_prompts(config, bundle, engines))
         track = Track() if part.trace else None
-        return RunContext(config, bundle, part.size, engines, prompts, say=self._tell, clock=self._clock, track=track)
+        return RunContext(
+            config,
+            bundle,
+            part.size,
+            engines,
+            prompts,
+            say=self._tell,
+            clock=self._clock,
+            track=track,
+            shape=(part.info.width, part.info.height),
+        )
 
     def _leave(self) -> None:
         worker = self._drop()

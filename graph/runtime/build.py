@@ -13,6 +13,7 @@ from warpfuse.graph.runtime.stage_runner import SettingsOf
 from warpfuse.stages import stage_module
 from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.diffusion.prompts import Prompts, on_the_way
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.stage import Stage
 
 __all__ = ["DIS", "flow_network", "open_stage", "settings_of"]
@@ -52,6 +53,7 @@ class _Opening:
         self.stage = stage
         self.config: GraphConfig = context.config
         self.size: tuple[int, int] = context.size
+        self.framing: Framing = context.framing
         self.device: str = context.config.device
         self.bundle: Bundle = context.bundle
         self.calls: int = context.calls

@@ -19,7 +19,7 @@ from warpfuse.engine.precision import choose_precision, cpu_flags
 from warpfuse.graph.metrics.report import Setup
 from warpfuse.graph.metrics.trace import Track
 from warpfuse.graph.plan.config import GraphConfig, validate
-from warpfuse.graph.plan.sizing import choose_size
+from warpfuse.graph.plan.sizing import framing_of, size_of
 from warpfuse.graph.plan.streams import Streams
 from warpfuse.graph.runtime.endpoints import check_passthrough
 from warpfuse.graph.runtime.engines import Engines, SharedEngines, shapes_of
@@ -29,6 +29,7 @@ from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.palette import read_table
 from warpfuse.stages.diffusion.prompts import Prompts, StylePrompts, TextPrompts
+from warpfuse.stages.framing import Framing, turned
 from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import VideoInfo
 
@@ -48,6 +49,7 @@ class RunContext:
 
     size   (width, height) of the pictures in the networks
     rows   most rows in a call of the UNet, where streams share it; None: this run's own (`rows_alone`)
+    shape  (width, height) of the source's pictures; None: they need no cropping
     alone  the networks belong to this run and are closed with it
     say    called with lines for the user
     stop   set it, from any thread, to end the run early
@@ -68,6 +70,12 @@ class RunContext:
     clock: Callable[[], int] = time.monotonic_ns
     begun_ns: int = field(default_factory=time.monotonic_ns)
     track: Track | None = None
+    shape: tuple[int, int] | None = None
+
+    @property
+    def framing(self) -> Framing:
+        """How pictures of the source become frames."""
+        return framing_of(self.config, self.shape or turned(self.size, self.config.rotate), self.size)
 
     @property
     def setup(self) -> Setup:
@@ -113,7 +121,7 @@ class RunNetworks:
     def size_of(self, config: GraphConfig, shape: tuple[int, int]) -> tuple[tuple[int, int], str]:
         """The size of a run over pictures of this (width, height): see `choose_size`. Raises ConfigError."""
         about = self.bundle.about
-        return choose_size(config.size, shape, about.sizes, about.size)
+        return size_of(config, shape, about.sizes, about.size)
 
     def context(
         self,
@@ -124,8 +132,9 @@ class RunNetworks:
         warn: Say | None = None,
         stop: threading.Event | None = None,
         track: Track | None = None,
+        shape: tuple[int, int] | None = None,
     ) -> RunContext:
-        """The context of one run. Its prompts are checked here. warn: as in `prepare`. Raises BadInput."""
+        """The context of one run. Its prompts are checked here. warn, shape: as in `prepare`. Raises BadInput."""
         prompts = open_prompts(config, self.bundle, self.engines, warn or say)
         try:
             prompts(config.prompt, config.negative, config.loras, config.images)
@@ -136,7 +145,7 @@ class RunNetworks:
             say(note)
         alone = not isinstance(self.engines, SharedEngines)
         common = self.bundle, size, self.engines, prompts, self.rows, alone
-        return RunContext(config, *common, say, stop or threading.Event(), track=track)
+        return RunContext(config, *common, say, stop or threading.Event(), track=track, shape=shape)
 
     def keep_open(self, config: GraphConfig) -> None:
         """Open the networks that every stream uses, and keep them open while the run has no stream.
@@ -184,7 +193,7 @@ def prepare(
         size, note = networks.size_of(config, shape)
         if note:
             say(note)
-        return networks.context(config, size, say, warn=warn, stop=stop, track=track)
+        return networks.context(config, size, say, warn=warn, stop=stop, track=track, shape=shape)
     except BaseException:
         networks.close()
         raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.planner import usual_in_flight
+from warpfuse.graph.plan.sizing import framing_of
 from warpfuse.graph.runtime.realtime import Looped, RealTime
 from warpfuse.graph.runtime.tap import Tap
 from warpfuse.stages.sinks import open_sink, wants_raw
@@ -100,12 +101,13 @@ def endpoints_of(
     """The endpoints of a configuration. info: of the source; connected: a connection used for the first opening."""
     live = info.live or config.paced
     looped = config.loop and not info.live
+    framing = framing_of(config, (info.width, info.height), size)
 
     def source() -> Source:
         nonlocal connected
         if connected is not None:
             first, connected = connected, None
-            first.fit(size, None if live else config.frames)
+            first.fit(framing.asked, None if live else config.frames)
             first.compose_on(config.background)
             return first
         # The frames of a live source are counted by its runner instead, which does not count dropped ones.
@@ -113,7 +115,7 @@ def endpoints_of(
         return RealTime(opened, time.monotonic_ns) if config.paced and not info.live else opened
 
     def opened_once() -> Source:
-        opened = open_source(config.source, size=size, frames=None if live else config.frames)
+        opened = open_source(config.source, size=framing.asked, frames=None if live else config.frames)
         if isinstance(opened, Transparent):
             opened.compose_on(config.background)
         return opened
@@ -121,7 +123,7 @@ def endpoints_of(
     return Endpoints(
         source,
         lambda url: open_sink(
-            url, replace(_at_rate(info, config), live=live), size, sound_from=None if looped else info.path
+            url, replace(_at_rate(info, config), live=live), framing.shown, sound_from=None if looped else info.path
         ),
         live=live,
         rewind=not live,

@@ -4,13 +4,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from warpfuse.graph.metrics.report import SourceReport
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.capture import Capture
 from warpfuse.graph.runtime.runner import Clock, Runner
 from warpfuse.graph.runtime.tap import Tap
 from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.stage import Recovering, Source
+
+Rgb = npt.NDArray[np.uint8]
 
 _TICK_MS = 100  # interval at which a stop or the end of a pause is noticed while no frame comes
 
@@ -44,6 +50,7 @@ class SourceRunner(Runner):
     live         frames cannot wait: the newest is kept, and frames replaced before they are sent are counted as dropped
     limit        number of frames after which a live source ends
     tap          called with every frame that is sent
+    framing      makes frames of the source's pictures; None: they are frames already
     paused       set it to pause: a file waits, frames of a live source are dropped
     passing      called with every frame of a live source, also between epochs, by the thread that reads it
     started_ns   clock when the first frame was asked for; 0 before
@@ -64,6 +71,7 @@ class SourceRunner(Runner):
         limit: int | None = None,
         reopen: Callable[[], Source] | None = None,
         tap: Tap | None = None,
+        framing: Framing | None = None,
     ) -> None:
         super().__init__(name, clock)
         self.paused = False
@@ -77,6 +85,8 @@ class SourceRunner(Runner):
         self._limit, self._left = limit, limit
         self._reopen = reopen
         self._tap = tap
+        self._framing = framing
+        self._mirrored: bool | None = None
         self._capture = Capture(source, clock, self._pass_by) if live else None
         self._next = 0
         self._base = 0
@@ -225,8 +235,13 @@ class SourceRunner(Runner):
         if frame.sound:
             shift_ns = self._shift(frame.stamp)
             frame = replace(frame, sound=tuple((shift_ns + sound_ns, nut) for sound_ns, nut in frame.sound))
-        for entry in tuple(self.passing):
+        if entries := tuple(self.passing):
+            frame = replace(frame, rgb=self._framed(frame.rgb, self._book.newest))
+        for entry in entries:
             entry(frame)
+
+    def _framed(self, rgb: Rgb, version: int) -> Rgb:
+        return rgb if self._framing is None else self._framing(rgb, mirror=self._book[version].mirror)
 
     def _shift(self, stamp: Stamp) -> int:
         """Offset from a source's times to the run's, ns. A source that was started again counts from 0 once more.
@@ -242,17 +257,19 @@ class SourceRunner(Runner):
     def _send(self, raw: RawFrame) -> None:
         seq = raw.stamp.seq
         settings, interim = self._book.stamped(seq, raw.stamp.pts_ns)
+        mirrored = self._book[settings].mirror
+        turned = mirrored != (mirrored if self._mirrored is None else self._mirrored)  # nothing is where it was
         stamp = replace(
             raw.stamp,
             settings=settings,
             interim=interim,
-            discontinuity=raw.stamp.discontinuity or self._discontinuity,
+            discontinuity=raw.stamp.discontinuity or self._discontinuity or turned,
         )
-        self._discontinuity = False
+        self._discontinuity, self._mirrored = False, mirrored
         self.frames += 1
         self._next = seq + 1
         self.passed = seq
-        frame = RawFrame(stamp, raw.rgb)
+        frame = RawFrame(stamp, self._framed(raw.rgb, settings))
         if self._tap is not None:
             self._tap(frame)
         self._deliver(seq, frame)

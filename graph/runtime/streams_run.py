@@ -142,8 +142,9 @@ class StreamsRun:
             ends = endpoints(size)
             if self._viewer is not None:
                 keys = config.model_dump(mode="json")
-                config, ends = viewed(self._viewer, name, config, ends, info, size)
-            context = self._networks.context(config, size, say, track=Track() if self._trace else None)
+                config, ends = viewed(self._viewer, name, config, ends, info, config.output or size)
+            shape = info.width, info.height
+            context = self._networks.context(config, size, say, track=Track() if self._trace else None, shape=shape)
             context = replace(context, begun_ns=begun_ns)
             undo.callback(context.close)
             temporal = True if self._viewer is not None else None

@@ -230,6 +230,7 @@ class Worker:
                 limit=config.frames if self.endpoints.live else None,
                 reopen=self.endpoints.source if self.endpoints.rewind else None,
                 tap=self.endpoints.taps.get("source"),
+                framing=self.context.framing,
             )
         judge, leaves = self._pacing(node)
         if node.role == "sink":

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Picture
-from warpfuse.stages.picture_file import read_picture
+from warpfuse.stages.framing import Framing
+from warpfuse.stages.picture_file import fitted, read_picture
 from warpfuse.stages.stage import Opening, Stage
 
 
@@ -21,20 +21,18 @@ def open(opening: Opening) -> Stage:
     picture = opening.config.controls[name].picture
     if picture is None:
         return GivenMap(None)
-    return GivenMap(read_map(Path(picture), opening.size, f"controls.{name}.picture").to(opening.device))
+    return GivenMap(read_map(Path(picture), opening.framing, f"controls.{name}.picture").to(opening.device))
 
 
-def read_map(path: Path, size: tuple[int, int], key: str) -> Tensor:
-    """A picture as [1, 3, h, w] in [0, 1], turned upright, scaled to cover `size`, and cropped centrally.
+def read_map(path: Path, framing: Framing, key: str) -> Tensor:
+    """A picture as [1, 3, h, w] in [0, 1], turned upright and fitted into the frame.
 
-    size  (width, height) px
-    key   the key that names the file, for errors
+    key  the key that names the file, for errors
 
     Raises ControlError for a missing file, or one without a picture.
     """
     upright = read_picture(path, key, ControlError).convert("RGB")
-    fitted = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-    return planes_of(torch.from_numpy(np.array(fitted)))
+    return planes_of(torch.from_numpy(np.array(fitted(upright, framing))))
 
 
 class GivenMap(Stage):

@@ -13,10 +13,11 @@ from warpfuse.stages.errors import MaskError
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Mask
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.masking.mask import finished, settings_of
 from warpfuse.stages.masking.settings import MaskSettings
-from warpfuse.stages.sources import open_source
+from warpfuse.stages.sources import open_source, probe
 from warpfuse.stages.stage import Opening, Source, Stage
 
 __all__ = ["FileMask", "open", "settings_of"]
@@ -26,23 +27,27 @@ def open(opening: Opening) -> Stage:
     """The stage of a run. Raises MaskError."""
     settings: MaskSettings = opening.config.mask
     check_file(settings.of)
-    return FileMask(partial(open_source, settings.of, size=opening.size), settings, opening.device)
+    info = probe(settings.of)
+    framing = opening.framing.over((info.width, info.height))
+    return FileMask(partial(open_source, settings.of, size=framing.asked), settings, opening.device, framing)
 
 
 class FileMask(Stage):
     """Frame -> Mask: the luma of the file's picture with the number of the frame; after the end its last picture.
 
-    drawing  opens the file from its beginning, with pictures at the size of the frames
+    drawing  opens the file from its beginning
+    framing  fits its pictures into the frame
 
     A repeated frame gets no mask.
     """
 
-    def __init__(self, drawing: Callable[[], Source], settings: MaskSettings, device: str = "cpu") -> None:
+    def __init__(self, drawing: Callable[[], Source], settings: MaskSettings, device: str, framing: Framing) -> None:
         self._open = drawing
         self._source: Source | None = None
         self._ops = arithmetic(device)
         self._to_device = ToDevice(device)
         self._settings = settings
+        self._framing = framing
         self._next = 0
         self._drawn: Tensor | None = None
 
@@ -74,8 +79,9 @@ class FileMask(Stage):
         while self._next <= seq and (picture := self._source.read()) is not None:
             newest, self._next = picture, self._next + 1
         if newest is not None:
-            pixels = np.require(newest.rgb, requirements=["C", "W"])
-            self._drawn = luma(planes_of(self._to_device(torch.from_numpy(pixels))))[None, None]
+            pixels = np.require(self._framing(newest.rgb), requirements=["C", "W"])
+            drawn = luma(planes_of(self._to_device(torch.from_numpy(pixels))))[None, None]
+            self._drawn = self._ops.resized(drawn, self._framing.size[::-1])
         if self._drawn is None:
             raise MaskError(f"mask.of {self._settings.of}: there is no picture in it")
         return self._drawn

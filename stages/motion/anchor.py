@@ -16,6 +16,7 @@ from torch import Tensor
 
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Motion, Picture
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.motion import dis_flow, network_flow
 from warpfuse.stages.motion.dis_flow import Flow
 from warpfuse.stages.motion.keyframe import Keyframe, KeyframeSearch, read_keyframe
@@ -56,7 +57,7 @@ def open(opening: Opening) -> Stage:
     flow = (dis_flow if opening.config.flow == _DIS else network_flow).open(opening)
     assert isinstance(flow, Flow | FlowNetwork)
     options = settings_of(opening.config, opening.prompts)
-    return Anchor(flow, options, opening.size, opening.device, opening.say)
+    return Anchor(flow, options, opening.framing, opening.device, opening.say)
 
 
 class Anchor(Stage):
@@ -72,20 +73,20 @@ class Anchor(Stage):
     becomes the anchor if it is the frame of a keyframe. If that frame is given as a picture, each frame is its own
     anchor until enough of the picture is seen. For a keyframe and for coverage the stage waits for the device.
 
-    size  (width, height) of the frames
-    say   called with a line that names the frame of a keyframe
+    framing  how the pictures of a keyframe are fitted into the frame; needed for a keyframe only
+    say      called with a line that names the frame of a keyframe
     """
 
     def __init__(
         self,
         flow: Flow | FlowNetwork,
         options: AnchorOptions,
-        size: tuple[int, int] = (0, 0),
+        framing: Framing | None = None,
         device: str = "cpu",
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._flow = flow
-        self._size, self._device, self._say = size, device, say
+        self._framing, self._device, self._say = framing, device, say
         self._options = options
         self._given: object = None
         self._keyframe: Keyframe | None = None
@@ -131,7 +132,8 @@ class Anchor(Stage):
             self._drop()
             self._given = given
             if settings.picture:
-                self._keyframe = keyframe = read_keyframe(settings, self._size, self._device)
+                assert self._framing is not None, "a keyframe is fitted into the frame"
+                self._keyframe = keyframe = read_keyframe(settings, self._framing, self._device)
                 if keyframe.frame is None:
                     self._search = KeyframeSearch(keyframe, settings.at, self._device, self._say)
                 self._under = keyframe.frame

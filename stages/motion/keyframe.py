@@ -13,6 +13,7 @@ from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Picture, Stamp
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.motion.keyframe_file import read_fitted
 from warpfuse.stages.motion.settings import AnchorSettings
 
@@ -44,15 +45,15 @@ class Keyframe:
     frame: Tensor | None
 
 
-def read_keyframe(settings: AnchorSettings, size: tuple[int, int], device: str) -> Keyframe:
-    """The files, scaled to cover (width, height) and cropped about their middle. Raises KeyframeError."""
-    rgb, cover = _planes(settings.picture, size, "picture", device)
-    frame = _planes(settings.frame, size, "frame", device)[0] if settings.frame else None
+def read_keyframe(settings: AnchorSettings, framing: Framing, device: str) -> Keyframe:
+    """The files, fitted into the frame. Raises KeyframeError."""
+    rgb, cover = _planes(settings.picture, framing, "picture", device)
+    frame = _planes(settings.frame, framing, "frame", device)[0] if settings.frame else None
     return Keyframe(Path(settings.picture).name, rgb, cover, frame)
 
 
-def _planes(name: str, size: tuple[int, int], key: str, device: str) -> tuple[Tensor, Tensor | None]:
-    pixels = torch.from_numpy(read_fitted(name, size, key)).to(device)
+def _planes(name: str, framing: Framing, key: str, device: str) -> tuple[Tensor, Tensor | None]:
+    pixels = torch.from_numpy(read_fitted(name, framing, key)).to(device)
     rgb, cover = planes_of(pixels[..., :3]), pixels[None, None, ..., 3].to(torch.float32) / 255
     return rgb, None if bool((cover == 1).all()) else cover
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
 from warpfuse.stages.errors import KeyframeError
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.motion.settings import AnchorSettings
-from warpfuse.stages.picture_file import read_picture
+from warpfuse.stages.picture_file import fitted, read_picture
 
 
 def check_keyframe(settings: AnchorSettings) -> None:
@@ -30,10 +30,10 @@ def versions_of(settings: AnchorSettings) -> tuple[tuple[str, int, int], ...]:
     return tuple(found)
 
 
-def read_fitted(name: str, size: tuple[int, int], key: str) -> npt.NDArray[np.uint8]:
-    """RGBA [h, w, 4] of a file, scaled to cover (width, height) and cropped about its middle. Raises KeyframeError.
+def read_fitted(name: str, framing: Framing, key: str) -> npt.NDArray[np.uint8]:
+    """RGBA [h, w, 4] of a file, fitted into the frame. Raises KeyframeError.
 
     key  that names it, under stages.anchor
     """
     image = read_picture(Path(name), f"stages.anchor.{key}", KeyframeError).convert("RGBA")
-    return np.array(ImageOps.fit(image, size, Image.Resampling.LANCZOS))  # Pillow weighs colours by their cover
+    return np.array(fitted(image, framing))

@@ -118,7 +118,7 @@ function stats(now) {
     told = now.lines;
     refreshLog();
   }
-  if (now.size) shape(now.size);
+  if (now.size) shape(settings?.output ?? now.size);
 }
 
 function entered(next) {

@@ -86,8 +86,8 @@ function shown(value) {
 function meant(key, text) {
   if (key === "sinks") return lines(text);
   if (key === "loop") return text === "true";
-  if (key === "seed") return Number(text);
-  if (key === "size") return text || null;
+  if (["seed", "rotate"].includes(key)) return Number(text);
+  if (["size", "output"].includes(key)) return text || null;
   if (key === "mask") return text || "off";
   return text;
 }

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from support.waiting import PATIENCE_S, until
 
+from warpfuse.web.pictures import Look
 from warpfuse.web.session import PageSession
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright: it drives the browser")
@@ -358,6 +359,21 @@ def test_what_a_graph_is_built_with_is_applied_by_a_restart(running, session):
     running.locator("#apply").click()
     until(lambda: session.state == "running" and session.settings()["size"] == [64, 48], "the new size")
     until(lambda: running.locator("#facts").inner_text().startswith("64 × 48"), "it is shown")
+
+
+def test_the_source_is_mirrored_at_once_and_turned_by_a_restart(running, session):
+    running.locator("#mirror").check()
+    until(lambda: session.settings()["mirror"], "the mirror")
+    assert "change places" in running.locator("#mirror").get_attribute("title")
+    running.locator("#rotate").select_option("90")
+    running.locator("#fit").select_option("letterbox")
+    running.locator("#output").fill("160x90")
+    running.locator("#apply").click()
+    until(lambda: session.state == "running" and session.settings()["output"] == [160, 90], "the new output")
+    assert (session.settings()["rotate"], session.settings()["fit"]) == (90, "letterbox")
+    until(lambda: session.pictures.shown and session.pictures.shown.styled.shape == (90, 160, 3), "it is shown")
+    until(lambda: running.locator("#screen").evaluate("e => e.style.aspectRatio") == "160 / 90", "in its shape")
+    assert session.pictures.composed(Look("source"))[1].shape == (90, 160, 3)
 
 
 @pytest.mark.parametrize(

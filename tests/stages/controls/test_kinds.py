@@ -18,6 +18,7 @@ from warpfuse.stages import controls, stage_module
 from warpfuse.stages.controls.settings import KINDS, stage_of
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.frame import Frame, Picture, Stamp
+from warpfuse.stages.framing import Framing
 
 SIZE = (96, 64)
 
@@ -29,6 +30,7 @@ class Opening:
     config: Any
     stage: str
     size: tuple[int, int] = SIZE
+    framing: Framing = field(default_factory=lambda: Framing(SIZE, SIZE, SIZE))
     device: str = "cpu"
     others: dict[str, Any] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.errors import KeyframeError
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.frame import Motion
+from warpfuse.stages.framing import Framing
 from warpfuse.stages.motion.anchor import Anchor, AnchorOptions
 from warpfuse.stages.motion.dis_flow import Flow
 from warpfuse.stages.motion.keyframe import details_of, likeness
@@ -27,7 +28,9 @@ class Run:
 
     def __init__(self, taken=False, **settings):
         self.said, self._before, self._settings, self._taken = [], Flow(FlowSettings()), settings, taken
-        self._stage = Anchor(Flow(FlowSettings()), self._options(), (W, H), "cpu", self.said.append)
+        self._stage = Anchor(
+            Flow(FlowSettings()), self._options(), Framing((W, H), (W, H), (W, H)), "cpu", self.said.append
+        )
 
     def __call__(self, rgb, n, discontinuity=False):
         frame = frame_of(rgb, n, discontinuity)
