@@ -1,8 +1,8 @@
-"""What is each function worth that a CPU has a form of its own of?
+"""How much time does each function save that has a special form for CPUs (`stages/cpu`)?
 
-A frame goes through every stage. Each call of the arithmetic is then repeated with the arguments it had, in both forms
-by turns, between which the nearest memory is filled with something else. Milliseconds are processor time of the thread,
-for all calls of a frame; the share is of all that the frame's stages need, networks included.
+A frame passes all stages. Then each call of the arithmetic is repeated with its arguments, in both forms in turn, with
+the cache overwritten in between. Milliseconds are processor time of the thread, for all calls of a frame. The share is
+relative to the time of all stages of a frame, with the networks.
 
     python bench/bench_arithmetic.py [CLIP] [--size WxH] [--calls N] [--bundle B]
 """
@@ -31,7 +31,7 @@ Call = tuple[Any, ...]
 
 
 def frame_of(config: GraphConfig) -> tuple[float, dict[str, list[Call]]]:
-    """Milliseconds of a frame, and the arguments of each function in the last one."""
+    """Milliseconds of a frame, and the arguments of each function in the last frame."""
     _, materials = prepare_source(config)
     pictures = pictures_of(config, materials.size)
     calls: dict[str, list[Call]] = defaultdict(list)
@@ -58,12 +58,12 @@ def frame_of(config: GraphConfig) -> tuple[float, dict[str, list[Call]]]:
 
 
 def copied(value: Any) -> Any:
-    """What a call may write, apart."""
+    """A copy of the arguments, which a call may overwrite."""
     return value.clone() if isinstance(value, Tensor) else value
 
 
 def by_turns(name: str, calls: list[Call], repeats: int) -> tuple[float, float]:
-    """Milliseconds of all calls in the form of a CPU, and in the other."""
+    """Milliseconds of all calls in the form for CPUs, and in the other form."""
     elsewhere = np.zeros(1 << 21, np.float32)
     total = [0.0, 0.0]
     for args in calls:

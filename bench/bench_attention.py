@@ -1,9 +1,9 @@
-"""What do tokens of earlier frames cost, beside the operations that they add?
+"""What do tokens of earlier frames cost, compared with the operations that they add?
 
 A UNet of SD 1.5's architecture, a fifth as wide, with random weights, without attention to earlier frames and with
 each reach of it. ONNX Runtime on one thread in single precision, a row a call, calls by turns; processor time, which
 other work disturbs less than the clock. Predicted is the share of operations that the references add
-(torch.utils.flop_counter); `off` has all weights 0 and the same operations, so what is above the prediction is paid for
+(torch.utils.flop_counter). `off` has all weights 0 and the same operations. The cost above the prediction is that of
 the inputs, the outputs and the mask.
 
     python bench/bench_attention.py [--size 384x256] [--rounds 15] [--references 2]
@@ -43,7 +43,7 @@ WIDTHS, HEADS = (64, 128, 256, 256), 2  # of 32, 64 and 128 numbers; those of SD
 
 
 def made(size: tuple[int, int]) -> tuple[Any, dict[str, Tensor]]:
-    """A UNet and what it is called with."""
+    """A UNet and its inputs."""
     torch.manual_seed(0)
     narrow = {"block_out_channels": WIDTHS, "attention_head_dim": HEADS, "cross_attention_dim": 256}
     config = {**published.UNETS["sd15"], **narrow}
@@ -53,7 +53,7 @@ def made(size: tuple[int, int]) -> tuple[Any, dict[str, Tensor]]:
 
 
 def operations(network: nn.Module, inputs: dict[str, Tensor]) -> int:
-    """Of a call, two for a multiplication with its sum."""
+    """Operations of a call; a multiplication with its addition counts as two."""
     # What torch runs on a CPU for attention is not counted; the products it stands for are.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*inputs.values())
@@ -77,14 +77,14 @@ def written(folder: Path, reach: str, size: tuple[int, int], references: int) ->
 
 
 def one_thread() -> ort.SessionOptions:
-    """Options of a session that works alone."""
+    """Options of a session with one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return options
 
 
 def by_turns(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Processor time of each call, seconds, in every round behind the first two."""
+    """Processor time of each call in seconds, in every round after the first two."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 2):
         for name, (session, feed) in calls.items():
@@ -102,10 +102,10 @@ def tell(
     digits: int = 3,
     kept: Mapping[str, float] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Print the calls beside "none", and give the figures of each.
+    """Print the calls compared with "none". Returns the figures of each.
 
     times  seconds of each call; "NAME, off" has the operations of NAME
-    kept   MB that a row keeps, by NAME
+    kept   MB of tokens a row, by NAME
     """
     columns = ["GFLOP", "predicted", "ms", "of none", "least", "of none", *(["row keeps MB"] if kept else [])]
     table, rows = Table(title, *columns, box=None), {}

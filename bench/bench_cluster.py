@@ -1,8 +1,8 @@
-"""What does a stream host cost beside its streams, and how far does the planning of a cluster go?
+"""What does a stream host cost in addition to its streams, and how does the planning of a cluster scale?
 
-Adding and removing a stream of the embedded bundle, with so many others under way; asking for counts against asking for
-all figures, by turns, in processor time of the thread that asks; and a step of the controller, in virtual time, for so
-many streams on eight cards a node.
+Measured are: adding and removing a stream of the embedded bundle while others run; requests for counts and for all
+figures, in turn, in processor time of the requesting thread; and a step of the controller, in virtual time, for a
+number of streams with eight cards a node.
 
     python bench/bench_cluster.py [--beside N] [--rounds N] [--streams N ...]
 
@@ -72,7 +72,8 @@ def of_a_host(beside: int, rounds: int) -> dict[str, Any]:
 
 
 def of_a_controller(streams: int) -> dict[str, Any]:
-    """A step is every host's beat, heard, and what follows from it; the fake hosts are part of it."""
+    """Durations of a step of the controller: the heartbeats of all hosts, and the decisions. It includes the time of
+    the simulated hosts."""
     nodes = max(2, -(-streams // 64) + 1)
     world = World(config_of(streams, megapixel_ms=20.0), hosts_of(nodes, cards=8))
     placing = sum(timed(world.step, time.thread_time) for _ in range(2))

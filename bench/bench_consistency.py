@@ -1,22 +1,22 @@
-"""Which fusion holds the style steady without softening it?
+"""Which kind of fusion makes the style steady without blurring it?
 
-Every way is run over every clip with the same seed, so with the same noise for every frame: what is gained is fusion's
-own. All figures but distance and drift are ratios to the unfused run of the same clip. A blur lowers E_warp as well,
-so sharpness and high-frequency energy stand beside it; a frozen picture has a low E_warp and a large tOF.
+Every configuration runs on every clip with the same seed, and so with the same noise for every frame. All figures
+except distance and drift are ratios to the unfused run of the same clip. A blur lowers E_warp as well, so sharpness and
+high-frequency energy are given too. A frozen picture has a low E_warp and a large tOF.
 
     e_warp      change along the motion of the source
     tof         motion that is not the source's
     sharpness   Laplacian variance
     hf          high-frequency energy
-    distance    mean |difference| to the unfused run, 0..1: a style must not be fused away
-    ms          a frame takes, all of it; among other work it says little
+    distance    mean |difference| to the unfused run, 0..1: fusion must not remove the style
+    ms          total milliseconds a frame; of little use on a busy machine
     drift       largest change of a channel's mean from frame 10 to the end, less that of the unfused run, 0..1
 
     python bench/bench_consistency.py CLIP [CLIP ...] [--frames N] [--long-side N] [--prompt STYLE] [--plot FILE.png]
 
-With `--bundle` of a checkpoint that was exported with `--attention`: which attention, with fusion and alone, and
-Rerender-A-Video as in `docs/rerender.yaml`, its parts alone and left out. Every other run has attention off. The size
-is then the bundle's. Its windows are levels: give eight steps or more, or some lie between two.
+With `--bundle` of a checkpoint that was exported with `--attention`, it compares kinds of attention, with fusion and
+alone, and Rerender-A-Video as in `docs/rerender.yaml`, with its parts alone and left out. All other runs have attention
+off. The size is the bundle's. Windows are ranges of levels: with fewer than eight steps some contain no step.
 """
 
 import argparse
@@ -46,7 +46,7 @@ FIGURES = (*RATIOS, "distance", "drift", "ms")
 
 
 def ways() -> dict[str, dict[str, Any]]:
-    """Name -> keys of a configuration."""
+    """Keys of configurations, by name."""
     found: dict[str, dict[str, Any]] = {f"picture both {weight}": _fuse(weight=weight) for weight in WEIGHTS}
     for weight in (0.8,):
         for place, other in (("entry", "exit"), ("exit", "entry")):
@@ -64,7 +64,7 @@ def ways() -> dict[str, dict[str, Any]]:
 
 
 def rows() -> dict[str, dict[str, Any]]:
-    """Name -> keys, for two steps and more: fusion between them, and the rows of a stream batch."""
+    """Keys for two or more steps, by name: fusion between steps, and stream batches."""
     found = {
         f"steps between {between}": _fuse(between=between) for between in ("off", "reference", "latent", "picture")
     }
@@ -83,7 +83,7 @@ def rows() -> dict[str, dict[str, Any]]:
 
 
 def attentions() -> dict[str, dict[str, Any]]:
-    """Name -> keys, for a bundle with attention: each recipe alone, along the flow and not, and with fusion."""
+    """Keys for a bundle with attention, by name: each recipe alone, with and without flow, and with fusion."""
     alone = _fuse(weight=0.8, entry=0, exit=0)  # there is a flow, and nothing is fused
     found = {"fusion alone": _fuse(weight=0.8)}
     for name, weights in {"default": {"anchor": 1.0, "previous": 1.0}, **RECIPES}.items():
@@ -95,7 +95,7 @@ def attentions() -> dict[str, dict[str, Any]]:
 
 
 def rerenders() -> dict[str, dict[str, Any]]:
-    """Name -> keys, of `docs/rerender.yaml`: all of it, without one of its parts, and each of these alone."""
+    """Keys of `docs/rerender.yaml`, by name: complete, without one of its parts, and each part alone."""
     whole = {"stages": read_graph_file(RECIPE)["stages"]}
     none = _fuse(entry=0, exit=0, between=[], adain={"weight": 0})
     stages = whole["stages"]
@@ -126,7 +126,7 @@ def _fuse(**settings: Any) -> dict[str, Any]:
 
 
 def frames_of(clip: str, long_side: int, count: int, size: tuple[int, int] | None) -> list[np.ndarray]:
-    """The first `count` pictures of a clip, at a size, or its long side as given, in multiples of 8."""
+    """The first `count` pictures of a clip, at a size, or with the given long side, in multiples of 8."""
     info = open_source(clip).info
     scale = long_side / max(info.width, info.height)
     size = size or (round(info.width * scale / 8) * 8, round(info.height * scale / 8) * 8)
@@ -137,7 +137,7 @@ def frames_of(clip: str, long_side: int, count: int, size: tuple[int, int] | Non
 
 
 def styled(pictures: list[np.ndarray], keys: dict[str, Any]) -> tuple[list[np.ndarray], float]:
-    """Every picture through the pipeline with these keys, and the milliseconds a frame took."""
+    """The pictures restyled with these keys, and milliseconds a frame."""
     h, w = pictures[0].shape[:2]
     with warpfuse.Pipeline(size=(w, h), **keys) as pipeline:
         pipeline.push(pictures[0])

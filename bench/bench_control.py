@@ -1,9 +1,9 @@
-"""What do a ControlNet and a T2I-Adapter cost, beside the operations that they add?
+"""What do a ControlNet and a T2I-Adapter cost, compared with the operations that they add?
 
 A UNet of SD 1.5's architecture, a fifth as wide, with random weights: alone, with one ControlNet, with two, with an
 adapter, and with one of each. ONNX Runtime on one thread in single precision, a row a call, calls by turns; processor
-time, which other work disturbs less than the clock. `off` has every scale 0 and the same operations. What each map goes
-through once a frame stands below.
+time, which other work disturbs less than the clock. `off` has every scale 0 and the same operations. The networks that
+run once a frame are listed below.
 
     python bench/bench_control.py [--size 384x256] [--rounds 15]
 """

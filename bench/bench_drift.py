@@ -1,8 +1,8 @@
-"""Does a picture that is fed back for a thousand frames stay what it was?
+"""Does a picture drift if it is fed back for a thousand frames?
 
-A clip is played there and back without end, so every frame comes again and again with the same source. Whatever has
-changed between two visits is drift: each channel's mean and standard deviation, and the sharpness, as ratios to the
-first visit after frame 10. With --set fusion=0 all ratios are 1: nothing else changes.
+A clip is played forward and backward repeatedly, so every frame recurs with the same source. Any change between two
+occurrences is drift. Measured are the mean and standard deviation of each channel, and the sharpness, as ratios to the
+first occurrence after frame 10. With --set fusion=0 all ratios are 1.
 
     python bench/bench_drift.py CLIP [CLIP ...] [--frames N] [--set KEY=VALUE ...]
 """
@@ -30,7 +30,7 @@ def seen(picture: np.ndarray) -> list[float]:
 
 
 def drift(loop: list[np.ndarray], frames: int, keys: dict[str, Any]) -> dict[str, float]:
-    """Largest |ratio - 1| of any visit to the frame of the start, against the first."""
+    """Largest |ratio - 1| over all occurrences of the start frame, relative to the first."""
     h, w = loop[0].shape[:2]
     with warpfuse.Pipeline(size=(w, h), **keys) as pipeline:
         rows = [seen(pipeline.push(loop[i % len(loop)])) for i in range(frames)]

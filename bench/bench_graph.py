@@ -1,9 +1,10 @@
-"""What the graph itself costs: stages that do nothing, in one process and in several.
+"""What does the graph itself cost? Measured with empty stages, in one process and in several.
 
     python bench/bench_graph.py [--frames 3000] [--bundle-frames 120]
 
-1. frames a second through six empty stages in one process, in a lane each and all in one (goal: 1,000 on two cores);
-2. the embedded bundle, every stage in a process of its own against all in one, alternating (goal: 0.95 of its rate).
+1. frames a second through six empty stages in one process, each in its own lane and all in one (goal: 1,000 on two
+   cores);
+2. the embedded bundle with every stage in its own process and with all in one, alternating (goal: 0.95 of the rate).
 """
 
 import argparse

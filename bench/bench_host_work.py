@@ -1,6 +1,6 @@
-"""What do the stages themselves cost a frame, apart from the networks, the codecs and DIS?
+"""What do the stages themselves cost for a frame, without the networks, the codecs and DIS?
 
-Milliseconds of processor time of one thread, least and median of the frames: on a busy machine the least is the figure.
+Milliseconds of processor time of one thread, least and median over the frames. On a busy machine the least is relevant.
 
     python bench/bench_host_work.py [CLIP] [--size WxH] [--frames N] [--bundle B]
 """

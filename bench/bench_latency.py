@@ -1,14 +1,14 @@
-"""How old is the picture that a viewer sees? Software end to end: from a live source to the far end of a sink.
+"""How old is the picture that a viewer sees? Measured in software from a live source to the viewer of a sink.
 
-A frame's number with a checksum is burned into its pixels and read back where a viewer would look: at an RTSP client
-behind a server, at an RTMP server, at an SRT listener, at a client of the page, at a program that reads the virtual
-camera, each a process of its own on the same clock. Two figures: the latency of every frame that arrived, and the age
-of what is shown at each tick of a screen. The second counts what was dropped or repeated, which flatters the first.
-The floor of the age is half a period of the source.
+The number of a frame with a checksum is drawn into its pixels and read back by a viewer: an RTSP client of a server, an
+RTMP server, an SRT listener, a client of the page, or a program that reads the virtual camera. Each is a process of its
+own with the same clock. There are two figures: the latency of every frame that arrived, and the age of the shown
+picture at each tick of a screen. Only the second includes dropped and repeated frames. Its lower bound is half a period
+of the source.
 
-With `--style empty` the source feeds the sink; with `embedded` the whole graph lies between, and the number is burned
-in behind it. The first two seconds are not counted. RTSP needs gst-rtsp-server (Debian's python3), RTMP and SRT ffmpeg,
-virtualcam a v4l2loopback device that nobody else writes to.
+With `--style empty` the source is connected to the sink. With `embedded` the whole graph is between them, and the
+number is drawn after it. The first two seconds are not counted. RTSP needs gst-rtsp-server (Debian's python3), RTMP and
+SRT need ffmpeg, virtualcam needs a v4l2loopback device without another writer.
 
     python bench/bench_latency.py [--source camera|rtsp] [--sinks rtsp rtmp srt page virtualcam] [--device /dev/videoN]
                                    [--style empty embedded] [--seconds N] [--plot FILE.png]
@@ -53,7 +53,7 @@ CAMERAS = {"camera": Camera, "rtsp": RtspCamera}
 
 
 class BurnIn:
-    """A sink before which the number is burned in anew: a style leaves nothing of it."""
+    """A sink that draws the number into each frame again, since restyling removes it."""
 
     def __init__(self, sink: Any, number_of: Callable[[int], int | None]) -> None:
         self._sink, self._number_of = sink, number_of
@@ -80,7 +80,7 @@ class BurnIn:
 def measure(
     source: str, sink: str, style: str, size: tuple[int, int], fps: int, seconds: float, device: str = ""
 ) -> dict[str, Any]:
-    """One run from one kind of source through one kind of sink. device: of the virtual camera."""
+    """Measure one kind of source with one kind of sink. device: that of the virtual camera."""
     port = free_port()
     server = None
     watch = watch_rtsp
@@ -126,7 +126,7 @@ def measure(
 def drive(
     url: str, style: str, size: tuple[int, int], opened: Callable[..., Camera | RtspCamera], watch: Callable[[], None]
 ) -> tuple[Camera | RtspCamera, list[str]]:
-    """Send pictures for so long, through nothing or through the graph."""
+    """Send pictures for a time, directly or through the graph."""
     if style == "empty":
         camera = opened(size)
         sink = open_sink(url, camera.info, size)

@@ -1,9 +1,9 @@
-"""What does a picture cost on its way over a link, and what would nothing but ZeroMQ and memcpy cost?
+"""What does it cost to send a picture over a link, compared with ZeroMQ and memcpy alone?
 
-A hop is there and back: the sender offers a picture, the reader takes it and returns its slot, the sender sees the
-credit. Beside it stand a ping of 100 bytes over bare ZeroMQ (the same two threads or processes, the same wake-ups), a
-memcpy of the picture, and for tcp the same bytes over bare ZeroMQ, CURVE against CURVE. All alternate, sample by
-sample, so that a machine that slows down slows all of them; the second of two in a row counts.
+A hop is a round trip: the sender offers a picture, the reader takes it and returns its slot, the sender gets the
+credit. It is compared with a ping of 100 bytes over plain ZeroMQ (between the same two threads or processes, with the
+same wake-ups), a memcpy of the picture, and for tcp the same bytes over plain ZeroMQ, both with CURVE. All alternate
+sample by sample, so that a change of the machine's speed affects all; the second of two samples counts.
 
     python bench/bench_link.py [--samples N]
 """
@@ -121,7 +121,7 @@ def _echo(endpoint: str, folder: Path, keys: Path | None) -> None:
 
 
 class Roads:
-    """Every way there is, opened; samples by name."""
+    """All opened connections, with their samples by name."""
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         make_keys(folder / "keys")
@@ -135,7 +135,7 @@ class Roads:
         self.outlets: dict[str, Outlet] = {}
 
     def ping_inproc(self) -> Sample:
-        """Two threads, bare ZeroMQ."""
+        """Two threads, plain ZeroMQ."""
         here, there = self.context.socket(zmq.PAIR), self.context.socket(zmq.PAIR)
         here.bind("inproc://ping")
         there.connect("inproc://ping")
@@ -152,7 +152,7 @@ class Roads:
         return self._hop("inproc", outlet, SMALL)
 
     def ping_between(self, endpoint: str, payload: Any, keys: bool = False) -> Sample:
-        """Two processes, bare ZeroMQ; the answer is small."""
+        """Two processes, plain ZeroMQ, with a small answer."""
         socket = self.context.socket(zmq.PAIR)
         if keys:
             as_server(socket, self.keys)
@@ -219,7 +219,7 @@ def roads() -> Iterator[Roads]:
 
 
 def main() -> None:
-    """Alternate all of them and print medians beside their floors; the last line is JSON."""
+    """Alternate all of them and print medians with their floors; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=1000)
     options = parser.parse_args()

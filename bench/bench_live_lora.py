@@ -1,9 +1,9 @@
-"""What live LoRAs cost: the UNet with them merged, and with them as branches, on this machine.
+"""What do live LoRAs cost? The UNet with LoRAs merged is compared with LoRAs as branches.
 
     python bench/bench_live_lora.py [--rank 16] [--loras 1] [--size 256x256] [--calls 30]
 
-A random UNet a quarter as wide as SD 1.5's, LoRAs on every attention projection, as most published ones have them. The
-weights of the branches as a share of those of their layers are the least that they add to the work of these layers.
+It is a random UNet a quarter as wide as SD 1.5's, with LoRAs on every attention projection, as in most published ones.
+The weights of the branches as a share of those of their layers are a lower bound of the added work.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def _change(layer: nn.Linear, rank: int) -> LowRank:
 
 
 def _alternately(networks: list[tuple[Path, dict[str, torch.Tensor]]], calls: int) -> list[list[float]]:
-    """Milliseconds of every call; in turns, so that a slow moment meets both."""
+    """Milliseconds of every call, alternating, so that slow moments affect both."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     sessions = [

@@ -1,7 +1,7 @@
-"""Does a run hold more memory the longer it lasts?
+"""Does the memory of a run grow with time?
 
-Runs the embedded bundle over a long pattern and reads the resident set of the process as frames come out: after the
-first 200 frames it may not grow. The floor is growth 0; the allocator's noise is about 1 %.
+It runs the embedded bundle on a long pattern and reads the resident set of the process as frames come out. After the
+first 200 frames it must not grow. The allocator's noise is about 1 %.
 
     python bench/bench_memory.py [--frames N] [--settle N] [--size WxH]
 """

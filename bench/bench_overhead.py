@@ -1,9 +1,9 @@
-"""What does the graph cost, or gain, against a plain loop over the same stages?
+"""What does the graph cost, or gain, compared with a plain loop over the same stages?
 
 The loop calls the stages of the plan one after another in one thread: read, flow, networks, write. The graph runs the
-same stages in lanes, a thread each, so that decoding and encoding video overlap with the networks. Both read the same
-clip and write a file; they alternate, so that a machine that slows down slows both. Both get the same threads inside
-the networks and the flow.
+same stages in lanes with a thread each, so that decoding and encoding of video overlap with the networks. Both read the
+same clip and write a file. They alternate, so that a change of the machine's speed affects both, and have the same
+number of threads in the networks and the flow.
 
     python bench/bench_overhead.py [CLIP] [--frames N] [--rounds N] [--size WxH] [--bundle B]
 """
@@ -26,7 +26,7 @@ from warpfuse.stages.sources import open_source
 
 
 def plain_loop(config: GraphConfig, out: Path) -> float:
-    """Frames a second of one thread that calls everything in turn."""
+    """Frames a second of the plain loop."""
     info, context = prepare_source(config)
     with PlainLoop(context) as loop:
         source = open_source(config.source, size=loop.context.size, frames=config.frames)

@@ -1,8 +1,8 @@
-"""How does warpfuse compare with the stream batch of StreamDiffusion, on the same networks and the same backend?
+"""How does warpfuse compare with the stream batch of StreamDiffusion, with the same networks and the same backend?
 
-The peer is our own re-implementation of its algorithm (bench/peers/stream_batch.py), not StreamDiffusion. The two take
-turns. warpfuse runs three ways: without the past (what the peer does), with flow and fusion, and the first as a stream
-batch. Host memory to host memory, no video files.
+The peer is our own re-implementation of its algorithm (bench/peers/stream_batch.py), not StreamDiffusion. Both
+alternate. warpfuse runs in three ways: without fusion (as the peer), with flow and fusion, and without fusion as a
+stream batch. Pictures go from host memory to host memory, without video files.
 
     python bench/bench_peer.py [CLIP] [--bundle B] [--size WxH] [--steps K ...] [--frames N] [--rounds N] [--device D]
 """

@@ -1,4 +1,4 @@
-"""What does a picture as a prompt cost (IP-Adapter), beside the operations that it adds?
+"""What does a picture as a prompt cost (IP-Adapter), compared with the operations that it adds?
 
 A UNet of SD 1.5's architecture, a fifth as wide, with random weights: without images, with a plain adapter (4 tokens),
 two of them, a plus (16) and a full one (257). ONNX Runtime on one thread in single precision, a row a call, calls by
@@ -39,7 +39,7 @@ def drawn(like: torch.Tensor) -> torch.Tensor:
 
 
 def shown(unet: Any, counts: tuple[int, ...]) -> Images:
-    """Random adapters of so many tokens each."""
+    """Random adapters with these numbers of tokens."""
     width = unet.config.cross_attention_dim
     about = [StyleImage(name=f"i{n}", network=0, size=224, tokens=t, width=width) for n, t in enumerate(counts)]
     layers = [unet.get_submodule(name) for name in cross_attention_layers(unet)]

@@ -1,7 +1,7 @@
-"""How many frames a second does the embedded bundle restyle, from file to file, and what would be the most?
+"""How many frames a second does the embedded bundle restyle from file to file, and what is the upper limit?
 
-The floor beside the figure is the time of the networks and the flow alone: were everything else free and the cores
-never idle, a frame would take the sum of their times.
+The floor is the sum of the times of the networks and the flow: the time of a frame if everything else were free and the
+cores never idle.
 
     python bench/bench_throughput.py [CLIP] [--size WxH ...] [--frames N] [--rounds N]
 """

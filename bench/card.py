@@ -1,15 +1,16 @@
-"""Everything that wants to be known of a card, in twelve minutes: does it run right there, and how fast?
+"""Tests and measurements on a card, in twelve minutes: is the result right, and how fast is it?
 
     python bench/card.py [--out FOLDER] [--minutes M] [--dry-run]
 
 Installs by constraints-cuda.txt, runs the card's tests, a short pass of torch's stream sanitizer, the parity of every
 backend on SD-Turbo's architecture with random weights at 512x512, and the benches against floor and peer. Writes
-FOLDER/card-NAME.json after every step and prints a table. Started again it goes on behind the last step that ended
-well; a step for which no time is left is named as left out. Please send the file: an issue with it attached will do.
+FOLDER/card-NAME.json after every step and prints a table. If it is started again, it continues after the last
+successful step. Steps for which no time is left are listed as left out. Please send the file, for example attached to
+an issue.
 
---dry-run goes through the same steps on the CPU with the smallest sizes: what cannot be done without a card is said.
+--dry-run makes the same steps on the CPU with the smallest sizes, and lists those that need a card.
 
-Imports nothing that is not in Python: the packages are installed by its first step.
+It imports only the standard library, since the packages are installed by its first step.
 """
 
 import argparse
@@ -47,7 +48,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Step:
-    """A command; the last line of its output may be one JSON object, its result. seconds: at most."""
+    """A command. The last line of its output may be one JSON object, its result. seconds: the time limit."""
 
     name: str
     command: list[str]
@@ -57,7 +58,7 @@ class Step:
 
 @dataclass
 class Outcome:
-    """code: that of the command; None: it was left out, or ran out of time, as `said` tells."""
+    """The outcome of a step. code: exit code of the command; None: it was left out or timed out, see `said`."""
 
     code: int | None
     seconds: float
@@ -66,7 +67,7 @@ class Outcome:
 
 
 def find_card() -> Card:
-    """Raises SystemExit with one line where there is none, or its driver is too old."""
+    """The first card. Raises SystemExit with one line if there is none, or its driver is too old."""
     query = "name,driver_version,memory.total,compute_cap"
     try:
         told = subprocess.run(
@@ -81,7 +82,7 @@ def find_card() -> Card:
 
 
 def steps_for(card: Card | None, out: Path) -> list[Step]:
-    """In the order of what is to be known first. card: none on a dry run."""
+    """The steps, the most important first. card: None on a dry run."""
     python, dry = sys.executable, card is None
     device, size, seconds = ("cpu", "64x64", "0.2") if dry else ("cuda:0", "512x512", "6")
     extras = f".[cuda,{'' if card is None else card.tensorrt},export,bench,test,web,osc]"
@@ -105,7 +106,7 @@ def steps_for(card: Card | None, out: Path) -> list[Step]:
 
 
 def run(step: Step, limit_s: float) -> Outcome:
-    """The step, within so many seconds."""
+    """Run a step with a time limit in seconds."""
     began = time.monotonic()
     environment = {**os.environ, **step.environment}
     try:

@@ -2,8 +2,8 @@
 
     python bench/card_parity.py [--device D] [--size WxH] [--full]
 
-The last line is one JSON object: backend -> network -> the largest error as a share of the largest value, or why it
-does not run. --full takes the published widths (minutes, 13 GB of memory) in the place of narrow ones.
+The last line is one JSON object with, by backend and network, the largest error relative to the largest value, or the
+reason why it does not run. --full uses the published widths (minutes, 13 GB of memory) instead of narrow ones.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def reference(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """What a network is fed, drawn once, and what it gives on a CPU."""
+    """Random inputs of a network, and its outputs on a CPU."""
     engine = open_engine(path, "onnxruntime", "cpu")
     generator = torch.Generator().manual_seed(0)
     feed = {

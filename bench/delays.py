@@ -1,4 +1,4 @@
-"""What a viewer's list of pictures says about their delays: figures, and a plot of them."""
+"""Figures and a plot of delays, from a viewer's list of pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ AGE_HZ = 240  # of a screen; the age of what it shows
 
 
 def figures(camera: Camera | RtspCamera, seen: Seen) -> dict[str, Any]:
-    """What the viewer's list says, without its first `WARM_UP_S`."""
+    """Figures of a viewer's list, without its first `WARM_UP_S`."""
     if not seen:
         return {"arrived": 0}
     taken, begin = camera.taken, seen[0][0] + WARM_UP_S
@@ -51,14 +51,14 @@ def spread(values: Any) -> dict[str, float]:
 
 
 def trend(taken: Any, latency: Any) -> float | None:
-    """By how much the median latency of 5 s changes in a minute (least squares); none of less than 20 s."""
+    """Change of the median latency of 5 s in a minute (least squares); None for less than 20 s."""
     block = ((taken - taken[0]) // 5).astype(int) if len(taken) else np.zeros(0, int)
     medians = [float(np.median(latency[block == number])) for number in np.unique(block)]
     return round(12 * float(np.polyfit(np.unique(block), medians, 1)[0]), 2) if len(medians) >= 4 else None
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """The distribution of each row's latencies: the share of frames (down) that took longer (right, 0 to 500 ms)."""
+    """Plot the distribution of each row's latencies: the share of frames (y) that took longer (x, 0 to 500 ms)."""
     width, height, left, most = 720, 360, 60, 500.0
     canvas = np.full((height + 60, width + 2 * left, 3), 255, np.uint8)
     for ms in range(0, int(most) + 1, 50):

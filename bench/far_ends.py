@@ -1,4 +1,4 @@
-"""The two ends of `bench_latency.py`: a camera that numbers its pictures, and viewers that read the numbers."""
+"""The two ends of `bench_latency.py`: a camera that draws numbers into its pictures, and viewers that read them."""
 
 import http.client
 import multiprocessing
@@ -31,7 +31,7 @@ _SERVER = Path(__file__).resolve().parent.parent / "tests" / "support" / "rtsp_r
 
 
 class Camera:
-    """A live source: pictures at absolute deadlines; one that is asked too late gives the newest and counts the rest.
+    """A live source with pictures at fixed times. If it is read too late, it gives the newest and counts the others.
 
     taken  monotonic seconds at which each picture was taken, by its number
     """
@@ -75,7 +75,8 @@ class Camera:
 
 
 def publish(url: str, size: tuple[int, int], fps: int, seconds: float, out: Any) -> None:
-    """The camera behind an RTSP server, in a process of its own: when it took each picture, and what it missed."""
+    """Publish the camera by an RTSP server, in a process of its own. Returns when it took each picture, and the number
+    of missed ones."""
     camera = Camera(size, fps, seconds)
     camera.watched.set()
     sink = open_sink(url, camera.info, size)
@@ -86,9 +87,9 @@ def publish(url: str, size: tuple[int, int], fps: int, seconds: float, out: Any)
 
 
 class RtspCamera:
-    """The same camera behind an RTSP server, read as a user's is. Encoder, server and decoder are in the latency.
+    """The same camera, read from an RTSP server. The latency includes encoder, server and decoder.
 
-    taken, missed  as of the camera; after its end
+    taken, missed  those of the camera, after its end
     """
 
     def __init__(self, size: tuple[int, int], fps: int, seconds: float) -> None:
@@ -131,7 +132,7 @@ class RtspCamera:
 
 
 def rtsp_server(port: int) -> "subprocess.Popen[str]":
-    """A server that hands on at /watch what is published at /live."""
+    """A server that serves at /watch what is published at /live."""
     server = subprocess.Popen([SYSTEM_PYTHON, str(_SERVER), str(port), "play"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     assert "ready" in server.stdout.readline()
@@ -139,7 +140,7 @@ def rtsp_server(port: int) -> "subprocess.Popen[str]":
 
 
 def end(server: "subprocess.Popen[str]") -> None:
-    """End it at once."""
+    """Kill the process."""
     server.kill()
     server.wait()
     assert server.stdout is not None
@@ -147,7 +148,7 @@ def end(server: "subprocess.Popen[str]") -> None:
 
 
 def watch_rtsp(url: str, _: tuple[int, int], seconds: float, out: Any) -> None:
-    """A viewer behind the server: (monotonic seconds, number or None) of each picture, as soon as it is decoded."""
+    """A viewer of the server: (monotonic seconds, number or None) of each picture, when it is decoded."""
     seen: Seen = []
     end = time.monotonic() + seconds
     low = {"fflags": "nobuffer", "flags": "low_delay", "probesize": "65536", "analyzeduration": "0"}
@@ -167,7 +168,7 @@ def watch_rtsp(url: str, _: tuple[int, int], seconds: float, out: Any) -> None:
 
 
 def watch_listener(url: str, size: tuple[int, int], seconds: float, out: Any) -> None:
-    """ffmpeg as the server; it gives decoded luma."""
+    """ffmpeg as the server, which returns decoded luma."""
     seen: Seen = []
     listen = ["-listen", "1"] if url.startswith("rtmp") else []
     low = ["-fflags", "nobuffer", "-flags", "low_delay", "-probesize", "32", "-analyzeduration", "0", "-threads", "1"]
@@ -182,7 +183,7 @@ def watch_listener(url: str, size: tuple[int, int], seconds: float, out: Any) ->
 
 
 def watch_camera(device: str, _: tuple[int, int], seconds: float, out: Any) -> None:
-    """A program that reads the virtual camera. It says READY, and leaves first: a camera that left is read for ever."""
+    """A program that reads the virtual camera. It prints READY, and ends first: reading a closed camera blocks."""
     seen: Seen = []
     with av.open(device, format="v4l2") as camera:
         out.send(READY)
@@ -196,7 +197,7 @@ def watch_camera(device: str, _: tuple[int, int], seconds: float, out: Any) -> N
 
 
 def watch_page(url: str, _: tuple[int, int], seconds: float, out: Any) -> None:
-    """A viewer of the page, as its script does it."""
+    """A viewer of the page, which works like the page's script."""
     seen: Seen = []
     end = time.monotonic() + seconds
     number = "0"

@@ -1,11 +1,10 @@
-"""Damaged clips through the sources and the sound of a sink: does anything but our own errors come out?
+"""Reading damaged clips by the sources, and their sound by a sink: are there errors other than warpfuse's own?
 
     nice -n 5 python bench/fuzz_sources.py [--count 20000] [--seed 0] [--limit 20] [--only clip.mkv:123] [--keep DIR]
 
-Each variant (tests/support/damage.py) is read to its end by a worker process: every third as a stream is, every
-third into a file with its sound. A worker that takes longer than the limit is ended and counts as hanging, one that
-dies as crashed; variants that did either, or raised something that is none of our errors, are listed and kept. Last
-line: one JSON object.
+Each variant (tests/support/damage.py) is read to its end by a worker process: every third like a live stream, every
+third into a file with its sound. A worker that exceeds the time limit is killed and counts as hanging; one that dies
+counts as crashed. Variants that hang, crash or raise other errors are listed and kept. Last line: one JSON object.
 """
 
 import argparse
@@ -39,7 +38,7 @@ PROGRESS = 500  # variants
 
 
 def read(path: Path, number: int) -> str:
-    """What became of one variant: `read`, `refused` or `broken`. Raises what is no error of ours."""
+    """The outcome of one variant: `read`, `refused` or `broken`. Errors other than warpfuse's are raised."""
     from warpfuse.engine.errors import WarpfuseError
 
     if number % 3 == 1:
@@ -79,7 +78,7 @@ def restyle(source: Any, path: Path, number: int, info: Any) -> None:
 
 
 def stream(path: Path) -> str:
-    """As a stream is read: `pictures` of a session, without a network."""
+    """Read a variant like a live stream: `pictures` of a session, without a network."""
     try:
         session = StreamSession(str(path), {"protocol_whitelist": "file"}, clips=True)
         with contextlib.closing(session):
@@ -109,7 +108,7 @@ def work(folder: Path, seed: int) -> None:
 
 
 class Worker:
-    """One process that reads, started anew after it died or hung."""
+    """A reading process, which is restarted after it died or hung."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed = folder, seed
@@ -132,14 +131,14 @@ class Worker:
         return outcome, told
 
     def start(self) -> "subprocess.Popen[str]":
-        """A process that is ready."""
+        """Start a process and wait until it is ready."""
         command = [sys.executable, __file__, "--work", str(self.folder), "--seed", str(self.seed)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
         return self.process
 
     def end(self) -> None:
-        """End the process, and remove what it left."""
+        """Kill the process, and remove its files."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

@@ -1,11 +1,11 @@
-"""A run for a long time, whose workers are killed and stopped at random: does it go on, and does memory stay flat?
+"""Does a long run survive workers that are killed and stopped at random, and does its memory stay constant?
 
-    python bench/soak.py --minutes 60 [--every 20] [--seed 0] [--bundle NAME]   a live source, blows
-    python bench/soak.py --frames 100000 --bundle tiny --workers stages      a file, no blows
+    python bench/soak.py --minutes 60 [--every 20] [--seed 0] [--bundle NAME]   a live source, with faults
+    python bench/soak.py --frames 100000 --bundle tiny --workers stages      a file, without faults
 
-It ends after so many minutes or frames, whichever comes first. Every so many seconds a worker gets SIGKILL or SIGSTOP.
-Memory is what this process and its workers hold, as medians of quarters of the run; `growth` is what the last quarter
-has more than the second, since the first fills caches. Last line: one JSON object.
+It ends after a number of minutes or frames, whichever comes first. Every `--every` seconds a worker gets SIGKILL or
+SIGSTOP. Memory is that of this process and its workers, as medians over quarters of the run. `growth` is the difference
+of the last quarter and the second, since the first fills caches. Last line: one JSON object.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def family() -> list[psutil.Process]:
 
 
 def memory_mib() -> float:
-    """Of this process and all of its workers: what is theirs alone, and their share of what is not."""
+    """Memory of this process and all its workers (PSS): private pages, and their share of shared ones."""
     total = 0
     for process in [psutil.Process(), *family()]:
         try:
@@ -50,7 +50,7 @@ def memory_mib() -> float:
 
 
 def hurt(rng: random.Random) -> str:
-    """Kill or stop a worker; what was done. The fork server, their parent, is spared: it is the oldest."""
+    """Kill or stop a random worker. Returns what was done. The fork server, which is the oldest process, is spared."""
     workers = sorted(family(), key=lambda process: process.create_time())[1:]
     if not workers:
         return ""
@@ -63,7 +63,7 @@ def hurt(rng: random.Random) -> str:
 
 
 def tiny(folder: Path) -> str:
-    """The bundle of the tests whose networks only rearrange pixels: all of the graph and nothing of diffusion."""
+    """The tests' bundle whose networks only rearrange pixels, to exercise the graph without diffusion."""
     sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
     from support import exact
 
@@ -83,7 +83,7 @@ def settings(options: argparse.Namespace, folder: Path) -> GraphConfig:
 
 
 class Watched:
-    """What is seen of a run from outside while it lasts."""
+    """Observations of a run from outside."""
 
     def __init__(self, options: argparse.Namespace, name: str) -> None:
         self.options, self.name = options, name
@@ -93,7 +93,7 @@ class Watched:
         self.shown = 0
 
     def look(self, thread: threading.Thread) -> None:
-        """Until the time is over, the frames are shown, or the run has ended by itself."""
+        """Observe until the time is over, the frames are shown, or the run has ended."""
         rng, every = random.Random(self.options.seed), self.options.every or float("inf")
         begun = time.monotonic()
         blow_at, sample_at, line_at = begun + every, begun, begun + 300

@@ -1,7 +1,7 @@
 """The autoencoder: pictures to whitened latents, 32 channels at an eighth of the size, and back.
 
-Most of the work happens at an eighth and a quarter of the size, where a convolution is cheap, and no layer looks at
-statistics of the whole picture: those change from frame to frame and make video flicker.
+Most of the computation is at an eighth and a quarter of the size, where convolutions are cheap. No layer uses
+statistics of the whole picture, since they change from frame to frame and make video flicker.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ DOWNSCALE = 8
 
 
 def bend() -> nn.Module:
-    """The activation: leaky, for a plain ReLU dies when the start is as good as the one below."""
+    """The activation. It is leaky: plain ReLUs die, since training starts from a good linear map."""
     return nn.LeakyReLU(0.1)
 
 
 class Residual(nn.Module):
-    """[n,c,h,w] -> the same shape: h and what two 3x3 convolutions add to it, next to nothing at the start."""
+    """[n,c,h,w] -> [n,c,h,w]: a residual block of two 3x3 convolutions, near the identity at the start."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,10 +36,10 @@ class Residual(nn.Module):
 
 
 class Enlarge(nn.ConvTranspose2d):
-    """[n,a,h,w] -> [n,b,2h,2w]: every pixel becomes four, each by weights of its own.
+    """[n,a,h,w] -> [n,b,2h,2w]: a transposed convolution, in which every pixel becomes four with their own weights.
 
-    The four begin alike; from different ones a checkerboard appears and stays. (Repeating pixels and convolving them,
-    the usual remedy, is poor at saying what lies inside a latent cell. Shuffling pixels is slower on a CPU.)
+    The weights of the four are equal at the start, since otherwise a checkerboard appears and stays. (The usual remedy,
+    repeating pixels and convolving, reproduces details within a latent cell badly. Pixel shuffle is slower on a CPU.)
     """
 
     def __init__(self, a: int, b: int) -> None:
@@ -51,7 +51,7 @@ class Enlarge(nn.ConvTranspose2d):
 class TinyEncoder(nn.Module):
     """rgb [n,3,8h,8w] in [0,1] -> latent [n,C,h,w] of mean 0 and deviation 1 in every channel over photographs.
 
-    A linear map of 8x8 blocks, with what a small network adds to it; `mean` and `std` [1,C,1,1] whiten.
+    The sum of a linear map of 8x8 blocks and a small network, whitened by `mean` and `std` [1,C,1,1].
     """
 
     mean: Tensor
@@ -78,9 +78,9 @@ class TinyEncoder(nn.Module):
 
 
 class TinyDecoder(nn.Module):
-    """latent [n,C,h,w] -> rgb [n,3,8h,8w].  Clamped to [0,1] when exported, never while training (`clamp`).
+    """latent [n,C,h,w] -> rgb [n,3,8h,8w]. With `clamp`, for export, in [0,1]; without it for training.
 
-    The inverse of the encoder's linear map, and what a network adds; `mean` and `std` are those of the encoder.
+    The sum of the inverse of the encoder's linear map and a network. `mean` and `std` are those of the encoder.
     """
 
     mean: Tensor
@@ -110,9 +110,9 @@ class TinyDecoder(nn.Module):
 
 
 def start_from_principal_components(encoder: TinyEncoder, decoder: TinyDecoder, rgb: Tensor) -> None:
-    """Make the linear maps the best ones there are: the first principal components of the 8x8 blocks of rgb [n,3,h,w].
+    """Set the linear maps to the first principal components of the 8x8 blocks of rgb [n,3,h,w], which are optimal.
 
-    Both networks then start at the round trip of block-wise PCA (28 dB and more) instead of at noise. Changes both.
+    Both networks then start with the round trip of block-wise PCA (28 dB and more). Changes both.
     """
     blocks = nn.functional.unfold(rgb.contiguous() - 0.5, DOWNSCALE, stride=DOWNSCALE).transpose(1, 2).flatten(0, 1)
     blocks = blocks.double()
@@ -122,7 +122,7 @@ def start_from_principal_components(encoder: TinyEncoder, decoder: TinyDecoder, 
     down = (basis / deviation).T.reshape(LATENT_CHANNELS, 3, DOWNSCALE, DOWNSCALE)
     # [c,y,x] of a block -> [c, y within 4, x within 4] channels and [y, x] of the 2x2 quarters
     up = (basis * deviation).T.reshape(LATENT_CHANNELS, 3, 2, 4, 2, 4).permute(0, 1, 3, 5, 2, 4)
-    offset = mean.reshape(3, 2, 4, 2, 4).mean((1, 3))  # per sub-pixel; a bias cannot tell the quarters apart
+    offset = mean.reshape(3, 2, 4, 2, 4).mean((1, 3))  # per sub-pixel; a bias is the same for all quarters
     with torch.no_grad():
         encoder.linear.weight.copy_(down)
         decoder.linear.weight.copy_(up.reshape(LATENT_CHANNELS, 48, 2, 2))
@@ -135,7 +135,7 @@ def start_from_principal_components(encoder: TinyEncoder, decoder: TinyDecoder, 
 
 
 def whiten_exactly(encoder: TinyEncoder, decoder: TinyDecoder, batches: list[Tensor]) -> None:
-    """Set the whitening from photographs, rgb [n,3,h,w] each; the decoder undoes it.  Changes both."""
+    """Set the whitening of both networks from photographs, rgb [n,3,h,w] each. Changes both."""
     with torch.no_grad():
         z = torch.cat([encoder(rgb).transpose(0, 1).flatten(1) for rgb in batches], 1)
         mean, std = z.mean(1).view_as(encoder.mean), z.std(1).view_as(encoder.std)
@@ -145,7 +145,7 @@ def whiten_exactly(encoder: TinyEncoder, decoder: TinyDecoder, batches: list[Ten
 
 
 def _silent(a: int, b: int) -> nn.Conv2d:
-    """A 3x3 convolution from a to b channels that gives 0 until it is trained."""
+    """A 3x3 convolution from a to b channels, 0 at the start."""
     conv = nn.Conv2d(a, b, 3, padding=1)
     for parameter in conv.parameters():
         nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""Random batches for the trainings. Everything random comes from the generator given."""
+"""Random batches for training. All randomness is from the given generator."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .photographs import Picture, crop, jitter, to_tensor
 from .plates import PAINTS, Plate
 from .styles import STYLES
 
-TURNED = 0.3  # of the crops are set on their side or on their head: lines are lines either way, skies are not
+TURNED = 0.3  # share of crops that are rotated or flipped: lines stay typical then, but skies do not
 
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """Crops and what painters made of them, all in 0..1.
+    """Crops with the layers of their painters, in [0,1].
 
-    source, paint, deep  [n,3,h,w], deep being the paint that later steps aim at
-    cover                [n,1,h,w] of the lines
-    style                [n], its place
+    source, paint, deep  [n,3,h,w]; deep is the target of later steps
+    cover                [n,1,h,w], cover of the lines
+    style                [n], index of the style
     """
 
     source: Tensor
@@ -33,7 +33,7 @@ class Painted:
 
 
 def photograph_crops(photos: Sequence[Picture], count: int, side: int, rng: np.random.Generator) -> Tensor:
-    """rgb [count,3,side,side]: any photograph, scale, side and exposure."""
+    """rgb [count,3,side,side]: crops of random photographs, with random scale, mirroring and exposure."""
     return to_tensor([jitter(crop(photos[int(rng.integers(len(photos)))], side, rng, 4.0), rng) for _ in range(count)])
 
 
@@ -44,9 +44,9 @@ def paint_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random.G
 
 
 def painted_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random.Generator) -> Painted:
-    """`count` squares of `side` pixels in random styles, half of them mirrored, some turned.
+    """`count` squares of `side` pixels in random styles, half of them mirrored, some rotated.
 
-    No painter ties anything to a place on the screen, so a crop may start anywhere.
+    Painters do not depend on the position in the picture, so a crop may start anywhere.
     """
     taken, styles = [], []
     for _ in range(count):
@@ -64,13 +64,13 @@ def painted_crops(plates: Sequence[Plate], count: int, side: int, rng: np.random
 
 
 def window(rgb: Tensor, offset_px: Tensor, side: int) -> Tensor:
-    """[n,c,side,side] of rgb [n,c,h,w], each from its own offset_px [n,2] (x, y), whole pixels within the picture."""
+    """[n,c,side,side]: crops of rgb [n,c,h,w] at offset_px [n,2] (x, y), whole pixels, one for each picture."""
     corners = zip(rgb, offset_px.tolist(), strict=True)
     return torch.stack([picture[:, y : y + side, x : x + side] for picture, (x, y) in corners])
 
 
 def shifted(rgb: Tensor, offset_px: Tensor) -> Tensor:
-    """rgb [n,3,h,w] moved by offset_px [n,2] (x, y), bicubic as the product warps, mirrored at the borders."""
+    """rgb [n,3,h,w] shifted by offset_px [n,2] (x, y), with bicubic interpolation and mirrored borders."""
     h, w = rgb.shape[2:]
     ys, xs = torch.meshgrid(torch.arange(h, dtype=rgb.dtype), torch.arange(w, dtype=rgb.dtype), indexing="ij")
     at = torch.stack([xs, ys], 2)[None] + offset_px[:, None, None, :]

@@ -1,7 +1,7 @@
-"""What the UNet is fed in use, made from photographs: the ranges of its activations are taken from this.
+"""Typical inputs of the UNet, made from photographs. The ranges of its activations are measured with them.
 
-Some photographs, pages of text and a night in every style: as many steps as the product takes, one to four, each at its
-own level; then once more with the picture that came out fused into the entry, as the next frame has it.
+Some photographs, pages of text and a night picture are sampled in every style with one to four steps. Then the UNet is
+fed the entry latent once more, with the result fused in, as for the next frame.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .photographs import Picture
 Latent = NDArray[np.float32]
 Feed = dict[str, NDArray[np.float32]]
 
-STEPS = 4  # of a frame at most
-LONG_SIDES = (256, 384)  # pixels, by turns
-PHOTOS, PAGES = 8, 2  # at most so many
-PAGE_SIZE = (384, 288)  # pixels, before it is scaled
-DARK = 8  # how much less light there is at night
-FUSED = np.float32(0.8)  # of the past: the default weight of fusion
+STEPS = 4  # largest number of steps of a frame
+LONG_SIDES = (256, 384)  # pixels, used in turn
+PHOTOS, PAGES = 8, 2  # largest numbers of photographs and pages
+PAGE_SIZE = (384, 288)  # pixels, before scaling
+DARK = 8  # factor by which the night picture is darker
+FUSED = np.float32(0.8)  # share of the past: the default weight of fusion
 
 
 class TrainedNetworks:
@@ -36,7 +36,7 @@ class TrainedNetworks:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = 1  # a second one waits longer than it works where others are at work
+        options.intra_op_num_threads = 1  # a second thread is of little use on a busy machine
         self._sessions = {
             name: onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             for name, data in files.items()
@@ -66,10 +66,10 @@ def feeds(
     timesteps: tuple[float, float],
     seed: int,
 ) -> Iterator[Feed]:
-    """What the UNet is fed, one after another.
+    """Yield typical inputs of the UNet.
 
-    vectors    of the styles
-    timesteps  where sampling starts and where it ends: `steps.top` and `steps.floor` of the bundle
+    vectors    vectors of the styles
+    timesteps  first and last timestep of sampling: `steps.top` and `steps.floor` of the bundle
     """
     table = np.asarray(alphas_and_sigmas(), np.float32)
     top, floor = timesteps
@@ -89,7 +89,7 @@ def feeds(
 
 
 def as_input(photo: Picture, long_side: int) -> Latent:
-    """rgb [1,3,h,w] in [0,1], sides multiples of 8."""
+    """A photograph as rgb [1,3,h,w] in [0,1], scaled to `long_side`, with sides that are multiples of 8."""
     h, w = photo.shape[:2]
     k = long_side / max(h, w)
     size = (max(64, round(w * k / 8) * 8), max(64, round(h * k / 8) * 8))
@@ -100,6 +100,6 @@ def as_input(photo: Picture, long_side: int) -> Latent:
 def feed_of(
     clean: Latent, source: Latent, noise: Latent, level: NDArray[np.float32], style: NDArray[np.float32]
 ) -> Feed:
-    """A noised latent at `level` (alpha, sigma), with the source's and the style's vector [1,S]."""
+    """The inputs of the UNet for `clean` with noise at `level` (alpha, sigma), the source latent and a style [1,S]."""
     x = level[0] * clean + level[1] * noise
     return {"x": x.astype(np.float32), "source": source, "level": level[None], "style": style}

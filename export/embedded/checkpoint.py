@@ -1,4 +1,4 @@
-"""A training that can be taken up again: networks, optimiser, step and the seconds spent, in one file."""
+"""Saving and resuming a training: networks, optimiser, step and elapsed seconds in one file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def save(path: Path, parts: Mapping[str, Any], step: int, seconds: float) -> None:
-    """`parts` have a state_dict. Written beside and renamed, so that a stop never leaves half a file."""
+    """Save the state_dict of `parts`. The file is written under another name and renamed, so it is never incomplete."""
     stored = {"step": step, "seconds": seconds, "parts": {k: v.state_dict() for k, v in parts.items()}}
     with written_whole(path) as beside:
         torch.save(stored, beside)
 
 
 def load(path: Path, parts: Mapping[str, Any]) -> tuple[int, float]:
-    """Fill `parts` and return (step, seconds); (0, 0.0) when there is no such file."""
+    """Load the state of `parts`. Returns (step, seconds), or (0, 0.0) if there is no file."""
     if not path.exists():
         return 0, 0.0
     stored = torch.load(path, weights_only=True)
@@ -33,20 +33,20 @@ def load(path: Path, parts: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def average_of(network: N) -> N:
-    """A copy to hold the running average of the weights."""
+    """A copy for the running average of the weights."""
     average = copy.deepcopy(network)
     average.requires_grad_(False)
     return average
 
 
 def channels_last(network: N) -> N:
-    """`network`, its weights laid out with the channels innermost: convolutions on a CPU are faster so."""
+    """`network` with its weights in channels-last layout, which makes convolutions on a CPU faster."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 def update_average(average: nn.Module, network: nn.Module, step: int, keep: float = 0.999) -> None:
-    """In place. The first steps forget faster, or the average would remember the random start."""
+    """Update the running average, in place. In the first steps it changes faster, to forget the random start."""
     keep = min(keep, (1 + step) / (10 + step))
     with torch.no_grad():
         for mean, weight in zip(average.parameters(), network.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Pages: text, lines and flat colour, as screens and paper show them, which no photograph of the training set does."""
+"""Synthetic pages with text, lines and flat colour, as on screens and paper. The photographs have none of these."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from .photographs import Picture, crop
 
-ALPHABET = "aaabcddeeeeefghiiijklmnnoooprrssttuuvwyz"  # about as often as in English
+ALPHABET = "aaabcddeeeeefghiiijklmnnoooprrssttuuvwyz"  # roughly with the frequencies in English
 FACES = (
     cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX,
     cv2.FONT_HERSHEY_COMPLEX_SMALL, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
@@ -17,7 +17,7 @@ FACES = (
 
 
 def page(photos: Sequence[Picture], size: tuple[int, int], rng: np.random.Generator) -> Picture:
-    """A made-up page of size (width, height): ground, lines of text, rules and boxes, now and then a photograph."""
+    """A random page of size (width, height): background, lines of text, rules and boxes, sometimes a photograph."""
     width, height = size
     ground, ink = _colours(rng)
     out = np.full((height, width, 3), ground, np.uint8)
@@ -40,7 +40,7 @@ def page(photos: Sequence[Picture], size: tuple[int, int], rng: np.random.Genera
 
 
 def _colours(rng: np.random.Generator) -> tuple[list[int], list[int]]:
-    """(ground, ink): mostly black on white, sometimes the other way about or coloured."""
+    """(background, ink): mostly black on white, sometimes inverted or coloured."""
     kind = rng.random()
     light, dark = rng.integers(232, 256, 3), rng.integers(0, 50, 3)
     if kind < 0.6:

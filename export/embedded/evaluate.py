@@ -1,4 +1,4 @@
-"""Held-out photographs: how well a bundle draws what its painters draw, in figures and side by side.
+"""Comparing a bundle with its painters on held-out photographs, in figures and side by side.
 
 python -m warpfuse.export.embedded.evaluate BUNDLE --photos DIR --sheet FILE
 """
@@ -28,21 +28,21 @@ from .photographs import HELD_OUT, SUFFIXES, Picture, permitted, read
 
 TWELVE = 12  # photographs
 TILE = (216, 288)  # height and width of a picture in a sheet, pixels
-LINE_DEPTH = 9.0  # L that a line is darker, or brighter, than what lies around it
-LINE_WINDOW = 9  # pixels: wider things are no lines
+LINE_DEPTH = 9.0  # least difference of L between a line and its surroundings
+LINE_WINDOW = 9  # pixels; wider things are no lines
 LEAST_LINE = 12  # pixels of area
-REACH = 2  # pixels that a line may lie beside its place
-FLAT_SLOPE = 1.2  # L a pixel: ground of the painter with no more is flat
+REACH = 2  # allowed distance of a line from its position, pixels
+FLAT_SLOPE = 1.2  # L a pixel; the painter's ground is flat if its slope is smaller
 _RING = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Of one picture against its painter's.
+    """Figures of a picture compared with its painter's.
 
-    f1, precision, recall  of thinned lines within REACH pixels
+    f1, precision, recall  of thinned lines, within REACH pixels
     lab                    mean distance in Lab
-    slope, painter_slope   mean gradient of L on the painter's flat ground
+    slope, painter_slope   mean gradient of L of both, where the painter's picture is flat
     """
 
     f1: float
@@ -54,7 +54,7 @@ class Score:
 
     @staticmethod
     def summary(scores: Sequence[Score]) -> str:
-        """The means in words; flatness: slope over the painter's, 1: as flat as the painter."""
+        """The means as text. flatness: slope divided by the painter's."""
         means = {name: float(np.mean([getattr(s, name) for s in scores])) for name in Score.__slots__}
         flatness = means["slope"] / max(means["painter_slope"], 1e-6)
         said = " ".join(f"{name} {means[name]:.2f}" for name in ("f1", "precision", "recall", "lab"))
@@ -62,7 +62,7 @@ class Score:
 
 
 def score(picture: Rgb, painted: Rgb, bright: bool = False) -> Score:
-    """Of `picture` against `painted`; bright: the style draws bright lines."""
+    """Figures of `picture` compared with `painted`. bright: the style has bright lines."""
     found, wanted = (lines(p, bright) for p in (picture, painted))
     precision, recall = _near(found, wanted), _near(wanted, found)
     flat = _grown(slope(painted) >= FLAT_SLOPE, 7) == 0
@@ -77,7 +77,7 @@ def score(picture: Rgb, painted: Rgb, bright: bool = False) -> Score:
 
 
 def lines(picture: Rgb, bright: bool = False) -> NDArray[np.bool_]:
-    """The middle of every dark (or bright) line: black-hat of L, thinned to one pixel."""
+    """The centre lines of dark (or bright) lines: black-hat (or top-hat) of L, thinned to one pixel."""
     light = cv2.GaussianBlur(to_lab(picture)[..., 0], (0, 0), 0.6)
     kind = cv2.MORPH_TOPHAT if bright else cv2.MORPH_BLACKHAT
     window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (LINE_WINDOW, LINE_WINDOW))
@@ -89,7 +89,7 @@ def lines(picture: Rgb, bright: bool = False) -> NDArray[np.bool_]:
 
 
 def thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Zhang and Suen 1984: peeled from both sides until nothing but a line of one pixel is left."""
+    """Thinning of a mask to lines of one pixel, after Zhang and Suen 1984."""
     m = np.pad(mask, 1)
     changed = True
     while changed:
@@ -107,13 +107,13 @@ def thinned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def slope(picture: Rgb) -> Map:
-    """Gradient of L, a pixel."""
+    """Magnitude of the gradient of L, a pixel."""
     light = to_lab(picture)[..., 0]
     return np.hypot(*(cv2.Sobel(light, cv2.CV_32F, *axis) / 8 for axis in ((1, 0), (0, 1)))).astype(np.float32)
 
 
 def _near(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> float:
-    """The share of `these` that has one of `those` within REACH; 1 where there are none."""
+    """Share of the pixels of `these` with one of `those` within REACH; 1 if `these` is empty."""
     return float((these & (_grown(those, 2 * REACH + 1) > 0)).sum() / these.sum()) if these.any() else 1.0
 
 
@@ -122,7 +122,7 @@ def _grown(mask: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
 
 
 class Student:
-    """The networks of a bundle in ONNX Runtime, one step at full strength, as the product runs them without fusion."""
+    """The networks of a bundle in ONNX Runtime, run with one step at full strength and without fusion."""
 
     def __init__(self, folder: Path) -> None:
         import onnxruntime
@@ -143,7 +143,7 @@ class Student:
         self._level = np.asarray(alphas_and_sigmas(), np.float32)[[round(bundle.about.steps.top)]]
 
     def picture(self, rgb: Rgb, name: str) -> Rgb:
-        """rgb [h,w,3] in 0..1, sides multiples of 8, in the style `name`."""
+        """rgb [h,w,3] in [0,1], sides multiples of 8, restyled in the style `name`."""
         source = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32)
         z = self._run("encoder", rgb=source)
         noise = np.random.default_rng(0).standard_normal(z.shape).astype(np.float32)
@@ -161,14 +161,14 @@ class Student:
 
 
 def read_table(rgb: Rgb, table: Table) -> Rgb:
-    """rgb in 0..1 through a table of `ink_tables`, trilinearly."""
+    """rgb in [0,1] mapped by a table of `ink_tables`, with trilinear interpolation."""
     tables = torch.from_numpy(table).permute(3, 2, 1, 0)[None].float() / 255.0
     picture = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None]
     return np.asarray(looked_up(picture, tables)[0].permute(1, 2, 0), np.float32)
 
 
 def photographs(folder: Path, long_side: int) -> Iterator[tuple[str, Rgb]]:
-    """(name, rgb) of HELD_OUT and of photographs whose licence keeps them out of the training, TWELVE in all."""
+    """Yield (name, rgb) of HELD_OUT and of photographs whose licence does not permit training, TWELVE in total."""
     trained = {path.name for path in permitted(folder)}
     others = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name not in trained)
     held = [name for name in HELD_OUT if (folder / name).exists()]
@@ -181,7 +181,7 @@ def photographs(folder: Path, long_side: int) -> Iterator[tuple[str, Rgb]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line of means for each style, and write the sheet: source, painter and student of every style."""
+    """Print the mean figures of each style, and write the sheet with source, painter and student of every style."""
     parser = argparse.ArgumentParser(prog="python -m warpfuse.export.embedded.evaluate", description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--photos", type=Path, required=True, help="the folder that was trained on: what was left out")
@@ -214,12 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def brighter(painter: Painter) -> bool:
-    """Whether the key line of a style is light."""
+    """The key line of a style is light."""
     return bool(hex_rgb(painter.ink).mean() > 0.5)
 
 
 def sheet(rows: Sequence[Sequence[Rgb]]) -> Picture:
-    """Rows of pictures of one size each, cut to TILE (height, width) around a third of their height."""
+    """A sheet of rows of pictures, cropped to TILE (height, width), above the centre."""
     h, w = TILE
     cut = []
     for row in rows:

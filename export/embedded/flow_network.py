@@ -1,9 +1,9 @@
-"""The flow network: where the pixels of each of two pictures are in the other, coarse to fine, both ways in one call.
+"""The flow network: optical flow between two pictures in both directions, coarse to fine.
 
-Features at a quarter, an eighth and a sixteenth of the size are shared by both ways. At a sixteenth every cell is
-compared with every other once, and the flow found by looking around it twice (as RAFT does, Teed and Deng 2020); at an
-eighth and a quarter the other picture's features are pulled along what is known and compared with their neighbours (as
-PWC-Net does, Sun et al. 2018), which costs little and finds what is left.
+Features at a quarter, an eighth and a sixteenth of the size are shared by both directions. At a sixteenth, correlations
+of all pairs of cells are computed once, and looked up twice around the flow (as in RAFT, Teed and Deng 2020). At an
+eighth and a quarter, the other picture's features are warped along the flow found so far and correlated with their
+neighbours (as in PWC-Net, Sun et al. 2018), which is cheap and finds the remaining flow.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate, leaky_relu
 
 from warpfuse.export.raft_correlation import windows
 
-COARSEST = 16  # pixels of a cell; width and height of pictures are multiples of it
+COARSEST = 16  # side of the largest cell, pixels; width and height of pictures are multiples of it
 WIDTHS = 16, 24, 48, 96  # channels at a half, a quarter, an eighth and a sixteenth of the size
-COMPARED = {4: 8, 8: 16, 16: 64}  # cell, pixels -> channels that are compared
-TOLD = {4: 12, 8: 24, 16: 64}  # and that are told of what was seen at the size before
-ROUNDS = 2  # at a sixteenth
-FAR, NEAR = 3, 2  # cells around the flow that are looked at: at a sixteenth, there at half of it too; at finer sizes
+COMPARED = {4: 8, 8: 16, 16: 64}  # side of a cell in pixels -> channels of the features that are correlated
+TOLD = {4: 12, 8: 24, 16: 64}  # side of a cell -> channels passed on from the coarser size
+ROUNDS = 2  # look-ups at a sixteenth
+FAR, NEAR = 3, 2  # radius of a look-up in cells: at a sixteenth (there at half resolution too), and at finer sizes
 
 Seen = Mapping[int, tuple[Tensor, Tensor]]
 
 
 class TinyFlowNetwork(nn.Module):
-    """Where the pixels of each of two pictures are in the other.
+    """Optical flow between two pictures in both directions.
 
     Input:   cur, prev [b,3,h,w] float32 in [0,1], h and w multiples of 16.
     Returns  flow       [b,2,h,w] float32 pixels, current to previous: prev(p + flow(p)) is what cur shows at p
@@ -52,14 +52,14 @@ class TinyFlowNetwork(nn.Module):
         self.tell_quarter = nn.Conv2d(64, TOLD[4], 1)
 
     def forward(self, cur: Tensor, prev: Tensor) -> tuple[Tensor, Tensor]:
-        """(flow, flow_back). The two ways are rows of one batch."""
+        """(flow, flow_back). The two directions are rows of one batch."""
         here = self.see(torch.cat((cur, prev)))
         there = {cell: (features, torch.cat(keys.chunk(2)[::-1])) for cell, (features, keys) in here.items()}
         flow, flow_back = enlarge(4 * self.estimate(here, there)[-1], 4).chunk(2)
         return flow, flow_back
 
     def see(self, rgb: Tensor) -> Seen:
-        """Cell size -> features, and those that are compared, of length 2. rgb: [n,3,h,w] in [0,1]."""
+        """Features by side of a cell, and features for correlation, of length 2. rgb: [n,3,h,w] in [0,1]."""
         x = self.to_half((rgb - 0.5) * 4)
         seen = {}
         for cell, (halve, stay) in ((4, self.to_quarter), (8, self.to_eighth), (16, self.to_sixteenth)):
@@ -69,7 +69,7 @@ class TinyFlowNetwork(nn.Module):
         return seen
 
     def estimate(self, here: Seen, there: Seen) -> list[Tensor]:
-        """Flow in cells, each better than the one before: ROUNDS [n,2,h/16,w/16], then [n,2,h/8,w/8], [n,2,h/4,w/4]."""
+        """Successive estimates of the flow in cells: ROUNDS of [n,2,h/16,w/16], then [n,2,h/8,w/8], [n,2,h/4,w/4]."""
         found, told = self._search(here[16], there[16][1])
         finer = ((8, self.tell_eighth, self.at_eighth), (4, self.tell_quarter, self.at_quarter))
         for cell, tell, estimator in finer:
@@ -81,7 +81,7 @@ class TinyFlowNetwork(nn.Module):
         return found
 
     def _search(self, here: tuple[Tensor, Tensor], keys_there: Tensor) -> tuple[list[Tensor], Tensor]:
-        """All cells against all others, and ROUNDS looks around what is found; and what to tell on."""
+        """ROUNDS estimates of the flow from correlations of all pairs of cells, and features to pass on."""
         features, keys = here
         n, _, h, w = keys.shape
         alike = (keys.flatten(2).transpose(1, 2) @ keys_there.flatten(2)).reshape(n, h * w, h, w)
@@ -99,7 +99,7 @@ class TinyFlowNetwork(nn.Module):
 
 
 class Estimator(nn.Module):
-    """What was compared, the flow, what was told and the picture's features [n,c,h,w] -> a step of the flow."""
+    """Correlations, flow, passed-on features and the picture's features, [n,c,h,w] -> a step of the flow."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Estimator(nn.Module):
             self.leave.bias.zero_()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(step [n,2,h,w] cells, what it was read from [n,widths[-1],h,w])."""
+        """(step [n,2,h,w] in cells, last features [n,widths[-1],h,w])."""
         for layer in self.layers:
             x = layer(x)
         return self.leave(x), x
@@ -133,14 +133,14 @@ class Bent(nn.Conv2d):
 
 
 def enlarge(x: Tensor, times: int) -> Tensor:
-    """Bilinear, the corners of the pictures on one another."""
+    """x enlarged bilinearly by a factor, with the corners of pictures aligned."""
     return interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
 
 
 def pull(x: Tensor, flow: Tensor) -> Tensor:
-    """x [n,c,h,w] read at p + flow(p), flow [n,2,h,w] in cells of x; beyond the border the border."""
+    """x [n,c,h,w] sampled at p + flow(p), flow [n,2,h,w] in cells of x; positions outside are clamped to the border."""
     across, down = (2 * (_cells(x) + flow) + 1).unbind(1)
-    at = torch.stack((across / x.shape[3] - 1, down / x.shape[2] - 1), 3)  # divided by, sizes stay free in a trace
+    at = torch.stack((across / x.shape[3] - 1, down / x.shape[2] - 1), 3)  # division keeps sizes dynamic in a trace
     return grid_sample(x, at, padding_mode="border", align_corners=False)
 
 
@@ -152,13 +152,13 @@ def _cells(x: Tensor) -> Tensor:
 
 
 def _look_up(alike: Tensor, position: Tensor) -> Tensor:
-    """[n,cells,h',w'] read around position [n,2,h,w] -> [n,(2 FAR + 1)^2,h,w]; the offset in y is the slower index."""
+    """[n,cells,h',w'] read around position [n,2,h,w] -> [n,(2 FAR + 1)^2,h,w], with the offset in y as slower index."""
     n, _, h, w = position.shape
     return windows(alike, position, FAR).flatten(2).transpose(1, 2).reshape(n, -1, h, w)
 
 
 def _around(here: Tensor, there: Tensor) -> Tensor:
-    """[n,(2 NEAR + 1)^2,h,w]: the scalar product of each cell with each around it in `there`, 0 beyond the border."""
+    """[n,(2 NEAR + 1)^2,h,w]: dot products of each cell with the cells around it in `there`; 0 outside the border."""
     h, w = here.shape[-2:]
     there = pad(there, [NEAR] * 4)
     span = range(2 * NEAR + 1)

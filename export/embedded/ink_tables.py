@@ -1,4 +1,4 @@
-"""What a style makes of the colours of its paint, as a table of SIDE^3 colours between which one reads trilinearly."""
+"""Tables of SIDE^3 colours, from the colour of paint to its printed colour, for trilinear interpolation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Table = NDArray[np.uint8]  # [SIDE,SIDE,SIDE,3]: [r][g][b] -> colour
 
 
 def ink_table(painter: Painter) -> Table | None:
-    """The table of a style; None where its paint stays as it is."""
+    """The table of a style; None: its paint is not changed."""
     if painter.inked is None:
         return None
     axis = np.linspace(0.0, 1.0, SIDE, dtype=np.float32)
@@ -27,7 +27,7 @@ def ink_table(painter: Painter) -> Table | None:
 
 
 def stacked(painters: Sequence[Painter]) -> Tensor:
-    """[S,3,SIDE,SIDE,SIDE] (b, g, r) in 0..1 for `looked_up`; styles without a table get one that changes nothing."""
+    """Tables for `looked_up`, [S,3,SIDE,SIDE,SIDE] (b, g, r) in [0,1]. Styles without a table get the identity."""
     axis = np.linspace(0.0, 255.0, SIDE)
     unchanged = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)
     tables = [unchanged if (table := ink_table(p)) is None else table for p in painters]
@@ -35,7 +35,7 @@ def stacked(painters: Sequence[Painter]) -> Tensor:
 
 
 def looked_up(rgb: Tensor, tables: Tensor) -> Tensor:
-    """rgb [n,3,h,w] in 0..1 through tables [n,3,SIDE,SIDE,SIDE] of `stacked`, one each.  It can be differentiated."""
+    """rgb [n,3,h,w] in [0,1] mapped by tables [n,3,SIDE,SIDE,SIDE] from `stacked`, one for each. Differentiable."""
     at = rgb.permute(0, 2, 3, 1)[:, None] * 2.0 - 1.0
     sampled = nn.functional.grid_sample(tables, at, padding_mode="border", align_corners=True)
     return sampled[:, :, 0]

@@ -1,7 +1,7 @@
-"""The UNet in 8-bit integers, beside the one in single precision: twice as fast where a processor has VNNI.
+"""The UNet in 8-bit integers, in addition to the one in single precision. It is twice as fast on processors with VNNI.
 
-Its first two convolutions, the last and those of the strokes stay as they are: where rounding costs most. Encoder
-and decoder stay too: a fused picture goes through them again and again, and what they round adds up.
+Its first two convolutions, the last one and those of the strokes stay in float, since rounding costs most there. The
+encoder and decoder stay in float too: a fused picture passes them with every frame, so rounding errors would add up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .levels import alphas_and_sigmas
 from .photographs import Picture
 from .strokes import FIXED
 
-DRAWN = ("light", *(f"strokes.{name}" for name in FIXED), "brush", "pressure", "relief")  # thresholds show rounding
+DRAWN = ("light", *(f"strokes.{name}" for name in FIXED), "brush", "pressure", "relief")  # thresholds amplify rounding
 KEPT = ("enter", "to_half", "leave", *DRAWN)
 NAME = "unet.int8.onnx"
 LEAST_DB = 30.0
@@ -32,10 +32,12 @@ def unet_int8(
     timesteps: tuple[float, float],
     seed: int,
 ) -> tuple[bytes, float]:
-    """The file of the UNet in integers, for the encoder, UNet and decoder in `files`; and its least `fidelity`, dB.
+    """The file of the UNet in integers, and its least `fidelity` in dB.
 
-    Other arguments as of `calibration.feeds`. One seed and one machine, the same bytes. Raises ExportError: in some
-    style the pictures are less than LEAST_DB from those of the UNet it was made of.
+    files  files of encoder, UNet and decoder, by network
+
+    Other arguments: see `calibration.feeds`. The same seed on the same machine gives the same bytes. Raises ExportError
+    if the fidelity in some style is below LEAST_DB.
     """
     model = onnx.load_model_from_string(files["unet"])
     weights = convolutions(model, KEPT)
@@ -54,7 +56,7 @@ def fidelity(
     timesteps: tuple[float, float],
     seed: int,
 ) -> list[float]:
-    """PSNR in dB of one pass of the network `int8` among `files` to that of `unet`, a figure for each style."""
+    """PSNR in dB between pictures by `int8` and by `unet` of `files`, after one pass, for each style."""
     networks = TrainedNetworks(files)
     z = networks.encode(as_input(photo, calibration.LONG_SIDES[0]))
     noise = np.random.default_rng(seed).standard_normal(z.shape).astype(np.float32)
@@ -68,5 +70,5 @@ def fidelity(
 
 
 def psnr(a: Latent, b: Latent) -> float:
-    """Of pictures in [0, 1], dB."""
+    """PSNR of pictures in [0, 1], dB."""
     return float(-10 * np.log10(max(float(np.mean((a - b) ** 2)), 1e-12)))

@@ -1,4 +1,4 @@
-"""The noise levels the bundle declares: the scaled-linear, variance-preserving schedule of Stable Diffusion."""
+"""The noise levels of the bundle: the scaled-linear, variance-preserving schedule of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def alphas_and_sigmas() -> Tensor:
 
 
 def random_levels(table: Tensor, count: int) -> Tensor:
-    """[count,2]: rows of the table, timesteps from 50 up, half of them from 600 up, where one step starts."""
+    """[count,2]: random rows of the table, with timesteps from 50, half of them from 600."""
     high = torch.rand(count) < 0.5
     timestep = torch.where(
         high, torch.randint(600, TRAIN_TIMESTEPS, (count,)), torch.randint(50, TRAIN_TIMESTEPS, (count,))

@@ -1,4 +1,4 @@
-"""How far two pictures are apart."""
+"""Losses between pictures."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ CALM = 3.0
 
 
 def gradients(rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """[n,c,h,w] -> two of [n,c,h-1,w-1]: differences to the right and to the lower neighbour."""
+    """[n,c,h,w] -> two of [n,c,h-1,w-1]: differences of the right and the lower neighbour."""
     here = rgb[:, :, :-1, :-1]
     return rgb[:, :, :-1, 1:] - here, rgb[:, :, 1:, :-1] - here
 
 
 def picture_loss(rgb: Tensor, target: Tensor) -> Tensor:
-    """L1, squares and the gradients' L1. The gradients keep edges crisp that L1 alone would give away."""
+    """L1, squares, and L1 of gradients, which keeps edges sharp."""
     difference = rgb - target
     return difference.abs().mean() + 2.0 * difference.square().mean() + _mean_size(gradients(difference))
 
 
 def paint_loss(rgb: Tensor, target: Tensor) -> Tensor:
-    """L1, and the gradients' L1."""
+    """L1, and L1 of gradients."""
     difference = rgb - target
     return difference.abs().mean() + _mean_size(gradients(difference))
 
 
 def composite_loss(picture: Tensor, target: Tensor, source: Tensor, cover: Tensor) -> Tensor:
-    """`paint_loss` of finished pictures [n,3,h,w], weighted twice on the lines of cover [n,1,h,w], and twice where the
-    source moves and the target is flat: there all that the source says has to be left out.
+    """`paint_loss` of finished pictures [n,3,h,w], with weight two on the lines in cover [n,1,h,w], and where the
+    source has texture and the target is flat, since that texture has to be removed.
 
-    Gradients count CALM times more on flat ground: mottle is faint beside lines, and the eye sees little else.
+    Gradients have CALM more weight on flat ground, since mottle is weak compared with lines, but very visible.
     """
     moves = nn.functional.avg_pool2d(_activity(source), 3, 1, 1)
     still = nn.functional.max_pool2d(_activity(target), 3, 1, 1)
@@ -43,7 +43,7 @@ def composite_loss(picture: Tensor, target: Tensor, source: Tensor, cover: Tenso
 
 
 def cover_loss(cover: Tensor, target: Tensor) -> Tensor:
-    """L1 of covers [n,1,h,w], four times as much on full lines as beside them: they are few."""
+    """L1 of covers [n,1,h,w], with weight four on full lines, since they are few."""
     return ((1.0 + 3.0 * target) * (cover - target).abs()).mean()
 
 
@@ -57,10 +57,10 @@ def _mean_size(steps: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def grid_loss(rgb: Tensor, target: Tensor, cell: int = 8, cells: int = 4) -> Tensor:
-    """The part of the error that repeats from cell to cell, within blocks of `cells` x `cells`: a grid on flat ground.
+    """L1 of the part of the error that repeats in all cells of a block of `cells` x `cells`, which shows as a grid.
 
-    It is faint against the strokes, so no other loss cares, and the eye sees little else.  h and w are multiples of
-    cell * cells.
+    The grid is weak compared with strokes, so other losses hardly see it, but it is very visible. h and w have to be
+    multiples of cell * cells.
     """
     error = rgb - target
     n, c, h, w = error.shape
@@ -71,10 +71,10 @@ def grid_loss(rgb: Tensor, target: Tensor, cell: int = 8, cells: int = 4) -> Ten
 
 
 def unsteadiness(here: Tensor, there: Tensor, offset_px: Tensor, border: int = 16) -> Tensor:
-    """How far two pictures of one scene, [n,3,h,w] each, are from moving alike: `there` was cut offset_px [n,2] (x, y)
-    whole pixels further on.  Whole pixels, for those move without interpolation, so a blur gains nothing.
+    """L1 between two pictures of a scene, [n,3,h,w] each, after aligning them: `there` was cropped offset_px [n,2]
+    (x, y) further on. The offset is in whole pixels, which need no interpolation, so that blurring does not help.
 
-    What lies within `border` of an edge sees different surroundings and does not count.
+    Pixels within `border` of an edge have different surroundings and are not counted.
     """
     gaps = [
         (torch.roll(a, (-y, -x), (1, 2)) - b)[:, border:-border, border:-border].abs().mean()

@@ -1,8 +1,8 @@
-"""Two pictures of one moving scene and the exact flow between them, made of photographs.
+"""Synthetic pairs of pictures of a moving scene, made from photographs, with the exact flow between them.
 
-A scene is a background and cut-outs before it, each with a motion of its own: affine, and bent by a thin-plate spline
-(Bookstein 1989). Where a layer shows texture(p) in the previous picture, the current one shows texture(p + flow(p)):
-the flow, current to previous, is known and not estimated, behind edges and beyond the border too.
+A scene has a background and cut-outs in front of it. Each layer has its own motion, an affine map and a thin-plate
+spline (Bookstein 1989). If a layer shows texture(p) in the previous picture, the current one shows
+texture(p + flow(p)). So the flow from current to previous is known exactly, also behind edges and outside the border.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Field = NDArray[np.float32]  # [h,w,2], (x, y) pixels
 MARGIN = 64  # pixels of texture beyond each border
 FASTEST_PX = 48.0
 _GRAIN = np.random.default_rng(0).standard_normal(2_000_003, np.float32)
-SPLINE_CELL = 8  # pixels; the spline is that smooth between them
+SPLINE_CELL = 8  # pixels between computed points of the spline; it is interpolated between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Pair:
 
 
 def random_pair(photos: Sequence[Picture], height: int, width: int, rng: np.random.Generator) -> Pair:
-    """A scene of one background and up to seven cut-outs, under a light that changes a little and with noise.
+    """A random scene of a background and up to seven cut-outs, with a slight change of light and noise.
 
-    photos  as `at_scales` gives them for height and width
+    photos  output of `at_scales` for height and width
     """
     camera = _motion(height, width, rng, centre=(width / 2, height / 2))
     pair = move(_texture(photos, height, width, rng), None, camera, None)
@@ -47,14 +47,14 @@ def random_pair(photos: Sequence[Picture], height: int, width: int, rng: np.rand
         shape, centre = _shape(height, width, rng)
         field = _motion(height, width, rng, centre, fastest=1.3 * FASTEST_PX * rng.random())
         if rng.random() < 0.5:
-            field = field + camera  # it moves in a scene that moves
+            field = field + camera  # motion relative to the background
         pair = move(_texture(photos, height, width, rng), shape, field, pair)
     return _seen(pair, rng)
 
 
 def at_scales(photos: Sequence[Picture], height: int, width: int) -> list[Picture]:
-    """Every photograph at each of some sizes, of which the least still covers a picture of height x width and its
-    margins: what `random_pair` cuts its textures from."""
+    """Every photograph at several scales, for textures of `random_pair`. The smallest still covers a picture of
+    height x width with its margins."""
     least = height + 2 * MARGIN, width + 2 * MARGIN
     found = []
     for photo in photos:
@@ -68,10 +68,10 @@ def at_scales(photos: Sequence[Picture], height: int, width: int) -> list[Pictur
 
 
 def move(texture: Picture, shape: Plane | None, flow: Field, behind: Pair | None) -> Pair:
-    """Lay a layer that moves by `flow` over what is behind it.
+    """Put a layer with motion `flow` in front of a pair.
 
-    texture, shape   [h + 2 MARGIN, w + 2 MARGIN]: colour, and how far it covers, 0 to 1, in the previous picture;
-                     both None behind and shape make a background
+    texture, shape   [h + 2 MARGIN, w + 2 MARGIN]: colour and opacity, 0 to 1, in the previous picture
+    behind           the pair behind it; None, or shape None: the layer is a background
     """
     h, w = flow.shape[:2]
     y, x = np.mgrid[:h, :w].astype(np.float32)
@@ -130,7 +130,7 @@ def _bend(to: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.fl
 def _motion(
     height: int, width: int, rng: np.random.Generator, centre: tuple[float, float], fastest: float = FASTEST_PX
 ) -> Field:
-    """Slow far more often than fast; one in twelve stands still."""
+    """A random motion. Slow motion is much more frequent than fast motion, and one in twelve is 0."""
     if rng.random() < 1 / 12:
         return np.zeros((height, width, 2), np.float32)
     pace = float(np.exp(rng.uniform(np.log(0.2), np.log(max(fastest, 0.5)))))
@@ -149,7 +149,7 @@ def _motion(
 
 
 def _texture(photos: Sequence[Picture], height: int, width: int, rng: np.random.Generator) -> Picture:
-    """Part of a photograph with the margin around it; one in ten nearly plain."""
+    """A random part of a photograph with its margin; one in ten is a smooth gradient."""
     photo = photos[int(rng.integers(len(photos)))]
     size = width + 2 * MARGIN, height + 2 * MARGIN
     if rng.random() < 0.1:
@@ -163,7 +163,7 @@ def _texture(photos: Sequence[Picture], height: int, width: int, rng: np.random.
 
 
 def _shape(height: int, width: int, rng: np.random.Generator) -> tuple[Plane, tuple[float, float]]:
-    """(coverage with the margin, its centre without): a blob, sometimes with a hole, or some strokes, or both."""
+    """(opacity with the margin, centre without it): a blob, sometimes with a hole, or some strokes, or both."""
     size = height + 2 * MARGIN, width + 2 * MARGIN
     cover = np.zeros(size, np.uint8)
     centre = rng.uniform(0, width), rng.uniform(0, height)
@@ -199,13 +199,13 @@ def _blob(cover: NDArray[np.uint8], middle: NDArray[np.float64], radius: float, 
 
 
 def _grain(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Normal noise: a random stretch of what was drawn once, for drawing it anew takes as long as all else."""
+    """Normal noise, as a random part of noise that was drawn once, since drawing it takes as long as all the rest."""
     start = int(rng.integers(0, len(_GRAIN) - count))
     return _GRAIN[start : start + count]
 
 
 def _seen(pair: Pair, rng: np.random.Generator) -> Pair:
-    """As a camera sees it: sometimes soft, the light a little other in each picture, noise."""
+    """The pair as seen by a camera: sometimes blurred, with slightly different light in each picture, and noise."""
     blur, noise = rng.uniform(0.4, 1.2) if rng.random() < 0.3 else 0.0, rng.exponential(1.5)
     out = []
     for picture in (pair.cur, pair.prev):

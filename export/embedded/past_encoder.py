@@ -1,7 +1,8 @@
-"""The encoder of the picture that is fed back: one linear map, at a sixth of the time of the other.
+"""The encoder of the fed-back picture: one linear map, which takes a sixth of the encoder's time.
 
-What is fed back has been decoded, and holds nothing that the autoencoder loses. What the convolutional network of
-`TinyEncoder` adds is needed for pictures of a camera; here a linear map of 12x12 pixels says nearly the same.
+The fed-back picture was decoded, so it has nothing that the autoencoder loses. The convolutional network of
+`TinyEncoder` is needed for pictures of a camera. For decoded pictures a linear map of 12x12 pixels gives nearly the
+same latent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ RIDGE = 1e-6  # as a share of the mean variance
 
 
 class PastEncoder(nn.Module):
-    """rgb [n,3,8h,8w] in [0,1] that was decoded -> latent [n,C,h,w], nearly that of `TinyEncoder`."""
+    """A decoded picture, rgb [n,3,8h,8w] in [0,1] -> latent [n,C,h,w], nearly that of `TinyEncoder`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,9 +39,9 @@ class PastEncoder(nn.Module):
 
 @torch.no_grad()
 def past_encoder(networks: TrainedNetworks, photos: Sequence[Picture], seed: int) -> PastEncoder:
-    """By least squares, on photographs as they come back: decoded, and moved by up to a pixel.
+    """Fit the encoder by least squares, on photographs that were encoded, decoded and shifted by up to a pixel.
 
-    networks  the encoder it is to be like, and the decoder
+    networks  the encoder that it should equal, and the decoder
     """
     rng = np.random.default_rng([seed, 11])
     width = 3 * WINDOW**2 + 1

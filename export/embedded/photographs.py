@@ -1,4 +1,4 @@
-"""Photographs: which may be used, how they are read, and random crops of them."""
+"""Photographs for training: their licences, reading them, and random crops."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def permitted(folder: Path) -> list[Path]:
-    """The photographs of `folder` that may be trained on, in the order of their names.
+    """The photographs in `folder` that may be used for training, sorted by name.
 
-    With an INDEX.tsv (name, size, source, licence) only files whose licence is permissive; without one, all of them.
-    Raises BadInput: there is no such folder.
+    With an INDEX.tsv (name, size, source, licence) only files with a permissive licence; without one all files.
+    Raises BadInput if the folder is missing.
     """
     if not folder.is_dir():
         raise BadInput(
@@ -50,9 +50,9 @@ def permitted(folder: Path) -> list[Path]:
 
 
 def training_set(folder: Path, held_out: Sequence[str] = HELD_OUT) -> list[Picture]:
-    """The photographs to train on, those held out for looking left out.
+    """The photographs for training, without those held out for evaluation.
 
-    Raises BadInput: none is left, or one cannot be read.
+    Raises BadInput: there are none, or one cannot be read.
     """
     paths = [p for p in permitted(folder) if p.name not in held_out]
     if not paths:
@@ -63,7 +63,7 @@ def training_set(folder: Path, held_out: Sequence[str] = HELD_OUT) -> list[Pictu
 
 
 def read(path: Path) -> Picture:
-    """Raises BadInput: there is no such file, or it is no picture."""
+    """Read a picture. Raises BadInput: the file is missing, or no picture."""
     if not path.is_file():
         raise BadInput(f"{path}: expected a photograph, got no file. Put it there, or take its line out of INDEX.tsv")
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -78,7 +78,7 @@ def to_tensor(pictures: Sequence[Picture]) -> Tensor:
 
 
 def jitter(picture: Picture, rng: np.random.Generator, dark: float = 0.2) -> Picture:
-    """Mild gamma, gain and colour changes; a share `dark` of the pictures becomes dark, as webcams see rooms."""
+    """Small random changes of gamma, gain and colour. A share `dark` of the pictures becomes dark, as from webcams."""
     gain = np.exp(rng.normal(0.0, 0.05, 3) + rng.normal(0.0, 0.08))
     if rng.random() < dark:
         gain = gain * rng.uniform(0.3, 0.8)
@@ -89,7 +89,7 @@ def jitter(picture: Picture, rng: np.random.Generator, dark: float = 0.2) -> Pic
 
 
 def crop(picture: Picture, side: int, rng: np.random.Generator, largest: float = 1.0) -> Picture:
-    """A random square of `side` pixels, cut up to `largest` times as big and shrunk; half of them mirrored."""
+    """A random square of `side` pixels, scaled down from up to `largest` times its size; half of them mirrored."""
     h, w = picture.shape[:2]
     factor = float(np.exp(rng.uniform(0.0, np.log(max(1.0, min(largest, min(h, w) / side))))))
     taken = min(round(side * factor), h, w)

@@ -1,7 +1,7 @@
-"""Plates: a photograph at some scale, or a page, with the layers that every painter makes of it.
+"""Plates: a photograph at some scale, or a page, with the layers of every painter.
 
-Painters see whole pictures, not crops.  Plates are kept on disk (uint8, memory-mapped), so that a training that is
-taken up again need not paint again.
+Painters need whole pictures, not crops. Plates are kept on disk (uint8, memory-mapped), so that a resumed training need
+not paint again.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .painters.styles import MARGIN, PAINTERS, deep_paint, layers, padded, trimm
 from .photographs import Picture, jitter
 
 LEAST_SIDE = 136  # pixels
-DARK = 0.25  # of the photographs are dimmed before they are painted: painters know night
-PAINTS = list(dict.fromkeys(p.paint for p in PAINTERS))  # the paint layers there are: several styles share one
+DARK = 0.25  # share of photographs that are darkened before painting, for night pictures
+PAINTS = list(dict.fromkeys(p.paint for p in PAINTERS))  # the different paint layers; several styles share one
 
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """A source, its paint layers and the cover of every style.
+    """A source with its paint layers and the covers of all styles.
 
-    pictures  [1+2P,h,w,3], the source first, then PAINTS in their order, then what later steps make of each
-    covers    [S,h,w], of PAINTERS in their order
+    pictures  [1+2P,h,w,3]: the source, then the paint of each of PAINTS, then the target of later steps for each
+    covers    [S,h,w], for each of PAINTERS
     """
 
     pictures: NDArray[np.uint8]
     covers: NDArray[np.uint8]
 
     def crop(self, style: int, y: int, x: int, side: int) -> tuple[Picture, Picture, Picture, NDArray[np.uint8]]:
-        """(source, paint, deep paint, cover) of a square of `side` pixels at (x, y) in the style at place `style`."""
+        """(source, paint, deep paint, cover) of a square of `side` pixels at (x, y), for the style with this index."""
         inside = np.s_[y : y + side, x : x + side]
         paint = 1 + PAINTS.index(PAINTERS[style].paint)
         source, first, deep = (self.pictures[i][inside] for i in (0, paint, paint + len(PAINTS)))
@@ -49,9 +49,9 @@ class Plate:
 def plates(
     folder: Path, photos: Sequence[Picture], variants: int, pages: int, sides: tuple[int, int], seed: int
 ) -> Iterator[Plate]:
-    """`variants` plates of every photograph and some `pages`, long side within `sides`, one after another.
+    """Yield `variants` plates of every photograph and `pages` plates of pages, with long sides within `sides`.
 
-    What lies in `folder` is not painted again.
+    Plates that exist in `folder` are not painted again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for variant in range(variants):
@@ -92,13 +92,13 @@ def _plate(stem: Path, draw: Callable[[], Picture]) -> Plate:
     if not covers_at.exists() or len(np.load(pictures_at, mmap_mode="r")) != 1 + 2 * len(PAINTS):
         plate = painted(draw())
         np.save(pictures_at, plate.pictures)
-        with written_whole(covers_at) as fresh, fresh.open("wb") as file:  # last: it says that the plate is whole
+        with written_whole(covers_at) as fresh, fresh.open("wb") as file:  # last: it marks the plate as complete
             np.save(file, plate.covers)
     return Plate(np.load(pictures_at, mmap_mode="r"), np.load(covers_at, mmap_mode="r"))
 
 
 def _scaled(photo: Picture, long_side: int) -> Picture:
-    """Sides become multiples of 8, the short one `LEAST_SIDE` or more: a training crop must fit."""
+    """The photograph scaled to sides that are multiples of 8, and at least `LEAST_SIDE` for training crops."""
     h, w = photo.shape[:2]
     k = max(long_side / max(h, w), LEAST_SIDE / min(h, w))
     size = (max(8, round(w * k / 8) * 8), max(8, round(h * k / 8) * 8))

@@ -1,4 +1,4 @@
-"""How long a training runs, and the learning rate on the way. By steps it is repeatable, by minutes it ends on time."""
+"""Length of a training and its learning rate. A length in steps is repeatable, one in minutes ends on time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """`steps` if given, else `minutes`."""
+    """Length of a training: `steps` if given, else `minutes`."""
 
     steps: int | None = None
     minutes: float | None = None
 
     def progress(self, step: int, seconds: float) -> float:
-        """0 at the start, 1 when it is time to stop."""
+        """Progress of the training: 0 at the start, 1 at the end."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         if self.minutes is None:
@@ -23,7 +23,7 @@ class Length:
 
 
 def learning_rate(progress: float, peak: float, warm_up: float = 0.02) -> float:
-    """Linear up during `warm_up`, then a cosine down to a fiftieth of the peak."""
+    """The learning rate: a linear rise during `warm_up`, then a cosine down to a fiftieth of the peak."""
     if progress < warm_up:
         return peak * (progress + 0.002) / (warm_up + 0.002)
     return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up))))

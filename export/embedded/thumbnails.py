@@ -1,4 +1,4 @@
-"""A small picture in every style, for whoever chooses one."""
+"""Small pictures of every style, for choosing one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUALITY = 82  # of the JPEG, percent
 def thumbnails(
     encoder: TinyEncoder, unet: TinyUNet, decoder: TinyDecoder, lines: LineBlock, photo: Picture
 ) -> dict[str, bytes]:
-    """style -> JPEG of SIZE: the middle of `photo` as one step paints it."""
+    """JPEGs of SIZE by style: the middle of `photo`, restyled with one step."""
     rgb = to_tensor([_middle(photo)])
     prints, level = Prints.of_styles(), alphas_and_sigmas()[[START_TIMESTEP]]
     for network in (encoder, unet, decoder, lines):
@@ -41,7 +41,7 @@ def thumbnails(
 
 
 def _middle(photo: Picture) -> Picture:
-    """The largest part of the shape of SIZE, above the middle where faces are, at SIZE."""
+    """The largest part with the aspect of SIZE, above the centre, where faces are, scaled to SIZE."""
     (w, h), (height, width) = SIZE, photo.shape[:2]
     k = min(height / h, width / w)
     y, x = int((height - k * h) / 3), int((width - k * w) / 2)

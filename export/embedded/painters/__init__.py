@@ -1,1 +1,1 @@
-"""Procedural painters, the teachers of the embedded styles: what they paint is a function of the picture alone."""
+"""Procedural painters, the teachers of the embedded styles. They paint a function of the picture only."""

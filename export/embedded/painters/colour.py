@@ -1,4 +1,4 @@
-"""Colour as the painters use it: CIE Lab, soft steps, plateaus and ramps.  Everything here works on single pixels."""
+"""Colour functions of the painters: CIE Lab, soft steps, plateaus and ramps. All work on single pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Lab = NDArray[np.float32]  # [h,w,3], L 0..100
 
 
 def to_lab(rgb: Rgb) -> Lab:
-    """CIE Lab under D65 of sRGB in 0..1."""
+    """sRGB in [0,1] -> CIE Lab under D65."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb, np.float32), cv2.COLOR_RGB2LAB), np.float32)
 
 
@@ -36,26 +36,26 @@ def hex_lab(code: str) -> NDArray[np.float32]:
 
 
 def smooth_step(low: float, high: float, x: NDArray[np.floating]) -> Map:
-    """From 0 at `low` to 1 at `high` with no slope at both ends; downwards where high < low."""
+    """A smooth step from 0 at `low` to 1 at `high`, with slope 0 at both ends; it falls if high < low."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
 
 
 def mixed(a: Rgb, b: Rgb, share: NDArray[np.floating]) -> Rgb:
-    """(1 - share) * a + share * b for share [h,w]; b may be one colour [3]."""
+    """(1 - share) * a + share * b, share [h,w]; b may be a colour [3]."""
     s = share[..., None]
     return np.asarray(a * (1.0 - s) + b * s, np.float32)
 
 
 def ramp(x: NDArray[np.floating], stops: Sequence[tuple[float, str]]) -> Rgb:
-    """x [h,w] in 0..1 to colours, linear in Lab between the stops (position, "#rrggbb")."""
+    """x [h,w] in [0,1] -> colours, interpolated linearly in Lab between stops (position, "#rrggbb")."""
     positions = [position for position, _ in stops]
     colours = np.stack([hex_lab(code) for _, code in stops])
     return to_rgb(np.stack([np.interp(x, positions, colours[:, i]) for i in range(3)], -1))
 
 
 def plateaus(x: NDArray[np.floating], count: int, sharpness: float) -> Map:
-    """x in 0..1 drawn to `count` equal plateaus, with soft steps between them."""
+    """x in [0,1] quantised to `count` equal plateaus with soft steps between them."""
     y = x * (count - 1)
     base = np.floor(y)
     rise = np.tanh(sharpness * (y - base - 0.5)) / math.tanh(sharpness / 2.0)
@@ -63,7 +63,7 @@ def plateaus(x: NDArray[np.floating], count: int, sharpness: float) -> Map:
 
 
 def saturated(lab: Lab, factor: float, limit: float) -> Lab:
-    """Chroma times `factor`, softly kept below `limit`; what is grey stays grey."""
+    """Lab with its chroma times `factor`, softly limited to `limit`. Grey stays grey."""
     chroma = np.hypot(lab[..., 1], lab[..., 2]) + 1e-4
     out = lab.copy()
     out[..., 1:] *= (limit * np.tanh(chroma * factor / limit) / chroma)[..., None]
@@ -71,7 +71,7 @@ def saturated(lab: Lab, factor: float, limit: float) -> Lab:
 
 
 def nearest_inks(lab: Lab, codes: Sequence[str], temperature: float, weight_of_light: float) -> Lab:
-    """The inks "#rrggbb" weighted by a softmax over their squared distance to `lab`, divided by `temperature`."""
+    """The mean of the inks "#rrggbb", weighted by a softmax of their squared distance to `lab` over `temperature`."""
     inks = np.stack([hex_lab(code) for code in codes])
     scale = np.array([weight_of_light, 1.0, 1.0], np.float32)
     gap = (((lab[..., None, :] - inks) * scale) ** 2).sum(-1)

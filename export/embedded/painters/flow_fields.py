@@ -1,8 +1,8 @@
 """Filters along and across the edges of a picture: structure tensor, line integral, difference of Gaussians, Kuwahara.
 
 Kyprianidis and Döllner 2009 (flow-based difference of Gaussians), Kang et al. 2007 (coherent lines), Kyprianidis et
-al. 2010 (anisotropic Kuwahara filter with polynomial weights).  No filter looks further than some 70 pixels, and none
-at statistics of the whole picture: those change from frame to frame.
+al. 2010 (anisotropic Kuwahara filter with polynomial weights). No filter reaches further than about 70 pixels, and none
+uses statistics of the whole picture, since these change from frame to frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .colour import Map, Rgb, to_lab
 
 Field = NDArray[np.float32]  # [h,w,2] (x, y), unit vectors
-GROUND = 2e-5  # tensor of the direction that empty ground takes: above what sensor noise gives, below a faint edge
+GROUND = 2e-5  # structure tensor of the direction on empty ground: above sensor noise, below a faint edge
 
 
 def blur(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -26,9 +26,9 @@ def blur(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def tangents(rgb: Rgb, sigma: float = 3.0, slant: float = 0.35) -> tuple[Field, Map]:
-    """(tangents of the edges, how sure they are, 0..1), from the structure tensor of Lab smoothed by `sigma` pixels.
+    """(tangents of edges, their certainty in [0,1]), from the structure tensor of Lab, smoothed by `sigma` pixels.
 
-    Where nothing is to be seen the wider neighbourhood decides, and on empty ground the direction `slant`, radians.
+    Without edges nearby, the wider neighbourhood determines the tangent, and on empty ground it is `slant`, radians.
     """
     lab = blur(to_lab(rgb), 1.0) / np.float32(100)
     gx, gy = (cv2.Scharr(lab, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1)))
@@ -44,7 +44,7 @@ def tangents(rgb: Rgb, sigma: float = 3.0, slant: float = 0.35) -> tuple[Field, 
 
 
 def along(x: NDArray[np.float32], t: Field, sigma: float) -> NDArray[np.float32]:
-    """x [h,w] or [h,w,c] smoothed by a Gaussian of `sigma` pixels along the stream lines of t (a line integral)."""
+    """x [h,w] or [h,w,c] smoothed by a Gaussian of `sigma` pixels along the streamlines of t (a line integral)."""
     h, w = t.shape[:2]
     rows, columns = np.mgrid[0:h, 0:w].astype(np.float32)
     out = np.array(x, np.float32)
@@ -63,7 +63,7 @@ def along(x: NDArray[np.float32], t: Field, sigma: float) -> NDArray[np.float32]
 
 
 def across(x: Map, t: Field, sigmas: tuple[float, ...]) -> list[Map]:
-    """x [h,w] smoothed across the edges by Gaussians of each of `sigmas` pixels."""
+    """x [h,w] smoothed across edges by Gaussians, one result for each of `sigmas`, pixels."""
     h, w = x.shape
     rows, columns = np.mgrid[0:h, 0:w].astype(np.float32)
     reach = round(2.5 * max(sigmas))
@@ -80,7 +80,8 @@ def across(x: Map, t: Field, sigmas: tuple[float, ...]) -> list[Map]:
 
 
 def kuwahara(rgb: Rgb, t: Field, sure: Map, radius: float, sharpness: float) -> Rgb:
-    """Flat areas with crisp borders: every pixel takes the calmest of eight sectors of an ellipse along the edge."""
+    """Anisotropic Kuwahara filter, for flat areas with sharp borders: a pixel gets the mean of eight sectors of an
+    ellipse along the edge, weighted towards those with small variance."""
     x, field, certainty = (np.ascontiguousarray(a, np.float32) for a in (rgb, t, sure))
     return np.asarray(_kuwahara(x, field, certainty, radius, sharpness))
 

@@ -1,4 +1,4 @@
-"""What all painters start from: light one can read, flat areas, lines and the grain of a picture."""
+"""The structure of a picture, on which all painters are based: evened light, flat areas, lines and grain."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from .colour import Map, Rgb, smooth_step, to_lab, to_rgb
 from .flow_fields import Field, across, along, blur, kuwahara, tangents
 
-LINE_SIGMA = 1.2  # pixels: lines two to four pixels wide, which an eightfold latent beside a line block can carry
-LINE_FLOW = 5.0  # pixels along which a line is drawn out
-CRISP = (0.03, 0.08)  # band of what is drawn as it is: letters and eyes, which are smaller than LINE_FLOW
-UNSEEN = (0.02, 0.08)  # light around a place, before shade is lifted: noise below, all that is drawn above
-AROUND = 26.0  # pixels over which light is looked at when shade is lifted
+LINE_SIGMA = 1.2  # pixels, for lines two to four pixels wide, which the latent and the line block can represent
+LINE_FLOW = 5.0  # pixels along which a line is smoothed
+CRISP = (0.03, 0.08)  # band of details that are not smoothed: letters and eyes, which are smaller than LINE_FLOW
+UNSEEN = (0.02, 0.08)  # light of the surroundings, before shade is lifted: nothing is drawn below, everything above
+AROUND = 26.0  # pixels over which light is averaged for lifting shade
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """Of a picture [h,w]: everything of it that needs the neighbourhood of a pixel.
+    """The structure of a picture [h,w]: everything that depends on the neighbourhood of a pixel.
 
     lit          the picture with its shade lifted
-    daubs, calm  filtered once and twice to flat areas with crisp borders
-    light        its light, 0..1, smoothed across and along the edges
-    band         light further from a line less light on it: above 0 on dark lines and on the dark side of edges
-    ridges       texture drawn out along the form, about -1..1, next to nothing on empty ground; like band 0 in the dark
-    t, sure      tangents of the edges, and how sure they are
+    daubs, calm  the picture filtered once and twice to flat areas with sharp borders
+    light        its light, in [0,1], smoothed across and along edges
+    band         difference of light smoothed widely and narrowly: above 0 on dark lines and on the dark side of edges
+    ridges       texture smoothed along edges, about -1..1, nearly 0 on empty ground; 0 in the dark, like band
+    t, sure      tangents of edges, and their certainty
     """
 
     lit: Rgb
@@ -39,7 +39,7 @@ class Structure:
 
 
 def structure(rgb: Rgb) -> Structure:
-    """The structure of rgb [h,w,3] in 0..1."""
+    """The structure of rgb [h,w,3] in [0,1]."""
     lit = exposed(rgb)
     t, sure = tangents(lit)
     daubs = kuwahara(lit, t, sure, 5.0, 9.0)
@@ -55,13 +55,14 @@ def structure(rgb: Rgb) -> Structure:
 
 
 def deepened(s: Structure) -> Structure:
-    """Of the same picture, in larger areas and stronger strokes: what later steps paint."""
+    """The structure with larger areas and stronger strokes, for later steps."""
     calm = along(kuwahara(s.calm, s.t, s.sure, 8.0, 9.0), s.t, 6.0)
     return replace(s, daubs=s.calm, calm=calm, ridges=np.clip(np.float32(1.5) * s.ridges, -1.8, 1.8))
 
 
 def exposed(rgb: Rgb, amount: float = 0.65, aim: float = 0.58, most: float = 2.4) -> Rgb:
-    """Shade lifted towards a light of `aim` by what lies around, at most `most` times: night stays night."""
+    """rgb with its shade lifted towards the light `aim`, by the mean light around, and by a factor of at most `most`,
+    so that night pictures stay dark."""
     lab = to_lab(rgb)
     light = lab[..., 0] / np.float32(100)
     gain = np.clip((aim / (blur(light, AROUND) + 0.04)) ** amount, 1.0, most)
@@ -72,9 +73,9 @@ def exposed(rgb: Rgb, amount: float = 0.65, aim: float = 0.58, most: float = 2.4
 
 
 def ridges(light: Map, t: Field, fine: float, coarse: float, reach: float, least: float = 0.008) -> Map:
-    """Strokes, about -1..1: texture between `fine` and `coarse` pixels of a light, drawn out along t by `reach` pixels.
+    """Strokes, about -1..1: texture of a light between `fine` and `coarse` pixels, smoothed along t by `reach` pixels.
 
-    It is divided by how much of it lies around, and by no less than `least`, so that sensor noise makes no strokes.
+    It is divided by its local strength, which is at least `least`, so that sensor noise makes no strokes.
     """
     drawn = along(along(blur(light, fine) - blur(light, coarse), t, reach), t, 0.6 * reach)
     strokes = drawn / (np.sqrt(blur(drawn * drawn, 10.0)) + np.float32(least))

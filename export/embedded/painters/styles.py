@@ -1,8 +1,8 @@
-"""The styles as a printer makes them: a paint layer, inks it is matched to, and the cover of a key line on top.
+"""The styles, each with a paint layer, inks in which it is printed, and the cover of a key line:
 
     picture = inked(paint) + cover * (ink - inked(paint))
 
-`inked` looks at single pixels: it becomes a table in the bundle.
+`inked` works on single pixels, so the bundle has it as a table.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from .colour import (
 from .flow_fields import along, blur, tangents
 from .structure import CRISP, Structure, ridges, structure
 
-MARGIN = 32  # pixels of mirrored picture around it, so that the rim is painted like the rest
+MARGIN = 32  # pixels of mirrored border, so that the rim is painted like the rest
 
 
 @dataclass(frozen=True, slots=True)
 class Painter:
     """A style.
 
-    paint  the paint layer of a structure, without lines
-    line   what the key line covers; None: there is none
+    about  description for users
+    paint  structure -> paint layer, without lines
+    line   the key line; None: no lines
     ink    colour of the key line, "#rrggbb"
-    inked  paint to inks, pixel by pixel; None: the paint as it is
+    inked  paint -> inks, pixel by pixel; None: paint is not changed
     """
 
     name: str
@@ -53,7 +54,7 @@ class Painter:
 
 @dataclass(frozen=True, slots=True)
 class PaintLayers:
-    """What a painter hands out, [h,w,3] and [h,w] in 0..1: `picture` is made of the three others and of the ink."""
+    """The layers of a painter, [h,w,3] and [h,w] in [0,1]. `picture` is composed from the others and the ink."""
 
     paint: Rgb
     inked: Rgb
@@ -62,15 +63,16 @@ class PaintLayers:
 
 
 def flat(s: Structure) -> Rgb:
-    """The paint layer of all styles whose kind is in their inks."""
+    """The paint layer of the styles that differ only in their inks."""
     return s.calm
 
 
 @dataclass(frozen=True, slots=True)
 class Contours:
-    """Lines where the band passes from `low` to `high`, however bright the place is; light lines where it is below 0.
+    """Lines where the band is between `low` (no cover) and `high` (full cover), whatever the brightness.
 
-    most  their cover at its fullest
+    most    largest cover
+    bright  light lines, where the band is negative
     """
 
     low: float
@@ -79,29 +81,30 @@ class Contours:
     bright: bool = False
 
     def cover(self, s: Structure) -> Map:
-        """0..1."""
+        """The cover, [h,w] in [0,1]."""
         return np.float32(self.most) * smooth_step(self.low, self.high, -s.band if self.bright else s.band)
 
     def start(self) -> tuple[float, float, float]:
-        """(band, light, offset): the cover is about band * s.band + light * s.light + offset, clipped to 0..1."""
+        """(band, light, offset), for initialising a network: the cover is about
+        band * s.band + light * s.light + offset, clipped to [0,1]."""
         slope = self.most / (self.high - self.low)
         return (-slope if self.bright else slope, 0.0, -slope * self.low)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyBlock:
-    """Lines and solid shade: all that is darker than low..high once light has been sharpened."""
+    """Lines and solid shade: everything darker than low..high after sharpening light."""
 
     low: float
     high: float
     sharpening: float
 
     def cover(self, s: Structure) -> Map:
-        """0..1."""
+        """The cover, [h,w] in [0,1]."""
         return smooth_step(self.high, self.low, s.light - np.float32(self.sharpening) * s.band)
 
     def start(self) -> tuple[float, float, float]:
-        """As of `Contours`."""
+        """See `Contours.start`."""
         slope = 1.0 / (self.high - self.low)
         return (slope * self.sharpening, -slope, slope * self.high)
 
@@ -111,12 +114,12 @@ class Gouges:
     """The key block of a woodcut: shade cut away by gouges that follow the form."""
 
     def cover(self, s: Structure) -> Map:
-        """0..1."""
+        """The cover, [h,w] in [0,1]."""
         tone = 0.5 * (s.light - np.float32(12.0) * s.band) + 0.5 * to_lab(s.calm)[..., 0] / 100.0
         return smooth_step(0.05, -0.05, tone + 0.13 * s.ridges - 0.32)
 
     def start(self) -> tuple[float, float, float]:
-        """As of `Contours`."""
+        """See `Contours.start`."""
         return (60.0, -10.0, 3.0)
 
 
@@ -125,12 +128,12 @@ class Hatching:
     """Firm contours, and hairs along the form in the shade."""
 
     def cover(self, s: Structure) -> Map:
-        """0..1."""
+        """The cover, [h,w] in [0,1]."""
         hairs = smooth_step(0.2, 1.2, -s.ridges) * smooth_step(0.95, 0.5, s.light)
         return np.asarray(np.maximum(0.85 * smooth_step(0.005, 0.028, s.band), 0.55 * hairs), np.float32)
 
     def start(self) -> tuple[float, float, float]:
-        """As of `Contours`."""
+        """See `Contours.start`."""
         return (37.0, 0.0, -0.18)
 
 
@@ -349,14 +352,14 @@ PAINTERS: tuple[Painter, ...] = (
 
 
 def deep_paint(paint: Callable[[Structure], Rgb], deep: Structure) -> Rgb:
-    """The paint layer that the last of several steps aims at, of a structure that is `deepened`: richer, too."""
+    """The paint layer that is the target of the last of several steps, with richer colour. deep: from `deepened`."""
     lab = saturated(to_lab(np.clip(paint(deep), 0.0, 1.0).astype(np.float32)), 1.25, 95.0)
     lab[..., 0] = np.clip(50.0 + 1.15 * (lab[..., 0] - 50.0), 0.0, 100.0)
     return np.clip(to_rgb(lab), 0.0, 1.0)
 
 
 def layers(painter: Painter, s: Structure) -> PaintLayers:
-    """What `painter` makes of a structure."""
+    """The layers of a painter for a structure."""
     paint = np.clip(painter.paint(s), 0.0, 1.0).astype(np.float32)
     inked = paint if painter.inked is None else painter.inked(paint)
     cover = np.zeros(paint.shape[:2], np.float32) if painter.line is None else painter.line.cover(s)
@@ -364,17 +367,17 @@ def layers(painter: Painter, s: Structure) -> PaintLayers:
 
 
 def paint(rgb: Rgb, name: str) -> PaintLayers:
-    """rgb [h,w,3] in 0..1 in the style `name`.  Raises KeyError for a style there is not."""
+    """The layers of rgb [h,w,3] in [0,1] in the style `name`. Raises KeyError for an unknown style."""
     painter = {p.name: p for p in PAINTERS}[name]
     return trimmed(layers(painter, structure(padded(rgb))))
 
 
 def padded(rgb: Rgb) -> Rgb:
-    """With a mirrored margin."""
+    """rgb with a mirrored margin."""
     return np.asarray(cv2.copyMakeBorder(rgb, *(MARGIN,) * 4, cv2.BORDER_REFLECT), np.float32)
 
 
 def trimmed(made: PaintLayers) -> PaintLayers:
-    """Without the margin of `padded`."""
+    """The layers without the margin of `padded`."""
     inside = slice(MARGIN, -MARGIN)
     return PaintLayers(*(getattr(made, name)[inside, inside] for name in PaintLayers.__slots__))
