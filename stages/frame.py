@@ -47,6 +47,8 @@ class Stamp:
 class RawFrame:
     """A picture on the host: uint8 RGB [h, w, 3], C-contiguous. Read-only by convention, since readers share it.
 
+    With transparent parts (`VideoInfo.alpha`) it is RGBA [h, w, 4], with straight alpha.
+
     sound  sound of a live source that came with the picture: for each piece its offset in ns, which put its times onto
            the clock of `pts_ns`, and the piece as a NUT file
     """
@@ -101,6 +103,7 @@ class Picture(Frame):
     cover       [1, 1, h, w] in [0, 1], of a printed picture: the share of each pixel that lines cover
     trust       [1, 1, h, w] in [0, 1], of a warped picture: confidence of each pixel
     cell_trust  [1, 1, h / d, w / d] in [0, 1], of a warped picture: confidence of each latent cell
+    alpha       [1, 1, h, w] in [0, 1], of a picture that is shown with transparent parts; `rgb` is not multiplied by it
     """
 
     rgb: "Tensor"
@@ -108,6 +111,7 @@ class Picture(Frame):
     cover: "Tensor | None" = None
     trust: "Tensor | None" = None
     cell_trust: "Tensor | None" = None
+    alpha: "Tensor | None" = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

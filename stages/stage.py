@@ -24,6 +24,7 @@ class VideoInfo:
     path           file from which sound can be copied; None: there is none
     live           frames come at their own pace and cannot wait
     sound          codec parameters of a live source's sound, as a NUT file without packets; empty without sound
+    alpha          for a sink: frames have an alpha channel
     """
 
     width: int
@@ -34,6 +35,7 @@ class VideoInfo:
     path: str | None = None
     live: bool = False
     sound: bytes = b""
+    alpha: bool = False
 
 
 class Opening(Protocol):

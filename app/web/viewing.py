@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from warpfuse.graph.runtime.endpoints import Viewer
 from warpfuse.stages.frame import RawFrame
@@ -36,6 +39,7 @@ class ViewerSink:
         now = time.monotonic_ns()
         self.frames += 1
         self._recent.add(now, now - frame.stamp.arrived_ns)
+        frame = _opaque(frame)
         self._shown(frame)
         recorder = self.recorder
         if recorder is not None:
@@ -79,3 +83,11 @@ class Looking:
                 see(*given)
 
         return seen
+
+
+def _opaque(frame: RawFrame) -> RawFrame:
+    """What is transparent is black on the page."""
+    if frame.rgb.shape[2] == 3:
+        return frame
+    rgb, alpha = frame.rgb[..., :3].astype(np.uint16), frame.rgb[..., 3:].astype(np.uint16)
+    return replace(frame, rgb=((rgb * alpha + 127) // 255).astype(np.uint8))

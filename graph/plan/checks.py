@@ -18,7 +18,7 @@ from warpfuse.stages.diffusion.styles import style_weights
 from warpfuse.stages.errors import MaskError
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.motion.keyframe_file import check_keyframe
-from warpfuse.stages.sinks import check
+from warpfuse.stages.sinks import check, check_alpha
 from warpfuse.stages.sources import connects, probe
 from warpfuse.stages.sources.schemes import scheme_of
 
@@ -56,13 +56,15 @@ def check_ends(config: GraphConfig, *, watched: bool = False, was: GraphConfig |
     for sink in config.sinks:
         if was is None or sink not in was.sinks:
             check(sink, source=config.source)
+        if config.mask.transparent:
+            check_alpha(sink)
 
 
 def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> None:
     def differs(*keys: str) -> bool:
         return was is None or any(getattr(config, key) != getattr(was, key) for key in keys)
 
-    if differs("source", "sinks"):
+    if differs("source", "sinks", "mask"):
         check_ends(config, watched=watched, was=was)
     if differs("flow") and config.flow != DIS:
         require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)

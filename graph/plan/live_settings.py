@@ -87,16 +87,17 @@ class LiveSettings:
         now = [(node.name, node.kind, node.inputs) for node in self.plan.nodes if node.role == "stage"]
         was, wants = self.config.stages, config.stages
         built = [(s.fuse.reference, s.predict.stream, s.encode, s.fuse.pulls) for s in (was, wants)]
-        masks = [(c.mask.kind, c.mask.of) for c in (self.config, config)]
+        masks = [(c.mask.kind, c.mask.of, c.mask.transparent) for c in (self.config, config)]
         stream = wants.predict.stream and config.steps != self.config.steps
         unpaced = config.pace.active and not self.config.pace.active
         differs = inner != now or built[0] != built[1] or masks[0] != masks[1]
         if differs or stream or (not temporal and (wants.fuse.asks_past or unpaced)):
             raise NeedsRestart(
-                "this decides which stages there are and cannot change while frames flow: mask.kind and of;"
-                " stages.fuse.reference; stages.fuse.between to or from latent and picture; stages.encode;"
-                " stages.predict.stream, and with it steps; pace, fusion, a keyframe and what is taken from an anchor,"
-                " if they were off at first; whether stages.fuse.entry or exit is 0, with output or a stream"
+                "this decides which stages there are and cannot change while frames flow: mask.kind, of and a"
+                " transparent rest; stages.fuse.reference; stages.fuse.between to or from latent and picture;"
+                " stages.encode; stages.predict.stream, and with it steps; pace, fusion, a keyframe and what is taken"
+                " from an anchor, if they were off at first; whether stages.fuse.entry or exit is 0, with output or a"
+                " stream"
             )
 
 

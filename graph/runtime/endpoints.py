@@ -123,7 +123,10 @@ def endpoints_of(
     return Endpoints(
         source,
         lambda url: open_sink(
-            url, replace(_at_rate(info, config), live=live), framing.shown, sound_from=None if looped else info.path
+            url,
+            replace(_at_rate(info, config), live=live, alpha=config.mask.transparent),
+            framing.shown,
+            sound_from=None if looped else info.path,
         ),
         live=live,
         rewind=not live,

@@ -279,6 +279,6 @@ def snapshot(worker: Worker) -> bytes:
     """The picture that the worker's first sink showed last, as a PNG file; empty before the first."""
     for sink in worker.sinks:
         if (rgb := sink.last) is not None:
-            _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            _, png = cv2.imencode(".png", rgb[:, :, [2, 1, 0, 3][: rgb.shape[2]]])
             return bytes(png.tobytes())
     return b""

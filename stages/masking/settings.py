@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from warpfuse.stages.settings import StageSettings
 
 MaskKind = Literal["off", "network", "file", "map"]
+Rest = Literal["source", "background", "transparent"]
 _KINDS: tuple[str, ...] = get_args(MaskKind)
 
 
@@ -27,7 +28,10 @@ class MaskSettings(StageSettings):
                 jittering. Without fusion there is no flow, and the mask is not smoothed
     amount      0..1: 0 switches the mask off, so that the whole picture is styled
 
-    All but the first two are live.
+    rest        what is shown where the mask is 0: the source, the colour `background` of the run, or nothing, by alpha,
+                which only some sinks hold
+
+    All but `kind` and `of` are live, and `rest` but for transparent.
     """
 
     kind: MaskKind = "off"
@@ -36,11 +40,17 @@ class MaskSettings(StageSettings):
     feather_px: int = Field(3, ge=0, le=64)
     steady: float = Field(0.7, ge=0, le=1)
     amount: float = Field(1.0, ge=0, le=1)
+    rest: Rest = "source"
 
     @property
     def active(self) -> bool:
         """There is a mask."""
         return self.kind != "off"
+
+    @property
+    def transparent(self) -> bool:
+        """Pictures that are shown have an alpha channel."""
+        return self.active and self.rest == "transparent"
 
     @model_validator(mode="before")
     @classmethod

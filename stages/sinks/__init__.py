@@ -23,6 +23,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sources.schemes import module_for, scheme_of
 from warpfuse.stages.stage import Sink, VideoInfo
@@ -30,7 +31,7 @@ from warpfuse.stages.stage import Sink, VideoInfo
 _HINTS = {"window": "there are no windows here. Use --sink page:8080 and open http://127.0.0.1:8080/view"}
 """Kinds of sink that do not exist but are likely to be tried, with what to use instead."""
 
-__all__ = ["check", "open_sink", "wants_raw", "wants_sound"]
+__all__ = ["check", "check_alpha", "open_sink", "wants_raw", "wants_sound"]
 
 
 def check(url: str, source: str | None = None) -> None:
@@ -41,6 +42,16 @@ def check(url: str, source: str | None = None) -> None:
     Raises SinkError: unknown kind or container, folder missing or not writable, a folder, the source itself.
     """
     _module(url).check(url, source)
+
+
+def check_alpha(url: str) -> None:
+    """Raise SinkError if frames with an alpha channel cannot be written to the sink."""
+    carries = getattr(_module(url), "carries_alpha", None)
+    if carries is None or not carries(url):
+        raise SinkError(
+            f"{redact(url)}: mask.rest is transparent, and this sink holds no alpha. These do: .mov (ProRes 4444),"
+            " .webm (VP9), pictures in a row (.png, .webp, .tif). Or show a colour there: mask.rest=background"
+        )
 
 
 def wants_raw(url: str) -> bool:
@@ -65,6 +76,8 @@ def open_sink(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str 
     Raises SinkError.
     """
     module = _module(url)
+    if info.alpha:
+        check_alpha(url)
     sink: Sink = module.open(url, info, size, sound_from, **options)
     return sink
 

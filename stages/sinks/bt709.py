@@ -15,7 +15,7 @@ LIMITED = 1
 
 
 class ToBt709:
-    """Converts pictures of one size to one YUV format (`yuv420p`, `nv12`, `yuyv422`).
+    """Converts pictures of one size to one YUV format (`yuv420p`, `nv12`, `yuyv422`, `yuva420p`).
 
     It keeps one swscale context, which takes about 15 MB in FFmpeg 8. One thread at a time.
     """
@@ -25,9 +25,9 @@ class ToBt709:
         self._reformatter = VideoReformatter()
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> VideoFrame:
-        """Convert a picture, uint8 [h, w, 3], to a new frame."""
+        """Convert a picture, uint8 [h, w, 3], or [h, w, 4] with alpha, to a new frame."""
         return self._reformatter.reformat(
-            VideoFrame.from_ndarray(rgb, format="rgb24"),
+            VideoFrame.from_ndarray(rgb, format="rgb24" if rgb.shape[2] == 3 else "rgba"),
             format=self._format,
             src_color_range=int(ColorRange.JPEG),
             dst_colorspace=int(Colorspace.ITU709),

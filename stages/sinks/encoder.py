@@ -32,6 +32,7 @@ class Format:
     muxer, codec         FFmpeg's names of the container and the video codec
     sound                FFmpeg's name of the codec for sound that cannot be copied
     options              options of the video codec
+    pixels               FFmpeg's name of the pixel format that the codec gets
     muxer_options        options of the container
     recording_options    options that replace them for a recording, which must be playable at any time
     negative_times       it can hold sound that starts before the picture (hidden by an edit list)
@@ -43,6 +44,7 @@ class Format:
     codec: str = "libx264"
     sound: str = "aac"
     options: Mapping[str, str] = field(default_factory=lambda: _X264)
+    pixels: str = "yuv420p"
     muxer_options: Mapping[str, str] = field(default_factory=dict)
     recording_options: Mapping[str, str] = field(default_factory=lambda: _CLUSTERS)
     negative_times: bool = False
@@ -69,9 +71,20 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     }
 )
 
+# The encoder of VP9 cannot look for better references while it codes alpha.
+_VP9_ALPHA = MappingProxyType({**_VP9, "auto-alt-ref": "0"})
+_PRORES = MappingProxyType({"profile": "4444", "vendor": "apl0"})  # some editors open Apple's own name only
+WITH_ALPHA: Mapping[str, Format] = MappingProxyType(
+    {
+        ".mov": replace(FORMATS[".mov"], codec="prores_ks", options=_PRORES, pixels="yuva444p10le"),
+        ".webm": replace(FORMATS[".webm"], options=_VP9_ALPHA, pixels="yuva420p"),
+    }
+)
+"""The formats of frames with an alpha channel."""
+
 
 class Encoder:
-    """Encodes RGB pictures as one stream of `out`: 4:2:0, BT.709, limited range, with these tags.
+    """Encodes RGB or RGBA pictures as one stream of `out`: BT.709, limited range, with these tags.
 
     The caller muxes the packets. The same pictures and times give the same bytes.
     """
@@ -88,12 +101,12 @@ class Encoder:
         self._stream: VideoStream = stream
         context = self._stream.codec_context
         context.width, context.height = size
-        context.pix_fmt = "yuv420p"
+        context.pix_fmt = fmt.pixels
         context.time_base = self.time_base
         context.thread_count = threads
         context.color_range = LIMITED
         context.colorspace = context.color_primaries = context.color_trc = CODE
-        self._to_yuv = ToBt709("yuv420p")
+        self._to_yuv = ToBt709(fmt.pixels)
         self._measured = fmt.muxer in ("mp4", "mov")
         self._first: int | None = None
         self._last: int | None = None

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.sinks.bt709 import require_even
-from warpfuse.stages.sinks.encoder import FORMATS, Encoder, Format, recorded
+from warpfuse.stages.sinks.encoder import FORMATS, WITH_ALPHA, Encoder, Format, recorded
 from warpfuse.stages.sinks.live_sound import LiveSound
 from warpfuse.stages.sinks.sound import Sound
 from warpfuse.stages.sinks.target import Target, require_writable
@@ -25,6 +25,11 @@ SCHEMES: tuple[str, ...] = ("file",)
 KEEPS_SOUND = True
 
 _LOG = logging.getLogger(__name__)
+
+
+def carries_alpha(url: str) -> bool:
+    """The container has a codec with an alpha channel."""
+    return path_of(url).suffix.lower() in WITH_ALPHA
 
 
 def check(url: str, source: str | None = None) -> None:
@@ -68,7 +73,7 @@ class FileSink:
         self, path: Path, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None, threads: int = 1
     ) -> None:
         self.notes: list[str] = []
-        self._size = size
+        self._shape = (size[1], size[0], 4 if info.alpha else 3)
         self._frames = 0
         self._target = Target(path, recording=info.live)
         for left in self._target.left_behind():
@@ -79,7 +84,8 @@ class FileSink:
             else:
                 left.unlink(missing_ok=True)  # it has no index, so it cannot be played
         self._sound: Sound | LiveSound | None = None
-        fmt = recorded(_format(path)) if info.live else _format(path)
+        fmt = WITH_ALPHA[path.suffix.lower()] if info.alpha else _format(path)
+        fmt = recorded(fmt) if info.live else fmt
         try:
             # Without bitexact the file contains FFmpeg's version and, in Matroska, a random id.
             options = {"fflags": "+bitexact", **(fmt.recording_options if info.live else fmt.muxer_options)}
@@ -102,10 +108,10 @@ class FileSink:
             sound.hear(piece)
 
     def write(self, frame: RawFrame) -> None:
-        """Encode one frame, uint8 RGB of the sink's size. Raises SinkLost when the disk is full."""
-        width, height = self._size
-        if frame.rgb.shape != (height, width, 3):
-            raise ValueError(f"{self._target.path}: frames of {height}x{width}x3 were agreed on, got {frame.rgb.shape}")
+        """Encode one frame, uint8 RGB or RGBA of the sink's size. Raises SinkLost when the disk is full."""
+        if frame.rgb.shape != self._shape:
+            agreed = "x".join(map(str, self._shape))
+            raise ValueError(f"{self._target.path}: frames of {agreed} were agreed on, got {frame.rgb.shape}")
         if self._out is None:
             raise ValueError(f"{self._target.path}: written to after it was closed")
         packets = self._writing(self._encoder.encode, frame.rgb, frame.stamp.pts_ns)

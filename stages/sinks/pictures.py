@@ -21,12 +21,18 @@ SCHEMES: tuple[str, ...] = ("file",)
 
 _LOG = logging.getLogger(__name__)
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 _RANGES = {"start": (0, 10**9), "quality": (1, 100)}
 
 
 def serves(url: str) -> bool:
     """The name has the ending of an image file."""
     return path_of(url.partition("#")[0]).suffix.lower() in _ENDINGS
+
+
+def carries_alpha(url: str) -> bool:
+    """The format of the pictures has an alpha channel."""
+    return path_of(url.partition("#")[0]).suffix.lower() in _WITH_ALPHA
 
 
 def check(url: str, source: str | None = None) -> None:
@@ -67,7 +73,7 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
         there = max(row.names.existing(), default=row.start - 1) if info.live else row.start - 1
     except OSError as error:
         raise SinkError(f"{url}: no writing to the folder {row.names.folder} ({error.strerror}).") from None
-    sink = PicturesSink(replace(row, start=max(row.start, there + 1)), size)
+    sink = PicturesSink(replace(row, start=max(row.start, there + 1)), size, info.alpha)
     if beside := unheld(sound_from, info):
         sink.notes.append(f"{row.names.folder}: left out, pictures cannot hold it: {'; '.join(beside)}")
     return sink
@@ -118,19 +124,22 @@ class PicturesSink:
     A picture gets its name when it is complete. The pictures of a failed run stay, since each is useful by itself.
     """
 
-    def __init__(self, row: WrittenSequence, size: tuple[int, int]) -> None:
+    def __init__(self, row: WrittenSequence, size: tuple[int, int], alpha: bool = False) -> None:
         self.notes: list[str] = []
-        self._row, self._size = row, size
+        self._row, self._size, self._alpha = row, size, alpha
         self._frames = 0
         self._closed = False
 
     def write(self, frame: RawFrame) -> None:
-        """Write one picture, uint8 RGB of the sink's size. Raises SinkLost when the disk is full."""
+        """Write one picture, uint8 RGB or RGBA of the sink's size. Raises SinkLost when the disk is full."""
         width, height = self._size
         path = self._row.names.path(self._row.start + self._frames)
-        if frame.rgb.shape != (height, width, 3):
-            raise ValueError(f"{path}: frames of {height}x{width}x3 were agreed on, got {frame.rgb.shape}")
-        _, coded = cv2.imencode(path.suffix, frame.rgb[:, :, ::-1], _options(path, self._row.quality))
+        channels = 4 if self._alpha else 3
+        if frame.rgb.shape != (height, width, channels):
+            raise ValueError(f"{path}: frames of {height}x{width}x{channels} were agreed on, got {frame.rgb.shape}")
+        _, coded = cv2.imencode(
+            path.suffix, frame.rgb[:, :, [2, 1, 0, 3][:channels]], _options(path, self._row.quality)
+        )
         target = Target(path)
         try:
             target.part.write_bytes(coded.tobytes())

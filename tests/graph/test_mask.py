@@ -229,3 +229,47 @@ def test_short_forms_are_the_keys_they_stand_for():
     assert validate({"mask": "person"}).mask == validate({"mask": {"of": "person"}}).mask
     assert validate({"mask": "file:a/b.png"}).mask == validate({"mask": {"kind": "file", "of": "a/b.png"}}).mask
     assert validate({"mask": False}).mask == validate({"mask": "off"}).mask == validate({}).mask
+
+
+@pytest.mark.parametrize("keys", [{}, {"output": (128, 96), "fit": "letterbox"}])
+def test_a_transparent_rest_gives_the_mask_as_alpha(exact_bundle, tmp_path, keys):
+    """The colours are those without a mask; the alpha is the drawing, to the bit, and 0 in bars."""
+    mask = {"kind": "file", "of": drawn(tmp_path / "bars", bar), "feather_px": 0}
+    shown = np.array(styled(exact_bundle, {**mask, "rest": "transparent"}, fusion=0, **keys))
+    assert np.array_equal(shown[..., :3], styled(exact_bundle, fusion=0, **keys))
+    if not keys:
+        assert np.array_equal(shown[..., 3], [bar(n) for n in range(FRAMES)])
+    assert 0 == shown[..., 3].min() < shown[..., 3].max() == 255
+
+
+def test_a_rest_of_the_background_is_that_colour(exact_bundle, tmp_path):
+    mask = {"kind": "file", "of": drawn(tmp_path / "bars", bar), "feather_px": 0, "rest": "background"}
+    shown = np.array(styled(exact_bundle, mask, fusion=0, background="#00ff00"))
+    white = np.array([bar(n) for n in range(FRAMES)])[..., None] == 255
+    assert np.array_equal(shown, np.where(white, styled(exact_bundle, fusion=0), np.array([0, 255, 0], np.uint8)))
+
+
+def test_transparent_is_decided_at_the_start(exact_bundle, tmp_path):
+    mask = {"kind": "file", "of": drawn(tmp_path / "bars", bar), "feather_px": 0}
+    with warpfuse.Pipeline(bundle=exact_bundle, prompt="same", fusion=0, size=SIZE, mask=mask) as pipeline:
+        pipeline.push(moving(0))
+        pipeline.update(mask={"rest": "background"})
+        assert not pipeline.push(moving(1))[bar(1) == 0].any()
+        with pytest.raises(NeedsRestart, match="transparent"):
+            pipeline.update(mask={"rest": "transparent"})
+
+
+def test_a_run_with_a_transparent_rest_writes_it_and_refuses_other_sinks_first(exact_bundle, tmp_path):
+    mask = {"kind": "file", "of": drawn(tmp_path / "bars", bar), "feather_px": 0, "rest": "transparent"}
+    keys = {
+        "source": f"pattern:{SIZE[0]}x{SIZE[1]}@25,frames=3",
+        "bundle": exact_bundle,
+        "prompt": "same",
+        "mask": mask,
+    }
+    run(validate({**keys, "fusion": 0, "sinks": [str(tmp_path / "out" / "%d.png")]}))
+    alpha = cv2.imread(str(tmp_path / "out" / "2.png"), cv2.IMREAD_UNCHANGED)[..., 3]
+    assert np.array_equal(alpha, bar(2))
+    with pytest.raises(BadInput, match=r"out.mp4: mask.rest is transparent"):
+        run(validate({**keys, "sinks": [str(tmp_path / "out.mp4")]}))
+    assert not (tmp_path / "out.mp4").exists()
