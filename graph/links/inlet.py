@@ -13,7 +13,7 @@ from warpfuse.graph.links.curve import Keys
 from warpfuse.graph.links.link_end import LinkEnd
 from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.slots import Access, Parcel
-from warpfuse.graph.links.sockets import readable, reader_socket, receive_parts, send_parts
+from warpfuse.graph.links.sockets import reader_socket, receive_parts, send_parts
 
 
 class Inlet(LinkEnd):
@@ -84,7 +84,8 @@ class Inlet(LinkEnd):
         except WireError as error:
             self.torn += 1
             raise LinkCut(f"link {self.plan.name}: {error}") from None
-        self._return(held)
+        self._lent -= 1
+        self._send(messages.Credit(1, held.slot, held.generation, held.table))
 
     def bye(self, failed: str | None = None) -> None:
         """Tell the sender that this reader takes no more frames. failed: the stage whose failure is the reason."""
@@ -92,10 +93,9 @@ class Inlet(LinkEnd):
 
     def receive(self) -> None:
         """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
-        while readable(self.socket):
-            parts = receive_parts(self.socket)
+        while parts := receive_parts(self.socket):
             try:
-                self._handle(self._decode(parts[:2]), parts[2:])
+                self._handle(messages.decode(parts[:2], self._epoch), parts[2:])
             except LinkCut:
                 raise
             except WireError as error:
@@ -122,7 +122,9 @@ class Inlet(LinkEnd):
             self.ended = True
             self.failed = message.stage
             self._arrived.clear()
-        elif message is not None:
+        elif message is None:
+            self.stale += 1
+        else:
             raise WireError(f"a sender does not send {type(message).__name__}")
 
     def _accept(self, message: messages.FrameMessage, planes: Sequence[Any]) -> None:
@@ -139,10 +141,6 @@ class Inlet(LinkEnd):
         for reason, count in message.dropped:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         self._arrived.append(Parcel(message, tuple(planes)))
-
-    def _return(self, message: messages.FrameMessage) -> None:
-        self._lent -= 1
-        self._send(messages.Credit(1, message.slot, message.generation, message.table))
 
     def _send(self, message: messages.Message) -> None:
         with contextlib.suppress(zmq.Again):  # the sending end, of this process, is closed: nobody counts credits

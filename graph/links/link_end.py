@@ -1,17 +1,13 @@
 """The base class of both ends of a link."""
 
 import logging
-from collections.abc import Sequence
-from operator import attrgetter
 
 import zmq
 
 from warpfuse.graph.errors import WireError
-from warpfuse.graph.links import messages
 from warpfuse.graph.links.link_plan import LinkPlan
 
 _log = logging.getLogger(__name__)
-_BYTES = attrgetter("bytes")
 
 
 class LinkEnd:
@@ -36,11 +32,3 @@ class LinkEnd:
         if self.complaint is None:  # log the first only: a faulty peer must not fill the log
             _log.warning("refused a message: %s", text)
         self.complaint = text
-
-    def _decode(self, parts: Sequence[zmq.Frame]) -> messages.Message | None:
-        for part in parts:
-            if len(part) > messages.MAX_BODY:
-                raise WireError(f"a head or body of more than {messages.MAX_BODY} bytes")
-        message = messages.decode(tuple(map(_BYTES, parts)), self._epoch)
-        self.stale += message is None
-        return message

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
+from zmq import Frame
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links.link_plan import Transport
@@ -167,7 +168,7 @@ def encode(message: Message, epoch: int) -> list[bytes]:
     return [head, body]
 
 
-def decode(parts: Sequence[bytes], epoch: int) -> Message | None:
+def decode(parts: Sequence[bytes | Frame], epoch: int) -> Message | None:
     """The message in a head and a body; None for a message of another epoch, which the caller ignores.
 
     Raises WireError for bytes that are no message of this version.

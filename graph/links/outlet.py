@@ -12,7 +12,7 @@ from warpfuse.graph.links.curve import Keys
 from warpfuse.graph.links.link_end import LinkEnd
 from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.links.slots import Mailbox, Parcel, Store
-from warpfuse.graph.links.sockets import identity, readable, receive_parts, send_parts, sender_socket
+from warpfuse.graph.links.sockets import identity, receive_parts, send_parts, sender_socket
 
 
 class Outlet(LinkEnd):
@@ -119,9 +119,9 @@ class Outlet(LinkEnd):
     def receive(self) -> None:
         """Handle every message that has arrived. Raises LinkCut when frames were lost on the way."""
         received = False
-        while readable(self.socket):
+        while arrived := receive_parts(self.socket):
             received = True
-            sender, *parts = receive_parts(self.socket)
+            sender, *parts = arrived
             if sender.bytes != self._reader:
                 self.stale += 1
                 continue
@@ -129,7 +129,7 @@ class Outlet(LinkEnd):
                 self._connected()
                 continue
             try:
-                self._handle(self._decode(parts))
+                self._handle(messages.decode(parts, self._epoch))
             except WireError as error:
                 self._refuse(error)
         if received:
@@ -158,7 +158,9 @@ class Outlet(LinkEnd):
             self._greet(message)
         elif isinstance(message, messages.Bye):
             self.closed, self.failed = True, message.failed
-        elif message is not None:
+        elif message is None:
+            self.stale += 1
+        else:
             raise WireError(f"a reader does not send {type(message).__name__}")
 
     def _greet(self, hello: messages.Hello) -> None:

@@ -90,7 +90,7 @@ class SharedSlots:
         """Free the slot of a frame, and remove its table if it is an old one without frames. Raises WireError."""
         if message.table not in self._tables:
             raise WireError(f"there is no slot table {message.table}")
-        self._tables[message.table][1].release(message.slot, message.generation)
+        self._tables[message.table][1].free(message)
         self._retire(message.table)
 
     def close(self) -> None:

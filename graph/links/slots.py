@@ -90,22 +90,18 @@ class SlotTable:
         self._values[slot] = value
         return slot, self._generations[slot]
 
-    def release(self, slot: int, generation: int) -> None:
-        """Free a slot. Raises WireError when it is free already or holds another generation."""
-        self._check(slot, generation)
-        if slot in self._free:
-            raise WireError(f"slot {slot} was released twice")
-        self._values[slot] = None
-        self._free.append(slot)
-
     def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
         """Put a value into a free slot, by reference."""
         slot, generation = self.put(value)
         return Parcel(messages.FrameMessage(seq, slot, generation, 0, None, (), sent_ns))
 
     def free(self, message: messages.FrameMessage) -> None:
-        """Release the slot of a frame."""
-        self.release(message.slot, message.generation)
+        """Free the slot of a frame. Raises WireError when it is free already or holds another generation."""
+        self._check(message.slot, message.generation)
+        if message.slot in self._free:
+            raise WireError(f"slot {message.slot} was released twice")
+        self._values[message.slot] = None
+        self._free.append(message.slot)
 
     def agree(self, welcome: messages.Welcome) -> None:
         """Check the number of slots: sender and reader share this table. Raises WireError."""

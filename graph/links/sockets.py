@@ -83,12 +83,6 @@ def identity(epoch: int) -> bytes:
     return b"reader.%d" % epoch
 
 
-def readable(socket: "zmq.Socket[bytes]") -> bool:
-    """A message can be received without waiting. Cheaper than catching zmq.Again: an exception costs more than a
-    message."""
-    return bool(int(socket.get(_EVENTS)) & _POLLIN)
-
-
 def send_parts(socket: "zmq.Socket[bytes]", parts: Sequence[Any], *, wait: bool = True) -> None:
     """Send a message part by part. ZeroMQ reads large planes in place; they are not overwritten before their credit.
 
@@ -102,7 +96,12 @@ def send_parts(socket: "zmq.Socket[bytes]", parts: Sequence[Any], *, wait: bool 
 
 
 def receive_parts(socket: "zmq.Socket[bytes]") -> list[zmq.Frame]:
-    """Receive a message that has arrived, as its parts, without a copy."""
+    """The parts of the next message, without a copy; an empty list if none has arrived.
+
+    Asking for the socket's events first is cheaper than catching zmq.Again: an exception costs more than a message.
+    """
+    if not int(socket.get(_EVENTS)) & _POLLIN:
+        return []
     part: zmq.Frame = socket.recv(0, False)
     parts = [part]
     while part.more:

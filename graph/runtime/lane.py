@@ -104,12 +104,14 @@ class Lane:
     def _work(self) -> None:
         """Process every frame: call each stage in turn, as soon as its links have a frame."""
         first = self._working
+        self._poller.check()
         while first.fire():
             for runner in self.runners[1:]:
                 self._working = runner
                 if not runner.fire():
                     raise RuntimeError(f"the links into {runner.stage_name} ended a frame or more before the others")
             self._working = first
+            self._poller.check()  # a stage checks by itself only when it waits
         for runner in self.runners:
             self._working = runner
             if any(not inlet.plan.delay for inlet in runner.inlets) and runner.gather():

@@ -117,7 +117,6 @@ class Runner:
 
     def gather(self) -> bool:
         """Wait until every inlet has a frame. False when the stream has ended on all inlets."""
-        self._poller.check()
         for inlet in self.inlets:
             while not inlet.ready:
                 if self._over():
@@ -189,4 +188,3 @@ class Runner:
                 outlet.offer(seq, Frame(value.stamp))
             else:
                 outlet.offer(seq, value, self._clock())
-        self._poller.check()

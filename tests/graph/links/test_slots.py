@@ -31,16 +31,16 @@ def test_what_is_not_lent_is_refused(slot, generation):
     table = SlotTable(2)
     table.put("picture")
     with pytest.raises(WireError):
-        table.release(slot, generation)
+        table.free(messages.FrameMessage(0, slot, generation))
     assert table.in_use == 1
 
 
 def test_a_slot_is_released_once():
     table = SlotTable(2)
-    slot, generation = table.put("picture")
-    table.release(slot, generation)
+    message, _ = table.fill(0, "picture")
+    table.free(message)
     with pytest.raises(WireError, match="twice"):
-        table.release(slot, generation)
+        table.free(message)
 
 
 def test_there_is_no_slot_beyond_the_last():
