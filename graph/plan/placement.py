@@ -12,7 +12,8 @@ started there by hand (`warpfuse worker`), and needs `listen` and `keys` at the 
 is a reference that changes hands, between processes of a host shared memory, between hosts encrypted messages.
 
 A worker calls its stages in lanes, a thread each: those that never work at the same time (`graph_plan.loop_of`) share
-one, every other has its own. Inside a lane there are no links: one stage is called with what another gave.
+one, as do `upload` and `encode`; every other has its own. Inside a lane there are no links: one stage is called with
+what another gave.
 """
 
 import difflib
@@ -23,6 +24,8 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.links.link_plan import LinkPlan
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, loop_of
 from warpfuse.graph.plan.workers import Place
+
+_AHEAD = ("upload", "encode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,18 @@ def workers_of(plan: GraphPlan) -> list[str]:
 
 
 def _lanes(plan: GraphPlan, workers: dict[str, str]) -> dict[str, str]:
-    """The lane of every stage: those of the loop that are in one worker share a lane, named after the first of them.
+    """The lane of every stage. Those of the loop that are in one worker share a lane, named after the first of them;
+    so do `upload`, which hardly works, and `encode` behind it.
 
     The calls of a lane keep the order of the plan, in which every frame can go its way, so lanes that wait for one
     another never wait for good, however the loop is cut up.
     """
-    loop, first = loop_of(plan.links), dict[str, str]()
+    together = {**dict.fromkeys(_AHEAD, "ahead"), **dict.fromkeys(loop_of(plan.links), "loop")}
+    first: dict[tuple[str, str], str] = {}
     return {
-        node.name: first.setdefault(workers[node.name], node.name) if node.name in loop else node.name
+        node.name: first.setdefault((workers[node.name], together[node.name]), node.name)
+        if node.name in together
+        else node.name
         for node in plan.nodes
     }
 

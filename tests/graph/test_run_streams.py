@@ -283,7 +283,7 @@ def test_the_figures_tell_all_and_each(go):
         "first_picture_s", "dropped_share",
     }  # fmt: skip
     assert figures["stages"]["a.predict"]["count"] == 5 and figures["stages"]["b.predict"]["count"] == 7
-    assert figures["links"]["b.upload->encode.frame"]["sent"] == 7
+    assert figures["links"]["b.encode->predict.source"]["sent"] == 7
     assert figures["networks"]["unet"]["rows"] == 5 + 2 * 7 and figures["networks"]["decoder"]["rows"] == 12
 
 

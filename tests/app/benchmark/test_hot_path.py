@@ -42,7 +42,7 @@ FIGURES = {
 """stage: KiB of large tensors made; KiB of arrays alive at once beyond those before."""
 
 NETWORK_CALLS = {"encoder": 1, "encoder_past": 1, "unet": 1, "decoder": 1, "lines": 1}
-LINKS = 7  # of the default graph of a file, in one process
+LINKS = 7  # of the graph of a file and a bundle that draws lines, in one process
 HOP_MESSAGES = 2  # a frame there, a credit back
 
 
@@ -229,7 +229,7 @@ def hops(monkeypatch, frames, offered=1):
 
 def test_a_hop_is_two_messages_and_a_frame_makes_few_hops(monkeypatch):
     assert hops(monkeypatch, 20) == HOP_MESSAGES
-    assert len(plan_graph(validate({"source": "in.mp4", "sinks": ["out.mp4"]})).links) == LINKS
+    assert len(plan_graph(validate({"source": "in.mp4", "sinks": ["out.mp4"]}), printed=True).links) == LINKS
 
 
 def test_a_word_more_on_a_link_is_noticed(monkeypatch):

@@ -1,4 +1,4 @@
-"""Stages that take turns are called in one lane; between them there is no link."""
+"""Stages that take turns are called in one lane, as are `upload` and `encode`; inside a lane there is no link."""
 
 import pytest
 from support.workers import STAGES
@@ -9,6 +9,7 @@ from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.run import run
 
 LOOP = {"warp", "encode_past", "predict", "fuse", "decode"}
+AHEAD = {"upload", "encode"}
 LOOPS = [
     ({}, LOOP),
     ({"sinks": ["a.mp4", "null:"]}, LOOP),
@@ -36,39 +37,46 @@ def test_the_loop_is_what_waits_for_the_picture_before(keys, loop, live):
 
 @pytest.mark.parametrize("keys, loop", LOOPS)
 @pytest.mark.parametrize("live", [False, True])
-def test_the_loop_shares_a_lane_without_links_and_every_other_stage_has_its_own(keys, loop, live):
+def test_the_loop_shares_a_lane_without_links_and_others_have_their_own(keys, loop, live):
     graph = plan(keys, live=live)
     lanes = {frozenset(node.name for node in nodes) for nodes in graph.lanes.values()}
-    alone = {frozenset({node.name}) for node in graph.nodes if node.name not in loop}
-    assert lanes == alone | ({frozenset(loop)} if loop else set())
-    assert not [link.name for link in graph.links if {link.sender, link.receiver} <= loop]
-    assert all({call.sender, call.receiver} <= loop for call in graph.calls)
+    shared = {frozenset(group) for group in (loop, AHEAD) if group}
+    alone = {frozenset({node.name}) for node in graph.nodes if node.name not in loop | AHEAD}
+    assert lanes == alone | shared
+    assert not [link.name for link in graph.links for group in shared if {link.sender, link.receiver} <= group]
+    assert all(any({call.sender, call.receiver} <= group for group in shared) for call in graph.calls)
 
 
 def test_the_default_graph_of_a_file_has_seven_links():
-    assert [link.name for link in plan({}).links] == [
+    links = [
         "source->upload.raw",
-        "upload->encode.frame",
         "upload->flow.frame",
         "flow->warp.motion",
         "encode->predict.source",
         "decode->download.frame",
         "download->sink_1.frame",
     ]
+    assert [link.name for link in plan({}).links] == links
+    assert [link.name for link in plan({}, printed=True).links] == [
+        *links[:4],
+        "upload->composite.source",
+        "composite->download.frame",
+        links[5],
+    ]
 
 
 @pytest.mark.parametrize(
     "workers, lanes",
     [
-        ("one", {("warp", "encode_past", "predict", "fuse", "decode")}),
+        ("one", {("upload", "encode"), ("warp", "encode_past", "predict", "fuse", "decode")}),
         ("stages", set()),
         (
             {"a": ["source", *STAGES[:6], "sink_1"], "b": STAGES[6:]},
-            {("warp", "encode_past", "predict"), ("fuse", "decode")},
+            {("upload", "encode"), ("warp", "encode_past", "predict"), ("fuse", "decode")},
         ),
         (
             {"a": ["source", "warp", "decode", "sink_1"], "b": [s for s in STAGES if s not in ("warp", "decode")]},
-            {("warp", "decode"), ("encode_past", "predict", "fuse")},
+            {("upload", "encode"), ("warp", "decode"), ("encode_past", "predict", "fuse")},
         ),
     ],
 )
@@ -87,4 +95,4 @@ def test_every_stage_of_a_lane_has_its_own_figures(exact_bundle):
     stats = run(validate(keys)).to_dict()
     assert {*stats["stages"]} == {"source", *STAGES, "sink_1"}
     assert {stats["stages"][name]["count"] for name in STAGES} == {6}
-    assert len(stats["links"]) == 7 and {link["sent"] for link in stats["links"].values()} == {6}
+    assert len(stats["links"]) == 6 and {link["sent"] for link in stats["links"].values()} == {6}
