@@ -60,7 +60,8 @@ def run(graph: "str | Path | Mapping[str, Any]") -> "Stats":
     Raises WarpfuseError: BadInput before anything is written, StreamLost or StageFailed when the run broke off.
     """
     from warpfuse.graph.plan.checks import check_early
-    from warpfuse.graph.plan.config import GraphConfig, read_graph_file, validate
+    from warpfuse.graph.plan.config import GraphConfig, validate
+    from warpfuse.graph.plan.raw_keys import read_graph_file
     from warpfuse.graph.plan.streams import Streams, is_of_several, read_streams
 
     raw, where = (dict(graph), "") if isinstance(graph, Mapping) else (read_graph_file(Path(graph)), str(graph))

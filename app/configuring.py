@@ -36,7 +36,8 @@ def configure_any(
     settings  values of `--set`, KEY=VALUE
     defaults  values for keys that are in none of these
     """
-    from warpfuse.graph.plan.config import read_graph_file, set_key, validate
+    from warpfuse.graph.plan.config import validate
+    from warpfuse.graph.plan.raw_keys import read_graph_file, set_key
     from warpfuse.graph.plan.streams import from_flags, is_of_several, read_streams
 
     raw = read_graph_file(graph) if graph is not None else {}
@@ -144,7 +145,7 @@ def _is_number(text: str) -> bool:
 
 
 def _with_flags(raw: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    from warpfuse.graph.plan.config import merge
+    from warpfuse.graph.plan.raw_keys import merge
 
     if flags.get("fusion") is not None and isinstance(raw.get("stages"), dict):
         fuse = raw["stages"].get("fuse")  # fusion is also spelled stages.fuse.weight, which the flag overrides

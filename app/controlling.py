@@ -102,7 +102,7 @@ def _figures(name: str) -> "RunFigures":
 
 
 def _keys(words: list[str]) -> dict[str, Any]:
-    from warpfuse.graph.plan.config import set_key
+    from warpfuse.graph.plan.raw_keys import set_key
 
     if not words:
         raise ConfigError("ctl NAME set: expected KEY=VALUE, as in stages.fuse.weight=0.8")

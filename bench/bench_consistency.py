@@ -34,7 +34,7 @@ from rich.table import Table
 
 import warpfuse
 from warpfuse.engine.bundle import load_bundle
-from warpfuse.graph.plan.config import merge, read_graph_file
+from warpfuse.graph.plan.raw_keys import merge, read_graph_file
 from warpfuse.stages.diffusion.settings import RECIPES
 from warpfuse.stages.motion.consistency import Consistency
 from warpfuse.stages.sources import open_source

@@ -17,7 +17,7 @@ import numpy as np
 from bench_consistency import frames_of
 
 import warpfuse
-from warpfuse.graph.plan.config import set_key
+from warpfuse.graph.plan.raw_keys import set_key
 
 START = 10
 

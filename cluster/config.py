@@ -25,7 +25,8 @@ from pydantic import BeforeValidator, Field
 
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, Size, parse_size, read_graph_file, validated
+from warpfuse.graph.plan.config import GraphConfig, Size, parse_size, validated
+from warpfuse.graph.plan.raw_keys import read_graph_file
 from warpfuse.graph.plan.streams import Streams, read_streams
 from warpfuse.stages.settings import StageSettings
 

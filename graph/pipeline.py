@@ -21,10 +21,11 @@ from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
-from warpfuse.graph.plan.config import merge, validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.live_settings import check_live
 from warpfuse.graph.plan.pipeline_keys import REFUSED, PipelineKeys
+from warpfuse.graph.plan.raw_keys import merge
 from warpfuse.graph.plan.sizing import framing_of, size_of
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.graph.runtime.endpoints import Endpoints

@@ -10,8 +10,9 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.checks import check_early
-from warpfuse.graph.plan.config import GraphConfig, merge, recalled, validate
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.crossfade import LIVE, timed
+from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
 from warpfuse.graph.runtime.context import Say
 from warpfuse.stages.controls.settings import NetworkSettings

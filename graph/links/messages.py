@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from zmq import Frame
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links.link_plan import Transport
@@ -168,8 +167,10 @@ def encode(message: Message, epoch: int) -> list[bytes]:
     return [head, body]
 
 
-def decode(parts: Sequence[bytes | Frame], epoch: int) -> Message | None:
+def decode(parts: Sequence[Any], epoch: int) -> Message | None:
     """The message in a head and a body; None for a message of another epoch, which the caller ignores.
+
+    parts  bytes, or buffers that hold them
 
     Raises WireError for bytes that are no message of this version.
     """

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, leaves_of
+from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.raw_keys import leaves_of
 from warpfuse.stages.interim import Interim, PromptShare
 
 LONGEST_S = 3600.0

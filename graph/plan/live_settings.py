@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, merge, recalled, validate
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.crossfade import LIVE, Timed, check_prompt, timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.motion.keyframe_file import check_keyframe
 

@@ -23,9 +23,10 @@ from warpfuse.engine.errors import BadInput, BundleError, WarpfuseError
 from warpfuse.graph.control.run_directory import name_after
 from warpfuse.graph.errors import ConfigError, StageFailed
 from warpfuse.graph.links.link_plan import LinkPlan
-from warpfuse.graph.plan.config import GraphConfig, merge, validate
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.raw_keys import merge
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.stages.sources.schemes import LIVE_SCHEMES, scheme_of
 

@@ -10,7 +10,8 @@ from support import pipelines
 from support.pipelines import far
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import merge, read_graph_file, validate
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.raw_keys import merge, read_graph_file
 from warpfuse.graph.plan.streams import read_streams
 from warpfuse.graph.run import run
 from warpfuse.stages.sources import open_source

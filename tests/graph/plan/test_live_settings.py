@@ -3,9 +3,10 @@
 import pytest
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import merge, validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import LiveSettings, NeedsRestart, check_live
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.raw_keys import merge
 from warpfuse.stages.errors import AttentionError
 
 ENDS = {"source": "here", "sinks": ["here"]}

@@ -3,9 +3,10 @@
 import pytest
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import merge, set_key, validate
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import LiveSettings, NeedsRestart
 from warpfuse.graph.plan.planner import plan_graph
+from warpfuse.graph.plan.raw_keys import merge, set_key
 from warpfuse.graph.plan.streams import read_streams
 
 CALM = {"prompt": "ink", "strength": 0.5, "fusion": 0.9}
