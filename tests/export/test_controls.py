@@ -254,7 +254,7 @@ def test_in_half_precision_hints_are_halves(family, sources, tmp_path):
     assert off(run(bundle, feed), reference(sources(family), feed, MAPS, scales)) < 0.05
 
 
-@pytest.mark.parametrize("dtype, most", [("fp32", 1e-4), ("fp16", 0.05), ("bf16", 0.1)])
+@pytest.mark.parametrize("dtype, most", [("fp32", 1e-4), ("bf16", 0.1)])
 def test_programs_of_torch_give_the_same(sources, tmp_path, dtype, most):
     names = ("edges", "sketch")
     targets = Targets(("onnx", "torch"))

@@ -349,7 +349,7 @@ def test_exported_in_half_precision_tokens_are_halves_and_0_is_near(sources, tmp
         assert np.abs(kept - wanted[1]).max() < 0.05 * np.abs(wanted[1]).max()
 
 
-@pytest.mark.parametrize("dtype, off", [("fp32", 1e-4), ("fp16", 0.05), ("bf16", 0.1)])
+@pytest.mark.parametrize("dtype, off", [("fp32", 1e-4), ("bf16", 0.1)])
 def test_programs_of_torch_give_the_same(sources, tmp_path, dtype, off):
     bundle = exported(
         sources["sd15"], tmp_path / "bundle", attention="low", dtype=dtype, targets=Targets(("onnx", "torch"))

@@ -272,7 +272,7 @@ def test_in_half_precision_it_is_near(family, sources, tmp_path):
     assert off(run(bundle, feed), reference(sources(family), bundle, feed, scales)) < 0.05
 
 
-@pytest.mark.parametrize("dtype, most", [("fp32", 1e-4), ("fp16", 0.05), ("bf16", 0.1)])
+@pytest.mark.parametrize("dtype, most", [("fp32", 1e-4), ("bf16", 0.1)])
 def test_programs_of_torch_give_the_same(sources, tmp_path, dtype, most):
     targets = Targets(("onnx", "torch"))
     bundle = exported(sources("sd15"), tmp_path / "bundle", "look", "mood", dtype=dtype, targets=targets)
