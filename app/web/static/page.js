@@ -60,6 +60,16 @@ async function tried(action, restart) {
   }
 }
 
+/** Ask, of the page's own accord: what could not be told is shown, and what is shown already stays. */
+async function asked(path) {
+  try {
+    return await request("GET", path);
+  } catch (error) {
+    notice(error.message, null);
+    return undefined;
+  }
+}
+
 /** Over as many seconds as the page is set to. */
 function change(keys) {
   const over = Number($("over").value);
@@ -89,7 +99,7 @@ function follow(now) {
 }
 
 async function bundled() {
-  const bundle = await tried(() => request("GET", "/api/bundle"));
+  const bundle = await asked("/api/bundle");
   if (!bundle) return;
   if (bundle.error) notice(bundle.error, null);
   prompt.bundle(bundle);
@@ -296,7 +306,7 @@ wireHotkeys({
 
 wireTips($("tip"));
 wireKeyframe(tried);
-wirePresets(tried, () => settings);
+wirePresets(tried, asked);
 new Live({
   opened: () => {
     preview.connect($("transport").value);

@@ -6,10 +6,12 @@ const $ = (id) => document.getElementById(id);
 const path = (name) => `/api/presets/${encodeURIComponent(name)}`;
 
 let tried = null;
+let asked = null;
 let loads = [];
 
-export function wirePresets(guarded) {
-  tried = guarded;
+/** guarded(action): what was refused is shown; asking(path): what the server says there */
+export function wirePresets(guarded, asking) {
+  [tried, asked] = [guarded, asking];
   $("preset-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     await save($("preset-name").value.trim(), "");
@@ -25,7 +27,7 @@ export function wirePresets(guarded) {
 }
 
 export async function listPresets() {
-  const names = await tried(() => request("GET", "/api/presets"));
+  const names = await asked("/api/presets");
   if (names) show(names);
 }
 

@@ -3,6 +3,7 @@
 import io
 import shutil
 import socket
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -420,6 +421,33 @@ def test_a_bundle_that_is_gone_leaves_the_others_to_choose(session, page, visit,
         shown.locator("#apply").click()
         until(lambda: session.settings()["bundle"] == "embedded", "another one")
         shown.get_by_role("radio", name="ukiyoe").wait_for()
+
+
+def test_a_complaint_stays_when_the_page_asks_for_something_else(session, library, visit, exact_bundle, tmp_path):
+    from warpfuse.web.presets import Presets
+    from warpfuse.web.security import AccessRules
+    from warpfuse.web.server import WebServer, application
+
+    complained = threading.Event()
+
+    class Late(Presets):
+        def names(self):
+            complained.wait(PATIENCE_S)
+            return super().names()
+
+    presets = Late(tmp_path / "presets")
+    presets.save("first", "prompt: negative\n")
+    gone = Path(shutil.copytree(exact_bundle, tmp_path / "mine"))
+    session.change({"bundle": str(gone)})
+    shutil.rmtree(gone)
+    access = AccessRules()
+    with WebServer(application(session, presets, access, library), access, 0) as server:
+        shown = visit(server.url)
+        complaint = shown.get_by_role("alert").get_by_text("is not a bundle")
+        complaint.wait_for()
+        complained.set()
+        shown.locator("#presets li").wait_for()
+        assert complaint.is_visible()
 
 
 def test_a_notice_goes_when_what_it_is_about_has_gone(running, session):

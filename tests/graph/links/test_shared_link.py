@@ -135,6 +135,9 @@ def test_what_is_kept_outlives_its_slot_and_what_is_not_does_not(connect):
 
 
 def test_memory_is_no_longer_lent_when_the_last_view_is_gone(connect):
+    from warpfuse.stages import borrowed
+
+    before = {*borrowed._ranges}  # another test may have left a view behind
     outlet, inlet = connect()
     outlet.offer(0, frame(0, torch.ones(4)))
     pump(outlet, inlet)
@@ -142,13 +145,12 @@ def test_memory_is_no_longer_lent_when_the_last_view_is_gone(connect):
     inlet.done()
     inlet.close()
     outlet.close()
+    assert {*borrowed._ranges} > before
     assert x.sum() == 4, "the mapping lives as long as a view of it"
     again = torch.from_numpy(np.frombuffer(x.numpy(), np.float32))
     assert is_borrowed(again)
     del x, again
-    from warpfuse.stages import borrowed
-
-    assert borrowed._ranges == ()
+    assert {*borrowed._ranges} <= before
 
 
 def test_an_end_is_made_again_with_a_higher_epoch_and_the_old_one_is_ignored(connect):
