@@ -6,6 +6,7 @@ WarpfuseError
 │   ├── AttentionError        attention is set for a bundle that was exported without it
 │   ├── ImageError            a style image the bundle does not take, or a file that holds no picture
 │   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
+│   ├── HookError             a file of hooks that is not there, cannot be loaded or defines none (hooks_file.py)
 │   ├── KeyframeError         a keyframe that cannot be read (picture_file.py)
 │   ├── LoraError             a live LoRA the bundle does not have, or a scale out of range
 │   ├── KernelError           machine code of a picture loop cannot be kept on disk (cpu/compile.py)
@@ -38,6 +39,10 @@ class ControlError(BadInput):
 
 class KeyframeError(BadInput):
     """A keyframe that cannot be read."""
+
+
+class HookError(BadInput):
+    """A file of hooks that is not there, cannot be loaded or defines none."""
 
 
 class ImageError(BadInput):

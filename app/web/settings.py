@@ -97,6 +97,8 @@ class SessionSettings:
 
     def check_files(self, keys: dict[str, Any]) -> None:
         """Raise ConfigError where the keys of a stream that is to join name what its sender may not."""
+        if "hooks" in keys:
+            raise ConfigError(_NO_HOOKS)
         if self._fixed_files:
             named: dict[str, Any] = {key: keys[key] for key in ("source", "sinks", "images", "stages") if key in keys}
             _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures, self.sent)
@@ -118,6 +120,8 @@ class SessionSettings:
         laid = self._with(timed(keys).keys)
         wanted = _read(laid)
         before, now = self.now, of_stream(wanted, self.selected)
+        if now.hooks != before.hooks:
+            raise ConfigError(_NO_HOOKS)
         if HIDDEN in "".join((now.source, *now.sinks)):
             raise ConfigError(f"{HIDDEN} stands for what is hidden in an address: give the whole address")
         if self._fixed_files:
@@ -205,6 +209,11 @@ def _loras(bundle: str) -> list[LiveLora]:
     except BundleError:
         return []  # opening it will say why
     return list(about.loras) if isinstance(about, BundleFile) else []
+
+
+_NO_HOOKS = (
+    "hooks: a file of Python is code, and no page may name it; give it in the graph file that the page starts with"
+)
 
 
 def _refuse_files(

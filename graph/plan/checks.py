@@ -16,6 +16,7 @@ from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.style_images import check_images, check_pictures
 from warpfuse.stages.diffusion.styles import style_weights
 from warpfuse.stages.errors import MaskError
+from warpfuse.stages.hooks_file import functions_of
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.motion.keyframe_file import check_keyframe
 from warpfuse.stages.sinks import check, check_alpha
@@ -68,6 +69,8 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         check_ends(config, watched=watched, was=was)
     if differs("flow") and config.flow != DIS:
         require_kind(FLOW_BUNDLES.get(config.flow, config.flow), FlowBundleFile)
+    if differs("hooks") and config.hooks:
+        functions_of(config.hooks)
     if differs("mask"):
         _check_mask(config)
     if differs("stages"):

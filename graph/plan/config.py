@@ -170,6 +170,8 @@ class GraphConfig(StageSettings):
     mask      which parts of the picture are styled; `person`, a bundle by its name, and `file:PATH` are short forms
     stages    settings of single stages; `fusion` at the top is short for `stages.fuse.weight`
     looks     keys that are set together, by name
+    hooks     Python file whose functions are called on frames and changes of settings (docs/hooks.md). It is code that
+              runs with the user's rights: the page cannot name it
 
     `look: NAME` stands for the keys of that look; those beside it lie on top.
     `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
@@ -211,12 +213,13 @@ class GraphConfig(StageSettings):
     mask: Mask = MaskSettings()
     stages: Stages = Stages()
     looks: dict[LookName, dict[str, Any]] = Field(default_factory=dict)
+    hooks: str = ""
 
     @field_validator("looks")
     @classmethod
     def _usable(cls, looks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, keys in looks.items():
-            if nested := keys.keys() & {"look", "looks", "streams"}:
+            if nested := keys.keys() & {"look", "looks", "streams", "hooks"}:
                 raise ValueError(f"{name}: a look holds no {min(nested)}")
             try:
                 validate(keys)

@@ -68,7 +68,13 @@ class LiveSettings:
 
     def _check_structure(self, config: GraphConfig) -> None:
         """Raise NeedsRestart for a change of the set of stages, or of settings that stages are built with."""
-        ends = {"source": self.config.source or "here", "sinks": self.config.sinks or ("here",), "workers": "one"}
+        # Hooks never change, and their file may have: it was read when the graph was built.
+        ends = {
+            "source": self.config.source or "here",
+            "sinks": self.config.sinks or ("here",),
+            "workers": "one",
+            "hooks": "",
+        }
         printed = any(node.name == "composite" for node in self.plan.nodes)
         keyed = any(node.kind == "apply_keyframe" for node in self.plan.nodes)
         anchored = any(node.name == "anchor" for node in self.plan.nodes)
@@ -85,7 +91,8 @@ class LiveSettings:
                 " live are their scale, window and thresholds. Begin with a scale of 0 for one that is to come later"
             )
         inner = [(node.name, node.kind, node.inputs) for node in plan.nodes if node.role == "stage"]
-        now = [(node.name, node.kind, node.inputs) for node in self.plan.nodes if node.role == "stage"]
+        there = [node for node in self.plan.nodes if node.role == "stage" and node.kind != "hook"]
+        now = [(node.name, node.kind, node.inputs) for node in there]
         was, wants = self.config.stages, config.stages
         built = [(s.fuse.reference, s.predict.stream, s.encode, s.fuse.pulls) for s in (was, wants)]
         masks = [(c.mask.kind, c.mask.of, c.mask.transparent) for c in (self.config, config)]

@@ -48,3 +48,4 @@ class PipelineKeys(TypedDict, total=False):
     stages: dict[str, Any]
     looks: dict[str, dict[str, Any]]
     look: str
+    hooks: str

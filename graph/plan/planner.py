@@ -9,6 +9,7 @@ from warpfuse.graph.plan.dataflow import pass_frame
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, Role, Value
 from warpfuse.graph.plan.placement import Rendezvous, place
 from warpfuse.stages import Place, added_stages
+from warpfuse.stages.hooks_file import functions_of
 from warpfuse.stages.sinks import wants_raw, wants_sound
 from warpfuse.stages.sources import has_sound
 
@@ -102,10 +103,12 @@ class _Recorder:
         return self._added(_GIVES[stage], given) if stage in _GIVES else given
 
     def _added(self, place: Place, value: Value) -> Value:
-        """A value, changed by each of the added stages of this place in turn."""
+        """A value, changed by each of the added stages of this place in turn, and by the hook of the place."""
         for name, module in added_stages().items() if self.config.stages.added else ():
             if name in self.config.stages.added and place == module.AT:
                 value = self._call(name, f"added: {module.__name__}", "", "stage", {"frame": value})
+        if self.config.hooks and place in functions_of(self.config.hooks):
+            value = self._call(f"hook_{place}", f"{place} of {self.config.hooks}", "hook", "stage", {"frame": value})
         return value
 
     def _call(self, stage: str, about: str, kind: str, role: Role, inputs: Mapping[str, Value | None]) -> Value:

@@ -41,6 +41,7 @@ from warpfuse.graph.processes.worker_handle import WorkerHandle
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.endpoints import frames_expected
 from warpfuse.graph.runtime.thread_run import concluded
+from warpfuse.stages.hooks_file import settings_hook
 
 _ANSWER_S = 60.0  # longest time for an answer: a worker that is being started again answers only when it is ready
 _TICK_MS = 50
@@ -87,6 +88,7 @@ class ProcessRun:
         self._deadline_s = config.stage_deadline_s
         self._expected = frames_expected(resolved.info, config)
         self._settings = LiveSettings(given, settled, plan, context.calls, context.prompts, live, context.attends)
+        self._hook = settings_hook(config.hooks, context.say)
         self._version = 0
         self._paused = self._over = False
         self._part = protocol.Assign(
@@ -235,6 +237,7 @@ class ProcessRun:
 
         A worker that is down gets them when it is assigned its part again.
         """
+        keys = self._hook(keys)
         change = self._settings.timed(keys)
         self._settings.changed(keys)
         self._version += 1

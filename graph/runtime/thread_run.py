@@ -24,6 +24,7 @@ from warpfuse.graph.runtime.resume import resume_after
 from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker, snapshot
 from warpfuse.stages.errors import SourceLost
+from warpfuse.stages.hooks_file import settings_hook
 
 _TICK_S = 0.1
 
@@ -59,6 +60,7 @@ class ThreadRun:
         given = dict(keys) if keys is not None else config.model_dump(mode="json")
         settled = config if keys is None else validate(given)
         self._live = LiveSettings(given, settled, self.plan, context.calls, context.prompts, live, attends)
+        self._hook = settings_hook(config.hooks, context.say)
         self._expected = expected
         self._changing = threading.Lock()
         self._closing = False
@@ -129,12 +131,13 @@ class ThreadRun:
     def check(self, keys: Mapping[str, Any]) -> None:
         """Raise BadInput if the settings cannot be changed by these keys."""
         with self._changing:
-            self._live.checked(keys)
+            self._live.checked(self._hook(keys))
 
     def change(self, keys: Mapping[str, Any]) -> Applied:
         """As `Run` says."""
         asked_ns = self.context.clock()
         with self._changing:
+            keys = self._hook(keys)
             change = self._live.timed(keys)
             return Applied(*self.book.publish(self._live.changed(keys), change, asked_ns))
 

@@ -305,3 +305,22 @@ def test_every_control_of_the_page_is_a_key_that_there_is():
             inner = inner[part]
     weights = {"own", "anchor", "previous", "coverage", "pull"}
     assert {f"stages.predict.attention.{name}" for name in weights} <= set(keys)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_code_cannot_be_named_by_the_page_in_any_way(client, session, tmp_path, running):
+    """Neither as a key nor in a preset, at rest or while it runs; nothing of the file is run."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef picture(rgb, stamp):\n    pass\n")
+    keys = {"hooks": str(file)}
+    if running:
+        client.post("/api/start")
+    for answer in (
+        client.patch("/api/settings", json=keys),
+        client.post("/api/restart" if running else "/api/start", json=keys),
+        client.patch("/api/settings", json={"looks": {"a": keys}}),
+        client.put("/api/presets/mine", content=f"hooks: {file}\n"),
+    ):
+        assert answer.status_code == 422 and "hooks" in answer.json()["error"]
+    assert client.get("/api/settings").json()["hooks"] == "" and not (tmp_path / "ran").exists()
+    assert session.state == ("running" if running else "stopped")

@@ -363,6 +363,8 @@ def test_streams_join_and_leave_from_the_page(several, keys):
     assert several.stats()["streams"] == ["b"] == [several.selected]
     with pytest.raises(ConfigError, match="sinks"):
         several.add({"source": keys["source"]})
+    with pytest.raises(ConfigError, match="hooks: a file of Python is code"):
+        several.add({"source": keys["source"], "sinks": ["null:"], "hooks": "mine.py"})
     several.remove("b")
     assert several.state == "running" and several.stats()["streams"] == [], "it waits for the next"
     several.add({"source": keys["source"], "sinks": ["null:"]}, "d")
