@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-CALM = 3.0
+CALM = 8.0
 
 
 def gradients(rgb: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Texture drawn out along the edges of a picture, at half its size: what brush strokes and hatching hang on.
 
-A convolution of fixed weights cannot follow an edge. Here the structure tensor of a place says how eight convolutions,
+A convolution of fixed weights cannot follow an edge. Here the structure tensor of a place says how six convolutions,
 one a direction, are mixed there (steerable filters, Freeman and Adelson 1991). Nothing of it is trained.
 """
 
@@ -19,12 +19,12 @@ from torch.nn.functional import avg_pool2d, conv2d, pad
 SIDE = 4  # half-size pixels along a cell of the latent
 PIXELS = SIDE * SIDE
 STROKES = 2 * PIXELS  # channels
-DIRECTIONS = 8
-POWER = 8  # of the cosine that mixes them: half as much 12 degrees off
-MEAN_POWER = 35 / 256  # of the positive half of cos^8 over a turn
+DIRECTIONS = 6
+SQUARINGS = 2  # of the cosine that mixes them: half as much 16 degrees off
+MEAN_SHARE = 3 / 16  # of the positive half of cos^4 over a turn
 FINE, COARSE = 0.4, 1.3  # half-size pixels: Gaussians whose difference is the texture
 SLOPE_SIGMA = 0.7  # half-size pixels
-LENGTH, WIDTH = 2.4, 0.42  # half-size pixels: a direction's Gaussian, along and across; it is applied twice
+LENGTH, WIDTH = 2.4, 0.42  # half-size pixels: a direction's Gaussian, along and across
 GROUND, SLANT = 2e-5, 0.35  # tensor and direction, radians, of empty ground
 LEAST = 0.009  # texture that counts as full strokes, so that sensor noise makes none
 DRAWN, MOST = 30.0, 1.8  # gain of the texture as it is, and its limit and that of the strokes
@@ -61,19 +61,17 @@ class Strokes(nn.Module):
         self.register_buffer("turn", turned[:, :, None, None])
         drawn = np.concatenate([_filters(partial(_stroke, k)) for k in range(DIRECTIONS)])
         self.register_buffer("draw", torch.from_numpy(drawn))
-        self.register_buffer("add", each.repeat(1, DIRECTIONS)[:, :, None, None] / (DIRECTIONS * MEAN_POWER))
+        self.register_buffer("add", each.repeat(1, DIRECTIONS)[:, :, None, None] / (DIRECTIONS * MEAN_SHARE))
         nx, ny = -math.sin(SLANT), math.cos(SLANT)
         self.register_buffer("ground", GROUND * torch.tensor([nx * nx - ny * ny, 2 * nx * ny])[:, None, None])
 
     def forward(self, light: Tensor) -> Tensor:
         """In single precision."""
         texture, across, down = conv2d(_rimmed(light), self.see).chunk(3, 1)
-        share = self._shares(across, down)
-        for _ in range(2):
-            texture = conv2d(conv2d(_rimmed(texture), self.draw) * share, self.add)
-        around = avg_pool2d(_rimmed(conv2d(texture * texture, self.mean)), 3, 1)
-        strokes = texture / (conv2d(_rimmed(around), self.spread) + LEAST**2).sqrt()
-        return torch.cat([strokes, DRAWN * texture], 1).clamp(-MOST, MOST)
+        drawn = conv2d(conv2d(_rimmed(texture), self.draw) * self._shares(across, down), self.add)
+        around = avg_pool2d(_rimmed(conv2d(drawn * drawn, self.mean)), 3, 1)
+        strokes = drawn / (conv2d(_rimmed(around), self.spread) + LEAST**2).sqrt()
+        return torch.cat([strokes, DRAWN * drawn], 1).clamp(-MOST, MOST)
 
     def _shares(self, across: Tensor, down: Tensor) -> Tensor:
         """[n,DIRECTIONS*PIXELS,h,w]: how much of every direction a pixel takes, from the slopes of light."""
@@ -85,7 +83,7 @@ class Strokes(nn.Module):
         even, odd = (conv2d(_rimmed(x), self.spread) for x in tensor.chunk(2, 1))
         size = (even * even + odd * odd + 1e-14).sqrt()
         near = conv2d(torch.cat([even / size, odd / size], 1), self.turn).relu()
-        for _ in range(3):  # to POWER; by products, for a row of a batch has to have the bytes it has alone
+        for _ in range(SQUARINGS):  # by products, for a row of a batch has to have the bytes it has alone
             near = near * near
         return near
 
@@ -138,7 +136,8 @@ def _stroke(k: int, x: Offsets, y: Offsets) -> Offsets:
     """A Gaussian along direction k of DIRECTIONS."""
     angle = math.pi * k / DIRECTIONS
     u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-    return _gaussian(u, v, LENGTH, WIDTH)
+    g = _gaussian(u, v, LENGTH, WIDTH) * ((np.abs(x) <= SIDE) & (np.abs(y) <= SIDE))  # as far on both sides everywhere
+    return np.asarray(g / g.sum())
 
 
 def _interpolation() -> NDArray[np.float32]:

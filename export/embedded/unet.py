@@ -33,12 +33,12 @@ class Modulate(nn.Linear):
 class Block(nn.Module):
     """h [n,c,h,w], condition [n,d] -> [n,c,h,w]: a residual block whose input is modulated."""
 
-    def __init__(self, channels: int, condition: int) -> None:
+    def __init__(self, channels: int, hidden: int, condition: int) -> None:
         super().__init__()
         self.modulate = Modulate(channels, condition)
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, hidden, 3, padding=1)
         self.bend = bend()
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(hidden, channels, 3, padding=1)
         with torch.no_grad():
             nn.init.kaiming_normal_(self.first.weight, a=0.1)
             self.second.weight.mul_(0.2)
@@ -54,11 +54,19 @@ class TinyUNet(nn.Module):
 
     Any h and w from 2 up: what a halving rounds up is cropped after the enlargement. Most of it happens at half the
     latent's size, where a block costs a quarter.
+
+    widths, hidden  channels at full, half and quarter size, and inside their blocks
     """
 
     light: Tensor
 
-    def __init__(self, styles: int, widths: tuple[int, int, int] = (64, 160, 224), condition: int = 128) -> None:
+    def __init__(
+        self,
+        styles: int,
+        widths: tuple[int, int, int] = (64, 160, 224),
+        hidden: tuple[int, int, int] = (48, 128, 192),
+        condition: int = 128,
+    ) -> None:
         super().__init__()
         full, half, quarter = widths
         told = nn.Linear(2 + styles, condition), nn.Linear(condition, condition)
@@ -66,20 +74,20 @@ class TinyUNet(nn.Module):
         self.bend = bend()
         self.enter = nn.Conv2d(2 * LATENT_CHANNELS, full, 3, padding=1)
         self.to_half = nn.Conv2d(full, half, 3, stride=2, padding=1)
-        self.half_in = Block(half, condition)
+        self.half_in = Block(half, hidden[1], condition)
         self.to_quarter = nn.Conv2d(half, quarter, 3, stride=2, padding=1)
-        self.quarter = Block(quarter, condition)
+        self.quarter = Block(quarter, hidden[2], condition)
         self.from_quarter = Enlarge(quarter, half)
-        self.half_out = Block(half, condition)
+        self.half_out = Block(half, hidden[1], condition)
         self.from_half = Enlarge(half, full)
-        self.full_out = Block(full, condition)
+        self.full_out = Block(full, hidden[0], condition)
         self.tint = Modulate(full, condition)
         self.leave = nn.Conv2d(full, LATENT_CHANNELS, 3, padding=1)
         self.strokes = Strokes()
         self.register_buffer("light", torch.zeros(PIXELS, LATENT_CHANNELS, 3, 3))
-        self.brush = nn.Conv2d(STROKES, full, 3, padding=1, bias=False)
+        self.brush = nn.Conv2d(STROKES, full, 1, bias=False)
         self.pressure = nn.Conv2d(full, STROKES, 1)
-        self.relief = nn.Conv2d(STROKES, LATENT_CHANNELS, 3, padding=1, bias=False)
+        self.relief = nn.Conv2d(STROKES, LATENT_CHANNELS, 1, bias=False)
         with torch.no_grad():
             for silent in (self.brush, self.relief):
                 nn.init.zeros_(silent.weight)
