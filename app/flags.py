@@ -77,6 +77,9 @@ def graph_flags(
     background: Annotated[
         str | None, typer.Option(metavar="COLOUR", help="Where the source is transparent: black, '#ff8800'.")
     ] = None,
+    sound_delay: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help="A live source's sound is recorded so much later, -1 to 10.")
+    ] = None,
     realtime: Annotated[
         bool | None, typer.Option("--realtime", help="Read a file at its own rate, as a camera: drop what is late.")
     ] = None,

@@ -158,7 +158,9 @@ class GraphConfig(StageSettings):
     keys      folder of the keys that links between hosts are encrypted with
     fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come. Of pictures in a
               row, which have no rate of their own, the source's as well
-    background  colour that shows where the source is transparent
+    background  colour that shows where the source is transparent, and with `mask.rest: background` where the mask is 0
+    sound_delay  of a live source whose sound is recorded: seconds by which the sound comes later than the source says,
+              -1 to 10; live
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
     loop      begin a source that ends again, without end; it is read in real time
     in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,
@@ -203,6 +205,7 @@ class GraphConfig(StageSettings):
     keys: str = ""
     fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
     background: Annotated[tuple[Level, Level, Level], BeforeValidator(_parse_colour)] = (0, 0, 0)
+    sound_delay: float = Field(0.0, ge=-1, le=10)
     realtime: bool = False
     loop: bool = False
     in_flight: int | None = Field(None, ge=1, le=64)

@@ -22,13 +22,14 @@ from warpfuse.stages.interim import Interim, PromptShare
 LONGEST_S = 3600.0
 
 LIVE = (
-    "prompt", "negative", "loras", "controls", "images", "strength", "steps", "mirror", "stages", "pace", "mask",
-    "looks",
+    "prompt", "negative", "loras", "controls", "images", "strength", "steps", "mirror", "sound_delay", "stages",
+    "pace", "mask", "looks",
 )  # fmt: skip
 """Keys that may change between frames. The others are fixed when the run is opened."""
 
 _PROMPT = ("prompt", "negative", "loras")  # these together make the embedding, so they fade together
-_A_TIME = "stages.anchor.at"  # a time that selects a frame: values in between would select other frames
+# A time that selects a frame: values in between would select other frames. The sound has no frames to fade with.
+_AT_ONCE = ("stages.anchor.at", "sound_delay")
 _FAINTEST = 1e-3  # a prompt with a smaller share is invisible and is dropped
 _MOST_PROMPTS = 6  # prompts blended in one frame; after repeated changes within a crossfade the strongest are kept
 _LONGEST_TEXT = 4000  # bytes of a fading prompt, since every frame carries it
@@ -182,10 +183,12 @@ def _between(way: _Way, to: float) -> float:
 
 
 def _numbers(config: GraphConfig) -> Iterator[tuple[str, float]]:
-    """Path and value of every number that fades on its own: fractional live keys, without `_PROMPT` and `_A_TIME`."""
+    """Path and value of every number that fades on its own: fractional live keys, without `_PROMPT` and `_AT_ONCE`."""
     for name in LIVE:
         if name not in (*_PROMPT, "looks"):
-            yield from ((path, value) for path, value in _fractions(getattr(config, name), name) if path != _A_TIME)
+            yield from (
+                (path, value) for path, value in _fractions(getattr(config, name), name) if path not in _AT_ONCE
+            )
 
 
 def _fractions(value: Any, path: str) -> Iterator[tuple[str, float]]:

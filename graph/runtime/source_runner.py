@@ -233,7 +233,8 @@ class SourceRunner(Runner):
         if self.paused:  # the sink must show a still picture, not the source
             return
         if frame.sound:
-            shift_ns = self._shift(frame.stamp)
+            delay_ns = round(self._book[self._book.newest].sound_delay * 1e9)
+            shift_ns = self._shift(frame.stamp) + delay_ns
             frame = replace(frame, sound=tuple((shift_ns + sound_ns, nut) for sound_ns, nut in frame.sound))
         if entries := tuple(self.passing):
             frame = replace(frame, rgb=self._framed(frame.rgb, self._book.newest))

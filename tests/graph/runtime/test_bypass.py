@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from support.machines import Counting
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.crossfade import Timed
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.processes.process_run import ProcessRun
@@ -145,6 +147,31 @@ def test_nothing_passes_by_during_a_pause(paused):
     lane.start()
     lane.join(60)
     assert not lane.is_alive() and passed == ([] if paused else [0, 1, 2])
+
+
+class Sounding(Counting):
+    """A piece of sound with every picture, on the clock of the pictures."""
+
+    def read(self):
+        frame = super().read()
+        return None if frame is None else replace(frame, sound=((0, b"piece"),))
+
+
+def test_sound_passes_by_as_late_as_it_is_set_to_be_then():
+    """The change comes while the second picture passes: from the third on its sound is later, whatever the clock."""
+    book, shifts = SettingsBook(validate({"sound_delay": 0.3})), []
+    runner = SourceRunner("source", Sounding(4), lambda: 1, stopped=lambda: False, book=book, live=True)
+
+    def passing(frame):
+        shifts.extend(shift_ns / 1e9 for shift_ns, _ in frame.sound)
+        if len(shifts) == 2:
+            book.publish(validate({"sound_delay": -0.5}), Timed({}, over_ns=10**10))
+
+    runner.passing.append(passing)
+    lane = Lane([runner], Faults(1))
+    lane.start()
+    lane.join(60)
+    assert not lane.is_alive() and shifts == [0.3, 0.3, -0.5, -0.5], "at once, without a crossfade"
 
 
 def test_a_file_that_waits_for_the_networks_is_refused_in_one_line():

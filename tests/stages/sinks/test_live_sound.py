@@ -132,6 +132,30 @@ def test_nothing_is_heard_before_the_first_picture_or_behind_the_last(
     assert min(times) >= 1 and max(times) < 3
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("before, then", [(0, 400_000_000), (400_000_000, 0), (0, -400_000_000)])
+def test_a_delay_that_changes_moves_the_sound_from_there_on(
+    make_sounding: Callable[..., Path], tmp_path: Path, ending: str, before: int, then: int
+):
+    """The clicks of the first two seconds are later by `before`, the others by `then`; nothing is heard twice."""
+    clip = make_sounding("a.mkv")
+    pieces = list(heard(clip))
+    half = len(pieces) // 2
+    pieces = [
+        replace(piece, stamp=replace(piece.stamp, pts_ns=before if number < half else then))
+        for number, piece in enumerate(pieces)
+    ]
+    path = tmp_path / f"out{ending}"
+    sink = record(path, described(clip), pieces, 115)
+    at = clicks(clip)
+    expected = [second + (before if second < 2 else then) / 1e9 for second in at]
+    assert clicks(path) == pytest.approx(expected, abs=0.03)
+    assert not any("lost" in note or "damaged" in note for note in sink.notes)
+    with av.open(str(path)) as opened:
+        times = [packet.pts for packet in opened.demux(audio=0) if packet.size]
+    assert times == sorted(times)
+
+
 def test_lost_pieces_are_counted_and_the_rest_keeps_its_place(make_sounding: Callable[..., Path], tmp_path: Path):
     clip = make_sounding("a.mkv", seconds=4)
     pieces = list(heard(clip))
