@@ -61,20 +61,6 @@ class Presets:
         return self._folder / f"{name}.yaml"
 
 
-def complete_look(keys: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a preset that recalls a look: what of the settings it does not name is laid off.
-
-    Controls and style images cannot go while a run goes on, so their scale is 0, which is the picture without. A preset
-    that has no key for them leaves them as they are.
-    """
-    keys = dict(keys)
-    for key in ("controls", "images"):
-        if isinstance(keys.get(key), dict):
-            others = set(settings[key]) - set(keys[key])
-            keys[key] = {**keys[key], **{name: {**settings[key][name], "scale": 0.0} for name in sorted(others)}}
-    return keys
-
-
 def dump(keys: dict[str, Any]) -> str:
     """Keys as a graph file."""
     return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)

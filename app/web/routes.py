@@ -17,7 +17,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.key_table import control_keys, live_keys, run_keys
 from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
-from warpfuse.web.presets import Presets, complete_look, dump, parse
+from warpfuse.web.presets import Presets, dump, parse
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
 from warpfuse.web.session import PageSession
 from warpfuse.web.source_library import SourceLibrary
@@ -287,9 +287,8 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
     ) -> dict[str, Any]:
         """Recall the look of a preset; with `restart` what a running graph was built with as well. over_s: a crossfade.
 
-        The same as `look` and `over_s` among the settings, but that controls and style images which the preset was kept
-        without are laid off."""
-        session.learn({name: complete_look(presets.load(name), session.settings())})
+        The same as `look` and `over_s` among the settings, but that the file is read again."""
+        session.learn({name: presets.load(name)})
         keys = {"look": name, "over_s": over_s}
         if restart and not session.over:
             session.restart(keys)

@@ -140,7 +140,7 @@ class SessionSettings:
         if not isinstance(self.config, Streams) or not self.selected:
             return merge(self.keys, keys)
         for_all = {key: value for key, value in keys.items() if key in (*COMMON, "looks")}
-        own = recalled({k: v for k, v in keys.items() if k not in for_all}, self.now.looks)
+        own = recalled({k: v for k, v in keys.items() if k not in for_all}, self.now.looks, self.now.model_dump())
         return merge(self.keys, {**for_all, "streams": {self.selected: own}})
 
     @property

@@ -281,7 +281,7 @@ class GraphConfig(StageSettings):
     def _short_forms(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        raw = recalled(raw, raw.get("looks"))
+        raw = recalled(raw, raw.get("looks"), {})
         if "fusion" in raw:
             fusion = _share(raw.pop("fusion"))
             stages = raw["stages"] = _copied(raw.get("stages"), "stages")

@@ -50,7 +50,8 @@ class LiveSettings:
     def timed(self, new: Mapping[str, Any]) -> Timed:
         """The change that `new` stands for, with the keys of a look in place of its name. Raises ConfigError."""
         looks = new.get("looks")
-        return timed(recalled(new, {**self.config.looks, **(looks if isinstance(looks, dict) else {})}))
+        known = {**self.config.looks, **(looks if isinstance(looks, dict) else {})}
+        return timed(recalled(new, known, self.keys))
 
     def checked(self, new: Mapping[str, Any]) -> tuple[dict[str, Any], GraphConfig]:
         """The keys and the configuration that would result from new keys. Raises BadInput."""

@@ -10,10 +10,11 @@ import yaml
 
 from warpfuse.engine.errors import one_line
 from warpfuse.graph.errors import ConfigError
-from warpfuse.stages.controls.settings import scales_in_full
+from warpfuse.stages.controls.settings import ControlSettings, scales_in_full
 from warpfuse.stages.diffusion.settings import in_weights
-from warpfuse.stages.diffusion.style_images import images_in_full
+from warpfuse.stages.diffusion.style_images import StyleImageSettings, images_in_full
 from warpfuse.stages.masking.settings import in_keys
+from warpfuse.stages.settings import StageSettings
 
 _TEXTS = ("prompt", "negative")  # keys whose values are text
 
@@ -69,7 +70,7 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     A short form is the keys it stands for, so that a later key is laid over these. An entry of a list is named by its
     number, as in stages.fuse.between.0.weight; a list takes the place of another.
     """
-    new = _spelled_out(recalled(new, {**_dict(old.get("looks")), **_dict(new.get("looks"))}))
+    new = _spelled_out(recalled(new, {**_dict(old.get("looks")), **_dict(new.get("looks"))}, old))
     merged = _laid_over(_spelled_out(old), new)
     if isinstance(merged.get("looks"), dict):
         named = {name: _dict(new.get("looks")).get(name, keys) for name, keys in merged["looks"].items()}
@@ -84,10 +85,14 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def recalled(keys: Mapping[str, Any], looks: Any) -> dict[str, Any]:
+def recalled(keys: Mapping[str, Any], looks: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     """The keys with those of the look that `look` among them names, below the others. Raises ConfigError.
 
     looks  keys by the name of the look; what is no mapping holds none
+    now    the keys that these will be laid over
+
+    A look that has `controls` or `images` says of all of them how strongly they count: one that it does not name is
+    laid off, and one whose scale it does not say has the default. They cannot go while frames flow.
     """
     looks = _dict(looks)
     rest = {key: value for key, value in keys.items() if key != "look"}
@@ -96,7 +101,28 @@ def recalled(keys: Mapping[str, Any], looks: Any) -> dict[str, Any]:
     name = keys["look"]
     if not isinstance(name, str) or not isinstance(looks.get(name), dict):
         raise ConfigError(f"there is no look {name!r}; there are: {', '.join(map(str, looks)) or 'none yet'}")
-    return merge(looks[name], rest)
+    look, now = _spelled_out(looks[name]), _spelled_out(now)
+    for key, strengths in _STRENGTHS.items():
+        if isinstance(look.get(key), Mapping):
+            said = {
+                one: {**strengths, **keys} if isinstance(keys, Mapping) else keys for one, keys in look[key].items()
+            }
+            off = {one: _laid_off(keys, strengths) for one, keys in _dict(now.get(key)).items() if one not in said}
+            look[key] = {**off, **said}
+    return merge(look, rest)
+
+
+_STRENGTHS: Mapping[str, Mapping[str, float | None]] = {
+    "controls": {"scale": ControlSettings.model_fields["scale"].default},
+    "images": {name: StyleImageSettings.model_fields[name].default for name in ("scale", "style", "layout")},
+}
+"""The keys that say how strongly a control or an image counts, and their defaults."""
+
+
+def _laid_off(settings: Any, strengths: Mapping[str, float | None]) -> dict[str, float]:
+    """A key that is None follows the scale."""
+    said = {**strengths, **(settings.model_dump() if isinstance(settings, StageSettings) else _dict(settings))}
+    return {name: 0.0 for name in strengths if said[name] is not None}
 
 
 def leaves_of(keys: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.web.presets import MOST_BYTES, complete_look, dump, parse
+from warpfuse.web.presets import MOST_BYTES, dump, parse
 from warpfuse.web.session import PageSession
 
 BOMB = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nprompt: [*b, *b, *b]\n"
@@ -56,18 +56,6 @@ def test_an_empty_file_holds_no_keys():
     assert parse("") == {} and parse("# nothing yet\n") == {}
 
 
-def test_a_preset_lays_off_the_controls_and_images_that_it_does_not_name():
-    now = {"controls": {"canny": {"scale": 1}, "depth": {"scale": 1}}, "images": {"look": {"scale": 1}}}
-    whole = {"prompt": "ink", "controls": {"canny": {"scale": 0.5}}, "images": {}}
-    assert complete_look(whole, now) == {
-        "prompt": "ink",
-        "controls": {"canny": {"scale": 0.5}, "depth": {"scale": 0.0}},
-        "images": {"look": {"scale": 0.0}},
-    }
-    assert complete_look({"prompt": "ink"}, now) == {"prompt": "ink"}, "one that is silent of them leaves them"
-    assert whole["images"] == {}, "what was given is left as it was"
-
-
 def test_a_look_that_was_kept_without_a_control_is_had_again(control_bundles, presets, tmp_path):
     keys = {"source": "pattern:64x64@25,live=1,frames=100000", "bundle": control_bundles["steered"], "steps": 2,
             "controls": {"canny": {"scale": 0.8, "low": 20, "high": 40}}}  # fmt: skip
@@ -78,7 +66,8 @@ def test_a_look_that_was_kept_without_a_control_is_had_again(control_bundles, pr
         session.start()
         presets.save("steered", dump(session.held.given()))
         for name, scale in (("plain", 0.0), ("steered", 0.8)):
-            session.change(complete_look(presets.load(name), session.settings()))
+            session.learn({name: presets.load(name)})
+            session.change({"look": name})
             found = session.settings()["controls"]["canny"]
             assert (found["scale"], found["low"]) == (scale, 20)
     finally:

@@ -30,6 +30,55 @@ def test_a_look_sets_its_keys_and_leaves_the_others():
     assert told(settings.changed({"look": "storm"})) == ("oil:2, ink", 1.0, 0.9, 0.2) and settings.config.seed == 3
 
 
+STEERED = {
+    "controls": {"canny": 0.8, "depth": {"kind": "image", "scale": 0.5}},
+    "images": {"own": {"picture": "own.png", "scale": 0.3, "style": 1.0}, "other": "other.png"},
+}
+
+
+def scales(config):
+    found = {name: control.scale for name, control in config.controls.items()}
+    return found, {name: image.scales for name, image in config.images.items()}
+
+
+def test_a_look_that_names_controls_or_images_names_all_of_them():
+    looks = {"lines": {"controls": {"canny": 0.2}}, "bare": {"images": {}}, "calm": CALM}
+    settings = live(**STEERED, looks=looks)
+    before = scales(settings.config)
+    assert scales(settings.changed({"look": "calm"})) == before, "one that is silent of them leaves them"
+    assert scales(settings.changed({"look": "lines"})) == ({"canny": 0.2, "depth": 0.0}, before[1])
+    assert scales(settings.changed({"look": "bare"})) == (
+        {"canny": 0.2, "depth": 0.0},
+        {"own": (0,) * 3, "other": (0,) * 3},
+    )
+    assert settings.config.images["own"].picture == "own.png" and settings.config.controls["depth"].kind == "image"
+    beside = settings.changed({"look": "lines", "controls": {"depth": 0.4}})
+    assert scales(beside)[0] == {"canny": 0.2, "depth": 0.4}, "what is named beside a look lies on top"
+    assert settings.config.looks == looks, "a look stays what was written"
+
+
+def test_what_a_look_lays_off_fades_with_it():
+    settings = live(**STEERED, looks={"lines": {"controls": {"canny": 0.2}, "images": {"other": 1.0}}})
+    change = settings.timed({"look": "lines", "over_s": 4})
+    assert {"controls.canny.scale", "controls.depth.scale", "images.own.scale", "images.own.style"} <= set(change.named)
+    assert "images.own.layout" not in change.named, "it follows the scale"
+
+
+def test_what_was_laid_off_is_had_again_by_a_look_that_names_it_alone():
+    looks = {"bare": {"images": {}, "controls": {}}, "full": {"images": {"own": "new.png"}, "controls": {"canny": {}}}}
+    settings = live(**STEERED, looks=looks)
+    for name in ("bare", "full"):
+        settings.changed({"look": name})
+    assert scales(settings.config) == ({"canny": 1.0, "depth": 0.0}, {"own": (0.6,) * 3, "other": (0,) * 3})
+    assert settings.config.images["own"].picture == "new.png"
+
+
+def test_a_look_of_the_command_line_lays_off_what_the_file_has():
+    keys = {**SHOW, **STEERED, "looks": {"lines": {"controls": {"canny": 0.2}}}}
+    set_key(keys, "look=lines")
+    assert scales(validate(keys))[0] == {"canny": 0.2, "depth": 0.0}
+
+
 def test_what_is_named_beside_a_look_lies_on_top_of_it():
     settings = live()
     assert told(settings.changed({"look": "calm", "strength": 0.25, "fusion": 0.1})) == ("ink", 0.25, 0.1, 1.0)
