@@ -1,13 +1,13 @@
 """Settings of control maps. They are in a module of their own so that a configuration can be validated before torch is
 loaded."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from warpfuse.engine.bundle_parts import CONTROL_SCALE_LIMIT, Control
+from warpfuse.stages.bundle_names import check_names
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.settings import StageSettings
 
@@ -233,14 +233,4 @@ def control_of(stage: str) -> str | None:
 
 def check_controls(asked: Iterable[str], known: Sequence[Control]) -> None:
     """Raise ControlError unless a bundle has all controls in `asked`. known: the bundle's."""
-    names = [control.name for control in known]
-    for name in asked:
-        if not known:
-            raise ControlError(
-                f"controls: {name!r} is asked for, but this bundle has no controls. Export it again: "
-                f"warpfuse export SOURCE --control {name}=CONTROLNET ..."
-            )
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise ControlError(f"controls: no control called {name!r}{hint} This bundle has: {', '.join(names)}")
+    check_names("controls", asked, known, "control", "--control NAME=CONTROLNET", ControlError)

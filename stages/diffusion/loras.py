@@ -1,12 +1,12 @@
 """Live LoRAs: their scales in settings and prompts, as inputs of the networks."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 
 from warpfuse.engine.bundle_parts import LORA_INPUT, LORA_SCALE_LIMIT, LiveLora
 from warpfuse.engine.contract import TensorSpec
 from warpfuse.engine.errors import BundleError
+from warpfuse.stages.bundle_names import check_names
 from warpfuse.stages.errors import LoraError
 
 
@@ -15,17 +15,8 @@ def lora_scales(asked: Mapping[str, float], known: Sequence[LiveLora]) -> tuple[
 
     Raises LoraError: an unknown name, a bundle without live LoRAs, a scale out of range.
     """
-    names = [lora.name for lora in known]
+    check_names("loras", asked, known, "live LoRA", "--lora FILE --lora-live", LoraError)
     for name, scale in asked.items():
-        if not known:
-            raise LoraError(
-                f"loras: {name!r} is asked for, but this bundle has no live LoRAs. Export it again: "
-                "warpfuse export SOURCE --lora FILE --lora-live ..."
-            )
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise LoraError(f"no live LoRA called {name!r}{hint} This bundle has: {', '.join(names)}")
         if not abs(scale) <= LORA_SCALE_LIMIT:
             limit = f"{LORA_SCALE_LIMIT:g}"
             raise LoraError(f"loras.{name}: expected a scale from -{limit} to {limit}, got {scale:g}")

@@ -1,6 +1,5 @@
 """Style images, which are pictures that the UNet takes as prompts: their settings, and reading their files."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from warpfuse.engine.bundle_parts import IMAGE_LAYERS, IMAGE_SCALE_LIMIT, StyleImage
+from warpfuse.stages.bundle_names import check_names
 from warpfuse.stages.errors import ImageError
 from warpfuse.stages.settings import StageSettings
 
@@ -59,17 +59,8 @@ StyleImages = Annotated[dict[ImageName, StyleImageSettings], BeforeValidator(ima
 
 def check_images(asked: Mapping[str, StyleImageSettings], known: Sequence[StyleImage]) -> None:
     """Raise ImageError for a name that the bundle does not have, and for an image without a picture."""
-    names = [image.name for image in known]
+    check_names("images", asked, known, "style image", "--style-image NAME=IPADAPTER", ImageError)
     for name, settings in asked.items():
-        if not known:
-            raise ImageError(
-                f"images: {name!r} is asked for, but this bundle takes no style image. Export it again: "
-                f"warpfuse export SOURCE --style-image {name}=IPADAPTER ..."
-            )
-        if name not in names:
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise ImageError(f"images: no style image called {name!r}{hint} This bundle takes: {', '.join(names)}")
         if not settings.picture:
             raise ImageError(f"images.{name}: no picture yet: give images.{name}.picture, a PNG, JPEG or WebP file")
 

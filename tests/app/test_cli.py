@@ -50,7 +50,7 @@ def test_flags_override_the_file_and_the_file_overrides_the_defaults(command, ex
     "flag, says",
     [
         ("rain=1", "loras.ink: input should be less than or equal to 4, got 9"),  # the file's own is still there
-        ("ink=1", "no live LoRAs"),  # and this one overrides it
+        ("ink=1", "no live LoRA"),  # and this one overrides it
     ],
 )
 def test_a_lora_flag_overrides_the_files_scale_of_that_lora_alone(command, exact_bundle, tmp_path, flag, says):
@@ -148,15 +148,15 @@ BAD = [
     (["--lora", "ink"], "--lora 'ink': expected NAME=SCALE, as in ink=0.7"),
     (["--lora", "ink=1", "--lora", "ink=2"], "--lora ink is given twice"),
     (["--lora", "ink=much"], "loras.ink: input should be a valid number"),
-    (["--lora", "ink=1"], "this bundle has no live LoRAs. Export it again"),
+    (["--lora", "ink=1"], "this bundle has no live LoRA. Export it again"),
     (["--control", "canny"], "--control 'canny': expected NAME=SCALE"),
     (["--control", "canny=3"], "controls.canny.scale: input should be less than or equal to 2"),
     (["--control", "edges=1"], "edges: the map of 'edges' is of no kind; expected kind: one of"),
-    (["--control", "canny=1"], "this bundle has no controls. Export it again"),
+    (["--control", "canny=1"], "this bundle has no control. Export it again"),
     (["--style-image", "look"], "--style-image 'look': expected NAME=FILE or NAME=FILE:SCALE"),
     (["--style-image", "a=x.png", "--style-image", "a=y.png"], "--style-image a is given twice"),
     (["--style-image", "look=x.png:3"], "images.look.scale: input should be less than or equal to 2"),
-    (["--style-image", "look=x.png"], "this bundle takes no style image. Export it again"),
+    (["--style-image", "look=x.png"], "this bundle has no style image. Export it again"),
     (["--prompt", "castle"], "no style called 'castle'"),
     (["--backend", "onxruntime"], "no backend called 'onxruntime'"),
     (["--device", "cuda:0"], "--device cpu"),

@@ -163,7 +163,7 @@ def test_what_cannot_be_asked_for_is_one_line(bundles, pictures, exact_bundle):
     with pytest.raises(ControlError, match=r"no control called 'cany'; did you mean 'canny'\?"):
         styled(bundles["steered"], pictures[:1], {"cany": {"kind": "canny"}})
     for bundle in (bundles["plain"], str(exact_bundle)):
-        with pytest.raises(ControlError, match=r"this bundle has no controls\. Export it again: .* --control canny="):
+        with pytest.raises(ControlError, match=r"this bundle has no control\. Export it again: .* --control canny="):
             styled(bundle, pictures[:1], {"canny": 1}, steps=1)
     with warpfuse.Pipeline(bundle=bundles["steered"], size=(64, 64), steps=2, controls={"canny": 0.5}) as pipeline:
         first = pipeline.push(pictures[0])

@@ -90,7 +90,7 @@ def test_a_name_that_is_not_known_is_one_line_and_changes_nothing(lora_bundles, 
     for bundle in (lora_bundles.merged, exact_bundle):
         with (
             warpfuse.Pipeline(bundle=str(bundle), size=make.SIZE, loras={"paint": 1}) as pipeline,
-            pytest.raises(LoraError, match=r"no live LoRAs\. Export it again: .* --lora-live"),
+            pytest.raises(LoraError, match=r"no live LoRA\. Export it again: .* --lora-live"),
         ):
             pipeline.push(pictures[0])
 

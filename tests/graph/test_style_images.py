@@ -157,7 +157,7 @@ def test_in_processes_of_their_own_the_bytes_are_the_same(bundles, files, tmp_pa
 
 def test_what_cannot_be_asked_for_is_one_line(bundles, pictures, files, exact_bundle, tmp_path):
     for bundle in (bundles["plain"], str(exact_bundle)):
-        with pytest.raises(ImageError, match=r"takes no style image\. Export it again: .* --style-image look="):
+        with pytest.raises(ImageError, match=r"has no style image\. Export it again: .* --style-image look="):
             styled(bundle, pictures[:1], {"look": files["red"]}, steps=1)
     torn = tmp_path / "torn.png"
     torn.write_bytes(b"\x89PNG\r\n\x1a\n torn")

@@ -184,6 +184,6 @@ def test_a_control_that_the_bundle_does_not_have_is_one_line():
     ):
         check_controls(["edge"], KNOWN)
     with pytest.raises(
-        ControlError, match=r"has no controls\. Export it again: warpfuse export SOURCE --control edges="
+        ControlError, match=r"has no control\. Export it again: warpfuse export SOURCE --control edges="
     ):
         check_controls(["edges"], ())

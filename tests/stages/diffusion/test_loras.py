@@ -25,7 +25,7 @@ def test_scales_are_in_the_order_of_the_bundle_and_default_where_none_is_asked_f
         ({"snowfall": 1.0}, KNOWN, r"no live LoRA called 'snowfall'\. This bundle has: ink, rain"),
         ({"ink": 4.5}, KNOWN, r"loras\.ink: expected a scale from -4 to 4, got 4\.5"),
         ({"ink": float("nan")}, KNOWN, "expected a scale"),
-        ({"ink": 1.0}, (), "this bundle has no live LoRAs.*--lora-live"),
+        ({"ink": 1.0}, (), "this bundle has no live LoRA.*--lora-live"),
     ],
 )
 def test_what_is_not_there_is_one_line(asked, known, says):
