@@ -1,7 +1,11 @@
 // Pictures as the style: which one, and how strongly it counts.
-import { made } from "./keys.js";
+import { made, row } from "./keys.js";
 
 const LONGEST = 448; // pixels: more than image encoders see
+const LAYERS = {
+  style: "How strongly the picture counts in the layers that make the style; none: as the slider says",
+  layout: "How strongly it counts in the layers that arrange things; none: as the slider says",
+};
 const place = document.getElementById("images");
 
 export class StyleImages {
@@ -21,7 +25,7 @@ export class StyleImages {
     this.#names = names;
     this.#pictures = {};
     place.hidden = !names.length;
-    place.replaceChildren(place.querySelector("legend"), ...names.map((name) => this.#row(name)));
+    place.replaceChildren(place.querySelector("legend"), ...names.flatMap((name) => this.#rows(name)));
     this.#show();
   }
 
@@ -34,8 +38,7 @@ export class StyleImages {
   #show() {
     for (const name of this.#names) {
       const picture = this.#images[name]?.picture ?? "";
-      const slider = document.getElementById(`image-${name}`);
-      slider.disabled = !picture;
+      for (const one of place.querySelectorAll(`[data-key^="images.${name}."]`)) one.disabled = !picture;
       if (this.#pictures[name] === picture) continue;
       this.#pictures[name] = picture;
       const thumb = document.getElementById(`thumb-${name}`);
@@ -44,7 +47,8 @@ export class StyleImages {
     }
   }
 
-  #row(name) {
+  /** The slider of its scale with the button of its picture, and the scales of layers below it, folded. */
+  #rows(name) {
     const file = made("input", { type: "file", accept: "image/*", className: "unseen" });
     file.setAttribute("aria-label", `Picture of ${name}`);
     file.addEventListener("change", () => this.#take(name, file));
@@ -54,7 +58,15 @@ export class StyleImages {
     input.dataset.key = `images.${name}.scale`;
     this.wire(input);
     const label = made("label", { htmlFor: input.id, textContent: name });
-    return made("div", { className: "slider shown" }, label, input, made("output", { htmlFor: input.id }), chosen);
+    const scale = made("div", { className: "slider shown" }, label, input, made("output", { htmlFor: input.id }), chosen);
+    scale.title = "How strongly the picture counts: 0 not at all";
+    const layers = Object.entries(LAYERS).map(([layer, about]) => {
+      const one = row({ key: `images.${name}.${layer}`, kind: "number", least: 0, most: 2, none: true }, layer);
+      one.title = about;
+      this.wire(one.querySelector("input"));
+      return one;
+    });
+    return [scale, made("details", {}, made("summary", { textContent: `${name}: layers` }), ...layers)];
   }
 
   async #take(name, input) {

@@ -48,12 +48,12 @@ export function valueOf(control) {
   return ["range", "number"].includes(control.type) ? Number(control.value) : control.value;
 }
 
-/** Show what the settings have at the key of a control. */
+/** Show what the settings have at the key of a control; a slider of a key they lack stands at its least. */
 export function showIn(control, settings) {
   const value = at(settings, control.dataset.key);
   if (control.type === "checkbox") control.checked = value;
   else if (control.dataset.place) control.value = value?.[control.dataset.place] ?? "";
-  else control.value = Array.isArray(value) ? value.join(", ") : String(value ?? "");
+  else control.value = Array.isArray(value) ? value.join(", ") : String(value ?? (control.type === "range" ? control.min : ""));
 }
 
 /** What the two sliders of a pair say, the lower first: the one that moves pushes the other. */

@@ -1,6 +1,6 @@
 // What a control does, for fingers: a tap on its label shows what a pointer is shown.
 
-const WHERE = ".slider label, .row label, .blend label";
+const WHERE = ".slider label:not(.button), .row label, .blend label";
 
 /** bubble: the element that shows it */
 export function wireTips(bubble) {

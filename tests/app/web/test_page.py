@@ -264,6 +264,7 @@ def test_a_picture_is_given_as_the_style(image_bundles, tmp_path, page, visit, c
             slider = shown.get_by_label("look", exact=True)
             slider.wait_for()
             assert slider.is_disabled() and shown.locator("#thumb-look").is_hidden()
+            assert slider.input_value() == "0" and shown.locator("output[for=image-look]").inner_text() == "0.00"
             shown.get_by_label("Picture of look").set_input_files(large)
             until(lambda: "look" in session.settings()["images"], "the picture")
             image = session.settings()["images"]["look"]
@@ -275,6 +276,12 @@ def test_a_picture_is_given_as_the_style(image_bundles, tmp_path, page, visit, c
             )
             slider.fill("1.5")
             until(lambda: session.settings()["images"]["look"]["scale"] == 1.5, "the scale")
+            widths = [shown.locator(f"#image-{name}").bounding_box()["width"] for name in ("look", "mood")]
+            assert widths[0] == widths[1], "with a picture and without"
+            shown.get_by_text("look: layers").click()
+            shown.locator("#key-images-look-style").fill("0.5")
+            shown.locator("#key-images-look-style").press("Enter")
+            until(lambda: session.settings()["images"]["look"]["style"] == 0.5, "the scale of the layers of style")
         assert complaints == []
     finally:
         session.close()
