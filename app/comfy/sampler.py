@@ -74,9 +74,10 @@ def solve(
     levels = [_level(sigma, is_flow, solver.space) for sigma in sigmas]
     plan = solver.plan(levels[:-1], levels[-1])
     noises = Noises(seed, x.device)
-    along = None
+    fusion = None
     if motion is not None and len(x) > 1:
         along = at_latents(motion, len(x), (x.shape[-2], x.shape[-1]), settings.reference).to(x.device)
+        fusion = _Fusion(along, settings, noises)
     x = plan[0].level.alpha * x if solver.space == "vp" else x
     memory: Any = ()
     step = 0
@@ -88,50 +89,48 @@ def solve(
         step += call.finished
         z = noises.slot(step, x[:1].shape).to(x).expand_as(x) if call.needs_noise else None
         x0, n, memory = call.advance(x, x0, n, z, memory)
-        weight = _weight(settings, call, sigma, k + 1 == len(plan))
-        if along is None or not weight:
+        weight = 0.0 if fusion is None else fusion.weight(call, sigma, k + 1 == len(plan))
+        if fusion is None or not weight:
             x = compose(x0, n, call.level_next)
         else:
-            x = _fused(x0, n, call, step, min(weight, W_MAX), along, settings, noises)
+            x = fusion.fused(x0, n, call, step, min(weight, W_MAX))
     end = plan[-1].level_next
     return x / end.alpha if solver.space == "vp" else x
 
 
-def _fused(
-    x0: Tensor,
-    n: Tensor,
-    call: Call,
-    step: int,
-    weight: float,
-    along: LatentMotion,
-    settings: SamplerSettings,
-    noises: Noises,
-) -> Tensor:
-    """The batch at the next level, with every frame fused with its reference."""
-    rows: list[Tensor] = []
+@dataclass(frozen=True, slots=True)
+class _Fusion:
+    """Fusion of a batch of frames after the calls of a solver."""
 
-    def one(i: int, pulled: Tensor | None) -> Tensor:
-        own, own_n = x0[i : i + 1], n[i : i + 1]
-        if pulled is None:
-            rows.append(compose(own, own_n, call.level_next))
-            return own
-        w = weight * along.trust[i : i + 1]
-        n_ref, rho = after_call(settings.noise, noises, i, step, call, own_n)
-        rows.append(fuse(own, own_n, pulled, n_ref, w, rho, call.level_next))
-        return fuse(own, None, pulled, None, w, 0.0, CLEAN)
+    motion: LatentMotion
+    settings: SamplerSettings
+    noises: Noises
 
-    chained(x0, one, pull_latents(along), settings.reference)
-    return torch.cat(rows)
+    def weight(self, call: Call, sigma: float, last: bool) -> float:
+        """The share of the reference after a call; 0 within a step, where the solver would undo fusion."""
+        if not call.finished:
+            return 0.0
+        if last:
+            return self.settings.exit
+        highest, lowest = self.settings.window
+        return self.settings.weight if lowest <= sigma <= highest else 0.0
 
+    def fused(self, x0: Tensor, n: Tensor, call: Call, step: int, weight: float) -> Tensor:
+        """The batch at the next level, with every frame fused with its reference."""
+        rows: list[Tensor] = []
 
-def _weight(settings: SamplerSettings, call: Call, sigma: float, last: bool) -> float:
-    """The share of the reference after a call; 0 within a step, where the solver would undo fusion."""
-    if not call.finished:
-        return 0.0
-    if last:
-        return settings.exit
-    highest, lowest = settings.window
-    return settings.weight if lowest <= sigma <= highest else 0.0
+        def one(i: int, pulled: Tensor | None) -> Tensor:
+            own, own_n = x0[i : i + 1], n[i : i + 1]
+            if pulled is None:
+                rows.append(compose(own, own_n, call.level_next))
+                return own
+            w = weight * self.motion.trust[i : i + 1]
+            n_ref, rho = after_call(self.settings.noise, self.noises, i, step, call, own_n)
+            rows.append(fuse(own, own_n, pulled, n_ref, w, rho, call.level_next))
+            return fuse(own, None, pulled, None, w, 0.0, CLEAN)
+
+        chained(x0, one, pull_latents(self.motion), self.settings.reference)
+        return torch.cat(rows)
 
 
 def _solver_name(asked: str, is_flow: bool) -> str:
