@@ -1,4 +1,4 @@
-"""The tier of each test, data that is not part of the project, and the bundles that many tests run."""
+"""Tiers of tests, data that is not part of the project, and bundles that many tests use."""
 
 import os
 import tempfile
@@ -29,8 +29,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def ordinary_priority():
-    """A thread left at real-time priority hands it on to every process it starts: two of those stop a machine of two
-    cores, this suite and its time limits with it. An encoder did so once."""
+    """Keep threads at ordinary priority. A thread at real-time priority passes it on to processes that it starts, and
+    two of those stop a machine of two cores, with the time limits of the tests. An encoder once set it."""
     if not hasattr(os, "sched_getscheduler"):
         yield
         return
@@ -44,7 +44,7 @@ def ordinary_priority():
 
 @pytest.fixture(scope="session")
 def data():
-    """The folder of clips, flow and photographs beside the checkout; the test is skipped without it."""
+    """The folder of clips, flow and photographs beside the checkout. Without it the test is skipped."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: it holds clips and ground truth that are not part of the project")
@@ -53,7 +53,7 @@ def data():
 
 @pytest.fixture
 def cuda():
-    """The first card; the test is skipped without one."""
+    """The first card. Without a card the test is skipped."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device: this law is about streams of a card")
     return "cuda:0"
@@ -76,7 +76,7 @@ def short_folder():
 
 @pytest.fixture(scope="session", params=["sd15", "sdxl"])
 def lora_bundles(request, tmp_path_factory):
-    """Those of `tests/support/lora_bundles.py`, of either family."""
+    """The bundles of `tests/support/lora_bundles.py`, for both families."""
     from support import lora_bundles
 
     return lora_bundles.write(tmp_path_factory.mktemp(f"loras-{request.param}"), request.param)
@@ -84,7 +84,7 @@ def lora_bundles(request, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def control_bundles(tmp_path_factory):
-    """Those of `tests/support/control_bundles.py`, by name."""
+    """The bundles of `tests/support/control_bundles.py`, by name."""
     from support import control_bundles
 
     return control_bundles.write(tmp_path_factory.mktemp("controls"))
@@ -92,7 +92,7 @@ def control_bundles(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def image_bundles(tmp_path_factory):
-    """Those of `tests/support/image_bundles.py`, by name."""
+    """The bundles of `tests/support/image_bundles.py`, by name."""
     from support import image_bundles
 
     return image_bundles.write(tmp_path_factory.mktemp("style-images"))

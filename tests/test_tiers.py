@@ -1,4 +1,4 @@
-"""The table of tiers is about tests that are there, and a test is found in its tier."""
+"""The table of tiers refers to existing tests, and a test is found in its tier."""
 
 from pathlib import Path
 

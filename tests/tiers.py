@@ -1,6 +1,6 @@
-"""Which tests need more than a moment of one process: `make check` leaves them out.
+"""Tests that need more than a short time in one process. `make check` leaves them out.
 
-A folder or file under `tests`, or a test in one, and what it needs.
+The table has folders and files under `tests`, or single tests, and what they need.
 """
 
 TIERS = {

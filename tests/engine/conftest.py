@@ -1,4 +1,4 @@
-"""What the tests of the engines need of the machine."""
+"""Fixtures for the tests of the engines."""
 
 import pytest
 

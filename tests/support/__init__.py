@@ -1,1 +1,1 @@
-"""What tests of several folders share: small bundles, networks, pictures, servers."""
+"""Support for tests of several folders: small bundles, networks, pictures, servers."""

@@ -1,5 +1,5 @@
-"""A cluster without machines: hosts that obey `warpfuse.cluster.lease`, in a time of their own, over a wire that loses,
-doubles and delays what is said."""
+"""A simulated cluster: hosts that obey `warpfuse.cluster.lease`, in virtual time, with messages that are lost, repeated
+and delayed."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,8 @@ LEASE_S = 6.0
 
 
 def config_of(count, *, reserve=1, move_every_s=600, megapixel_ms=40.0, **keys):
-    """So many streams of 512x512 at 15 a second, every other one unique; by default 0.16 of a card each."""
+    """A configuration of streams of 512x512 at 15 frames a second, every other one unique, by default with a load of
+    0.16 of a card each."""
     ends = {"sinks": ["null:"], "rate": 15, "size": "512x512"}
     streams = {
         f"s{n}": {"source": f"pattern:512x512@15,seed={n}", "unique": n % 2 == 0, **ends, **keys} for n in range(count)
@@ -49,7 +50,7 @@ class Running:
 
 @dataclass
 class FakeHost:
-    """state: up, frozen (does nothing), cut (runs, and is not reached), dead."""
+    """A simulated host. state: up, frozen (does nothing), cut (runs, but is unreachable), dead."""
 
     host: Host
     first: int
@@ -60,7 +61,7 @@ class FakeHost:
         self.leases = Leases(self.first)
 
     def step(self, now_s):
-        """What a host does by itself: unique streams end with their lease."""
+        """A step of the host: unique streams end with their lease."""
         for name in self.leases.over(now_s):
             if self.state in ("up", "cut") and name in self.streams and self.streams[name].unique:
                 self.end(name, now_s, "its lease is over")
@@ -72,7 +73,7 @@ class FakeHost:
         return HostBeat(number, seen)
 
     def add(self, add, now_s, broken):
-        """None, or why not."""
+        """Add a stream. Returns None, or the reason for refusing it."""
         stream, generation = add.stream, add.grant.generation
         if stream.name in self.streams and self.streams[stream.name].generation == generation:
             return None
@@ -85,7 +86,7 @@ class FakeHost:
         return None
 
     def remove(self, name, generation, now_s):
-        """What runs is ended; what is over is forgotten."""
+        """End a running stream, or forget one that has ended."""
         if name in self.streams and self.streams[name].generation == generation:
             if self.streams[name].ended_s is not None:
                 del self.streams[name]
@@ -98,7 +99,7 @@ class FakeHost:
 
 
 class World:
-    """A controller and its hosts. loss: asked of each message, whether it is lost; again: whether it comes twice."""
+    """A controller and its hosts. loss, again: called for each message, to decide if it is lost or repeated."""
 
     def __init__(self, config, hosts, *, loss=lambda: False, again=lambda: False):
         self.now_s, self.boots = 0.0, 0
@@ -110,7 +111,7 @@ class World:
         self.controller = Reconciler(config, 0.0)
 
     def boot(self, host):
-        """A host begins, or begins anew."""
+        """Start or restart a host."""
         self.boots += 1
         self.hosts[host.name] = FakeHost(host, self.boots * 1_000_000)
 
@@ -131,7 +132,7 @@ class World:
             own.state = {"freeze": "frozen", "cut": "cut", "heal": "up"}[kind]
 
     def settle(self, seconds=90):
-        """All hosts answer and nothing is lost for a while."""
+        """Let all hosts answer, without losses, for a while."""
         self.loss = self.again = lambda: False
         for number in range(len(self.hosts)):
             self.happen("boot", number)
@@ -142,7 +143,7 @@ class World:
         return {name: kept.generation for name, kept in self.kept.items()}
 
     def running(self, name, leased=False):
-        """Hosts where a stream makes pictures now; leased: by leave."""
+        """The hosts on which a stream runs now; leased: only with a valid lease."""
         live = [own for own in self.hosts.values() if own.state in ("up", "cut") and name in own.streams]
         live = [own for own in live if own.streams[name].ended_s is None]
         return [own.host.name for own in live if not leased or name not in own.leases.over(self.now_s)]
@@ -152,7 +153,7 @@ class World:
             self.step()
 
     def step(self):
-        """Half a second: hosts see to their leases, then the controller asks, hears and acts."""
+        """Half a second: hosts check their leases, then the controller sends requests, gets answers, and acts."""
         self.now_s += STEP_S
         for own in self.hosts.values():
             own.step(self.now_s)
@@ -186,7 +187,7 @@ class World:
             self.controller.refuse(action, why, self.now_s)
 
     def check(self):
-        """The laws that hold at every moment."""
+        """Check the invariants."""
         having, leased = {}, {}
         for own in self.hosts.values():
             over = set(own.leases.over(self.now_s))

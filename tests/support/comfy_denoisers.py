@@ -1,4 +1,4 @@
-"""Networks in ComfyUI's convention without weights, motion, and the loops of k-diffusion written out."""
+"""Networks in ComfyUI's convention without weights, motion, and plain versions of k-diffusion's loops."""
 
 import itertools
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def denoised(x, sigma):
 
 
 def a_motion(frames=FRAMES, h=8 * H, w=8 * W, seed=3):
-    """Flow of some pixels and trust of every degree, smooth; frame 0 has none."""
+    """Smooth flow of some pixels, and smooth trust of all values; 0 for frame 0."""
     coarse = noise(frames, 2, 4, 4, seed=seed)
     flow = 5 * interpolate(coarse, (h, w), mode="bicubic", align_corners=False)
     trust = torch.sigmoid(2 * interpolate(noise(frames, 1, 4, 4, seed=seed + 1), (h, w), mode="bilinear"))
@@ -32,7 +32,7 @@ def a_motion(frames=FRAMES, h=8 * H, w=8 * W, seed=3):
 
 
 class Sampling:
-    """ComfyUI's model_sampling, as far as it is asked."""
+    """The used part of ComfyUI's model_sampling."""
 
     def __init__(self, flow):
         self.flow = flow
@@ -44,7 +44,7 @@ class Sampling:
 
 
 def hook_args(x, x0, sigma, sigmas, flow, step=None):
-    """What a hook behind classifier-free guidance is called with."""
+    """The arguments of a hook after classifier-free guidance."""
     told = {"sample_sigmas": torch.tensor(sigmas), **({} if step is None else {TOLD: (step, 1.0)})}
     model = SimpleNamespace(model_sampling=Sampling(flow))
     options = {"transformer_options": told}
@@ -67,7 +67,7 @@ def ancestral(x, D, sigma, after, flow, z):
 
 
 def renoise(x, D, sigma, after, flow, z):
-    """LCM: the clean latent made noisy anew."""
+    """A step of LCM: the clean latent with new noise."""
     return (1 - after if flow else 1.0) * D + after * z
 
 
@@ -83,12 +83,12 @@ def start(flow, seed=9):
 
 
 def hook(motion, weight=0.8, window=(0.0, 1.0), reference="previous", kappa="auto", pictures=None):
-    """`FuseModel` on these stand-ins."""
+    """`FuseModel` with these stand-ins."""
     return FuseModel(motion, weight, window, reference, kappa, lambda sampling: sampling.flow, pictures)
 
 
 def by_hook(step, flow, make, told):
-    """A whole sampling of ComfyUI, with `make` behind guidance."""
+    """A complete sampling of ComfyUI, with the hook `make` after guidance."""
     x, sigmas = start(flow), SIGMAS[flow]
     for i, (sigma, after) in enumerate(itertools.pairwise(sigmas)):
         D = make(hook_args(x, denoised(x, sigma), sigma, sigmas, flow, told))

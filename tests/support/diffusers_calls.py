@@ -1,4 +1,4 @@
-"""A pipeline of diffusers that draws our noises, and the picture that both are given."""
+"""A pipeline of diffusers with warpfuse's noises, and the picture for both."""
 
 import torch
 from diffusers.models.autoencoders import vae

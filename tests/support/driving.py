@@ -1,4 +1,4 @@
-"""What the solver tests share: a frame driven through a plan, and data for which everything is known."""
+"""Support for tests of solvers: sampling a frame by a plan, and data with closed-form solutions."""
 
 import math
 

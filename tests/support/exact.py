@@ -1,4 +1,4 @@
-"""A bundle whose arithmetic is exact, so that what a whole graph does can be told to the bit.
+"""A bundle with exact arithmetic, so that the result of a whole graph can be predicted bit for bit.
 
 The latent is the picture itself, rearranged: space to depth, 8 x 8 x 3 = 192 channels. The UNet "predicts"
 `style[0] * source + style[1] * (1 - source) + style[2] * x`: the styles are the picture, its negative, and the noisy
@@ -36,7 +36,7 @@ def lut() -> bytes:
 def write(folder: Path, lines: bool = False, past: bool = False) -> str:
     """Write the bundle and return its folder as a string, as `--bundle` takes it.
 
-    past  with an encoder of its own for the picture that is fed back, which halves it
+    past  add an encoder for the fed-back picture, which halves it
     """
     picture, latent = ["n", 3, "h", "w"], ["n", CHANNELS, "h", "w"]
     files = {

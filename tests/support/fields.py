@@ -8,7 +8,7 @@ from warpfuse.stages.frame import Picture, Stamp
 
 
 def texture(h, w, seed=0, octaves=(4, 8, 16, 32)):
-    """Smooth noise of several scales, [1, 3, h, w] in [0, 1]: DIS finds its way in it."""
+    """Smooth noise of several scales, [1, 3, h, w] in [0, 1], in which DIS finds the flow."""
     generator = torch.Generator().manual_seed(seed)
     out = torch.zeros(1, 3, h, w)
     for side in octaves:
@@ -46,7 +46,7 @@ def end_point_error(flow, truth, margin=0):
 
 
 def read_flo(path):
-    """Flow [1, 2, h, w] in pixels; what is not known is beyond 1e9."""
+    """Read flow, [1, 2, h, w] in pixels. Unknown values are above 1e9."""
     raw = path.read_bytes()
     assert raw[:4] == b"PIEH"
     w, h = np.frombuffer(raw, "<i4", 2, 4)

@@ -1,7 +1,7 @@
-"""The host's own work for a frame: every stage of a graph, with its networks and DIS set aside.
+"""The work of the stages for a frame, without the networks and DIS.
 
-Networks answer at once with what they said first, and the time inside DIS does not count. What is left is what the
-stages themselves do: conversion, warping, trust, fusion, sampling.
+Networks return their first outputs again, at no cost, and the time in DIS is not counted. What remains is the work of
+the stages: conversion, warping, trust, fusion, sampling.
 """
 
 import time
@@ -27,7 +27,7 @@ SETTLING = 3  # frames until a past is there and every buffer has its size
 
 
 class Played:
-    """An engine that says again what its network said first for inputs of the same shapes: a call is next to free."""
+    """An engine that returns the outputs of its network's first call with the same shapes. Calls are almost free."""
 
     def __init__(self, engine: Engine) -> None:
         self.inputs, self.outputs = engine.inputs, engine.outputs
@@ -53,7 +53,7 @@ class Played:
 
 @dataclass
 class PlayedEngines(Engines):
-    """Opens networks that are played. played: all of them, by the network's name."""
+    """Opens networks as `Played`. played: all of them, by the network's name."""
 
     played: dict[str, list[Played]] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class PlayedEngines(Engines):
 
 
 class Aside:
-    """DIS, and how long it took. seconds: of the calling thread's processor time, over all calls."""
+    """DIS with a measurement of its time. seconds: processor time of the calling thread, over all calls."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -94,9 +94,9 @@ class _FlowAside(Flow):
 
 
 class HostWork(PlainLoop):
-    """The plain loop with networks and DIS set aside. `ms` is processor time of the calling thread.
+    """The plain loop without the time of networks and DIS. `ms` is processor time of the calling thread.
 
-    context  their `threads` are the loop's: with 1 no work is done elsewhere, so none is missed
+    context  its engines need `threads` of 1, so that all work is done in the calling thread
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -119,7 +119,7 @@ class HostWork(PlainLoop):
 def host_work(
     loop: HostWork, pictures: Sequence[RawFrame], frames: int, each: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Least milliseconds of each stage over so many frames, after those it settles in. each: called after a frame."""
+    """Least milliseconds of each stage over a number of frames, after warming up. each: called after a frame."""
     for number in range(SETTLING + frames):
         raw = pictures[number % len(pictures)]
         loop.step(replace(raw, stamp=replace(raw.stamp, seq=number, discontinuity=False)))

@@ -1,4 +1,4 @@
-"""A graph run in this process to its end, and the pictures that came out of it."""
+"""Running a graph in this process to its end, and the pictures of its sink."""
 
 from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.thread_run import ThreadRun
@@ -18,7 +18,7 @@ class Kept:
 
 
 def shown_by(context, source, **ends):
-    """What the sink was given, uint8 [h, w, 3] each; source opens one. Closes the context."""
+    """The pictures that the sink got, uint8 [h, w, 3] each. source: opens the source. Closes the context."""
     sink = Kept()
     run = ThreadRun(context, Endpoints(source, lambda url: sink, **ends), failures=1)
     try:

@@ -1,4 +1,4 @@
-"""Bundles of a small random checkpoint: without LoRAs, with two that are live, and with the same two merged."""
+"""Bundles of a small random checkpoint: without LoRAs, with two live LoRAs, and with the same two merged."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def export(source, folder, **changes):
 
 
 def halves(stem, layer, rank, names, size=0.3):
-    """Down and up under two names, of the shapes that files have."""
+    """The tensors down and up with two names, in the shapes of files."""
     generator = torch.Generator().manual_seed(sum(stem.encode()))
     weight = layer.weight
     down = 0.2 * torch.randn(rank, *weight.shape[1:], generator=generator)

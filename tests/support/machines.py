@@ -1,4 +1,4 @@
-"""Stages, sources and sinks that do nothing but what a test asks of them."""
+"""Minimal stages, sources and sinks for tests."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -36,7 +36,7 @@ class Counting:
 
 @dataclass
 class Passing:
-    """Gives the stamp of its first input back, and remembers what it saw."""
+    """Returns the stamp of its first input, and records its inputs."""
 
     inputs: tuple = ("frame",)
     fails_at: int | None = None

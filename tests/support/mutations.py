@@ -1,4 +1,4 @@
-"""Messages, damaged: what a broken or hostile peer might send."""
+"""Damaged messages, as from a broken or hostile peer."""
 
 import struct
 

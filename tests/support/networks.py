@@ -1,4 +1,4 @@
-"""Tiny networks, made here: y = scale * x as an ONNX file and as an exported program, and a convolution."""
+"""Tiny networks: y = scale * x as an ONNX file and as an exported program, and convolutions."""
 
 import numpy as np
 import onnx
@@ -34,7 +34,7 @@ class Affine(torch.nn.Module):
 
 
 def affine_program(path, scale=2.0, dynamic=True):
-    """The same as a `.pt2`."""
+    """y = scale * x as a `.pt2`."""
     axes = {0: torch.export.Dim("n", max=64), 2: torch.export.Dim("h", max=4096), 3: torch.export.Dim("w", max=4096)}
     example = torch.ones(2, 3, 4, 6) if dynamic else torch.ones(SHAPE)
     program = torch.export.export(Affine(scale), (example,), dynamic_shapes={"x": axes} if dynamic else None)

@@ -1,4 +1,4 @@
-"""Checkpoints in one file, in the keys of the original implementation, told from diffusers' the other way round."""
+"""Checkpoints in one file with the keys of the original implementation, converted from diffusers' keys."""
 
 import torch
 from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""Real servers for streams that are published to, on 127.0.0.1, and what they received."""
+"""Real servers on 127.0.0.1 for publishing streams to, and what they received."""
 
 import math
 import shutil
@@ -99,7 +99,7 @@ def peer(scheme: str, folder: Path, login: str = "", query: str = "") -> Iterato
 
 
 class _Listener(Peer):
-    """ffmpeg waiting for a publisher. It does not say when it listens, so the kernel is asked."""
+    """ffmpeg waiting for a publisher. It does not report when it listens, so the kernel's tables are read."""
 
     def __init__(self, url: str, command: list[str], received: Path, port: int, scheme: str) -> None:
         self._table = Path("/proc/net/udp" if scheme == "srt" else "/proc/net/tcp")
@@ -121,9 +121,9 @@ def _require_gstreamer() -> None:
 
 
 def pictures(path: Path) -> Iterator[tuple[float, Any, npt.NDArray[np.uint8]]]:
-    """(seconds, decoded frame, RGB as displayed) of what a peer received; a torn end is no fault.
+    """(seconds, decoded frame, RGB as displayed) of the pictures that a peer received. An incomplete end is ignored.
 
-    The RTSP server stamps pictures by its own clock when they arrive, and those that arrive in a bunch not at all: nan.
+    The RTSP server stamps pictures by its own clock on arrival. Pictures that arrive together have no stamp: nan.
     """
     with av.open(str(path)) as opened:
         display = None

@@ -1,4 +1,4 @@
-"""Pictures through a `Pipeline`, and how far two runs of them are apart."""
+"""Restyling pictures by a `Pipeline`, and the difference of two results."""
 
 import numpy as np
 
@@ -6,7 +6,8 @@ import warpfuse
 
 
 def styled(pictures, change=None, **keys):
-    """Every picture that a pipeline of these keys gives; `change`, number -> new keys, is made before that picture."""
+    """The pictures restyled by a pipeline with these keys. change: new keys, by the number of the picture before which
+    they are set."""
     with warpfuse.Pipeline(**keys) as pipeline:
         out = []
         for number, picture in enumerate(pictures):
@@ -18,5 +19,5 @@ def styled(pictures, change=None, **keys):
 
 
 def far(a, b):
-    """The largest difference of two runs of pictures, levels."""
+    """The largest difference of two lists of pictures, in levels."""
     return max(int(np.abs(one.astype(int) - other).max()) for one, other in zip(a, b, strict=True))

@@ -1,4 +1,4 @@
-"""A UNet of multiplications and additions alone, so that a batch gives each row the very bits it gets alone."""
+"""A UNet with only multiplications and additions, so that a row has the same bits in a batch and alone."""
 
 import torch
 
@@ -28,7 +28,7 @@ class Polynomial:
 
 
 def specs(batch=None):
-    """The inputs of a UNet with styles that is also shown the source."""
+    """The inputs of a UNet with styles that also takes the source."""
     shapes = {"x": (None,) * 3, "source": (None,) * 3, "level": (2,), "style": (None,)}
     return tuple(TensorSpec(name, "float32", (batch, *shape)) for name, shape in shapes.items())
 

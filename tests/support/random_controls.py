@@ -1,7 +1,7 @@
 """ControlNets and T2I-Adapters with random weights for the checkpoints of `random_checkpoint`.
 
-A ControlNet begins with convolutions of zeros, which add nothing: a law would hold for anything. Here they are filled.
-Layers as torch draws them nearly forget what they are shown; those that a map goes through are drawn wider.
+The zero convolutions of a ControlNet add nothing, so tests would hold for anything. Here they are filled. With torch's
+default weights the output hardly depends on the input, so layers that a map passes have larger weights.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """IP-Adapters with random weights in the layout of the published files, for the checkpoints of `random_checkpoint`.
 
-Weights as torch draws them nearly forget what they are shown: keys and values are drawn wider, so that scale 0 is far
-from scale 1.
+With torch's default weights the output hardly depends on the input, so keys and values have larger weights. So results
+at scale 0 and 1 differ clearly.
 """
 
 import torch

@@ -1,10 +1,10 @@
-"""The picture of a graph as it is before it is rounded to bytes."""
+"""The picture of a graph before it is rounded to uint8."""
 
 from warpfuse.stages.download import Download
 
 
 class Recorded(Download):
-    """The last stage, which keeps the picture as it is before it is rounded."""
+    """The last stage, which records the picture before rounding."""
 
     last = None
 

@@ -1,4 +1,4 @@
-"""A UNet that sees tokens of earlier frames: what it leaves and what it takes of them are plain sums."""
+"""A UNet with attention to earlier frames, in which the tokens that it returns and takes are combined by plain sums."""
 
 import torch
 from torch.nn.functional import avg_pool2d
@@ -19,7 +19,7 @@ def memory(references=2):
 
 
 class Remembering(Polynomial):
-    """Leaves the latent it is given as the tokens of two layers; adds those of earlier frames, each by its own part."""
+    """Returns its latent as the tokens of two layers, and adds tokens of earlier frames, each with its own factor."""
 
     def __init__(self, batch=None, references=2):
         super().__init__(batch)

@@ -144,7 +144,7 @@ class Sender:
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """A port nobody has. Somebody else may take it before it is used; there is no better way for a child's port."""
+    """A free port. Another process may take it before it is used; for a child process there is no better way."""
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

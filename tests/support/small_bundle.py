@@ -1,4 +1,4 @@
-"""A small bundle: what its files hold and what is said about it."""
+"""A small bundle: the contents of its files, and its description."""
 
 FILES = {"encoder.onnx": b"e" * 100, "unet.onnx": b"u" * 100, "decoder.onnx": b"d" * 100}
 ABOUT = {

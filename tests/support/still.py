@@ -1,4 +1,4 @@
-"""A flow bundle for one size whose network has seen nothing move."""
+"""A flow bundle for one size whose network always returns no motion."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ports that lead to other ports, until the way is cut, and again when it is healed."""
+"""Ports that forward to other ports, with connections that can be cut and healed."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Proxy:
-    """On the loopback interface, in a thread of its own. ways: from which port to which. cuts: connections it broke."""
+    """A proxy on the loopback interface, in its own thread. ways: port -> port; cuts: number of cut connections."""
 
     def __init__(self, ways: Mapping[int, int]) -> None:
         self.cuts = 0
@@ -20,11 +20,11 @@ class Proxy:
         self.heal()
 
     def heal(self) -> None:
-        """Let everybody through."""
+        """Forward connections."""
         self._do(self._listen())
 
     def cut(self) -> None:
-        """Break every connection and let nobody through."""
+        """Break all connections and refuse new ones."""
         self._do(self._hang_up())
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Wait for what a thread does, without a guess at how long it takes."""
+"""Waiting for a condition, without assumptions on how long it takes."""
 
 import time
 
@@ -6,7 +6,7 @@ PATIENCE_S = 40
 
 
 def until(holds, what, patience_s=PATIENCE_S):
-    """Look until `holds()` is true; what it gave. The limit is for a fault, not for a slow machine."""
+    """Wait until `holds()` is true. Returns its value. The limit is for faults, not for slow machines."""
     end = time.monotonic() + patience_s
     while not (found := holds()):
         assert time.monotonic() < end, f"never happened: {what}"

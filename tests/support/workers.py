@@ -1,4 +1,4 @@
-"""Graphs of several processes: `go` runs one and looks for what it left, `inside` runs code in every worker."""
+"""Graphs of several processes: `go` runs one and checks that it leaves nothing, `inside` runs code in every worker."""
 
 import os
 

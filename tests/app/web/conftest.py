@@ -17,7 +17,7 @@ LIVE = "pattern:96x64@25,live=1,frames=100000,motion=objects"
 
 @pytest.fixture
 def keys(exact_bundle):
-    """A run that costs little and goes on: `same` shows the source, `negative` its negative."""
+    """Keys of a cheap run without end. The style `same` shows the source, `negative` its negative."""
     return {"source": LIVE, "size": "96x64", "bundle": exact_bundle, "prompt": "same"}
 
 

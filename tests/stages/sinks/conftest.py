@@ -40,7 +40,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def make_sounding(tmp_path: Path) -> Callable[..., Path]:
-    """A clip with a picture from `picture_at` seconds on, and from `sound_at` on silence with a click each second."""
+    """A clip with a picture from `picture_at` seconds on, and silence with a click every second from `sound_at` on."""
 
     def make(
         name: str,
@@ -110,7 +110,7 @@ def heard(path: Path, track: int = 0) -> tuple[Any, float]:
 
 
 def clicks(path: Path, track: int = 0) -> list[float]:
-    """Seconds at which the clicks begin, on the container's clock."""
+    """Start times of the clicks in seconds, on the container's clock."""
     samples, first = heard(path, track)
     with av.open(str(path)) as opened:
         rate = opened.streams.audio[track].codec_context.sample_rate

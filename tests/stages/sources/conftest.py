@@ -14,7 +14,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def counted(index: int, width: int = 64, height: int = 48) -> Picture:
-    """A picture from which `index` can be read after lossy coding: eight blocks in a row, black or white, its bits."""
+    """A picture from which `index` can be read after lossy coding: its bits are eight black or white blocks."""
     picture = np.full((height, width, 3), 60, np.uint8)
     for bit in range(8):
         picture[:, bit * width // 8 : (bit + 1) * width // 8] = 255 * (index >> bit & 1)
