@@ -84,7 +84,7 @@ def psnr(a, b):
     return -10 * np.log10(np.mean((a - b) ** 2))
 
 
-def test_it_is_small():
+def test_the_bundle_is_small():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 20_000_000
 
 

@@ -26,7 +26,7 @@ def network():
     return network
 
 
-def test_it_is_small(network):
+def test_the_network_is_small(network):
     assert sum(parameter.numel() for parameter in network.parameters()) <= 1_500_000
 
 

@@ -35,7 +35,7 @@ def both_ways():
     return flows
 
 
-def test_it_is_small():
+def test_the_bundle_is_small():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 3_100_000  # 1.5 million halves
 
 
@@ -82,7 +82,7 @@ def test_on_a_real_pair_it_is_near(data, both_ways):
     assert network_error(both_ways, pictures[::-1], truth) > 1.2  # the control: the other way
 
 
-def test_a_run_takes_it_by_name(tmp_path):
+def test_a_run_takes_the_bundle_by_name(tmp_path):
     stats = run(
         validate({"source": "pattern:96x64@25,frames=4", "sinks": [str(tmp_path / "out.mp4")], "flow": "embedded"})
     )

@@ -187,7 +187,7 @@ def test_auto_goes_by_the_processor_and_says_so(tmp_path, monkeypatch, flags, wa
         ({"precision": "int8", "backend": "torch"}, "by onnxruntime on cpu, got torch on cpu"),
     ],
 )
-def test_what_cannot_be_is_one_line(exact_bundle, keys, says):
+def test_a_precision_that_cannot_be_used_is_one_line(exact_bundle, keys, says):
     keys = {**keys, "bundle": exact_bundle} if "bundle" in keys else keys
     with pytest.raises(BadInput, match=says) as told:
         run(validate({"source": PATTERN.format(2), "sinks": ["null:"], **keys}))

@@ -81,7 +81,7 @@ def kinds(model, folder):
     return {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
 
 
-def test_it_is_run_in_integers(tmp_path):
+def test_convolutions_run_in_integers(tmp_path):
     model = network(random_weights(2))
     assert {"QLinearConv", "Conv"} & kinds(quantised(model), tmp_path) == {"QLinearConv"}
     assert {"QLinearConv", "Conv"} & kinds(model, tmp_path) == {"Conv"}, "control"
@@ -134,7 +134,7 @@ def test_layers_to_be_kept_are_and_one_that_is_not_there_is_refused():
         convolutions(model, ("conv0", "leave"))
 
 
-def test_nothing_stays_nothing():
+def test_zero_stays_zero():
     """Padding is zeros, so zero has to be one of the steps; a range without it would move every border."""
     model = network(random_weights(1), bias=False)
     made = in_integers(model, convolutions(model), {"x": Range(-0.7, 2.1), "y": Range(-3.3, 1.9)})

@@ -34,6 +34,6 @@ def test_equal_ways_come_to_the_same_on_a_machine_that_slows_down():
     assert len(set(totals(there_and_back, drift=0, slow=4))) == 1, "slow in the second half"
 
 
-def test_measured_one_after_another_the_last_pays():
+def test_measurements_in_sequence_burden_the_last():
     drifting, halved = (totals(one_after_another, drift=drift, slow=slow) for drift, slow in ((0.1, 99), (0, 4)))
     assert drifting == sorted(set(drifting)) and halved == [2, 2, 4, 4]

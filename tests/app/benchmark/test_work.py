@@ -75,7 +75,7 @@ def test_the_floor_is_the_slower_of_the_two_rates():
     assert Work(flops=100, bytes=300_000).floor_ms(MACHINE) == pytest.approx(3.0)
 
 
-def test_what_is_between_bytes_has_a_rate_of_its_own(tmp_path):
+def test_operations_on_8_bit_tensors_have_their_own_rate(tmp_path):
     scale = numpy_helper.from_array(np.float32(0.1), "scale")
     zero = numpy_helper.from_array(np.uint8(0), "zero")
     inner = numpy_helper.from_array(np.ones((100, 100), np.int8), "w")

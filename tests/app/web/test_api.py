@@ -175,7 +175,7 @@ def test_a_preset_is_a_graph_file(client):
 
 
 @pytest.mark.parametrize("path", ["..%2f..%2fetc%2fpasswd", "%2e%2e", "..%5c..%5cx", "a%00b", ".ssh"])
-def test_presets_lead_nowhere_else(client, path):
+def test_preset_names_cannot_leave_their_folder(client, path):
     for method in ("GET", "PUT", "DELETE"):
         answer = client.request(method, f"/api/presets/{path}")
         assert answer.status_code in (404, 405, 422), (method, answer.text)
@@ -183,7 +183,7 @@ def test_presets_lead_nowhere_else(client, path):
         assert client.get(file).status_code == 404
 
 
-def test_bombs_are_not_kept(client):
+def test_unusable_presets_are_refused(client):
     bomb = "a: &a [x, x]\nprompt: [*a, *a]\n"
     answer = client.put("/api/presets/bomb", content=bomb)
     assert answer.status_code == 422 and "aliases" in answer.json()["error"]

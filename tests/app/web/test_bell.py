@@ -18,7 +18,7 @@ def test_a_stroke_wakes_all_that_wait():
     assert asyncio.run(scene()) == [1, 1, 1]
 
 
-def test_a_stroke_before_the_wait_is_not_missed():
+def test_a_notification_before_the_wait_is_not_missed():
     bell = AsyncEvent()
     bell.notify()
     assert asyncio.run(bell.wait(0)) == 1

@@ -20,7 +20,7 @@ def test_what_is_saved_is_loaded(presets):
 @pytest.mark.parametrize(
     "name", ["../escape", "..", "a/b", "/etc/passwd", "a\\b", ".hidden", "", "x" * 65, "a\0b", "a.yaml"]
 )
-def test_a_name_leads_nowhere_else(presets, tmp_path, name):
+def test_a_name_cannot_leave_the_folder(presets, tmp_path, name):
     (tmp_path / "escape.yaml").write_text("prompt: secret")
     for action in (presets.load, presets.delete, lambda n: presets.save(n, "prompt: ink")):
         with pytest.raises(ConfigError, match="preset name"):

@@ -124,7 +124,7 @@ class TestToken:
     ACCESS = AccessRules("0.0.0.0", token="right-token")
     BASE = "http://192.168.1.2:8080"
 
-    def test_nobody_comes_in_without_it(self, client, reached):
+    def test_nothing_is_served_without_the_token(self, client, reached):
         visitor = client(self.ACCESS, self.BASE)
         for headers in (
             {},
@@ -154,19 +154,19 @@ class TestToken:
         with visitor.websocket_connect("/live", headers=kept):
             pass
 
-    def test_the_way_on_leads_to_no_other_host(self, client):
+    def test_the_redirect_leads_to_no_other_host(self, client):
         answer = client(self.ACCESS, self.BASE).get(f"{self.BASE}//evil.example/?token=right-token")
         assert answer.headers["location"] == "/evil.example/"
 
-    def test_programs_bear_it(self, client):
+    def test_programs_send_the_token_as_a_bearer(self, client):
         visitor = client(self.ACCESS, self.BASE)
         assert visitor.post("/x", headers={"authorization": "Bearer right-token"}).status_code == 200
 
-    def test_names_that_can_be_pointed_here_are_refused_even_with_it(self, client):
+    def test_foreign_host_names_are_refused_even_with_the_token(self, client):
         headers = {"host": "evil.example", "authorization": "Bearer right-token"}
         assert client(self.ACCESS, self.BASE).get("/x", headers=headers).status_code == 421
 
-    def test_it_is_not_shown(self):
+    def test_the_token_is_not_shown(self):
         assert "right-token" not in repr(self.ACCESS)
         assert new_token() != new_token() and len(new_token()) >= 32
 
