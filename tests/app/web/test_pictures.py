@@ -78,8 +78,8 @@ def test_the_maps_of_a_frame_are_shown_beside_one_another_by_their_names():
             pictures.saw_map("held", Frame(Stamp(seq, 0)))
         pictures.show(raw(1, 9))
         _, rgb = pictures.composed(Look("control"))
-        assert rgb.shape == (4, 6 + 4 + 6, 3)
-        assert (rgb[:, :6] == 51).all() and (rgb[:, 10:] == 26).all(), "depth, edges of frame 1"
+        assert rgb.shape == (8, 12 + 4 + 12, 3), "as large as what is shown, whatever the networks' size"
+        assert (rgb[:, :12] == 51).all() and (rgb[:, 16:] == 26).all(), "depth, edges of frame 1"
         pictures.show(raw(3, 9))
         assert not pictures.composed(Look("control"))[1].any(), "a frame without maps"
         pictures.saw_map("edges", Picture(Stamp(4, 0), torch.ones(1, 3, 4, 6)))
