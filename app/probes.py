@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from warpfuse.finding import Finding, Probe, guarded
-from warpfuse.video_probes import ffmpeg, video, virtual_cameras
+from warpfuse.video_probes import ffmpeg, sharing, video, virtual_cameras
 
 PYTHONS = (3, 11), (3, 13)
 """The oldest and newest supported Python, as in `requires-python` of the package."""
@@ -187,6 +187,7 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
     ("video", "PyAV", video, "pip install --force-reinstall av"),
     ("video", "ffmpeg program", ffmpeg, ""),
     ("cameras", "virtual camera", virtual_cameras, ""),
+    ("sharing", "other programs", sharing, ""),
     ("machine", "shared memory", _shared_memory, ""),
     ("machine", "cores and memory", _machine, ""),
     ("bundles", "bundles", _bundles, ""),

@@ -63,6 +63,25 @@ def virtual_cameras() -> Iterator[Finding]:
     yield Finding("cameras", "virtual camera", loaded and bool(made), detail + served, remedy)
 
 
+def sharing() -> Iterator[Finding]:
+    """What shares pictures with other programs: NDI anywhere, Spout on Windows, Syphon on macOS."""
+    ways = (
+        ("NDI", "cyndilib", "", "ndi"),
+        ("Spout", "SpoutGL", "win32", "spout"),
+        ("Syphon", "syphon", "darwin", "syphon"),
+    )
+    systems = {"win32": "Windows", "darwin": "macOS"}
+    for name, module, system, extra in ways:
+        if system and sys.platform != system:
+            yield Finding("sharing", name, False, f"for {systems[system]} alone")
+            continue
+        try:
+            import_module(module)
+            yield Finding("sharing", name, True, f"{extra}:NAME as a {'sink and source' if extra == 'ndi' else 'sink'}")
+        except ModuleNotFoundError:
+            yield Finding("sharing", name, False, "not installed", f"pip install 'warpfuse[{extra}]'")
+
+
 def _cameras_elsewhere() -> Iterator[Finding]:
     from warpfuse.cameras import cameras
 

@@ -35,6 +35,7 @@ TIERS = {
     ],
     "device": [
         "obs",
+        "stages/sinks/test_ndi.py",
         "stages/sinks/test_several_sinks.py",
         "stages/sinks/test_stream.py",
         "stages/sinks/test_virtualcam.py",

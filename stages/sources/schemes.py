@@ -21,7 +21,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _BARE = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|(?:[\w-]+\.)+(?:com|org|net|tv|be))(?::\d+)?(?:[/?#]|$)")
 _VIDEO4LINUX = 81  # Linux's major number of video devices
 
-LIVE_SCHEMES = ("camera", "rtsp", "rtmp", "srt", "screen")
+LIVE_SCHEMES = ("camera", "rtsp", "rtmp", "srt", "screen", "ndi")
 """Schemes of sources that are always live."""
 
 
