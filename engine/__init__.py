@@ -17,7 +17,8 @@ the new engine between two frames if both agree on a real input: every value wit
 the mean within a tenth of that. `--stats` names the last backend of every network, as in `onnxruntime+tensorrt-rtx`.
 
 Plans. A plan is an artifact (`artifacts.py`). Its key holds everything it depends on. It is written under a temporary
-name and renamed, its description last, by one builder at a time. A bundle exported on a laptop for `sm89` can bring
+name and renamed, its description last, by one builder at a time. TensorRT times kernels to choose them. A plan built
+beside a run is therefore kept apart, and makes way for one that `--backend tensorrt` builds before a run. A bundle exported on a laptop for `sm89` can bring
 its plans to the card, in `plans/`. But a plan is a program, and nothing in it can be checked; NVIDIA warns against
 opening one from an untrusted source. So `brought_plans.py` opens only plans in folders named in
 $WARPFUSE_TRUSTED_PLANS, ignores others with a warning, and never writes there. A `.pt2` is checked before torch opens

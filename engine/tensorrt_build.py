@@ -1,6 +1,7 @@
 """Build a TensorRT plan for one size from an ONNX file. The plan is strongly typed: the ONNX graph sets the types."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,23 @@ def plan_key(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str) -
     )
 
 
-def plan_for(flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str, cache: ArtifactCache) -> Path:
+def plan_for(
+    flavour: Flavour, network: Path, shapes: Shapes | None, gpu: str, cache: ArtifactCache, *, beside: bool = False
+) -> Path:
     """The plan of a network for one size, from the cache; built if it is not there. Arguments: see `plan_key`.
+
+    beside  something else uses the card during the build, so kernels are timed wrongly. Such a plan is kept apart and
+            its timings are not kept: it is taken only until one is built with the card to itself
 
     Raises BackendMissing, or EngineError if the network cannot be read or built.
     """
     if flavour.ahead:
         check_capability(flavour, gpu)
     key = plan_key(flavour, network, shapes, gpu)
-    return cache.get(key, lambda path: _build(flavour, network, dict(key.inputs), gpu, cache, path))
+    disturbed = beside and not flavour.ahead and cache.find(key) is None
+    if disturbed:
+        key = replace(key, options=(*key.options, ("beside", "1")))
+    return cache.get(key, lambda path: _build(flavour, network, dict(key.inputs), gpu, cache, path, disturbed))
 
 
 def kept_beside(cache: ArtifactCache, what: str, *of: str) -> Path:
@@ -54,7 +63,13 @@ def kept_beside(cache: ArtifactCache, what: str, *of: str) -> Path:
 
 
 def _build(
-    flavour: Flavour, path: Path, sizes: dict[str, tuple[int, ...]], gpu: str, cache: ArtifactCache, into: Path
+    flavour: Flavour,
+    path: Path,
+    sizes: dict[str, tuple[int, ...]],
+    gpu: str,
+    cache: ArtifactCache,
+    into: Path,
+    disturbed: bool,
 ) -> None:
     trt, log = load(flavour), complaints(flavour)
     log.take()
@@ -82,7 +97,7 @@ def _build(
     if plan is None:
         raise EngineError(f"{path.name} cannot be built by {flavour.backend}: {log.take() or 'it gives no reason'}")
     into.write_bytes(memoryview(plan))
-    if timing is not None:
+    if timing is not None and not disturbed:
         write_whole(timing, bytes(config.get_timing_cache().serialize()))
 
 

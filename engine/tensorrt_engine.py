@@ -28,8 +28,12 @@ _DTYPES = {
 }
 
 
-def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | None) -> "TensorRtEngine":
+def open_network(
+    flavour: Flavour, path: Path, device: str, shapes: Shapes | None, *, beside: bool = False
+) -> "TensorRtEngine":
     """Open an ONNX file on a card, with the bundle's plan if it is trusted, else one from the cache, else a new one.
+
+    beside  see `plan_for`
 
     A build takes seconds with TensorRT-RTX, minutes with TensorRT. Raises BackendMissing, EngineError.
     """
@@ -41,7 +45,7 @@ def open_network(flavour: Flavour, path: Path, device: str, shapes: Shapes | Non
     gpu = kind if flavour.ahead else f"{card.name_of(device)} {kind}"
     with card.selected(device):
         brought = brought_plan(path, plan_key(flavour, path, shapes, gpu))
-        plan = brought or plan_for(flavour, path, shapes, gpu, cache)
+        plan = brought or plan_for(flavour, path, shapes, gpu, cache, beside=beside)
         compiled = kept_beside(cache, "runtime", plan.stem, card.name_of(device)) if flavour.ahead else None
         return TensorRtEngine(flavour, path.name, plan, device, compiled)
 

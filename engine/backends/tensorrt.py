@@ -13,9 +13,12 @@ def missing(device: str) -> str | None:
     return tensorrt_module.missing(TENSORRT, device)
 
 
-def open(path: Path, device: str, threads: int = 0, shapes: Shapes | None = None) -> TensorRtEngine:
+def open(
+    path: Path, device: str, threads: int = 0, shapes: Shapes | None = None, beside: bool = False
+) -> TensorRtEngine:
     """Open an ONNX file for one size. shapes: input name -> shape of every input with an axis of any length.
 
     threads is for CPUs and not used.
+    beside   if a plan has to be built, a run uses the card meanwhile (`plan_for`)
     """
-    return open_network(TENSORRT, path, device, shapes)
+    return open_network(TENSORRT, path, device, shapes, beside=beside)

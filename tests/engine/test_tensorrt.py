@@ -1,13 +1,15 @@
 """TensorRT: plans are built ahead of time without a card (RTX), kept, built again when torn; run with a card."""
 
 import hashlib
+import json
 
 import onnx
 import pytest
 import torch
+from support.card import card
 from support.networks import affine, convolutions
 
-from warpfuse.engine import open_engine
+from warpfuse.engine import background, open_engine
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.bundle import shipped_bundles
 from warpfuse.engine.errors import BackendMissing, EngineError
@@ -164,3 +166,25 @@ def test_it_agrees_with_onnxruntime_and_keeps_what_it_built(cuda, cache, tmp_pat
     kept = sorted(path.name for path in ArtifactCache().folder.glob("*.bin"))
     assert any(name.startswith("runtime-" if flavour.ahead else "timing-") for name in kept)
     engine.close()
+
+
+def test_a_plan_built_beside_a_run_makes_way_for_one_built_alone(tmp_path):
+    """TensorRT times kernels: what it measures on a card at work goes into no later build."""
+    with card():
+        network, cache, gpu = affine(tmp_path / "net.onnx"), ArtifactCache(tmp_path / "plans"), "Simulated Card sm89"
+        beside = plan_for(TENSORRT, network, SIZE, gpu, cache, beside=True)
+        assert not list(cache.folder.glob("timing-*")), "measured while something else ran"
+        assert plan_for(TENSORRT, network, SIZE, gpu, cache, beside=True) == beside
+        alone = plan_for(TENSORRT, network, SIZE, gpu, cache)
+        assert alone != beside and list(cache.folder.glob("timing-*"))
+        assert plan_for(TENSORRT, network, SIZE, gpu, cache, beside=True) == alone
+
+
+def test_a_build_in_the_background_knows_that_a_run_is_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("WARPFUSE_CACHE", str(tmp_path / "cache"))
+    with card():
+        network = affine(tmp_path / "net.onnx")
+        assert background.main([str(network), "tensorrt", "cuda:0", json.dumps(SIZE)]) == 0
+        assert not list(ArtifactCache().folder.glob("timing-*"))
+        open_engine(network, "tensorrt", "cuda:0", shapes=SIZE).close()
+        assert list(ArtifactCache().folder.glob("timing-*")), "control: asked for, it has the card to itself"
