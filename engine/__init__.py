@@ -18,11 +18,11 @@ the mean within a tenth of that. `--stats` names the last backend of every netwo
 
 Plans. A plan is an artifact (`artifacts.py`). Its key holds everything it depends on. It is written under a temporary
 name and renamed, its description last, by one builder at a time. TensorRT times kernels to choose them. A plan built
-beside a run is therefore kept apart, and makes way for one that `--backend tensorrt` builds before a run. A bundle exported on a laptop for `sm89` can bring
-its plans to the card, in `plans/`. But a plan is a program, and nothing in it can be checked; NVIDIA warns against
-opening one from an untrusted source. So `brought_plans.py` opens only plans in folders named in
-$WARPFUSE_TRUSTED_PLANS, ignores others with a warning, and never writes there. A `.pt2` is checked before torch opens
-it (`pt2_archive.py`), because torch would unpickle and evaluate its contents.
+beside a run is therefore kept apart, and makes way for one that `--backend tensorrt` builds before a run. A bundle
+exported on a laptop for `sm89` can bring its plans to the card, in `plans/`. But a plan is a program, and nothing in it
+can be checked; NVIDIA warns against opening one from an untrusted source. So `brought_plans.py` opens only plans in
+folders named in $WARPFUSE_TRUSTED_PLANS, ignores others with a warning, and never writes there. A `.pt2` is checked
+before torch opens it (`pt2_archive.py`), because torch would unpickle and evaluate its contents.
 
 Bundles. `bundle.py` opens a bundle, `bundle_writing.py` writes it. The UNet takes `x`, `level` (alpha, sigma), and
 `style` or the tensors of a text prompt; if `takes_source` is set, also the clean latent of the source frame. Its

@@ -35,6 +35,14 @@ class TensorSpec:
             )
 
 
+def is_capturable(engine: Engine) -> bool:
+    """Whether the next call may be a part of a CUDA graph that the caller captures, on the stream of its other calls.
+
+    An engine says so by a property `capturable`; without one it may not.
+    """
+    return bool(getattr(engine, "capturable", False))
+
+
 class Engine(Protocol):
     """One network on one device.
 

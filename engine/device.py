@@ -169,6 +169,11 @@ def captured(stream: Stream, launch: Callable[[], None], after: Graph | None = N
     return graph
 
 
+def capturing() -> bool:
+    """Whether what this thread issues goes into a graph that is being captured, and does not run yet."""
+    return bool(cuda.is_current_stream_capturing())
+
+
 def marked(name: str) -> AbstractContextManager[object]:
     """A named span (NVTX range) for NVIDIA's profiler."""
     span: AbstractContextManager[object] = cuda.nvtx.range(name)

@@ -21,6 +21,8 @@ class Replay:
 
     capturable  whether the stream can capture the network; if not, each call issues the network again
 
+    A call within a capture issues the network into the graph that is captured: a graph holds no other graphs.
+
     Always call it on the same stream, because all calls use the same `inputs`. A reader on another stream must wait for
     an event (`wrote`, `reads`), and read an output before the second call after its own.
     """
@@ -32,7 +34,7 @@ class Replay:
         launch: Callable[[int], None],
         capturable: Callable[[card.Stream], bool] = lambda stream: True,
     ) -> None:
-        self._inputs, self._outputs = inputs, outputs
+        self._inputs, self._outputs, self._launch = inputs, outputs, launch
         self._next = 0
         device = next(iter(inputs.values())).device
         stream = card.new_stream(device)
@@ -42,7 +44,8 @@ class Replay:
                 for turn in range(WARM_UP * SLOTS):
                     launch(turn % SLOTS)
             stream.synchronize()  # the first replay may be on any stream
-            if not capturable(stream):
+            self.capturable = capturable(stream)
+            if not self.capturable:
                 self._runs: list[Callable[[], object]] = [partial(launch, slot) for slot in range(SLOTS)]
                 return
             first = card.captured(stream, partial(launch, 0))
@@ -55,5 +58,8 @@ class Replay:
         for name, tensor in self._inputs.items():
             tensor.copy_(fed[name], non_blocking=True)
         slot, self._next = self._next, (self._next + 1) % SLOTS
-        self._runs[slot]()
+        if card.capturing():
+            self._launch(slot)
+        else:
+            self._runs[slot]()
         return self._outputs[slot]

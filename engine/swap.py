@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from torch import Tensor
 
-from warpfuse.engine.contract import Engine
+from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.engine.errors import one_line
 
 TOLERANCE = 0.05
@@ -48,6 +48,11 @@ class SwappingEngine:
             return self._engine(inputs)
         future, self._future = self._future, None
         return self._judge(future, inputs)
+
+    @property
+    def capturable(self) -> bool:
+        """See `is_capturable`. As long as the engine may be swapped, a graph would go on with the old one."""
+        return self._future is None and self._retired is None and is_capturable(self._engine)
 
     def close(self) -> None:
         """Close the engines. If a build cannot be cancelled any more, its engine is closed as soon as it is built."""

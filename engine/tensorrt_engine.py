@@ -94,6 +94,11 @@ class TensorRtEngine:
         fed = check_feed(self.name, self.device, self.inputs, inputs)
         return self._replay({spec.name: tensor for spec, tensor in zip(self.inputs, fed, strict=True)})
 
+    @property
+    def capturable(self) -> bool:
+        """See `is_capturable`."""
+        return self._replay.capturable
+
     def close(self) -> None:
         """Wait for the launched work, then free plan, graphs and slots."""
         card.settle(self.device)

@@ -55,15 +55,7 @@ class Arithmetic(Protocol):
     def lock_to_source(self, z_ref: Tensor, z: Tensor) -> Tensor:
         """`formulas/moment_lock.py`."""
 
-    def composed(
-        self,
-        paint: Tensor,
-        cover: Tensor | None,
-        table: Tensor | None,
-        ink: tuple[float, float, float],
-        lines: float,
-        strength: float,
-    ) -> Tensor:
+    def composed(self, paint: Tensor, cover: Tensor | None, table: Tensor | None, shares: Tensor) -> Tensor:
         """`formulas/composite.py`."""
 
     def as_sharp_as(self, drawn: Tensor, fused: Tensor) -> Tensor:

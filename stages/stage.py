@@ -1,9 +1,9 @@
 """The protocols of stages, sources and sinks. They take and give frames, and know no threads, sockets or clocks."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from warpfuse.engine.bundle import Bundle
 from warpfuse.engine.bundle_file import NetworkName
@@ -11,6 +11,9 @@ from warpfuse.engine.contract import Engine
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece
 from warpfuse.stages.framing import Framing
+
+if TYPE_CHECKING:  # processes that only capture or show do not load torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,29 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Free what the stage holds."""
+        return
+
+
+@runtime_checkable
+class Capturable(Protocol):
+    """A stage whose calls can be replayed on a card: frames of one form launch the same work on other values.
+
+    Its calls launch everything on the current stream, wait for nothing and give frames with the stamp of their inputs.
+    """
+
+    def launches(self) -> Hashable | None:
+        """What decides which work the next call launches, besides the form of its inputs. None: it must be called.
+
+        Numbers of the settings that are not in `reads` belong to it.
+        """
+
+    @property
+    def reads(self) -> "dict[str, Tensor]":
+        """What the next call reads besides its inputs: tensors that it remembers, and those made of settings."""
+        return {}
+
+    def rebind(self, tensors: "Mapping[str, Tensor]") -> None:
+        """Read these from now on. One of `reads` that is not among them is forgotten."""
         return
 
 

@@ -110,6 +110,11 @@ class TorchEngine:
         self._into(slot, named)
         return self._slots[slot]
 
+    @property
+    def capturable(self) -> bool:
+        """See `is_capturable`. Before the first call nothing is allocated yet."""
+        return self._replay is not None
+
     def close(self) -> None:
         """Drop the program, its graphs and its slots."""
         self._slots.clear()

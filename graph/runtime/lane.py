@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from warpfuse.engine.cuda_streams import NoStream, Stream, on
 from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link_poller import Halted, LinkPoller, NeighbourGone
+from warpfuse.graph.metrics.report import RunnerReport
 from warpfuse.graph.runtime.failures import Faults, StageFault
 from warpfuse.graph.runtime.runner import Runner
 
@@ -67,6 +68,13 @@ class Lane:
         """The stage that is being called or whose input is awaited. From any thread."""
         return self._working.stage_name
 
+    def report(self) -> list[RunnerReport]:
+        """Figures of the lane besides those of its stages."""
+        return []
+
+    def close(self) -> None:
+        """Free what the lane holds, before its stages are closed."""
+
     def disconnect(self) -> None:
         """Close the links and keep their figures. Call it after the thread has ended."""
         for runner in self.runners:
@@ -101,16 +109,25 @@ class Lane:
             for runner in self.runners:
                 runner.ended = True
 
+    def _pass_frame(self) -> bool:
+        """Process one frame. False at the end of the stream."""
+        for runner in self.runners:
+            self._working = runner
+            if not runner.fire():
+                self._check_end(runner)
+                return False
+        return True
+
+    def _check_end(self, runner: Runner) -> None:
+        """The links into a runner have ended: those into the first of the lane end first. Raises RuntimeError."""
+        if runner is not self.runners[0]:
+            raise RuntimeError(f"the links into {runner.stage_name} ended a frame or more before the others")
+
     def _work(self) -> None:
         """Process every frame: call each stage in turn, as soon as its links have a frame."""
-        first = self._working
         self._poller.check()
-        while first.fire():
-            for runner in self.runners[1:]:
-                self._working = runner
-                if not runner.fire():
-                    raise RuntimeError(f"the links into {runner.stage_name} ended a frame or more before the others")
-            self._working = first
+        while self._pass_frame():
+            self._working = self.runners[0]
             self._poller.check()  # a stage checks by itself only when it waits
         for runner in self.runners:
             self._working = runner

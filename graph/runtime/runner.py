@@ -16,7 +16,7 @@ from warpfuse.graph.links.link_poller import LinkPoller
 from warpfuse.graph.metrics.meters import Meter
 from warpfuse.graph.metrics.report import LinkReport, RunnerReport
 from warpfuse.graph.metrics.trace import Track
-from warpfuse.stages.frame import Frame
+from warpfuse.stages.frame import Frame, Stamp
 
 Clock = Callable[[], int]
 
@@ -40,6 +40,7 @@ class Runner:
     frames      number of frames handled
     passed      number of the newest frame handled, -1 before the first
     at          number of the frame it was called with last in this epoch, -1 before the first
+    stamp       of the frame that a stage between source and sinks took last
     given       the stage's last output in this epoch, kept if a stage of the same lane takes it; else None
     ended       the stage has handled the end of the stream, or a failure that ends the run
     busy_since  clock when the call under way began, 0 between calls. Another thread can detect a hang by it
@@ -52,6 +53,7 @@ class Runner:
         self.frames = 0
         self.passed = -1
         self.at = -1
+        self.stamp: Stamp | None = None
         self.given: Any = None
         self.busy_since = 0
         self.ended = False
@@ -104,6 +106,11 @@ class Runner:
 
     def close(self) -> None:
         """Close the stage. Called after the last epoch."""
+
+    @property
+    def given_by(self) -> list[Given]:
+        """The inputs that come from stages of the same lane."""
+        return [feed for feed in self._feeds if isinstance(feed, Given)]
 
     @property
     def links(self) -> dict[str, LinkReport]:

@@ -1,7 +1,7 @@
 """The runner of a stage between the source and the sinks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from warpfuse.engine import device as card
@@ -13,12 +13,20 @@ from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.runner import Clock, Given, Runner
 from warpfuse.stages.borrowed import owned
-from warpfuse.stages.frame import Frame, Hold
+from warpfuse.stages.frame import Frame, Hold, Stamp
 from warpfuse.stages.interim import Interim
 from warpfuse.stages.stage import Delaying, Stage, process
 
 SettingsOf = Callable[[GraphConfig, Interim | None], Any]
 """Gives a stage's settings, from a configuration with the present numbers, and from prompts that are changing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A call of a stage that can be made. inputs: frames, or from which stage of the lane one comes in this frame."""
+
+    stamp: Stamp
+    inputs: Mapping[str, Any]
 
 
 class StageRunner(Runner):
@@ -65,21 +73,43 @@ class StageRunner(Runner):
 
     def fire(self) -> bool:
         """Call the stage with the next frame of every input."""
-        if not self.gather():
+        firing = self.take()
+        if firing is None:
             return False
+        self.give(firing, self.call(firing))
+        return True
+
+    def take(self) -> Firing | None:
+        """Take the next frame of every input, and the settings that it came with. None at the end of the stream.
+
+        Those stages of the lane that give it an input in this frame have taken theirs; they need not be called yet.
+        """
+        if not self.gather():
+            return None
         frames = [self._read(feed) for feed in self._feeds]
-        stamp = frames[self._stamped_by].stamp
+        stamp = self._stamp_of(frames[self._stamped_by])
         if (stamp.settings, stamp.interim) != self._holding:
             self._holding = stamp.settings, stamp.interim
             self._config = shown(self._book[stamp.settings], stamp.interim)
             if self._settings_of is not None:
                 self._stage.update(self._settings_of(self._config, stamp.interim))
-        begun = self._begin(stamp.seq)
+        self.at = stamp.seq
         if self._pacer is not None and not self._leaves:
-            frames[0] = self._pacer.judge(frames[0], self._config.pace, begun)
-        inputs, hold = dict(zip(self._ports, frames, strict=True)), frames[self._stamped_by].stamp.hold
-        out = self._timed(inputs, hold, begun, metered=not stamp.hold)
+            frames[0] = self._pacer.judge(frames[0], self._config.pace, self._clock())
+        self.stamp = stamp = self._stamp_of(frames[self._stamped_by])
+        return Firing(stamp, dict(zip(self._ports, frames, strict=True)))
+
+    def call(self, firing: Firing) -> Any:
+        """Call the stage, and record its time."""
+        stamp, begun = firing.stamp, self._begin(firing.stamp.seq)
+        inputs = {port: x.sender.given if isinstance(x, Given) else x for port, x in firing.inputs.items()}
+        out = self._timed(inputs, stamp.hold, begun, metered=not stamp.hold)
         self._end(stamp.seq, begun)
+        return out
+
+    def give(self, firing: Firing, out: Any) -> None:
+        """Hand on what the stage gave."""
+        stamp = firing.stamp
         if self._pacer is not None and self._leaves:
             self._pacer.left(stamp, self._clock())
         self.frames += 1
@@ -90,7 +120,6 @@ class StageRunner(Runner):
             inlet.done()
         if out is not None:
             self._deliver(out.stamp.seq, self._written(out))
-        return True
 
     def drain(self) -> None:
         """Deliver the frames that a delaying stage still holds."""
@@ -119,9 +148,15 @@ class StageRunner(Runner):
             self.meter.record(duration_ns)
         return out
 
+    @staticmethod
+    def _stamp_of(frame: Any) -> Stamp:
+        stamp = frame.sender.stamp if isinstance(frame, Given) else frame.stamp
+        assert isinstance(stamp, Stamp)
+        return stamp
+
     def _read(self, feed: Inlet | Given) -> Any:
         if isinstance(feed, Given):
-            return feed.sender.given
+            return feed.sender.given if feed.plan.delay else feed
         frame = self._take(feed)
         if isinstance(frame, Frame) and frame.ready is not None:
             reads(frame.tensors.values(), frame.ready, self._stream)
@@ -132,6 +167,11 @@ class StageRunner(Runner):
         if isinstance(self._stream, NoStream) or not isinstance(out, Frame) or not self.outlets:
             return out
         return replace(out, ready=wrote(self._stream.device))
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that it calls."""
+        return self._stage
 
     def close(self) -> None:
         """Close the stage."""

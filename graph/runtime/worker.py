@@ -12,8 +12,8 @@ from functools import partial
 import cv2
 import torch
 
-from warpfuse.engine.cuda_streams import Stream, new_stream
-from warpfuse.engine.device import settle
+from warpfuse.engine.cuda_streams import Stream, new_stream, on
+from warpfuse.engine.device import is_card, settle
 from warpfuse.graph.links.cancel_token import CancelToken
 from warpfuse.graph.links.link import Inlet
 from warpfuse.graph.links.link_plan import LinkPlan
@@ -29,6 +29,7 @@ from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.endpoints import Endpoints
 from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.lane import Lane
+from warpfuse.graph.runtime.loop_lane import LoopLane
 from warpfuse.graph.runtime.runner import Given, Runner
 from warpfuse.graph.runtime.sink_runner import SinkRunner
 from warpfuse.graph.runtime.source_runner import ResumePoint, SourceRunner
@@ -75,8 +76,7 @@ class Worker:
             lanes: list[Lane] = []
             for nodes in self.plan.lanes.values():
                 if nodes[0].worker == self.name:
-                    stream = new_stream(self.context.config.device)
-                    lanes.append(Lane([self._opened(node, stream, undo) for node in nodes], self.faults, stream))
+                    lanes.append(self._lane(nodes, undo))
             undo.pop_all()
         settle(self.context.config.device)
         self.lanes = lanes
@@ -158,6 +158,8 @@ class Worker:
         self.let_go()
         while self._bypasses:
             self._bypasses.popitem()[1].close()
+        for lane in self.lanes:
+            lane.close()
         for runner in self.runners:
             runner.close()
         self._wiring.close()
@@ -192,7 +194,7 @@ class Worker:
         now = self.context.clock()
         return Report(
             self.name,
-            [runner.report(now) for runner in self.runners],
+            [*(runner.report(now) for runner in self.runners), *(one for lane in self.lanes for one in lane.report())],
             {source.stage_name: source.source_report() for source in (self.source,) if source is not None},
             {sink.stage_name: sink.sink_report() for sink in self.sinks},
         )
@@ -210,6 +212,15 @@ class Worker:
         if feed.name in inlets:
             return inlets[feed.name]
         return Given(feed, next(runner for runner in self.runners if runner.stage_name == feed.sender))
+
+    def _lane(self, nodes: list[NodePlan], undo: contextlib.ExitStack) -> Lane:
+        """The stages of a lane, opened. What they allocate belongs to the lane's stream."""
+        device, stream = self.context.config.device, new_stream(self.context.config.device)
+        with on(stream):
+            runners = [self._opened(node, stream, undo) for node in nodes]
+        if is_card(device) and len(runners) > 1:
+            return LoopLane([one for one in runners if isinstance(one, StageRunner)], self.faults, stream, self.context)
+        return Lane(runners, self.faults, stream)
 
     def _opened(self, node: NodePlan, stream: Stream, undo: contextlib.ExitStack) -> Runner:
         runner = self._runner(node, stream)

@@ -19,16 +19,9 @@ LEVELS = 1020
 _f32, _i32 = np.float32, np.int32
 
 
-def composed(
-    paint: Tensor,
-    cover: Tensor | None,
-    table: Tensor | None,
-    ink: tuple[float, float, float],
-    lines: float,
-    strength: float,
-) -> Tensor:
+def composed(paint: Tensor, cover: Tensor | None, table: Tensor | None, shares: Tensor) -> Tensor:
     """As `formulas.composed`, with the colours of the table rounded to LEVELS steps."""
-    if not strength or (table is None and cover is None):
+    if table is None and cover is None:
         return paint
     planes: Planes = paint[0].to(torch.float32).contiguous().numpy()
     out = torch.empty(1, *planes.shape)
@@ -37,8 +30,7 @@ def composed(
     if table is not None:
         _pair(table.contiguous().numpy().reshape(-1, 3), pairs)
     laid = np.zeros((0, 0), np.float32) if cover is None else cover[0, 0].to(torch.float32).contiguous().numpy()
-    shares = np.array([strength, strength * lines, *ink], np.float32)
-    _compose(planes, laid, pairs, side, shares, out[0].numpy())
+    _compose(planes, laid, pairs, side, shares.numpy(), out[0].numpy())
     return out
 
 

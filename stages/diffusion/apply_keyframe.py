@@ -1,5 +1,6 @@
 """Laying a keyframe over the picture: a frame that the user painted, warped along the flow."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion.settings import WarpSettings
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
 def settings_of(config: Any, prompts: object) -> WarpSettings:
@@ -21,7 +22,7 @@ def open(opening: Opening) -> Stage:
     return ApplyKeyframe(opening.config.stages.warp, opening.device)
 
 
-class ApplyKeyframe(Stage):
+class ApplyKeyframe(Stage, Capturable):
     """The styled picture with the keyframe over it. The result is fused into the next frame.
 
     inputs  picture  the styled picture
@@ -59,6 +60,10 @@ class ApplyKeyframe(Stage):
     def held(self, picture: Frame, anchor: Frame, past: Frame | None = None) -> Frame:
         """The picture unchanged: it was warped with the keyframe in it."""
         return picture
+
+    def launches(self) -> Hashable:
+        """See `Capturable`."""
+        return self._mode
 
     def update(self, settings: WarpSettings) -> None:
         """Use new settings from the next frame on."""

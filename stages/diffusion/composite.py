@@ -3,20 +3,23 @@
 Paint and cover of the lines are fed back for the next frame, not the finished picture: lines would be drawn on lines.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from warpfuse.engine.contract import Engine
+from warpfuse.engine.contract import Engine, is_capturable
+from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.diffusion.fuse import fusion_weight
+from warpfuse.stages.diffusion.fuse import largest_weight
 from warpfuse.stages.diffusion.palette import Palette
 from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.diffusion.settings import FuseSettings
+from warpfuse.stages.formulas.composite import shares_of
 from warpfuse.stages.frame import Frame, Latent, Picture
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +50,7 @@ def open(opening: Opening) -> Stage:
     return Composite(opening.network("lines"), settings_of(opening.config, opening.prompts))
 
 
-class Composite(Stage):
+class Composite(Stage, Capturable):
     """Paint and lines composed to a picture.
 
     inputs  paint    the decoded picture
@@ -64,6 +67,7 @@ class Composite(Stage):
     def __init__(self, lines: Engine, settings: CompositeSettings) -> None:
         self._lines = lines
         self._ops = arithmetic(settings.style.device)
+        self._numbers_to_device, self._table_to_device = (ToDevice(settings.style.device) for _ in range(2))
         self.update(settings)
 
     def __call__(self, paint: Picture, latent: Frame, source: Picture, past: Frame | None = None) -> Picture:
@@ -84,17 +88,37 @@ class Composite(Stage):
     def update(self, settings: CompositeSettings) -> None:
         """Use new inks and lines from the next frame on."""
         self._settings = settings
-        self._draws = settings.strength > 0 and settings.palette.lines > 0
-        table, device = settings.palette.table, settings.style.device
-        self._table = None if table is None else torch.from_numpy(table.copy()).to(device)
+        palette, weight = settings.palette, largest_weight(settings.fuse) * settings.fuse.lines
+        self._prints = settings.strength > 0
+        self._draws = self._prints and palette.lines > 0
+        shares = shares_of(palette.ink, palette.lines, settings.strength)
+        self._numbers = self._numbers_to_device(torch.cat((shares, torch.tensor([weight]))))
+        table = palette.table
+        self._table = None if table is None else self._table_to_device(torch.from_numpy(table.copy()))
+
+    def launches(self) -> Hashable | None:
+        """See `Capturable`."""
+        return (self._prints, self._draws, bool(self._settings.fuse.lines)) if is_capturable(self._lines) else None
+
+    @property
+    def reads(self) -> dict[str, Tensor]:
+        """Style, numbers, colours of the paint."""
+        named = {"style": self._settings.style, "numbers": self._numbers}
+        return named | ({} if self._table is None else {"table": self._table})
+
+    def rebind(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Capturable`."""
+        self._settings = replace(self._settings, style=tensors["style"])
+        self._numbers, self._table = tensors["numbers"], tensors.get("table")
 
     def close(self) -> None:
-        """Close the network."""
+        """Close the network, and give the pinned memory back."""
         self._lines.close()
+        for copier in (self._numbers_to_device, self._table_to_device):
+            copier.close()
 
     def _finished(self, paint: Picture, cover: Tensor | None) -> Picture:
-        settings, palette = self._settings, self._settings.palette
-        rgb = self._ops.composed(paint.rgb, cover, self._table, palette.ink, palette.lines, settings.strength)
+        rgb = self._ops.composed(paint.rgb, cover, self._table, self._numbers[:5]) if self._prints else paint.rgb
         return Picture(paint.stamp, rgb, paint.rgb, cover)
 
     def _cover(self, latent: Latent, source: Picture, past: Picture | None) -> Tensor:
@@ -102,5 +126,5 @@ class Composite(Stage):
         fuse = self._settings.fuse
         if past is None or past.cover is None or past.trust is None or not fuse.lines:
             return cover.clone()  # the engine reuses its output memory
-        fused = torch.lerp(cover, past.cover, fusion_weight(fuse, past.trust) * fuse.lines)
+        fused = torch.lerp(cover, past.cover, past.trust * self._numbers[5])
         return self._ops.as_sharp_as(cover, fused)

@@ -1,8 +1,10 @@
 """Latents into pictures."""
 
-from warpfuse.engine.contract import Engine
+from collections.abc import Hashable
+
+from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.stages.frame import Frame, Latent, Picture
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
@@ -10,7 +12,7 @@ def open(opening: Opening) -> Stage:
     return Decode(opening.network("decoder"), opening.bundle.about.latent.scale)
 
 
-class Decode(Stage):
+class Decode(Stage, Capturable):
     """Latents to pictures.
 
     inputs  latent  [1, c, h/d, w/d] in the UNet's scale
@@ -35,6 +37,10 @@ class Decode(Stage):
         if isinstance(latent, Latent):
             return self(latent)
         return Picture(latent.stamp, past.rgb) if isinstance(past, Picture) else Frame(latent.stamp)
+
+    def launches(self) -> Hashable | None:
+        """See `Capturable`."""
+        return () if is_capturable(self._decoder) else None
 
     def close(self) -> None:
         """Close the decoder."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from warpfuse.engine.contract import Engine
+from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.engine.rows import fixed_batch, joined, run_rows
 from warpfuse.stages.diffusion.guidance import assumed, guided
 from warpfuse.stages.diffusion.rows import Row
@@ -46,6 +46,11 @@ class Denoise:
             _guide(row, self._split(row, output), unconditional.get(id(row)))
             for row, output in zip(rows, outputs[: len(rows)], strict=True)
         ]
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph may hold its next call."""
+        return is_capturable(self._unet)
 
     def close(self) -> None:
         """Close the UNet."""

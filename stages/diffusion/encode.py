@@ -1,8 +1,10 @@
 """Pictures into latents."""
 
-from warpfuse.engine.contract import Engine
+from collections.abc import Hashable
+
+from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.stages.frame import Frame, Latent, Picture
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
@@ -10,7 +12,7 @@ def open(opening: Opening) -> Stage:
     return Encode(opening.network("encoder"), opening.bundle.about.latent.scale)
 
 
-class Encode(Stage):
+class Encode(Stage, Capturable):
     """Picture -> its latent in the UNet's scale, with the trust of each cell if the picture was warped.
 
     A frame without a picture passes unchanged, such as the reference of the first frame.
@@ -31,6 +33,10 @@ class Encode(Stage):
     def held(self, frame: Frame) -> Frame:
         """A bare frame: the latent of a held frame is not used."""
         return Frame(frame.stamp)
+
+    def launches(self) -> Hashable | None:
+        """See `Capturable`."""
+        return () if is_capturable(self._encoder) else None
 
     def close(self) -> None:
         """Close the encoder."""

@@ -1,11 +1,13 @@
 """Fidelity-oriented encoding (Rerender-A-Video, Yang et al. 2023, section 4.2): an autoencoder that loses less."""
 
+from collections.abc import Hashable
+
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
-from warpfuse.engine.contract import Engine
+from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.stages.frame import Frame, Latent, Picture
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 FARTHEST = 0.25
 """Mean difference of a pixel's channels, in [0, 1], above which the decoded pixel counts as wrong."""
@@ -33,7 +35,7 @@ def faithful(z: Tensor, z_again: Tensor, rgb: Tensor, rgb_again: Tensor) -> Tens
     return z + (1 - bad) * (z - z_again)
 
 
-class EncodeTwice(Stage):
+class EncodeTwice(Stage, Capturable):
     """`Encode` for the fed-back picture, with one more run of the decoder and the encoder.
 
     Picture -> its latent in the UNet's scale, with the trust of each cell if the picture was warped. A frame without a
@@ -58,6 +60,10 @@ class EncodeTwice(Stage):
     def held(self, frame: Frame) -> Frame:
         """A bare frame: the latent of a held frame is not used."""
         return Frame(frame.stamp)
+
+    def launches(self) -> Hashable | None:
+        """See `Capturable`."""
+        return () if all(map(is_capturable, (self._encoder, self._decoder))) else None
 
     def close(self) -> None:
         """Close both networks."""

@@ -1,13 +1,16 @@
 """Exit fusion: the predicted x0 is blended with the encoded, warped last picture where the flow is trusted."""
 
+from collections.abc import Hashable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.diffusion.moment_lock import MomentLock
 from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame, Latent
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 W_MAX = 0.95
 """Largest fusion weight: at 1 an error in the picture would never decay."""
@@ -40,7 +43,7 @@ def open(opening: Opening) -> Stage:
     return Fuse(opening.config.stages.fuse, opening.device)
 
 
-class Fuse(Stage):
+class Fuse(Stage, Capturable):
     """Exit fusion: the predicted x0 with the warped, encoded last picture.
 
     inputs  prediction  predicted x0 [1, c, h, w]
@@ -52,17 +55,17 @@ class Fuse(Stage):
     """
 
     def __init__(self, settings: FuseSettings, device: str = "cpu") -> None:
-        self._settings = settings
         self._lock = MomentLock(settings.anchor, device)
+        self._to_device = ToDevice(device)
+        self.update(settings)
 
     def __call__(self, prediction: Latent, reference: Frame) -> Latent:
         """The fused latent. Where the weight is 0 it equals the prediction bit for bit."""
-        settings, past = self._settings, warped(reference)
-        if past is None or not settings.exit or not settings.weight:
+        past = warped(reference)
+        if past is None or not self._fuses:
             self._lock.reset()
             return prediction
-        weight = largest_weight(settings) * settings.exit
-        return Latent(prediction.stamp, self._lock.fuse(prediction.z, *past, weight))
+        return Latent(prediction.stamp, self._lock.fuse(prediction.z, *past, self._weight))
 
     def held(self, prediction: Frame, reference: Frame) -> Frame:
         """The latent of the reference."""
@@ -70,5 +73,24 @@ class Fuse(Stage):
 
     def update(self, settings: FuseSettings) -> None:
         """Use new settings from the next frame on."""
-        self._settings = settings
+        self._fuses = bool(settings.exit and settings.weight)
+        self._weight = self._to_device(torch.tensor(largest_weight(settings) * settings.exit))
         self._lock.update(settings.anchor)
+
+    def launches(self) -> Hashable:
+        """See `Capturable`."""
+        return self._fuses, self._lock.settings
+
+    @property
+    def reads(self) -> dict[str, Tensor]:
+        """The weight, and the gain of the lock."""
+        gain = self._lock.gain
+        return {"weight": self._weight} | ({} if gain is None else {"gain": gain})
+
+    def rebind(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Capturable`."""
+        self._weight, self._lock.gain = tensors["weight"], tensors.get("gain")
+
+    def close(self) -> None:
+        """Give the pinned memory back."""
+        self._to_device.close()

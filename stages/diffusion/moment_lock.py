@@ -9,30 +9,33 @@ from warpfuse.stages.solvers.pair import CLEAN, fuse
 
 
 class MomentLock:
-    """Exit fusion with the exit lock, whose gain of each channel is kept from frame to frame. The host never waits for
-    the device."""
+    """Exit fusion with the exit lock. The host never waits for the device.
+
+    gain  of each channel, [1, c, 1, 1], kept from frame to frame; None: the next frame starts anew
+    """
 
     def __init__(self, settings: MomentLockSettings, device: str | torch.device = "cpu") -> None:
         self._ops = arithmetic(device)
-        self._settings = settings
-        self._gain: Tensor | None = None
+        self.settings = settings
+        self.gain: Tensor | None = None
 
     def update(self, settings: MomentLockSettings) -> None:
         """Use new settings. The gain is kept."""
-        self._settings = settings
+        self.settings = settings
 
     def reset(self) -> None:
         """Forget the gain."""
-        self._gain = None
+        self.gain = None
 
-    def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: float) -> Tensor:
+    def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: Tensor | float) -> Tensor:
         """x0 fused with the reference by w = weight trust, with the contrast of x0. Where w is 0 it is x0 bit for bit.
         x0, x0_ref  [1, c, h, w]: this frame's prediction, and the reference
         trust       [1, 1, h, w]
+        weight      a number
         """
-        x, lock = fuse(x0, None, x0_ref, None, trust * weight, 0.0, CLEAN), self._settings
+        x, lock = fuse(x0, None, x0_ref, None, trust * weight, 0.0, CLEAN), self.settings
         if lock.exit == 0:
             return x
         numbers = lock.exit, lock.rate, lock.coverage, lock.drift
-        x, self._gain = self._ops.lock_to_prediction(x, x0, trust, self._gain, *numbers)
+        x, self.gain = self._ops.lock_to_prediction(x, x0, trust, self.gain, *numbers)
         return x

@@ -24,6 +24,15 @@ class Noises:
         self._device = device
         self._slots: list[Tensor] = []
 
+    @property
+    def drawn(self) -> list[Tensor]:
+        """Those of the steps that were asked for, the first before all steps."""
+        return self._slots
+
+    @drawn.setter
+    def drawn(self, slots: list[Tensor]) -> None:
+        self._slots = slots
+
     def slot(self, step: int, shape: torch.Size) -> Tensor:
         """The fixed noise of a step."""
         if self._slots and self._slots[0].shape != shape:

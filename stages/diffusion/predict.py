@@ -1,6 +1,6 @@
 """Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine
+from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.controls.settings import check_controls
@@ -28,7 +29,7 @@ from warpfuse.stages.diffusion.settings import Kind, check_attention, past_encod
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, step_all
 from warpfuse.stages.frame import Frame, Latent, Motion
 from warpfuse.stages.motion.warp import latent_trust
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
 def settings_of(config: Any, prompts: Prompts) -> PredictSettings:
@@ -88,7 +89,7 @@ def _pulls(opening: Opening) -> Mapping[Kind, LatentWarp | PictureWarp]:
     return found
 
 
-class Predict(Stage):
+class Predict(Stage, Capturable):
     """The sampler: all UNet calls of a frame, with fusion before the first and, if configured, between steps.
 
     inputs  source     clean latent z of the source frame
@@ -129,6 +130,7 @@ class Predict(Stage):
         self._device = torch.device(device)
         self._ops = arithmetic(self._device)
         self._noises = Noises(seed, self._device)
+        self._to_device = ToDevice(self._device)
         self._pulls = pulls or {}
         self._attention = attention
         self._hints = hints
@@ -195,11 +197,42 @@ class Predict(Stage):
 
     def update(self, settings: PredictSettings) -> None:
         """Use new settings from the next frame on. Frames in the batch keep their own."""
-        self._schedule = frame_schedule(self._sampling, settings, self._device)
+        self._schedule = frame_schedule(self._sampling, settings, self._to_device)
+
+    def launches(self) -> Hashable | None:
+        """See `Capturable`. Rows that stay for later frames, or noise drawn for one frame, are in no graph."""
+        schedule, fuse = self._schedule, self._schedule.fuse
+        stays = self._batch is not None or self._attention is not None or schedule.windows or fuse.asks_anchor
+        if stays or fuse.noise == "fresh" or not self._denoise.capturable:
+            return None
+        levels = tuple((one.level, one.level_next, one.needs_noise, one.rho) for one in schedule.plan)
+        entry = bool(fuse.entry), fuse.window, fuse.noise, fuse.anchor.entry, fuse.inner_strength
+        return levels, entry, schedule.guidance
+
+    @property
+    def reads(self) -> dict[str, Tensor]:
+        """What the schedule keeps on the device, and the noises."""
+        schedule = self._schedule
+        return {
+            "numbers": schedule.numbers,
+            **{f"conditioning.{name}": x for name, x in schedule.conditioning.items()},
+            **{f"unconditional.{name}": x for name, x in schedule.unconditional.items()},
+            **{f"noise.{step}": x for step, x in enumerate(self._noises.drawn)},
+        }
+
+    def rebind(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Capturable`."""
+        kinds: dict[str, dict[str, Tensor]] = {"numbers": {}, "conditioning": {}, "unconditional": {}, "noise": {}}
+        for key, x in tensors.items():
+            kind, _, name = key.partition(".")
+            kinds[kind][name] = x
+        self._schedule = self._schedule.on(kinds["numbers"][""], kinds["conditioning"], kinds["unconditional"])
+        self._noises.drawn = list(kinds["noise"].values())
 
     def close(self) -> None:
-        """Close every network."""
+        """Close every network, and give the pinned memory back."""
         self._denoise.close()
+        self._to_device.close()
         for pull in self._pulls.values():
             pull.close()
         if self._keyframe is not None:

@@ -15,7 +15,7 @@ from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.diffusion.adain import adain
 from warpfuse.stages.diffusion.anchor_past import AnchorPast
 from warpfuse.stages.diffusion.attention import TokenPast
-from warpfuse.stages.diffusion.fuse import W_MAX, largest_weight, warped
+from warpfuse.stages.diffusion.fuse import W_MAX, warped
 from warpfuse.stages.diffusion.noise import FusedNoise, Noises, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import FrameSchedule
 from warpfuse.stages.diffusion.settings import FusionWindow, Kind
@@ -87,10 +87,10 @@ def start(row_of: Latent, schedule: FrameSchedule, noises: Noises, reference: Fr
     past = warped(reference)
     if settings.entry and past is not None and in_window(settings.window, level):
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
-        (z_ref, trust), weight = past, largest_weight(settings) * settings.entry
+        z_ref, trust = past
         if settings.anchor.entry:
             z_ref = ops.lock_to_source(z_ref, z)
-        row.x = fuse(z, n, z_ref, n_ref, trust * weight, rho, level, settings.inner_strength)
+        row.x = fuse(z, n, z_ref, n_ref, trust * schedule.entry, rho, level, settings.inner_strength)
     else:
         row.x = compose(z, n, level)
     return row

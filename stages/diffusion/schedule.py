@@ -1,13 +1,14 @@
 """The schedule of a frame: its network calls and their inputs, from the bundle and the settings of the frame."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, Control
 from warpfuse.stages.controls.settings import ControlSettings
+from warpfuse.stages.diffusion.fuse import largest_weight
 from warpfuse.stages.diffusion.prompts import Conditioning
 from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, FusionWindow, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
@@ -104,6 +105,8 @@ class FrameSchedule:
 
     plan           all network calls of a frame, in order
     start          level of the first call
+    numbers        float32 [n] on the device, of which `entry` and `told` are parts
+    entry          largest weight of the fusion at the entry, a number on the device
     told           by call, inputs that depend on its level: "level" [1, 2], alpha and sigma; "timestep" [1];
                    "control_scale" [1, n] and "adapter_scale" [1, m] of the controls at this level
     conditioning   other inputs, tensors [1, ...] by name
@@ -117,6 +120,8 @@ class FrameSchedule:
     guidance: Guidance
     warp: WarpSettings
     attention: AttentionSettings
+    numbers: Tensor = field(repr=False)
+    entry: Tensor = field(repr=False)
     told: tuple[Mapping[str, Tensor], ...] = field(repr=False)
     conditioning: Mapping[str, Tensor] = field(repr=False)
     unconditional: Mapping[str, Tensor] = field(repr=False)
@@ -127,9 +132,23 @@ class FrameSchedule:
         """x0 of the frame before is fused in between steps."""
         return any(one.of == "previous" and one.kind != "reference" for one in self.windows)
 
+    def on(
+        self, numbers: Tensor, conditioning: Mapping[str, Tensor], unconditional: Mapping[str, Tensor]
+    ) -> "FrameSchedule":
+        """The same schedule with tensors in other memory."""
+        entry, told = _parts(numbers, [{name: x.numel() for name, x in call.items()} for call in self.told])
+        return replace(
+            self, numbers=numbers, entry=entry, told=told, conditioning=conditioning, unconditional=unconditional
+        )
 
-def frame_schedule(sampling: Sampling, settings: PredictSettings, device: torch.device) -> FrameSchedule:
-    """The schedule for these settings. Raises SolverError or ValueError for levels that the solver cannot take."""
+
+def frame_schedule(
+    sampling: Sampling, settings: PredictSettings, to_device: Callable[[Tensor], Tensor] = lambda x: x
+) -> FrameSchedule:
+    """The schedule for these settings. Raises SolverError or ValueError for levels that the solver cannot take.
+
+    to_device  brings numbers to the device of the latents
+    """
     plan = sampling.plan(settings.strength, settings.steps)
     start = plan[0].level
     guidance = settings.guidance
@@ -140,6 +159,10 @@ def frame_schedule(sampling: Sampling, settings: PredictSettings, device: torch.
         )
     scale = settings.strength if sampling.strength_scales_style else 1.0
     given = settings.conditioning.given
+    told = [_told(call.seen, sampling.controls, settings.controls) for call in plan]
+    entry_weight = largest_weight(settings.fuse) * settings.fuse.entry
+    numbers = to_device(torch.tensor([entry_weight, *(n for call in told for own in call.values() for n in own)]))
+    entry, told_there = _parts(numbers, [{name: len(own) for name, own in call.items()} for call in told])
     return FrameSchedule(
         plan=plan,
         start=start,
@@ -147,7 +170,9 @@ def frame_schedule(sampling: Sampling, settings: PredictSettings, device: torch.
         guidance=settings.guidance,
         warp=settings.warp,
         attention=settings.attention,
-        told=tuple(_told(call.seen, sampling.controls, settings.controls, device) for call in plan),
+        numbers=numbers,
+        entry=entry,
+        told=told_there,
         conditioning=given if scale == 1 else {name: tensor * scale for name, tensor in given.items()},
         unconditional=settings.conditioning.unconditional,
         windows=settings.fuse.windows,
@@ -155,12 +180,9 @@ def frame_schedule(sampling: Sampling, settings: PredictSettings, device: torch.
 
 
 def _told(
-    level: Level, known: Sequence[Control], asked: Mapping[str, ControlSettings], device: torch.device
-) -> Mapping[str, Tensor]:
-    told = {
-        "level": torch.tensor([[level.alpha, level.sigma]], device=device),
-        "timestep": torch.tensor([level.timestep], device=device),
-    }
+    level: Level, known: Sequence[Control], asked: Mapping[str, ControlSettings]
+) -> Mapping[str, Sequence[float]]:
+    told: dict[str, Sequence[float]] = {"level": (level.alpha, level.sigma), "timestep": (level.timestep,)}
     forms: tuple[tuple[str, str], ...] = (("controlnet", CONTROL_SCALE), ("adapter", ADAPTER_SCALE))
     for form, name in forms:
         scales = [
@@ -169,5 +191,17 @@ def _told(
             if control.form == form
         ]
         if scales:
-            told[name] = torch.tensor([scales], device=device)
+            told[name] = scales
     return told
+
+
+def _parts(numbers: Tensor, sizes: Sequence[Mapping[str, int]]) -> tuple[Tensor, tuple[Mapping[str, Tensor], ...]]:
+    """`entry` and `told` as parts of `numbers`. sizes: of each call, name -> how many numbers; in their order."""
+    told, at = [], 1
+    for call in sizes:
+        own = {}
+        for name, count in call.items():
+            part, at = numbers[at : at + count], at + count
+            own[name] = part if name == "timestep" else part[None]
+        told.append(own)
+    return numbers[0], tuple(told)

@@ -8,32 +8,30 @@ LARGEST_GAIN = 2.0
 """Largest gain of `as_sharp_as`: a larger ratio comes from noise, not from lines."""
 
 
-def composed(
-    paint: Tensor,
-    cover: Tensor | None,
-    table: Tensor | None,
-    ink: tuple[float, float, float],
-    lines: float,
-    strength: float,
-) -> Tensor:
-    """Compose the picture:  p + s lines cover (ink - p)  with  p = paint + s (table(paint) - paint).
+def shares_of(ink: tuple[float, float, float], lines: float, strength: float) -> Tensor:
+    """The numbers of `composed`, float32 [5] on the host: s, s lines, and the ink.
 
-    paint     [1, 3, h, w] in [0, 1]
-    cover     [1, 1, h, w] in [0, 1], or None for no lines
-    table     colour table, float32 [n, n, n, 3] indexed by blue, green, red; interpolated trilinearly. None: unchanged
     ink       colour of the lines, in [0, 1]
     lines     opacity of the lines, in [0, 1]
     strength  s, in [0, 1]; 0 gives the paint itself
     """
-    if not strength or (table is None and cover is None):
-        return paint
+    return torch.tensor([strength, strength * lines, *ink])
+
+
+def composed(paint: Tensor, cover: Tensor | None, table: Tensor | None, shares: Tensor) -> Tensor:
+    """Compose the picture:  p + s lines cover (ink - p)  with  p = paint + s (table(paint) - paint).
+
+    paint   [1, 3, h, w] in [0, 1]
+    cover   [1, 1, h, w] in [0, 1], or None for no lines
+    table   colour table, float32 [n, n, n, 3] indexed by blue, green, red; interpolated trilinearly. None: unchanged
+    shares  from `shares_of`, on the device of the paint
+    """
     printed = paint
     if table is not None:
-        printed = torch.lerp(paint, _looked_up(paint, table), strength)
+        printed = torch.lerp(paint, _looked_up(paint, table), shares[0])
     if cover is None:
         return printed
-    colour = torch.tensor(ink, device=paint.device)[None, :, None, None]
-    return torch.lerp(printed, colour, (strength * lines) * cover)
+    return torch.lerp(printed, shares[2:].view(1, 3, 1, 1), shares[1] * cover)
 
 
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The stage that warps the last styled picture onto the present frame."""
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
 from warpfuse.stages.frame import Frame, Latent, Motion, Picture
 from warpfuse.stages.motion.settings import WarpSettings
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
 def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -> Tensor:
@@ -30,7 +31,7 @@ def open(opening: Opening) -> Stage:
     return Warp(opening.config.stages.warp, opening.bundle.about.latent.downscale, opening.device)
 
 
-class Warp(Stage):
+class Warp(Stage, Capturable):
     """The stage that warps the last styled picture onto the present frame.
 
     inputs  motion  motion to the last frame
@@ -71,6 +72,10 @@ class Warp(Stage):
                 return Latent(motion.stamp, styled.z)
             case _:
                 return Frame(motion.stamp)
+
+    def launches(self) -> Hashable:
+        """See `Capturable`."""
+        return self._settings
 
     def update(self, settings: WarpSettings) -> None:
         """Take new settings, from the next frame on."""

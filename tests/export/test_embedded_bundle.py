@@ -16,6 +16,7 @@ from warpfuse.export.embedded.painters.styles import PAINTERS
 from warpfuse.export.embedded.plates import PAINTS, painted
 from warpfuse.stages.cpu import composed
 from warpfuse.stages.diffusion.palette import palette_of, read_table
+from warpfuse.stages.formulas.composite import shares_of
 from warpfuse.stages.solvers.levels import level_at, levels, steps_for
 
 FOLDER = shipped_bundles() / "embedded"
@@ -77,7 +78,7 @@ def picture(networks, rgb, name, seed=0):
     palette = palette_of(ABOUT.styles, {name: 1.0}, TABLES)
     table = None if palette.table is None else torch.from_numpy(palette.table)
     paint, cover = (torch.from_numpy(x) for x in (decode(networks, x0).clip(0, 1), cover))
-    return composed(paint, cover, table, palette.ink, palette.lines, 1.0).numpy()
+    return composed(paint, cover, table, shares_of(palette.ink, palette.lines, 1.0)).numpy()
 
 
 def psnr(a, b):

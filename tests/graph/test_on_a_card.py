@@ -84,7 +84,8 @@ NO_ORDER = {
     "benchmark.ways:_timed:synchronize:2": "times",
     "benchmark.loop:PlainLoop.__init__:synchronize:1": "all its work is on one stream",
     "benchmark.loop:PlainLoop.__exit__:synchronize:1": "all its work is on one stream",
-    "graph.runtime.worker:Worker.open:synchronize:1": "for stages of others; ours leave nothing behind when opened",
+    "graph.runtime.worker:Worker.open:synchronize:1": "for stages of others; ours are opened on their lane's stream",
+    "stages.loop:Loop.close:synchronize:1": "all its work is on one stream",
     "graph.runtime.shared_engine:SharedEngine._call:record_stream:1": "who asked waits for the answer anyway",
 }
 
@@ -112,9 +113,39 @@ def test_what_orders_is_needed(scenario, place, short_folder):
     assert sim.races, f"without {place} nothing is missed"
 
 
+REPLAYED = [
+    "graph.runtime.stage_runner:StageRunner._read:wait_event:1",
+    "graph.runtime.stage_runner:StageRunner._written:record:1",
+]
+"""What orders the replayed loop: its inputs come from other streams, its picture goes to one."""
+
+
+@pytest.mark.parametrize("place", REPLAYED)
+def test_what_orders_the_replayed_loop_is_needed(place, short_folder):
+    with card() as sim:
+        sim.without.add(PLACES[place])
+        with contextlib.suppress(AssertionError):
+            scenarios.a_graph_runs_on_plans(sim, short_folder)
+    assert sim.skipped and any("stages.loop" in race.first + race.second for race in sim.races)
+
+
 def test_every_place_that_orders_is_left_out_once():
     listed = [place for _, place in LEFT_OUT] + [*NO_ORDER]
-    assert sorted(listed) == sorted(PLACES)
+    # what is not copied is seen by the pictures: tests/graph/runtime/test_loop.py
+    assert sorted(listed) == sorted(name for name, place in PLACES.items() if place.operation != "copy")
+
+
+def test_the_loop_is_one_launch_with_a_copy_before_and_behind_it(short_folder):
+    """And its pictures are those of the networks that cannot be captured."""
+    with card() as sim:
+        expected = scenarios.shown(short_folder)
+        assert not sim.captured
+        assert [one.tolist() for one in scenarios.shown(short_folder, backend="tensorrt")] == [
+            one.tolist() for one in expected
+        ]
+    in_loop = Counter({name: count for (span, name), count in sim.kernels.items() if not span})
+    assert in_loop["_foreach_copy_"] == 2 * 2, "two of five frames are replayed"
+    assert not sim.races
 
 
 MOST_KERNELS = 200

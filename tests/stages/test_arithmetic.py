@@ -7,6 +7,7 @@ import torch
 
 from warpfuse.stages import cpu, formulas
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
+from warpfuse.stages.formulas.composite import shares_of
 from warpfuse.stages.motion.settings import ConfidenceSettings
 
 NAMES = [name for name, one in vars(Arithmetic).items() if inspect.isfunction(one) and not name.startswith("_")]
@@ -46,7 +47,7 @@ def test_formulas_run_where_their_tensors_lie():
         "grown": formulas.grown(mask, 2, 2),
         "lock_to_prediction": formulas.lock_to_prediction(rgb, rgb, mask, None, 1.0, 0.2, 0.2, 0.5)[0],
         "lock_to_source": formulas.lock_to_source(rgb, rgb),
-        "composed": formulas.composed(rgb, mask, table, (0.1, 0.2, 0.3), 1.0, 1.0),
+        "composed": formulas.composed(rgb, mask, table, shares_of((0.1, 0.2, 0.3), 1.0, 1.0).to("meta")),
         "as_sharp_as": formulas.as_sharp_as(mask, mask),
         "bytes_of": formulas.bytes_of(rgb),
     }

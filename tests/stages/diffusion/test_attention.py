@@ -200,7 +200,7 @@ def test_streams_in_one_call_see_their_own_past():
     from warpfuse.stages.diffusion.stream_batch import step_all
     from warpfuse.stages.motion.warp import latent_trust
 
-    denoise, told = Denoise(Remembering(), SAMPLING), frame_schedule(SAMPLING, settings(), CPU)
+    denoise, told = Denoise(Remembering(), SAMPLING), frame_schedule(SAMPLING, settings())
     past = {name: CrossFrame(memory(), torch.float32, CPU) for name in frames}
     for t in range(5):
         rows = []

@@ -62,7 +62,7 @@ def walked(mode, solver, weight=0.0):
     family = Sampling("epsilon", open_solver(solver), partial(level_at, TABLE), 999.0, 200.0, True)
     fuse = FuseSettings(weight=weight, entry=0, between="reference")
     guidance = Guidance(mode=mode, scale=1.6)
-    way = frame_schedule(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance), torch.device("cpu"))
+    way = frame_schedule(family, PredictSettings(conditioned(0.3, 0.1), 1.0, 4, fuse, guidance))
     noises = Noises(0, torch.device("cpu"))
     reference = Latent(Stamp(0, 0), latent(7), torch.ones(1, 1, 8, 8))
     row = start(Latent(Stamp(0, 0), latent(0)), way, noises, reference, cpu)

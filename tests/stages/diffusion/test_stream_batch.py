@@ -251,8 +251,8 @@ def test_the_past_is_trusted_between_steps_by_the_norm_of_the_warp(norm, power):
 def test_streams_share_the_call_and_no_picture():
     """Two streams with one UNet call a step: each gets what it gets alone, though the other's frames are others."""
     family = sampling()
-    programs = {"a": frame_schedule(family, settings(between="latent"), torch.device("cpu"))}
-    programs["b"] = frame_schedule(family, settings(between="latent", style=(0.1, 0.7)), torch.device("cpu"))
+    programs = {"a": frame_schedule(family, settings(between="latent"))}
+    programs["b"] = frame_schedule(family, settings(between="latent", style=(0.1, 0.7)))
 
     def rows(stream, offset):
         noises, last = Noises(offset, torch.device("cpu")), None

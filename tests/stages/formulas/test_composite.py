@@ -7,6 +7,7 @@ from torch.nn.functional import avg_pool2d, grid_sample
 
 from warpfuse.engine.bundle_parts import Style
 from warpfuse.stages.diffusion.palette import SIDE, palette_of
+from warpfuse.stages.formulas.composite import shares_of
 
 BYTES = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, SIDE, 3), np.uint8)
 TABLES = dict(zip(["both", "third"], BYTES.astype(np.float32) / np.float32(255), strict=True))  # as of a `lut` file
@@ -40,9 +41,9 @@ def test_the_picture_is_that_of_the_formula(ops, shares, tolerance, strength):
         printed = paint + strength * (looked_up - paint)
     ink = torch.tensor(palette.ink)[None, :, None, None]
     wanted = printed + strength * palette.lines * cover * (ink - printed)
-    found = ops.composed(paint, cover, table, palette.ink, palette.lines, strength)
+    found = ops.composed(paint, cover, table, shares_of(palette.ink, palette.lines, strength))
     torch.testing.assert_close(found, wanted, atol=tolerance + 1e-6, rtol=0)
-    unlike = ops.composed(paint.flip(1), cover, table, palette.ink, palette.lines, strength)
+    unlike = ops.composed(paint.flip(1), cover, table, shares_of(palette.ink, palette.lines, strength))
     assert (unlike - wanted).abs().max() > 0.05, "the control: blue for red"
 
 
@@ -50,12 +51,12 @@ def test_strange_values_stay_within_the_table(ops):
     palette = palette_of(STYLES, {"both": 1.0}, TABLES)
     table = torch.from_numpy(palette.table.copy())
     paint = torch.tensor([-0.2, 0.0, 1.0, 1.7, float("inf"), -float("inf")]).repeat(1, 3, 4, 1)
-    assert ops.composed(paint[..., :4], None, table, palette.ink, palette.lines, 1.0).isfinite().all()
-    held = ops.composed(paint[..., :4].clamp(0, 1), None, table, palette.ink, palette.lines, 1.0)
+    assert ops.composed(paint[..., :4], None, table, shares_of(palette.ink, palette.lines, 1.0)).isfinite().all()
+    held = ops.composed(paint[..., :4].clamp(0, 1), None, table, shares_of(palette.ink, palette.lines, 1.0))
     torch.testing.assert_close(
-        ops.composed(paint[..., :4], None, table, palette.ink, palette.lines, 1.0), held, atol=1e-6, rtol=0
+        ops.composed(paint[..., :4], None, table, shares_of(palette.ink, palette.lines, 1.0)), held, atol=1e-6, rtol=0
     )
-    ops.composed(torch.full((1, 3, 4, 4), float("nan")), None, table, palette.ink, palette.lines, 1.0)
+    ops.composed(torch.full((1, 3, 4, 4), float("nan")), None, table, shares_of(palette.ink, palette.lines, 1.0))
 
 
 def test_a_fused_cover_is_as_sharp_as_the_one_drawn(ops):

@@ -29,8 +29,8 @@ DEFAULT = 0
 
 
 class Card:
-    """races: found; kernels: (span of the profiler, name) -> count; waits: of the host, by module and function;
-    providers: what sessions of ONNX Runtime were opened with.
+    """races: found; kernels: (span of the profiler, name) -> count; launches: of kernels and of graphs; waits:
+    of the host, by module and function; providers: what sessions of ONNX Runtime were opened with.
 
     without  places (`sites.py`) whose operation is left out, for mutations
     skipped  those of them that were
@@ -47,7 +47,7 @@ class Card:
         self.captures = {}
         self.kernels = Counter()
         self.waits, self.providers = [], []
-        self.graphs = self.freed = 0
+        self.graphs = self.captured = self.freed = self.launches = 0
         self.without = set()
         self.skipped = Counter()
 
@@ -66,9 +66,23 @@ class Card:
             graph.add(name, reads, writes, run, kept)
             return
         if not ran:
-            run()
+            self.local.running = True  # what it takes to compute it is no work of its own
+            try:
+                run()
+            finally:
+                self.local.running = False
         self.kernels[getattr(self.local, "span", ""), name] += 1
+        self.launches += not getattr(self.local, "replaying", False)
         self.order.work(key, reads, writes)
+
+    @contextlib.contextmanager
+    def replaying(self):
+        """What runs inside the block was launched as one."""
+        self.local.replaying = True
+        try:
+            yield
+        finally:
+            self.local.replaying = False
 
     def host_waits(self, key):
         """This thread waits for a stream."""

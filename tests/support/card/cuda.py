@@ -106,6 +106,7 @@ class CUDAGraph:
         self._stream = self.card.current()
         assert self._stream.key != self.card.default.key, "CUDA captures no default stream"
         self.card.captures[self._stream.key] = self
+        self.card.captured += 1
 
     def capture_end(self):
         del self.card.captures[self._stream.key]
@@ -121,9 +122,11 @@ class CUDAGraph:
         self._work.append(work)
 
     def replay(self):
-        for name, reads, writes, run, _ in self._work:
-            self.card.kernel(name, reads, writes, run)
+        with self.card.replaying():
+            for name, reads, writes, run, _ in self._work:
+                self.card.kernel(name, reads, writes, run)
         self.card.graphs += 1
+        self.card.launches += 1
 
 
 class Cuda:
@@ -178,6 +181,9 @@ class Cuda:
             yield
         finally:
             local.stream = before
+
+    def is_current_stream_capturing(self):
+        return self._card.current().key in self._card.captures
 
     def synchronize(self, device=None):
         """Waits for all; breaks captures, whoever makes them."""

@@ -15,6 +15,7 @@ ASKING = {
     "wrote": ("record",),
     "reads": ("wait_event", "record_stream"),
     "settle": ("synchronize",),
+    "_foreach_copy_": ("copy",),
 }
 """Call -> the operations of the card that it comes to."""
 

@@ -73,10 +73,14 @@ class Booking(TorchDispatchMode):
 
     def __torch_dispatch__(self, f, types, args=(), kwargs=None):
         card, kwargs, name = self._card, kwargs or {}, f.overloadpacket.__name__
+        if getattr(card.local, "running", False):
+            return f(*args, **kwargs)
         inputs = [*found(args), *found(kwargs)]
         kinds = [card.arena.kind_of(x) for x in inputs]
         if name == "copy_" and any(kinds):
             return self._copy(f, args, kwargs)
+        if name == "_foreach_copy_" and not card.doing("copy"):
+            return None
         if "device" not in kinds:
             out = f(*args, **kwargs)
             if "pinned" in kinds:
