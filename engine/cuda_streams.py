@@ -100,28 +100,26 @@ class UploadRing:
 
     Before a buffer is filled again, the thread waits for the event of its last copy. With two or more slots that is
     normally done long before. On a CPU `upload` copies as well, so the caller may reuse the host memory in any case.
+    The memory on the device is the caller's.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: str, slots: int = 2) -> None:
         self._device = torch.device(device)
-        cuda = is_card(device)
-        self._host = [torch.empty(shape, dtype=dtype, pin_memory=cuda) for _ in range(slots)] if cuda else []
-        self._out = [torch.empty(shape, dtype=dtype, device=device) for _ in range(slots)]
+        self._cuda = is_card(device)
+        self._host = [torch.empty(shape, dtype=dtype, pin_memory=self._cuda) for _ in range(slots)]
         self._copied: list[Event | None] = [None] * slots
         self._next = 0
 
     def upload(self, x: Tensor) -> Tensor:
-        """Copy x from the host to the device, on the current stream. The result is valid until `slots` calls later."""
-        slot, self._next = self._next, (self._next + 1) % len(self._out)
-        if not self._host:
-            return self._out[slot].copy_(x)
-        event = self._copied[slot]
+        """Copy x from the host to the device, on the current stream."""
+        slot, self._next = self._next, (self._next + 1) % len(self._host)
+        host, event = self._host[slot], self._copied[slot]
         if event is not None:
             event.synchronize()
-        self._host[slot].copy_(x)
-        self._out[slot].copy_(self._host[slot], non_blocking=True)
-        self._copied[slot] = card.recorded(card.current(self._device))
-        return self._out[slot]
+        host.copy_(x)
+        out = torch.empty_like(host, device=self._device, pin_memory=False).copy_(host, non_blocking=True)
+        self._copied[slot] = card.recorded(card.current(self._device)) if self._cuda else None
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ class ToDevice:
             return x
         if self._ring is None or self._last != (x.shape, x.dtype):
             self._ring, self._last = UploadRing(tuple(x.shape), x.dtype, self._device), (x.shape, x.dtype)
-        return self._ring.upload(x).clone()
+        return self._ring.upload(x)
 
     def close(self) -> None:
         """Free the pinned memory."""

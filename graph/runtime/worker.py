@@ -218,7 +218,9 @@ class Worker:
         device, stream = self.context.config.device, new_stream(self.context.config.device)
         with on(stream):
             runners = [self._opened(node, stream, undo) for node in nodes]
-        if is_card(device) and len(runners) > 1:
+        names = {node.name for node in nodes}
+        loops = any(feed.delay and {feed.sender, feed.receiver} <= names for feed in self.plan.calls)
+        if is_card(device) and loops:
             return LoopLane([one for one in runners if isinstance(one, StageRunner)], self.faults, stream, self.context)
         return Lane(runners, self.faults, stream)
 

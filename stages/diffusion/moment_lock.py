@@ -29,6 +29,7 @@ class MomentLock:
 
     def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: Tensor | float) -> Tensor:
         """x0 fused with the reference by w = weight trust, with the contrast of x0. Where w is 0 it is x0 bit for bit.
+
         x0, x0_ref  [1, c, h, w]: this frame's prediction, and the reference
         trust       [1, 1, h, w]
         weight      a number

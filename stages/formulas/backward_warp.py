@@ -32,13 +32,29 @@ def warp(prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor
     if mode == "sharp":
         blurred = warp(prev.to(torch.float32), flow_cur_to_prev, "bilinear")
         return sharpened(blurred, flow_cur_to_prev.to(torch.float32)).to(prev.dtype)
-    h, w = prev.shape[-2:]
-    x, y = places(flow_cur_to_prev)
-    # Pixel p is at (2 p + 1) / size - 1, which is align_corners=False. The other convention divides by size - 1: that
-    # is 0 for a single row, and is not exact for powers of two.
-    grid = torch.stack(((2 * x + 1) / w - 1, (2 * y + 1) / h - 1), dim=-1).expand(prev.shape[0], -1, -1, -1)
-    out = grid_sample(prev.to(torch.float32), grid, mode, padding_mode="border", align_corners=False)
-    return out.to(prev.dtype)
+    return sampled(prev, grid_of(flow_cur_to_prev), mode)
+
+
+def grid_of(flow_cur_to_prev: Tensor) -> Tensor:
+    """The samples p + flow(p) as `grid_sample` takes them: [b, h, w, 2] float32, in [-1, 1] inside of the picture.
+
+    Pixel p is at (2 p + 1) / size - 1, which is align_corners=False. The other convention divides by size - 1: that is
+    0 for a single row, and is not exact for powers of two.
+    """
+    b, _, h, w = flow_cur_to_prev.shape
+    flow = flow_cur_to_prev.to(torch.float32)
+    columns = torch.linspace(1 / w - 1, 1 - 1 / w, w, device=flow.device)
+    rows = torch.linspace(1 / h - 1, 1 - 1 / h, h, device=flow.device)[:, None]
+    grid = torch.empty(b, h, w, 2, device=flow.device)
+    torch.add(columns, flow[:, 0], alpha=2 / w, out=grid[..., 0])
+    torch.add(rows, flow[:, 1], alpha=2 / h, out=grid[..., 1])
+    return grid
+
+
+def sampled(x: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """x [b, c, h, w] at the places of `grid_of`, in the dtype of x. The grid's b may be 1 for any batch."""
+    grid = grid.expand(x.shape[0], -1, -1, -1)
+    return grid_sample(x.to(torch.float32), grid, mode, padding_mode="border", align_corners=False).to(x.dtype)
 
 
 def check_sizes(prev: Tensor, flow_cur_to_prev: Tensor) -> None:
@@ -51,7 +67,7 @@ def check_sizes(prev: Tensor, flow_cur_to_prev: Tensor) -> None:
 
 
 def sharpened(warped: Tensor, flow_cur_to_prev: Tensor) -> Tensor:
-    """Restore the detail that bilinear interpolation has blurred in L = `warped` [b, c, h, w].
+    """Restore the detail that bilinear interpolation has blurred in L = `warped` [b, c, h, w], in place.
 
         out = L + g_x d2L/dx2 + g_y d2L/dy2,      g = -GIVEN_BACK t (1 - t),      t the fraction of the flow
 
@@ -61,13 +77,11 @@ def sharpened(warped: Tensor, flow_cur_to_prev: Tensor) -> Tensor:
     and columns.
     """
     t = flow_cur_to_prev[..., 1:-1, 1:-1].frac().abs_()  # -0.3 means a fraction of 0.7: t (1 - t) is the same
-    g = GIVEN_BACK * t * (1 - t)
-    centre = warped[..., 1:-1, 1:-1]
-    across = 2 * centre - warped[..., 1:-1, :-2] - warped[..., 1:-1, 2:]
-    down = 2 * centre - warped[..., :-2, 1:-1] - warped[..., 2:, 1:-1]
-    out = warped.clone()
-    out[..., 1:-1, 1:-1] += g[:, :1] * across + g[:, 1:] * down
-    return out
+    t = torch.addcmul(t, t, t, value=-1)
+    across, down = warped[..., 1:-1, :].diff(n=2), warped[..., 1:-1].diff(n=2, dim=-2)
+    inner = warped[..., 1:-1, 1:-1]
+    inner.addcmul_(t[:, :1], across, value=-GIVEN_BACK).addcmul_(t[:, 1:], down, value=-GIVEN_BACK)
+    return warped
 
 
 def warp_picture(rgb_prev: Tensor, flow_cur_to_prev: Tensor, mode: Mode = "sharp") -> Tensor:

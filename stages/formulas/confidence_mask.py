@@ -8,9 +8,9 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, max_pool2d, pad
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
-from warpfuse.stages.formulas.backward_warp import warp
+from warpfuse.stages.formulas.backward_warp import grid_of, sampled
 from warpfuse.stages.parameters import Check, Limits
 
 
@@ -26,10 +26,11 @@ def confidence(
 
     Returns the confidence [b, 1, h, w] in [0, 1] and the coverage [b] in [0, 1], which is its mean.
     """
-    prev_warped, back_warped = warp(prev, flow_cur_to_prev, "bilinear"), None
-    m = inside(flow_cur_to_prev) * photometric(cur, prev_warped, limits.photometric, limits.softness)
+    grid = grid_of(flow_cur_to_prev)
+    m = photometric(cur, sampled(prev, grid, "bilinear"), limits.photometric, limits.softness)
+    m = m * (torch.linalg.vector_norm(grid, torch.inf, dim=-1)[:, None] <= 1)  # inside
     if flow_prev_to_cur is not None and limits.check != "off":
-        back_warped = warp(flow_prev_to_cur, flow_cur_to_prev, "bilinear")
+        back_warped = sampled(flow_prev_to_cur, grid, "bilinear")
         m = m * consistent(flow_cur_to_prev, back_warped, limits.check, limits.slope, limits.offset)
     return m, m.mean(dim=(1, 2, 3))
 
@@ -65,10 +66,11 @@ def photometric(cur: Tensor, prev_warped: Tensor, threshold: float, softness: fl
 
     It falls linearly to 0 at (1 + softness) threshold. Pictures in [0, 1]; [b, 1, h, w] float32.
     """
-    gap = (cur - prev_warped).abs().mean(1, keepdim=True)
+    apart: Tensor = torch.linalg.vector_norm(cur - prev_warped, 1, dim=1, keepdim=True)
+    most = threshold * cur.shape[1]  # of the sum over the channels
     if softness == 0:
-        return (gap <= threshold).to(torch.float32)
-    return ((1 + softness) / softness - gap / (softness * threshold)).clamp(0, 1).to(torch.float32)
+        return (apart <= most).to(torch.float32)
+    return torch.rsub(apart, (1 + softness) / softness, alpha=1 / (softness * most)).clamp_(0, 1).to(torch.float32)
 
 
 def inside(flow_cur_to_prev: Tensor) -> Tensor:
@@ -84,9 +86,7 @@ def dilate_distrust(trust: Tensor, radius: int) -> Tensor:
     """Erode the trust: the minimum over the square of side 2 radius + 1 around each pixel; [b, 1, h, w]."""
     if radius == 0:
         return trust
-    side = 2 * radius + 1
-    distrust = max_pool2d(1 - trust, (1, side), 1, (0, radius))
-    return 1 - max_pool2d(distrust, (side, 1), 1, (radius, 0))
+    return 1 - max_pool2d(1 - trust, 2 * radius + 1, 1, radius)
 
 
 def feather(trust: Tensor, radius: int) -> Tensor:
@@ -96,11 +96,10 @@ def feather(trust: Tensor, radius: int) -> Tensor:
     """
     if radius == 0:
         return trust
-    row = binomial(radius)
-    kernel = row.to(trust.device, trust.dtype, non_blocking=True)
-    out = conv2d(pad(trust, (radius, radius, 0, 0), "replicate"), kernel.view(1, 1, 1, -1))
-    out = conv2d(pad(out, (0, 0, radius, radius), "replicate"), kernel.view(1, 1, -1, 1))
-    return out.clamp(0, 1)
+    out = pad(trust, (radius,) * 4, "replicate")
+    for _ in range(2 * radius):  # the kernel is that of the mean of 2 x 2, so many times: no taps go to the device
+        out = avg_pool2d(out, 2, 1)
+    return out
 
 
 @cache
@@ -137,8 +136,8 @@ def colour_histogram(rgb: Tensor, every: int = 1) -> Tensor:
 
     every  step between the counted pixels, in both directions
     """
-    shade = (rgb[0, :, ::every, ::every] * 8).clamp_(0, 7).to(torch.uint8).to(torch.int32)
-    index = (shade[0] * 64 + shade[1] * 8 + shade[2]).flatten()
+    shade = (rgb[0, :, ::every, ::every] * 8).clamp_(0, 7).to(torch.int32)
+    index = shade[2].add(shade[1], alpha=8).add_(shade[0], alpha=64).flatten()
     ones = torch.ones_like(index, dtype=torch.float32)
     return torch.zeros(512, device=rgb.device).index_add_(0, index, ones) / index.numel()
 
@@ -146,11 +145,10 @@ def colour_histogram(rgb: Tensor, every: int = 1) -> Tensor:
 def same_shot(
     coverage: Tensor, colours: Tensor, colours_prev: Tensor, cut_coverage: float, cut_colour: float
 ) -> Tensor:
-    """0.0 for the first frame of another shot, else 1.0: a float32 scalar tensor to multiply the trust by.
+    """False for the first frame of another shot, else True: a tensor of one, to multiply the trust by.
 
     A frame is the first of another shot if its coverage is below `cut_coverage` and its colours differ by more than
     `cut_colour`. Either alone is no cut: fast motion or a covered camera lowers the coverage, a lamp or a change of
     exposure changes the colours. Colours are from `colour_histogram`; their distance is half the L1 norm.
     """
-    distance = (colours - colours_prev).abs().sum() / 2
-    return 1 - ((coverage < cut_coverage) & (distance > cut_colour)).to(torch.float32).reshape(())
+    return (coverage >= cut_coverage) | (torch.dist(colours, colours_prev, 1) <= 2 * cut_colour)

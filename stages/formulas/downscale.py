@@ -29,7 +29,7 @@ def judged_size(size: Size, cell: int) -> Size:
 
 def luma(rgb: Tensor) -> Tensor:
     """Luma of BT.601: [1, 3, h, w] -> [h, w]."""
-    return rgb[0, 0] * 0.299 + rgb[0, 1] * 0.587 + rgb[0, 2] * 0.114
+    return (rgb[0, 0] * 0.299).add_(rgb[0, 1], alpha=0.587).add_(rgb[0, 2], alpha=0.114)
 
 
 def resized(x: Tensor, size: Size) -> Tensor:

@@ -17,8 +17,6 @@ road grew by a fifth and colours moved by a tenth within 600 frames; bench/bench
 measure both.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
@@ -33,10 +31,12 @@ def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
 
     z_ref, z  [b, c, h, w]
     """
-    base, base_ref = _low(z), _low(z_ref)
-    detail = z_ref - base_ref
-    gain = _std(z - base) / _std(detail).clamp_min(NOTHING)
-    return torch.addcmul(base, gain.clamp_(max=1.0), detail)
+    both = torch.cat((z, z_ref))
+    base = _low(both)
+    detail = both - base
+    std, std_ref = detail.std(dim=(2, 3), keepdim=True).chunk(2)
+    gain = (std / std_ref.clamp_min(NOTHING)).clamp_(max=1.0)
+    return torch.addcmul(base[: len(z)], gain, detail[len(z) :])
 
 
 def lock_to_prediction(
@@ -59,15 +59,16 @@ def lock_to_prediction(
     coverage  with a mean trust below this, the running mean starts again from this frame
     drift     for a channel whose gain changes by more than the factor 1 + drift, the running mean starts again as well
     """
-    mean, std_fused = _seen(x, trust)
-    _, std = _seen(x0, trust)
-    now = ((std + NOTHING) / (std_fused + NOTHING)).clamp(SMALLEST, LARGEST)
+    total = trust.sum()
+    mean, std = _seen(torch.cat((x, x0), dim=1), trust, total)
+    std_fused, std = (std + NOTHING).chunk(2, dim=1)
+    now = (std / std_fused).clamp_(SMALLEST, LARGEST)
     before = now if gain is None or gain.shape != now.shape else gain
     ratio = now / before
-    near = (ratio <= 1 + drift) & (ratio >= 1 / (1 + drift))
-    anew = ~near | (trust.mean() < coverage)  # NaN is not near, so it lasts for one frame only
-    after = torch.where(anew, now, before + rate * (now - before))
-    return torch.addcmul(x, (x - mean).mul_(exit * (after - 1)), trust), after
+    far = ratio != ratio.clamp(1 / (1 + drift), 1 + drift)  # NaN is far, so it lasts for one frame only
+    anew = far | (total < coverage * trust.numel())
+    after = torch.where(anew, now, torch.lerp(before, now, rate))
+    return torch.addcmul(x, (x - mean[:, : x.shape[1]]).mul_(exit * (after - 1)), trust), after
 
 
 def _low(x: Tensor) -> Tensor:
@@ -75,19 +76,13 @@ def _low(x: Tensor) -> Tensor:
     return avg_pool2d(pad(x, (RADIUS,) * 4, "replicate"), 2 * RADIUS + 1, 1)
 
 
-def _std(x: Tensor) -> Tensor:
-    # `Tensor.std` takes ten times as long on a CPU, since it computes running means in one pass
-    n = x[0, 0].numel()
-    mean = x.mean(dim=(2, 3), keepdim=True)
-    apart = x - mean
-    norm: Tensor = torch.linalg.vector_norm(apart, dim=(2, 3), keepdim=True)
-    return norm.div_(math.sqrt(n - 1))
+def _seen(x: Tensor, trust: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, weighted by trust: [1, c, 1, 1] each. Both are 0 without trust.
 
-
-def _seen(x: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, weighted by trust: [1, c, 1, 1] each. Both are 0 without trust."""
-    total = trust.sum().clamp_min(NOTHING)
-    each, share = x.flatten(2)[0], trust.flatten() / total  # weighted sums over the cells as a matrix product
+    total  the sum of trust
+    """
+    # weighted sums over the cells as a matrix product
+    each, share = x.flatten(2)[0], trust.flatten() / total.clamp_min(NOTHING)
     mean = (each @ share)[:, None]
     apart = each - mean
     std = (apart.square_() @ share).sqrt_()

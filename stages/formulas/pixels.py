@@ -15,4 +15,5 @@ def bytes_of(rgb: Tensor) -> Tensor:
 
     Values outside of [0, 1] are clamped.
     """
-    return (rgb[0] * 255).round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous()
+    pixels = torch.empty((*rgb.shape[-2:], 3), dtype=torch.uint8, device=rgb.device)
+    return pixels.copy_((rgb[0] * 255).round_().clamp_(0, 255).permute(1, 2, 0))

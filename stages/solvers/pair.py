@@ -135,7 +135,7 @@ def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
     """
     wide = _wide(x0, n)
     if level.sigma == 0:
-        return (level.alpha * x0.to(wide)).to(x0.dtype)
+        return _scaled(level.alpha, x0.to(wide)).to(x0.dtype)
     return _line(level.alpha, x0.to(wide), level.sigma, _given(n, "n", level).to(wide)).to(x0.dtype)
 
 
@@ -172,7 +172,7 @@ def fuse(
     w = weight.to(wide) if isinstance(weight, Tensor) else weight
     blended = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
     if level_next.sigma == 0:
-        return (level_next.alpha * blended).to(x0.dtype)
+        return _scaled(level_next.alpha, blended).to(x0.dtype)
     own, other = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
     if own is other and rho == 1:  # w n + (1 - w) n
         return compose(blended, own.to(wide), level_next).to(x0.dtype)
@@ -216,8 +216,12 @@ def fresh_share(eta: float, level: Level, level_next: Level) -> float:
 
 def _line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor:
     """(a x + b y) / over."""
-    out = (x if a == 1 else a * x) + b * y
+    out = torch.add(_scaled(a, x), y, alpha=b)
     return out if over == 1 else out / over
+
+
+def _scaled(a: float, x: Tensor) -> Tensor:
+    return x if a == 1 else a * x
 
 
 def _softened(r: Tensor | float, w: Tensor | float, inner_strength: float) -> Tensor | float:
