@@ -64,7 +64,7 @@ class Score:
 def score(picture: Rgb, painted: Rgb, bright: bool = False) -> Score:
     """Figures of `picture` compared with `painted`. bright: the style has bright lines."""
     found, wanted = (lines(p, bright) for p in (picture, painted))
-    precision, recall = _near(found, wanted), _near(wanted, found)
+    precision, recall = near(found, wanted), near(wanted, found)
     flat = _grown(slope(painted) >= FLAT_SLOPE, 7) == 0
     energy = [float(slope(p)[flat].mean()) if flat.any() else 0.0 for p in (picture, painted)]
     return Score(
@@ -112,7 +112,7 @@ def slope(picture: Rgb) -> Map:
     return np.hypot(*(cv2.Sobel(light, cv2.CV_32F, *axis) / 8 for axis in ((1, 0), (0, 1)))).astype(np.float32)
 
 
-def _near(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> float:
+def near(these: NDArray[np.bool_], those: NDArray[np.bool_]) -> float:
     """Share of the pixels of `these` with one of `those` within REACH; 1 if `these` is empty."""
     return float((these & (_grown(those, 2 * REACH + 1) > 0)).sum() / these.sum()) if these.any() else 1.0
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from warpfuse.export.onnx_writing import ExportError, store_in_half, trace
 
 from .autoencoder import DOWNSCALE, LATENT_CHANNELS, TinyDecoder, TinyEncoder
+from .edge_network import MULTIPLE, TinyEdgeNetwork
 from .flow_network import COARSEST, TinyFlowNetwork
 from .line_block import LineBlock
 from .past_encoder import PastEncoder
@@ -60,6 +61,12 @@ def flow_onnx(network: TinyFlowNetwork) -> bytes:
     rgb = torch.zeros(1, 3, 4 * COARSEST, 6 * COARSEST)
     axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("cur", "prev", "flow", "flow_back")}
     return _checked(trace(network, {"cur": rgb, "prev": rgb.clone()}, ["flow", "flow_back"], axes))
+
+
+def edges_onnx(network: TinyEdgeNetwork) -> bytes:
+    """rgb [1,3,h,w] -> map [1,1,h,w] in [0,1], h and w multiples of MULTIPLE."""
+    axes = {name: {2: "h", 3: "w"} for name in ("rgb", "map")}
+    return _checked(trace(network, {"rgb": torch.zeros(1, 3, 4 * MULTIPLE, 6 * MULTIPLE)}, ["map"], axes))
 
 
 def read_weights(network: N, file: Path) -> N:
