@@ -15,7 +15,7 @@ from warpfuse.graph.plan.crossfade import LIVE, timed
 from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
 from warpfuse.graph.runtime.context import Say
-from warpfuse.stages.controls.settings import NetworkSettings
+from warpfuse.stages.controls.settings import NetworkMapSettings
 from warpfuse.stages.errors import StyleError
 from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.web.style_pictures import StylePictures
@@ -248,7 +248,7 @@ def _refuse_files(
     of_bundle = wants.mask.kind == "network" or (wants.mask.kind == "map" and wants.mask.of not in wants.controls)
     networks = [("mask.of", was.mask.of, wants.mask.of)] * of_bundle
     for name, control in wants.controls.items():
-        if isinstance(control, NetworkSettings):
+        if isinstance(control, NetworkMapSettings):
             networks.append((f"controls.{name}.of", getattr(was.controls.get(name), "of", ""), control.of))
     known = find_bundles()
     for key, old, new in (("bundle", was.bundle, wants.bundle), ("flow", was.flow, wants.flow), *networks):

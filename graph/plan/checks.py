@@ -10,7 +10,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
 from warpfuse.graph.plan.sizing import size_of
 from warpfuse.graph.plan.streams import Streams, of_stream
-from warpfuse.stages.controls.settings import NetworkSettings, check_controls
+from warpfuse.stages.controls.settings import NetworkMapSettings, check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
 from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.style_images import check_images, check_pictures
@@ -77,7 +77,7 @@ def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         check_keyframe(config.stages.anchor)
     if differs("controls"):
         for control in config.controls.values():
-            if isinstance(control, NetworkSettings):
+            if isinstance(control, NetworkMapSettings):
                 require_kind(control.of, MapBundleFile)
     if differs(
         "bundle", "prompt", "negative", "loras", "controls", "images", "stages", "source", "size", "output", "rotate"

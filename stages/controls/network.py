@@ -3,21 +3,21 @@
 from typing import Any
 
 from warpfuse.stages.controls.map_network import MapNetwork
-from warpfuse.stages.controls.settings import NetworkSettings, control_of
+from warpfuse.stages.controls.settings import NetworkMapSettings, control_of
 from warpfuse.stages.frame import Frame, Picture
 from warpfuse.stages.stage import Opening, Stage
 
 
 def open(opening: Opening) -> Stage:
     """The stage of a run. Raises BadInput."""
-    settings: NetworkSettings = opening.config.controls[control_of(opening.stage)]
+    settings: NetworkMapSettings = opening.config.controls[control_of(opening.stage)]
     return NetworkMap(MapNetwork(opening.map_network(settings.of)), settings)
 
 
 class NetworkMap(Stage):
     """Picture -> the output of the network; a map of one channel is repeated three times."""
 
-    def __init__(self, network: MapNetwork, settings: NetworkSettings) -> None:
+    def __init__(self, network: MapNetwork, settings: NetworkMapSettings) -> None:
         self._network = network
         self._settings = settings
 

@@ -149,7 +149,7 @@ class PastSettings(ControlSettings):
     kind: Literal["past"]
 
 
-class NetworkSettings(ControlSettings):
+class NetworkMapSettings(ControlSettings):
     """The output of a network for the frame.
 
     of      name or folder of a bundle of kind `map`
@@ -158,9 +158,22 @@ class NetworkSettings(ControlSettings):
 
     fixed: ClassVar[tuple[str, ...]] = ("kind", "of")  # the network is opened with the stage
 
+    of: str
+    invert: bool = False
+
+
+class HedSettings(NetworkMapSettings):
+    """Soft edges as HED finds them, white on black, by the bundle that ships or another."""
+
+    kind: Literal["hed"]
+    of: str = Field("soft-edges", min_length=1)
+
+
+class NetworkSettings(NetworkMapSettings):
+    """The output of any network."""
+
     kind: Literal["network"]
     of: str = Field("", validate_default=True)
-    invert: bool = False
 
     @field_validator("of")
     @classmethod
@@ -173,6 +186,7 @@ class NetworkSettings(ControlSettings):
 AnyControl = Annotated[
     CannySettings
     | ColourSettings
+    | HedSettings
     | ImageSettings
     | LineartSettings
     | NetworkSettings
