@@ -28,7 +28,7 @@ _OPENED_BY: dict[str, Callable[[str], object]] = {
 
 
 def bundles(
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The bundles that can be asked for by name, and their styles."""
     listed = {name: _examined(folder) for name, folder in find_bundles().items()}

@@ -50,7 +50,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
+    help="Live video restyled with diffusion models, with a style that stays on the objects in the picture.",
 )
 app.add_typer(exporting.app, name="export")
 app.command("export-map")(exporting.export_map)
@@ -74,7 +74,7 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Live video restyled with diffusion models, with a style that stays on the things in the picture."""
+    """Live video restyled with diffusion models, with a style that stays on the objects in the picture."""
 
 
 def main() -> None:
@@ -127,12 +127,18 @@ def _exit_code(error: WarpfuseError) -> int:
 @takes_a_graph
 def run(
     *,
-    name: Annotated[str | None, typer.Option(help="What `warpfuse ctl` calls the run; after its source.")] = None,
-    stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the run.")] = None,
-    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page while it runs.")] = None,
-    closed: Annotated[bool, typer.Option("--no-control", help="Do not let `warpfuse ctl` in.")] = False,
-    metrics: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="For Prometheus.")] = None,
-    trace: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Calls of stages, for Perfetto.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run for `warpfuse ctl`; by default from its source.")
+    ] = None,
+    stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write statistics of the run.")] = None,
+    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page during the run.")] = None,
+    closed: Annotated[bool, typer.Option("--no-control", help="Do not accept `warpfuse ctl`.")] = False,
+    metrics: Annotated[
+        int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Serve metrics for Prometheus.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the calls of stages, for Perfetto.")
+    ] = None,
     **flags: Any,
 ) -> int:
     """Restyle a video, or several at once."""
@@ -165,12 +171,14 @@ def run(
 def host(
     graph: GraphFile = None,
     *,
-    name: Annotated[str, typer.Option(help="What `warpfuse ctl` calls the host.")] = "host",
+    name: Annotated[str, typer.Option(help="Name of the host for `warpfuse ctl`.")] = "host",
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
-    stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the figures of the host.")] = None,
-    metrics: Annotated[int | None, typer.Option(metavar="PORT", min=1, max=65535, help="For Prometheus.")] = None,
-    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page, instead of ctl.")] = None,
+    stats: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write statistics of the host.")] = None,
+    metrics: Annotated[
+        int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Serve metrics for Prometheus.")
+    ] = None,
+    page: Annotated[int | None, typer.Option(metavar="PORT", help="Serve a control page instead of ctl.")] = None,
     settings: Setting = None,
 ) -> int:
     """Hold one set of networks for streams that come and go: `warpfuse ctl NAME add`, `remove`, `streams`, or the page.
@@ -202,18 +210,20 @@ def host(
 @takes_a_graph
 def serve(
     *,
-    port: Annotated[int, typer.Option(help="Port of the page; 0: any that is free.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port of the page; 0: any free one.")] = 8080,
     host: Annotated[
-        str, typer.Option(help="Address to serve on; others than this machine's need a token.")
+        str, typer.Option(help="Address to serve on; one that other machines reach needs a token.")
     ] = "127.0.0.1",
-    token: Annotated[str | None, typer.Option(help="Asked of every visitor.", envvar="WARPFUSE_TOKEN")] = None,
-    allow_host: Annotated[list[str] | None, typer.Option(help="Another name the page may be called by.")] = None,
-    osc: Annotated[int | None, typer.Option(metavar="PORT", help="Take settings by OSC on this port, too.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Token that every visitor must have.", envvar="WARPFUSE_TOKEN")
+    ] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Another host name for the page.")] = None,
+    osc: Annotated[int | None, typer.Option(metavar="PORT", help="Accept settings by OSC on this port.")] = None,
     osc_host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Take OSC on it, 0.0.0.0 on all: whoever reaches it controls the run."),
+        typer.Option(metavar="ADDRESS", help="Accept OSC here; 0.0.0.0: on all. Whoever reaches it controls the run."),
     ] = "127.0.0.1",
-    record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of recordings.")] = None,
+    record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for recordings.")] = None,
     **flags: Any,
 ) -> None:
     """Serve a control page: start, watch and change runs from a browser. Without a source it plays a clip."""
@@ -232,7 +242,7 @@ def serve(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where demo.mp4 and demo_side_by_side.mp4 go.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Folder for demo.mp4 and demo_side_by_side.mp4.")] = Path(),
 ) -> None:
     """Stylize the clip in the package: demo.mp4, demo_side_by_side.mp4, and the figures."""
     from warpfuse.demo import demo as run_demo
@@ -246,7 +256,7 @@ def demo(
 def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
-    cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and what they give.")] = False,
+    cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and their formats.")] = False,
     deep: Annotated[
         bool, typer.Option("--deep", help="Run source and bundle for five seconds: does this machine keep up?")
     ] = False,
@@ -297,8 +307,8 @@ def _try_out(flags: dict[str, Any], as_json: bool) -> int:
 
 @app.command()
 def metrics(
-    source: Annotated[str, typer.Argument(help="The video that was styled.")],
-    styled: Annotated[str, typer.Argument(help="What came out.")],
+    source: Annotated[str, typer.Argument(help="The source video.")],
+    styled: Annotated[str, typer.Argument(help="The styled video.")],
     as_json: Annotated[bool, typer.Option("--json", help="Figures as one JSON object.")] = False,
 ) -> None:
     """Measure how steady a styled video is, and that it was not merely blurred."""
@@ -318,7 +328,7 @@ def metrics(
 @app.command()
 def worker(
     graph: Annotated[Path, typer.Argument(metavar="GRAPH.yaml", help="The file that the run was started with.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The worker to be, of those the file places.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of this worker in the file.")],
 ) -> int:
     """Be one worker of a run that another host has started. It ends with the run."""
     from warpfuse.graph.processes.remote_worker import be_worker

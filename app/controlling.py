@@ -19,12 +19,14 @@ _ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop", "streams", "a
 
 
 def ctl(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the run: it says so when it starts.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the run, shown when it starts.")],
     action: Annotated[str, typer.Argument(metavar="ACTION", help=", ".join(_ACTIONS))],
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | FILE.png | STREAM]")] = None,
-    source: Annotated[str | None, typer.Option(help="add: of the stream that joins.")] = None,
-    sink: Annotated[list[str] | None, typer.Option(help="add: of the stream that joins (repeatable).")] = None,
-    stream: Annotated[str, typer.Option(metavar="NAME", help="add: name of the stream; after its source.")] = "",
+    source: Annotated[str | None, typer.Option(help="add: source of the new stream.")] = None,
+    sink: Annotated[list[str] | None, typer.Option(help="add: sink of the new stream (repeatable).")] = None,
+    stream: Annotated[
+        str, typer.Option(metavar="NAME", help="add: name of the stream; by default from its source.")
+    ] = "",
 ) -> None:
     """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end.
 

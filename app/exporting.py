@@ -28,14 +28,16 @@ class Sources(TyperGroup):
         return rest
 
 
-app = typer.Typer(no_args_is_help=True, cls=Sources, help="Make bundles out of published weights.")
+app = typer.Typer(no_args_is_help=True, cls=Sources, help="Make bundles from published weights.")
 
 Size = Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures the network takes, pixels.")]
-To = Annotated[str, typer.Option(metavar="onnx,torch,tensorrt-rtx,tensorrt", help="What is written; onnx always.")]
-Gpu = Annotated[
-    str | None, typer.Option(metavar="sm89[,sm120]", help="Cards of the tensorrt-rtx plans; default: the one here.")
+To = Annotated[
+    str, typer.Option(metavar="onnx,torch,tensorrt-rtx,tensorrt", help="Formats to write; onnx is always written.")
 ]
-Check = Annotated[bool, typer.Option("--check", help="Print how far every network is from torch in float32.")]
+Gpu = Annotated[
+    str | None, typer.Option(metavar="sm89[,sm120]", help="GPUs of the tensorrt-rtx plans; default: the one here.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Print the error of every network against torch in float32.")]
 Folder = Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the bundle.")]
 
 
@@ -43,7 +45,7 @@ Folder = Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", he
 def raft_small(
     weights: Annotated[Path, typer.Option(metavar="FILE", help="raft-small.pth")],
     size: Size,
-    iterations: Annotated[int, typer.Option(min=1, max=32, help="More are slower and closer.")] = 6,
+    iterations: Annotated[int, typer.Option(min=1, max=32, help="More are slower and more precise.")] = 6,
     to: To = "onnx",
     gpu: Gpu = None,
     check: Check = False,
@@ -85,48 +87,58 @@ def taef2(
 
 @app.command(CHECKPOINT)
 def checkpoint(
-    source: Annotated[str, typer.Argument(help="A folder of diffusers, a .safetensors file, or a hub id.")],
+    source: Annotated[str, typer.Argument(help="A diffusers folder, a .safetensors file, or a hub id.")],
     size: Size,
-    steps: Annotated[int, typer.Option(min=1, max=4, metavar="K", help="UNet runs a frame, and rows of its batch.")],
-    lora: Annotated[list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="Merged in (may be repeated).")] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, max=4, metavar="K", help="Runs of the UNet for each frame; the rows of its batch.")
+    ],
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to merge in (repeatable).")
+    ] = None,
     lora_live: Annotated[
-        bool, typer.Option("--lora-live", help="Keep the LoRAs' scales changeable: run --lora NAME=SCALE.")
+        bool, typer.Option("--lora-live", help="Keep the LoRAs' scales adjustable: run --lora NAME=SCALE.")
     ] = False,
     embedding: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:TOKEN]", help="Of textual inversion (may be repeated).")
+        list[str] | None, typer.Option(metavar="FILE[:TOKEN]", help="A textual inversion (repeatable).")
     ] = None,
     vae: Annotated[
         str, typer.Option(metavar="full|taesd|FILE|FOLDER|ID", help="The autoencoder; full: the checkpoint's own.")
     ] = "full",
     prediction: Annotated[
-        str | None, typer.Option(metavar="epsilon|v|v-ztsnr", help="What the UNet predicts, where nothing says it.")
+        str | None,
+        typer.Option(metavar="epsilon|v|v-ztsnr", help="What the UNet predicts, if the checkpoint does not say."),
     ] = None,
     clip_skip: Annotated[
         int | None, typer.Option(metavar="N", help="Take the text encoder's state N layers from its end (1: the last).")
     ] = None,
     to: To = "onnx",
     gpu: Gpu = None,
-    dtype: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="What the networks compute in.")] = "fp16",
-    solver: Annotated[str | None, typer.Option(help="In the place of the family's own; lcm with an LCM LoRA.")] = None,
-    prompt: Annotated[str, typer.Option(help="The bundle's default.")] = "",
-    prompt_chunks: Annotated[int, typer.Option(metavar="N", help="Prompts of up to N times 75 tokens.")] = 1,
+    dtype: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="Number format of the networks.")] = "fp16",
+    solver: Annotated[str | None, typer.Option(help="Instead of the family's own; lcm with an LCM LoRA.")] = None,
+    prompt: Annotated[str, typer.Option(help="Default prompt of the bundle.")] = "",
+    prompt_chunks: Annotated[int, typer.Option(metavar="N", help="Allow prompts of N times 75 tokens.")] = 1,
     attention: Annotated[
-        str | None, typer.Option(metavar="low|low+|up|all", help="Layers that see the tokens of earlier frames too.")
+        str | None, typer.Option(metavar="low|low+|up|all", help="Layers that also attend to earlier frames.")
     ] = None,
     references: Annotated[
-        int | None, typer.Option(metavar="1|2", help="Earlier frames that they see: the last, and the first of a shot.")
+        int | None,
+        typer.Option(metavar="1|2", help="Earlier frames they attend to: the last, and the first of a shot."),
     ] = None,
     control: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=SOURCE", help="A ControlNet (may be repeated): run --control NAME."),
+        typer.Option(metavar="NAME=SOURCE", help="A ControlNet (repeatable): run --control NAME."),
     ] = None,
-    adapter: Annotated[list[str] | None, typer.Option(metavar="NAME=SOURCE", help="A T2I-Adapter, likewise.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SOURCE", help="A T2I-Adapter (repeatable).")
+    ] = None,
     style_image: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=SOURCE[:ENCODER]", help="An IP-Adapter: run --style-image NAME=PICTURE:SCALE."),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="Of a single file that does not say it.")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a single file, which has none.")] = None,
+    family: Annotated[str | None, typer.Option(help="Family of a single file that does not say it.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Tokenizer for a single file, which has none.")
+    ] = None,
     check: Check = False,
     output: Folder = None,
 ) -> None:
@@ -173,12 +185,14 @@ def checkpoint(
 
 
 def export_map(
-    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="Takes a picture, gives a map of it.")],
-    multiple: Annotated[int, typer.Option(min=1, max=256, help="Of width and height, where it takes any.")] = 8,
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A network from a picture to a map of it.")],
+    multiple: Annotated[
+        int, typer.Option(min=1, max=256, help="Width and height are multiples of this, if it takes any size.")
+    ] = 8,
     long_side: Annotated[
-        int, typer.Option(min=16, max=8192, metavar="PX", help="It is run at, where it takes any.")
+        int, typer.Option(min=16, max=8192, metavar="PX", help="Longer side it runs at, if it takes any size.")
     ] = 512,
-    licence: Annotated[str, typer.Option(help="Of its weights.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="Licence of its weights.")] = "unknown",
     output: Folder = None,
 ) -> None:
     """A network from a picture to a map of it as a bundle: for --mask, or a control of kind network."""

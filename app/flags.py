@@ -19,7 +19,7 @@ GraphFile = Annotated[Path | None, typer.Argument(metavar="[GRAPH.yaml]", help="
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[GRAPH.yaml | SOURCE [SINK]]", help="Graph file, whose keys flags override; or source and sink."
+        metavar="[GRAPH.yaml | SOURCE [SINK]]", help="Graph file (flags override its keys), or source and sink."
     ),
 ]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Any key: --set stages.fuse.weight=0.7")]
@@ -29,7 +29,8 @@ def graph_flags(
     words: Words = None,
     *,
     source: Annotated[
-        list[str] | None, typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ... Several: a --sink each.")
+        list[str] | None,
+        typer.Option(help="A path, camera:0, screen:, rtsp://, pattern: ... For several give each a --sink."),
     ] = None,
     sink: Annotated[
         list[str] | None, typer.Option(help="A path, virtualcam:, rtsp://, page:8080, null: ... (repeatable)")
@@ -37,58 +38,66 @@ def graph_flags(
     bundle: Annotated[str | None, typer.Option(help="Name or folder of a bundle.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A style, or a blend: 'ink:2, watercolour'.")] = None,
     negative: Annotated[str | None, typer.Option(help="What guidance pulls away from.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a live LoRA; repeatable.")] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SCALE", help="Scale of a live LoRA (repeatable).")
+    ] = None,
     control: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SCALE", help="Of a control of the bundle; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=SCALE", help="Scale of a control of the bundle (repeatable).")
     ] = None,
     style_image: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE[:SCALE]", help="A picture as a prompt, where the bundle takes one; repeatable."
-        ),
+        typer.Option(metavar="NAME=FILE[:SCALE]", help="A picture as a prompt, if the bundle takes one (repeatable)."),
     ] = None,
-    steps: Annotated[str | None, typer.Option(metavar="K", help="UNet runs a frame, 1 to 20.")] = None,
-    strength: Annotated[str | None, typer.Option(metavar="0..1", help="From the source to the full style.")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="K", help="Runs of the UNet for each frame, 1 to 20.")] = None,
+    strength: Annotated[
+        str | None, typer.Option(metavar="0..1", help="0: the source picture, 1: the full style.")
+    ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size the networks run at.")] = None,
-    mirror: Annotated[bool | None, typer.Option("--mirror", help="Left and right of the source change places.")] = None,
+    mirror: Annotated[bool | None, typer.Option("--mirror", help="Swap left and right of the source.")] = None,
     rotate: Annotated[str | None, typer.Option(metavar="DEGREES", help="Turn the source: 90, 180, 270.")] = None,
     fit: Annotated[
         str | None,
-        typer.Option(metavar="fill|letterbox|stretch", help="How a source of another shape goes into the frame."),
+        typer.Option(metavar="fill|letterbox|stretch", help="How to fit a source of another aspect ratio."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Size of what is shown; scaled from that of the networks.")
+        str | None, typer.Option(metavar="WxH", help="Size of the output; pictures are scaled to it.")
     ] = None,
-    fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on things.")] = None,
+    fusion: Annotated[str | None, typer.Option(metavar="0..1", help="How firmly the style stays on objects.")] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow: dis, embedded, or a flow bundle.")] = None,
     mask: Annotated[
-        str | None, typer.Option(metavar="BUNDLE|file:PATH", help="Style this part alone: person, or a drawn mask.")
+        str | None, typer.Option(metavar="BUNDLE|file:PATH", help="Style only this part: person, or a drawn mask.")
     ] = None,
     keyframe: Annotated[
-        str | None, typer.Option(metavar="FILE[:SECONDS]", help="A frame as somebody painted it, and when it is.")
+        str | None, typer.Option(metavar="FILE[:SECONDS]", help="A painted frame of the source, and its time.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, or one by name: that one or an error.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the UNet: auto, float or int8.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, or a name; an error if it cannot be used.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision of the UNet: auto, float or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
     workers: Annotated[
         str | None, typer.Option(help="one: all stages in one process; stages: each in its own; auto by default.")
     ] = None,
-    fps: Annotated[str | None, typer.Option(metavar="N", help="Constant rate of the sinks: repeat or skip.")] = None,
+    fps: Annotated[
+        str | None, typer.Option(metavar="N", help="Constant rate of the sinks; frames are repeated or skipped.")
+    ] = None,
     background: Annotated[
-        str | None, typer.Option(metavar="COLOUR", help="Where the source is transparent: black, '#ff8800'.")
+        str | None, typer.Option(metavar="COLOUR", help="Colour behind a transparent source: black, '#ff8800'.")
     ] = None,
     sound_delay: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="A live source's sound is recorded so much later, -1 to 10.")
+        str | None, typer.Option(metavar="SECONDS", help="Delay of a live source's sound in recordings, -1 to 10.")
     ] = None,
     realtime: Annotated[
-        bool | None, typer.Option("--realtime", help="Read a file at its own rate, as a camera: drop what is late.")
+        bool | None,
+        typer.Option("--realtime", help="Read a file at its own rate, like a camera; late frames are dropped."),
     ] = None,
     loop: Annotated[
-        bool | None, typer.Option("--loop", help="Begin a file again when it ends; at its own rate.")
+        bool | None, typer.Option("--loop", help="Start a file again when it ends; implies its own rate.")
     ] = None,
     on_fault: Annotated[
         str | None,
-        typer.Option(metavar="hold|passthrough", help="A virtual camera without styled pictures: last one, or source."),
+        typer.Option(
+            metavar="hold|passthrough",
+            help="What a virtual camera shows without styled pictures: the last one, or the source.",
+        ),
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of the noise.")] = None,
     frames: Annotated[str | None, typer.Option(metavar="N", help="Stop after N frames.")] = None,

@@ -7,7 +7,7 @@ import typer
 
 
 def keys(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the keys go; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the keys; it is made if missing.")],
 ) -> None:
     """Make the keys that links between hosts need: a server's pair, a client's, and who is let in."""
     from warpfuse.graph.links.curve import make_keys

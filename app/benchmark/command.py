@@ -17,24 +17,28 @@ SIZES = ("256x256", "384x384", "512x288", "512x512", "640x360", "768x432", "960x
 
 def bench(
     bundle: Annotated[str, typer.Option(help="Name or folder of a bundle.")] = "embedded",
-    size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="May be repeated; a sweep tries these.")] = None,
-    steps: Annotated[list[int] | None, typer.Option(metavar="K", help="UNet runs a frame; likewise.")] = None,
+    size: Annotated[list[str] | None, typer.Option(metavar="WxH", help="Sizes to measure (repeatable).")] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(metavar="K", help="Runs of the UNet for each frame (repeatable).")
+    ] = None,
     backend: Annotated[str, typer.Option(help="auto, or one by name.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the UNet: auto, float or int8.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision of the UNet: auto, float or int8.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu or cuda:0")] = "cpu",
     flow: Annotated[str, typer.Option(help="dis, embedded, or a flow bundle.")] = "dis",
     stream: Annotated[bool, typer.Option("--stream", help="The K calls of K frames as one batch.")] = False,
     streams: Annotated[
-        list[int] | None, typer.Option(min=1, max=64, metavar="N", help="As many streams at once; may be repeated.")
+        list[int] | None, typer.Option(min=1, max=64, metavar="N", help="Number of streams at once (repeatable).")
     ] = None,
-    source: Annotated[str | None, typer.Option(help="The video; without it the clip in the package.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="About, for each of the four ways.")] = 8.0,
-    fps: Annotated[float | None, typer.Option(min=1, help="A sweep: what holds this rate here?")] = None,
+    source: Annotated[str | None, typer.Option(help="The video; by default the clip in the package.")] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=600, help="Approximate duration of each of the four measurements.")
+    ] = 8.0,
+    fps: Annotated[float | None, typer.Option(min=1, help="Sweep: find the settings that reach this rate.")] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=256, metavar="N", help="Cores to use; all by default.")
     ] = None,
     as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the figures.")] = None,
 ) -> None:
     """Measure: networks alone, device to device, host to host, source to sink, each beside its floor."""
     from warpfuse.benchmark.machine import describe

@@ -20,34 +20,35 @@ class WarpfuseFuseModel(io.ComfyNode):
             node_id="WarpfuseFuseModel",
             display_name="Warpfuse Fuse Model",
             category=CATEGORY,
-            description="Makes every frame of a batch go on from the one before it: the clean latent that the model "
-            "predicts is fused with the last frame's, pulled along the flow, and the noise stays the model's own. "
-            "Exact with euler, ddim, euler_ancestral and lcm; with samplers of higher order approximate: use "
+            description="Makes every frame of a batch continue the one before it: the clean latent that the model "
+            "predicts is fused with the last frame's, warped along the flow; the noise remains the model's own. "
+            "Exact with euler, ddim, euler_ancestral and lcm, approximate with samplers of higher order: use "
             "WarpfuseSampler there.",
             inputs=[
-                io.Model.Input("model", tooltip="Any model of pictures: SD, SDXL, Flux, ..., with its LoRAs."),
+                io.Model.Input("model", tooltip="Any image model: SD, SDXL, Flux, ..., with its LoRAs."),
                 motion(),
-                share("weight", 0.8, "How firmly a frame follows the one before it. 0: not at all."),
-                share("start_percent", 0.0, "Share of the sampling after which it begins."),
-                share("end_percent", 1.0, "Share of the sampling at which it ends."),
+                share("weight", 0.8, "How much a frame takes from the one before it. 0: nothing."),
+                share("start_percent", 0.0, "Part of the sampling after which fusion begins."),
+                share("end_percent", 1.0, "Part of the sampling after which fusion ends."),
                 io.Combo.Input(
                     "reference",
                     options=["previous", "first"],
                     default="previous",
-                    tooltip="Follow the frame before, or the first along the whole way: less drift, less trust.",
+                    tooltip="Fuse with the frame before, or with the first one, warped along the whole way: less "
+                    "drift, but fewer pixels can be followed.",
                 ),
                 io.Combo.Input(
                     "kappa",
                     options=["auto", "1"],
                     default="auto",
-                    tooltip="auto: as the sampler goes on. 1: for samplers of other packs that make the picture noisy "
-                    "again at every step, as lcm does.",
+                    tooltip="auto: by the sampler. 1: for samplers of other packs that add new noise "
+                    "at every step, as lcm does.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="Pull references as pictures: sharper, and a decoder and an encoder run for every frame "
-                    "and step. Without it, as latents.",
+                    tooltip="Warp references as pictures: sharper, but a decoder and an encoder run for every frame "
+                    "and step. Without it, latents are warped.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model")],
@@ -97,11 +98,11 @@ class WarpfuseCrossFrame(io.ComfyNode):
                     "blocks",
                     options=["output", "all"],
                     default="output",
-                    tooltip="The decoder of the UNet, or all of it: firmer, and nearly twice the cost.",
+                    tooltip="The decoder of the UNet, or all of it: frames are more alike, at nearly twice the cost.",
                 ),
-                share("own", 1.0, "How much its own tokens count. 0: they are replaced, as in Rerender-A-Video."),
-                share("anchor", 1.0, "How much those of the first frame count."),
-                share("previous", 1.0, "How much those of the frame before count."),
+                share("own", 1.0, "Weight of a frame's own tokens. 0: they are replaced, as in Rerender-A-Video."),
+                share("anchor", 1.0, "Weight of the first frame's tokens."),
+                share("previous", 1.0, "Weight of the tokens of the frame before."),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )

@@ -19,22 +19,22 @@ class WarpfuseFlow(io.ComfyNode):
             display_name="Warpfuse Flow",
             category=CATEGORY,
             description="Optical flow from each frame to the one before it (DIS), as motion for the other nodes, as "
-            "colours (hue: direction, white: still) and as a mask of where it is trusted. At a cut nothing is.",
+            "colours (hue: direction, white: still) and as a mask of where it is trusted. At a cut it is not.",
             inputs=[
                 images("Frames of a video in their order, 12 pixels or more each way."),
                 io.Combo.Input(
                     "preset",
                     options=["ultrafast", "fast", "balanced", "medium"],
                     default="balanced",
-                    tooltip="Of OpenCV's DIS flow: faster, or finer.",
+                    tooltip="Preset of OpenCV's DIS flow, from the fastest to the most precise.",
                 ),
                 io.Int.Input(
                     "long_side",
                     default=384,
                     min=0,
                     max=4096,
-                    tooltip="Pixels of the longer side the flow is computed at where frames are larger; "
-                    "0: at the frames' own size, else 64 or more.",
+                    tooltip="Longer side in pixels at which the flow of larger frames is computed, 64 or more; "
+                    "0: at the frames' own size.",
                 ),
             ],
             outputs=[
@@ -63,8 +63,8 @@ class WarpfuseWarp(io.ComfyNode):
             node_id="WarpfuseWarp",
             display_name="Warpfuse Warp",
             category=CATEGORY,
-            description="Pulls each picture onto the frame after it, along the flow: picture i - 1 where its things "
-            "are in frame i. The first stays as it is.",
+            description="Warps each picture onto the frame after it, along the flow: picture i - 1 with its "
+            "objects where they are in frame i. The first stays as it is.",
             inputs=[images("As many pictures as the motion has frames, of the same size."), motion()],
             outputs=[io.Image.Output(display_name="images")],
         )

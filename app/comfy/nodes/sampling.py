@@ -20,31 +20,31 @@ class WarpfuseSampler(io.ComfyNode):
             display_name="Warpfuse Sampler",
             category=CATEGORY,
             description="Samples a batch of frames and fuses each with the one before it between the steps and at the "
-            "end, the noise rescaled: exact for every solver here. For SamplerCustom and SamplerCustomAdvanced.",
+            "end, with the noise rescaled. Exact for every solver here. For SamplerCustom and SamplerCustomAdvanced.",
             inputs=[
                 io.Combo.Input(
                     "solver",
                     options=["auto", "euler", "euler_ancestral", "heun", "ddim", "turbo", "rectified_flow"],
                     default="auto",
-                    tooltip="auto: euler, and rectified_flow for flow models. turbo makes noisy again at every step: "
+                    tooltip="auto: euler, and rectified_flow for flow models. turbo adds new noise at every step: "
                     "for LCM, turbo and lightning models.",
                 ),
                 io.Combo.Input(
                     "noise",
                     options=["model", "slot", "fresh"],
                     default="model",
-                    tooltip="The noise a reference comes with. model: the frame's own; slot: the step's, the same for "
-                    "every frame; fresh: drawn anew, which paints over seams and flickers more.",
+                    tooltip="Noise added to a reference. model: the frame's own; slot: the step's, the same for "
+                    "every frame; fresh: new noise, which hides seams but flickers more.",
                 ),
-                share("weight", 0.8, "Share of the frame before between the steps."),
-                share("exit", 0.8, "Share of the frame before in what comes out."),
-                share("start_percent", 0.0, "Share of the sampling after which it fuses between steps."),
-                share("end_percent", 1.0, "Share of the sampling at which it no longer does."),
+                share("weight", 0.8, "Weight of the frame before, between steps."),
+                share("exit", 0.8, "Weight of the frame before in the result."),
+                share("start_percent", 0.0, "Part of the sampling after which fusion between steps begins."),
+                share("end_percent", 1.0, "Part of the sampling after which fusion between steps ends."),
                 io.Combo.Input(
                     "reference",
                     options=["previous", "first"],
                     default="previous",
-                    tooltip="Follow the frame before, or the first along the whole way.",
+                    tooltip="Fuse with the frame before, or with the first one, warped along the whole way.",
                 ),
                 motion(optional=True),
             ],
@@ -92,31 +92,31 @@ class WarpfuseVideoSampler(io.ComfyNode):
             display_name="Warpfuse Video Sampler",
             category=CATEGORY,
             description="Restyles a video of any length with any checkpoint: each frame is encoded, starts from the "
-            "last styled picture pulled along the flow, is sampled, fused again and decoded, one at a time. "
+            "last styled picture warped along the flow, is sampled, fused again and decoded, one at a time. "
             "LoRAs, ControlNets and adapters are those of the model and the conditioning.",
             inputs=[
-                io.Model.Input("model", tooltip="Any model of pictures, with its LoRAs and patches."),
+                io.Model.Input("model", tooltip="Any image model, with its LoRAs and patches."),
                 io.Vae.Input("vae", tooltip="Its autoencoder. A tiny one (TAESD) is several times as fast."),
-                io.Conditioning.Input("positive", tooltip="What it should look like."),
-                io.Conditioning.Input("negative", tooltip="What it should not."),
+                io.Conditioning.Input("positive", tooltip="What the result should look like."),
+                io.Conditioning.Input("negative", tooltip="What the result should not look like."),
                 images("Frames of the video in their order, any size."),
-                io.Sampler.Input("sampler", tooltip="Any; KSamplerSelect has those of ComfyUI."),
+                io.Sampler.Input("sampler", tooltip="Any sampler, as from KSamplerSelect."),
                 io.Sigmas.Input(
                     "sigmas",
-                    tooltip="Of a scheduler, with a denoise of 0.4 to 0.8: sampling starts from the frame.",
+                    tooltip="From a scheduler with a denoise of 0.4 to 0.8, because sampling starts from the frame.",
                 ),
-                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of the prompt."),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Scale of the guidance."),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=2**63 - 1,
                     control_after_generate=True,
-                    tooltip="Of the noise, the same for every frame: boiling noise is a boiling style.",
+                    tooltip="Seed of the noise, the same for every frame, because new noise makes the style flicker.",
                 ),
-                share("fusion", 0.8, "How firmly the style stays on things. 0: every frame on its own."),
-                share("entry", 1.0, "Share of it in what sampling starts from; keeps strokes sharp."),
-                share("exit", 1.0, "Share of it in what is shown; keeps strokes still."),
+                share("fusion", 0.8, "How firmly the style stays on objects. 0: every frame by itself."),
+                share("entry", 1.0, "Part of the fusion applied to the start of the sampling; keeps strokes sharp."),
+                share("exit", 1.0, "Part of the fusion applied to the result; keeps strokes still."),
                 io.Combo.Input(
                     "cross_frame",
                     options=["off", "previous", "anchor+previous"],
@@ -127,7 +127,9 @@ class WarpfuseVideoSampler(io.ComfyNode):
                 io.ControlNet.Input(
                     "control_net", optional=True, tooltip="Guides every frame by its own control image."
                 ),
-                io.Image.Input("control_images", optional=True, tooltip="One for every frame: edges, depth, poses."),
+                io.Image.Input(
+                    "control_images", optional=True, tooltip="One image for every frame: edges, depth, poses."
+                ),
                 io.Float.Input(
                     "control_strength",
                     default=1.0,
@@ -135,10 +137,10 @@ class WarpfuseVideoSampler(io.ComfyNode):
                     max=10.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Of the ControlNet.",
+                    tooltip="Strength of the ControlNet.",
                 ),
-                share("control_start", 0.0, "Share of the sampling after which the ControlNet acts.", optional=True),
-                share("control_end", 1.0, "Share of the sampling at which it ends.", optional=True),
+                share("control_start", 0.0, "Part of the sampling after which the ControlNet begins.", optional=True),
+                share("control_end", 1.0, "Part of the sampling after which the ControlNet ends.", optional=True),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Latent.Output(display_name="latents")],
         )

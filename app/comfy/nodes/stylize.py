@@ -21,7 +21,7 @@ def _inputs() -> list[Any]:
             default="",
             multiline=True,
             dynamic_prompts=True,
-            tooltip="A style of the bundle, or several as in 'ink:2, watercolour'; of a checkpoint a text. "
+            tooltip="A style of the bundle, or a blend as in 'ink:2, watercolour'; for a checkpoint any text. "
             "Empty: the bundle's default.",
         ),
         io.String.Input(
@@ -32,12 +32,14 @@ def _inputs() -> list[Any]:
             tooltip="What guidance pulls away from. Needs 'stages: {predict: {guidance: full, guidance_scale: 5}}' "
             "in the settings.",
         ),
-        share("fusion", 0.8, "How firmly the style stays on things. 0: every frame on its own."),
-        share("strength", 1.0, "From the source picture (0) to the full style (1)."),
+        share("fusion", 0.8, "How firmly the style stays on objects. 0: every frame by itself."),
+        share("strength", 1.0, "0: the source picture, 1: the full style."),
         io.Int.Input(
-            "steps", default=1, min=1, max=20, tooltip="Runs of the UNet a frame. The embedded styles need one."
+            "steps", default=1, min=1, max=20, tooltip="Runs of the UNet for each frame. The embedded styles need one."
         ),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Of the noise."),
+        io.Int.Input(
+            "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Seed of the noise."
+        ),
         io.String.Input("settings", default="", multiline=True, optional=True, tooltip=_SETTINGS, placeholder="YAML"),
     ]
 
@@ -56,7 +58,11 @@ class WarpfuseBundle(io.ComfyNode):
             category=CATEGORY,
             description="Networks to style with: the embedded styles, or a checkpoint made into a bundle by "
             "'warpfuse export'. Every file is checked against its sha256.",
-            inputs=[io.Combo.Input("name", options=diffusion_bundles(), tooltip="As 'warpfuse bundles' lists them.")],
+            inputs=[
+                io.Combo.Input(
+                    "name", options=diffusion_bundles(), tooltip="A bundle, as listed by 'warpfuse bundles'."
+                )
+            ],
             outputs=[BUNDLE.Output(display_name="bundle")],
         )
 
@@ -78,7 +84,7 @@ class WarpfuseStylize(io.ComfyNode):
             node_id="WarpfuseStylize",
             display_name="Warpfuse Stylize",
             category=CATEGORY,
-            description="Restyles a video; the style stays on things along the optical flow.",
+            description="Restyles a video; the style stays on objects along the optical flow.",
             inputs=_inputs(),
             outputs=[io.Image.Output(display_name="images")],
         )
@@ -98,14 +104,14 @@ class WarpfuseLive(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """The inputs of `WarpfuseStylize`, and the stream's name."""
         name = io.String.Input(
-            "stream", default="live", tooltip="What belongs together: the past of a stream is known by its name."
+            "stream", default="live", tooltip="Name of the stream. Runs with the same name continue the same video."
         )
         return io.Schema(
             node_id="WarpfuseLive",
             display_name="Warpfuse Live",
             category=CATEGORY,
-            description="Restyles a live video, one frame or a few a queue run; the last picture is remembered until "
-            "the next run, for half a minute. Works inside comfystream.",
+            description="Restyles a live video, one frame or a few in each run of the queue; the last picture "
+            "is kept until the next run, for half a minute. Works inside comfystream.",
             inputs=[*_inputs(), name],
             outputs=[io.Image.Output(display_name="images")],
         )
