@@ -50,7 +50,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Live video restyled with diffusion models, with a style that stays on the objects in the picture.",
+    help="Live video restyled with diffusion models, with a style that stays on the things in the picture.",
 )
 app.add_typer(exporting.app, name="export")
 app.command("export-map")(exporting.export_map)
@@ -74,7 +74,7 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Live video restyled with diffusion models, with a style that stays on the objects in the picture."""
+    """Live video restyled with diffusion models, with a style that stays on the things in the picture."""
 
 
 def main() -> None:
