@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import card_model
+
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_DRIVER = 580
 MINUTES = 12.0
@@ -153,6 +155,8 @@ def main() -> int:
         fresh.write_text(json.dumps(report, indent=1))
         fresh.replace(path)
     print(table(report))
+    for measured in sorted(out.glob("bench*.json")) if card is not None else ():  # the model is of a card
+        print("\n".join(card_model.beside(measured)))
     print(f"written: {path}. Please attach it to an issue of warpfuse")
     return 0 if all(one["code"] == 0 for one in report["steps"].values()) else 1
 
