@@ -12,6 +12,7 @@ from support.networks import affine, convolutions
 from warpfuse.engine import background, open_engine
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.bundle import shipped_bundles
+from warpfuse.engine.cuda_streams import new_stream, on
 from warpfuse.engine.errors import BackendMissing, EngineError
 from warpfuse.engine.open import missing
 from warpfuse.engine.tensorrt_build import plan_for
@@ -188,3 +189,18 @@ def test_a_build_in_the_background_knows_that_a_run_is_beside_it(tmp_path, monke
         assert not list(ArtifactCache().folder.glob("timing-*"))
         open_engine(network, "tensorrt", "cuda:0", shapes=SIZE).close()
         assert list(ArtifactCache().folder.glob("timing-*")), "control: asked for, it has the card to itself"
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_tensorrt_rtx_is_captured_where_it_says_that_it_can_be(tmp_path, monkeypatch, captures):
+    """With memory of ours and kernels compiled before: else the simulated one says that it cannot be captured."""
+    monkeypatch.setenv("WARPFUSE_CACHE", str(tmp_path / "cache"))
+    with card() as sim, on(new_stream("cuda:0")):
+        sim.rtx_captures = captures
+        engine = open_engine(affine(tmp_path / "net.onnx"), "tensorrt-rtx", "cuda:0", shapes=SIZE)
+        x = torch.ones(SIZE["x"], device="cuda:0")
+        got = [engine({"x": n * x})["y"].sum().item() for n in range(3)]
+        engine.close()
+        assert got == [2.0 * n * x.numel() for n in range(3)] and not sim.races
+        assert (sim.graphs, engine.device) == (3 if captures else 0, "cuda:0")
+    assert list(ArtifactCache().folder.glob("runtime-*.bin")), "the kernels compiled for this card are kept"

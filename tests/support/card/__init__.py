@@ -23,6 +23,7 @@ from support.card.networks import onnxruntime_on, tensorrt_on
 from support.card.order import Order, host, site
 from support.card.tensors import Booking, CardTensor, Placing
 from warpfuse.engine import device
+from warpfuse.engine.tensorrt_module import complaints
 from warpfuse.graph.links import cuda_ipc
 
 DEFAULT = 0
@@ -48,6 +49,7 @@ class Card:
         self.kernels = Counter()
         self.waits, self.providers = [], []
         self.graphs = self.captured = self.freed = self.launches = 0
+        self.rtx_captures = True  # whether contexts of TensorRT-RTX can be captured
         self.without = set()
         self.skipped = Counter()
 
@@ -126,9 +128,14 @@ def card(**keys):
     sim = Card(**keys)
     before = device.cuda, device.runtime
     device.cuda, device.runtime = sim.cuda, lambda: sim.runtime
-    modules = {"onnxruntime": onnxruntime_on(sim), "tensorrt": tensorrt_on(sim)}
+    modules = {
+        "onnxruntime": onnxruntime_on(sim),
+        "tensorrt": tensorrt_on(sim),
+        "tensorrt_rtx_bindings": tensorrt_on(sim, ahead=True),
+    }
     hidden = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
+    complaints.cache_clear()  # of the modules that are hidden now
     try:
         with ordered(sim), sim.modes():
             yield sim
@@ -140,5 +147,6 @@ def card(**keys):
             else:
                 sys.modules[name] = module
         # What this process remembers of a card that is gone.
+        complaints.cache_clear()
         device._idle.clear(), cuda_ipc._closed.clear(), cuda_ipc._let_go.clear()
         sim.arena.close()

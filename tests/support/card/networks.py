@@ -105,7 +105,7 @@ class _Weights:
 
 
 def tensorrt_on(card, ahead=False):
-    """`tensorrt`, as far as the package uses it."""
+    """`tensorrt`, as far as the package uses it; ahead: `tensorrt_rtx_bindings`."""
     module = ModuleType("tensorrt")
     module.__version__, module.__spec__ = "11.4.0.106", ModuleSpec("tensorrt", None)
     module.ILogger = type("ILogger", (), {"__init__": lambda self: None, "INTERNAL_ERROR": 0, "ERROR": 1})
@@ -115,7 +115,12 @@ def tensorrt_on(card, ahead=False):
     module.Builder = lambda logger: _Builder()
     module.OnnxParser = lambda network, logger: _Parser(network)
     module.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=0)
-    module.BuilderFlag = SimpleNamespace(TF32="TF32")
+    module.BuilderFlag = SimpleNamespace(TF32="TF32", REQUIRE_USER_ALLOCATION="user allocation")
+    if ahead:
+        kinds = {"SM89": "SM89", "SM120": "SM120"}
+        module.ComputeCapability = SimpleNamespace(__members__=kinds, **kinds)
+        module.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+        module.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="the user's")
     return module
 
 
@@ -131,17 +136,24 @@ class _Builder:
         return SimpleNamespace(sizes=sizes, set_shape=lambda name, *shapes: sizes.__setitem__(name, shapes[1]))
 
     def build_serialized_network(self, network, config):
-        return _Weights.MAGIC + repr(config.sizes).encode() + b"\n" + network.data
+        head = (config.sizes, config.set) if config.set else config.sizes
+        return _Weights.MAGIC + repr(head).encode() + b"\n" + network.data
 
 
 class _Config:
     def __init__(self):
         self.sizes = {}
         self.avg_timing_iterations = 1
-        self.cleared = []
+        self.cleared, self.set = [], []
 
     def clear_flag(self, flag):
         self.cleared.append(flag)
+
+    def set_flag(self, flag):
+        self.set.append(flag)
+
+    def set_compute_capability(self, kind, number):
+        self.built_for = kind
 
     def add_optimization_profile(self, profile):
         self.sizes = profile.sizes
@@ -182,7 +194,10 @@ class _Engine:
 
         _, sizes, network = data.split(b"\n", 2)
         self.card, self._module = card, module
-        self.sizes = ast.literal_eval(sizes.decode())
+        head = ast.literal_eval(sizes.decode())
+        self.sizes, self.users_memory = (head[0], True) if isinstance(head, tuple) else (head, False)
+        if self.users_memory:
+            self.device_memory_size_v2 = 64
         self.session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
         self.inputs = {one.name: one for one in self.session.get_inputs()}
         self.outputs = {one.name: one for one in self.session.get_outputs()}
@@ -212,8 +227,24 @@ class _Engine:
     def get_tensor_profile_shape(self, name, profile):
         return (self.shapes[name],) * 3
 
-    def create_execution_context(self):
-        return _Context(self)
+    def create_execution_context(self, config=None):
+        return _Context(self, config)
+
+    def create_runtime_config(self):
+        return _RuntimeConfig()
+
+
+class _RuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = allocation = "lazy"
+
+    def create_runtime_cache(self):
+        return SimpleNamespace(serialize=lambda: b"kernels", deserialize=lambda data: None)
+
+    def set_runtime_cache(self, cache):
+        pass
+
+    def set_execution_context_allocation_strategy(self, strategy):
+        self.allocation = strategy
 
 
 def kind_of(node):
@@ -222,8 +253,10 @@ def kind_of(node):
 
 
 class _Context:
-    def __init__(self, engine):
-        self._engine = engine
+    """config: of TensorRT-RTX. A stream captures it only with memory of the user and kernels that are there before."""
+
+    def __init__(self, engine, config=None):
+        self._engine, self._config, self._memory = engine, config, None
         self._at = {}
         self._streams = set()
 
@@ -241,8 +274,19 @@ class _Context:
     def set_tensor_address(self, name, address):
         self._at[name] = address
 
+    def set_device_memory(self, address, nbytes):
+        assert nbytes >= self._engine.device_memory_size_v2
+        self._memory = address
+
+    def is_stream_capturable(self, stream):
+        config = self._config
+        ready = config.dynamic_shapes_kernel_specialization_strategy == "eager" and config.allocation == "the user's"
+        return ready and self._memory is not None and self._engine.users_memory and self._engine.card.rtx_captures
+
     def execute_async_v3(self, stream):
         engine, at = self._engine, dict(self._at)
+        if self._config is not None and ("stream", stream) in engine.card.captures:
+            assert self.is_stream_capturable(stream), "captured, though it said that it cannot be"
 
         def place(node):
             return at[node.name], engine.shapes[node.name], kind_of(node)
