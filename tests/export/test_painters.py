@@ -110,6 +110,19 @@ def test_a_line_block_can_start_near_the_cover(name):
     assert np.abs(np.clip(-begun, 0, 1) - layers(painter, found).cover).mean() > 2 * gap.mean()  # the control
 
 
+@pytest.mark.parametrize("name", ["poster", "blueprint"])
+def test_light_that_wavers_by_a_hundredth_changes_an_ink_by_less_than_a_tenth(name):
+    """A harder step makes a slight change of the paint, from frame to frame, one of whole inks; without plateaus, the
+    control, no light keeps its ink."""
+    lab = np.zeros((1, 101, 3), np.float32)
+    lab[0, :, 0] = np.arange(101)
+    changes = np.abs(np.diff(PAINTERS[NAMES.index(name)].inked(to_rgb(lab))[0], axis=0)).max(1)
+    assert changes.max() < 0.1
+    kept = changes < 0.1 * changes.max()
+    grey = np.abs(np.diff(to_rgb(lab)[0], axis=0)).max(1)
+    assert kept.mean() > 0.2 and not (grey < 0.1 * grey.max()).any()
+
+
 def test_the_rim_is_painted_like_the_rest():
     """A flat picture is flat up to its rim, whose mirrored margin is cut off again."""
     picture = paint(np.full((64, 72, 3), 0.4, np.float32), "oil").picture

@@ -205,7 +205,7 @@ def blueprint_inks(rgb: Rgb) -> Rgb:
 
 def poster_inks(rgb: Rgb) -> Rgb:
     """Navy, red, pale blue and cream, by light alone."""
-    light = plateaus(np.clip(1.1 * to_lab(rgb)[..., 0] / 100.0 - 0.05, 0, 1), 5, 12.0)
+    light = plateaus(np.clip(1.1 * to_lab(rgb)[..., 0] / 100.0 - 0.05, 0, 1), 5, 6.0)
     return ramp(light, [(0, "#0b2a4a"), (0.25, "#12385f"), (0.5, "#d4273e"), (0.75, "#7fb1b3"), (1, "#fbe8b9")])
 
 
