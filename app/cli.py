@@ -45,6 +45,10 @@ from warpfuse.version import __version__
 
 NOT_KEPT_UP, BAD_INPUT, LOST, FAILED = 1, 2, 3, 4
 
+MidiPort = Annotated[
+    str | None, typer.Option(metavar="PORT", help="A MIDI controller changes it: the name of its port, or a part.")
+]
+
 app = typer.Typer(
     name="warpfuse",
     no_args_is_help=True,
@@ -139,6 +143,7 @@ def run(
     trace: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the calls of stages, for Perfetto.")
     ] = None,
+    midi: MidiPort = None,
     **flags: Any,
 ) -> int:
     """Restyle a video, or several at once."""
@@ -154,14 +159,20 @@ def run(
         check_early(shown, watched=True)
         keys = keys_of(shown)
         with stopped_by_signals() as stop, figures_if_lost(stats):
-            report = run_with_page(keys, PageOptions(port=page), stop=stop, say=say, tell_url=tell_url)
+            options = PageOptions(port=page, midi=midi)
+            report = run_with_page(keys, options, stop=stop, say=say, tell_url=tell_url)
         return finish(report, stats)
     config = configure_any(*with_sink(*asked(flags, name=name), say))
     check_early(config)
     from warpfuse.graph.run import Observers
     from warpfuse.graph.run import run as run_graph
 
-    observers = Observers(control=not closed, metrics=metrics, trace=trace)
+    beside = None
+    if midi is not None:
+        from warpfuse.midi import RunControls, controlled_by
+
+        beside = lambda run: controlled_by(midi, RunControls(run), say)  # noqa: E731
+    observers = Observers(control=not closed, metrics=metrics, trace=trace, beside=beside)
     with stopped_by_signals() as stop, progress_bar() as progress, figures_if_lost(stats):
         report = run_graph(config, progress=progress, say=say, stop=stop, observers=observers)
     return finish(report, stats)
@@ -223,6 +234,7 @@ def serve(
         str,
         typer.Option(metavar="ADDRESS", help="Accept OSC here; 0.0.0.0: on all. Whoever reaches it controls the run."),
     ] = "127.0.0.1",
+    midi: MidiPort = None,
     record_to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for recordings.")] = None,
     **flags: Any,
 ) -> None:
@@ -235,7 +247,7 @@ def serve(
         config = configure_any(graph, {**asked_for, "source": [str(CLIP)], "loop": True}, settings)
     check_early(config, watched=True)
     keys = keys_of(config)
-    options = PageOptions(host, port, token, tuple(allow_host or ()), osc, osc_host, record_to)
+    options = PageOptions(host, port, token, tuple(allow_host or ()), osc, osc_host, midi, record_to)
     with stopped_by_signals("closing the page; once more to stop at once") as stop:
         serve_page(keys, options, stop=stop, say=say, tell_url=tell_url)
 

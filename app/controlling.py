@@ -1,6 +1,7 @@
 """`warpfuse ctl`: requests to a run."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,27 +16,50 @@ from warpfuse.graph.errors import ConfigError
 if TYPE_CHECKING:
     from warpfuse.graph.control.messages import Counts, RunFigures
 
-_ACTIONS = ("set", "stats", "pause", "resume", "snapshot", "stop", "streams", "add", "remove")
+_ACTIONS = (
+    "set",
+    "get",
+    "tap",
+    "save",
+    "load",
+    "learn",
+    "stats",
+    "pause",
+    "resume",
+    "snapshot",
+    "stop",
+    "streams",
+    "add",
+    "remove",
+)
+
+
+_LEARN_S = 30
 
 
 def ctl(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the run, shown when it starts.")],
     action: Annotated[str, typer.Argument(metavar="ACTION", help=", ".join(_ACTIONS))],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | FILE.png | STREAM]")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE ... | KEY | NAME | FILE | STREAM]")] = None,
     source: Annotated[str | None, typer.Option(help="add: source of the new stream.")] = None,
     sink: Annotated[list[str] | None, typer.Option(help="add: sink of the new stream (repeatable).")] = None,
     stream: Annotated[
         str, typer.Option(metavar="NAME", help="add: name of the stream; by default from its source.")
     ] = "",
+    midi: Annotated[str, typer.Option(metavar="PORT", help="learn: the MIDI port, or a part of its name.")] = "",
 ) -> None:
     """Ask a run that is under way: change settings, pause, resume, figures, the picture shown last, its end.
+
+    `get` prints the settings or one of them, `tap` takes the tempo from the Enter key. `save NAME` keeps the look as
+    it is, `save FILE.yaml` writes the show (looks, tempo, schedule, MIDI), `load FILE.yaml` takes one. `learn KEY` has
+    the next knob that moves turn this key; so `learn tap`, `learn "look storm"`.
 
     Of a run of several streams, `streams` lists them, `add` has one join and `remove` has one leave.
     """
     from warpfuse.graph.control import messages
 
     words = words or []
-    if action in ("stats", "pause", "resume", "stop", "streams") and words:
+    if action in ("stats", "pause", "resume", "stop", "streams", "tap") and words:
         raise ConfigError(f"ctl {name} {action} takes nothing more, got {' '.join(words)!r}")
     if action != "add" and (source or sink or stream):
         raise ConfigError(f"ctl {name} {action}: --source, --sink and --stream are for add")
@@ -50,6 +74,16 @@ def ctl(
             reply = messages.ask(name, messages.Set(_keys(words)), timeout_s=60)
             assert isinstance(reply, messages.Applied)
             print(f"version {reply.version} holds from frame {reply.seq} on")
+        case "get":
+            print(json.dumps(_at(name, words), indent=1))
+        case "tap":
+            _tap(name)
+        case "save":
+            _save(name, words)
+        case "load":
+            _load(name, words)
+        case "learn":
+            _learn(name, words, midi)
         case "stats":
             figures = messages.ask(name, messages.GetStats())
             assert isinstance(figures, messages.RunFigures)
@@ -116,6 +150,94 @@ def _keys(words: list[str]) -> dict[str, Any]:
         if isinstance(anchor[name], str) and anchor[name]:  # relative to this folder, as with `add`
             anchor[name] = str(Path(anchor[name]).expanduser().absolute())
     return keys
+
+
+def _settings(name: str) -> dict[str, Any]:
+    from warpfuse.graph.control import messages
+
+    reply = messages.ask(name, messages.GetSettings())
+    assert isinstance(reply, messages.Settings)
+    return reply.keys
+
+
+def _of_one_stream(name: str) -> dict[str, Any]:
+    settings = _settings(name)
+    if "streams" in settings:
+        raise ConfigError(f"{name} has several streams: ask one of them, which says its own name when it starts")
+    return settings
+
+
+def _at(name: str, words: list[str]) -> Any:
+    """All settings, or the value of one key."""
+    if len(words) > 1:
+        raise ConfigError(f"ctl {name} get: expected one KEY, as in stages.fuse.weight, got {len(words)} words")
+    value: Any = _settings(name)
+    for part in words[0].split(".") if words else ():
+        inner = dict(enumerate(value)) if isinstance(value, list) else value
+        part_of: Any = int(part) if isinstance(value, list) and part.isdigit() else part
+        if not isinstance(inner, dict) or part_of not in inner:
+            known = f"; there are: {', '.join(map(str, inner))}" if isinstance(inner, dict) and inner else ""
+            raise ConfigError(f"ctl {name} get {words[0]}: there is no {part!r}{known}")
+        value = inner[part_of]
+    return value
+
+
+def _tap(name: str) -> None:
+    from warpfuse.graph.control import messages
+    from warpfuse.graph.plan.beats import TapTempo
+
+    tempo = TapTempo()
+    print("Enter on each beat, Ctrl-D at the end", file=sys.stderr)
+    for _ in sys.stdin:
+        bpm = tempo.tap(time.monotonic_ns())
+        if bpm is not None:
+            messages.ask(name, messages.Set({"bpm": bpm, "on_beat": True}))
+            print(f"{bpm:g} beats a minute")
+
+
+def _save(name: str, words: list[str]) -> None:
+    import yaml
+
+    from warpfuse.graph.control import messages
+    from warpfuse.graph.plan.looks import look_of, show_of
+
+    if len(words) != 1:
+        raise ConfigError(f"ctl {name} save: expected the name of a look, or one FILE.yaml, got {len(words)} words")
+    settings, path = _of_one_stream(name), Path(words[0])
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        messages.ask(name, messages.Set({"looks": {words[0]: look_of(settings)}}), timeout_s=60)
+        print(f"look {words[0]} is known until the run ends; ctl {name} save FILE.yaml keeps the show")
+        return
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: the folder is missing")
+    write_whole(path, yaml.safe_dump(show_of(settings), sort_keys=False, allow_unicode=True).encode())
+    print(f"{path}: {len(settings['looks'])} looks")
+
+
+def _load(name: str, words: list[str]) -> None:
+    from warpfuse.graph.control import messages
+    from warpfuse.graph.plan.looks import taken_from
+    from warpfuse.graph.plan.raw_keys import read_graph_file
+
+    if len(words) != 1:
+        raise ConfigError(f"ctl {name} load: expected one FILE.yaml, got {len(words)} words")
+    keys = taken_from(read_graph_file(Path(words[0])), _of_one_stream(name)["bundle"])
+    messages.ask(name, messages.Set(keys), timeout_s=60)
+    print(f"{name} has the show: looks {', '.join(keys.get('looks', {})) or 'none'}")
+
+
+def _learn(name: str, words: list[str], port: str) -> None:
+    from warpfuse.graph.control import messages
+    from warpfuse.graph.plan.config import validate
+    from warpfuse.midi import first_moved
+
+    if len(words) != 1 or not port:
+        raise ConfigError(f"ctl {name} learn: expected KEY, tap or 'look NAME', and --midi PORT")
+    validate({"midi": {"cc 0": words[0]}})
+    print("move the knob, or press the pad", file=sys.stderr)
+    trigger = first_moved(port, _LEARN_S)
+    messages.ask(name, messages.Set({"midi": {trigger: words[0]}}))
+    print(f"{trigger} is {words[0]}")
 
 
 def _add(name: str, stream: str, source: str | None, sinks: list[str], words: list[str]) -> None:

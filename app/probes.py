@@ -136,6 +136,19 @@ def _plans() -> Iterator[Finding]:
     yield Finding("networks", "plan cache", True, f"{count} built, {size / 1e6:.1f} MB, {cache.folder}")
 
 
+def _midi() -> Iterator[Finding]:
+    from warpfuse.graph.errors import ConfigError
+    from warpfuse.midi import port_names
+
+    try:
+        names = port_names()
+    except ConfigError as error:
+        lack, _, cure = str(error).partition(": pip")
+        yield Finding("live", "MIDI inputs", False, lack, f"pip{cure}" if cure else "")
+        return
+    yield Finding("live", "MIDI inputs", bool(names), ", ".join(names) or "none: plug a controller in")
+
+
 def _shared_memory() -> Iterator[Finding]:
     usage = shutil.disk_usage("/dev/shm")
     enough = usage.free >= SHM_ENOUGH
@@ -188,6 +201,7 @@ PROBES: tuple[tuple[str, str, Probe, str], ...] = (
     ("video", "ffmpeg program", ffmpeg, ""),
     ("cameras", "virtual camera", virtual_cameras, ""),
     ("sharing", "other programs", sharing, ""),
+    ("live", "MIDI inputs", _midi, "pip install --force-reinstall 'warpfuse[midi]'"),
     ("machine", "shared memory", _shared_memory, ""),
     ("machine", "cores and memory", _machine, ""),
     ("bundles", "bundles", _bundles, ""),

@@ -31,6 +31,7 @@ class PageOptions:
     allowed     more names the page may be called by
     osc         port that takes settings by OSC; None: not at all
     osc_host    address that it is taken on; of another than loopback whoever reaches it controls the run
+    midi        name of the MIDI port whose knobs and pads change the run, or a part of it; None: none
     record_to   folder of recordings; None: warpfuse in the user's videos
     presets     folder of presets; None: in the user's configuration
     """
@@ -41,6 +42,7 @@ class PageOptions:
     allowed: tuple[str, ...] = ()
     osc: int | None = None
     osc_host: str = "127.0.0.1"
+    midi: str | None = None
     record_to: Path | None = None
     presets: Path | None = None
 
@@ -99,7 +101,13 @@ def _page(keys: dict[str, Any], options: PageOptions, say: Say, tell_url: Say) -
     with ExitStack() as stack:
         if options.osc is not None:
             stack.enter_context(_osc(session, options.osc, options.osc_host, say))
-        server = WebServer(application(session, Presets(options.presets), access, library), access, options.port)
+        midi = None
+        if options.midi is not None:
+            from warpfuse.midi import controlled_by
+
+            midi = stack.enter_context(controlled_by(options.midi, session, session.tell))
+        site = application(session, Presets(options.presets), access, library, midi)
+        server = WebServer(site, access, options.port)
         stack.callback(session.close)
         stack.enter_context(server)
         for url in server.urls:

@@ -36,11 +36,13 @@ class Observers:
     control  `warpfuse ctl` of the same user may read figures and change settings
     metrics  port on 127.0.0.1 for Prometheus; None: no exporter
     trace    file to which the calls of every stage are written at the end; None: no trace
+    beside   makes what goes on beside the run and changes it, such as a MIDI input; None: nothing
     """
 
     control: bool = False
     metrics: int | None = None
     trace: Path | None = None
+    beside: Callable[[Run], contextlib.AbstractContextManager[object]] | None = None
 
 
 NOBODY = Observers()
@@ -67,7 +69,8 @@ def run(
     with contextlib.ExitStack() as undo:
         traced = observers.trace is not None
         under_way = open_run(config, undo, say=say, stop=stop, trace=traced, control=observers.control)
-        with serving(under_way.stats, observers.metrics):
+        beside = observers.beside(under_way) if observers.beside is not None else contextlib.nullcontext()
+        with serving(under_way.stats, observers.metrics), beside:
             under_way.start()
             try:
                 return under_way.wait(progress)

@@ -1,4 +1,4 @@
-"""What settings are in the middle of a crossfade. The stamp of each frame carries it, so that every stage agrees."""
+"""What holds for a frame beside the settings of its version. Its stamp carries it, so that every stage agrees."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,9 @@ class Interim:
 
     numbers  path of a key, as in stages.fuse.weight, and its value; entries of a list are named by their number
     prompts  in the place of prompt, negative and loras; none: these are not on their way
+    cue      number of the cue of the schedule that lies over the settings, below the rest; None: there is none
     """
 
     numbers: tuple[tuple[str, float], ...] = ()
     prompts: tuple[PromptShare, ...] = ()
+    cue: int | None = None

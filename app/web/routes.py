@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.key_table import control_keys, live_keys, run_keys
+from warpfuse.graph.plan.looks import taken_from
+from warpfuse.midi import MidiInput
 from warpfuse.stages.errors import Stopped
 from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
 from warpfuse.web.presets import Presets, dump, parse
@@ -38,6 +40,22 @@ class Switch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     on: bool
+
+
+class Tap(BaseModel):
+    """A tap, and when it was by the clock of who tapped, in milliseconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at_ms: float = Field(ge=0, le=1e15)
+
+
+class Learn(BaseModel):
+    """What a knob or pad is to do, as the key `midi` has it; None: nothing is to be learned."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: Annotated[str, Field(max_length=200)] | dict[str, Any] | None
 
 
 class Named(BaseModel):
@@ -67,7 +85,9 @@ class LookRequest(BaseModel):
     overlay: Overlay = "none"
 
 
-def interface(session: PageSession, presets: Presets, peers: Peers, library: SourceLibrary) -> APIRouter:
+def interface(
+    session: PageSession, presets: Presets, peers: Peers, library: SourceLibrary, midi: MidiInput | None = None
+) -> APIRouter:
     """Everything under one router. Handlers that may wait for the graph run in the server's threads."""
     api = APIRouter()
     _add_settings(api, session)
@@ -76,6 +96,7 @@ def interface(session: PageSession, presets: Presets, peers: Peers, library: Sou
     _add_streams(api, session)
     _add_keyframe(api, session)
     _add_presets(api, session, presets)
+    _add_midi(api, midi)
     _add_pictures(api, session)
     _add_webrtc(api, peers)
     _add_whep(api, peers)
@@ -176,6 +197,11 @@ def _add_run(api: APIRouter, session: PageSession, library: SourceLibrary) -> No
         session.resume()
         return session.stats()
 
+    @api.post("/api/tap")
+    def post_tap(tap: Tap) -> dict[str, float | None]:
+        """Tap the tempo. Answers beats a minute, which the run has from the second tap on."""
+        return {"bpm": session.tap(round(tap.at_ms * 1e6))}
+
     @api.post("/api/record")
     def post_record(switch: Switch) -> dict[str, Any]:
         """Record what is shown into a new file, or end that."""
@@ -242,22 +268,40 @@ def _add_streams(api: APIRouter, session: PageSession) -> None:
         return session.stats()
 
 
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError("a graph file is text in UTF-8") from None
+
+
 def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None:
+    def is_look_alone(name: str) -> bool:
+        """It came with a show, and is no file of this machine's."""
+        return name in session.held.looks and name not in presets.names()
+
     @api.get("/api/presets")
     def get_presets() -> list[str]:
-        """Names of the presets."""
-        return presets.names()
+        """Names of the presets, and of the looks that came with a show."""
+        return sorted({*presets.names(), *session.held.looks})
 
     @api.get("/api/show", response_class=PlainTextResponse)
     def get_show() -> Response:
-        """The bundle and every look as one graph file: a show that another machine goes on with."""
+        """Bundle, looks, tempo, schedule and MIDI map as one graph file: a show that another machine goes on with."""
         headers = {"content-disposition": 'attachment; filename="show.yaml"'}
         return PlainTextResponse(dump(session.held.show()), headers=headers, media_type="application/yaml")
+
+    @api.put("/api/show")
+    async def put_show(request: Request) -> dict[str, Any]:
+        """Take a show, the body. It has to be of the bundle in use."""
+        keys = taken_from(parse(_text(await request.body())), session.held.now.bundle)
+        await run_in_threadpool(session.change, keys)
+        return {"names": get_presets()}
 
     @api.get("/api/presets/{name}", response_class=PlainTextResponse)
     def get_preset(name: str) -> Response:
         """A preset as a graph file."""
-        text = presets.text(name)
+        text = dump(session.held.looks[name]) if is_look_alone(name) else presets.text(name)
         return PlainTextResponse(
             text, headers={"content-disposition": f'attachment; filename="{name}.yaml"'}, media_type="application/yaml"
         )
@@ -265,21 +309,18 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
     @api.put("/api/presets/{name}")
     async def put_preset(name: str, request: Request) -> dict[str, Any]:
         """Keep a graph file, the body, as a preset; without a body the settings as they are."""
-        try:
-            text = (await request.body()).decode("utf-8")
-        except UnicodeDecodeError:
-            raise ConfigError("a graph file is text in UTF-8") from None
-        text = text or dump(session.held.given())
+        text = _text(await request.body()) or dump(session.held.given())
         presets.save(name, text)
         await run_in_threadpool(session.learn, {name: parse(text)})
-        return {"names": presets.names()}
+        return {"names": get_presets()}
 
     @api.delete("/api/presets/{name}")
     def delete_preset(name: str) -> dict[str, Any]:
         """Forget a preset."""
-        presets.delete(name)
+        if not is_look_alone(name):
+            presets.delete(name)
         session.learn({name: None})
-        return {"names": presets.names()}
+        return {"names": get_presets()}
 
     @api.post("/api/presets/{name}/load")
     def load_preset(
@@ -288,7 +329,8 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
         """Recall the look of a preset; with `restart` what a running graph was built with as well. over_s: a crossfade.
 
         The same as `look` and `over_s` among the settings, but that the file is read again."""
-        session.learn({name: presets.load(name)})
+        if not is_look_alone(name):
+            session.learn({name: presets.load(name)})
         keys = {"look": name, "over_s": over_s}
         if restart and not session.over:
             session.restart(keys)
@@ -305,6 +347,24 @@ def know_presets(session: PageSession, presets: Presets) -> None:
                 session.learn({name: presets.load(name)})
         except WarpfuseError as error:
             session.tell(f"preset {name}: {error}")
+
+
+def _add_midi(api: APIRouter, midi: MidiInput | None) -> None:
+    def opened() -> MidiInput:
+        if midi is None:
+            raise ConfigError("no MIDI port is open: warpfuse serve --midi PORT; warpfuse doctor lists them")
+        return midi
+
+    @api.get("/api/midi")
+    def get_midi() -> dict[str, Any]:
+        """The port that is open, and what the next knob or pad that moves will do; the map is among the settings."""
+        return {"port": None, "learning": None} if midi is None else {"port": midi.port, "learning": midi.learning}
+
+    @api.post("/api/midi/learn")
+    def post_learn(wanted: Learn) -> dict[str, Any]:
+        """Have the next knob or pad that moves do this from now on; null: learn no more."""
+        opened().learn(wanted.to)
+        return get_midi()
 
 
 def _add_pictures(api: APIRouter, session: PageSession) -> None:

@@ -18,6 +18,7 @@ from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.live_settings import NeedsRestart
+from warpfuse.midi import MidiInput
 from warpfuse.version import __version__
 from warpfuse.web.presets import Presets
 from warpfuse.web.preview import Peers
@@ -30,7 +31,13 @@ _SEND_BYTES = 1 << 17  # of the kernel for one viewer: a stream of pictures fill
 _GRACE_S = 1  # for open streams when the server ends
 
 
-def application(session: PageSession, presets: Presets, access: AccessRules, library: SourceLibrary) -> FastAPI:
+def application(
+    session: PageSession,
+    presets: Presets,
+    access: AccessRules,
+    library: SourceLibrary,
+    midi: MidiInput | None = None,
+) -> FastAPI:
     """The page as an ASGI application. Closing the session is its owner's."""
     peers = Peers(session.pictures)
     know_presets(session, presets)
@@ -42,7 +49,7 @@ def application(session: PageSession, presets: Presets, access: AccessRules, lib
 
     # The interactive pages that come with FastAPI load scripts from elsewhere; /docs is our own.
     app = FastAPI(title="warpfuse", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.include_router(interface(session, presets, peers, library))
+    app.include_router(interface(session, presets, peers, library, midi))
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(Guard, access=access)
     app.add_exception_handler(WarpfuseError, _told)

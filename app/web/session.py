@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,7 +17,9 @@ from warpfuse.engine.redact import redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.metrics.meters import Stats
+from warpfuse.graph.plan.beats import TapTempo
 from warpfuse.graph.plan.config import GraphConfig
+from warpfuse.graph.plan.midi_map import Action, MidiTarget
 from warpfuse.graph.plan.streams import Streams
 from warpfuse.graph.processes.resolved_source import ResolvedSource
 from warpfuse.graph.run import open_run
@@ -74,6 +77,7 @@ class PageSession:
         self.held = SessionSettings(
             keys, self._style_pictures, fixed_files=fixed_files, uploads=uploads, tell=self.tell
         )
+        self._tempo = TapTempo()
         self._under: Rgb | None = None  # the frame of the source that somebody saved to paint over
         self._say = say
         self._heard = 0
@@ -249,6 +253,55 @@ class PageSession:
         self._chosen(self._running()).resume()
         self.changed.notify()
 
+    def tap(self, now_ns: int | None = None) -> float | None:
+        """Tap the tempo: from the second tap on the run has it, and is on a beat. Returns beats a minute.
+
+        now_ns: when, by whatever clock the taps of one tempo have in common; None: now. Raises as `change` does."""
+        bpm = self._tempo.tap(time.monotonic_ns() if now_ns is None else now_ns)
+        if bpm is not None:
+            self.change({"bpm": bpm, "on_beat": True})
+        return bpm
+
+    def act(self, action: Action, on: bool = True) -> str | None:
+        """Do what a button of another program stands for; of one that is let go only what has two sides.
+
+        Returns the file that is written, if one is. Raises what the method of that name raises."""
+        if action == "pause":
+            (self.pause if on else self.resume)()
+        elif action == "record":
+            return self.record(on)
+        elif on and action == "snapshot":
+            return self.snapshot()
+        elif on and action == "tap":
+            self.tap()
+        elif on:
+            (self.start if action == "start" else self.stop)()
+        return None
+
+    def is_on(self, action: Action) -> bool:
+        """It pauses, or records; nothing else lasts."""
+        recording = action == "record" and any(sink.recorder for sink in self._sinks())
+        return recording or (action == "pause" and self.state == "paused")
+
+    def midi_map(self) -> dict[str, MidiTarget]:
+        """What the knobs and pads of a MIDI controller do."""
+        return self.held.now.midi
+
+    def snapshot(self) -> str:
+        """Keep the picture on show beside the recordings; the name of its PNG file. Raises NotRunning, ConfigError."""
+        picture = self.pictures.png(Look())
+        if picture is None:
+            raise NotRunning("no picture has been shown yet")
+        name = time.strftime("warpfuse-%Y%m%d-%H%M%S")
+        try:
+            self._record_to.mkdir(parents=True, exist_ok=True)
+            file = next(one for n in count() if not (one := self._record_to / f"{name}-{n}.png").exists())
+            write_whole(file, picture)
+        except OSError as error:
+            raise ConfigError(f"{self._record_to}: no pictures can be kept there ({error.strerror})") from None
+        self.tell(f"kept the picture as {file}")
+        return str(file)
+
     def record(self, on: bool) -> str | None:
         """Record what is shown into a new file, whose name is returned; or end that. Raises NotRunning, BadInput."""
         sink = self._sink(self._running())
@@ -343,6 +396,11 @@ class PageSession:
 
     def _figures_of(self, run: Run, looking: Looking) -> dict[str, Any]:
         return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), self.held.now)
+
+    def _sinks(self) -> list[ViewerSink]:
+        looking, run = self._looking, self._run
+        shown = looking.sinks.get(self._name_in(run)) if looking is not None and run is not None else None
+        return [] if shown is None else [shown]
 
     def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None

@@ -11,7 +11,8 @@ from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import GraphConfig, validate
-from warpfuse.graph.plan.crossfade import LIVE, timed
+from warpfuse.graph.plan.crossfade import OF_THE_SHOW, timed
+from warpfuse.graph.plan.looks import look_of, show_of
 from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams
 from warpfuse.graph.runtime.context import Say
@@ -22,13 +23,6 @@ from warpfuse.web.style_pictures import StylePictures
 
 Held = tuple[dict[str, Any], GraphConfig | Streams]
 """The keys as they were given, and what they come to."""
-
-_LOOK = (
-    "bundle", "prompt", "negative", "controls", "images", "steps", "strength", "seed", "flow", "background", "pace",
-    "mask", "stages",
-)  # fmt: skip
-
-_PORTABLE = {*_LOOK, *LIVE, "fusion"} - {"looks"}
 
 
 class SessionSettings:
@@ -77,8 +71,8 @@ class SessionSettings:
         So loading it recalls the look, whatever was set meanwhile."""
         whole = self.now.model_dump(mode="json")
         scales = {lora.name: lora.default for lora in _loras(self.now.bundle)}
-        look = {key: whole[key] for key in _LOOK} | {"loras": scales | whole["loras"]}
-        return self.now.model_dump(mode="json", exclude_defaults=True, exclude={"looks"}) | look
+        look = look_of(whole) | {"loras": scales | whole["loras"]}
+        return self.now.model_dump(mode="json", exclude_defaults=True, exclude={*OF_THE_SHOW, "hooks"}) | look
 
     @property
     def looks(self) -> dict[str, dict[str, Any]]:
@@ -86,9 +80,8 @@ class SessionSettings:
         return self.now.looks
 
     def show(self) -> dict[str, Any]:
-        """A graph file of the bundle and every look, without source, sinks and what else is this machine's own."""
-        looks = {name: {k: v for k, v in keys.items() if k in _PORTABLE} for name, keys in self.looks.items()}
-        return {"bundle": self.now.bundle, "looks": looks}
+        """A graph file of what is played, without source, sinks and what else is this machine's own."""
+        return show_of(self.now.model_dump(mode="json"))
 
     @property
     def streams(self) -> list[str]:
@@ -117,7 +110,7 @@ class SessionSettings:
 
     def wanted(self, keys: dict[str, Any]) -> Held:
         """The settings with these keys on top, checked as far as nothing has to be opened for it. Raises BadInput."""
-        laid = self._with(timed(keys).keys)
+        laid = self._with(timed(keys, self.now.bpm).keys)
         wanted = _read(laid)
         before, now = self.now, of_stream(wanted, self.selected)
         if now.hooks != before.hooks:

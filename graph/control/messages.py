@@ -39,6 +39,10 @@ class Resume(_Message, frozen=True):
     """End the pause."""
 
 
+class GetSettings(_Message, frozen=True):
+    """Ask for all keys with their present values."""
+
+
 class GetStats(_Message, frozen=True):
     """Ask for the figures so far."""
 
@@ -97,6 +101,12 @@ class StreamAdded(_Message, frozen=True):
     name: str
 
 
+class Settings(_Message, frozen=True):
+    """All keys of the graph file, as plain types."""
+
+    keys: dict[str, Any]
+
+
 class Applied(_Message, frozen=True):
     """The new settings have this version and apply from frame `seq` on."""
 
@@ -136,8 +146,8 @@ class Denied(_Message, frozen=True):
 _CONTROL = "control"  # socket or file in the folder of a run
 _HAS_UNIX = hasattr(socket, "AF_UNIX")
 
-Request = Set | Pause | Resume | GetStats | GetCounts | Snapshot | Stop | AddStream | RemoveStream
-Reply = Applied | Done | RunFigures | Counts | Image | StreamAdded | Denied
+Request = Set | GetSettings | Pause | Resume | GetStats | GetCounts | Snapshot | Stop | AddStream | RemoveStream
+Reply = Applied | Settings | Done | RunFigures | Counts | Image | StreamAdded | Denied
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -15,6 +15,7 @@ from warpfuse.graph.control.messages import (
     Denied,
     Done,
     GetCounts,
+    GetSettings,
     GetStats,
     Pause,
     RemoveStream,
@@ -23,6 +24,7 @@ from warpfuse.graph.control.messages import (
     Resume,
     RunFigures,
     Set,
+    Settings,
     Snapshot,
     StreamAdded,
     shown,
@@ -92,6 +94,8 @@ class ControlServer:
         match request:
             case GetStats():
                 return RunFigures(run.stats().to_dict(), time.monotonic() - self._begun_s, run.workers())
+            case GetSettings():
+                return Settings(run.settings())
             case Set():
                 return run.change(request.keys)
             case Snapshot():

@@ -22,7 +22,7 @@ from warpfuse.graph.errors import WireError
 from warpfuse.graph.links.link_plan import Transport
 from warpfuse.stages.interim import Interim
 
-VERSION = 7
+VERSION = 8
 MAX_BODY = 65536  # a frame of a crossfade tells of its prompts
 
 _HEAD = struct.Struct("<2sBBII")

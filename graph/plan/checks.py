@@ -7,7 +7,7 @@ from warpfuse.engine.bundle import require_kind
 from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFile
 from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
+from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig, check_cues
 from warpfuse.graph.plan.sizing import size_of
 from warpfuse.graph.plan.streams import Streams, of_stream
 from warpfuse.stages.controls.settings import NetworkMapSettings, check_controls
@@ -62,6 +62,11 @@ def check_ends(config: GraphConfig, *, watched: bool = False, was: GraphConfig |
 
 
 def _check_one(config: GraphConfig, watched: bool, was: GraphConfig | None) -> None:
+    _check_own(config, watched, was)
+    check_cues(config, lambda cue: _check_own(cue, watched, config))
+
+
+def _check_own(config: GraphConfig, watched: bool, was: GraphConfig | None) -> None:
     def differs(*keys: str) -> bool:
         return was is None or any(getattr(config, key) != getattr(was, key) for key in keys)
 

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -17,10 +18,13 @@ from pydantic import (
 )
 
 from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
+from warpfuse.engine.errors import BadInput
 from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.beats import FASTEST_BPM, SLOWEST_BPM, ScheduleSettings
+from warpfuse.graph.plan.midi_map import MidiMap, check_map
 from warpfuse.graph.plan.pacer import PaceSettings
-from warpfuse.graph.plan.raw_keys import recalled
+from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls
@@ -87,6 +91,7 @@ def _rate_text(value: Fraction | None) -> str | None:
 
 
 MOST_STEPS, MOST_STREAMED = 20, 4
+_NOT_IN_A_LOOK = {"look", "looks", "streams", "hooks", "schedule", "bpm", "midi"}
 LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
 LookName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,63}$")]
 Level = Annotated[int, Field(ge=0, le=255)]
@@ -174,6 +179,9 @@ class GraphConfig(StageSettings):
     looks     keys that are set together, by name
     hooks     Python file whose functions are called on frames and changes of settings (docs/hooks.md). It is code that
               runs with the user's rights: the page cannot name it
+    bpm       tempo: beats a minute, by the times of the frames
+    schedule  cues, looks or keys, one after another in time with the frames
+    midi      what knobs, keys and pads of a MIDI controller do: "cc 7": strength, "note 36": {look: storm}
 
     `look: NAME` stands for the keys of that look; those beside it lie on top.
     `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
@@ -217,18 +225,39 @@ class GraphConfig(StageSettings):
     stages: Stages = Stages()
     looks: dict[LookName, dict[str, Any]] = Field(default_factory=dict)
     hooks: str = ""
+    bpm: float = Field(120.0, ge=SLOWEST_BPM, le=FASTEST_BPM)
+    schedule: ScheduleSettings = ScheduleSettings()
+    midi: MidiMap = Field(default_factory=dict)
 
     @field_validator("looks")
     @classmethod
     def _usable(cls, looks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, keys in looks.items():
-            if nested := keys.keys() & {"look", "looks", "streams", "hooks"}:
+            if nested := keys.keys() & _NOT_IN_A_LOOK:
                 raise ValueError(f"{name}: a look holds no {min(nested)}")
             try:
                 validate(keys)
             except ConfigError as error:
                 raise ValueError(f"{name}: {error}") from None
         return looks
+
+    @field_validator("midi")
+    @classmethod
+    def _can_be_turned(cls, midi: MidiMap) -> MidiMap:
+        check_map(midi)
+        return midi
+
+    @model_validator(mode="after")
+    def _cues_are_known(self) -> "GraphConfig":
+        for number, cue in enumerate(self.schedule.cues):
+            try:
+                keys = recalled({"look": cue} if isinstance(cue, str) else cue, self.looks, {})
+                if nested := keys.keys() & _NOT_IN_A_LOOK:
+                    raise ConfigError(f"a cue holds no {min(nested)}")
+                validate(keys)
+            except ConfigError as error:
+                raise ValueError(f"schedule.cues.{number}: {error}") from None
+        return self
 
     @property
     def paced(self) -> bool:
@@ -295,6 +324,28 @@ class GraphConfig(StageSettings):
         if isinstance(raw.get("source"), str):
             raw["source"] = with_rate(raw["source"], raw.get("fps"))
         return raw
+
+
+def with_cue(config: GraphConfig, number: int | None) -> GraphConfig:
+    """The configuration with a cue of its schedule on top, and no schedule; None: as it is. Raises ConfigError."""
+    if number is None:
+        return config
+    now = config.model_dump(mode="json", exclude={"looks", "schedule"})
+    return validate(merge(now, _keys_of_cue(config, number, now)))
+
+
+def _keys_of_cue(config: GraphConfig, number: int, now: dict[str, Any]) -> dict[str, Any]:
+    cue = config.schedule.cues[number]
+    return recalled({"look": cue} if isinstance(cue, str) else cue, config.looks, now)
+
+
+def check_cues(config: GraphConfig, check: Callable[[GraphConfig], object]) -> None:
+    """Call `check` with what each cue of the schedule comes to. Raises what it raises, as ConfigError with the cue."""
+    for number in range(len(config.schedule.cues)):
+        try:
+            check(with_cue(config, number))
+        except BadInput as error:
+            raise ConfigError(f"schedule.cues.{number}: {error}") from None
 
 
 def validate(raw: dict[str, Any], where: str = "") -> GraphConfig:

@@ -21,9 +21,12 @@ from warpfuse.stages.interim import Interim, PromptShare
 
 LONGEST_S = 3600.0
 
+OF_THE_SHOW = ("looks", "bpm", "schedule", "midi")
+"""Live keys that say what is played and when. They are not part of a look."""
+
 LIVE = (
     "prompt", "negative", "loras", "controls", "images", "strength", "steps", "mirror", "sound_delay", "stages",
-    "pace", "mask", "looks",
+    "pace", "mask", *OF_THE_SHOW,
 )  # fmt: skip
 """Keys that may change between frames. The others are fixed when the run is opened."""
 
@@ -39,23 +42,43 @@ _LONGEST_TEXT = 4000  # bytes of a fading prompt, since every frame carries it
 class Timed:
     """A change of settings and its duration.
 
-    keys     new values, merged over the present settings; without `over_s`
+    keys     new values, merged over the present settings; without `HOW`
     over_ns  duration of the crossfade; 0: at once
     named    paths of the keys in the change, such as stages.fuse.weight; it ends crossfades of them that are under way
+    on_beat  the first frame that carries the change is on a beat
     """
 
     keys: dict[str, Any]
     over_ns: int = 0
     named: tuple[str, ...] = ()
+    on_beat: bool = False
 
 
-def timed(keys: Mapping[str, Any]) -> Timed:
-    """Read a change. `keys` may contain `over_s`, the seconds that it takes. Raises ConfigError."""
-    rest = {key: value for key, value in keys.items() if key != "over_s"}
-    over_s = keys.get("over_s", 0)
-    if type(over_s) not in (int, float) or not 0 <= over_s <= LONGEST_S:
-        raise ConfigError(f"over_s: expected seconds from 0 to {LONGEST_S:g}, got {over_s!r}")
-    return Timed(rest, round(over_s * 1e9), tuple(leaves_of(rest)))
+HOW = ("over_s", "over_beats", "on_beat")
+"""Beside the keys of a change: how it is made."""
+
+
+def timed(keys: Mapping[str, Any], bpm: float = 60.0) -> Timed:
+    """Read a change. Raises ConfigError.
+
+    keys  may contain `over_s`, the seconds that it takes, or `over_beats`, the beats, and `on_beat`
+    bpm   the tempo that beats are counted at
+    """
+    rest = {key: value for key, value in keys.items() if key not in HOW}
+    if "over_s" in keys and "over_beats" in keys:
+        raise ConfigError(f"over_s={keys['over_s']!r} and over_beats={keys['over_beats']!r}: give one of them")
+    over_s = _seconds(keys.get("over_s", 0), "over_s", "seconds", LONGEST_S)
+    over_s += _seconds(keys.get("over_beats", 0), "over_beats", "beats", LONGEST_S * bpm / 60) * 60 / bpm
+    on_beat = keys.get("on_beat", False)
+    if on_beat not in (True, False):
+        raise ConfigError(f"on_beat: expected true or false, got {on_beat!r}")
+    return Timed(rest, round(over_s * 1e9), tuple(leaves_of(rest)), bool(on_beat))
+
+
+def _seconds(value: Any, name: str, unit: str, most: float) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        raise ConfigError(f"{name}: expected {unit} from 0 to {most:g}, got {value!r}")
+    return float(value)
 
 
 def check_prompt(change: Timed, config: GraphConfig) -> None:
@@ -185,7 +208,7 @@ def _between(way: _Way, to: float) -> float:
 def _numbers(config: GraphConfig) -> Iterator[tuple[str, float]]:
     """Path and value of every number that fades on its own: fractional live keys, without `_PROMPT` and `_AT_ONCE`."""
     for name in LIVE:
-        if name not in (*_PROMPT, "looks"):
+        if name not in (*_PROMPT, *OF_THE_SHOW):
             yield from (
                 (path, value) for path, value in _fractions(getattr(config, name), name) if path not in _AT_ONCE
             )

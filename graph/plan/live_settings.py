@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.config import GraphConfig, check_cues, validate
 from warpfuse.graph.plan.crossfade import LIVE, Timed, check_prompt, timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.planner import plan_graph
@@ -42,6 +42,10 @@ class LiveSettings:
     live: bool = False
     attends: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a cue of the schedule that cannot hold while frames flow."""
+        check_cues(self.config, self._check)
+
     def changed(self, new: Mapping[str, Any]) -> GraphConfig:
         """Adopt new keys and return the resulting configuration. Raises BadInput, and then nothing has changed."""
         self.keys, self.config = self.checked(new)
@@ -51,7 +55,7 @@ class LiveSettings:
         """The change that `new` stands for, with the keys of a look in place of its name. Raises ConfigError."""
         looks = new.get("looks")
         known = {**self.config.looks, **(looks if isinstance(looks, dict) else {})}
-        return timed(recalled(new, known, self.keys))
+        return timed(recalled(new, known, self.keys), self.config.bpm)
 
     def checked(self, new: Mapping[str, Any]) -> tuple[dict[str, Any], GraphConfig]:
         """The keys and the configuration that would result from new keys. Raises BadInput."""
@@ -60,12 +64,17 @@ class LiveSettings:
         config = validate(merged)
         check_prompt(change, self.config)
         check_prompt(change, config)
+        self._check(config)
+        check_cues(config, self._check)
+        return merged, config
+
+    def _check(self, config: GraphConfig) -> None:
+        """Raise BadInput for what cannot hold while frames flow."""
         check_live(config, self.config)
         self._check_structure(config)
         self.prompts(config.prompt, config.negative, config.loras, config.images)
         check_attention(config.stages.predict.attention, self.attends)
         check_keyframe(config.stages.anchor)
-        return merged, config
 
     def _check_structure(self, config: GraphConfig) -> None:
         """Raise NeedsRestart for a change of the set of stages, or of settings that stages are built with."""

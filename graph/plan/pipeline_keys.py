@@ -49,3 +49,6 @@ class PipelineKeys(TypedDict, total=False):
     looks: dict[str, dict[str, Any]]
     look: str
     hooks: str
+    bpm: float
+    schedule: dict[str, Any]
+    midi: dict[str, dict[str, Any] | str]

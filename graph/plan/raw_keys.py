@@ -72,9 +72,10 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """
     new = _spelled_out(recalled(new, {**_dict(old.get("looks")), **_dict(new.get("looks"))}, old))
     merged = _laid_over(_spelled_out(old), new)
-    if isinstance(merged.get("looks"), dict):
-        named = {name: _dict(new.get("looks")).get(name, keys) for name, keys in merged["looks"].items()}
-        merged["looks"] = {name: keys for name, keys in named.items() if keys is not None}
+    for whole in ("looks", "midi"):  # each entry as a whole; none takes it out
+        if isinstance(merged.get(whole), dict):
+            named = {name: _dict(new.get(whole)).get(name, keys) for name, keys in merged[whole].items()}
+            merged[whole] = {name: keys for name, keys in named.items() if keys is not None}
     weight_given = "weight" in _dict(_dict(new.get("stages")).get("fuse"))
     if "fusion" in new and not weight_given:
         stages = _dict(merged.get("stages"))

@@ -1,29 +1,34 @@
-"""Versions of the live settings.
-
-A frame carries the number of the version with which it is processed. So a change takes effect in all stages at the same
-frame, whatever they are doing at that time.
-"""
+"""Versions of the live settings. A frame carries the number it is to be processed with, so a change reaches every
+stage between the same two frames, whatever the stages are doing when it is made."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.plan.crossfade import Crossfades, Timed
+from warpfuse.graph.plan.beats import BeatClock, CueClock
+from warpfuse.graph.plan.config import GraphConfig, with_cue
+from warpfuse.graph.plan.crossfade import Crossfades, Timed, shown
 from warpfuse.stages.interim import Interim
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A version: its settings, and the crossfade to them (`Timed`)."""
+    """Settings, and how frames come to them. cues: those that were asked for, by number."""
 
     config: GraphConfig
     over_ns: int = 0
     named: tuple[str, ...] = ()
+    on_beat: bool = False
     asked_ns: int = 0
+    cues: dict[int | None, GraphConfig] = field(default_factory=dict)
+
+    def with_cue(self, number: int | None) -> GraphConfig:
+        if number not in self.cues:
+            self.cues[number] = with_cue(self.config, number)
+        return self.cues[number]
 
 
 class SettingsBook:
-    """Settings by version. Thread-safe. A stage looks a version up when a frame carries a new number.
+    """Settings by version. Thread-safe. Stages look up a version when a frame brings a new number.
 
     A version is added to the book of every worker before the book beside the source begins to stamp frames with it.
     """
@@ -31,9 +36,14 @@ class SettingsBook:
     def __init__(self, first: GraphConfig, version: int = 0) -> None:
         self._lock = threading.Lock()
         self._versions = {version: _Version(first)}
-        self._crossfades = Crossfades(first)
         self._newest = version
+        self._begun: list[_Version] = []  # since the last frame
         self._next_seq = 0
+        self._clock = BeatClock(first.bpm)
+        self._cues = CueClock(first.schedule, self._clock)
+        self._cue: int | None = None
+        self._crossfades = Crossfades(first)
+        self._first = True
 
     @property
     def newest(self) -> int:
@@ -53,27 +63,56 @@ class SettingsBook:
         asked_ns  the run's clock when the change was asked for; 0: unknown
         """
         with self._lock:
-            over_ns, named = (change.over_ns, change.named) if change is not None else (0, ())
-            self._versions[version] = _Version(config, over_ns, named, asked_ns)
+            how = (change.over_ns, change.named, change.on_beat) if change is not None else (0, (), False)
+            self._versions[version] = _Version(config, *how, asked_ns)
             # Note: old versions. Frames in flight are at most the sum of all slots; 1,000 covers any graph.
             self._versions.pop(version - 1000, None)
 
     def begin(self, version: int) -> int:
-        """Stamp frames read from now on with a version that was added. Returns the number of the first frame."""
+        """Frames read from now on carry a version that was added. Returns the number of the first of them."""
         with self._lock:
             if version not in self._versions:
                 raise KeyError(f"version {version} of the settings was begun before it was added")
             if version != self._newest:
-                wanted = self._versions[version]
-                self._crossfades.change(wanted.config, wanted.over_ns, wanted.named)
+                self._begun.append(self._versions[version])
                 self._newest = version
             return self._next_seq
 
     def stamped(self, seq: int, pts_ns: int) -> tuple[int, Interim | None]:
-        """The version of frame `seq` and its interim values in a crossfade. To be called once a frame, in order."""
+        """The version of frame `seq`, and what stands in the place of some of it; asked once a frame, in order."""
         with self._lock:
             self._next_seq = seq + 1
-            return self._newest, self._crossfades.at(pts_ns)
+            self._clock.pass_to(pts_ns)
+            for begun in self._begun:
+                self._take(begun)
+            self._begun.clear()
+            self._follow(self._versions[self._newest])
+            interim = self._crossfades.at(pts_ns)
+            return self._newest, interim if self._cue is None else replace(interim or Interim(), cue=self._cue)
+
+    def _take(self, begun: _Version) -> None:
+        """The settings lead to a version that has begun, with the cue that it is time for there."""
+        self._clock.change(begun.config.bpm, begun.on_beat)
+        self._cues.change(begun.config.schedule)
+        before, self._cue = self._cue, self._cues.cue
+        over_ns = begun.over_ns
+        if self._cue != before and self._cue is not None:
+            over_ns = over_ns or begun.config.schedule.over_ns(begun.config.bpm)
+        self._crossfades.change(begun.with_cue(self._cue), over_ns, begun.named)
+
+    def _follow(self, newest: _Version) -> None:
+        """Come to the cue that it is time for; the cue of the first frame is no change."""
+        before, self._cue = self._cue, self._cues.cue
+        if self._cue != before:
+            over_ns = 0 if self._first else newest.config.schedule.over_ns(newest.config.bpm)
+            self._crossfades.change(newest.with_cue(self._cue), over_ns)
+        self._first = False
+
+    def shown(self, version: int, interim: Interim | None) -> GraphConfig:
+        """The configuration of a frame: of its version, with its cue, and what is on its way."""
+        with self._lock:
+            config = self._versions[version].with_cue(None if interim is None else interim.cue)
+        return shown(config, interim)
 
     def asked_ns(self, version: int) -> int:
         """The run's clock when a version was asked for; 0 for the first, and where it is unknown."""

@@ -241,14 +241,15 @@ class ProcessRun:
         change = self._settings.timed(keys)
         self._settings.changed(keys)
         self._version += 1
-        timed = change.over_ns, change.named, asked_ns
-        self._pool.tell_all(protocol.AddSettings(self._version, self._told(), *timed))
+        how = change.over_ns, change.named, change.on_beat, asked_ns
+        self._pool.tell_all(protocol.AddSettings(self._version, self._told(), *how))
         self._pool.home_of("source").send(protocol.BeginSettings(self._version))
 
     def _told(self) -> dict[str, Any]:
         """The newest settings in the form for workers: including the sink of a viewer, if there is one."""
         built = self._context.config.model_dump(mode="json", include={"sinks", "workers", "in_flight"})
-        return {**self.settings(), **built, "looks": {}}  # they are its keys by now
+        told = {**self.settings(), **built}
+        return told if self._settings.config.schedule.cues else {**told, "looks": {}}  # they are its keys by now
 
     def _answered(self, event: protocol.SettingsBegun | protocol.ShownPicture) -> None:
         """Give a worker's answer to the caller that has waited for it the longest."""

@@ -15,7 +15,7 @@ from warpfuse.graph.metrics.report import Report
 from warpfuse.graph.processes.remote_errors import Kind
 from warpfuse.graph.processes.video_message import Info
 
-VERSION = 9
+VERSION = 10
 _MOST = 64 << 20  # bytes of a message: for a trace or a snapshot; the others are far smaller
 
 Text = Annotated[str, msgspec.Meta(max_length=20_000)]
@@ -89,6 +89,7 @@ class AddSettings(_Message, frozen=True):
     config: dict[str, Any]
     over_ns: int = 0
     named: tuple[str, ...] = ()
+    on_beat: bool = False
     asked_ns: int = 0
 
 

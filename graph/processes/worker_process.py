@@ -177,7 +177,7 @@ class WorkerProcess:
                 stuck = worker.let_go(command.deadline_s)
                 self._send(protocol.Quiet(worker.report(), stuck))
             case protocol.AddSettings():
-                change = Timed(command.config, command.over_ns, command.named)
+                change = Timed(command.config, command.over_ns, command.named, command.on_beat)
                 worker.book.add(command.version, validate(command.config), change, command.asked_ns)
             case protocol.BeginSettings():
                 self._send(protocol.SettingsBegun(command.version, worker.book.begin(command.version)))

@@ -8,7 +8,6 @@ from warpfuse.engine import device as card
 from warpfuse.engine.cuda_streams import DeviceClock, NoStream, Stream, reads, wrote
 from warpfuse.graph.links.link import Inlet, Outlet
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.plan.crossfade import shown
 from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.runner import Clock, Given, Runner
@@ -90,7 +89,7 @@ class StageRunner(Runner):
         stamp = self._stamp_of(frames[self._stamped_by])
         if (stamp.settings, stamp.interim) != self._holding:
             self._holding = stamp.settings, stamp.interim
-            self._config = shown(self._book[stamp.settings], stamp.interim)
+            self._config = self._book.shown(stamp.settings, stamp.interim)
             if self._settings_of is not None:
                 self._stage.update(self._settings_of(self._config, stamp.interim))
         self.at = stamp.seq

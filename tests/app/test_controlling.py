@@ -42,6 +42,21 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
         assert "version 2 holds from frame" in ask("set", "prompt=negative", "strength=1", "over_s=0.2")
         with pytest.raises(ConfigError, match="over_s: expected seconds"):
             ask("set", "prompt=same", "over_s=soon")
+        assert json.loads(ask("get", "stages.fuse.weight")) == 0.3 and json.loads(ask("get"))["prompt"] == "negative"
+        with pytest.raises(ConfigError, match="there is no 'wait'; there are: "):
+            ask("get", "stages.fuse.wait")
+        ask("save", "dark")
+        ask("set", "prompt=same", "bpm=100")
+        ask("save", str(tmp_path / "show.yaml"))
+        ask("set", "bpm=90", "look=dark")
+        assert json.loads(ask("get", "prompt")) == "negative"
+        ask("load", str(tmp_path / "show.yaml"))
+        assert json.loads(ask("get", "bpm")) == 100 and json.loads(ask("get", "looks.dark.prompt")) == "negative"
+        (tmp_path / "other.yaml").write_text("bundle: other\nbpm: 90\n")
+        with pytest.raises(ConfigError, match="the show is of bundle 'other'"):
+            ask("load", str(tmp_path / "other.yaml"))
+        assert "beats a minute" in CliRunner().invoke(app, ["ctl", "desk", "tap"], input="\n\n\n").output
+        assert json.loads(ask("get", "bpm")) == 400, "faster than anybody taps"
         ask("snapshot", str(tmp_path / "shown.png"))
         assert cv2.imread(str(tmp_path / "shown.png")).shape == (64, 96, 3)
         with pytest.raises(ConfigError, match=r"stages.anchor.picture: /.*gone\.png: No such file"):
@@ -68,10 +83,14 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
     "words, says",
     [
         (["stats"], "there is no run named 'desk'; none is under way"),
-        (["spot"], "'spot' is no action; known: set, stats"),
+        (["spot"], "'spot' is no action; known: set, get"),
         (["set"], "expected KEY=VALUE"),
         (["pause", "now"], "takes nothing more"),
         (["snapshot"], "expected one FILE.png"),
+        (["save"], "expected the name of a look, or one FILE.yaml"),
+        (["load"], "expected one FILE.yaml"),
+        (["learn", "strength"], "expected KEY, tap or 'look NAME', and --midi PORT"),
+        (["get", "a", "b"], "expected one KEY"),
         (["add"], "expected --source and --sink"),
         (["add", "--source", "pattern:"], "expected --source and --sink"),
         (["remove"], "expected the name of one stream"),

@@ -78,6 +78,23 @@ def test_a_run_crosses_over_by_the_times_of_its_frames(
     check(shares)
 
 
+@pytest.mark.parametrize("workers", ["one", "stages"])
+def test_cues_are_the_same_frames_in_every_placement(
+    exact_bundle, tmp_path, short_folder, monkeypatch, workers, source
+):
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    monkeypatch.setenv("WARPFUSE_SHM", str(tmp_path))
+    looks = {"plain": {"prompt": "same"}, "dark": {"prompt": "negative"}}
+    keys = {"source": SOURCE, "frames": 30, "sinks": [str(tmp_path / "%05d.png")], "bundle": exact_bundle, "fusion": 0}
+    schedule = {"every": "1 beat", "cues": ["plain", "dark", {"look": "dark", "prompt": "same, negative"}]}
+    with contextlib.ExitStack() as undo:  # 25 frames/s, 120 beats/min: a beat is 12.5 frames
+        run = open_run(validate({**keys, "looks": looks, "schedule": schedule, "workers": workers}), undo)
+        run.start()
+        run.wait()
+    shares = [share(cv2.imread(str(file)), source) for file in sorted(tmp_path.glob("*.png"))]
+    assert shares == pytest.approx([0.0] * 13 + [1.0] * 12 + [0.5] * 5, abs=0.01)
+
+
 def test_streams_cross_over_together(exact_bundle, tmp_path, source):
     folders = [tmp_path / "a", tmp_path / "b"]
     own = {folder.name: {"source": SOURCE, "sinks": [str(folder / "%05d.png")]} for folder in folders}

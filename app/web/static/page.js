@@ -1,5 +1,6 @@
 // The control page: what is shown follows the server, what is done is asked of it.
 import { nested, request } from "./api.js";
+import { followBeats, wireBeats } from "./beats.js";
 import { Figures } from "./figures.js";
 import { StyleImages } from "./images.js";
 import { Steering } from "./steering.js";
@@ -7,6 +8,7 @@ import { wireHotkeys } from "./hotkeys.js";
 import { followKeyframe, wireKeyframe } from "./keyframe.js";
 import { addControls, explain, showIn, valueOf } from "./keys.js";
 import { Live } from "./live.js";
+import { followMidi, wireMidi } from "./midi.js";
 import { notice, quiet, withdraw } from "./notice.js";
 import { listPresets, presets, wirePresets } from "./presets.js";
 import { Preview } from "./preview.js";
@@ -93,6 +95,8 @@ function follow(now) {
   }
   $("mask").hidden = now.mask.kind === "off";
   followKeyframe(now);
+  followBeats(now);
+  followMidi(now);
   prompt.follow(now.prompt);
   run.follow(now);
   if (bundle !== now.bundle) bundled();
@@ -301,11 +305,14 @@ $("image").addEventListener("load", pictured);
 wireHotkeys({
   f: fullScreen,
   r: () => $("record").click(),
+  t: () => $("tap").click(),
   " ": () => (["running", "paused"].includes(state) ? $("pause") : $("start")).click(),
 }, (number) => presets()[number - 1]?.());
 
 wireTips($("tip"));
 wireKeyframe(tried);
+wireBeats(tried, change);
+wireMidi(tried, change);
 wirePresets(tried, asked);
 new Live({
   opened: () => {

@@ -17,6 +17,7 @@ export function wirePresets(guarded, asking) {
     await save($("preset-name").value.trim(), "");
     $("preset-name").value = "";
   });
+  $("show-file").addEventListener("change", takeShow);
   $("preset-file").addEventListener("change", async () => {
     const [file] = $("preset-file").files;
     $("preset-file").value = "";
@@ -24,6 +25,18 @@ export function wirePresets(guarded, asking) {
     const name = file.name.replace(/\.ya?ml$/i, "").replace(/[^A-Za-z0-9 _-]/g, "-").replace(/^[^A-Za-z0-9]+/, "") || "loaded";
     if (await save(name.slice(0, 64), await file.text())) load(name.slice(0, 64));
   });
+}
+
+/** Looks, tempo, cues and MIDI map of a show file. */
+async function takeShow() {
+  const [file] = $("show-file").files;
+  $("show-file").value = "";
+  if (!file) return;
+  const text = await file.text();
+  const answer = await tried(() => request("PUT", "/api/show", text));
+  if (!answer) return;
+  show(answer.names);
+  notice(`show ${file.name} is loaded`, null, "said");
 }
 
 export async function listPresets() {
@@ -60,6 +73,7 @@ function row(name, index) {
   const item = document.createElement("li");
   const use = button(name, `Load preset ${name}`, () => load(name));
   use.className = "use";
+  use.dataset.preset = name;
   if (index < 9) {
     use.setAttribute("aria-keyshortcuts", String(index + 1));
     use.title = `Key ${index + 1}`;

@@ -43,9 +43,9 @@ def page(presets, library):
     """page(session) -> a context manager that serves it and gives its address."""
 
     @contextmanager
-    def serving(session, access=None):
+    def serving(session, access=None, midi=None):
         access = access or AccessRules()
-        with WebServer(application(session, presets, access, library), access, 0) as server:
+        with WebServer(application(session, presets, access, library, midi), access, 0) as server:
             yield server.url
 
     return serving

@@ -134,6 +134,35 @@ def test_a_preset_is_a_look_that_everybody_recalls_by_its_name(client, session, 
     assert client.patch("/api/settings", json={"look": "dark"}).status_code == 422
 
 
+def test_a_show_is_taken_with_its_looks_and_refused_where_it_is_of_another_bundle(client, keys):
+    show = {"bundle": keys["bundle"], "bpm": 100, "looks": {"dark": {"prompt": "negative"}}, "midi": {"cc 7": "bpm"},
+            "schedule": {"every": "8 beats", "cues": ["dark"], "on": False}}  # fmt: skip
+    assert client.put("/api/show", content=dump(show)).json() == {"names": ["dark"]}
+    assert client.post("/api/presets/dark/load").status_code == 200
+    settings = client.get("/api/settings").json()
+    assert (settings["bpm"], settings["prompt"]) == (100, "negative") and "cc 7" in settings["midi"]
+    kept = parse(client.get("/api/show").text)
+    assert (kept["bpm"], kept["looks"], kept["schedule"]["cues"]) == (100, show["looks"], ["dark"])
+    assert parse(client.get("/api/presets/dark").text) == {"prompt": "negative"}
+    assert client.patch("/api/settings", json={"schedule": {"cues": []}}).status_code == 200
+    assert client.delete("/api/presets/dark").json() == {"names": []}
+    for text, words in (("bundle: other\nbpm: 90\n", "of bundle 'other'"), ("prompt: same\n", "this is no show")):
+        answer = client.put("/api/show", content=text)
+        assert answer.status_code == 422 and words in answer.json()["error"]
+
+
+def test_the_tempo_is_tapped_by_the_clock_of_who_taps(client):
+    found = [client.post("/api/tap", json={"at_ms": at}).json()["bpm"] for at in (1000.0, 1500.0, 2000.0)]
+    assert found == [None, 120, 120] and client.get("/api/settings").json()["bpm"] == 120
+    assert client.post("/api/tap", json={"at_ms": -1}).status_code == 422
+
+
+def test_without_a_midi_port_nothing_is_learned(client):
+    assert client.get("/api/midi").json() == {"port": None, "learning": None}
+    answer = client.post("/api/midi/learn", json={"to": "strength"})
+    assert answer.status_code == 422 and "warpfuse serve --midi PORT" in answer.json()["error"]
+
+
 def test_a_show_is_a_graph_file_that_another_session_begins_with(client, keys, tmp_path, presets, library):
     client.patch("/api/settings", json={"prompt": "negative", "strength": 0.5})
     client.put("/api/presets/dark")

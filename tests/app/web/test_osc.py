@@ -1,11 +1,16 @@
 """Settings by OSC: an address is a key, and what is refused is told once."""
 
+import socket
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pythonosc.osc_message import OscMessage
+from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.web.osc import OscServer, keys_of
@@ -19,6 +24,31 @@ def osc(session):
     said = []
     with OscServer(session, 0, said.append) as server, SimpleUDPClient("127.0.0.1", server.port) as client:
         yield client.send_message, said, session
+
+
+@pytest.fixture
+def osc_peer():
+    """osc_peer(session) -> send(address, *values, by=socket), heard(socket) and what was said."""
+
+    @contextmanager
+    def open_peer(session):
+        said = []
+        with OscServer(session, 0, said.append) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+
+            def send(address, *values, by=own):
+                message = OscMessageBuilder(address)
+                for value in values:
+                    message.add_arg(value)
+                by.sendto(message.build().dgram, ("127.0.0.1", server.port))
+
+            def heard(by=own):
+                by.settimeout(PATIENCE_S)
+                message = OscMessage(by.recv(65536))
+                return (message.address, *message.params)
+
+            yield send, heard, said
+
+    return open_peer
 
 
 def test_an_address_is_a_key_of_the_graph_file(osc):
@@ -137,6 +167,91 @@ def test_a_look_is_recalled_and_a_run_is_started_recorded_and_ended(osc):
     until(lambda: session.stats()["recording"] is None, "its end")
     send("/stop", 1)
     until(lambda: session.state == "stopped", "the end")
+    assert not said
+
+
+def test_who_asks_gets_the_value_back_to_the_port_it_asked_from(session, osc_peer):
+    with osc_peer(session) as (send, heard, said):
+        send("/strength", 0.25)
+        send("/get", "strength")
+        assert heard() == ("/strength", 0.25)
+        send("/get/stages/fuse/weight")
+        assert heard() == ("/stages/fuse/weight", pytest.approx(0.8))
+        send("/get", "mask")
+        below = {f"/mask/{name}": value for name, value in session.settings()["mask"].items()}
+        found = dict(heard() for _ in below)
+        assert {key: round(value, 6) if isinstance(value, float) else value for key, value in found.items()} == below
+        session.change({"seed": 2**40})
+        for name, value in (("seed", 2**40), ("frames", None), ("size", [96, 64]), ("state", "stopped")):
+            send("/get", name)
+            found = heard()
+            assert (found[0], list(found[1:]) if isinstance(value, list) else found[1]) == (f"/{name}", value)
+        assert not said
+        send("/get", "stregth")
+        until(lambda: said, "a refusal")
+        assert "there is no 'stregth' to get" in said[0]
+
+
+def test_who_has_subscribed_hears_of_every_change_until_it_ends_it(session, osc_peer):
+    with osc_peer(session) as (send, heard, said):
+        session.change({"strength": 0.75})
+        send("/subscribe", 1)
+        send("/get", "bpm")
+        assert heard() == ("/bpm", 120), "what was before is not told"
+        session.change({"prompt": "negative", "strength": 0.75})
+        assert heard() == ("/prompt", "negative"), "what did not change is not told"
+        session.learn({"dark": {"prompt": "negative"}})
+        assert heard() == ("/looks", "dark")
+        send("/over_beats/2/look", "dark")
+        send("/strength", 0.5)
+        assert heard() == ("/strength", 0.5)
+        send("/subscribe", 0)
+        send("/strength", 1.0)
+        send("/get", "prompt")
+        assert heard() == ("/prompt", "negative") and not said
+
+
+def test_the_newest_eight_are_told(session, osc_peer):
+    with osc_peer(session) as (send, heard, _):
+        send("/subscribe", 1)
+        send("/get", "prompt")
+        heard()
+        others = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(8)]
+        try:
+            for other in others:
+                send("/subscribe", 1, by=other)
+            send("/strength", 0.5)
+            send("/get", "prompt")
+            assert heard()[0] == "/prompt", "it has made room"
+            assert heard(others[-1]) == ("/strength", 0.5) == heard(others[0])
+        finally:
+            for other in others:
+                other.close()
+
+
+def test_a_picture_is_kept_and_its_name_answered(session, osc_peer):
+    session.start()
+    until(lambda: session.pictures.shown is not None, "a picture")
+    with osc_peer(session) as (send, heard, said):
+        files = []
+        for value in (1, 0, 1):  # a button that is let go sends 0
+            send("/snapshot", value)
+            if value:
+                address, file = heard()
+                assert address == "/snapshot" and cv2.imread(file).shape == (64, 96, 3)
+                files.append(file)
+        assert len(set(files)) == 2 and not said
+
+
+def test_the_tempo_is_tapped(osc):
+    send, said, session = osc
+    send("/bpm", 90.0)
+    until(lambda: session.settings()["bpm"] == 90, "a tempo")
+    for _ in range(3):
+        send("/tap", 1)
+        send("/tap", 0)
+    until(lambda: session.settings()["bpm"] != 90, "another")
+    send("/stop", 0)
     assert not said
 
 

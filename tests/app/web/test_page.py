@@ -556,6 +556,18 @@ def test_hotkeys_press_what_they_stand_for_but_not_in_a_field(running, session, 
     assert session.stats()["recording"] is not None
     keyboard.press("r")
     until(lambda: session.stats()["recording"] is None, "its end")
+    for _ in range(3):
+        keyboard.press("t")
+    until(lambda: running.locator("#bpm").input_value() == f"{session.settings()['bpm']:g}" != "120", "a tempo")
+    running.locator("#cues").fill("second\nfirst")
+    running.locator("#cues").press("Tab")
+    until(lambda: session.settings()["schedule"]["cues"] == ["second", "first"], "presets in turn")
+    keyboard.press("Shift+Tab")
+    running.locator("#every").fill("four")
+    running.locator("#every").press("Enter")
+    running.get_by_role("alert").get_by_text("as in '4 beats'").wait_for()
+    running.locator("#every").press("Tab")
+    running.locator("#tap").focus()
     keyboard.press("f")
     until(lambda: running.evaluate("document.fullscreenElement?.id") == "screen", "full screen")
     keyboard.press("f")
@@ -582,6 +594,41 @@ def test_the_picture_stays_in_sight_while_sliders_move(session, page, visit, wid
             assert picture["y"] >= 0 and picture["y"] + picture["height"] <= height, "all of it"
             aside = slider["x"] >= picture["x"] + picture["width"]
             assert aside or slider["y"] >= picture["y"] + picture["height"], "and not over the slider"
+
+
+def test_a_knob_is_learned_by_touching_a_slider(session, presets, page, visit, complaints):
+    mido = pytest.importorskip("mido", reason="pip install 'warpfuse[midi]'")
+    from support import midi_ports
+
+    from warpfuse.midi import MidiInput
+
+    presets.save("dark", "prompt: negative\n")
+    mido.set_backend("support.midi_ports")
+    try:
+        with MidiInput(session, "nano", session.tell) as midi, page(session, midi=midi) as address:
+            shown = visit(address)
+            learn, told = shown.locator("#midi-learn"), shown.locator("#midi-told")
+            for control, send, does in (
+                ("#strength", {"kind": "control_change", "control": 7, "value": 0}, "cc 7: strength"),
+                ("[data-preset=dark]", {"kind": "note_on", "note": 36, "velocity": 90}, "note 36: look dark"),
+            ):
+                learn.click()
+                assert learn.get_attribute("aria-pressed") == "true"
+                shown.locator(control).click()
+                told.get_by_text("Move a knob").wait_for()
+                assert session.settings()["prompt"] == "same", "the touch itself does nothing"
+                midi_ports.send(**send)
+                shown.locator("#midi-map").get_by_text(does).wait_for()
+                shown.locator("#midi-learn[aria-pressed=false]").wait_for()
+            midi_ports.send("control_change", control=7, value=127)
+            midi_ports.send("note_on", note=36, velocity=90)
+            until(lambda: session.settings()["prompt"] == "negative", "the look")
+            until(lambda: shown.locator("#strength").input_value() == "1", "the slider follows the knob")
+            shown.locator("#midi-map").get_by_role("button", name="Forget cc 7").click()
+            until(lambda: list(session.settings()["midi"]) == ["note 36"], "the knob is forgotten")
+            assert complaints == []
+    finally:
+        mido.set_backend()
 
 
 def test_what_another_page_changes_is_followed(running, session):

@@ -8,7 +8,7 @@ from warpfuse.graph.plan.crossfade import LIVE
 from warpfuse.graph.plan.key_table import live_keys, run_keys
 
 KEYS = {key.key: key for key in live_keys()}
-MAPS = ("loras", "controls", "stages.added")
+MAPS = ("loras", "controls", "stages.added", "schedule.cues", "midi")
 
 
 def leaves(value, prefix=""):
