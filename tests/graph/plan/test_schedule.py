@@ -1,13 +1,17 @@
 """A schedule of cues lies over the settings of a run, by the times of its frames."""
 
+from pathlib import Path
+
 import pytest
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.beats import length_ns
+from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.crossfade import timed
 from warpfuse.graph.plan.live_settings import LiveSettings, NeedsRestart
 from warpfuse.graph.plan.planner import plan_graph
-from warpfuse.graph.plan.raw_keys import merge
+from warpfuse.graph.plan.raw_keys import merge, read_graph_file
 from warpfuse.graph.plan.setting_versions import SettingsBook
 
 FRAME_NS = 40_000_000
@@ -139,6 +143,18 @@ def test_a_cue_that_decides_what_is_built_is_refused_before_it_is_time_for_it():
     with pytest.raises(NeedsRestart):
         run.change(seed=7)
     assert run.live.config.schedule.cues == ("calm", "storm")
+
+
+def test_the_set_of_the_documents_lasts_ten_minutes_and_names_what_there_is():
+    keys = read_graph_file(Path(__file__).parents[3] / "docs" / "set.yaml")
+    config = validate({**keys, "source": "pattern:96x64@25,frames=10"})
+    check_early(config, watched=True)
+    assert len(config.schedule.cues) * length_ns(config.schedule.every, config.bpm) == 600 * 10**9
+    with pytest.raises(ConfigError, match=r"schedule\.cues\.0: .*watercolours"):
+        check_early(
+            validate({**keys, "source": config.source, "looks": {**keys["looks"], "dawn": {"prompt": "watercolours"}}}),
+            watched=True,
+        )
 
 
 def test_a_look_is_kept_while_a_cue_names_it():
