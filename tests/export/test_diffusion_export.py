@@ -13,7 +13,7 @@ from support.random_checkpoint import write_random_checkpoint
 
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import BundleError
-from warpfuse.export.diffusion import bundle as exporting
+from warpfuse.export.diffusion import bundle_networks as exporting
 from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.families import WORKING
