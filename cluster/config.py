@@ -23,17 +23,18 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from warpfuse.cluster.secret_files import REFERENCE
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig, Size, parse_size, validated
-from warpfuse.graph.plan.raw_keys import read_graph_file
-from warpfuse.graph.plan.streams import Streams, read_streams
+from warpfuse.graph.plan.raw_keys import merge, read_graph_file
+from warpfuse.graph.plan.streams import COMMON, Streams, read_streams
 from warpfuse.stages.settings import StageSettings
 
-_SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_-]+)\}")
 _PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)@")
 _OWN = ("cluster", "pools", "secrets")
 _PLACED = ("pool", "rate", "unique", "needs")
+_OF_HOSTS = (*COMMON, "workers", "listen", "keys")
 _USUAL_RATE = 25.0
 
 
@@ -43,12 +44,17 @@ class ClusterSettings(StageSettings):
     lease_s       how long a host goes on with a stream that its controller has not confirmed
     reserve       nodes whose room is kept free for streams that lose their host
     move_every_s  a stream is moved to even out load once in so many seconds at most
+    orphan_s      a host ends that no controller has asked for so long
+    head, port    where the head answers the other nodes
     """
 
     name: str = Field("warpfuse", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")
     lease_s: float = Field(6.0, ge=1, le=600)
     reserve: int = Field(1, ge=0, le=64)
     move_every_s: float = Field(600.0, ge=0)
+    orphan_s: float = Field(3600.0, ge=10)
+    head: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(6379, ge=1024, le=65000)
 
 
 class PoolSettings(StageSettings):
@@ -109,7 +115,7 @@ class WantedStream:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """A cluster file, checked. host_keys: what a stream host is opened with."""
+    """A cluster file, checked. host_keys: what a stream host is opened with; the other keys go with the streams."""
 
     cluster: ClusterSettings
     pools: Mapping[str, PoolSettings]
@@ -136,21 +142,8 @@ def cluster_config(raw: Mapping[str, Any], where: str = "") -> ClusterConfig:
     streams = _graphs(top, where)
     asked = {name: _asked(name, keys, prefix) for name, keys in _mapping(top.get("streams")).items()}
     wanted = {name: _wanted(name, streams, asked[name], pools, cluster, prefix) for name in streams.configs}
-    return ClusterConfig(cluster, pools, secrets, wanted, {**streams.common, "host": True})
-
-
-def secrets_in(text: str) -> list[str]:
-    """Names of the secrets that a text refers to."""
-    return _SECRET.findall(text)
-
-
-def with_secrets(keys: Any, read: Mapping[str, str]) -> Any:
-    """Keys with every `${secret:NAME}` replaced. Raises KeyError for one that `read` has not."""
-    if isinstance(keys, str):
-        return _SECRET.sub(lambda found: read[found[1]], keys)
-    if isinstance(keys, Mapping):
-        return {key: with_secrets(value, read) for key, value in keys.items()}
-    return [with_secrets(value, read) for value in keys] if isinstance(keys, list | tuple) else keys
+    hosts = {key: top[key] for key in (*COMMON, "batch", "gather_ms") if key in top}
+    return ClusterConfig(cluster, pools, secrets, wanted, hosts)
 
 
 def _graphs(top: dict[str, Any], where: str) -> Streams:
@@ -170,7 +163,7 @@ def _asked(name: str, keys: Any, prefix: str) -> PlacementSettings:
         addresses = keys.get(key, ()) if isinstance(keys, dict) else ()
         for url in (addresses,) if isinstance(addresses, str) else addresses:
             found = _PASSWORD.match(str(url))
-            if found is not None and _SECRET.sub("", found[1]).strip(":"):
+            if found is not None and REFERENCE.sub("", found[1]).strip(":"):
                 raise ConfigError(
                     f"{place}.{key} holds a user or password ({redact(str(url))}): write ${{secret:{name}}} in its"
                     f" place, and put it into a file {name} in the folder of secrets on each host"
@@ -196,7 +189,7 @@ def _wanted(
     if sizes and graph.size not in sizes:
         listed = ", ".join(f"{w}x{h}" for w, h in sizes)
         raise ConfigError(f"{prefix}streams.{name}.size: pool {pool} takes {listed}; give one of them")
-    keys = dict(streams.own[name])
+    keys = merge({key: value for key, value in streams.common.items() if key not in _OF_HOSTS}, dict(streams.own[name]))
     if graph.size is not None:
         keys["size"] = list(graph.size)
     rate = asked.rate or float(graph.fps or _USUAL_RATE)

@@ -9,19 +9,12 @@ start the stream elsewhere `lease_s` (and a little, for clocks of different pace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from warpfuse.graph.control.messages import Grant
+
 PACE_S = 1.0
 """What a controller waits beyond a lease."""
 
 _BEATS = 64  # of which it is known when they were sent
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Leave to run one life of a stream. generation: of that life; beat: the newest that the controller has heard."""
-
-    generation: int
-    beat: int
-    for_s: float
 
 
 @dataclass

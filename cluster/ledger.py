@@ -42,6 +42,15 @@ class Ledger:
 
     _accounts: dict[str, _Account] = field(default_factory=dict)
 
+    def carry_over(self, stream: str, closed: Books) -> None:
+        """Begin with what the lives before have come to, as `closed` told it."""
+        self._accounts[stream] = _Account(closed)
+
+    def closed(self, stream: str) -> Books:
+        """The lives that are over."""
+        account = self._accounts.get(stream, _Account())
+        return replace(account.closed, lives=account.closed.lives - account.open)
+
     def begin(self, stream: str, now_s: float) -> None:
         """A life begins."""
         account = self._accounts.setdefault(stream, _Account())

@@ -11,33 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from warpfuse.cluster.config import ClusterConfig, WantedStream
-from warpfuse.cluster.lease import PACE_S, Grant
-from warpfuse.cluster.ledger import Ledger
+from warpfuse.cluster.lease import PACE_S
+from warpfuse.cluster.ledger import Books, Ledger
 from warpfuse.cluster.packing import Host, better_place, place
-from warpfuse.graph.control.messages import StreamCounts
+from warpfuse.graph.control.messages import Grant, HostBeat, StreamSeen
 from warpfuse.graph.errors import ConfigError
 
 _BACK_OFF_S = (0.0, 2.0, 5.0, 15.0, 60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSeen:
-    """A stream as its host tells of it. digest: of the keys it was started with.
-
-    counts.over without an error: its source has ended. What ends for another reason, an order or a lease too, says so.
-    """
-
-    generation: int
-    digest: str
-    counts: StreamCounts
-
-
-@dataclass(frozen=True, slots=True)
-class HostBeat:
-    """What a host tells each second: the streams it has, and those that are over until they are removed once more."""
-
-    beat: int
-    streams: Mapping[str, StreamSeen]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +43,16 @@ Action = Add | Remove
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What of a stream has to outlive the controller: the number of its newest life, and that its source has ended."""
+    """What of a stream has to outlive the controller.
+
+    generation  of its newest life
+    done        its source has ended
+    closed      the books of its lives that are over
+    """
 
     generation: int = 0
     done: bool = False
+    closed: Books = field(default_factory=Books)
 
 
 @dataclass
@@ -105,7 +91,7 @@ class _Heard:
 class Reconciler:
     """See the module.
 
-    config   what is wanted; assign another one to change it
+    config   what is wanted; `want` changes it
     begun_s  when this controller began
     before   what the controller before this one has kept
     moves    of streams, to even out load
@@ -119,13 +105,18 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self._records = {name: _Record(kept.generation, done=kept.done) for name, kept in self.before.items()}
+        for name, kept in self.before.items():
+            self.ledger.carry_over(name, kept.closed)
         self._heard: dict[str, _Heard] = {}
         self._strays: list[Remove] = []
 
     @property
     def kept(self) -> dict[str, Kept]:
         """To be written down before what `tick` said is done."""
-        return {name: Kept(record.generation, record.done) for name, record in self._records.items()}
+        return {
+            name: Kept(record.generation, record.done, self.ledger.closed(name))
+            for name, record in self._records.items()
+        }
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -136,6 +127,19 @@ class Reconciler:
     def placed(self) -> dict[str, str]:
         """stream -> host."""
         return {name: record.host for name, record in self._records.items() if record.host is not None}
+
+    @property
+    def done(self) -> set[str]:
+        """Streams whose source has ended."""
+        return {name for name, record in self._records.items() if record.done}
+
+    def want(self, config: ClusterConfig) -> None:
+        """From now on these streams are wanted. One with other keys is begun anew, even where its source had ended."""
+        for name, record in self._records.items():
+            before, now = self.config.streams.get(name), config.streams.get(name)
+            if before is None or now is None or before.digest != now.digest:
+                record.done = False
+        self.config = config
 
     def move(self, stream: str, host: str) -> None:
         """Have a stream go to this host, because somebody says so. Raises ConfigError."""
@@ -298,4 +302,5 @@ class Reconciler:
 
     def _is_alive(self, host: str, now_s: float) -> bool:
         heard = self._heard.get(host)
-        return heard is not None and now_s - heard.at_s < self.config.cluster.lease_s / 2
+        recent = heard is not None and now_s - heard.at_s < self.config.cluster.lease_s / 2
+        return recent and heard is not None and heard.beat.ready

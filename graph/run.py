@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from warpfuse.graph.control.run import Progress, Run
-from warpfuse.graph.control.run_directory import RunDirectory, free_name
-from warpfuse.graph.control.server import ControlServer
+from warpfuse.graph.control.server import ControlServer, served
 from warpfuse.graph.links.transports import best
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.prometheus import serving
@@ -185,7 +184,7 @@ def _open_streams(
         if not control:
             yield
             return
-        with _served(
+        with served(
             name, run, lambda name_of_run: say(f"stream {name} is {name_of_run}: warpfuse ctl {name_of_run} stats")
         ):
             yield
@@ -194,14 +193,5 @@ def _open_streams(
     if control:
         told = "this run is {0}: warpfuse ctl {0} streams, stats, add, remove"
         name = streams.name or ("host" if streams.host else "streams")
-        undo.enter_context(_served(name, opened, lambda name_of_run: say(told.format(name_of_run))))
+        undo.enter_context(served(name, opened, lambda name_of_run: say(told.format(name_of_run))))
     return opened
-
-
-@contextlib.contextmanager
-def _served(name: str, run: Run, tell: Callable[[str], None]) -> Iterator[None]:
-    """Within the block, the run answers `warpfuse ctl`. tell: called with the name under which it does."""
-    with RunDirectory(free_name(name)) as folder:
-        tell(folder.name)
-        with ControlServer(folder.path, run):
-            yield

@@ -11,6 +11,8 @@ TIERS = {
         "app/test_live_run.py",
         "app/test_other_systems.py",
         "app/test_serving.py",
+        "cluster/test_ray.py",
+        "cluster/test_warden.py",
         "graph/runtime/test_bypass.py",
         "graph/control/test_messages.py",
         "graph/links/test_cuda_ipc.py",

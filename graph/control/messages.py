@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import zmq
@@ -21,54 +21,54 @@ from warpfuse.graph.errors import ConfigError, WireError
 _LIMIT = 1 << 20
 
 
-class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    pass
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """A request or a reply."""
 
 
-class Set(_Message, frozen=True):
+class Set(Message, frozen=True):
     """Change these keys of the settings. The other keys stay as they are."""
 
     keys: dict[str, Any]
 
 
-class Pause(_Message, frozen=True):
+class Pause(Message, frozen=True):
     """Pause the run: a file is not read, the frames of a live source are dropped."""
 
 
-class Resume(_Message, frozen=True):
+class Resume(Message, frozen=True):
     """End the pause."""
 
 
-class GetSettings(_Message, frozen=True):
+class GetSettings(Message, frozen=True):
     """Ask for all keys with their present values."""
 
 
-class GetStats(_Message, frozen=True):
+class GetStats(Message, frozen=True):
     """Ask for the figures so far."""
 
 
-class Snapshot(_Message, frozen=True):
+class Snapshot(Message, frozen=True):
     """Ask for the picture that was shown last."""
 
 
-class Stop(_Message, frozen=True):
+class Stop(Message, frozen=True):
     """End the run after the frames that were read are finished."""
 
 
-class AddStream(_Message, frozen=True):
+class AddStream(Message, frozen=True):
     """Add a stream with these keys to a run of several streams. name: "" names it after its source."""
 
     name: str
     keys: dict[str, Any]
 
 
-class RemoveStream(_Message, frozen=True):
+class RemoveStream(Message, frozen=True):
     """Remove a stream from a run of several streams."""
 
     name: str
 
 
-class GetCounts(_Message, frozen=True):
+class GetCounts(Message, frozen=True):
     """The frames of every stream of a run of several: cheap enough to be asked each second."""
 
 
@@ -89,36 +89,98 @@ class StreamCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     error: str | None = None
 
 
-class Counts(_Message, frozen=True):
+class Counts(Message, frozen=True):
     """The streams under way by their names, and the newest of those that are over."""
 
     streams: dict[str, StreamCounts]
 
 
-class StreamAdded(_Message, frozen=True):
+class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Leave of a cluster's controller to run one life of a stream for `for_s` seconds (`warpfuse.cluster.lease`).
+
+    generation  number of that life
+    beat        the newest beat of the host that the controller has heard; the lease runs from when it was sent
+    """
+
+    generation: int
+    beat: int
+    for_s: float
+
+
+class GetBeat(Message, frozen=True):
+    """Ask a host of a cluster what it runs, and renew leases of it."""
+
+    grants: dict[str, Grant]
+
+
+class StartLife(Message, frozen=True):
+    """Have a host of a cluster start a life of a stream, which it takes while the grant holds, and each life once.
+
+    keys    of the stream; secrets are references in them
+    digest  of these keys
+    unique  the stream ends with its lease
+    """
+
+    name: str
+    keys: dict[str, Any]
+    digest: str
+    unique: bool
+    grant: Grant
+
+
+class EndLife(Message, frozen=True):
+    """Have a host of a cluster end a life of a stream; of one that is over, forget it."""
+
+    name: str
+    generation: int
+
+
+class StreamSeen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stream as its host tells of it. digest: of the keys it was started with.
+
+    counts.over without an error: its source has ended. What ends for another reason, an order or a lease too, says so.
+    """
+
+    generation: int
+    digest: str
+    counts: StreamCounts
+
+
+class HostBeat(Message, frozen=True):
+    """What a host of a cluster tells each second: the streams it has, and those that are over until they are forgotten.
+
+    ready  it can take streams; not while it starts
+    """
+
+    beat: int
+    streams: dict[str, StreamSeen]
+    ready: bool = True
+
+
+class StreamAdded(Message, frozen=True):
     """The stream was added under this name."""
 
     name: str
 
 
-class Settings(_Message, frozen=True):
+class Settings(Message, frozen=True):
     """All keys of the graph file, as plain types."""
 
     keys: dict[str, Any]
 
 
-class Applied(_Message, frozen=True):
+class Applied(Message, frozen=True):
     """The new settings have this version and apply from frame `seq` on."""
 
     version: int
     seq: int
 
 
-class Done(_Message, frozen=True):
+class Done(Message, frozen=True):
     """The request was carried out."""
 
 
-class RunFigures(_Message, frozen=True):
+class RunFigures(Message, frozen=True):
     """The figures of a run.
 
     stats    as `--stats` writes them
@@ -131,13 +193,13 @@ class RunFigures(_Message, frozen=True):
     workers: dict[str, list[str]]
 
 
-class Image(_Message, frozen=True):
+class Image(Message, frozen=True):
     """A PNG file."""
 
     png: bytes
 
 
-class Denied(_Message, frozen=True):
+class Denied(Message, frozen=True):
     """The request was not carried out. why: the reason, one line."""
 
     why: Annotated[str, msgspec.Meta(max_length=8000)]
@@ -146,8 +208,24 @@ class Denied(_Message, frozen=True):
 _CONTROL = "control"  # socket or file in the folder of a run
 _HAS_UNIX = hasattr(socket, "AF_UNIX")
 
-Request = Set | GetSettings | Pause | Resume | GetStats | GetCounts | Snapshot | Stop | AddStream | RemoveStream
-Reply = Applied | Settings | Done | RunFigures | Counts | Image | StreamAdded | Denied
+Request = (
+    Set
+    | GetSettings
+    | Pause
+    | Resume
+    | GetStats
+    | GetCounts
+    | Snapshot
+    | Stop
+    | AddStream
+    | RemoveStream
+    | GetBeat
+    | StartLife
+    | EndLife
+)
+Reply = Applied | Settings | Done | RunFigures | Counts | Image | StreamAdded | HostBeat | Denied
+
+Answer = TypeVar("Answer")
 
 _ENCODER = msgspec.msgpack.Encoder()
 _REQUESTS: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
@@ -165,9 +243,17 @@ class ControlSocket:
     The socket is the Unix socket `control` in the run's folder. On systems without Unix sockets it is on loopback TCP,
     and the file `control` holds its port and a token. A client must send the token, which it can read from that file
     only.
+
+    requests  decodes what is asked
     """
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", folder: Path) -> None:
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        folder: Path,
+        requests: "msgspec.msgpack.Decoder[Any] | None" = None,
+    ) -> None:
+        self._requests = requests or _REQUESTS
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.MAXMSGSIZE, _LIMIT)
@@ -179,7 +265,7 @@ class ControlSocket:
         port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         write_whole(folder / _CONTROL, b"%d %s" % (port, self._token), mode=0o600)
 
-    def requests(self) -> Iterator[tuple[list[bytes], Request]]:
+    def requests(self) -> Iterator[tuple[list[bytes], Any]]:
         """Yield the requests that have arrived, each with the address for `reply`.
 
         Messages with a wrong token or that are no request get `Denied` here.
@@ -192,11 +278,11 @@ class ControlSocket:
                 self.reply(to, Denied("this is not the token of the run"))
                 continue
             try:
-                yield to, _REQUESTS.decode(data)
+                yield to, self._requests.decode(data)
             except msgspec.MsgspecError as error:
                 self.reply(to, Denied(f"no request: {error}"))
 
-    def reply(self, to: list[bytes], reply: Reply) -> None:
+    def reply(self, to: list[bytes], reply: Message) -> None:
         """Send a reply. A client that has disconnected is ignored."""
         with contextlib.suppress(zmq.ZMQError):
             self.socket.send_multipart([*to, _ENCODER.encode(reply)], zmq.NOBLOCK)
@@ -217,6 +303,13 @@ def ask(name: str, request: Request, *, timeout_s: float = 10.0) -> Reply:
 
 def ask_at(folder: Path, request: Request, *, name: str, timeout_s: float = 10.0) -> Reply:
     """As `ask`, for the run in this folder."""
+    return ask_for(folder, request, _REPLIES, name=name, timeout_s=timeout_s)
+
+
+def ask_for(
+    folder: Path, request: Message, replies: "msgspec.msgpack.Decoder[Answer]", *, name: str, timeout_s: float = 10.0
+) -> "Answer":
+    """As `ask_at`, for a process with requests of its own. replies: decodes what it answers, `Denied` among it."""
     try:
         endpoint, token = _way_to(folder)
     except (OSError, ValueError):
@@ -228,7 +321,7 @@ def ask_at(folder: Path, request: Request, *, name: str, timeout_s: float = 10.0
         if not requester.poll(int(timeout_s * 1000)):
             raise ConfigError(f"{name} does not answer within {timeout_s:g} s; is it starting, or stopped (Ctrl-Z)?")
         try:
-            reply = _REPLIES.decode(requester.recv())
+            reply = replies.decode(requester.recv())
         except msgspec.MsgspecError as error:
             raise WireError(f"{name} answers what this version does not know: {error}") from None
     if isinstance(reply, Denied):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from warpfuse.graph.control.messages import Applied, StreamCounts
+from warpfuse.graph.control.messages import Applied, Grant, HostBeat, StartLife, StreamCounts
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.metrics.trace import Span
 
@@ -90,3 +90,16 @@ class ManyStreams(Run, Protocol):
 
     def counts(self) -> dict[str, StreamCounts]:
         """The frame counts by stream, of the streams under way and of those that ended last."""
+
+
+class LeasedStreams(Protocol):
+    """The streams of a host of a cluster, which run by leave of its controller. Any thread may call it."""
+
+    def beat(self, grants: Mapping[str, Grant]) -> HostBeat:
+        """Renew the leases that are granted, and tell what runs here."""
+
+    def begin(self, order: StartLife) -> None:
+        """Start a life of a stream, and return at once. Raises ConfigError when it is refused."""
+
+    def end(self, name: str, generation: int) -> None:
+        """End a life of a stream, and return at once. One that is over is forgotten. Another life: nothing is done."""

@@ -1,7 +1,9 @@
 """The control server of a run. It answers requests in threads of its own."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from warpfuse.graph.control.messages import (
     Counts,
     Denied,
     Done,
+    EndLife,
+    GetBeat,
     GetCounts,
     GetSettings,
     GetStats,
@@ -26,10 +30,12 @@ from warpfuse.graph.control.messages import (
     Set,
     Settings,
     Snapshot,
+    StartLife,
     StreamAdded,
     shown,
 )
-from warpfuse.graph.control.run import ManyStreams, Run
+from warpfuse.graph.control.run import LeasedStreams, ManyStreams, Run
+from warpfuse.graph.control.run_directory import RunDirectory, free_name
 from warpfuse.graph.errors import ConfigError
 
 _TICK_MS = 100
@@ -41,10 +47,11 @@ class ControlServer:
     """Answers requests until it is closed. A context manager. It uses only the protocol `Run`.
 
     folder  the run's folder, which only the user can enter
+    leased  answers the controller of a cluster; None: the run is not of a cluster
     """
 
-    def __init__(self, folder: Path, run: Run) -> None:
-        self._run = run
+    def __init__(self, folder: Path, run: Run, leased: LeasedStreams | None = None) -> None:
+        self._run, self._leases = run, leased
         self._begun_s = time.monotonic()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._control = ControlSocket(self._context, folder)
@@ -110,9 +117,21 @@ class ControlServer:
                 return StreamAdded(_of_several(run).add(request.name, request.keys))
             case RemoveStream():
                 _of_several(run).remove(request.name)
+            case GetBeat():
+                return self._leased.beat(request.grants)
+            case StartLife():
+                self._leased.begin(request)
+            case EndLife():
+                self._leased.end(request.name, request.generation)
             case _:
                 run.stop()
         return Done()
+
+    @property
+    def _leased(self) -> LeasedStreams:
+        if self._leases is None:
+            raise ConfigError("this run is no host of a cluster: `warpfuse cluster join` starts those")
+        return self._leases
 
 
 def _of_several(run: Run) -> ManyStreams:
@@ -121,3 +140,12 @@ def _of_several(run: Run) -> ManyStreams:
     raise ConfigError(
         "this run has one stream; `streams`, `add` and `remove` are for a run of several, which says its own name"
     )
+
+
+@contextlib.contextmanager
+def served(name: str, run: Run, tell: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, the run answers `warpfuse ctl`. tell: called with the name under which it does."""
+    with RunDirectory(free_name(name)) as folder:
+        tell(folder.name)
+        with ControlServer(folder.path, run):
+            yield

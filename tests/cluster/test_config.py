@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import yaml
 
-from warpfuse.cluster.config import cluster_config, read_cluster_file, secrets_in, with_secrets
+from warpfuse.cluster.config import cluster_config, read_cluster_file
 from warpfuse.graph.errors import ConfigError
 
 FILE = """
@@ -29,7 +29,7 @@ def test_a_file_is_read_as_it_says(tmp_path):
     assert (yard.pool, yard.rate, yard.unique, yard.graph.size) == ("cards", 15.0, False, (512, 288))
     assert yard.graph.fps == Fraction(15) and (door.rate, door.unique, door.needs) == (25.0, True, {"site": "south"})
     assert (yard.graph.prompt, door.graph.prompt) == ("ink", "mosaic")
-    assert config.host_keys == {"prompt": "ink", "host": True} and "unique" not in door.keys
+    assert config.host_keys == {} and "unique" not in door.keys
     assert yard.digest == read_cluster_file(path).streams["yard"].digest != door.digest
 
 
@@ -64,12 +64,3 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(key, url):
     with pytest.raises(ConfigError, match=says) as refused:
         cluster_config(stream(**{key: url}))
     assert "hunter2" not in str(refused.value)
-
-
-def test_a_secret_is_a_reference_until_it_is_read():
-    keys = {"source": "rtsp://${secret:yard}@cam/1", "sinks": ["rtsp://${secret:a}:${secret:b}@x/"], "steps": 2}
-    assert secrets_in(keys["source"]) == ["yard"] and secrets_in("rtsp://cam/1") == []
-    told = with_secrets(keys, {"yard": "me:pass", "a": "1", "b": "2"})
-    assert told == {"source": "rtsp://me:pass@cam/1", "sinks": ["rtsp://1:2@x/"], "steps": 2}
-    with pytest.raises(KeyError):
-        with_secrets(keys, {})

@@ -1,6 +1,7 @@
 """How long a host may run a stream that nobody confirms: counted by its own clock from a beat of its own."""
 
-from warpfuse.cluster.lease import Grant, Leases
+from warpfuse.cluster.lease import Leases
+from warpfuse.graph.control.messages import Grant
 
 
 def test_a_lease_runs_from_when_its_beat_was_sent_however_late_the_grant_comes():

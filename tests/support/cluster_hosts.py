@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from warpfuse.cluster.config import cluster_config
 from warpfuse.cluster.lease import Leases
 from warpfuse.cluster.packing import Host
-from warpfuse.cluster.reconcile import Add, HostBeat, Reconciler, StreamSeen
-from warpfuse.graph.control.messages import StreamCounts
+from warpfuse.cluster.reconcile import Add, Reconciler
+from warpfuse.graph.control.messages import HostBeat, StreamCounts, StreamSeen
 
 STEP_S = 0.5
 LEASE_S = 6.0

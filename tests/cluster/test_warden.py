@@ -1,0 +1,89 @@
+"""The hosts of a node: real processes that outlive their warden, are frozen and killed, and come again."""
+
+from contextlib import suppress
+
+import psutil
+import pytest
+from support.waiting import until
+
+from warpfuse.cluster.warden import LEAVING, HostOrders, HostSpec, NodeSpec, Warden, stop_hosts
+from warpfuse.engine.file_lock import is_held
+from warpfuse.graph.control.messages import EndLife, Grant, StartLife
+from warpfuse.graph.control.run_directory import runs_folder
+
+PATIENCE_S = 90
+LEASE_S = 8.0  # longer than a machine that is busy needs from one question to the next
+CAMERA = {"source": "pattern:96x64@25,live=1,frames=1000000", "sinks": ["null:"]}
+
+
+@pytest.fixture
+def node(short_folder, monkeypatch, exact_bundle, tmp_path):
+    """A node with a secret, and what its hosts are opened with. Whatever host is left is killed."""
+    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
+    yield NodeSpec("n1", 0, HostSpec("", {"bundle": str(exact_bundle)}, str(tmp_path), 600.0))
+    for folder in runs_folder().iterdir():
+        if is_held(folder / "lock"):
+            with suppress(psutil.NoSuchProcess):  # a stream's folder is of the same process
+                process(folder.name).kill()
+
+
+def process(name):
+    return psutil.Process(int((runs_folder() / name / "pid").read_text()))
+
+
+def ready(warden):
+    def beat():
+        beat = warden.exchange({})["0"].beat
+        return beat if beat is not None and beat.ready else None
+
+    return until(beat, "a host that is ready", PATIENCE_S)
+
+
+def say(warden, **orders):
+    return warden.exchange({"0": HostOrders(**orders)})["0"]
+
+
+def order(name, beat, *, unique, for_s=LEASE_S):
+    return StartLife(name, CAMERA, "digest", unique, Grant(1, beat.beat, for_s))
+
+
+def test_a_host_that_was_frozen_has_ended_its_unique_stream_and_one_that_is_killed_has_none(node):
+    warden = Warden(node)
+    beat = ready(warden)
+    told = say(warden, begin=(order("door", beat, unique=True), order("yard", beat, unique=False)))
+    assert told.refused == {} and told.beat.streams.keys() == {"door", "yard"}
+
+    def pictures():
+        confirmed = {name: Grant(1, pictures.beat.beat, LEASE_S) for name in ("door", "yard")}
+        pictures.beat = say(warden, grants=confirmed).beat
+        return all(seen.counts.out > 2 for seen in pictures.beat.streams.values())
+
+    pictures.beat = told.beat
+    until(pictures, "pictures of both", PATIENCE_S)
+    host = process("n1-0")
+    host.suspend()
+    assert say(warden).beat is None, "it does not answer"
+    host.resume()
+    seen = until(lambda: (beat := say(warden).beat) and beat.streams["door"].counts.over and beat.streams, "its end")
+    assert seen["door"].counts.error == "its lease is over" and not seen["yard"].counts.over
+    again = Warden(node)
+    assert say(again).beat.streams.keys() == {"door", "yard"} and process("n1-0").pid == host.pid
+    say(again, end=(EndLife("door", 1),))
+    assert say(again).beat.streams.keys() == {"yard"}
+    host.kill()
+    gone = until(lambda: (beat := say(again).beat) and not beat.ready and beat, "what is told of a killed host")
+    assert gone.streams == {}
+    late = ready(again)
+    assert late.streams == {} and process("n1-0").pid != host.pid
+    (runs_folder() / "n1").mkdir()
+    (runs_folder() / "n1" / LEAVING).touch()
+    stop_hosts("n1")
+    assert not (runs_folder() / "n1-0").exists()
+    assert not say(again).beat.ready and not (runs_folder() / "n1-0").exists(), "a node that leaves starts no host"
+
+
+def test_a_host_that_cannot_be_opened_says_why(node, tmp_path):
+    spec = HostSpec("", {"bundle": str(tmp_path / "missing")}, str(tmp_path), 600.0)
+    warden = Warden(NodeSpec("n2", 0, spec))
+    told = until(lambda: (told := say(warden)) and "said last" in told.trouble and told, "why it has ended", PATIENCE_S)
+    assert "missing" in told.trouble and "n2-0.log" in told.trouble and not told.beat.ready
