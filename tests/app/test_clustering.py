@@ -1,4 +1,4 @@
-"""`warpfuse cluster plan`: what goes where, and what finds no room, before anything is started."""
+"""`warpfuse cluster`: what goes where, what finds no room, and what is wrong before anything is started."""
 
 import pytest
 
@@ -49,3 +49,22 @@ def test_a_password_in_a_cluster_file_is_refused(command, file):
     file.write_text(FILE.replace("rtsp://10.0.1.11", "rtsp://me:hunter2@10.0.1.11"))
     code, out, err = command("cluster", "plan", file, "--node", "a=L4")
     assert code == 2 and "write ${secret:yard} in its place" in err and "hunter2" not in out + err
+
+
+def test_a_node_without_the_token_or_a_head_is_told(command, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'warpfuse[cluster]'")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    code, _, err = command("cluster", "join", "127.0.0.1:1")
+    assert code == 2 and "the token of the cluster is missing: copy it from the head to" in err
+    (tmp_path / "warpfuse" / "cluster" / "token").write_text("0" * 64)
+    code, _, err = command("cluster", "join", "127.0.0.1:1")
+    assert code == 2 and "no head answers at 127.0.0.1:1 (Connection refused)" in err
+
+
+@pytest.mark.parametrize("word", ["status", "down", "drain", "move"])
+def test_a_cluster_that_is_not_there_is_one_line(command, tmp_path, monkeypatch, word):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    words = {"drain": ["a"], "move": ["yard", "a:0"]}.get(word, [])
+    code, _, err = command("cluster", word, *words)
+    assert (code, err) == (2, "warpfuse: which cluster? none has its head here\n")
+    assert "no run named 'farm'" in command("cluster", word, *words, "--cluster", "farm")[2]
