@@ -13,6 +13,7 @@ from warpfuse.graph.control.run import Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import TapTempo
 from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.midi_keys import keys_at
 from warpfuse.graph.plan.midi_map import Action, MidiTarget
 from warpfuse.graph.runtime.context import Say
 
@@ -121,7 +122,7 @@ class MidiInput:
 
     def _do(self, target: MidiTarget, moved: Moved, begun: bool) -> None:
         if target.key:
-            self._run.change(target.keys_at(moved.share if moved.kind == "cc" else float(moved.share > 0)))
+            self._run.change(keys_at(target, moved.share if moved.kind == "cc" else float(moved.share > 0)))
         elif not begun:
             return
         elif target.look:

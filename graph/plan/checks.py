@@ -8,6 +8,7 @@ from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFil
 from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig, check_cues
+from warpfuse.graph.plan.midi_keys import check_map
 from warpfuse.graph.plan.sizing import size_of
 from warpfuse.graph.plan.streams import Streams, of_stream
 from warpfuse.stages.controls.settings import NetworkMapSettings, check_controls
@@ -78,6 +79,8 @@ def _check_own(config: GraphConfig, watched: bool, was: GraphConfig | None) -> N
         functions_of(config.hooks)
     if differs("mask"):
         _check_mask(config)
+    if differs("midi"):
+        check_map(config.midi)
     if differs("stages"):
         check_keyframe(config.stages.anchor)
     if differs("controls"):

@@ -22,7 +22,7 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import FASTEST_BPM, SLOWEST_BPM, ScheduleSettings
-from warpfuse.graph.plan.midi_map import MidiMap, check_map
+from warpfuse.graph.plan.midi_map import MidiMap
 from warpfuse.graph.plan.pacer import PaceSettings
 from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
@@ -240,12 +240,6 @@ class GraphConfig(StageSettings):
             except ConfigError as error:
                 raise ValueError(f"{name}: {error}") from None
         return looks
-
-    @field_validator("midi")
-    @classmethod
-    def _can_be_turned(cls, midi: MidiMap) -> MidiMap:
-        check_map(midi)
-        return midi
 
     @model_validator(mode="after")
     def _cues_are_known(self) -> "GraphConfig":

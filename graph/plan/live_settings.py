@@ -8,6 +8,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig, check_cues, validate
 from warpfuse.graph.plan.crossfade import LIVE, Timed, check_prompt, timed
 from warpfuse.graph.plan.graph_plan import GraphPlan
+from warpfuse.graph.plan.midi_keys import check_map
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.stages.diffusion.settings import check_attention
@@ -75,6 +76,7 @@ class LiveSettings:
         self.prompts(config.prompt, config.negative, config.loras, config.images)
         check_attention(config.stages.predict.attention, self.attends)
         check_keyframe(config.stages.anchor)
+        check_map(config.midi)
 
     def _check_structure(self, config: GraphConfig) -> None:
         """Raise NeedsRestart for a change of the set of stages, or of settings that stages are built with."""

@@ -4,6 +4,7 @@ import pytest
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.midi_keys import check_map, keys_at
 from warpfuse.graph.plan.raw_keys import merge
 
 MAP = {
@@ -20,12 +21,12 @@ MAP = {
 
 def test_a_knob_goes_from_one_end_of_its_range_to_the_other():
     midi = validate({"midi": MAP}).midi
-    assert [midi["cc 7"].keys_at(share) for share in (0, 0.5, 1)] == [{"strength": n} for n in (0, 0.5, 1)]
-    weights = [midi["cc 8"].keys_at(share)["stages"]["fuse"]["weight"] for share in (0, 0.25, 1)]
+    assert [keys_at(midi["cc 7"], share) for share in (0, 0.5, 1)] == [{"strength": n} for n in (0, 0.5, 1)]
+    weights = [keys_at(midi["cc 8"], share)["stages"]["fuse"]["weight"] for share in (0, 0.25, 1)]
     assert weights == pytest.approx([0.9, 0.7, 0.1])
-    assert [midi["cc 9"].keys_at(share) for share in (0, 1)] == [{"steps": 1}, {"steps": 20}]
-    assert [midi["cc 10"].keys_at(share) for share in (0.49, 0.5)] == [{"mask": {"invert": n}} for n in (False, True)]
-    assert midi["cc 11 channel 2"].keys_at(0.5) == {"controls": {"canny": {"scale": 0.5}}}
+    assert [keys_at(midi["cc 9"], share) for share in (0, 1)] == [{"steps": 1}, {"steps": 20}]
+    assert [keys_at(midi["cc 10"], share) for share in (0.49, 0.5)] == [{"mask": {"invert": n}} for n in (False, True)]
+    assert keys_at(midi["cc 11 channel 2"], 0.5) == {"controls": {"canny": {"scale": 0.5}}}
 
 
 def test_pads_recall_looks_and_do_what_a_word_says():
@@ -67,5 +68,5 @@ def test_a_knob_that_is_mapped_anew_forgets_what_it_was_and_none_takes_it_out():
 )
 def test_what_is_no_map_is_told_in_one_line(midi, words):
     with pytest.raises(ConfigError) as refused:
-        validate({"midi": midi})
+        check_map(validate({"midi": midi}).midi)
     assert words in str(refused.value) and "\n" not in str(refused.value)

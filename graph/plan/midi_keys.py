@@ -1,0 +1,56 @@
+"""The keys that a knob, key or pad of a MIDI controller sets, and their ranges."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.key_table import live_keys
+from warpfuse.graph.plan.midi_map import MidiTarget
+
+_BY_NAME = {"controls": (0.0, 1.0), "images": (0.0, 1.0), "loras": (0.0, 1.0)}  # scales of what a bundle has, by name
+
+
+def keys_at(target: MidiTarget, share: float) -> dict[str, Any]:
+    """The keys to set where a knob stands, 0..1. Raises ValueError: no key that a knob can turn."""
+    kind, least, most = range_of(target)
+    number = least + (most - least) * share
+    value: Any = share >= 0.5 if kind == "switch" else round(number) if kind == "whole" else round(number, 4)
+    for name in reversed(target.key.split(".")):
+        value = {name: value}
+    keys: dict[str, Any] = value
+    return keys
+
+
+def range_of(target: MidiTarget) -> tuple[str, float, float]:
+    """Kind of the key, and the values at both ends of a knob. Raises ValueError: a knob cannot turn it."""
+    first, _, rest = target.key.partition(".")
+    known = {key.key: key for key in live_keys()}
+    if first in _BY_NAME and rest:
+        kind, (least, most) = "number", _BY_NAME[first]
+    elif target.key in known and known[target.key].kind in ("number", "whole", "switch"):
+        kind, least, most = (getattr(known[target.key], name) for name in ("kind", "least", "most"))
+    else:
+        raise ValueError(
+            f"key {target.key!r}: expected a number or a switch that may change while frames flow, as in strength or"
+            " stages.fuse.weight"
+        )
+    for end in (target.least, target.most):
+        if end is not None and not (least if least is not None else end) <= end <= (most if most is not None else end):
+            raise ValueError(f"key {target.key!r} goes from {least} to {most}, got {end:g}")
+    least = target.least if target.least is not None else least
+    most = target.most if target.most is not None else most
+    if kind == "switch":
+        return kind, 0, 1
+    if least is None or most is None:
+        raise ValueError(f"key {target.key!r} has no bounds of its own: give least and most")
+    return kind, float(least), float(most)
+
+
+def check_map(midi: Mapping[str, MidiTarget]) -> None:
+    """Raise ConfigError for a key that a knob cannot turn."""
+    for trigger, target in midi.items():
+        try:
+            if target.key:
+                range_of(target)
+        except ValueError as error:
+            raise ConfigError(f"midi.{trigger}: {error}") from None
