@@ -27,7 +27,7 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.engine.registry import added_names, load_module
 
 Place = Literal["source", "x0", "picture"]
-_ROOMS = ("", ".diffusion", ".motion", ".controls", ".masking")
+_ROOMS = ("", ".transfer", ".diffusion", ".motion", ".controls", ".masking", ".hooks")
 
 
 def stage_module(kind: str) -> ModuleType:

@@ -10,7 +10,7 @@ from warpfuse.engine.bundle_file import NetworkName
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 
 if TYPE_CHECKING:  # processes that only capture or show do not load torch
     from torch import Tensor

@@ -18,7 +18,7 @@ from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
 from warpfuse.engine.device import Event
 from warpfuse.stages.formulas.pixels import bytes_of
 from warpfuse.stages.frame import Frame, Mask, Picture, RawFrame
-from warpfuse.stages.framing import scaled
+from warpfuse.stages.geometry.framing import scaled
 from warpfuse.stages.sinks.fanout import jpeg
 from warpfuse.web.bell import AsyncEvent
 from warpfuse.web.motion import MotionView, Rgb, doubt_over, flow_over

@@ -17,7 +17,7 @@ from warpfuse.stages.diffusion.settings import check_attention
 from warpfuse.stages.diffusion.style_images import check_images, check_pictures
 from warpfuse.stages.diffusion.styles import style_weights
 from warpfuse.stages.errors import MaskError
-from warpfuse.stages.hooks_file import functions_of
+from warpfuse.stages.hooks.hooks_file import functions_of
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.motion.keyframe_file import check_keyframe
 from warpfuse.stages.sinks import check, check_alpha

@@ -30,7 +30,7 @@ from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls
 from warpfuse.stages.diffusion.settings import LISTED, WORD, EncodeSettings, FuseSettings, PredictOptions
 from warpfuse.stages.diffusion.style_images import StyleImages
-from warpfuse.stages.framing import Fit, Rotation
+from warpfuse.stages.geometry.framing import Fit, Rotation
 from warpfuse.stages.masking.settings import Mask, MaskSettings
 from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings

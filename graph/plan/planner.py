@@ -9,7 +9,7 @@ from warpfuse.graph.plan.dataflow import pass_frame
 from warpfuse.graph.plan.graph_plan import GraphPlan, NodePlan, Role, Value
 from warpfuse.graph.plan.placement import Rendezvous, place
 from warpfuse.stages import Place, added_stages
-from warpfuse.stages.hooks_file import functions_of
+from warpfuse.stages.hooks.hooks_file import functions_of
 from warpfuse.stages.sinks import wants_raw, wants_sound
 from warpfuse.stages.sources import has_sound
 

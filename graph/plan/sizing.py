@@ -5,7 +5,7 @@ import math
 from warpfuse.engine.bundle_parts import Sizes
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.stages.framing import Framing, turned
+from warpfuse.stages.geometry.framing import Framing, turned
 
 
 def size_of(

@@ -41,7 +41,7 @@ from warpfuse.graph.processes.worker_handle import WorkerHandle
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.endpoints import frames_expected
 from warpfuse.graph.runtime.thread_run import concluded
-from warpfuse.stages.hooks_file import settings_hook
+from warpfuse.stages.hooks.hooks_file import settings_hook
 
 _ANSWER_S = 60.0  # longest time for an answer: a worker that is being started again answers only when it is ready
 _TICK_MS = 50

@@ -13,7 +13,7 @@ from warpfuse.graph.runtime.stage_runner import SettingsOf
 from warpfuse.stages import stage_module
 from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.diffusion.prompts import Prompts, on_the_way
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.stage import Stage
 
 __all__ = ["DIS", "flow_network", "open_stage", "settings_of"]

@@ -29,7 +29,7 @@ from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.loras import check_input
 from warpfuse.stages.diffusion.palette import read_table
 from warpfuse.stages.diffusion.prompts import Prompts, StylePrompts, TextPrompts
-from warpfuse.stages.framing import Framing, turned
+from warpfuse.stages.geometry.framing import Framing, turned
 from warpfuse.stages.sources import probe
 from warpfuse.stages.stage import VideoInfo
 

@@ -13,7 +13,7 @@ from warpfuse.graph.runtime.capture import Capture
 from warpfuse.graph.runtime.runner import Clock, Runner
 from warpfuse.graph.runtime.tap import Tap
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.stage import Recovering, Source
 
 Rgb = npt.NDArray[np.uint8]

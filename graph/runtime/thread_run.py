@@ -24,7 +24,7 @@ from warpfuse.graph.runtime.resume import resume_after
 from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker, snapshot
 from warpfuse.stages.errors import SourceLost
-from warpfuse.stages.hooks_file import settings_hook
+from warpfuse.stages.hooks.hooks_file import settings_hook
 
 _TICK_S = 0.1
 

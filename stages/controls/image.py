@@ -10,8 +10,8 @@ from warpfuse.stages.controls.settings import control_of
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Picture
-from warpfuse.stages.framing import Framing
-from warpfuse.stages.picture_file import fitted, read_picture
+from warpfuse.stages.geometry.framing import Framing
+from warpfuse.stages.geometry.picture_file import fitted, read_picture
 from warpfuse.stages.stage import Opening, Stage
 
 

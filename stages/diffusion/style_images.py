@@ -73,6 +73,6 @@ def check_pictures(asked: Mapping[str, StyleImageSettings]) -> None:
 
 def read_style_picture(file: str, key: str) -> "Image":
     """Read a picture, turned upright, RGB. key: the key that names the file, for errors. Raises ImageError."""
-    from warpfuse.stages.picture_file import read_picture  # imported here, since most runs have no style image
+    from warpfuse.stages.geometry.picture_file import read_picture  # imported here, since most runs have no style image
 
     return read_picture(Path(file), key, ImageError).convert("RGB")

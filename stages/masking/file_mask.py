@@ -13,7 +13,7 @@ from warpfuse.stages.errors import MaskError
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Mask
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.masking.drawing import check_file
 from warpfuse.stages.masking.mask import finished, settings_of
 from warpfuse.stages.masking.settings import MaskSettings

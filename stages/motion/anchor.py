@@ -16,7 +16,7 @@ from torch import Tensor
 
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.frame import Frame, Motion, Picture
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.motion import dis_flow, network_flow
 from warpfuse.stages.motion.dis_flow import Flow
 from warpfuse.stages.motion.keyframe import Keyframe, KeyframeSearch, read_keyframe

@@ -13,7 +13,7 @@ from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Picture, Stamp
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.motion.keyframe_file import read_fitted
 from warpfuse.stages.motion.settings import AnchorSettings
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from warpfuse.stages.errors import KeyframeError
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
+from warpfuse.stages.geometry.picture_file import fitted, read_picture
 from warpfuse.stages.motion.settings import AnchorSettings
-from warpfuse.stages.picture_file import fitted, read_picture
 
 
 def check_keyframe(settings: AnchorSettings) -> None:

@@ -208,7 +208,7 @@ def test_a_truncated_video_gives_what_decodes_and_says_so(run, tmp_path):
 
 
 def test_a_stage_that_fails_is_exit_4(run, monkeypatch, tmp_path):
-    from warpfuse.stages.download import Download
+    from warpfuse.stages.transfer.download import Download
 
     def broken(self, frame):
         raise RuntimeError("out of paint")

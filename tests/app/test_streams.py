@@ -5,9 +5,9 @@ import json
 import pytest
 
 import warpfuse
-from warpfuse.stages.download import Download
 from warpfuse.stages.errors import SinkLost
 from warpfuse.stages.sinks.null import NullSink
+from warpfuse.stages.transfer.download import Download
 
 A, B = "pattern:96x64@25,frames=7", "pattern:96x64@25,frames=9"
 

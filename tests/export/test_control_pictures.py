@@ -20,7 +20,7 @@ from warpfuse.export.diffusion.bundle import Request, export_checkpoint
 from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.control_files import ControlSource
 from warpfuse.graph.pipeline import Pipeline
-from warpfuse.stages import download
+from warpfuse.stages.transfer import download
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2

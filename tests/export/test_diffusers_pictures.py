@@ -26,7 +26,7 @@ from warpfuse.export.diffusion.networks import LCM_GUIDANCE, UNet, VaeDecoder, V
 from warpfuse.graph.pipeline import Pipeline
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare
-from warpfuse.stages import download
+from warpfuse.stages.transfer import download
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2

@@ -24,8 +24,8 @@ from warpfuse.export.diffusion.checkpoint import open_checkpoint
 from warpfuse.export.diffusion.control_files import ControlSource
 from warpfuse.export.diffusion.image_files import ImageSource
 from warpfuse.graph.pipeline import Pipeline
-from warpfuse.stages import download
 from warpfuse.stages.diffusion.image_tokens import squared
+from warpfuse.stages.transfer import download
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # theirs, under NumPy 2

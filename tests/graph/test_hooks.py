@@ -12,7 +12,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import NeedsRestart
 from warpfuse.graph.run import run
-from warpfuse.stages.hooks_file import NAMES, PLACES
+from warpfuse.stages.hooks.hooks_file import NAMES, PLACES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "hooks.py"
 SIZE = (64, 48)

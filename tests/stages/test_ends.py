@@ -6,9 +6,9 @@ import torch
 
 from warpfuse.stages.diffusion.decode import Decode
 from warpfuse.stages.diffusion.encode import Encode
-from warpfuse.stages.download import Download
 from warpfuse.stages.frame import Frame, Latent, Picture, RawFrame, Stamp
-from warpfuse.stages.upload import Upload
+from warpfuse.stages.transfer.download import Download
+from warpfuse.stages.transfer.upload import Upload
 
 
 class Borrowed:

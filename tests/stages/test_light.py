@@ -24,4 +24,4 @@ def test_sources_and_sinks_are_light():
 
 def test_what_is_not_light_is_noticed():
     """The control."""
-    assert loaded("import sys, warpfuse.stages.download") == str(list(_HEAVY))
+    assert loaded("import sys, warpfuse.stages.transfer.download") == str(list(_HEAVY))

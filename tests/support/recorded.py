@@ -1,6 +1,6 @@
 """The picture of a graph before it is rounded to uint8."""
 
-from warpfuse.stages.download import Download
+from warpfuse.stages.transfer.download import Download
 
 
 class Recorded(Download):

@@ -30,7 +30,7 @@ zmq.Socket.connect = detour
 """
 SLOWLY = """
 import time
-from warpfuse.stages.download import Download
+from warpfuse.stages.transfer.download import Download
 call = Download.__call__
 def slowly(self, **inputs):
     time.sleep(0.05)

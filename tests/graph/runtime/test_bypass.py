@@ -22,15 +22,15 @@ from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.lane import Lane
 from warpfuse.graph.runtime.source_runner import SourceRunner
-from warpfuse.stages.download import Download
 from warpfuse.stages.sinks import virtualcam
+from warpfuse.stages.transfer.download import Download
 
 # In every worker: styled pictures are all 77, and the camera is a file that takes a letter for each picture shown.
 WITNESS = """
 import os
 import numpy as np
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.download import Download
+from warpfuse.stages.transfer.download import Download
 from warpfuse.stages.sinks import virtualcam
 class Screen:
     def __init__(self, device, *_):

@@ -18,7 +18,7 @@ from warpfuse.stages import controls, stage_module
 from warpfuse.stages.controls.settings import KINDS, stage_of
 from warpfuse.stages.errors import ControlError
 from warpfuse.stages.frame import Frame, Picture, Stamp
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 
 SIZE = (96, 64)
 

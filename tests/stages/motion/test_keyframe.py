@@ -12,7 +12,7 @@ from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.errors import KeyframeError
 from warpfuse.stages.formulas.downscale import luma
 from warpfuse.stages.frame import Motion
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.motion.anchor import Anchor, AnchorOptions
 from warpfuse.stages.motion.dis_flow import Flow
 from warpfuse.stages.motion.keyframe import details_of, likeness

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from warpfuse.engine.errors import BadInput
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 
 
 def read_picture(path: Path, key: str, error: type[BadInput]) -> Image.Image:

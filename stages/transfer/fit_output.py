@@ -3,7 +3,7 @@
 import numpy as np
 
 from warpfuse.stages.frame import RawFrame
-from warpfuse.stages.framing import Framing, scaled
+from warpfuse.stages.geometry.framing import Framing, scaled
 from warpfuse.stages.stage import Opening, Stage
 
 

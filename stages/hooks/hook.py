@@ -6,7 +6,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from warpfuse.stages.frame import Frame, Latent, Picture
-from warpfuse.stages.hooks_file import PLACES, Hook
+from warpfuse.stages.hooks.hooks_file import PLACES, Hook
 from warpfuse.stages.stage import Opening, Stage
 
 T = TypeVar("T", bound=Frame)

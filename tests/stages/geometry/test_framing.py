@@ -10,10 +10,10 @@ import pytest
 from av.filter import Graph
 from PIL import Image, ImageFilter
 
-from warpfuse.stages.fit_output import FitOutput
 from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.framing import Framing
+from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.sources import open_source
+from warpfuse.stages.transfer.fit_output import FitOutput
 
 FIT = {
     "fill": "scale={w}:{h}:force_original_aspect_ratio=increase,crop={w}:{h}",

@@ -1,0 +1,1 @@
+"""Hooks: functions of a Python file of the user's that are called on frames and settings."""
