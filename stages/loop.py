@@ -30,7 +30,7 @@ _OWN = ""  # in the place of a port: what a stage reads besides its inputs
 V = TypeVar("V")
 
 
-class Call(NamedTuple):
+class LoopCall(NamedTuple):
     """A call of a stage. inputs: frames, or the number of the stage that gives it in the same frame; None: no frame."""
 
     stamp: Stamp
@@ -70,7 +70,7 @@ class Loop:
         self._memory: dict[Hashable, Tensor] = {}
         self._copied: dict[Hashable, Tensor] = {}
 
-    def __call__(self, calls: Sequence[Call]) -> list[Frame | None] | None:
+    def __call__(self, calls: Sequence[LoopCall]) -> list[Frame | None] | None:
         """The frames that the stages give, in memory of the caller; None: call them one by one, nothing was done."""
         form = self._form(calls)
         if form is None:
@@ -90,7 +90,7 @@ class Loop:
         for held in (self._graphs, self._met, self._memory, self._copied):
             held.clear()
 
-    def _form(self, calls: Sequence[Call]) -> Hashable | None:
+    def _form(self, calls: Sequence[LoopCall]) -> Hashable | None:
         parts = []
         for stage, call in zip(self._stages, calls, strict=True):
             launches = stage.launches() if isinstance(stage, Capturable) else None
@@ -100,7 +100,7 @@ class Loop:
             parts.append((launches, call.stamp.hold, call.stamp.discontinuity, inputs, _shapes(_reads(stage))))
         return tuple(parts)
 
-    def _capture(self, calls: Sequence[Call]) -> _Captured | None:
+    def _capture(self, calls: Sequence[LoopCall]) -> _Captured | None:
         before = [_reads(stage) for stage in self._stages]
         reads = [
             {name: self._place((i, _OWN, name), tensor) for name, tensor in own.items()} for i, own in enumerate(before)
@@ -134,7 +134,7 @@ class Loop:
         ]
         return _Captured(graph, given, left)
 
-    def _replay(self, captured: _Captured, calls: Sequence[Call]) -> list[Frame | None]:
+    def _replay(self, captured: _Captured, calls: Sequence[LoopCall]) -> list[Frame | None]:
         own = [_reads(stage) for stage in self._stages]
         self._copy_in(calls, own)
         captured.graph.replay()
@@ -150,7 +150,7 @@ class Loop:
                 _rebind(stage, {name: before[name] if x is None else next(out) for name, x in now.items()})
         return given
 
-    def _copy_in(self, calls: Sequence[Call], reads: Sequence[Mapping[str, Tensor]]) -> None:
+    def _copy_in(self, calls: Sequence[LoopCall], reads: Sequence[Mapping[str, Tensor]]) -> None:
         """What the graph reads: of frames all, of what stages read what is another tensor than the last time."""
         due: list[tuple[Hashable, Tensor]] = []
         for i, (call, own) in enumerate(zip(calls, reads, strict=True)):

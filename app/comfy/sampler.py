@@ -14,9 +14,8 @@ from torch import Tensor
 from warpfuse.comfy.latent_motion import LatentMotion, Reference, at_latents, chained, pull_latents
 from warpfuse.comfy.motion import ClipMotion
 from warpfuse.engine.errors import BadInput
-from warpfuse.stages.diffusion.fuse import W_MAX
 from warpfuse.stages.diffusion.noise import Noises, after_call
-from warpfuse.stages.diffusion.settings import NoisePolicy
+from warpfuse.stages.diffusion.settings import W_MAX, NoisePolicy
 from warpfuse.stages.solvers import Call, open_solver
 from warpfuse.stages.solvers.levels import variance_preserving
 from warpfuse.stages.solvers.pair import CLEAN, Level, compose, fuse

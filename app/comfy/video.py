@@ -20,9 +20,8 @@ from warpfuse.comfy.motion import ClipMotion, need_frames, planes
 from warpfuse.comfy.pictures import Each, checked, to_bytes
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.diffusion.fuse import W_MAX
 from warpfuse.stages.diffusion.moment_lock import MomentLock
-from warpfuse.stages.diffusion.settings import MomentLockSettings
+from warpfuse.stages.diffusion.settings import W_MAX, MomentLockSettings
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.motion.warp import latent_trust
 from warpfuse.stages.solvers.pair import CLEAN, fuse

@@ -58,7 +58,7 @@ class Learn(BaseModel):
     to: Annotated[str, Field(max_length=200)] | dict[str, Any] | None
 
 
-class Named(BaseModel):
+class StreamName(BaseModel):
     """A stream, by its name."""
 
     model_config = ConfigDict(extra="forbid")
@@ -251,7 +251,7 @@ def _add_keyframe(api: APIRouter, session: PageSession) -> None:
 
 def _add_streams(api: APIRouter, session: PageSession) -> None:
     @api.post("/api/stream")
-    def post_stream(wanted: Named) -> dict[str, Any]:
+    def post_stream(wanted: StreamName) -> dict[str, Any]:
         """Look at this stream of a run of several, and control it."""
         session.select(wanted.name)
         return session.stats()

@@ -13,7 +13,7 @@ from warpfuse.engine.bundle_writing import check_place, write_bundle
 from ..disk import check_room, told_when_full
 from ..network_files import conclude
 from .autoencoders import choose_vae, latent_space
-from .bundle_networks import TOKENS, NetworkWriter, Parts
+from .bundle_networks import TOKENS, BundleModules, NetworkWriter
 from .checkpoint import Checkpoint
 from .control_files import open_controls
 from .embeddings import add_embeddings
@@ -48,7 +48,7 @@ def export_checkpoint(
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora, say)} layers at {lora.scale:g}")
-    parts = Parts(checkpoint, vae, live, controls, images)
+    parts = BundleModules(checkpoint, vae, live, controls, images)
     check_room(folder, parts.weights(4 if request.dtype == "fp32" else 2), request.targets)
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def export_checkpoint(
 
 
 def _description(
-    parts: Parts, request: Request, sampler: Sampler, tokenizers: dict[str, dict[str, Any]]
+    parts: BundleModules, request: Request, sampler: Sampler, tokenizers: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """The fields of `bundle.json` that do not depend on the written files."""
     checkpoint, latent, (width, height) = parts.checkpoint, latent_space(parts.vae), request.size

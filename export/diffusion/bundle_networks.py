@@ -28,7 +28,7 @@ TOKENS = ("tokens", "tokens_2")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class BundleModules:
     """Everything from which the networks of a bundle are made."""
 
     checkpoint: Checkpoint
@@ -58,7 +58,7 @@ class NetworkWriter:
     say      is called with a line for every network
     """
 
-    def __init__(self, folder: Path, parts: Parts, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, parts: BundleModules, request: Request, say: Callable[[str], None]) -> None:
         self.written: dict[str, Written] = {}
         self._folder = folder
         self._parts = parts

@@ -11,7 +11,7 @@ from warpfuse.graph.runtime.lane import Lane
 from warpfuse.graph.runtime.runner import Given
 from warpfuse.graph.runtime.stage_runner import Firing, StageRunner
 from warpfuse.stages.frame import Frame
-from warpfuse.stages.loop import Call, Loop
+from warpfuse.stages.loop import Loop, LoopCall
 
 LOOP = "loop"
 """The name under which the time of replayed frames is reported: inside a graph no stage has a time of its own."""
@@ -65,7 +65,9 @@ class LoopLane(Lane):
             )
         numbers = {id(runner): i for i, runner in enumerate(self._stages)}
         calls = [
-            Call(one.stamp, {p: numbers[id(x.sender)] if isinstance(x, Given) else x for p, x in one.inputs.items()})
+            LoopCall(
+                one.stamp, {p: numbers[id(x.sender)] if isinstance(x, Given) else x for p, x in one.inputs.items()}
+            )
             for one in firings
         ]
         begun = self._context.clock()

@@ -13,7 +13,6 @@ from torch import Tensor
 from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.diffusion.fuse import largest_weight
 from warpfuse.stages.diffusion.palette import Palette
 from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.diffusion.settings import FuseSettings
@@ -88,7 +87,7 @@ class Composite(Stage, Capturable):
     def update(self, settings: CompositeSettings) -> None:
         """Use new inks and lines from the next frame on."""
         self._settings = settings
-        palette, weight = settings.palette, largest_weight(settings.fuse) * settings.fuse.lines
+        palette, weight = settings.palette, settings.fuse.largest_weight * settings.fuse.lines
         self._prints = settings.strength > 0
         self._draws = self._prints and palette.lines > 0
         shares = shares_of(palette.ink, palette.lines, settings.strength)

@@ -12,18 +12,10 @@ from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame, Latent
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
-W_MAX = 0.95
-"""Largest fusion weight: at 1 an error in the picture would never decay."""
-
-
-def largest_weight(settings: FuseSettings) -> float:
-    """min(weight, W_MAX): the fusion weight at full trust."""
-    return min(settings.weight, W_MAX)
-
 
 def fusion_weight(settings: FuseSettings, trust: Tensor) -> Tensor:
     """w = min(weight, W_MAX) * trust, [1, 1, h, w] in [0, W_MAX]."""
-    return trust * largest_weight(settings)
+    return trust * settings.largest_weight
 
 
 def warped(reference: Frame | None) -> tuple[Tensor, Tensor] | None:
@@ -74,7 +66,7 @@ class Fuse(Stage, Capturable):
     def update(self, settings: FuseSettings) -> None:
         """Use new settings from the next frame on."""
         self._fuses = bool(settings.exit and settings.weight)
-        self._weight = self._to_device(torch.tensor(largest_weight(settings) * settings.exit))
+        self._weight = self._to_device(torch.tensor(settings.largest_weight * settings.exit))
         self._lock.update(settings.anchor)
 
     def launches(self) -> Hashable:

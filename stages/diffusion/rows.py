@@ -15,10 +15,10 @@ from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.diffusion.adain import adain
 from warpfuse.stages.diffusion.anchor_past import AnchorPast
 from warpfuse.stages.diffusion.attention import TokenPast
-from warpfuse.stages.diffusion.fuse import W_MAX, warped
+from warpfuse.stages.diffusion.fuse import warped
 from warpfuse.stages.diffusion.noise import FusedNoise, Noises, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import FrameSchedule
-from warpfuse.stages.diffusion.settings import FusionWindow, Kind
+from warpfuse.stages.diffusion.settings import W_MAX, FusionWindow, Kind
 from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.parameters import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, Control
 from warpfuse.stages.controls.settings import ControlSettings
-from warpfuse.stages.diffusion.fuse import largest_weight
 from warpfuse.stages.diffusion.prompts import Conditioning
 from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, FusionWindow, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
@@ -160,7 +159,7 @@ def frame_schedule(
     scale = settings.strength if sampling.strength_scales_style else 1.0
     given = settings.conditioning.given
     told = [_told(call.seen, sampling.controls, settings.controls) for call in plan]
-    entry_weight = largest_weight(settings.fuse) * settings.fuse.entry
+    entry_weight = settings.fuse.largest_weight * settings.fuse.entry
     numbers = to_device(torch.tensor([entry_weight, *(n for call in told for own in call.values() for n in own)]))
     entry, told_there = _parts(numbers, [{name: len(own) for name, own in call.items()} for call in told])
     return FrameSchedule(

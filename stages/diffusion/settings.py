@@ -54,6 +54,9 @@ class Guidance(StageSettings):
         return self.mode == "full" or (self.mode == "initialize" and first_call)
 
 
+W_MAX = 0.95
+"""Largest fusion weight: at 1 an error in the picture would never decay."""
+
 RECIPES: Mapping[str, Mapping[str, float]] = {
     "rerender": {"own": 0.0, "anchor": 1.0, "previous": 1.0},
     "streamv2v": {"own": 1.0, "anchor": 0.0, "previous": 1.0},
@@ -301,6 +304,11 @@ class FuseSettings(StageSettings):
     def asks_anchor(self) -> bool:
         """The anchor is used."""
         return self.adain.weight > 0 or any(one.of == "anchor" for one in self.windows)
+
+    @property
+    def largest_weight(self) -> float:
+        """min(weight, W_MAX): the fusion weight at full trust."""
+        return min(self.weight, W_MAX)
 
     @property
     def asks_past(self) -> bool:

@@ -22,7 +22,7 @@ def turned(size: Size, rotate: Rotation) -> Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Rect:
+class PixelRect:
     """A part of a picture, pixels."""
 
     left: int
@@ -62,7 +62,7 @@ class Framing:
         """How pictures of this size that somebody drew over what is seen become frames: upright, fitted likewise."""
         return replace(self, source=drawn, rotate=0)
 
-    def content(self, frame: Size) -> Rect:
+    def content(self, frame: Size) -> PixelRect:
         """The part of a frame of this size that is no bar."""
         width, height = frame
         if self.fit == "letterbox":
@@ -73,7 +73,7 @@ class Framing:
                 side if whole - side > 1 else whole for side, whole in zip((width, height), frame, strict=True)
             )
             width, height = max(1, width), max(1, height)
-        return Rect((frame[0] - width) // 2, (frame[1] - height) // 2, width, height)
+        return PixelRect((frame[0] - width) // 2, (frame[1] - height) // 2, width, height)
 
     @property
     def asked(self) -> Size:
@@ -131,7 +131,7 @@ class Framing:
             return rgb
         left, top, right, bottom = self.used((width, height))
         keep_w, keep_h = max(1, round(right - left)), max(1, round(bottom - top))
-        return Rect((width - keep_w) // 2, (height - keep_h) // 2, keep_w, keep_h).of(rgb)
+        return PixelRect((width - keep_w) // 2, (height - keep_h) // 2, keep_w, keep_h).of(rgb)
 
 
 def scaled(picture: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:

@@ -24,7 +24,7 @@ _EXAMPLE = "for example pattern:512x288@25,frames=250,motion=pan"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class PatternSettings:
     """The settings after `pattern:`.
 
     width, height  px, 16 to 4096
@@ -46,7 +46,7 @@ class Settings:
     live: int = 0
 
     @classmethod
-    def parse(cls, url: str) -> "Settings":
+    def parse(cls, url: str) -> "PatternSettings":
         """Parse `pattern:[WIDTHxHEIGHT][@FPS][,KEY=VALUE]...`. Raises SourceError."""
         settings = cls()
         names = [field.name for field in fields(cls)][3:]
@@ -88,12 +88,12 @@ class Settings:
 
 def probe(url: str) -> VideoInfo:
     """Information on the pattern. Raises SourceError for unknown settings or values."""
-    return _info(Settings.parse(url))
+    return _info(PatternSettings.parse(url))
 
 
 def open(url: str, size: tuple[int, int] | None, frames: int | None) -> "PatternSource":
     """Open the pattern. It is drawn at `size`, if given, so that the flow is known for the frames delivered."""
-    settings = Settings.parse(url)
+    settings = PatternSettings.parse(url)
     if size is not None:
         settings = replace(settings, width=size[0], height=size[1])
         settings._check(url)
@@ -110,7 +110,7 @@ class PatternSource:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: PatternSettings,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -175,11 +175,11 @@ class PatternSource:
         return self._scenes[number]
 
 
-def _with(settings: Settings, name: str, value: Any) -> Settings:
+def _with(settings: PatternSettings, name: str, value: Any) -> PatternSettings:
     return replace(settings, **{name: value})
 
 
-def _info(settings: Settings) -> VideoInfo:
+def _info(settings: PatternSettings) -> VideoInfo:
     return VideoInfo(
         settings.width, settings.height, settings.fps, 1 / settings.fps, settings.frames, live=bool(settings.live)
     )

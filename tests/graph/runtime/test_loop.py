@@ -13,7 +13,7 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.build import open_stage, settings_of
 from warpfuse.graph.runtime.context import prepare
 from warpfuse.stages.frame import Frame, Latent, Motion, Picture, Stamp
-from warpfuse.stages.loop import Call, Loop
+from warpfuse.stages.loop import Loop, LoopCall
 from warpfuse.stages.stage import process
 
 CARD, SIZE = "cuda:0", (48, 32)
@@ -99,7 +99,7 @@ class Rig:
         ]  # fmt: skip
         if self.printed:
             inputs.append({"paint": 4, "latent": 3, "source": Picture(stamp, rgb), "past": 0})
-        return [Call(stamp, one) for one in inputs]
+        return [LoopCall(stamp, one) for one in inputs]
 
     def _one_by_one(self, calls):
         given = []

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from warpfuse.stages.diffusion.fuse import W_MAX, Fuse, fusion_weight
-from warpfuse.stages.diffusion.settings import FuseSettings, MomentLockSettings
+from warpfuse.stages.diffusion.fuse import Fuse, fusion_weight
+from warpfuse.stages.diffusion.settings import W_MAX, FuseSettings, MomentLockSettings
 from warpfuse.stages.frame import Frame, Latent, Stamp
 
 

@@ -8,10 +8,9 @@ import torch
 from support.polynomial import conditioned, specs
 
 from warpfuse.stages.diffusion.denoise import Denoise
-from warpfuse.stages.diffusion.fuse import W_MAX
 from warpfuse.stages.diffusion.predict import Predict
 from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling
-from warpfuse.stages.diffusion.settings import FuseSettings, Guidance, MomentLockSettings
+from warpfuse.stages.diffusion.settings import W_MAX, FuseSettings, Guidance, MomentLockSettings
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.frame import Frame, Latent, Stamp
 from warpfuse.stages.solvers import SolverError, open_solver

@@ -9,7 +9,7 @@ import pytest
 
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources import open_source, probe
-from warpfuse.stages.sources.pattern import PatternSource, Settings
+from warpfuse.stages.sources.pattern import PatternSettings, PatternSource
 from warpfuse.stages.sources.scene import MOTIONS
 
 SEQS = (1, 7, 40)
@@ -85,7 +85,7 @@ def test_the_url_says_what_comes():
     assert [frame.stamp.pts_ns for frame in frames] == [0, 33366667, 66733333]
     assert frames[0].rgb.shape == (240, 320, 3)
     assert frames[0].rgb.flags.c_contiguous
-    assert Settings.parse("pattern:") == Settings()
+    assert PatternSettings.parse("pattern:") == PatternSettings()
 
 
 def test_size_and_frames_override_the_url():
@@ -119,9 +119,9 @@ def test_a_live_pattern_waits_for_its_time_and_leaves_out_what_is_over():
         slept.append(round(seconds, 6))
         now[0] += round(seconds * 1e9)
 
-    settings = Settings.parse("pattern:64x48@25,frames=4,live=1")
+    settings = PatternSettings.parse("pattern:64x48@25,frames=4,live=1")
     source = PatternSource(settings, clock=lambda: now[0], sleep=sleep)
-    steady = PatternSource(Settings.parse("pattern:64x48@25"))
+    steady = PatternSource(PatternSettings.parse("pattern:64x48@25"))
     first, second = source.read(), source.read()
     now[0] += 100_000_000  # two and a half frames of work
     third, fourth = source.read(), source.read()
