@@ -135,7 +135,7 @@ def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
     """
     wide = _wide(x0, n)
     if level.sigma == 0:
-        return _scaled(level.alpha, x0.to(wide)).to(x0.dtype)
+        return (level.alpha * x0.to(wide)).to(x0.dtype)  # a copy also for alpha 1: x0 may be an engine's memory
     return _line(level.alpha, x0.to(wide), level.sigma, _given(n, "n", level).to(wide)).to(x0.dtype)
 
 
