@@ -24,8 +24,10 @@ class Interim:
     numbers  path of a key, as in stages.fuse.weight, and its value; entries of a list are named by their number
     prompts  in the place of prompt, negative and loras; none: these are not on their way
     cue      number of the cue of the schedule that lies over the settings, below the rest; None: there is none
+    by_hand  paths of keys of this cue that were set since it began: they are as the settings have them
     """
 
     numbers: tuple[tuple[str, float], ...] = ()
     prompts: tuple[PromptShare, ...] = ()
     cue: int | None = None
+    by_hand: tuple[str, ...] = ()

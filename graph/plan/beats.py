@@ -43,6 +43,8 @@ Length = Annotated[str, BeforeValidator(_in_one_form)]
 class ScheduleSettings(StageSettings):
     """Cues one after another, by the times of the frames. What a cue names holds over the settings while it is on.
 
+    What is set by hand while a cue is on holds over the cue, until the next.
+
     every   how long each cue holds: "4 beats" at the tempo of the run, or "8 s"
     over    the crossfade to each, from its beginning on; at most as long as it holds
     cues    looks by their names, or keys that may change while frames flow
@@ -124,22 +126,29 @@ class CueClock:
         self._schedule, self._clock, self._start = schedule, clock, start
         self._every, self._unit = length_of(schedule.every)
 
-    def change(self, schedule: ScheduleSettings) -> None:
-        """Another schedule begins at the nearest beat, or now if it counts seconds; the same one goes on."""
-        if schedule != self._schedule:
-            self._schedule = schedule
-            self._every, self._unit = length_of(schedule.every)
-            self._start = float(round(self._clock.beats)) if self._unit == "beats" else self._clock.now_ns / 1e9
+    def change(self, schedule: ScheduleSettings) -> bool:
+        """Another schedule begins at the nearest beat, or now if it counts seconds; the same one goes on: False."""
+        if schedule == self._schedule:
+            return False
+        self._schedule = schedule
+        self._every, self._unit = length_of(schedule.every)
+        self._start = float(round(self._clock.beats)) if self._unit == "beats" else self._clock.now_ns / 1e9
+        return True
 
     @property
-    def cue(self) -> int | None:
-        """The number of the cue, from 0; None: there is none."""
+    def turn(self) -> int | None:
+        """How many cues came before this one, those that came again too; None: there is none."""
         if not self._schedule.active:
             return None
         now = self._clock.beats if self._unit == "beats" else self._clock.now_ns / 1e9
         passed = max(0, math.floor((now - self._start) / self._every + _ROUNDING))
-        number = len(self._schedule.cues)
-        return passed % number if self._schedule.repeat else min(passed, number - 1)
+        return passed if self._schedule.repeat else min(passed, len(self._schedule.cues) - 1)
+
+    @property
+    def cue(self) -> int | None:
+        """The number of the cue, from 0; None: there is none."""
+        turn = self.turn
+        return None if turn is None else turn % len(self._schedule.cues)
 
 
 class TapTempo:

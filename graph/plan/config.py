@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -24,7 +24,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import FASTEST_BPM, SLOWEST_BPM, ScheduleSettings
 from warpfuse.graph.plan.midi_map import MidiMap
 from warpfuse.graph.plan.pacer import PaceSettings
-from warpfuse.graph.plan.raw_keys import merge, recalled
+from warpfuse.graph.plan.raw_keys import leaves_of, merge, recalled, without
 from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
 from warpfuse.stages.controls.settings import KINDS, Controls
@@ -320,12 +320,20 @@ class GraphConfig(StageSettings):
         return raw
 
 
-def with_cue(config: GraphConfig, number: int | None) -> GraphConfig:
-    """The configuration with a cue of its schedule on top, and no schedule; None: as it is. Raises ConfigError."""
+def with_cue(config: GraphConfig, number: int | None, by_hand: Collection[str] = ()) -> GraphConfig:
+    """The configuration with a cue of its schedule on top, and no schedule; None: as it is. Raises ConfigError.
+
+    by_hand  paths of keys that were set since the cue began, and are as the configuration has them
+    """
     if number is None:
         return config
     now = config.model_dump(mode="json", exclude={"looks", "schedule"})
-    return validate(merge(now, _keys_of_cue(config, number, now)))
+    return validate(merge(now, without(_keys_of_cue(config, number, now), by_hand)))
+
+
+def named_by_cue(config: GraphConfig, number: int) -> list[str]:
+    """The paths of the keys that a cue of the schedule names."""
+    return leaves_of(_keys_of_cue(config, number, config.model_dump(mode="json", exclude={"looks", "schedule"})))
 
 
 def _keys_of_cue(config: GraphConfig, number: int, now: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.plan.raw_keys import leaves_of
+from warpfuse.graph.plan.raw_keys import leaves_of, touches
 from warpfuse.stages.interim import Interim, PromptShare
 
 LONGEST_S = 3600.0
@@ -123,7 +123,7 @@ class Crossfades:
         """Start crossfades to the values of `config`, from the next frame on. `over_ns` and `named`: see `Timed`."""
         before, self._numbers = self._numbers, dict(_numbers(config))
         for path, to in self._numbers.items():
-            if before.get(path) == to and not _is_named(path, named):
+            if before.get(path) == to and not is_named(path, named):
                 continue
             way = self._ways.pop(path, None)
             start = before.get(path) if way is None else _between(way, before[path])
@@ -131,7 +131,7 @@ class Crossfades:
                 self._ways[path] = _Way(start, over_ns)
         self._ways = {path: way for path, way in self._ways.items() if path in self._numbers}
         prompts = _prompts(config)
-        if prompts != self._prompts or any(_is_named(key, named) for key in _PROMPT):
+        if prompts != self._prompts or any(is_named(key, named) for key in _PROMPT):
             shown = self._shown_prompts()
             self._prompts = prompts
             self._prompt_way = _Way(shown, over_ns) if over_ns and shown != prompts else None
@@ -232,5 +232,6 @@ def _prompts(config: GraphConfig) -> tuple[PromptShare, ...]:
     return (PromptShare(1.0, config.prompt, config.negative, tuple(sorted(config.loras.items()))),)
 
 
-def _is_named(path: str, named: tuple[str, ...]) -> bool:
-    return any(path == one or path.startswith(f"{one}.") or one.startswith(f"{path}.") for one in named)
+def is_named(path: str, named: tuple[str, ...]) -> bool:
+    """A change that names these keys names this one too."""
+    return any(touches(path, one) for one in named)

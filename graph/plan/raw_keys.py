@@ -1,7 +1,7 @@
 """Keys of a run before they are validated: read from a graph file, set one by one, laid over one another."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,30 @@ def _laid_off(settings: Any, strengths: Mapping[str, float | None]) -> dict[str,
 def leaves_of(keys: Mapping[str, Any]) -> list[str]:
     """The paths of the values that keys name, as in stages.fuse.weight; short forms by what they stand for."""
     return ["stages.fuse.weight" if path == "fusion" else path for path in _leaves(_spelled_out(keys), "")]
+
+
+def without(keys: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
+    """The keys without the values at these paths, or above or below them; short forms by what they stand for."""
+    return _without(_spelled_out(keys), named, "")
+
+
+def _without(keys: Mapping[str, Any], named: Collection[str], prefix: str) -> dict[str, Any]:
+    kept = {}
+    for name, value in keys.items():
+        if isinstance(value, dict) and value:
+            value = _without(value, named, f"{prefix}{name}.")
+            gone = not value
+        else:
+            (path,) = leaves_of({f"{prefix}{name}": None})
+            gone = any(touches(path, one) for one in named)
+        if not gone:
+            kept[name] = value
+    return kept
+
+
+def touches(path: str, other: str) -> bool:
+    """One of two paths is the other, or holds it."""
+    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
 
 
 def _leaves(keys: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -4,27 +4,41 @@ stage between the same two frames, whatever the stages are doing when it is made
 import threading
 from dataclasses import dataclass, field, replace
 
+from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import BeatClock, CueClock
-from warpfuse.graph.plan.config import GraphConfig, with_cue
-from warpfuse.graph.plan.crossfade import Crossfades, Timed, shown
+from warpfuse.graph.plan.config import GraphConfig, named_by_cue, with_cue
+from warpfuse.graph.plan.crossfade import Crossfades, Timed, is_named, shown
 from warpfuse.stages.interim import Interim
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """Settings, and how frames come to them. cues: those that were asked for, by number."""
+    """Settings, and how frames come to them.
+
+    cues  those that were asked for, by number, and by the keys that were set by hand since
+    """
 
     config: GraphConfig
     over_ns: int = 0
     named: tuple[str, ...] = ()
     on_beat: bool = False
     asked_ns: int = 0
-    cues: dict[int | None, GraphConfig] = field(default_factory=dict)
+    cues: dict[tuple[int | None, tuple[str, ...]], GraphConfig] = field(default_factory=dict)
 
-    def with_cue(self, number: int | None) -> GraphConfig:
-        if number not in self.cues:
-            self.cues[number] = with_cue(self.config, number)
-        return self.cues[number]
+    def with_cue(self, number: int | None, by_hand: tuple[str, ...] = ()) -> GraphConfig:
+        if (number, by_hand) not in self.cues:
+            self.cues[number, by_hand] = self._with_cue(number, by_hand)
+        return self.cues[number, by_hand]
+
+    def _with_cue(self, number: int | None, by_hand: tuple[str, ...]) -> GraphConfig:
+        try:
+            return with_cue(self.config, number, by_hand)
+        except ConfigError:
+            # The settings and every whole cue were checked. What the hand leaves of a cue may not go together, as two
+            # thresholds of edges: then the settings hold, and nothing of the cue.
+            if not by_hand:
+                raise
+            return self.config
 
 
 class SettingsBook:
@@ -41,7 +55,9 @@ class SettingsBook:
         self._next_seq = 0
         self._clock = BeatClock(first.bpm)
         self._cues = CueClock(first.schedule, self._clock)
+        self._turn: int | None = None
         self._cue: int | None = None
+        self._by_hand: tuple[str, ...] = ()
         self._crossfades = Crossfades(first)
         self._first = True
 
@@ -88,30 +104,42 @@ class SettingsBook:
             self._begun.clear()
             self._follow(self._versions[self._newest])
             interim = self._crossfades.at(pts_ns)
-            return self._newest, interim if self._cue is None else replace(interim or Interim(), cue=self._cue)
+            if self._cue is None:
+                return self._newest, interim
+            return self._newest, replace(interim or Interim(), cue=self._cue, by_hand=self._by_hand)
 
     def _take(self, begun: _Version) -> None:
         """The settings lead to a version that has begun, with the cue that it is time for there."""
         self._clock.change(begun.config.bpm, begun.on_beat)
-        self._cues.change(begun.config.schedule)
-        before, self._cue = self._cue, self._cues.cue
         over_ns = begun.over_ns
-        if self._cue != before and self._cue is not None:
-            over_ns = over_ns or begun.config.schedule.over_ns(begun.config.bpm)
-        self._crossfades.change(begun.with_cue(self._cue), over_ns, begun.named)
+        another = self._cues.change(begun.config.schedule)
+        if self._next_turn() or another:
+            self._by_hand = ()
+            if self._cue is not None:
+                over_ns = over_ns or begun.config.schedule.over_ns(begun.config.bpm)
+        elif self._cue is not None:
+            named = {path for path in named_by_cue(begun.config, self._cue) if is_named(path, begun.named)}
+            self._by_hand = tuple(sorted({*self._by_hand, *named}))
+        self._crossfades.change(begun.with_cue(self._cue, self._by_hand), over_ns, begun.named)
 
     def _follow(self, newest: _Version) -> None:
         """Come to the cue that it is time for; the cue of the first frame is no change."""
-        before, self._cue = self._cue, self._cues.cue
-        if self._cue != before:
+        if self._next_turn():
+            self._by_hand = ()
             over_ns = 0 if self._first else newest.config.schedule.over_ns(newest.config.bpm)
             self._crossfades.change(newest.with_cue(self._cue), over_ns)
         self._first = False
 
+    def _next_turn(self) -> bool:
+        """It is time for another cue, or for none."""
+        before, self._turn, self._cue = self._turn, self._cues.turn, self._cues.cue
+        return self._turn != before
+
     def shown(self, version: int, interim: Interim | None) -> GraphConfig:
         """The configuration of a frame: of its version, with its cue, and what is on its way."""
+        cue, by_hand = (None, ()) if interim is None else (interim.cue, interim.by_hand)
         with self._lock:
-            config = self._versions[version].with_cue(None if interim is None else interim.cue)
+            config = self._versions[version].with_cue(cue, by_hand)
         return shown(config, interim)
 
     def asked_ns(self, version: int) -> int:

@@ -64,15 +64,82 @@ def test_a_crossfade_comes_to_each_cue_by_its_beats():
     assert {one.prompt: one.share for one in run.interim.prompts} == pytest.approx({"ink": 0.6, "oil": 0.4})
 
 
-def test_what_is_set_meanwhile_holds_at_once_unless_a_cue_names_it():
+def test_what_is_set_by_hand_holds_until_the_next_cue():
     run = Run()
     run.frames(5)
     run.change(fusion=0.3, strength=0.1)
-    (found,) = run.frames()
-    assert (found.stages.fuse.weight, found.strength, found.prompt) == (0.3, 0.5, "ink")
+    found = run.frames(8)
+    assert {(one.stages.fuse.weight, one.strength, one.prompt) for one in found} == {(0.3, 0.1, "ink")}
+    storm, *_, calm = run.frames(13)
+    assert (storm.stages.fuse.weight, storm.strength, storm.prompt) == (0.3, 1.0, "oil"), "what no cue names stays"
+    assert (calm.strength, calm.prompt) == (0.5, "ink"), "a cue that comes again is whole"
     run.change(schedule={"on": False})
     (found,) = run.frames()
     assert (found.strength, found.prompt, run.interim) == (0.1, "", None)
+
+
+def test_a_look_by_hand_holds_until_the_next_cue():
+    run = Run()
+    run.frames(5)
+    run.change(look="storm")
+    assert {(one.prompt, one.strength, one.steps) for one in run.frames(8)} == {("oil", 1.0, 2)}
+    run.frames(12)
+    assert run.frames()[0].prompt == "ink"
+
+
+def test_a_hand_fades_from_what_the_cue_shows_and_the_next_cue_from_the_hand():
+    run = Run(schedule={"every": "4 beats", "over": "2 beats", "cues": ["calm", "storm"]})
+    run.frames(5)
+    run.change(strength=0.1, over_s=0.4)
+    found = [one.strength for one in run.frames(46)]
+    assert found[:12] == pytest.approx([0.5 - 0.04 * min(n, 10) for n in range(12)]) and found[45] == pytest.approx(0.1)
+    assert [one.strength for one in run.frames(25)] == pytest.approx([0.1 + 0.9 * n / 25 for n in range(1, 26)])
+
+
+@pytest.mark.parametrize(
+    ("cue", "by_hand", "expected"),
+    [
+        ({"fusion": 0.9}, {"stages": {"fuse": {"weight": 0.2}}}, 0.2),
+        ({"stages": {"fuse": {"weight": 0.9}}}, {"fusion": 0.2}, 0.2),
+        ({"stages": {"fuse": {"weight": 0.9, "exit": 0.4}}}, {"stages": {"fuse": {"exit": 0.3}}}, 0.9),
+    ],
+)
+def test_a_key_is_in_the_hand_however_it_is_written(cue, by_hand, expected):
+    run = Run(schedule={"every": "8 beats", "cues": [cue]})
+    run.frames(2)
+    run.change(**by_hand)
+    assert run.frames()[0].stages.fuse.weight == expected
+
+
+@pytest.mark.parametrize("schedule", [{"cues": ["calm"]}, {"cues": ["calm", "storm"], "every": "2 beats"}])
+def test_the_same_look_as_the_next_cue_and_another_schedule_take_over_from_the_hand(schedule):
+    run = Run(schedule={"cues": ["calm"]})
+    run.frames(2)
+    run.change(strength=0.1)
+    assert run.frames()[0].strength == 0.1
+    if "every" in schedule:
+        run.change(schedule=schedule)
+    else:
+        run.frames(10)
+    assert run.frames()[0].strength == 0.5
+
+
+def test_the_last_cue_stays_in_the_hand():
+    run = Run(schedule={"cues": ["storm"], "repeat": False})
+    run.frames(2)
+    run.change(strength=0.1)
+    assert {one.strength for one in run.frames(60)} == {0.1}
+
+
+def test_a_cue_that_does_not_go_with_what_is_in_the_hand_waits_for_the_next():
+    """low <= high holds of the settings and of the cue, and not of what the hand leaves of the cue."""
+    edges = {"edges": {"kind": "canny", "low": 50, "high": 100}}
+    cue = {"controls": {"edges": {"kind": "canny", "low": 150, "high": 200}}}
+    run = Run(controls=edges, schedule={"every": "4 beats", "cues": [cue]})
+    assert run.frames()[0].controls["edges"].low == 150
+    run.change(controls={"edges": {"high": 120}})
+    found = run.frames()[0].controls["edges"]
+    assert (found.low, found.high) == (50, 120)
 
 
 def test_a_look_that_is_changed_is_another_cue():
