@@ -58,3 +58,10 @@ def test_planes_that_lie_elsewhere_are_read_there():
     rgb = torch.rand(1, 3, 24, 40)
     assert np.array_equal(cpu.bytes_of(rgb[..., 2:9, 5:30]), bytes_of(rgb[..., 2:9, 5:30].contiguous()))
     assert np.array_equal(cpu.bytes_of(rgb.flip(1)), bytes_of(rgb)[..., ::-1])
+
+
+def test_a_fourth_plane_is_a_fourth_byte():
+    rgba = torch.rand(1, 4, 6, 10)
+    found = formulas.bytes_of(rgba)
+    assert found.shape == (6, 10, 4) and torch.equal(found[..., 3], formulas.bytes_of(rgba[:, 3:])[..., 0])
+    assert torch.equal(found[..., :3], formulas.bytes_of(rgba[:, :3]))
