@@ -95,7 +95,8 @@ class StageRunner(Runner):
         self.at = stamp.seq
         if self._pacer is not None and not self._leaves:
             frames[0] = self._pacer.judge(frames[0], self._config.pace, self._clock())
-        self.stamp = stamp = self._stamp_of(frames[self._stamped_by])
+            stamp = self._stamp_of(frames[self._stamped_by])
+        self.stamp = stamp
         return Firing(stamp, dict(zip(self._ports, frames, strict=True)))
 
     def call(self, firing: Firing) -> Any:
