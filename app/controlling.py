@@ -17,24 +17,10 @@ if TYPE_CHECKING:
     from warpfuse.graph.control.messages import Counts, RunFigures
 
 _ACTIONS = (
-    "set",
-    "get",
-    "tap",
-    "save",
-    "load",
-    "learn",
-    "stats",
-    "pause",
-    "resume",
-    "snapshot",
-    "stop",
-    "streams",
-    "add",
+    "set", "get", "tap", "save", "load", "learn", "stats", "pause", "resume", "snapshot", "stop", "streams", "add",
     "remove",
-)
-
-
-_LEARN_S = 30
+)  # fmt: skip
+_LEARN_S = 30  # for who learns to move a knob
 
 
 def ctl(
@@ -63,6 +49,8 @@ def ctl(
         raise ConfigError(f"ctl {name} {action} takes nothing more, got {' '.join(words)!r}")
     if action != "add" and (source or sink or stream):
         raise ConfigError(f"ctl {name} {action}: --source, --sink and --stream are for add")
+    if action != "learn" and midi:
+        raise ConfigError(f"ctl {name} {action}: --midi is for learn")
     match action:
         case "add":
             _add(name, stream, source, sink or [], words)
