@@ -243,9 +243,9 @@ class GraphConfig(StageSettings):
 
     @model_validator(mode="after")
     def _cues_are_known(self) -> "GraphConfig":
-        for number, cue in enumerate(self.schedule.cues):
+        for number in range(len(self.schedule.cues)):
             try:
-                keys = recalled({"look": cue} if isinstance(cue, str) else cue, self.looks, {})
+                keys = _keys_of_cue(self, number, {})
                 if nested := keys.keys() & _NOT_IN_A_LOOK:
                     raise ConfigError(f"a cue holds no {min(nested)}")
                 validate(keys)
@@ -337,6 +337,7 @@ def named_by_cue(config: GraphConfig, number: int) -> list[str]:
 
 
 def _keys_of_cue(config: GraphConfig, number: int, now: dict[str, Any]) -> dict[str, Any]:
+    """What a cue lays over the keys `now`. Raises ConfigError: there is no such look."""
     cue = config.schedule.cues[number]
     return recalled({"look": cue} if isinstance(cue, str) else cue, config.looks, now)
 
