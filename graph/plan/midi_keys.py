@@ -6,6 +6,7 @@ from typing import Any
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.key_table import live_keys
 from warpfuse.graph.plan.midi_map import MidiTarget
+from warpfuse.graph.plan.raw_keys import nested
 
 _BY_NAME = {"controls": (0.0, 1.0), "images": (0.0, 1.0), "loras": (0.0, 1.0)}  # scales of what a bundle has, by name
 
@@ -15,10 +16,7 @@ def keys_at(target: MidiTarget, share: float) -> dict[str, Any]:
     kind, least, most = range_of(target)
     number = least + (most - least) * share
     value: Any = share >= 0.5 if kind == "switch" else round(number) if kind == "whole" else round(number, 4)
-    for name in reversed(target.key.split(".")):
-        value = {name: value}
-    keys: dict[str, Any] = value
-    return keys
+    return nested(target.key.split("."), value)
 
 
 def range_of(target: MidiTarget) -> tuple[str, float, float]:

@@ -1,7 +1,7 @@
 """Keys of a run before they are validated: read from a graph file, set one by one, laid over one another."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,12 @@ def _laid_off(settings: Any, strengths: Mapping[str, float | None]) -> dict[str,
     """A key that is None follows the scale."""
     said = {**strengths, **(settings.model_dump() if isinstance(settings, StageSettings) else _dict(settings))}
     return {name: 0.0 for name in strengths if said[name] is not None}
+
+
+def nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    """(("stages", "fuse", "weight"), 0.7) -> {"stages": {"fuse": {"weight": 0.7}}}. path: one name at least."""
+    first, *rest = path
+    return {first: nested(rest, value) if rest else value}
 
 
 def leaves_of(keys: Mapping[str, Any]) -> list[str]:
