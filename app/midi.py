@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from warpfuse.complaints import Complaints
 from warpfuse.engine.errors import WarpfuseError, one_line
 from warpfuse.graph.control.run import Run
 from warpfuse.graph.errors import ConfigError
@@ -17,7 +18,6 @@ from warpfuse.graph.plan.midi_keys import keys_at
 from warpfuse.graph.plan.midi_map import Action, MidiTarget
 from warpfuse.graph.runtime.context import Say
 
-_MOST_COMPLAINTS = 100  # different ones
 _PRESSED = 0.5  # a pad that sends a controller sends 127 and 0
 
 
@@ -69,7 +69,7 @@ class MidiInput:
         self._run, self._say = run, say
         self._moved: queue.SimpleQueue[Moved | None] = queue.SimpleQueue()
         self._held: set[str] = set()  # triggers that are pressed
-        self._told: set[str] = set()
+        self._complain = Complaints(say)
         self.port, self._input = _opened(port, self._moved.put)
         self._thread = threading.Thread(target=self._serve, name="wf:midi", daemon=True)
 
@@ -103,7 +103,7 @@ class MidiInput:
         try:
             known = self._run.midi_map()
         except WarpfuseError as error:  # the run is ending
-            self._complain(moved.trigger, str(error))
+            self._complain(f"MIDI {moved.trigger}: {error}")
             return
         trigger = f"{moved.trigger} channel {moved.channel}"
         trigger = trigger if trigger in known else moved.trigger
@@ -118,7 +118,7 @@ class MidiInput:
             elif (known_target := known.get(trigger)) is not None:
                 self._do(known_target, moved, begun)
         except WarpfuseError as error:
-            self._complain(trigger, str(error))
+            self._complain(f"MIDI {trigger}: {error}")
 
     def _do(self, target: MidiTarget, moved: Moved, begun: bool) -> None:
         if target.key:
@@ -131,12 +131,6 @@ class MidiInput:
             self._run.tap(moved.at_ns)
         elif target.do is not None:
             self._run.act(target.do, not self._run.is_on(target.do))
-
-    def _complain(self, trigger: str, text: str) -> None:
-        line = f"MIDI {trigger}: {text}"
-        if line not in self._told and len(self._told) < _MOST_COMPLAINTS:
-            self._told.add(line)
-            self._say(line)
 
 
 class RunControls:

@@ -20,14 +20,15 @@ from pythonosc.dispatcher import Dispatcher
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.osc_server import BlockingOSCUDPServer
 
+from warpfuse.complaints import Complaints
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.midi_map import Action
+from warpfuse.graph.plan.raw_keys import nested
 from warpfuse.web.session import PageSession
 
 LOOPBACK = "127.0.0.1"
 
-_MOST_COMPLAINTS = 100  # different ones; who sends more of them is not answered any more
 _MOST_SUBSCRIBERS = 8  # the newest: who went without a word makes room
 _TICK_S = 0.1  # how late a change of somebody else's is sent on at most
 
@@ -42,8 +43,7 @@ class OscServer:
 
     def __init__(self, session: PageSession, port: int, say: Callable[[str], None], host: str = LOOPBACK) -> None:
         """Bind. Raises ConfigError when the port is taken, or the address is none of this machine."""
-        self._session, self._say = session, say
-        self._told: set[str] = set()
+        self._session, self._complain = session, Complaints(say)
         self._subscribers: list[Sender] = []
         self._seen, self._known = session.changed.count, dict[str, Any]()
         dispatcher = Dispatcher()
@@ -81,7 +81,7 @@ class OscServer:
             else:
                 self._session.change(keys_of(address, values))
         except WarpfuseError as error:
-            self._complain(address, str(error))
+            self._complain(f"OSC {address[:100]}: {error}", about=address)
 
     def _tell(self, sender: Sender, name: str) -> None:
         """Answer with the value of a key, or those of all keys below it."""
@@ -123,11 +123,6 @@ class OscServer:
         with contextlib.suppress(OSError):  # it has left
             self._server.socket.sendto(message.build().dgram, to)
 
-    def _complain(self, address: str, text: str) -> None:
-        if address not in self._told and len(self._told) < _MOST_COMPLAINTS:
-            self._told.add(address)
-            self._say(f"OSC {address[:100]}: {text}")
-
 
 class _Server(BlockingOSCUDPServer):
     """Calls `idle` after every message, and ten times a second."""
@@ -150,11 +145,7 @@ def keys_of(address: str, values: tuple[Any, ...]) -> dict[str, Any]:
     names = ["look"] if names == ["preset"] else names
     if not values or not all(names):
         raise ConfigError("expected a key and its value, as in /stages/fuse/weight 0.7")
-    value: Any = _plain(values[0]) if len(values) == 1 else [_plain(each) for each in values]
-    for name in reversed(names):
-        value = {name: value}
-    keys: dict[str, Any] = value
-    return keys
+    return nested(names, _plain(values[0]) if len(values) == 1 else [_plain(each) for each in values])
 
 
 def _number(name: str, text: str) -> float:
