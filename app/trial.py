@@ -35,12 +35,13 @@ from warpfuse.stages.stage import VideoInfo
 SECONDS = 5.0
 _WARM_UP_S = 1.0  # behind the first picture, not counted: networks allocate
 _ENOUGH = 0.95  # of the rate of the source, and 1 - the share that may be dropped
+_LARGEST_LACK = 4.0  # advice asks for no more at once
 _WIDTH_PX = 320  # of a picture in which the number survives a JPEG
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a trial measured, warm-up left out.
+    """What a trial measured; of rate, drops and delay the warm-up is left out.
 
     wanted_fps       frames a second that the source gives
     reached_fps      frames a second that were shown
@@ -48,7 +49,7 @@ class Trial:
     delay_ms         p50 and p95 from arrival at the source until a viewer had read the picture, and how many were read;
                      None: none was
     first_picture_s  seconds from the begin of the run
-    lanes            ms a frame (median) of each stage, by the lane whose thread calls it
+    lanes            ms a frame (median of the whole run) of each stage, by the lane whose thread calls it
     size_fixed       the bundle takes this one size
     multiple         of which its sizes are, pixels
     """
@@ -86,9 +87,8 @@ class Trial:
         """What would bring the rate, each alone, by arithmetic: the time of a frame goes with its pixels and steps."""
         if self.keeps_up:
             return []
-        lack = max(
-            self.wanted_fps / self.reached_fps if self.reached_fps else 4.0, 1 / max(1 - self.dropped_share, 0.25)
-        )
+        rate = self.wanted_fps / self.reached_fps if self.reached_fps else _LARGEST_LACK
+        lack = max(rate, 1 / max(1 - self.dropped_share, 1 / _LARGEST_LACK))
         advice = []
         if self.steps > 1:
             advice.append(f"--steps {max(1, int(self.steps / lack))}: fewer runs of the UNet a frame")
@@ -149,8 +149,9 @@ def try_out(
         undo.callback(watched.close)
         run.start()
         run.wait(lambda frames, expected: watched.look(time.monotonic_ns(), run.stats()))
+        stages = run.stats().stages
         lanes = {
-            lane: {node.name: run.stats().stages[node.name].ms(50) for node in nodes if node.role != "source"}
+            lane: {node.name: stages[node.name].ms(50) for node in nodes if node.role != "source"}
             for lane, nodes in run.plan.lanes.items()
         }
         before, after = watched.before, watched.after
@@ -174,7 +175,7 @@ def try_out(
             dropped_share=round(dropped / into, 4) if into else 0.0,
             delay_ms=watched.delay_ms,
             first_picture_s=after[1].first_picture_s,
-            lanes={lane: stages for lane, stages in lanes.items() if stages},
+            lanes={lane: times for lane, times in lanes.items() if times},
             size_fixed=about.size is not None,
             multiple=about.sizes.multiple,
         )
