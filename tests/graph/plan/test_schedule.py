@@ -17,11 +17,10 @@ from warpfuse.graph.plan.setting_versions import SettingsBook
 FRAME_NS = 40_000_000
 LOOKS = {"calm": {"prompt": "ink", "strength": 0.5}, "storm": {"prompt": "oil", "strength": 1.0, "steps": 2}}
 SHOW = {"looks": LOOKS, "bpm": 120, "schedule": {"every": "1 beat", "cues": ["calm", "storm"]}, "fusion": 0.8}
-PER_BEAT = 12.5  # frames
 
 
 class Run:
-    """Frames 40 ms apart through the book beside the source, and through another beside a stage."""
+    """Frames 40 ms apart, 12.5 a beat, through the book beside the source, and through another beside a stage."""
 
     def __init__(self, **keys):
         self.keys = merge(SHOW, keys)
