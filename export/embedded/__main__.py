@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 from warpfuse.engine.errors import BadInput
 
-from . import bundle, train_autoencoder, train_flow, train_student
+from . import bundle, checkpoint, train_autoencoder, train_flow, train_student
 from .autoencoder import TinyDecoder, TinyEncoder
 from .int8 import NAME as INT8
 from .line_block import LineBlock
@@ -35,26 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--parts {min(alone)} trains nothing and is given alone; pictures make that network too")
         return _again(given)
     torch.set_num_threads(given.threads)
-    work = given.work or given.out.with_name(given.out.name + ".work")
-    if work.exists() and not given.resume:
-        print(f"{work} exists: give --resume to go on from it, or remove it", file=sys.stderr)
-        return 2
     try:
+        work = checkpoint.folder_of(given.out, given.work, given.resume)
         photos = training_set(given.photos)
         shown = photos[0] if given.thumbnail is None else read(given.thumbnail)
         begun = None if given.start is None else bundle.read(given.start)
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
-    work.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with (work / "log.txt").open("a", encoding="utf-8") as log:
-
-        def say(line: str) -> None:
-            print(line, flush=True)
-            log.write(f"{time.monotonic() - started:.0f} {line}\n")
-            log.flush()
-
+    with checkpoint.logged(work) as say:
         if "pictures" in given.parts:
             bundle.write(given.out, *_pictures(given, photos, begun, work, say), photos, given.seed, shown)
             say(f"wrote {given.out}")

@@ -1,18 +1,48 @@
-"""Saving and resuming a training: networks, optimiser, step and elapsed seconds in one file."""
+"""What a training keeps in its folder: a log, and networks, optimiser, step and elapsed seconds in one file."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from warpfuse.engine.errors import BadInput
 from warpfuse.engine.files import written_whole
 
 N = TypeVar("N", bound=nn.Module)
+
+
+def folder_of(out: Path, work: Path | None, resume: bool) -> Path:
+    """The folder of the training that writes `out`: `work`, by default beside `out`. It is not made here.
+
+    Raises BadInput: it exists, and `resume` is not given.
+    """
+    folder = work or out.with_name(out.name + ".work")
+    if folder.exists() and not resume:
+        raise BadInput(f"{folder} exists: give --resume to go on from it, or remove it")
+    return folder
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[Callable[[str], None]]:
+    """Make the folder of a training. Yields a function that prints a line and keeps it in `log.txt` there, behind the
+    seconds since now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+            log.write(f"{time.monotonic() - started:.0f} {line}\n")
+            log.flush()
+
+        yield say
 
 
 def save(path: Path, parts: Mapping[str, Any], step: int, seconds: float) -> None:

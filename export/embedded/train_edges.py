@@ -60,26 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Ask the teacher, train, write."""
     given = _parser().parse_args(arguments)
     torch.set_num_threads(given.threads)
-    work = given.work or given.out.with_name(given.out.name + ".work")
-    if work.exists() and not given.resume:
-        print(f"{work} exists: give --resume to go on from it, or remove it", file=sys.stderr)
-        return 2
     try:
+        work = checkpoint.folder_of(given.out, given.work, given.resume)
         check_place(given.out)
         photos = training_set(given.photos)
         teacher = checkpoint.channels_last(load_edge_teacher(given.teacher))
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
-    work.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with (work / "log.txt").open("a", encoding="utf-8") as log:
-
-        def say(line: str) -> None:
-            print(line, flush=True)
-            log.write(f"{time.monotonic() - started:.0f} {line}\n")
-            log.flush()
-
+    with checkpoint.logged(work) as say:
         sides = (given.shortest, given.longest)
         taught = examples(work / "examples", photos, teacher, given.variants, sides, given.seed, say)
         length = Length(given.steps, given.minutes)
