@@ -14,7 +14,7 @@ from warpfuse.graph.control.run import Run
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import TapTempo
 from warpfuse.graph.plan.config import validate
-from warpfuse.graph.plan.midi_keys import keys_at
+from warpfuse.graph.plan.midi_keys import check_target, keys_at
 from warpfuse.graph.plan.midi_map import Action, MidiTarget
 from warpfuse.graph.runtime.context import Say
 
@@ -85,7 +85,7 @@ class MidiInput:
     def learn(self, target: Any) -> None:
         """Have the next knob or key that moves do this: see `MidiTarget`; None: learn no more. Raises ConfigError."""
         if target is not None:
-            validate({"midi": {"cc 0": target}})
+            check_target(target)
         self.learning = target
 
     def _serve(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.key_table import live_keys
 from warpfuse.graph.plan.midi_map import MidiTarget
 from warpfuse.graph.plan.raw_keys import nested
@@ -42,6 +43,11 @@ def range_of(target: MidiTarget) -> tuple[str, float, float]:
     if least is None or most is None:
         raise ValueError(f"key {target.key!r} has no bounds of its own: give least and most")
     return kind, float(least), float(most)
+
+
+def check_target(target: Any) -> None:
+    """Raise ConfigError for what the key `midi` cannot have for a trigger, before it is known for which."""
+    check_map(validate({"midi": {"cc 0": target}}).midi)
 
 
 def check_map(midi: Mapping[str, MidiTarget]) -> None:

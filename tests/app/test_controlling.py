@@ -89,6 +89,7 @@ def test_a_run_is_changed_looked_at_and_ended_by_its_name(exact_bundle, short_fo
         (["snapshot"], "expected one FILE.png"),
         (["save"], "expected the name of a look, or one FILE.yaml"),
         (["load"], "expected one FILE.yaml"),
+        (["learn", "stregth", "--midi", "nano"], "key 'stregth': expected a number or a switch"),
         (["learn", "strength"], "expected KEY, tap or 'look NAME', and --midi PORT"),
         (["get", "a", "b"], "expected one KEY"),
         (["add"], "expected --source and --sink"),
