@@ -95,14 +95,12 @@ def join(
     label: Labels = None,
 ) -> None:
     """Have this machine run streams of a cluster, until it is stopped."""
+    there = _head(head)
     _check_ray()
     from warpfuse.cluster.ray_node import Node
     from warpfuse.cluster.ray_node import join as join_cluster
 
-    address, _, port = head.partition(":")
-    if not address or (port and not port.isdecimal()):
-        raise ConfigError(f"{head!r}: expected HEAD or HEAD:PORT, as in 10.0.0.1:6379")
-    here = Node(_node_name(node), (address, int(port or 6379)), _labels(label))
+    here = Node(_node_name(node), there, _labels(label))
     with stopped_by_signals("ending the streams of this machine; once more to stop at once") as stop:
         join_cluster(here, stop, say)
 
@@ -167,6 +165,17 @@ def down(*, cluster: Cluster = None) -> None:
     from warpfuse.cluster.controller import Down, ask_controller
 
     ask_controller(_running(cluster), Down())
+
+
+def _head(told: str) -> tuple[str, int]:
+    """Address and port of HEAD or HEAD:PORT. Raises ConfigError."""
+    from warpfuse.cluster.config import ClusterSettings
+
+    address, colon, text = told.partition(":")
+    port = int(text) if text.isdecimal() else 0 if colon else ClusterSettings().port
+    if not address or not 1 <= port <= 65535:
+        raise ConfigError(f"{told!r}: expected HEAD or HEAD:PORT, as in 10.0.0.1:6379")
+    return address, port
 
 
 def _check_ray() -> None:

@@ -51,6 +51,12 @@ def test_a_password_in_a_cluster_file_is_refused(command, file):
     assert code == 2 and "write ${secret:yard} in its place" in err and "hunter2" not in out + err
 
 
+@pytest.mark.parametrize("head", ["", ":6379", "10.0.0.1:", "10.0.0.1:head", "10.0.0.1:99999", "fe80::1"])
+def test_a_head_that_cannot_be_read_is_one_line(command, head):
+    code, _, err = command("cluster", "join", head)
+    assert (code, err) == (2, f"warpfuse: {head!r}: expected HEAD or HEAD:PORT, as in 10.0.0.1:6379\n")
+
+
 def test_a_node_without_the_token_or_a_head_is_told(command, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'warpfuse[cluster]'")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
