@@ -4,8 +4,8 @@ from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.sinks.rgba import Rgba
-from warpfuse.stages.sources.ndi import name_of, ndi_module
-from warpfuse.stages.sources.schemes import scheme_of
+from warpfuse.stages.sources.ndi import ndi_module
+from warpfuse.stages.sources.schemes import name_of, scheme_of
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("ndi",)

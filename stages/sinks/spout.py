@@ -11,6 +11,7 @@ from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.sinks.rgba import Rgba
+from warpfuse.stages.sources.schemes import name_of
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("spout",)
@@ -23,7 +24,7 @@ def check(url: str, source: str | None = None) -> None:
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "SpoutSink":
     """Open the sink. Raises SinkError."""
-    return SpoutSink(url.partition(":")[2] or "warpfuse", info, size)
+    return SpoutSink(name_of(url) or "warpfuse", info, size)
 
 
 class SpoutSink:

@@ -10,6 +10,7 @@ from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.sinks.rgba import Rgba
+from warpfuse.stages.sources.schemes import name_of
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("syphon",)
@@ -22,7 +23,7 @@ def check(url: str, source: str | None = None) -> None:
 
 def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | None = None) -> "SyphonSink":
     """Open the sink. Raises SinkError."""
-    return SyphonSink(url.partition(":")[2] or "warpfuse", info, size)
+    return SyphonSink(name_of(url) or "warpfuse", info, size)
 
 
 class SyphonSink:

@@ -19,17 +19,13 @@ from warpfuse.stages.errors import SourceError
 from warpfuse.stages.sources.connection import Patience
 from warpfuse.stages.sources.faults import Broken, Fault
 from warpfuse.stages.sources.live import live_source
+from warpfuse.stages.sources.schemes import name_of
 from warpfuse.stages.sources.session import Connect, Nature, ReceivedPicture, plausible_rate
 
 SCHEMES: tuple[str, ...] = ("ndi",)
 _POLL_S = 0.002
 _LOOK_S = 0.2
 _PIXEL = 4  # bytes: RGBX or RGBA
-
-
-def name_of(url: str) -> str:
-    """The name in `ndi:NAME`."""
-    return url.partition(":")[2].strip().removeprefix("//")
 
 
 def ndi_module(part: str, refused: type[BadInput]) -> ModuleType:

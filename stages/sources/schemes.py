@@ -36,6 +36,11 @@ def scheme_of(url: str) -> str:
     return found[1].lower()
 
 
+def name_of(url: str) -> str:
+    """The name in `ndi:NAME`, `spout:NAME` or `syphon:NAME`; "" where there is none."""
+    return url.partition(":")[2].strip().removeprefix("//")
+
+
 def _is_there(name: str) -> bool:
     try:
         return Path(name).exists()

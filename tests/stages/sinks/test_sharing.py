@@ -83,8 +83,9 @@ def opaque(picture):
     return np.array_equal(picture[..., :3], RGB) and (picture[..., 3] == 255).all()
 
 
-def test_spout_gets_each_picture_opaque_and_is_let_go_once(spout):
-    sink = open_sink("spout:stage left", INFO, SIZE)
+@pytest.mark.parametrize("url", ["spout:stage left", "spout://stage left"])
+def test_spout_gets_each_picture_opaque_and_is_let_go_once(spout, url):
+    sink = open_sink(url, INFO, SIZE)
     for number in range(2):
         sink.write(RawFrame(Stamp(number, number), RGB))
     sink.close(True)
@@ -101,7 +102,7 @@ def test_a_picture_that_spout_does_not_take_ends_the_sink_in_one_line(spout):
 
 
 def test_syphon_gets_each_picture_opaque_and_is_stopped_once(syphon):
-    sink = open_sink("syphon:stage left", INFO, SIZE)
+    sink = open_sink("syphon://stage left", INFO, SIZE)
     sink.write(RawFrame(Stamp(0, 0), RGB))
     sink.close(True)
     sink.close(True)
