@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tiers import tier_of
@@ -12,6 +13,10 @@ pytest_plugins = ["support.shared_ends", "support.workers"]  # fixtures of their
 
 # One thread: on a machine that is doing something else torch's pool waits longer than it works.
 torch.set_num_threads(1)
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.cluster_hosts import config_of, hosts_of
 
@@ -15,7 +15,6 @@ def test_load_is_rate_times_what_a_frame_costs():
     assert load_of(config.streams["s0"], config.pools["cards"]) == pytest.approx(15 * 40 * 0.262144 * 2 / 1000)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 3), st.floats(20, 200))
 def test_no_card_gets_more_than_its_budget_and_each_stream_is_placed_or_refused(count, nodes, reserve, cost):
     config, hosts = config_of(count, megapixel_ms=cost), hosts_of(nodes, cards=2)

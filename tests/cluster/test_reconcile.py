@@ -18,7 +18,7 @@ KINDS = st.sampled_from(["kill", "freeze", "cut", "heal", "boot", "restart"])
 EVENTS = st.lists(st.tuples(st.integers(0, 20), KINDS, st.integers(0, 5)), max_size=12)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(EVENTS, st.randoms(use_true_random=False), st.sampled_from([0.0, 0.1, 0.4]))
 def test_no_stream_is_lost_or_doubled_whatever_happens(events, chance, loss):
     world = World(config_of(12), hosts_of(6), loss=lambda: chance.random() < loss, again=lambda: chance.random() < loss)

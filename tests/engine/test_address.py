@@ -3,7 +3,7 @@
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from warpfuse.engine.address import account_end, account_of, for_ffmpeg
@@ -21,7 +21,6 @@ def sent(url):
     return unquote(parts.username or ""), unquote(parts.password or "")
 
 
-@settings(deadline=None)
 @given(schemes, passwords, hosts, tails)
 def test_a_password_holds_any_character(scheme, password, host, tail):
     url = f"{scheme}://admin:{password.replace('%', '%25')}@{host}{tail}"
@@ -72,7 +71,6 @@ def test_ffmpegs_rtmp_takes_a_password_as_it_is_or_not_at_all():
     assert "S3C" not in str(refused.value)
 
 
-@settings(deadline=None)
 @given(schemes, passwords, hosts, tails)
 def test_what_is_a_password_here_is_hidden_from_every_text(scheme, password, host, tail):
     secret = f"Ǽ{password}Ǽ"

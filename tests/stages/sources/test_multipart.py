@@ -75,7 +75,7 @@ def shown(bodies):
 
 
 @pytest.mark.parametrize("odd", ODD)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_picture_is_found_however_the_stream_is_cut(odd, data):
     boundary, part = ODD[odd]
@@ -117,7 +117,6 @@ def test_the_end_of_a_jpeg_is_that_of_the_whole_not_of_its_preview():
     assert jpeg_end(b"GIF89a") is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(["next", "", "--"]))
 def test_no_bytes_make_it_fail(data, boundary):
     parts = Parts(boundary)
