@@ -169,9 +169,10 @@ def run(
 
     beside = None
     if midi is not None:
-        from warpfuse.midi import RunControls, controlled_by
+        from warpfuse.midi import RunControls, controlled_by, port_named
 
-        beside = lambda run: controlled_by(midi, RunControls(run), say)  # noqa: E731
+        port = port_named(midi)  # before the networks are opened
+        beside = lambda run: controlled_by(port, RunControls(run), say)  # noqa: E731
     observers = Observers(control=not closed, metrics=metrics, trace=trace, beside=beside)
     with stopped_by_signals() as stop, progress_bar() as progress, figures_if_lost(stats):
         report = run_graph(config, progress=progress, say=say, stop=stop, observers=observers)

@@ -1,11 +1,13 @@
 """MIDI in: the knobs, keys and pads of a controller change a run, and are learned by moving them."""
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from warpfuse.complaints import Complaints
@@ -18,6 +20,7 @@ from warpfuse.graph.plan.midi_keys import check_target, keys_at
 from warpfuse.graph.plan.midi_map import Action, MidiTarget
 from warpfuse.graph.runtime.context import Say
 
+_SEQUENCER = "/dev/snd/seq"
 _PRESSED = 0.5  # a pad that sends a controller sends 127 and 0
 
 
@@ -181,9 +184,12 @@ def port_names() -> list[str]:
     try:
         import mido
 
+        _check_sequencer(mido.backend)
         return list(mido.get_input_names())
     except ImportError as error:
         raise ConfigError(f"MIDI needs the package {error.name}: pip install 'warpfuse[midi]'") from None
+    except ConfigError:
+        raise
     except Exception as error:  # noqa: BLE001  (each system's backend has errors of its own)
         raise ConfigError(f"this machine has no MIDI: {one_line(error)}") from None
 
@@ -204,14 +210,27 @@ def first_moved(port: str, timeout_s: float) -> str:
         opened.close()
 
 
-def _opened(port: str, put: Any) -> tuple[str, Any]:
-    """The name and the input of the port that is meant; `put` is called with what moves. Raises ConfigError."""
+def port_named(port: str) -> str:
+    """The name of the port that is meant by its name or a part of it. Raises ConfigError."""
     names = port_names()
     exact = [name for name in names if name == port]
     found = exact or [name for name in names if port.casefold() in name.casefold()]
     if len(found) != 1:
         why = "fits several of" if found else "is none of"
         raise ConfigError(f"MIDI port {port!r} {why} those there are: {', '.join(names) or 'none; plug one in'}")
+    return found[0]
+
+
+def _check_sequencer(backend: Any) -> None:
+    """Raise ConfigError where ALSA's sequencer is missing: the library would print a line of its own on top."""
+    if sys.platform == "linux" and backend.name == "mido.backends.rtmidi" and backend.api in (None, "", "LINUX_ALSA"):
+        if not Path(_SEQUENCER).exists():
+            raise ConfigError(f"this machine has no MIDI, {_SEQUENCER} is missing: sudo modprobe snd-seq")
+
+
+def _opened(port: str, put: Any) -> tuple[str, Any]:
+    """The name and the input of the port that is meant; `put` is called with what moves. Raises ConfigError."""
+    name = port_named(port)
 
     import mido
 
@@ -221,9 +240,9 @@ def _opened(port: str, put: Any) -> tuple[str, Any]:
             put(moved)
 
     try:
-        return found[0], mido.open_input(found[0], callback=heard)
+        return name, mido.open_input(name, callback=heard)
     except Exception as error:  # noqa: BLE001  (as above)
-        raise ConfigError(f"MIDI port {found[0]!r} cannot be opened: {one_line(error)}") from None
+        raise ConfigError(f"MIDI port {name!r} cannot be opened: {one_line(error)}") from None
 
 
 def _read(message: Any) -> Moved | None:

@@ -143,8 +143,8 @@ def _midi() -> Iterator[Finding]:
     try:
         names = port_names()
     except ConfigError as error:
-        lack, _, cure = str(error).partition(": pip")
-        yield Finding("live", "MIDI inputs", False, lack, f"pip{cure}" if cure else "")
+        lack, *cure = re.split(r": (?=pip |sudo )", str(error), maxsplit=1)
+        yield Finding("live", "MIDI inputs", False, lack, cure[0] if cure else "")
         return
     yield Finding("live", "MIDI inputs", bool(names), ", ".join(names) or "none: plug a controller in")
 

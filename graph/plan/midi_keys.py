@@ -13,7 +13,7 @@ _BY_NAME = {"controls": (0.0, 1.0), "images": (0.0, 1.0), "loras": (0.0, 1.0)}  
 
 
 def keys_at(target: MidiTarget, share: float) -> dict[str, Any]:
-    """The keys to set where a knob stands, 0..1. Raises ValueError: no key that a knob can turn."""
+    """The keys to set where a knob stands, 0..1. Raises ConfigError: no key that a knob can turn."""
     kind, least, most = range_of(target)
     number = least + (most - least) * share
     value: Any = share >= 0.5 if kind == "switch" else round(number) if kind == "whole" else round(number, 4)
@@ -21,7 +21,7 @@ def keys_at(target: MidiTarget, share: float) -> dict[str, Any]:
 
 
 def range_of(target: MidiTarget) -> tuple[str, float, float]:
-    """Kind of the key, and the values at both ends of a knob. Raises ValueError: a knob cannot turn it."""
+    """Kind of the key, and the values at both ends of a knob. Raises ConfigError: a knob cannot turn it."""
     first, _, rest = target.key.partition(".")
     known = {key.key: key for key in live_keys()}
     if first in _BY_NAME and rest:
@@ -29,19 +29,19 @@ def range_of(target: MidiTarget) -> tuple[str, float, float]:
     elif target.key in known and known[target.key].kind in ("number", "whole", "switch"):
         kind, least, most = (getattr(known[target.key], name) for name in ("kind", "least", "most"))
     else:
-        raise ValueError(
+        raise ConfigError(
             f"key {target.key!r}: expected a number or a switch that may change while frames flow, as in strength or"
             " stages.fuse.weight"
         )
     for end in (target.least, target.most):
         if end is not None and not (least if least is not None else end) <= end <= (most if most is not None else end):
-            raise ValueError(f"key {target.key!r} goes from {least} to {most}, got {end:g}")
+            raise ConfigError(f"key {target.key!r} goes from {least} to {most}, got {end:g}")
     least = target.least if target.least is not None else least
     most = target.most if target.most is not None else most
     if kind == "switch":
         return kind, 0, 1
     if least is None or most is None:
-        raise ValueError(f"key {target.key!r} has no bounds of its own: give least and most")
+        raise ConfigError(f"key {target.key!r} has no bounds of its own: give least and most")
     return kind, float(least), float(most)
 
 
@@ -56,5 +56,5 @@ def check_map(midi: Mapping[str, MidiTarget]) -> None:
         try:
             if target.key:
                 range_of(target)
-        except ValueError as error:
+        except ConfigError as error:
             raise ConfigError(f"midi.{trigger}: {error}") from None

@@ -1,7 +1,9 @@
 """MIDI in, with a stand-in for the devices: knobs turn keys, pads do what they are mapped to, and both are learned."""
 
 import json
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from support.waiting import until
@@ -168,6 +170,19 @@ def test_a_machine_without_midi_is_told(monkeypatch):
     found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)["findings"]
     (ports,) = [one for one in found if one["name"] == "MIDI inputs"]
     assert not ports["found"] and not ports["needed"] and "no sequencer" in ports["detail"]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or Path("/dev/snd/seq").exists(), reason="this machine has MIDI")
+def test_a_linux_without_a_sequencer_is_told_in_one_line_with_the_remedy(capfd):
+    mido.set_backend("mido.backends.rtmidi")
+    with pytest.raises(ConfigError, match=r"no MIDI, /dev/snd/seq is missing: sudo modprobe snd-seq$"):
+        port_names()
+    result = CliRunner().invoke(app, ["run", "--source", "pattern:64x64@25,frames=1", "--sink", "null:", "--midi", "a"])
+    assert isinstance(result.exception, ConfigError) and "networks:" not in result.output, "before anything is opened"
+    assert "ALSA" not in capfd.readouterr().err
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)["findings"]
+    (ports,) = [one for one in found if one["name"] == "MIDI inputs"]
+    assert ports["remedy"] == "sudo modprobe snd-seq"
 
 
 def test_the_first_that_moves_is_told_and_a_key_that_is_let_go_is_none():
