@@ -49,7 +49,7 @@ class ScheduleSettings(StageSettings):
     over    the crossfade to each, from its beginning on; at most as long as it holds
     cues    looks by their names, or keys that may change while frames flow
     repeat  after the last comes the first; else the last stays
-    on      false: the settings hold as they are
+    on      whether there are cues; off: the settings hold as they are
     """
 
     every: Length = "4 beats"

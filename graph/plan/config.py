@@ -143,7 +143,7 @@ class GraphConfig(StageSettings):
               file alone is a short form, a number a scale. Those that are left out: not at all
     controls  what steers the UNet beside the prompt, of those that the bundle has, by name: which map of the frame, how
               strongly, at which levels; a number is a scale. Those that are left out: not at all
-    steps     UNet runs a frame; as a stream batch `MOST_STREAMED` at most
+    steps     UNet runs a frame; as a stream batch 4 at most
     strength  0..1: from the source picture to the full style
     size      (width, height) the networks run at; none: the shape of the output or the source, at the bundle's own size
     mirror    left and right of the source change places; live

@@ -6,7 +6,7 @@ It is derived from the model of the configuration, so a user interface shows new
 import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -121,17 +121,36 @@ def _shape(kind: Any) -> Kind | None:
 
 
 def _told(model: type) -> dict[str, str]:
-    """Descriptions in the docstring of a model, by key: lines `name   text` and the indented lines that follow them."""
+    """Descriptions in the docstrings of a model and those it derives from, by key: lines `name   text` and the indented
+    lines that follow them. Of a list in the text, `word   text`, each entry follows a semicolon.
+    """
     told: dict[str, str] = {}
+    for one in reversed(model.__mro__):
+        told |= _told_by(vars(one).get("__doc__") or "", getattr(model, "model_fields", {}))
+    return told
+
+
+def _told_by(text: str, fields: Collection[str]) -> dict[str, str]:
+    told: dict[str, list[str]] = {}
     names: list[str] = []
-    for line in inspect.cleandoc(model.__doc__ or "").splitlines():
+    for line in inspect.cleandoc(text).splitlines():
         found = _ENTRY.match(line)
-        fields = getattr(model, "model_fields", {})
         if found is not None and all(name in fields for name in found["names"].split(", ")):
             names = found["names"].split(", ")
-            told.update(dict.fromkeys(names, found["about"]))
+            told.update({name: [_listed(found["about"])] for name in names})
         elif names and line.startswith("  "):
-            told.update({name: f"{told[name]} {line.strip()}" for name in names})
+            for name in names:
+                told[name].append(_listed(line.strip()))
         else:
             names = []
-    return {name: " ".join(about.split()) for name, about in told.items()}
+    return {name: _for_users(" ".join(parts)) for name, parts in told.items()}
+
+
+def _listed(text: str) -> str:
+    return re.sub(r"^(\w+) {2,}(?=\S)", r"; \1: ", text)
+
+
+def _for_users(text: str) -> str:
+    """Without references to code, which a docstring has in brackets."""
+    text = re.sub(r" \(`[\w/.]+`\)", "", " ".join(text.split()))
+    return text.replace(" ; ", "; ").removeprefix("; ")

@@ -180,7 +180,7 @@ class Between(StageSettings):
     of              previous   the frame before
                     anchor     the first frame of the shot, along a flow of its own
     window          timesteps low, high: fused after network calls at these levels
-    weight          0..1, for the frame before at most `W_MAX`; none: `stages.fuse.weight`
+    weight          0..1, for the frame before at most 0.95; none: `stages.fuse.weight`
     inner_strength  0..1; none: `stages.fuse.inner_strength`
     noise           model, slot or fresh; none: `stages.fuse.noise`
     """
@@ -250,7 +250,7 @@ def past_encoder(settings: EncodeSettings, networks: Container[str]) -> Literal[
 class FuseSettings(StageSettings):
     """Where and how strongly the past is fused in.
 
-    weight          0..1: share of the warped past where the flow is trusted, at most `W_MAX`; 0: each frame on its own
+    weight          0..1: share of the warped past where the flow is trusted, at most 0.95; 0: each frame on its own
     reference       picture  the last styled picture, warped and encoded again
                     latent   its x0, warped as a latent: no encoder and no wait for the decoder, but blurred, since a
                              cell of 8 x 8 pixels is not shift-equivariant
@@ -258,11 +258,11 @@ class FuseSettings(StageSettings):
     entry           0..1: share of the weight at the entry, in the latent the UNet starts from; keeps strokes sharp.
                     0: none
     between         fusion between two steps, into the latent of the next step
-                    off
+                    off        none
                     reference  the reference of the entry
                     latent     x0 of the frame before after the same step, warped as a latent
                     picture    the same, decoded, warped and encoded: a decoder and an encoder run for every such step
-                    or a list of `Between`, fused one after the other, each with its window, weight and noise
+                    list       fusions, one after the other, each with its window, weight and noise
     adain           mean and contrast of the anchor (`AdainSettings`)
     exit            0..1: share of the weight at the exit, in the picture that is shown; keeps strokes still. 0: none
     lines           0..1: share of the weight in the cover of the lines, if the bundle draws lines. 0: none

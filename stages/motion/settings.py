@@ -15,8 +15,8 @@ Preset = Literal["ultrafast", "fast", "balanced", "medium"]
 class ConfidenceSettings(StageSettings):
     """Settings of the trust, which is made of a flow f and the backward flow b.
 
-    check         squared  |f + b|^2 <= slope (|f|^2 + |b|^2) + offset      offset in px^2
-                  norm     |f + b|   <= slope (|f| + |b|) + offset          offset in px; distrusts too much fast motion
+    check         squared  |f + b|^2 <= slope (|f|^2 + |b|^2) + offset, which is in px^2
+                  norm     |f + b| <= slope (|f| + |b|) + offset, which is in px; distrusts too much fast motion
                   off      no forward-backward check
     slope         slope of the check, without unit
     offset        offset of the check, at the size at which the flow is computed
@@ -66,9 +66,9 @@ class FlowSettings(StageSettings):
                    instead of 3 and 16 descents instead of 25: two thirds of the time with the same end-point error
     backward_flow  when the flow from the past to the present is computed as well. It is used for the trust only, and
                    takes as long as the flow. `always`; or `doubtful`: for frames of which less than 70 % would be
-                   trusted without it. Other frames are checked by `unique_match`: of two pixels that are matched with
-                   one place of the past, the one that fits it less has just come into view
-    long_side      longer side at which the flow is computed for larger frames, pixels; None: the frame's own size
+                   trusted without it. Other frames are checked for double matches: of two pixels that are matched
+                   with one place of the past, the one that fits it less has just come into view
+    long_side      longer side at which the flow is computed for larger frames, pixels; none: the frame's own size
     trust          settings of the trust, in pixels at the size at which the flow is computed
     trust_cell     side of the cells of flow pixels that share one trust value; 1: every pixel has its own. A latent
                    cell has 8 x 8 pixels of the frame, so a coarser trust is enough
