@@ -26,6 +26,7 @@ from warpfuse.graph.run import open_run
 from warpfuse.graph.runtime.context import Say, silent
 from warpfuse.graph.runtime.endpoints import find_source
 from warpfuse.stages.errors import Stopped
+from warpfuse.stages.interim import Interim
 from warpfuse.stages.sources import connects
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import AsyncEvent
@@ -545,7 +546,18 @@ def _figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> dict[str
         "views": _views(run, config),
         "paused": run.paused,
         "recording": recording,
+        "cue": _cue(config, sink.interim if sink is not None else None),
     }
+
+
+def _cue(config: GraphConfig, interim: Interim | None) -> dict[str, Any] | None:
+    """The cue that is shown: its number from 1, of how many, its look or keys, and what is set by hand over it."""
+    cues = config.schedule.cues
+    if interim is None or interim.cue is None or interim.cue >= len(cues):  # shown still, of a schedule before
+        return None
+    cue = cues[interim.cue]
+    name = cue if isinstance(cue, str) else ", ".join(str(cue[key]) if key == "look" else key for key in cue)
+    return {"number": interim.cue + 1, "of": len(cues), "name": name, "by_hand": list(interim.by_hand)}
 
 
 def _waits(stats: Stats) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from warpfuse.graph.runtime.endpoints import Viewer
 from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.interim import Interim
 from warpfuse.stages.stage import VideoInfo
 from warpfuse.web.figures import Moment, Recent
 from warpfuse.web.pictures import Pictures
@@ -16,12 +17,16 @@ from warpfuse.web.recorder import Recorder
 
 
 class ViewerSink:
-    """Shows the frames of a stream while it is the one looked at, and hands them to a recorder while there is one."""
+    """Shows the frames of a stream while it is the one looked at, and hands them to a recorder while there is one.
+
+    interim  what the newest frame had beside its settings: the cue among others
+    """
 
     def __init__(self, shown: Callable[[RawFrame], None], info: VideoInfo, size: tuple[int, int]) -> None:
         self.notes: list[str] = []
         self.frames = 0
         self.recorder: Recorder | None = None
+        self.interim: Interim | None = None
         self._recent = Recent()
         self._shown = shown
         self._info, self._size = info, size
@@ -38,6 +43,7 @@ class ViewerSink:
         """Two references and two numbers, unless it is recorded."""
         now = time.monotonic_ns()
         self.frames += 1
+        self.interim = frame.stamp.interim
         self._recent.add(now, now - frame.stamp.arrived_ns)
         frame = _opaque(frame)
         self._shown(frame)

@@ -189,7 +189,13 @@ function shape([width, height]) {
 
 function facts(now) {
   if (!now.size) return [];
-  return [`${now.size[0]} × ${now.size[1]}`, `${now.backend} on ${now.device}`, `${now.bundle}, ${now.precision}`];
+  const run = [`${now.size[0]} × ${now.size[1]}`, `${now.backend} on ${now.device}`, `${now.bundle}, ${now.precision}`];
+  return now.cue ? [...run, cue(now.cue)] : run;
+}
+
+function cue({ number, of, name, by_hand: byHand }) {
+  const keys = byHand.map((path) => path.split(".").at(-1)).join(", ");
+  return `cue ${number} of ${of}: ${name}${keys && `; by hand: ${keys}`}`;
 }
 
 async function refreshLog() {

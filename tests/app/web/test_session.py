@@ -172,6 +172,28 @@ def test_a_stop_is_heard_while_a_source_is_being_connected(session):
     assert session.state == "running", "the stop was for that start"
 
 
+def test_the_cue_that_is_shown_is_told_and_what_is_set_by_hand_over_it(session):
+    assert "cue" not in session.stats()
+    looks = {"dark": {"prompt": "negative"}, "plain": {"prompt": "same"}}
+    session.start(
+        {
+            "fusion": 0,
+            "looks": looks,
+            "schedule": {"every": "1000 s", "cues": ["dark", {"look": "plain", "strength": 0.5}]},
+        }
+    )
+    until(lambda: session.stats()["cue"], "a cue")
+    assert session.stats()["cue"] == {"number": 1, "of": 2, "name": "dark", "by_hand": []}
+    until(lambda: far_apart(session) > 20, "the negative, which only the cue names")
+    session.change({"prompt": "same"})
+    until(lambda: session.stats()["cue"]["by_hand"] == ["prompt"], "the hand")
+    until(lambda: far_apart(session) < 1, "what was set by hand")
+    session.change({"schedule": {"cues": [{"look": "plain", "strength": 0.5}]}})
+    until(lambda: session.stats()["cue"]["name"] == "plain, strength", "another schedule")
+    session.change({"schedule": {"on": False}})
+    until(lambda: session.stats()["cue"] is None, "no cue")
+
+
 def test_a_pause_holds_the_picture(session):
     session.start()
     until(shown_since(session, 0), "a picture")
