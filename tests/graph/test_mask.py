@@ -1,5 +1,7 @@
 """Graphs that style parts of the picture alone: laws with drawn masks, to the bit."""
 
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from warpfuse.engine.bundle_writing import write_map_bundle
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import NeedsRestart
-from warpfuse.graph.run import run
+from warpfuse.graph.run import open_run, run
 from warpfuse.stages.sources import open_source
 
 SIZE = (64, 48)
@@ -257,6 +259,21 @@ def test_transparent_is_decided_at_the_start(exact_bundle, tmp_path):
         assert not pipeline.push(moving(1))[bar(1) == 0].any()
         with pytest.raises(NeedsRestart, match="transparent"):
             pipeline.update(mask={"rest": "transparent"})
+
+
+def test_a_snapshot_of_a_transparent_run_has_its_alpha(exact_bundle, tmp_path):
+    mask = {"kind": "file", "of": drawn(tmp_path / "bars", bar), "feather_px": 0}
+    keys = {"source": f"pattern:{SIZE[0]}x{SIZE[1]}@25,frames=3", "bundle": exact_bundle, "prompt": "same"}
+    for rest, planes in (("transparent", 4), ("source", 3)):
+        written = {"fusion": 0, "sinks": [str(tmp_path / f"{rest}%d.png")], "workers": "one"}
+        with contextlib.ExitStack() as undo:
+            under_way = open_run(validate({**keys, **written, "mask": {**mask, "rest": rest}}), undo)
+            under_way.start()
+            under_way.wait()
+            png = under_way.snapshot()
+        picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(picture, cv2.imread(str(tmp_path / f"{rest}2.png"), cv2.IMREAD_UNCHANGED))
+        assert picture.shape == (SIZE[1], SIZE[0], planes)
 
 
 def test_a_run_with_a_transparent_rest_writes_it_and_refuses_other_sinks_first(exact_bundle, tmp_path):
