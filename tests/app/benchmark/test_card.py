@@ -18,7 +18,9 @@ def script():
     spec = importlib.util.spec_from_file_location("card_script", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))  # as for a script that is run
+        spec.loader.exec_module(module)
     return module
 
 
