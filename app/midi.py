@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from warpfuse.complaints import Complaints
 from warpfuse.engine.errors import WarpfuseError, one_line
 from warpfuse.graph.control.run import Run
 from warpfuse.graph.errors import ConfigError
@@ -19,6 +18,7 @@ from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.midi_keys import check_target, keys_at
 from warpfuse.graph.plan.midi_map import Action, MidiTarget
 from warpfuse.graph.runtime.context import Say
+from warpfuse.refusals import Refusals
 
 _SEQUENCER = "/dev/snd/seq"
 _PRESSED = 0.5  # a pad that sends a controller sends 127 and 0
@@ -72,7 +72,7 @@ class MidiInput:
         self._run, self._say = run, say
         self._moved: queue.SimpleQueue[Moved | None] = queue.SimpleQueue()
         self._held: set[str] = set()  # triggers that are pressed
-        self._complain = Complaints(say)
+        self._complain = Refusals(say)
         self.port, self._input = _opened(port, self._moved.put)
         self._thread = threading.Thread(target=self._serve, name="wf:midi", daemon=True)
 

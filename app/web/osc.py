@@ -20,11 +20,11 @@ from pythonosc.dispatcher import Dispatcher
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.osc_server import BlockingOSCUDPServer
 
-from warpfuse.complaints import Complaints
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.midi_map import Action
 from warpfuse.graph.plan.raw_keys import nested
+from warpfuse.refusals import Refusals
 from warpfuse.web.session import PageSession
 
 LOOPBACK = "127.0.0.1"
@@ -43,7 +43,7 @@ class OscServer:
 
     def __init__(self, session: PageSession, port: int, say: Callable[[str], None], host: str = LOOPBACK) -> None:
         """Bind. Raises ConfigError when the port is taken, or the address is none of this machine."""
-        self._session, self._complain = session, Complaints(say)
+        self._session, self._complain = session, Refusals(say)
         self._subscribers: list[Sender] = []
         self._seen, self._known = session.changed.count, dict[str, Any]()
         dispatcher = Dispatcher()

@@ -1,9 +1,13 @@
-"""Length of a training and its learning rate. A length in steps is repeatable, one in minutes ends on time."""
+"""Length, learning rate and steps of a training. A length in steps is repeatable, one in minutes ends on time."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +31,14 @@ def learning_rate(progress: float, peak: float, warm_up: float = 0.02) -> float:
     if progress < warm_up:
         return peak * (progress + 0.002) / (warm_up + 0.002)
     return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * (progress - warm_up) / (1.0 - warm_up))))
+
+
+def descend(optimiser: Optimizer, loss: Tensor, rate: float, *networks: Iterable[nn.Parameter]) -> None:
+    """Take one step down the loss at a learning rate. The gradient of each network is clipped to a norm of 1."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for parameters in networks:
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimiser.step()

@@ -21,7 +21,7 @@ from .batches import paint_crops, photograph_crops, shifted
 from .losses import picture_loss
 from .photographs import Picture
 from .plates import Plate
-from .schedule import Length, learning_rate
+from .schedule import Length, descend, learning_rate
 
 CROP = 96
 
@@ -57,16 +57,11 @@ def train(
     while (progress := length.progress(step, before + time.monotonic() - started)) < 1.0:
         rng = np.random.default_rng([seed, 1, step])
         torch.manual_seed(seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(progress, peak)
         rgb, target = _batch(photos, plates, batch, rng, again)
         z = encoder(rgb)
         out = decoder(z + 0.05 * torch.randn_like(z))
         loss = picture_loss(out, target)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        descend(optimiser, loss, learning_rate(progress, peak), parameters)
         checkpoint.update_average(averages[0], encoder, step, 0.998)
         checkpoint.update_average(averages[1], decoder, step, 0.998)
         again = _once_more(out.detach(), target, batch // 4)

@@ -36,7 +36,7 @@ from .edge_teacher import EdgeTeacher, load_edge_teacher
 from .losses import paint_loss
 from .onnx_files import edges_onnx, round_to_half
 from .photographs import Picture, jitter, to_tensor, training_set
-from .schedule import Length, learning_rate
+from .schedule import Length, descend, learning_rate
 
 CROP = 192
 DARK = 0.25  # of the photographs are dimmed before the teacher sees them
@@ -116,14 +116,9 @@ def train(
     losses: list[Tensor] = []
     while (progress := length.progress(step, before + time.monotonic() - started)) < 1.0:
         rgb, edges = crops(taught, batch, np.random.default_rng([seed, 1, step]))
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(progress, peak)
         logits = network.logits(rgb)
         loss = binary_cross_entropy_with_logits(logits, edges) + paint_loss(logits.sigmoid(), edges)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        descend(optimiser, loss, learning_rate(progress, peak), network.parameters())
         checkpoint.update_average(average, network, step, 0.998)
         losses.append(loss.detach())
         step += 1

@@ -16,7 +16,7 @@ from . import checkpoint
 from .flow_network import TinyFlowNetwork, enlarge
 from .motion import at_scales, batch, random_pair
 from .photographs import Picture
-from .schedule import Length, learning_rate
+from .schedule import Length, descend, learning_rate
 
 CROP = 224, 288  # height and width, multiples of 16
 FINE_FROM = 0.3  # of the training; what lies near already is worth more from there on
@@ -42,13 +42,8 @@ def train(
         while (progress := length.progress(step, before + time.monotonic() - started)) < 1.0:
             cur, prev, flow = coming.result()
             coming = ahead.submit(_batch, photos, count, seed, step + 1)
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(progress, peak)
             loss, error = losses(network, cur, prev, flow, fine=progress > FINE_FROM)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
+            descend(optimiser, loss, learning_rate(progress, peak), network.parameters())
             checkpoint.update_average(average, network, step, 0.998)
             errors.append(error)
             step += 1

@@ -32,7 +32,7 @@ from .line_block import CELL, LineBlock
 from .losses import composite_loss, cover_loss, grid_loss, paint_loss, unsteadiness
 from .painters.colour import hex_rgb
 from .plates import Plate
-from .schedule import Length, learning_rate
+from .schedule import Length, descend, learning_rate
 from .strokes import half_size_light
 from .styles import STYLES
 from .unet import TinyUNet
@@ -110,15 +110,10 @@ def train(
     while (progress := length.progress(step, before + time.monotonic() - started)) < 1.0:
         rng = np.random.default_rng([seed, 3, step])
         torch.manual_seed(seed * 1_000_003 + 500_009 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(progress, peak)
         crops, offset = _crops(plates, batch, batch // TWINS, rng)
         losses = _losses(unet, block, crops, offset, encoder, decoder, prints, table)
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        nn.utils.clip_grad_norm_(block.parameters(), 1.0)
-        optimiser.step()
+        loss = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+        descend(optimiser, loss, learning_rate(progress, peak), unet.parameters(), block.parameters())
         checkpoint.update_average(averages[0], unet, step, 0.998)
         checkpoint.update_average(averages[1], block, step, 0.998)
         step += 1

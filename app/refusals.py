@@ -5,7 +5,7 @@ from warpfuse.graph.runtime.context import Say
 _MOST = 100
 
 
-class Complaints:
+class Refusals:
     """Says each complaint once, and a hundred of them at most: who sends more is not answered any more.
 
     Not thread-safe.
