@@ -27,7 +27,7 @@ def clip(tmp_path):
         stream = out.add_stream("libx264", 25)
         stream.width, stream.height = 96, 64
         for _ in range(12):
-            out.mux(stream.encode(av.VideoFrame(96, 64, "yuv420p")))
+            out.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (96, 64), (90, 120, 160)))))
         out.mux(stream.encode(None))
     return path
 
