@@ -4,11 +4,12 @@ The session reads inputs in place and writes outputs directly into one of two sl
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,13 +82,13 @@ class OnnxRuntimeEngine:
         if gains_by(cpu_flags()) is None:
             # Without VNNI products of 8-bit integers are added in pairs in 16 bits, where they saturate.
             options.add_session_config_entry("session.x64quantprecision", "1")
-        self._index = torch.device(device).index or 0
+        self._where = torch.device(device).type, torch.device(device).index or 0
         self._stream = card.new_stream(device) if device.startswith("cuda") else None
         self._run_options = onnxruntime.RunOptions()
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._stream is not None:
             cuda = {
-                "device_id": str(self._index),
+                "device_id": str(self._where[1]),
                 "user_compute_stream": str(self._stream.cuda_stream),
                 "use_tf32": "0",  # single precision is meant where a graph has it
                 "prefer_nhwc": "1",  # what tensor cores take; else every convolution is laid out anew twice
@@ -119,8 +120,7 @@ class OnnxRuntimeEngine:
         fed = check_feed(self.name, self.device, self.inputs, inputs)
         slots = self._slots.get(tuple(map(_SHAPE, fed))) or self._allocate(fed)
         (binding, outputs), self._next = slots[self._next], (self._next + 1) % SLOTS
-        for spec, tensor in zip(self.inputs, fed, strict=True):
-            self._bind(binding.bind_input, spec.name, tensor)
+        self._bind(binding.bind_input, self.inputs, fed)
         try:
             if self._stream is None:
                 self._session.run_with_iobinding(binding, self._run_options)
@@ -158,20 +158,22 @@ class OnnxRuntimeEngine:
             raise EngineError(self._failed(fed, error)) from error
         slots = []
         for _ in range(SLOTS):
-            binding, outputs = self._session.io_binding(), {}
-            for spec, shape in zip(self.outputs, shapes, strict=True):
-                outputs[spec.name] = torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self.device)
-                self._bind(binding.bind_output, spec.name, outputs[spec.name])
-            slots.append((binding, outputs))
+            binding = self._session.io_binding()
+            made = [
+                torch.empty(shape, dtype=getattr(torch, spec.dtype), device=self.device)
+                for spec, shape in zip(self.outputs, shapes, strict=True)
+            ]
+            self._bind(binding.bind_output, self.outputs, made)
+            slots.append((binding, {spec.name: tensor for spec, tensor in zip(self.outputs, made, strict=True)}))
         if len(self._slots) == KEPT:
             del self._slots[next(iter(self._slots))]
         self._slots[tuple(map(_SHAPE, fed))] = slots
         return slots
 
-    def _bind(self, bind: Any, name: str, tensor: Tensor) -> None:
-        # onnxruntime wants numpy's element type, not a tensor
-        kind = torch.empty(0, dtype=tensor.dtype).numpy().dtype.type
-        bind(name, tensor.device.type, self._index, kind, list(tensor.shape), tensor.data_ptr())
+    def _bind(self, bind: Any, specs: Sequence[TensorSpec], tensors: Sequence[Tensor]) -> None:
+        where, index = self._where
+        for spec, tensor in zip(specs, tensors, strict=True):
+            bind(spec.name, where, index, np.dtype(spec.dtype), tensor.shape, tensor.data_ptr())
 
 
 def _spec(node: Any) -> TensorSpec:

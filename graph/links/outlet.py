@@ -11,7 +11,7 @@ from warpfuse.graph.links import messages
 from warpfuse.graph.links.curve import Keys
 from warpfuse.graph.links.link_end import LinkEnd
 from warpfuse.graph.links.link_plan import LinkPlan
-from warpfuse.graph.links.slots import Mailbox, Parcel, Store
+from warpfuse.graph.links.slots import Mailbox, Store
 from warpfuse.graph.links.sockets import identity, receive_parts, send_parts, sender_socket
 
 
@@ -86,7 +86,7 @@ class Outlet(LinkEnd):
         if self.closed:
             return
         parcel = self._store.fill(seq, value, now_ns)
-        self.peak = max(self.peak, self._store.in_use)
+        self.peak = max(self.peak, len(self._lent) + len(self._mailbox) + 1)
         dropped = self._mailbox.push(parcel)
         if dropped is not None:
             self._store.free(dropped.message)
@@ -180,21 +180,18 @@ class Outlet(LinkEnd):
         if agreed is not self._announced:  # the reader does not know the current slot table
             self._announced = agreed
             self._send(agreed)
-        while self._credits and len(self._mailbox):
-            self._post(self._mailbox.popleft())
+        while self._credits and self._mailbox:
+            message, planes = self._mailbox.popleft()
+            if self._dropped:
+                message = structs.replace(message, dropped=tuple(self._dropped.items()))
+                self._dropped = {}
+            self._credits -= 1
+            self.sent += 1
+            self._lent[message.table, message.slot] = message
+            self._send(message, planes)
         if self._last is not None and not len(self._mailbox) and not self.closed:
             self._send(self._last)
             self._last = None
-
-    def _post(self, parcel: Parcel) -> None:
-        message = parcel.message
-        if self._dropped:
-            message = structs.replace(message, dropped=tuple(self._dropped.items()))
-            self._dropped = {}
-        self._credits -= 1
-        self.sent += 1
-        self._lent[message.table, message.slot] = message
-        self._send(message, parcel.planes)
 
     def _empty(self) -> None:
         while len(self._mailbox):

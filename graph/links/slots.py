@@ -26,10 +26,6 @@ class Store(Protocol):
     transport: Transport
     agreed: messages.Welcome  # the table that is filled now
 
-    @property
-    def in_use(self) -> int:
-        """Slots filled and not yet released."""
-
     def fill(self, seq: int, value: Any, sent_ns: int = 0) -> Parcel:
         """Put a frame into a free slot. One is always free, because of the number of slots (`slots_needed`)."""
 

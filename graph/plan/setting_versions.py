@@ -132,7 +132,8 @@ class SettingsBook:
 
     def _next_turn(self) -> bool:
         """It is time for another cue, or for none."""
-        before, self._turn, self._cue = self._turn, self._cues.turn, self._cues.cue
+        before, self._turn = self._turn, self._cues.turn
+        self._cue = None if self._turn is None else self._cues.cue
         return self._turn != before
 
     def shown(self, version: int, interim: Interim | None) -> GraphConfig:

@@ -169,11 +169,16 @@ class Runner:
         self.at = seq
         return begun
 
-    def _end(self, seq: int, begun: int) -> None:
-        """Mark the end of a call, and add it to the trace. After a call that raised, the lane resets `busy_since`."""
+    def _end(self, seq: int, begun: int) -> int:
+        """Mark the end of a call, and add it to the trace. Returns its duration, ns.
+
+        After a call that raised, the lane resets `busy_since`.
+        """
         self.busy_since = 0
+        ended = self._clock()
         if self.track is not None:
-            self.track.add(self.stage_name, seq, begun, self._clock())
+            self.track.add(self.stage_name, seq, begun, ended)
+        return ended - begun
 
     def _take(self, inlet: Inlet) -> Any:
         """Take the next frame of a link and record its hop."""
@@ -184,8 +189,6 @@ class Runner:
 
     def _deliver(self, seq: int, value: Any) -> None:
         """Offer a value to every outlet, and wait while one is blocked."""
-        if not self.outlets:
-            return
         for outlet in self.outlets:
             outlet.receive()
             while outlet.blocked:

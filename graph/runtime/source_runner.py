@@ -169,7 +169,7 @@ class SourceRunner(Runner):
                 continue
             begun = self._begin(-1)
             raw = self._source.read()
-            self._end(-1, begun)
+            took_ns = self._end(-1, begun)
             if raw is None:
                 return False
             seq = raw.stamp.seq
@@ -178,7 +178,7 @@ class SourceRunner(Runner):
             if seq in self._without:
                 self._next = seq + 1
                 continue
-            self.meter.record(self._clock() - begun)
+            self.meter.record(took_ns)
             now = raw.stamp.arrived_ns or self._clock()
             self.since_ns = self.since_ns or now
             self._take_room()
@@ -237,12 +237,12 @@ class SourceRunner(Runner):
             shift_ns = self._shift(frame.stamp) + delay_ns
             frame = replace(frame, sound=tuple((shift_ns + sound_ns, nut) for sound_ns, nut in frame.sound))
         if entries := tuple(self.passing):
-            frame = replace(frame, rgb=self._framed(frame.rgb, self._book.newest))
+            frame = replace(frame, rgb=self._framed(frame.rgb, self._book[self._book.newest].mirror))
         for entry in entries:
             entry(frame)
 
-    def _framed(self, rgb: Rgb, version: int) -> Rgb:
-        return rgb if self._framing is None else self._framing(rgb, mirror=self._book[version].mirror)
+    def _framed(self, rgb: Rgb, mirror: bool) -> Rgb:
+        return rgb if self._framing is None else self._framing(rgb, mirror=mirror)
 
     def _shift(self, stamp: Stamp) -> int:
         """Offset from a source's times to the run's, ns. A source that was started again counts from 0 once more.
@@ -270,7 +270,7 @@ class SourceRunner(Runner):
         self.frames += 1
         self._next = seq + 1
         self.passed = seq
-        frame = RawFrame(stamp, self._framed(raw.rgb, settings))
+        frame = RawFrame(stamp, self._framed(raw.rgb, mirrored))
         if self._tap is not None:
             self._tap(frame)
         self._deliver(seq, frame)

@@ -12,9 +12,9 @@ from warpfuse.graph.plan.pacer import Pacer
 from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.runner import Clock, Given, Runner
 from warpfuse.stages.borrowed import owned
-from warpfuse.stages.frame import Frame, Hold, Stamp
+from warpfuse.stages.frame import Frame, Stamp
 from warpfuse.stages.interim import Interim
-from warpfuse.stages.stage import Delaying, Stage, process
+from warpfuse.stages.stage import Delaying, Stage
 
 SettingsOf = Callable[[GraphConfig, Interim | None], Any]
 """Gives a stage's settings, from a configuration with the present numbers, and from prompts that are changing."""
@@ -59,14 +59,12 @@ class StageRunner(Runner):
         self._leaves = leaves
         self._config = book[book.newest]
         self._holding: tuple[int, Interim | None] = book.newest, None
-        self._stamped_by = 0
-        self._ports: list[str] = []
+        self._stamped_by = ""
 
     def connect(self, feeds: Sequence[Inlet | Given], outlets: Sequence[Outlet], *, gives: bool = False) -> None:
         """Attach the links of an epoch. Frames that the stage still holds from the last epoch are dropped."""
         super().connect(feeds, outlets, gives=gives)
-        self._ports = [feed.plan.port for feed in feeds]
-        self._stamped_by = next(i for i, feed in enumerate(feeds) if not feed.plan.delay)
+        self._stamped_by = next(feed.plan.port for feed in feeds if not feed.plan.delay)
         if isinstance(self._stage, Delaying):
             self._stage.reset()
 
@@ -85,8 +83,15 @@ class StageRunner(Runner):
         """
         if not self.gather():
             return None
-        frames = [self._read(feed) for feed in self._feeds]
-        stamp = self._stamp_of(frames[self._stamped_by])
+        inputs: dict[str, Any] = {}
+        for feed in self._feeds:
+            if isinstance(feed, Inlet):
+                inputs[feed.plan.port] = self._read(feed)
+            else:
+                inputs[feed.plan.port] = feed.sender.given if feed.plan.delay else feed
+        first = inputs[self._stamped_by]
+        stamp = first.sender.stamp if isinstance(first, Given) else first.stamp
+        assert isinstance(stamp, Stamp)
         if (stamp.settings, stamp.interim) != self._holding:
             self._holding = stamp.settings, stamp.interim
             self._config = self._book.shown(stamp.settings, stamp.interim)
@@ -94,17 +99,24 @@ class StageRunner(Runner):
                 self._stage.update(self._settings_of(self._config, stamp.interim))
         self.at = stamp.seq
         if self._pacer is not None and not self._leaves:
-            frames[0] = self._pacer.judge(frames[0], self._config.pace, self._clock())
-            stamp = self._stamp_of(frames[self._stamped_by])
+            inputs[self._stamped_by] = judged = self._pacer.judge(first, self._config.pace, self._clock())
+            stamp = judged.stamp
         self.stamp = stamp
-        return Firing(stamp, dict(zip(self._ports, frames, strict=True)))
+        return Firing(stamp, inputs)
 
     def call(self, firing: Firing) -> Any:
         """Call the stage, and record its time."""
         stamp, begun = firing.stamp, self._begin(firing.stamp.seq)
         inputs = {port: x.sender.given if isinstance(x, Given) else x for port, x in firing.inputs.items()}
-        out = self._timed(inputs, stamp.hold, begun, metered=not stamp.hold)
-        self._end(stamp.seq, begun)
+        called = self._stage.held if stamp.hold else self._stage
+        if self._device_clock is not None:
+            out = self._timed(self._device_clock, called, inputs, metered=not stamp.hold)
+            self._end(stamp.seq, begun)
+            return out
+        out = called(**inputs)
+        took_ns = self._end(stamp.seq, begun)
+        if not stamp.hold:
+            self.meter.record(took_ns)
         return out
 
     def give(self, firing: Firing, out: Any) -> None:
@@ -118,7 +130,7 @@ class StageRunner(Runner):
         self.given = out if self._gives else None
         for inlet in self.inlets:
             inlet.done()
-        if out is not None:
+        if out is not None and self.outlets:
             self._deliver(out.stamp.seq, self._written(out))
 
     def drain(self) -> None:
@@ -127,44 +139,33 @@ class StageRunner(Runner):
             while (late := self._stage.flush()) is not None:
                 self._deliver(late.stamp.seq, self._written(late))
 
-    def _timed(self, inputs: Mapping[str, Any], hold: Hold, begun: int, *, metered: bool) -> Any:
-        """Call the stage and record its time.
+    def _timed(
+        self, clock: DeviceClock, called: Callable[..., Any], inputs: Mapping[str, Any], *, metered: bool
+    ) -> Any:
+        """Call the stage on a card, and record its time there.
 
-        On a card the call only launches work. The time is measured on the card, and known some frames later.
+        The call only launches work. The time is measured on the card, and known some frames later.
         """
-        clock = self._device_clock
-        if clock is None:
-            out = process(self._stage, inputs, hold)
-            if metered:
-                self.meter.record(self._clock() - begun)
-            return out
         if metered:
             clock.begin()
         with card.marked(self.stage_name):
-            out = process(self._stage, inputs, hold)
+            out = called(**inputs)
         if metered:
             clock.end()
         for duration_ns in clock.over():
             self.meter.record(duration_ns)
         return out
 
-    @staticmethod
-    def _stamp_of(frame: Any) -> Stamp:
-        stamp = frame.sender.stamp if isinstance(frame, Given) else frame.stamp
-        assert isinstance(stamp, Stamp)
-        return stamp
-
-    def _read(self, feed: Inlet | Given) -> Any:
-        if isinstance(feed, Given):
-            return feed.sender.given if feed.plan.delay else feed
-        frame = self._take(feed)
+    def _read(self, inlet: Inlet) -> Any:
+        """The next frame of a link. On a card the lane's stream waits until its tensors are written."""
+        frame = self._take(inlet)
         if isinstance(frame, Frame) and frame.ready is not None:
             reads(frame.tensors.values(), frame.ready, self._stream)
         return frame
 
     def _written(self, out: Any) -> Any:
         """The output for other lanes. On a card it gets the event after which its tensors are written."""
-        if isinstance(self._stream, NoStream) or not isinstance(out, Frame) or not self.outlets:
+        if isinstance(self._stream, NoStream) or not isinstance(out, Frame):
             return out
         return replace(out, ready=wrote(self._stream.device))
 

@@ -1,6 +1,7 @@
 """How pictures of a source lie in the frames of a run: turned, mirrored, and cropped, padded or stretched to fit."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -35,9 +36,9 @@ class PixelRect:
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Framing:
-    """How pictures of a source become frames.
+    """How pictures of a source become frames. What follows from the sizes is worked out once.
 
     source  size of the source's pictures, as it gives them
     size    size of the frames in the networks
@@ -53,7 +54,7 @@ class Framing:
     rotate: Rotation = 0
     fit: Fit = "fill"
 
-    @property
+    @cached_property
     def aspect(self) -> float:
         """Width of a frame by its height, as shown."""
         return self.shown[0] / self.shown[1]
@@ -75,11 +76,10 @@ class Framing:
             width, height = max(1, width), max(1, height)
         return PixelRect((frame[0] - width) // 2, (frame[1] - height) // 2, width, height)
 
-    @property
+    @cached_property
     def asked(self) -> Size:
         """The size at which to open a source that crops to a shape and scales by itself."""
-        content = self.content(self.size)
-        width, height = content.width, content.height
+        width, height = self._content.width, self._content.height
         if not self._has_shape(width, height):
             wide = self._shape * height
             width, height = (round(wide), height) if wide > width else (width, round(width / self._shape))
@@ -93,23 +93,28 @@ class Framing:
         A picture is cropped here and padded. The frame has `size` if there are bars or the picture was of the `asked`
         size and shape; else it is to be scaled, which is left to who needs it (`upload.py`).
         """
-        rgb = np.rot90(rgb, -self.rotate // 90)
+        if self.rotate:
+            rgb = np.rot90(rgb, -self.rotate // 90)
         if mirror:
             rgb = rgb[:, ::-1]
         rgb = self._cropped(rgb)
-        content = self.content(self.size)
+        content = self._content
         if (content.width, content.height) == self.size:
             return np.ascontiguousarray(rgb)
         frame = np.zeros((self.size[1], self.size[0], rgb.shape[2]), np.uint8)
         content.of(frame)[:] = scaled(rgb, (content.width, content.height))
         return frame
 
-    @property
+    @cached_property
+    def _content(self) -> PixelRect:
+        return self.content(self.size)
+
+    @cached_property
     def _upright(self) -> float:
         width, height = turned(self.source, self.rotate)
         return width / height
 
-    @property
+    @cached_property
     def _shape(self) -> float:
         """Width by height of the part of a picture that is used, after the rotation."""
         return self.aspect if self.fit == "fill" else self._upright
