@@ -176,6 +176,8 @@ class Receiver:
                 self._session = None
                 session.close()
         except EXPECTED as error:
+            if self._closing.is_set():  # it was ended here
+                return True
             with self._lock:
                 if finite:  # another connection would start the clip from its beginning
                     self._connection.lose(self._clock(), broken(error))

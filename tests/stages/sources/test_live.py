@@ -181,6 +181,23 @@ def test_the_end_of_a_live_stream_is_a_loss_and_what_follows_is_a_discontinuity(
     assert report["reconnects"] == 1 and report["entered"]["reconnecting"] == 1
 
 
+def test_a_connection_that_is_ended_here_is_not_a_broken_one():
+    ended = threading.Event()
+
+    def until_ended():
+        yield numbered(1)
+        ended.wait()
+        raise OSError(5, "Input/output error")
+
+    session = Scripted(until_ended())
+    session.interrupt = ended.set
+    source = LiveSource("x", in_turn(session), patience=Patience(stall=60))
+    source.read()
+    source.news()
+    source.close()
+    assert session.closed and source.news() == [] and source.report()["last_fault"] is None
+
+
 def test_a_refusal_in_mid_stream_ends_the_run_at_once():
     source = LiveSource("x", in_turn(Scripted([numbered(1)]), Broken(Fault.DENIED, "refused")), patience=QUICK)
     assert index_of(source.read()) == 1
