@@ -104,11 +104,11 @@ class Connection:
             self._in_a_row.clear()
 
     def tick(self, now_ns: int) -> None:
-        """Update the state for the present time."""
+        """Update the state for the present time. A source is lost after at least one try."""
         if self.state is State.LIVE and now_ns >= self.stalls_ns:
             self._go(now_ns, State.STALLED, f"no picture for {(now_ns - self._seen_ns) / _S:.1f} s")
-        if self.state in (State.CONNECTING, State.RECONNECTING) and now_ns >= self._gives_up_ns:
-            self._go(now_ns, State.LOST, self.reason or "no answer in time")
+        if self.tries and self.state in (State.CONNECTING, State.RECONNECTING) and now_ns >= self._gives_up_ns:
+            self._go(now_ns, State.LOST, self.reason)
 
     def broken(self, now_ns: int, why: Broken) -> None:
         """A connection failed or broke. `attempt_ns` is then the time of the next try, unless the state is LOST."""

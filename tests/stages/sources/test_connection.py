@@ -41,6 +41,14 @@ def test_a_slow_camera_is_given_three_periods():
     assert connection.state is State.STALLED
 
 
+def test_a_source_is_lost_after_one_try_at_least():
+    connection = Connection(0, Patience(first=1), LATE)
+    connection.tick(5 * S)
+    assert connection.state is State.CONNECTING, "the thread that connects was late"
+    connection.broken(5 * S, lost_network())
+    assert connection.state is State.LOST and connection.reason == "connection refused"
+
+
 def test_pauses_double_up_to_the_longest_and_start_anew_when_healthy():
     connection, now = live(Patience(least=1, most=8, healthy=10)), 2 * S
     pauses = []

@@ -293,7 +293,7 @@ def test_a_stop_ends_the_wait_for_a_connection_and_leaves_what_cannot_be_interru
             return Late([numbered(0)])
         raise OSError(111, "Connection refused")
 
-    patience = Patience(first=0.05, least=0.001, most=0.002)
+    patience = Patience(first=60.0 if stopped else 0.05, least=0.001, most=0.002)
     with pytest.raises(Stopped if stopped else SourceLost):
         LiveSource("x", connect, patience=patience, stop=stop)
     assert not given_back.is_set()
