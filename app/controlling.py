@@ -217,11 +217,12 @@ def _load(name: str, words: list[str]) -> None:
 def _learn(name: str, words: list[str], port: str) -> None:
     from warpfuse.graph.control import messages
     from warpfuse.graph.plan.midi_keys import check_target
-    from warpfuse.midi import first_moved
+    from warpfuse.midi import first_moved, port_named
 
     if len(words) != 1 or not port:
         raise ConfigError(f"ctl {name} learn: expected KEY, tap or 'look NAME', and --midi PORT")
     check_target(words[0])
+    port = port_named(port)  # before anybody is asked to move a knob of it
     print("move the knob, or press the pad", file=sys.stderr)
     trigger = first_moved(port, _LEARN_S)
     messages.ask(name, messages.Set({"midi": {trigger: words[0]}}))

@@ -174,7 +174,7 @@ def finish(report: "Stats", stats: Path | None) -> int:
     for name, figures in [*report.streams.items(), ("", report)]:
         latency = figures.latency
         console.print(
-            f"{f'{name}: ' if name else ''}{figures.frames.out} frames of {figures.size[0]}x{figures.size[1]} in "
+            f"{f'{name}: ' if name else ''}{figures.frames.out} frames of {figures.sizes} in "
             f"{figures.seconds:.1f} s, {figures.fps:.1f} fps; latency p50 {latency.ms(50):.0f} ms, "
             f"p95 {latency.ms(95):.0f}, p99 {latency.ms(99):.0f}{_waits(figures)}"
         )

@@ -1,5 +1,6 @@
 """Presets: graph files under names, in one folder."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ class Presets:
         self._folder = folder or user_config_path("warpfuse") / "presets"
 
     def names(self) -> list[str]:
-        """Those there are."""
-        return sorted(file.stem for file in self._folder.glob("*.yaml") if _NAME.fullmatch(file.stem))
+        """Those there are, in the order in which they were saved first."""
+        files = [file for file in self._folder.glob("*.yaml") if _NAME.fullmatch(file.stem)]
+        return [file.stem for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.stem))]
 
     def text(self, name: str) -> str:
         """The file as it is. Raises ConfigError when there is none."""
@@ -39,12 +41,17 @@ class Presets:
         return parse(self.text(name))
 
     def save(self, name: str, text: str) -> None:
-        """Keep a graph file under a name; an older one goes. Raises ConfigError, and then keeps what there was."""
+        """Keep a graph file under a name; an older one goes, and its place among the names stays.
+
+        Raises ConfigError, and then keeps what there was."""
         file = self._file(name)
         parse(text)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            older = file.stat() if file.exists() else None
             write_whole(file, text.encode(), mode=0o600)  # the address of a source may hold a password
+            if older is not None:
+                os.utime(file, ns=(older.st_atime_ns, older.st_mtime_ns))
         except OSError as error:
             raise ConfigError(f"preset {name!r} cannot be saved in {self._folder}: {error.strerror}") from None
 

@@ -157,7 +157,9 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
 
     @api.websocket("/api/live")
     async def live(socket: WebSocket) -> None:
-        """Stats five times a second, and the settings at first and whenever anybody changes them."""
+        """Stats five times a second, and the settings at first and whenever anybody changes them or a cue does.
+
+        shown: the settings with the cue on top that is seen."""
         await socket.accept()
         await _Live(socket, session).serve()
 
@@ -282,8 +284,8 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
 
     @api.get("/api/presets")
     def get_presets() -> list[str]:
-        """Names of the presets, and of the looks that came with a show."""
-        return sorted({*presets.names(), *session.held.looks})
+        """Names of the presets and of the looks that came with a show, in the order in which they came."""
+        return list(dict.fromkeys((*session.held.looks, *presets.names())))
 
     @api.get("/api/show", response_class=PlainTextResponse)
     def get_show() -> Response:
@@ -438,13 +440,14 @@ class _Live:
             await asyncio.wait([told])
 
     async def _tell(self) -> None:
-        changed, due = -1, 0.0
+        changed, cue, due = -1, self._session.cue, 0.0
         loop = asyncio.get_running_loop()
         try:
             while True:
-                if changed != self._session.changed.count:
-                    changed = self._session.changed.count
-                    await self._socket.send_json({"type": "settings", "settings": self._session.settings()})
+                if (changed, cue) != (self._session.changed.count, self._session.cue):
+                    changed, cue = self._session.changed.count, self._session.cue
+                    told = {"settings": self._session.settings(), "shown": self._session.shown()}
+                    await self._socket.send_json({"type": "settings", **told})
                 now = loop.time()
                 if now >= due:
                     due = now + _PERIOD_S

@@ -158,6 +158,16 @@ class PageSession:
         """All keys but looks, plain types only; addresses without what must stay secret in them."""
         return self.held.plain()
 
+    def shown(self) -> dict[str, Any]:
+        """As `settings`, with the cue on top that is seen now."""
+        return self.held.plain(self._interim)
+
+    @property
+    def cue(self) -> tuple[int | None, tuple[str, ...]]:
+        """The number of the cue that is seen now, from 0, and the keys set by hand over it; (None, ()) without one."""
+        interim = self._interim
+        return (None, ()) if interim is None else (interim.cue, interim.by_hand)
+
     def learn(self, looks: dict[str, dict[str, Any] | None]) -> None:
         """Know these looks from now on, None: no more. A run under way learns them too. Raises ConfigError."""
         self.change({"looks": looks})
@@ -402,6 +412,11 @@ class PageSession:
         looking, run = self._looking, self._run
         shown = looking.sinks.get(self._name_in(run)) if looking is not None and run is not None else None
         return [] if shown is None else [shown]
+
+    @property
+    def _interim(self) -> Interim | None:
+        """What the picture on show had beside its settings."""
+        return next((sink.interim for sink in self._sinks()), None)
 
     def _sink(self, run: Run) -> ViewerSink:
         sink = self._looking.sinks.get(self._name_in(run)) if self._looking is not None else None

@@ -1,5 +1,6 @@
 """The settings that the page holds: laid over, checked, shown, and kept as presets and shows. Nothing runs here."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.checks import check_early
-from warpfuse.graph.plan.config import GraphConfig, validate
+from warpfuse.graph.plan.config import GraphConfig, validate, with_cue
 from warpfuse.graph.plan.crossfade import OF_THE_SHOW, timed
 from warpfuse.graph.plan.looks import look_of, show_of
 from warpfuse.graph.plan.raw_keys import merge, recalled
@@ -18,6 +19,7 @@ from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_str
 from warpfuse.graph.runtime.context import Say
 from warpfuse.stages.controls.settings import NetworkMapSettings
 from warpfuse.stages.errors import StyleError
+from warpfuse.stages.interim import Interim
 from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.web.style_pictures import StylePictures
 
@@ -59,9 +61,19 @@ class SessionSettings:
         """Streams come and go, and it is no fault if there is none."""
         return isinstance(self.config, Streams) and self.config.host
 
-    def plain(self) -> dict[str, Any]:
-        """All keys but looks, plain types only; addresses without what must stay secret in them."""
-        keys = self.now.model_dump(mode="json", exclude={"looks"})
+    def plain(self, interim: Interim | None = None) -> dict[str, Any]:
+        """All keys but looks, plain types only; addresses without what must stay secret in them.
+
+        interim  that of a picture: the cue that it was made with lies on top
+        """
+        now = self.now
+        keys = now.model_dump(mode="json", exclude={"looks"})
+        if interim is not None and interim.cue is not None and interim.cue < len(now.schedule.cues):
+            with contextlib.suppress(
+                ConfigError
+            ):  # what the hand leaves of a cue may not go together: none of it holds
+                seen = with_cue(now, interim.cue, interim.by_hand)
+                keys |= seen.model_dump(mode="json", exclude={"looks", "schedule"})
         keys["source"], keys["sinks"] = redact(keys["source"]), [redact(sink) for sink in keys["sinks"]]
         return keys
 

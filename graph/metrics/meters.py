@@ -112,6 +112,7 @@ class Stats:
     first_picture_s  seconds from the begin of the run, its networks not yet open, to its first picture; None: none yet
     drops        frames dropped, by reason: late (no stage had time for them), paused (read while the run was paused),
                  failed (a stage raised), restart (under way when a worker was lost)
+    size         (width, height) of the pictures in the networks; shown: of those that are written
     source       figures of a live source: its states, reconnects, frames skipped and held; empty for a file
     source_lost  why the source is gone for good, if it is; the output until then is complete
     streams      in a run of several streams, the figures of each; all other figures are then sums over the streams
@@ -131,6 +132,7 @@ class Stats:
     device: str
     bundle: str
     size: tuple[int, int]
+    shown: tuple[int, int]
     steps: int
     restarts: int = 0
     warnings: tuple[str, ...] = ()
@@ -146,10 +148,16 @@ class Stats:
         """The main figures, in a line."""
         counts, latency = self.frames, self.latency
         return (
-            f"Stats({counts.out} frames of {self.size[0]}x{self.size[1]} in {self.seconds:.1f} s, {self.fps:.1f} fps,"
+            f"Stats({counts.out} frames of {self.sizes} in {self.seconds:.1f} s, {self.fps:.1f} fps,"
             f" {counts.dropped} dropped; latency p50 {latency.ms(50):.0f} ms, p95 {latency.ms(95):.0f};"
             f" {self.bundle} on {self.device} by {self.backend})"
         )
+
+    @property
+    def sizes(self) -> str:
+        """The size of the pictures that are written, and that of the networks where it differs."""
+        (width, height), (wide, high) = self.shown, self.size
+        return f"{width}x{height}" + (f" (networks at {wide}x{high})" if self.shown != self.size else "")
 
     @property
     def fps(self) -> float:

@@ -187,13 +187,14 @@ def _added(before: Mapping[str, T], later: Mapping[str, T]) -> dict[str, T]:
 
 
 class Setup(NamedTuple):
-    """The parts of `Stats` that are fixed when a run is opened."""
+    """The parts of `Stats` that are fixed when a run is opened. size, shown: (width, height) of networks and output."""
 
     backend: str
     precision: str
     device: str
     bundle: str
     size: tuple[int, int]
+    shown: tuple[int, int]
     steps: int
 
 

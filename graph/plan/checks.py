@@ -54,6 +54,8 @@ def check_ends(config: GraphConfig, *, watched: bool = False, was: GraphConfig |
     if not config.source:
         raise ConfigError("no source: give --source PATH, or source: in the graph file")
     if not config.sinks and not watched:
+        if scheme_of(config.source) == "file" and not connects(config.source):
+            probe(config.source)  # a mistyped name is told before the sink that it would have had
         raise ConfigError("no sink: give --sink PATH, or sinks: in the graph file")
     for sink in config.sinks:
         if was is None or sink not in was.sinks:

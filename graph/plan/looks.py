@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.crossfade import LIVE, OF_THE_SHOW
+from warpfuse.graph.plan.crossfade import OF_THE_SHOW
 
 LOOK = (
     "bundle", "prompt", "negative", "loras", "controls", "images", "steps", "strength", "seed", "flow", "background",
@@ -12,7 +12,7 @@ LOOK = (
 )  # fmt: skip
 """Keys that decide how a frame looks. A look has all of them, so recalling it recalls the picture."""
 
-_PORTABLE = {*LOOK, *LIVE, "fusion"} - {*OF_THE_SHOW}
+_PORTABLE = {*LOOK, "fusion"}  # fusion stands for a key of stages in what is written by hand
 
 
 def look_of(settings: Mapping[str, Any]) -> dict[str, Any]:

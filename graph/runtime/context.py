@@ -82,7 +82,7 @@ class RunContext:
         """The setup for `Stats`. It changes when a network moves to a faster backend."""
         config, bundle = self.config, self.bundle
         about = self.engines.in_use, bundle.precision, config.device, bundle.about.name
-        return Setup(*about, self.size, config.steps)
+        return Setup(*about, self.size, config.output or self.size, config.steps)
 
     @property
     def attends(self) -> bool:

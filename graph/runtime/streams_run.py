@@ -277,8 +277,9 @@ class StreamsRun:
         """The figures of a run without a stream."""
         config = validate(dict(self._given.common)) if self._given is not None else GraphConfig()
         about, engines = self._networks.bundle, self._networks.engines
-        setup = engines.in_use, about.precision, engines.device, about.about.name, config.size or (0, 0), config.steps
-        return stats_of([], Setup(*setup))
+        size = config.size or (0, 0)
+        opened = engines.in_use, about.precision, engines.device, about.about.name
+        return stats_of([], Setup(*opened, size, config.output or size, config.steps))
 
     def workers(self) -> dict[str, list[str]]:
         """The stages of each stream, as `NAME.stage`."""

@@ -30,7 +30,14 @@ def test_a_run_writes_the_video_and_the_figures(run, tmp_path):
     assert frames_of(tmp_path / "out.mp4") == 12
     stats = json.loads((tmp_path / "stats.json").read_text())
     assert stats["frames"]["out"] == 12 and stats["size"] == [96, 64]
-    assert "12 frames of 96x64" in err
+    assert "12 frames of 96x64 in" in err
+
+
+def test_the_size_that_is_told_at_the_end_is_that_of_the_output(run, tmp_path):
+    code, _, err = run("--size", "96x64", "--output", "120x80", source="pattern:96x64@25,frames=2")
+    assert code == 0 and "2 frames of 120x80 (networks at 96x64) in" in "".join(err.splitlines()), err
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (120, 80)
 
 
 def test_flags_override_the_file_and_the_file_overrides_the_defaults(command, exact_bundle, tmp_path):

@@ -185,6 +185,12 @@ def test_a_linux_without_a_sequencer_is_told_in_one_line_with_the_remedy(capfd):
     assert ports["remedy"] == "sudo modprobe snd-seq"
 
 
+def test_nobody_is_asked_to_move_a_knob_of_a_port_that_is_not_there():
+    result = CliRunner().invoke(app, ["ctl", "desk", "learn", "strength", "--midi", "gone"])
+    assert isinstance(result.exception, ConfigError) and "'gone' is none of those there are" in str(result.exception)
+    assert "move the knob" not in result.output
+
+
 def test_the_first_that_moves_is_told_and_a_key_that_is_let_go_is_none():
     found = []
     waiting = threading.Thread(target=lambda: found.append(first_moved("Launch Key", 60)))

@@ -45,6 +45,14 @@ def test_without_a_sink_a_new_name_beside_the_source_is_written_and_said(command
         assert frames_of(clip.with_name(name)) == 12
 
 
+def test_a_mistyped_source_is_told_before_the_sink_that_it_has_not(command, tmp_path):
+    for words in (["typo.mp4"], ["--source", str(tmp_path / "typo.mp4")]):
+        code, _, err = command("run", *words)
+        assert code == 2 and "typo.mp4: no such file" in err and "sink" not in err, err
+    code, _, err = command("run", "pattern:")
+    assert code == 2 and "no sink" in err, "control: a source that is there"
+
+
 def test_a_second_video_that_is_there_is_not_destroyed(command, clip):
     other = clip.with_name("other.mkv")
     other.write_bytes(b"a film")

@@ -54,7 +54,7 @@ export function followMidi({ midi }) {
   $("midi-map").replaceChildren(...rows.map(([trigger, does]) => {
     const drop = made("button", { type: "button", className: "quiet", textContent: "×" });
     drop.dataset.trigger = trigger;
-    drop.setAttribute("aria-label", `Forget ${trigger}`);
+    drop.setAttribute("aria-label", drop.title = `Forget ${trigger}`);
     return made("li", {}, made("span", { textContent: `${trigger}: ${does.key || does.do || `look ${does.look}`}` }), drop);
   }));
 }

@@ -32,6 +32,7 @@ const wired = new WeakSet(); // controls that are listened to
 const GAP_PX = 4; // between the pictures of a side-by-side view, as the server draws it
 
 let settings = null;
+let shown = null; // the settings with the cue on top that is seen
 let state = "";
 let failure = null;
 let told = 0; // lines of the log
@@ -57,7 +58,7 @@ async function tried(action, restart) {
     return answer;
   } catch (error) {
     notice(error.message, error.restart && restart ? restart : null);
-    if (settings) follow(settings); // the controls go back to what holds
+    if (settings) follow(settings, shown); // the controls go back to what holds
     return undefined;
   }
 }
@@ -83,21 +84,22 @@ function change(keys) {
 
 // ---- what the server says
 
-function follow(now) {
+/** now: the settings;  seen: with the cue on top that is seen, which the controls show and change */
+function follow(now, seen) {
   const bundle = settings?.bundle;
-  settings = now;
-  steering.follow(now.controls);
-  images.follow(now.images);
+  [settings, shown] = [now, seen];
+  steering.follow(seen.controls);
+  images.follow(seen.images);
   for (const control of document.querySelectorAll("[data-key]")) {
     if (control === held) continue;
-    showIn(control, now);
+    showIn(control, seen);
     tell(control);
   }
-  $("mask").hidden = now.mask.kind === "off";
+  $("mask").hidden = seen.mask.kind === "off";
   followKeyframe(now);
   followBeats(now);
   followMidi(now);
-  prompt.follow(now.prompt);
+  prompt.follow(seen.prompt);
   run.follow(now);
   if (bundle !== now.bundle) bundled();
 }
@@ -108,7 +110,7 @@ async function bundled() {
   if (bundle.error) notice(bundle.error, null);
   prompt.bundle(bundle);
   images.bundle(bundle.images);
-  if (settings) follow(settings); // what has just been drawn
+  if (settings) follow(settings, shown); // what has just been drawn
   run.bundles(bundle.known);
 }
 
@@ -254,7 +256,7 @@ request("GET", "/api/keys").then(({ live, controls, run: built }) => {
   steering.kinds(controls);
   explain(live, built);
   document.querySelectorAll("[data-key]").forEach(wire);
-  if (settings) follow(settings);
+  if (settings) follow(settings, shown);
 }, (error) => notice(error.message, null));
 
 const post = (path, body) => tried(() => request("POST", path, body));
@@ -332,6 +334,6 @@ new Live({
     said("No connection", "gone");
   },
   stats,
-  settings: (message) => follow(message.settings),
+  settings: (message) => follow(message.settings, message.shown),
 });
 looked();

@@ -76,12 +76,12 @@ function row(name, index) {
   use.dataset.preset = name;
   if (index < 9) {
     use.setAttribute("aria-keyshortcuts", String(index + 1));
-    use.title = `Key ${index + 1}`;
+    use.title += `: key ${index + 1}`;
     use.prepend(Object.assign(document.createElement("kbd"), { textContent: index + 1 }));
   }
   const save = document.createElement("a");
   Object.assign(save, { href: path(name), download: `${name}.yaml`, textContent: "YAML", className: "button quiet" });
-  save.setAttribute("aria-label", `Download preset ${name}`);
+  save.setAttribute("aria-label", save.title = `Download preset ${name}`);
   const drop = button("×", `Delete preset ${name}`, async () => {
     const answer = await tried(() => request("DELETE", path(name)));
     if (answer) show(answer.names);
@@ -96,7 +96,7 @@ function button(text, label, action) {
   const made = document.createElement("button");
   made.type = "button";
   made.textContent = text;
-  made.setAttribute("aria-label", label);
+  made.setAttribute("aria-label", made.title = label);
   made.addEventListener("click", action);
   return made;
 }

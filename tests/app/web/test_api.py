@@ -2,7 +2,9 @@
 
 import itertools
 import re
+from html.parser import HTMLParser
 from importlib import resources
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -33,7 +35,7 @@ def test_figures_stay_when_the_run_is_over(client, session):
     assert told["frames"] == {"in": 12, "out": 12} and told["fps"] > 0 and told["latency_ms"]["p50"] > 0
     assert told["stages"] and told["backend"] and told["size"] == [96, 64]
     assert told["first_picture_s"] > 0 and told["dropped_share"] == 0 and told["control_ms"]["count"] == 0
-    client.post("/api/start", json={"source": "pattern:96x64@25,live=1"})
+    client.post("/api/start", json={"source": "pattern:96x64@1,live=1"})
     assert client.get("/api/stats").json()["frames"]["in"] < 12, "those of the next run are its own"
 
 
@@ -117,6 +119,33 @@ def test_a_preset_recalls_the_whole_look_the_defaults_in_it_too(client):
     changed = client.patch("/api/settings", json={**look, **more}).json()["settings"]
     assert {key for key in before if before[key] != changed[key]} == {*look, "pace", "stages"} - {"fusion"}
     assert client.post("/api/presets/first/load").json()["settings"] == before
+
+
+def test_presets_have_the_order_in_which_they_were_saved_and_keep_it(client, presets, session):
+    """By it they have the keys 1 to 9 of the page."""
+    names = ["storm", "calm", "ink"]
+    for name in names:
+        client.put(f"/api/presets/{name}")
+    assert client.get("/api/presets").json() == names != sorted(names)
+    assert client.put("/api/presets/storm").json() == {"names": names}, "saved again, it keeps its key"
+    assert presets.names() == names, "the page that is opened next has the same"
+
+
+def test_every_button_of_the_page_has_a_tip(client):
+    class Buttons(HTMLParser):
+        bare: ClassVar[list[str]] = []
+
+        def handle_starttag(self, tag, attrs):
+            about = dict(attrs)
+            button = tag == "button" or "button" in (about.get("class") or "").split()
+            if button and not about.get("title"):
+                self.bare.append(about.get("id") or str(about))
+
+    buttons = Buttons()
+    buttons.feed(client.get("/").text)
+    assert not buttons.bare
+    buttons.feed("<button id='control'>Go</button>")
+    assert buttons.bare == ["control"], "control"
 
 
 def test_a_preset_is_a_look_that_everybody_recalls_by_its_name(client, session, presets, keys, tmp_path):

@@ -562,6 +562,8 @@ def test_hotkeys_press_what_they_stand_for_but_not_in_a_field(running, session, 
     running.locator("#cues").fill("second\nfirst")
     running.locator("#cues").press("Tab")
     until(lambda: session.settings()["schedule"]["cues"] == ["second", "first"], "presets in turn")
+    until(lambda: running.locator("#prompt").input_value() == "noisy", "controls that show the cue that is seen")
+    assert session.settings()["prompt"] == "negative", "beneath it"
     keyboard.press("Shift+Tab")
     running.locator("#every").fill("four")
     running.locator("#every").press("Enter")

@@ -184,14 +184,18 @@ def test_the_cue_that_is_shown_is_told_and_what_is_set_by_hand_over_it(session):
     )
     until(lambda: session.stats()["cue"], "a cue")
     assert session.stats()["cue"] == {"number": 1, "of": 2, "name": "dark", "by_hand": []}
+    assert (session.settings()["prompt"], session.shown()["prompt"]) == ("same", "negative"), "beneath it, and seen"
+    assert session.shown()["schedule"] == session.settings()["schedule"], "which is played on"
     until(lambda: far_apart(session) > 20, "the negative, which only the cue names")
     session.change({"prompt": "same"})
     until(lambda: session.stats()["cue"]["by_hand"] == ["prompt"], "the hand")
+    assert session.shown()["prompt"] == "same"
     until(lambda: far_apart(session) < 1, "what was set by hand")
     session.change({"schedule": {"cues": [{"look": "plain", "strength": 0.5}]}})
     until(lambda: session.stats()["cue"]["name"] == "plain, strength", "another schedule")
     session.change({"schedule": {"on": False}})
     until(lambda: session.stats()["cue"] is None, "no cue")
+    assert session.shown() == session.settings()
 
 
 def test_a_pause_holds_the_picture(session):

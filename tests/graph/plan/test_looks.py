@@ -5,6 +5,7 @@ import pytest
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.live_settings import LiveSettings, NeedsRestart
+from warpfuse.graph.plan.looks import show_of
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.raw_keys import merge, set_key
 from warpfuse.graph.plan.streams import read_streams
@@ -28,6 +29,12 @@ def test_a_look_sets_its_keys_and_leaves_the_others():
     settings = live(seed=3)
     assert told(settings.changed({"look": "calm"})) == ("ink", 0.5, 0.9, 1.0)
     assert told(settings.changed({"look": "storm"})) == ("oil:2, ink", 1.0, 0.9, 0.2) and settings.config.seed == 3
+
+
+def test_a_show_has_nothing_that_is_this_machines_own():
+    own = {"source": "camera:0", "sinks": ["me.mp4"], "mirror": True, "sound_delay": 0.3, "workers": "one"}
+    show = show_of(validate({"looks": {"calm": {**CALM, **own}}}).model_dump(mode="json"))
+    assert show["looks"]["calm"] == CALM and not show.keys() & own.keys()
 
 
 STEERED = {
