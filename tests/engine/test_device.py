@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.card import card
+from support.card import card, scenarios
 from support.card.cuda import DEALT, Status
 
 import warpfuse
 from warpfuse.engine import device
+from warpfuse.engine.artifacts import cache_folder
 from warpfuse.engine.cuda_streams import new_stream, on
 from warpfuse.engine.errors import BackendMissing
 from warpfuse.engine.replay import Replay
@@ -130,3 +131,12 @@ def test_what_is_called_is_in_cuda_bindings(call):
     runtime = pytest.importorskip("cuda.bindings.runtime")
     assert callable(getattr(runtime, call)) and runtime.cudaIpcMemLazyEnablePeerAccess
     assert runtime.cudaDeviceAttr.cudaDevAttrIpcEventSupport and runtime.cudaStreamNonBlocking == 1
+
+
+def test_plans_for_the_simulated_card_are_not_left_to_the_user(short_folder, monkeypatch):
+    """They would stay for ever, and hold the same name as a plan that is real."""
+    monkeypatch.setenv("WARPFUSE_CACHE", str(short_folder / "of the user"))
+    with card() as sim:
+        scenarios.a_plan_runs(sim, short_folder)
+        assert any(cache_folder().iterdir())
+    assert not (short_folder / "of the user").exists()

@@ -203,4 +203,4 @@ def test_tensorrt_rtx_is_captured_where_it_says_that_it_can_be(tmp_path, monkeyp
         engine.close()
         assert got == [2.0 * n * x.numel() for n in range(3)] and not sim.races
         assert (sim.graphs, engine.device) == (3 if captures else 0, "cuda:0")
-    assert list(ArtifactCache().folder.glob("runtime-*.bin")), "the kernels compiled for this card are kept"
+        assert list(ArtifactCache().folder.glob("runtime-*.bin")), "the kernels compiled for this card are kept"

@@ -12,9 +12,12 @@ What is not simulated: time, several cards, captures of several streams.
 """
 
 import contextlib
+import os
 import sys
+import tempfile
 import threading
 from collections import Counter
+from unittest import mock
 
 from support.card.arena import Arena
 from support.card.cuda import Cuda, Runtime, Stream, as_tensor
@@ -124,8 +127,12 @@ class Card:
 
 @contextlib.contextmanager
 def card(**keys):
-    """Inside the block there is one card, "cuda:0"."""
-    sim = Card(**keys)
+    """Inside the block there is one card, "cuda:0". The plans built for it are kept no longer."""
+    with tempfile.TemporaryDirectory() as plans, mock.patch.dict(os.environ, WARPFUSE_CACHE=plans):
+        yield from _card(Card(**keys))
+
+
+def _card(sim):
     before = device.cuda, device.runtime
     device.cuda, device.runtime = sim.cuda, lambda: sim.runtime
     modules = {
