@@ -71,7 +71,7 @@ class Anchor(Stage):
     A frame becomes the anchor if it is the first frame, follows a discontinuity, is the first with another style
     (`AnchorOptions.told`), or has a mean trust below `coverage`, as the first frame of another shot has. It also
     becomes the anchor if it is the frame of a keyframe. If that frame is given as a picture, each frame is its own
-    anchor until enough of the picture is seen. For a keyframe and for coverage the stage waits for the device.
+    anchor until enough of the picture is seen. For a keyframe the stage waits for the device.
 
     framing  how the pictures of a keyframe are fitted into the frame; needed for a keyframe only
     say      called with a line that names the frame of a keyframe

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from warpfuse.engine.cuda_streams import ToDevice, ToHost
+from warpfuse.engine.cuda_streams import DownloadRing, ToDevice, ToHost
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.cpu.occlusion import unique_match
@@ -88,6 +88,9 @@ class Compared(NamedTuple):
 
 P = TypeVar("P", bound=Past)
 Compare = Callable[[P, P, tuple[int, int]], Compared]
+Choose = Callable[[Tensor, P, P], Callable[[], P]]
+"""(stays, past, present) -> what gives past if `stays`, a bool on the device, else present. It is asked when the next
+frame is compared, so that the host need not wait for the device at once."""
 
 
 class Memory(Generic[P]):
@@ -97,9 +100,9 @@ class Memory(Generic[P]):
               with a lower mean trust than this
     """
 
-    def __init__(self, ops: Arithmetic) -> None:
-        self._ops = ops
-        self._past: P | None = None
+    def __init__(self, ops: Arithmetic, choose: Choose[P]) -> None:
+        self._ops, self._choose = ops, choose
+        self._past: Callable[[], P] | None = None
         self.coverage: float | None = None
 
     def motion(self, frame: Picture, present: P, compare: Compare[P], settings: ConfidenceSettings) -> Motion:
@@ -115,7 +118,8 @@ class Memory(Generic[P]):
         """
         rgb = frame.rgb
         size = rgb.shape[-2], rgb.shape[-1]
-        past, self._past = self._past, present
+        past = None if self._past is None else self._past()
+        self._past = lambda: present
         if past is None or frame.stamp.discontinuity or past.size != present.size:
             return Motion(frame.stamp, rgb.new_zeros(1, 2, *size), rgb.new_zeros(1, 1, *size))
         found = compare(present, past, size)
@@ -126,17 +130,16 @@ class Memory(Generic[P]):
         m = self._ops.grown(m, settings.dilate_px, settings.feather_px)
         m.mul_(same_shot(coverage, present.colours, past.colours, settings.cut_coverage, settings.cut_colour))
         if self.coverage is not None:
-            if float(m.mean()) < self.coverage:
-                m = torch.zeros_like(m)
-            else:
-                self._past = past
+            stays = m.mean() >= self.coverage
+            m.mul_(stays)
+            self._past = self._choose(stays, past, present)
         if m.shape[-2:] != size:
             m = self._ops.resized(m, size)
         return Motion(frame.stamp, found.flow, m)
 
     def begin(self, anchor: P) -> None:
         """The next frame is compared with this one."""
-        self._past = anchor
+        self._past = lambda: anchor
 
     def forget(self) -> None:
         """Forget the frame kept."""
@@ -165,7 +168,8 @@ class Flow(Stage):
 
     def __init__(self, settings: FlowSettings, device: str = "cpu") -> None:
         self._ops, self._host_ops = arithmetic(device), arithmetic("cpu")
-        self._memory: Memory[GrayPast] = Memory(self._ops)
+        self._memory: Memory[GrayPast] = Memory(self._ops, self._chosen)
+        self._stays_to_host = DownloadRing((), torch.bool, device)
         self._gray_to_host = ToHost(device)
         self._flow_to_device, self._judged_to_device, self._unique_to_device = (ToDevice(device) for _ in range(3))
         self.update(settings)
@@ -213,6 +217,11 @@ class Flow(Stage):
         small = owned(small)  # the next frame is compared with it
         colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
         return GrayPast(small, colours, self._gray_to_host(gray))
+
+    def _chosen(self, stays: Tensor, past: GrayPast, present: GrayPast) -> Callable[[], GrayPast]:
+        """See `Choose`. It is asked when the gray picture of the next frame has come, so the answer has come before."""
+        answer = self._stays_to_host.download(stays)
+        return lambda: past if answer.wait() else present
 
     def _compared(self, present: GrayPast, past: GrayPast, size: tuple[int, int]) -> Compared:
         judged_size = present.rgb.shape[-2], present.rgb.shape[-1]

@@ -1,7 +1,9 @@
 """Optical flow by the network of a flow bundle, on any device. The stage replaces `dis_flow.Flow`."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from warpfuse.engine.contract import Engine
@@ -44,7 +46,7 @@ class FlowNetwork(Stage):
         self._engine = engine
         self._settings = settings
         self._ops = arithmetic(engine.device)
-        self._memory: Memory[Past] = Memory(self._ops)
+        self._memory: Memory[Past] = Memory(self._ops, _chosen)
 
     def __call__(self, frame: Picture) -> Motion:
         """Flow and trust of one frame."""
@@ -86,6 +88,13 @@ class FlowNetwork(Stage):
         # The flow that leaves the stage is copied: the engine overwrites its memory while a reader may still use it.
         flow = flows["flow"].clone() if size == self._size else self._ops.resize_flow(flows["flow"], size)
         return Compared(flow, flows["flow"], flows["flow_back"])
+
+
+def _chosen(stays: Tensor, past: Past, present: Past) -> Callable[[], Past]:
+    """See `Choose`: on the device, so the host never waits."""
+    pairs = (past.rgb, present.rgb), (past.colours, present.colours)
+    chosen = Past(*(torch.where(stays, one, other) for one, other in pairs))
+    return lambda: chosen
 
 
 def _size_of(engine: Engine) -> tuple[int, int]:

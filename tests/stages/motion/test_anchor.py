@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from support.card import card
 from support.fields import constant_flow, end_point_error, frame_of, pan, texture
 
+from warpfuse.engine.contract import TensorSpec
+from warpfuse.engine.cuda_streams import new_stream, on
 from warpfuse.stages.frame import Picture, Stamp
 from warpfuse.stages.motion.anchor import Anchor, AnchorOptions
 from warpfuse.stages.motion.dis_flow import Flow
+from warpfuse.stages.motion.network_flow import FlowNetwork
 from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings
 
 H, W, FRAMES = 192, 256, 6
@@ -81,3 +85,48 @@ def test_the_anchor_does_not_move_with_a_coverage_that_changes(coverage):
     stage.update(AnchorOptions(FlowSettings(), AnchorSettings(coverage=coverage)))
     found = stage(frame_of(pictures[2], 2))
     assert found.trust.any() and torch.isfinite(found.flow).all()
+
+
+class Still:
+    """A flow network that finds no motion."""
+
+    backend = "test"
+
+    def __init__(self, h, w, device):
+        self.device = device
+        self.inputs = tuple(TensorSpec(name, "float32", (1, 3, h, w)) for name in ("cur", "prev"))
+        self.outputs = tuple(TensorSpec(name, "float32", (1, 2, h, w)) for name in ("flow", "flow_back"))
+        self.seen = []
+
+    def __call__(self, inputs):
+        self.seen.append(inputs["prev"].clone())
+        return {spec.name: inputs["cur"].new_zeros(spec.shape) for spec in self.outputs}
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "by_network, waits", [(True, set()), (False, {"UploadRing.upload", "Landing.wait"})], ids=["network", "dis"]
+)
+def test_on_a_card_no_host_waits_to_know_which_frame_is_the_anchor(by_network, waits):
+    """But for its own copies: DIS has the picture that it compares on the host."""
+
+    def anchored(device):
+        settings = FlowSettings()
+        network = Still(48, 64, device)
+        flow = FlowNetwork(network, settings.trust) if by_network else Flow(settings, device)
+        stage = Anchor(flow, AnchorOptions(settings), device=device)
+        found = [stage(frame_of(rgb.to(device), n)).trust for n, rgb in enumerate(pictures)]
+        return found, network.seen
+
+    pictures = [*[texture(48, 64, 1)] * 3, *[texture(48, 64, 2)] * 3, texture(48, 64, 3)]
+    with card() as sim, on(new_stream("cuda:0")):
+        trusts, seen = anchored("cuda:0")
+        waited = {function for _, module, function in sim.waits if module}
+        found = [bool(trust.cpu().any()) for trust in trusts]
+        compared = [one.cpu() for one in seen]
+    assert waited == waits and not sim.races
+    expected, by_host = anchored("cpu")
+    assert found == [bool(trust.any()) for trust in expected] == [False, True, True, False, True, True, False]
+    assert all(map(torch.equal, compared, by_host)) and len(compared) == len(by_host)
