@@ -3,17 +3,14 @@
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from warpfuse.engine.bundle import Bundle
 from warpfuse.engine.bundle_file import NetworkName
 from warpfuse.engine.contract import Engine
 from warpfuse.stages.errors import SourceLost
-from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece
+from warpfuse.stages.frame import Frame, Hold, RawFrame, SoundPiece, Stamp
 from warpfuse.stages.geometry.framing import Framing
-
-if TYPE_CHECKING:  # processes that only capture or show do not load torch
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +109,26 @@ class Stage(Protocol):
 class Capturable(Protocol):
     """A stage whose calls can be replayed on a card: frames of one form launch the same work on other values.
 
-    Its calls launch everything on the current stream, wait for nothing and give frames with the stamp of their inputs.
+    Its calls launch everything on the current stream and wait for nothing.
     """
 
-    def launches(self) -> Hashable | None:
-        """What decides which work the next call launches, besides the form of its inputs. None: it must be called.
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
+        """Make ready what the host makes for the next call, and tell what decides which work that launches.
 
-        Numbers of the settings that are not in `reads` belong to it.
+        stamp, inputs  of that call; an input from a stage that is replayed as well is not here yet, but a number
+
+        The forms of the inputs and of the state are known besides. Numbers of the settings that are no tensors of the
+        state belong to it. None: it must be called. For one frame it may be asked again.
         """
 
     @property
-    def reads(self) -> "dict[str, Tensor]":
-        """What the next call reads besides its inputs: tensors that it remembers, and those made of settings."""
-        return {}
+    def state(self) -> Any:
+        """What the next call reads besides its inputs, as a tree (`state_tree.py`): what it remembers, and tensors that
+        are made of settings. It is not changed by who asks for it."""
+        return ()
 
-    def rebind(self, tensors: "Mapping[str, Tensor]") -> None:
-        """Read these from now on. One of `reads` that is not among them is forgotten."""
+    @state.setter
+    def state(self, state: Any) -> None:
         return
 
 

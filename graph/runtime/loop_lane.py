@@ -1,4 +1,4 @@
-"""The lane of the loop on a card: its stages are replayed as one CUDA graph where they can be."""
+"""The lanes of loop and sampler on a card: their stages are replayed as one CUDA graph where they can be."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ from warpfuse.stages.frame import Frame
 from warpfuse.stages.loop import Loop, LoopCall
 
 LOOP = "loop"
-"""The name under which the time of replayed frames is reported: inside a graph no stage has a time of its own."""
+"""The name under which the time of replayed frames is reported: inside a graph of several stages none has a time of its
+own. The time of a lone stage is its own."""
 
 
 class LoopLane(Lane):
@@ -25,13 +26,14 @@ class LoopLane(Lane):
         assert not isinstance(stream, NoStream)
         self._stages = list(runners)
         self._context = context
-        self._clock, self._meter = DeviceClock(stream), Meter()
+        self._clock = DeviceClock(stream)
+        self._meter = Meter() if len(self._stages) > 1 else self._stages[0].meter
         self._replayed = 0
         self._loop: Loop | None = None
 
     def report(self) -> list[RunnerReport]:
         """The time of replayed frames, once there are any."""
-        if not self._replayed:
+        if not self._replayed or len(self._stages) == 1:
             return []
         last = self._stages[-1]
         return [RunnerReport(LOOP, self._replayed, last.passed, last.ended, 0, self._meter.encode(), {})]
@@ -80,7 +82,8 @@ class LoopLane(Lane):
             self._meter.record(duration_ns)
         self._replayed += 1
         if self._context.track is not None:
-            self._context.track.add(LOOP, firings[0].stamp.seq, begun, self._context.clock())
+            name = LOOP if len(self._stages) > 1 else self._stages[0].stage_name
+            self._context.track.add(name, firings[0].stamp.seq, begun, self._context.clock())
         return given
 
     def _is_late(self, sender: StageRunner) -> bool:

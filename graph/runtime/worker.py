@@ -220,7 +220,7 @@ class Worker:
             runners = [self._opened(node, stream, undo) for node in nodes]
         names = {node.name for node in nodes}
         loops = any(feed.delay and {feed.sender, feed.receiver} <= names for feed in self.plan.calls)
-        if is_card(device) and loops:
+        if is_card(device) and (loops or "predict" in names):  # of a stream batch it is in no loop of one frame
             return LoopLane([one for one in runners if isinstance(one, StageRunner)], self.faults, stream, self.context)
         return Lane(runners, self.faults, stream)
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from warpfuse.stages.frame import Motion
+from warpfuse.stages.state_tree import Fields
 
 
 @dataclass(slots=True, eq=False)
-class AnchorPast:
+class AnchorPast(Fields):
     """The anchor for one row.
 
     x0      by call: x0 of the anchor after it, with fusion, [1, c, h, w]; shared by the rows of a stream

@@ -1,13 +1,13 @@
 """Laying a keyframe over the picture: a frame that the user painted, warped along the flow."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.frame import Frame, Motion, Picture
+from warpfuse.stages.frame import Frame, Motion, Picture, Stamp
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
@@ -61,7 +61,7 @@ class ApplyKeyframe(Stage, Capturable):
         """The picture unchanged: it was warped with the keyframe in it."""
         return picture
 
-    def launches(self) -> Hashable:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable:
         """See `Capturable`."""
         return self._mode
 

@@ -14,6 +14,7 @@ made one step later, so frames have the same past with a stream batch and withou
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.diffusion.settings import AttentionSettings
 from warpfuse.stages.frame import Stamp
+from warpfuse.stages.state_tree import Fields
 
 
 def check_memory(inputs: tuple[TensorSpec, ...], about: AttentionMemory | None) -> None:
@@ -45,7 +47,7 @@ Places = Mapping[tuple[int, int], Tensor]
 
 
 @dataclass(slots=True, eq=False)
-class TokenPast:
+class TokenPast(Fields):
     """Tokens of earlier frames for one row, and the row's own tokens for later frames.
 
     nothing  [1, F] zeros, for a missing reference
@@ -150,7 +152,7 @@ class CrossFrame:
         self._last: TokenPast | None = None
         self._told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
         self._anchors: dict[Key, Tensor] = {}
-        self._frames = 0
+        self._since: Stamp | None = None
         self._gap = self._painted = False
 
     def skip(self) -> None:
@@ -173,8 +175,8 @@ class CrossFrame:
         """
         if stamp.discontinuity or self._told is None or not _same(told, self._told):
             self.reset()
-        elif painted is None and (self._painted or self._due(settings)):
-            self._anchors, self._frames = {}, 0
+        elif painted is None and (self._painted or self.due(stamp, settings)):
+            self._anchors, self._since = {}, None
         self._painted = painted is not None
         anchors = self._anchors if painted is None else painted
         past = TokenPast(self._about, self._nothing, anchors, self._last, painted=self._painted)
@@ -184,11 +186,32 @@ class CrossFrame:
             past.trust = trust.mean().expand_as(trust) if self._gap else trust
             past.places = None if self._gap else places_of(flow, self._about, self._ops)
         self._last, self._told, self._gap = past, told, False
-        self._frames += 1
+        self._since = self._since or stamp
         return past
 
-    def _due(self, settings: AttentionSettings) -> bool:
-        return settings.refresh is not None and self._frames >= settings.refresh
+    def due(self, stamp: Stamp, settings: AttentionSettings) -> bool:
+        """Whether the frame takes the place of the anchor, which is `refresh` frames old."""
+        return (
+            settings.refresh is not None and self._since is not None and stamp.seq - self._since.seq >= settings.refresh
+        )
+
+    def knows(self, told: tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]) -> bool:
+        """Whether the frame before had this very `told` (`enter`), so that no values need be compared."""
+        if self._told is None:
+            return True
+        pairs = zip(told[1:], self._told[1:], strict=True)
+        return told[0] == self._told[0] and all(
+            a.keys() == b.keys() and all(a[name] is b[name] for name in a) for a, b in pairs
+        )
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What the next frame reads, as a tree (`state_tree.py`)."""
+        return self._nothing, self._last, self._told, self._anchors, self._since, self._gap, self._painted
+
+    @state.setter
+    def state(self, state: tuple[Any, ...]) -> None:
+        self._nothing, self._last, self._told, self._anchors, self._since, self._gap, self._painted = state
 
 
 def places_of(flow_cur_to_prev: Tensor, about: AttentionMemory, ops: Arithmetic) -> Places:

@@ -1,10 +1,13 @@
 """Fusion of pictures after the decoder, for `stages.fuse.reference: output`."""
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 from warpfuse.stages.diffusion.fuse import fusion_weight, settings_of
 from warpfuse.stages.diffusion.settings import FuseSettings
-from warpfuse.stages.frame import Frame, Picture
+from warpfuse.stages.frame import Frame, Picture, Stamp
 from warpfuse.stages.solvers.pair import CLEAN, fuse
-from warpfuse.stages.stage import Opening, Stage
+from warpfuse.stages.stage import Capturable, Opening, Stage
 
 __all__ = ["Blend", "open", "settings_of"]
 
@@ -14,7 +17,7 @@ def open(opening: Opening) -> Stage:
     return Blend(opening.config.stages.fuse)
 
 
-class Blend(Stage):
+class Blend(Stage, Capturable):
     """The decoded picture blended with the warped last picture.
 
     inputs  picture  the decoded picture
@@ -35,6 +38,10 @@ class Blend(Stage):
     def held(self, picture: Frame, past: Frame) -> Frame:
         """The past as the picture; a bare `Frame` if there is none."""
         return Picture(picture.stamp, past.rgb) if isinstance(past, Picture) else Frame(picture.stamp)
+
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable:
+        """See `Capturable`."""
+        return self._settings.largest_weight, self._settings.exit
 
     def update(self, settings: FuseSettings) -> None:
         """Use new settings from the next frame on."""

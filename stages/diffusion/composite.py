@@ -17,7 +17,7 @@ from warpfuse.stages.diffusion.palette import Palette
 from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.formulas.composite import shares_of
-from warpfuse.stages.frame import Frame, Latent, Picture
+from warpfuse.stages.frame import Frame, Latent, Picture, Stamp
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
@@ -95,20 +95,19 @@ class Composite(Stage, Capturable):
         table = palette.table
         self._table = None if table is None else self._table_to_device(torch.from_numpy(table.copy()))
 
-    def launches(self) -> Hashable | None:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
         """See `Capturable`."""
         return (self._prints, self._draws, bool(self._settings.fuse.lines)) if is_capturable(self._lines) else None
 
     @property
-    def reads(self) -> dict[str, Tensor]:
+    def state(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Style, numbers, colours of the paint."""
-        named = {"style": self._settings.style, "numbers": self._numbers}
-        return named | ({} if self._table is None else {"table": self._table})
+        return self._settings.style, self._numbers, self._table
 
-    def rebind(self, tensors: Mapping[str, Tensor]) -> None:
-        """See `Capturable`."""
-        self._settings = replace(self._settings, style=tensors["style"])
-        self._numbers, self._table = tensors["numbers"], tensors.get("table")
+    @state.setter
+    def state(self, state: tuple[Tensor, Tensor, Tensor | None]) -> None:
+        style, self._numbers, self._table = state
+        self._settings = replace(self._settings, style=style)
 
     def close(self) -> None:
         """Close the network, and give the pinned memory back."""

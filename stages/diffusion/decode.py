@@ -1,9 +1,10 @@
 """Latents into pictures."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from warpfuse.engine.contract import Engine, is_capturable
-from warpfuse.stages.frame import Frame, Latent, Picture
+from warpfuse.stages.frame import Frame, Latent, Picture, Stamp
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
@@ -38,7 +39,7 @@ class Decode(Stage, Capturable):
             return self(latent)
         return Picture(latent.stamp, past.rgb) if isinstance(past, Picture) else Frame(latent.stamp)
 
-    def launches(self) -> Hashable | None:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
         """See `Capturable`."""
         return () if is_capturable(self._decoder) else None
 

@@ -1,9 +1,10 @@
 """Pictures into latents."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from warpfuse.engine.contract import Engine, is_capturable
-from warpfuse.stages.frame import Frame, Latent, Picture
+from warpfuse.stages.frame import Frame, Latent, Picture, Stamp
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
@@ -34,7 +35,7 @@ class Encode(Stage, Capturable):
         """A bare frame: the latent of a held frame is not used."""
         return Frame(frame.stamp)
 
-    def launches(self) -> Hashable | None:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
         """See `Capturable`."""
         return () if is_capturable(self._encoder) else None
 

@@ -1,12 +1,13 @@
 """Fidelity-oriented encoding (Rerender-A-Video, Yang et al. 2023, section 4.2): an autoencoder that loses less."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
 from warpfuse.engine.contract import Engine, is_capturable
-from warpfuse.stages.frame import Frame, Latent, Picture
+from warpfuse.stages.frame import Frame, Latent, Picture, Stamp
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 FARTHEST = 0.25
@@ -61,7 +62,7 @@ class EncodeTwice(Stage, Capturable):
         """A bare frame: the latent of a held frame is not used."""
         return Frame(frame.stamp)
 
-    def launches(self) -> Hashable | None:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
         """See `Capturable`."""
         return () if all(map(is_capturable, (self._encoder, self._decoder))) else None
 

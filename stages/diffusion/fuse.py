@@ -9,7 +9,7 @@ from torch import Tensor
 from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.diffusion.moment_lock import MomentLock
 from warpfuse.stages.diffusion.settings import FuseSettings
-from warpfuse.stages.frame import Frame, Latent
+from warpfuse.stages.frame import Frame, Latent, Stamp
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
@@ -69,19 +69,18 @@ class Fuse(Stage, Capturable):
         self._weight = self._to_device(torch.tensor(settings.largest_weight * settings.exit))
         self._lock.update(settings.anchor)
 
-    def launches(self) -> Hashable:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable:
         """See `Capturable`."""
         return self._fuses, self._lock.settings
 
     @property
-    def reads(self) -> dict[str, Tensor]:
+    def state(self) -> tuple[Tensor, Tensor | None]:
         """The weight, and the gain of the lock."""
-        gain = self._lock.gain
-        return {"weight": self._weight} | ({} if gain is None else {"gain": gain})
+        return self._weight, self._lock.gain
 
-    def rebind(self, tensors: Mapping[str, Tensor]) -> None:
-        """See `Capturable`."""
-        self._weight, self._lock.gain = tensors["weight"], tensors.get("gain")
+    @state.setter
+    def state(self, state: tuple[Tensor, Tensor | None]) -> None:
+        self._weight, self._lock.gain = state
 
     def close(self) -> None:
         """Give the pinned memory back."""

@@ -4,15 +4,21 @@ The noise from which a picture is sampled is drawn once from the seed and is the
 in every frame would make the style flicker.
 """
 
+from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.diffusion.settings import NoisePolicy
 from warpfuse.stages.solvers import Call
 from warpfuse.stages.solvers.pair import Level, fuse_noises, noise_gain
+from warpfuse.stages.state_tree import Branch
 
 
-class Noises:
+class Noises(Branch):
     """Seeded unit noises of a stream, [1, c, h, w] float32 each. They are drawn on the CPU, so that they are the same
     on every device.
 
@@ -21,32 +27,52 @@ class Noises:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed
-        self._device = device
+        self._to_device = ToDevice(device)
         self._slots: list[Tensor] = []
+        self._fresh: Mapping[int, Tensor] = {}
 
-    @property
-    def drawn(self) -> list[Tensor]:
-        """Those of the steps that were asked for, the first before all steps."""
-        return self._slots
+    def with_fresh(self, fresh: Mapping[int, Tensor]) -> "Noises":
+        """The same noises for one frame. fresh: its fresh noise that is drawn already, by step."""
+        return self.made_of({"slots": self._slots, "fresh": fresh})
 
-    @drawn.setter
-    def drawn(self, slots: list[Tensor]) -> None:
-        self._slots = slots
+    def drawn_for(self, seq: int, steps: Sequence[int], shape: torch.Size) -> dict[int, Tensor]:
+        """The fresh noise of a frame for some steps."""
+        return {step: self.fresh(seq, step, shape) for step in steps}
+
+    def parts(self) -> Mapping[str, Any]:
+        """See `Branch`."""
+        return {"slots": self._slots, "fresh": self._fresh}
+
+    def rest(self) -> Hashable:
+        """See `Branch`. The seed is that of the run."""
+        return ()
+
+    def made_of(self, parts: Mapping[str, Any]) -> "Noises":
+        """See `Branch`."""
+        made = copy(self)
+        made._slots, made._fresh = parts["slots"], parts["fresh"]
+        return made
+
+    def close(self) -> None:
+        """Give the pinned memory back."""
+        self._to_device.close()
 
     def slot(self, step: int, shape: torch.Size) -> Tensor:
         """The fixed noise of a step."""
         if self._slots and self._slots[0].shape != shape:
-            self._slots = []
+            self._slots.clear()  # the list is that of every frame under way
         while len(self._slots) <= step:
             self._slots.append(self._drawn(self._seed + len(self._slots), shape))
         return self._slots[step]
 
     def fresh(self, seq: int, step: int, shape: torch.Size) -> Tensor:
         """Noise of one frame and step, different from all others and from the slots, and the same in every run."""
+        if step in self._fresh:
+            return self._fresh[step]
         return self._drawn((self._seed * 0x9E3779B97F4A7C15 + (seq + 1) * 64 + step) % 2**63, shape)
 
     def _drawn(self, seed: int, shape: torch.Size) -> Tensor:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed % 2**63)).to(self._device)
+        return self._to_device(torch.randn(shape, generator=torch.Generator().manual_seed(seed % 2**63)))
 
 
 def at_entry(policy: NoisePolicy, noises: Noises, seq: int, shape: torch.Size) -> tuple[Tensor, float]:

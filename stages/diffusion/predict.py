@@ -24,10 +24,10 @@ from warpfuse.stages.diffusion.prompts import Prompts
 from warpfuse.stages.diffusion.reference_warp import LatentWarp, PictureWarp
 from warpfuse.stages.diffusion.rows import Row, start
 from warpfuse.stages.diffusion.sampling import sampling_of
-from warpfuse.stages.diffusion.schedule import PredictSettings, Sampling, frame_schedule
+from warpfuse.stages.diffusion.schedule import FrameSchedule, PredictSettings, Sampling, frame_schedule
 from warpfuse.stages.diffusion.settings import Kind, check_attention, past_encoder
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, step_all
-from warpfuse.stages.frame import Frame, Latent, Motion
+from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.motion.warp import latent_trust
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
@@ -138,6 +138,8 @@ class Predict(Stage, Capturable):
         self._batch = StreamBatch(denoise, self._pulls) if stream else None
         self._last: Row | None = None
         self._anchor: dict[int, Tensor] = {}
+        self._fresh: dict[int, Tensor] = {}
+        self._fresh_of = -1
         self.update(settings)
 
     def __call__(
@@ -152,7 +154,9 @@ class Predict(Stage, Capturable):
         if self._batch is not None:  # rows stay for several calls
             source = owned(source)
             reference, motion, anchor = owned(reference), owned(motion), owned(anchor)
-        row = start(source, self._schedule, self._noises, reference, self._ops)
+        noises = self._noises.with_fresh(self._drawn(source))
+        self._fresh = {}
+        row = start(source, self._schedule, noises, reference, self._ops)
         if self._hints is not None:
             row.hints = self._hints(hints)
         painted = anchor.painted if isinstance(anchor, Motion) else None
@@ -193,50 +197,61 @@ class Predict(Stage, Capturable):
             self._batch = StreamBatch(self._denoise, self._pulls)
         if self._attention is not None:
             self._attention.reset()
-        self._last, self._anchor = None, {}
+        self._last, self._anchor, self._fresh = None, {}, {}
 
     def update(self, settings: PredictSettings) -> None:
         """Use new settings from the next frame on. Frames in the batch keep their own."""
         self._schedule = frame_schedule(self._sampling, settings, self._to_device)
 
-    def launches(self) -> Hashable | None:
-        """See `Capturable`. Rows that stay for later frames, or noise drawn for one frame, are in no graph."""
-        schedule, fuse = self._schedule, self._schedule.fuse
-        stays = self._batch is not None or self._attention is not None or schedule.windows or fuse.asks_anchor
-        if stays or fuse.noise == "fresh" or not self._denoise.capturable:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
+        """See `Capturable`. The frame's fresh noise is drawn.
+
+        Another prompt is compared with that of the tokens by values, and a keyframe with the last one, for which the
+        host waits: their frames must be called.
+        """
+        attention, anchor, source = self._attention, inputs.get("anchor"), inputs["source"]
+        if not (self._denoise.capturable and all(pull.capturable for pull in self._pulls.values())):
             return None
-        levels = tuple((one.level, one.level_next, one.needs_noise, one.rho) for one in schedule.plan)
-        entry = bool(fuse.entry), fuse.window, fuse.noise, fuse.anchor.entry, fuse.inner_strength
-        return levels, entry, schedule.guidance
+        if isinstance(anchor, Motion) and anchor.painted is not None:
+            return None
+        if isinstance(source, Latent):
+            self._fresh = self._drawn(source)
+        if attention is None:
+            return ()
+        known = attention.knows(_told(self._schedule))
+        return (attention.due(stamp, self._schedule.attention),) if known else None
 
     @property
-    def reads(self) -> dict[str, Tensor]:
-        """What the schedule keeps on the device, and the noises."""
-        schedule = self._schedule
-        return {
-            "numbers": schedule.numbers,
-            **{f"conditioning.{name}": x for name, x in schedule.conditioning.items()},
-            **{f"unconditional.{name}": x for name, x in schedule.unconditional.items()},
-            **{f"noise.{step}": x for step, x in enumerate(self._noises.drawn)},
-        }
+    def state(self) -> tuple[Any, ...]:
+        """The schedule with what it keeps on the device, the noises, and what is remembered of earlier frames."""
+        rows = None if self._batch is None else self._batch.rows
+        attention = None if self._attention is None else self._attention.state
+        return self._schedule, self._noises, self._fresh, rows, self._last, self._anchor, attention
 
-    def rebind(self, tensors: Mapping[str, Tensor]) -> None:
-        """See `Capturable`."""
-        kinds: dict[str, dict[str, Tensor]] = {"numbers": {}, "conditioning": {}, "unconditional": {}, "noise": {}}
-        for key, x in tensors.items():
-            kind, _, name = key.partition(".")
-            kinds[kind][name] = x
-        self._schedule = self._schedule.on(kinds["numbers"][""], kinds["conditioning"], kinds["unconditional"])
-        self._noises.drawn = list(kinds["noise"].values())
+    @state.setter
+    def state(self, state: tuple[Any, ...]) -> None:
+        self._schedule, self._noises, self._fresh, rows, self._last, self._anchor, attention = state
+        if self._batch is not None:
+            self._batch.rows = rows
+        if self._attention is not None:
+            self._attention.state = attention
 
     def close(self) -> None:
         """Close every network, and give the pinned memory back."""
         self._denoise.close()
+        self._noises.close()
         self._to_device.close()
         for pull in self._pulls.values():
             pull.close()
         if self._keyframe is not None:
             self._keyframe.close()
+
+    def _drawn(self, source: Latent) -> dict[int, Tensor]:
+        """The fresh noise of a frame, by step; drawn once."""
+        if not self._fresh or self._fresh_of != source.stamp.seq:
+            self._fresh_of = source.stamp.seq
+            return self._noises.drawn_for(source.stamp.seq, self._schedule.fresh_steps, source.z.shape)
+        return self._fresh
 
     def _anchor_of(self, row: Row, motion: Motion, painted: Tensor | None) -> AnchorPast | None:
         """The anchor for the row; None if its settings do not use it. painted: the keyframe, if that is the anchor."""
@@ -251,7 +266,7 @@ class Predict(Stage, Capturable):
         """Connect the row with the frame before and a keyframe, if fusion or attention uses them."""
         followed = None if motion is None else _at_latent(row, motion)
         if self._attention is not None:
-            told = len(row.schedule.plan), row.schedule.conditioning, row.schedule.unconditional
+            told = _told(row.schedule)
             flow, trust = (None, None) if followed is None else (followed.flow, followed.trust)
             tokens = None
             if painted is not None and self._keyframe is not None and row.schedule.attention.anchor:
@@ -262,6 +277,11 @@ class Predict(Stage, Capturable):
             return
         row.motion = followed
         row.before, self._last = self._last, row
+
+
+def _told(schedule: FrameSchedule) -> tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """What a frame's tokens depend on, besides the frame (`CrossFrame.enter`)."""
+    return len(schedule.plan), schedule.conditioning, schedule.unconditional
 
 
 def _at_latent(row: Row, motion: Motion) -> Motion:

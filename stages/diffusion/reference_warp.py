@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from warpfuse.engine.contract import Engine
+from warpfuse.engine.contract import Engine, is_capturable
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.diffusion.encode_twice import faithful
 from warpfuse.stages.frame import Motion
@@ -14,6 +14,8 @@ from warpfuse.stages.parameters import Mode
 
 class LatentWarp:
     """Warps the latents. This is cheap, but blurs, since a cell of 8 x 8 pixels is not shift-equivariant."""
+
+    capturable = True
 
     def __init__(self, device: str = "cpu") -> None:
         self._ops = arithmetic(device)
@@ -54,6 +56,11 @@ class PictureWarp:
             again = _run(self._decoder, "latent", z, "rgb").clamp(0, 1)
             z = faithful(z, _run(self._encoder, "rgb", again.contiguous(), "latent"), moved, again)
         return _rows(z * self._scale)
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph may hold its next call."""
+        return all(map(is_capturable, (self._decoder, self._encoder)))
 
     def close(self) -> None:
         """Close both networks."""

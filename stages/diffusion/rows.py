@@ -23,13 +23,14 @@ from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.parameters import Mode
 from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
 from warpfuse.stages.solvers.solver import Memory
+from warpfuse.stages.state_tree import Fields
 
 WarpRows = Callable[[Sequence[Tensor], Sequence[Motion], Mode], Sequence[Tensor]]
 """(x0 of earlier frames, motions to them, interpolation) -> each x0 warped onto the present frame, all [1, c, h, w]."""
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class Row(Fields):
     """One frame in the sampler. `start` makes it and `stream_batch.step_all` advances it. If `finished`, `x` is the
     result.
 
@@ -140,6 +141,7 @@ def step(row: Row, pair: tuple[Tensor, Tensor], references: Sequence[Reference])
     row.k += 1
     if row.finished:
         row.before = row.anchor = None  # otherwise every row would keep all earlier ones alive
+        row.reference = row.motion = None
         if row.past is not None:
             row.past.end()
 

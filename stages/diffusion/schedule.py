@@ -1,13 +1,15 @@
 """The schedule of a frame: its network calls and their inputs, from the bundle and the settings of the frame."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from warpfuse.engine.bundle_parts import ADAPTER_SCALE, CONTROL_SCALE, Control
 from warpfuse.stages.controls.settings import ControlSettings
+from warpfuse.stages.diffusion.noise import in_window
 from warpfuse.stages.diffusion.prompts import Conditioning
 from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, FusionWindow, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
@@ -15,6 +17,7 @@ from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.solvers import Call, Solver, SolverError
 from warpfuse.stages.solvers.levels import LevelTable, karras_levels, steps_for
 from warpfuse.stages.solvers.pair import CLEAN, Level
+from warpfuse.stages.state_tree import Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameSchedule:
+class FrameSchedule(Branch):
     """The schedule of frames with the same settings. Immutable, tensors read-only.
 
     plan           all network calls of a frame, in order
@@ -131,14 +134,32 @@ class FrameSchedule:
         """x0 of the frame before is fused in between steps."""
         return any(one.of == "previous" and one.kind != "reference" for one in self.windows)
 
-    def on(
-        self, numbers: Tensor, conditioning: Mapping[str, Tensor], unconditional: Mapping[str, Tensor]
-    ) -> "FrameSchedule":
-        """The same schedule with tensors in other memory."""
-        entry, told = _parts(numbers, [{name: x.numel() for name, x in call.items()} for call in self.told])
-        return replace(
-            self, numbers=numbers, entry=entry, told=told, conditioning=conditioning, unconditional=unconditional
-        )
+    @property
+    def fresh_steps(self) -> tuple[int, ...]:
+        """The steps for which a frame needs fresh noise; 0 is the entry."""
+        steps, step = {0} if self.fuse.entry and self.fuse.noise == "fresh" else set[int](), 0
+        for call in self.plan[:-1]:
+            step += call.finished
+            noises = {one.noise for one in self.windows if call.finished and in_window(one.window, call.level)}
+            if "fresh" in noises and call.level_next.sigma > 0:
+                steps.add(step)
+        return tuple(sorted(steps))
+
+    def parts(self) -> Mapping[str, Any]:
+        """See `Branch`."""
+        return {"numbers": self.numbers, "conditioning": self.conditioning, "unconditional": self.unconditional}
+
+    def rest(self) -> Hashable:
+        """See `Branch`. Weight and share of the entry are in `numbers`."""
+        fuse = self.fuse
+        levels = tuple((one.level, one.level_next, one.needs_noise, one.finished, one.rho) for one in self.plan)
+        entry = bool(fuse.entry), fuse.window, fuse.noise, fuse.anchor.entry, fuse.inner_strength
+        return levels, entry, fuse.adain, self.windows, self.guidance, self.warp, self.attention
+
+    def made_of(self, parts: Mapping[str, Any]) -> "FrameSchedule":
+        """See `Branch`."""
+        entry, told = _parts(parts["numbers"], [{name: x.numel() for name, x in call.items()} for call in self.told])
+        return replace(self, entry=entry, told=told, **parts)
 
 
 def frame_schedule(

@@ -86,7 +86,7 @@ class AttentionSettings(StageSettings):
     pull      flow  the tokens of the frame before are warped along the flow and weighted by its trust
               off   they are taken in place, with weight 1
     coverage  0..1: a frame with a mean trust below this begins a shot
-    refresh   number of frames after which a new anchor is taken; none: only when a shot begins
+    refresh   number of frames of the source after which a new anchor is taken; none: only when a shot begins
     """
 
     own: float = Field(1.0, ge=0, le=1)

@@ -56,23 +56,25 @@ class StreamBatch:
 
     `step` adds new rows, at most one a stream, makes one network call for all rows, and returns those that are finished
     by it. With K calls a frame, a row is finished K - 1 steps after the one that added it.
+
+    rows  under way, the oldest first
     """
 
     def __init__(self, denoise: Denoise, pulls: Pulls) -> None:
         self._denoise = denoise
         self._pulls = pulls
-        self._rows: list[Row] = []
+        self.rows: list[Row] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def step(self, arrived: Sequence[Row] = ()) -> list[Row]:
         """Add rows, make one network call, return the finished rows. Without rows no call is made."""
-        self._rows.extend(arrived)
-        if not self._rows:
+        self.rows.extend(arrived)
+        if not self.rows:
             return []
         # Each row reads x0 of the frame before, which that left after the same call one step ago.
-        step_all(self._rows, self._denoise, self._pulls)
-        finished = [row for row in self._rows if row.finished]
-        self._rows = [row for row in self._rows if not row.finished]
+        step_all(self.rows, self._denoise, self._pulls)
+        finished = [row for row in self.rows if row.finished]
+        self.rows = [row for row in self.rows if not row.finished]
         return finished

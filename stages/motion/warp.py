@@ -1,14 +1,14 @@
 """The stage that warps the last styled picture onto the present frame."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
-from warpfuse.stages.frame import Frame, Latent, Motion, Picture
+from warpfuse.stages.frame import Frame, Latent, Motion, Picture, Stamp
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
@@ -73,7 +73,7 @@ class Warp(Stage, Capturable):
             case _:
                 return Frame(motion.stamp)
 
-    def launches(self) -> Hashable:
+    def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable:
         """See `Capturable`."""
         return self._settings
 

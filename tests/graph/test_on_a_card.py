@@ -148,6 +148,19 @@ def test_the_loop_is_one_launch_with_a_copy_before_and_behind_it(short_folder):
     assert not sim.races
 
 
+def test_a_stream_batch_is_one_launch_for_its_rows_and_one_for_the_loop_behind_it(short_folder):
+    keys = {"steps": 2, "stages": {"predict": {"stream": True}}, "source": "pattern:48x32@25,frames=9"}
+    with card() as sim:
+        expected = scenarios.shown(short_folder, **keys)
+        assert not sim.captured
+        got = scenarios.shown(short_folder, backend="tensorrt", **keys)
+    assert [one.tolist() for one in got] == [one.tolist() for one in expected]
+    launched = Counter({name: count for (span, name), count in sim.kernels.items() if not span})
+    # the second frame of a form is the first that is replayed: five of nine by the sampler, six of eight by the loop
+    assert launched["_foreach_copy_"] == 2 * (5 + 6)
+    assert not sim.races, "\n".join(map(str, sim.races[:3]))
+
+
 MOST_KERNELS = 120
 """Of a warm frame of the default graph, copies and networks included: 118 now. It may only fall."""
 
