@@ -12,19 +12,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from warpfuse import clustering, exporting, keys
 from warpfuse.benchmark.command import bench
-from warpfuse.bundles import bundles
 from warpfuse.comfy import installing
+from warpfuse.commands import clustering, exporting, keys
+from warpfuse.commands.bundles import bundles
+from warpfuse.commands.controlling import ctl
+from warpfuse.commands.serving import PageOptions, run_with_page
+from warpfuse.commands.serving import serve as serve_page
 from warpfuse.configuring import configure, configure_any, keys_of, with_sink
-from warpfuse.controlling import ctl
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import guard_process
 from warpfuse.flags import GraphFile, Setting, asked, takes_a_graph
 from warpfuse.graph.errors import StageFailed
-from warpfuse.serving import PageOptions, run_with_page
-from warpfuse.serving import serve as serve_page
 from warpfuse.shipped_clip import CLIP
 from warpfuse.stages.errors import Stopped, StreamLost
 from warpfuse.terminal import (
@@ -258,7 +258,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Folder for demo.mp4 and demo_side_by_side.mp4.")] = Path(),
 ) -> None:
     """Stylize the clip in the package: demo.mp4, demo_side_by_side.mp4, and the figures."""
-    from warpfuse.demo import demo as run_demo
+    from warpfuse.commands.demo import demo as run_demo
 
     with stopped_by_signals() as stop:
         run_demo(folder, stop=stop, console=console)
@@ -281,7 +281,7 @@ def doctor(
     if given := [name for name, value in flags.items() if value not in (None, [])]:
         raise BadInput(f"{given[0]}: the flags and names of a run are for `warpfuse doctor --deep`. Add --deep")
     if cameras:
-        from warpfuse import cameras as listing
+        from warpfuse.doctor import cameras as listing
 
         found = listing.cameras()
         if as_json:
@@ -289,7 +289,7 @@ def doctor(
         else:
             Console().print(listing.table(found))
         return 0
-    from warpfuse.doctor import examine, table, to_json
+    from warpfuse.doctor.examination import examine, table, to_json
 
     findings = examine()
     if as_json:
@@ -306,7 +306,7 @@ def _try_out(flags: dict[str, Any], as_json: bool) -> int:
     graph, keys, settings = asked(flags)
     config = configure(graph, keys, settings, {"source": str(CLIP), "loop": True, "sinks": ["null:"]})
     check_early(config)
-    from warpfuse.trial import told, try_out
+    from warpfuse.doctor.trial import told, try_out
 
     with stopped_by_signals("ending the trial; once more to stop at once") as stop:
         found = try_out(config, say=say, stop=stop)
@@ -325,7 +325,7 @@ def metrics(
     as_json: Annotated[bool, typer.Option("--json", help="Figures as one JSON object.")] = False,
 ) -> None:
     """Measure how steady a styled video is, and that it was not merely blurred."""
-    from warpfuse.measure import measure
+    from warpfuse.commands.measure import measure
 
     with progress_bar() as progress:
         figures = measure(source, styled, progress=progress, say=say)
@@ -357,7 +357,7 @@ def graph(
 ) -> None:
     """Draw a graph: stages, links, slots, delays, placement; of a run under way (its name), what flows on each link."""
     if graph is not None and not graph.exists() and graph.suffix not in (".yaml", ".yml"):
-        from warpfuse.controlling import flows
+        from warpfuse.commands.controlling import flows
 
         Console().print(flows(str(graph)))
         return

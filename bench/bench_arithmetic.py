@@ -21,7 +21,7 @@ from torch import Tensor
 
 from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import pictures_of
-from warpfuse.demo import CLIP
+from warpfuse.commands.demo import CLIP
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.runtime.opening import prepare_source
 from warpfuse.stages import cpu, formulas

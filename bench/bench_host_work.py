@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from warpfuse.benchmark.ways import pictures_of
-from warpfuse.demo import CLIP
+from warpfuse.commands.demo import CLIP
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare_source
 

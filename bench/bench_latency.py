@@ -41,7 +41,7 @@ from far_ends import (
 )
 from support.peers import free_port
 
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.sinks import check, open_sink

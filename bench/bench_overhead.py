@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from warpfuse.benchmark.loop import PlainLoop
-from warpfuse.demo import CLIP
+from warpfuse.commands.demo import CLIP
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.graph.runtime.endpoints import endpoints_of

@@ -24,7 +24,7 @@ from peers.stream_batch import StreamBatchPeer
 
 from warpfuse.benchmark.figure import Figure
 from warpfuse.benchmark.ways import WARM_UP, host_to_host, pictures_of
-from warpfuse.demo import CLIP
+from warpfuse.commands.demo import CLIP
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare_source, usable_cores
 

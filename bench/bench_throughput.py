@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from warpfuse.benchmark.loop import PlainLoop
-from warpfuse.demo import CLIP
+from warpfuse.commands.demo import CLIP
 from warpfuse.engine.backends.onnxruntime import SLOTS
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run

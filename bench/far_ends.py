@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from support.peers import SYSTEM_PYTHON, free_port
 
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.stages.errors import SourceLost
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import warpfuse
-from warpfuse.demo import CLIP
+from warpfuse.commands.demo import CLIP
 from warpfuse.engine import load_bundle
 from warpfuse.graph.plan.config import parse_size
 from warpfuse.stages.sources import open_source

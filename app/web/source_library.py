@@ -11,7 +11,7 @@ from typing import Any
 
 from platformdirs import user_config_path
 
-from warpfuse.cameras import cameras, to_dict
+from warpfuse.doctor.cameras import cameras, to_dict
 from warpfuse.engine.errors import WarpfuseError, one_line
 from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import redact

@@ -37,7 +37,7 @@ def test_every_line_sets_its_colours_and_puts_them_back():
 
 def test_the_last_line_tells_what_was_waited_for_and_missed_as_far_as_there_was_any():
     def last_line(told):
-        nothing = stats_of([], Setup("onnxruntime", "float", "cpu", "exact", (96, 64), 1))
+        nothing = stats_of([], Setup("onnxruntime", "float", "cpu", "exact", (96, 64), (96, 64), 1))
         with console.capture() as shown:
             assert finish(replace(nothing, **told), None) == 0
         return " ".join(shown.get().split())

@@ -19,7 +19,7 @@ import numpy as np
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 from studio import FPS, SIZE, studio
 
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources.display import Display

@@ -10,7 +10,7 @@ torch = types.ModuleType("torch")
 torch.Tensor, torch.cuda = object, types.SimpleNamespace(Event=object)
 sys.modules["torch"] = torch
 
-from warpfuse import cameras  # noqa: E402
+from warpfuse.doctor import cameras  # noqa: E402
 from warpfuse.stages.errors import SourceError  # noqa: E402
 from warpfuse.stages.sources import open_source, v4l2  # noqa: E402
 from warpfuse.stages.sources.connection import Patience  # noqa: E402

@@ -9,7 +9,7 @@ from warpfuse.graph.metrics.meters import Meter
 from warpfuse.graph.metrics.report import Report, Setup, SinkReport, SourceReport, stats_of
 
 EMPTY = Meter().encode()
-SETUP = Setup("onnxruntime", "float", "cpu", "exact", (96, 64), 1)
+SETUP = Setup("onnxruntime", "float", "cpu", "exact", (96, 64), (96, 64), 1)
 S = 1_000_000_000
 
 

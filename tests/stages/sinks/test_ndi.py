@@ -13,7 +13,7 @@ LOOP = """
 import json, sys, threading, time
 from fractions import Fraction
 import numpy as np
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.sources import open_source

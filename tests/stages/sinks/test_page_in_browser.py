@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import open_sink
 from warpfuse.stages.stage import VideoInfo

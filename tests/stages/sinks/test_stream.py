@@ -10,7 +10,7 @@ import psutil
 import pytest
 from support.peers import free_port, peer, pictures
 
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.stages.errors import SinkError, SinkLost
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.sinks import check, open_sink

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from warpfuse import cameras
+from warpfuse.doctor import cameras
 from warpfuse.stages.errors import SourceError, SourceLost
 from warpfuse.stages.sources import open_source
 from warpfuse.stages.sources.faults import Broken, Fault

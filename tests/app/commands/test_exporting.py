@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from support.random_checkpoint import write_random_checkpoint
 from typer.models import TyperInfo
 
-from warpfuse import cli, exporting
+from warpfuse import cli
+from warpfuse.commands import exporting
 from warpfuse.engine.bundle import load_autoencoder_bundle, load_bundle, load_flow_bundle
 from warpfuse.export import taef2
 from warpfuse.export.raft_small import RaftSmall

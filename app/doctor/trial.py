@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from warpfuse import burnt_code
+from warpfuse.doctor import burnt_code
 from warpfuse.engine.bundle import load_bundle
 from warpfuse.engine.errors import BadInput
 from warpfuse.engine.redact import redact

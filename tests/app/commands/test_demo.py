@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from warpfuse import demo as demonstration
-from warpfuse.demo import CLIP, SIDE_BY_SIDE, STEADY, compose, demo, table
+from warpfuse.commands import demo as demonstration
+from warpfuse.commands.demo import CLIP, SIDE_BY_SIDE, STEADY, compose, demo, table
 from warpfuse.engine.bundle import find_bundles
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.graph.errors import StageFailed
@@ -171,7 +171,7 @@ def test_the_clip_is_small_credited_and_has_sound():
 
 
 def test_the_clip_is_shipped_with_the_package():
-    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    project = Path(__file__).resolve().parents[3] / "pyproject.toml"
     if not project.is_file():
         pytest.skip("there is no pyproject.toml beside the tests")
     assert '"clips/*"' in project.read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warpfuse import cameras
+from warpfuse.doctor import cameras
 from warpfuse.stages.sources.v4l2 import Device, Mode
 
 

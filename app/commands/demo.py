@@ -15,10 +15,10 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from warpfuse.commands.measure import measure
 from warpfuse.graph.metrics.meters import Stats
 from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.run import run
-from warpfuse.measure import measure
 from warpfuse.shipped_clip import CLIP
 from warpfuse.stages.frame import RawFrame
 from warpfuse.stages.motion.consistency import Figures

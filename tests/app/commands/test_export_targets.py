@@ -5,7 +5,8 @@ import torch
 from support.random_checkpoint import write_random_checkpoint
 from typer.models import TyperInfo
 
-from warpfuse import cli, exporting
+from warpfuse import cli
+from warpfuse.commands import exporting
 from warpfuse.engine import open_engine
 from warpfuse.engine.artifacts import ArtifactCache
 from warpfuse.engine.bundle import load_autoencoder_bundle, load_bundle, load_flow_bundle

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from warpfuse import trial
 from warpfuse.cli import app
+from warpfuse.doctor import trial
+from warpfuse.doctor.trial import Trial, told, try_out
 from warpfuse.engine.errors import BadInput
 from warpfuse.graph.plan.config import validate
-from warpfuse.trial import Trial, told, try_out
 
 
 def measured(**other):

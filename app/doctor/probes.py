@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 
-from warpfuse.finding import Finding, Probe, guarded
-from warpfuse.video_probes import ffmpeg, sharing, video, virtual_cameras
+from warpfuse.doctor.finding import Finding, Probe, guarded
+from warpfuse.doctor.video_probes import ffmpeg, sharing, video, virtual_cameras
 
 PYTHONS = (3, 11), (3, 13)
 """The oldest and newest supported Python, as in `requires-python` of the package."""

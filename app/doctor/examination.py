@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from warpfuse.finding import Finding, guarded
-from warpfuse.probes import PROBES
+from warpfuse.doctor.finding import Finding, guarded
+from warpfuse.doctor.probes import PROBES
 
 __all__ = ["Finding", "examine", "table", "to_json"]
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from warpfuse.finding import Finding
+from warpfuse.doctor.finding import Finding
 
 
 def video() -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def sharing() -> Iterator[Finding]:
 
 
 def _cameras_elsewhere() -> Iterator[Finding]:
-    from warpfuse.cameras import cameras
+    from warpfuse.doctor.cameras import cameras
 
     found = cameras()
     problems = "; ".join(camera.problem for camera in found if camera.problem)

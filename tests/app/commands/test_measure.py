@@ -5,9 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from warpfuse import measure as measuring
+from warpfuse.commands import measure as measuring
+from warpfuse.commands.measure import measure
 from warpfuse.engine.errors import BadInput
-from warpfuse.measure import measure
 from warpfuse.stages.frame import RawFrame, Stamp
 from warpfuse.stages.motion.consistency import Consistency
 from warpfuse.stages.sinks import open_sink
