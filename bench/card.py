@@ -98,7 +98,7 @@ def steps_for(card: Card | None, out: Path) -> list[Step]:
     parity = [python, "bench/card_parity.py", "--device", device, "--size", size]
     return [
         Step("install", [python, "--version"] if dry else install, 300),
-        Step("tests", [*tests, "tests/engine", "tests/graph", *only_found], 150),
+        Step("tests", [*tests, "tests/engine", "tests/graph", "tests/stages/cuda", *only_found], 150),
         Step("sanitizer", [*tests, *streams, *only_found], 60, {"TORCH_CUDA_SANITIZER": "1"}),
         Step("parity", parity, 180),
         Step("bench", [*bench, "--json", str(out / "bench.json")], 90),

@@ -1,7 +1,7 @@
 """The only module that uses `torch.cuda` and the CUDA runtime: streams, events, captures, memory shared by processes.
 
-The rest of the package calls this module, so that tests can replace the card by a simulated one: `cuda` and `runtime`
-are looked up at every call, and `tests/support/card` replaces both.
+The rest of the package calls this module, so that tests can replace the card by a simulated one: `cuda`, `runtime`,
+`driver` and `nvrtc` are looked up at every call, and `tests/support/card` replaces them.
 
 Note: one at a time. Waiting for the whole device breaks a capture in another thread, whatever the mode of the capture
 (CUDA error 900). So does freeing memory outside of torch's allocator, which also waits. All of these hold the lock of
@@ -33,6 +33,21 @@ _idle_lock = threading.Lock()
 def runtime() -> Any:
     """The CUDA runtime module of cuda-bindings. Raises ImportError."""
     from cuda.bindings import runtime as bindings
+
+    return bindings
+
+
+def driver() -> Any:
+    """The CUDA driver module of cuda-bindings. Raises ImportError."""
+    from cuda.bindings import driver as bindings
+
+    return bindings
+
+
+def nvrtc() -> Any:
+    """The runtime compiler (NVRTC) of cuda-bindings. Raises ImportError; its functions raise RuntimeError without the
+    library."""
+    from cuda.bindings import nvrtc as bindings
 
     return bindings
 

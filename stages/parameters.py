@@ -9,6 +9,17 @@ Check = Literal["squared", "norm", "off"]
 """How a flow and the backward flow are compared (`Limits`)."""
 
 
+class Cut(NamedTuple):
+    """Thresholds for the first frame of another shot (`formulas.confidence_mask.same_shot`).
+
+    coverage  its mean confidence is below this, in [0, 1]
+    colour    and the distance of its colours from those before is above this, in [0, 1]
+    """
+
+    coverage: float
+    colour: float
+
+
 class Limits(NamedTuple):
     """Thresholds for the confidence of a pixel, at the size of the flow. f is the flow, b the backward flow.
 

@@ -65,7 +65,8 @@ def at_latents(motion: ClipMotion, frames: int, size: tuple[int, int], reference
     flow, trust, downscale = _in_cells(flow, trust, size)
     if reference == "first":
         flow, trust = _to_first(flow, trust)
-    return LatentMotion(cpu.resize_flow(flow, size), latent_trust(trust, downscale, WarpSettings()), flow)
+    trust = latent_trust(cpu, trust, downscale, WarpSettings())
+    return LatentMotion(cpu.resize_flow(flow, size), trust, flow)
 
 
 def pull_latents(motion: LatentMotion) -> Pull:

@@ -84,13 +84,13 @@ def restyle(
             x0 = networks.sample(z, i, cut)
         else:
             z_ref = networks.encode(arithmetic(shown.device).warp_picture(shown, flow))
-            m = latent_trust(trust, rgb.shape[-1] // z.shape[-1], WarpSettings())
+            m = latent_trust(arithmetic(trust.device), trust, rgb.shape[-1] // z.shape[-1], WarpSettings())
             start = fuse(
                 z, None, arithmetic(z.device).lock_to_source(z_ref, z), None, fusion.entry * weight * m, 0.0, CLEAN
             )
             x0 = networks.sample(start, i, cut)
             if fusion.exit:
-                x0 = lock.fuse(x0, z_ref, m, fusion.exit * weight)
+                x0 = lock.fuse(x0, z_ref, m, m.new_tensor(fusion.exit * weight))
         shown = networks.decode(x0).clamp(0, 1)
         out[i] = shown[0, :, :height, :width].permute(1, 2, 0)
         if latents is None:

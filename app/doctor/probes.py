@@ -77,6 +77,10 @@ def _gpu() -> Iterator[Finding]:
     remedy = "" if usable else "pip install --force-reinstall torch"
     why = "sees" if torch.version.cuda else "is built for the CPU and sees"
     yield Finding("gpu", "torch on CUDA", usable > 0, f"torch {why} {usable} of {len(models)}", remedy)
+    from warpfuse.engine.cuda_kernels import lacking
+
+    lack, _, cure = (lacking() or "").rpartition(". Install the compiler: ")
+    yield Finding("gpu", "CUDA kernels", not lack, lack or "pictures are warped and fused by kernels of ours", cure)
 
 
 def _nvidia() -> tuple[str, list[str]]:

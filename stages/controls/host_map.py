@@ -10,7 +10,6 @@ import torch
 from warpfuse.engine.cuda_streams import ToDevice, ToHost
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.controls.settings import ControlSettings
-from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Picture
 from warpfuse.stages.stage import Stage
 
@@ -36,7 +35,7 @@ class HostMap(Stage, Generic[S]):
         """The map of one frame. It is copied from and to the device as uint8."""
         drawn = self._drawn(self._to_host(self._ops.bytes_of(frame.rgb)), self._settings)
         pixels = np.ascontiguousarray(drawn if drawn.ndim == 3 else drawn[..., None].repeat(3, 2))
-        return Picture(frame.stamp, planes_of(self._to_device(torch.from_numpy(pixels))))
+        return Picture(frame.stamp, self._ops.planes_of(self._to_device(torch.from_numpy(pixels))))
 
     def held(self, frame: Frame) -> Frame:
         """A bare frame: held frames need no map."""

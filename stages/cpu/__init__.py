@@ -5,28 +5,36 @@ call, a loop once. numba compiles the loops once for a machine (`compile.py`). E
 more (bench/LOG.md).
 
 `__all__` has the names of `arithmetic.Arithmetic`. Each function has the signature of its namesake in `formulas`, and
-tests compare the two. Tensors lie on the CPU; the arithmetic is float32, whatever their type.
+tests compare the two; some are those of `formulas`, where a loop would gain nothing. Tensors lie on the CPU; the
+arithmetic is float32, whatever their type.
 `occlusion.unique_match` exists here only: it reads the pictures that DIS compares, and DIS runs on the host.
 """
 
 from warpfuse.stages.cpu.backward_warp import confidence, resize_flow, warp, warp_picture
 from warpfuse.stages.cpu.composite import as_sharp_as, composed
-from warpfuse.stages.cpu.confidence_mask import grown
+from warpfuse.stages.cpu.confidence_mask import grown, trusted
 from warpfuse.stages.cpu.downscale import resized, seen
-from warpfuse.stages.cpu.moment_lock import lock_to_prediction, lock_to_source
+from warpfuse.stages.cpu.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
 from warpfuse.stages.cpu.pixels import bytes_of
+from warpfuse.stages.formulas.confidence_mask import colour_histogram, reduce_to_latent
+from warpfuse.stages.formulas.pixels import planes_of
 
 __all__ = [
     "as_sharp_as",
     "bytes_of",
+    "colour_histogram",
     "composed",
     "confidence",
+    "fused_and_locked",
     "grown",
     "lock_to_prediction",
     "lock_to_source",
+    "planes_of",
+    "reduce_to_latent",
     "resize_flow",
     "resized",
     "seen",
+    "trusted",
     "warp",
     "warp_picture",
 ]

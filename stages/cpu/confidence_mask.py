@@ -1,11 +1,28 @@
-"""Dilation and blur of low confidence, by OpenCV."""
+"""The trust of a flow on a CPU: dilation and blur of low confidence, by OpenCV."""
 
 import cv2
 import numpy as np
 from torch import Tensor
 
+from warpfuse.stages.cpu.backward_warp import confidence
 from warpfuse.stages.cpu.opencv import each_plane
-from warpfuse.stages.formulas.confidence_mask import binomial
+from warpfuse.stages.formulas.confidence_mask import Seen, binomial, in_shot
+from warpfuse.stages.parameters import Cut, Limits
+
+
+def trusted(
+    flow_cur_to_prev: Tensor,
+    flow_prev_to_cur: Tensor | None,
+    unique: Tensor | None,
+    cur: Seen,
+    prev: Seen,
+    limits: Limits,
+    growth: tuple[int, int],
+    cut: Cut,
+) -> Tensor:
+    """As `formulas.trusted`."""
+    judged = confidence(flow_cur_to_prev, flow_prev_to_cur, cur.rgb, prev.rgb, limits)
+    return in_shot(judged, unique, cur, prev, growth, cut, grown)
 
 
 def grown(confidence: Tensor, dilate_px: int, feather_px: int) -> Tensor:

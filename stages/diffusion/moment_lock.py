@@ -27,16 +27,16 @@ class MomentLock:
         """Forget the gain."""
         self.gain = None
 
-    def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: Tensor | float) -> Tensor:
+    def fuse(self, x0: Tensor, x0_ref: Tensor, trust: Tensor, weight: Tensor) -> Tensor:
         """x0 fused with the reference by w = weight trust, with the contrast of x0. Where w is 0 it is x0 bit for bit.
 
         x0, x0_ref  [1, c, h, w]: this frame's prediction, and the reference
         trust       [1, 1, h, w]
-        weight      a number
+        weight      one number on the device
         """
-        x, lock = fuse(x0, None, x0_ref, None, trust * weight, 0.0, CLEAN), self.settings
+        lock = self.settings
         if lock.exit == 0:
-            return x
+            return fuse(x0, None, x0_ref, None, trust * weight, 0.0, CLEAN)
         numbers = lock.exit, lock.rate, lock.coverage, lock.drift
-        x, self.gain = self._ops.lock_to_prediction(x, x0, trust, self.gain, *numbers)
+        x, self.gain = self._ops.fused_and_locked(x0, x0_ref, trust, weight, self.gain, *numbers)
         return x

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from warpfuse.engine.contract import Engine
 from warpfuse.engine.cuda_streams import ToDevice
-from warpfuse.stages.arithmetic import arithmetic
+from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.controls.settings import check_controls
 from warpfuse.stages.diffusion.anchor_past import AnchorPast, anchor_past
@@ -162,7 +162,7 @@ class Predict(Stage, Capturable):
         painted = anchor.painted if isinstance(anchor, Motion) else None
         self._follow(row, motion, painted)
         if isinstance(anchor, Motion):
-            row.anchor = self._anchor_of(row, _at_latent(row, anchor), painted)
+            row.anchor = self._anchor_of(row, _at_latent(self._ops, row, anchor), painted)
         if self._batch is None:
             while not row.finished:
                 step_all([row], self._denoise, self._pulls)
@@ -264,7 +264,7 @@ class Predict(Stage, Capturable):
 
     def _follow(self, row: Row, motion: Motion | None, painted: Tensor | None) -> None:
         """Connect the row with the frame before and a keyframe, if fusion or attention uses them."""
-        followed = None if motion is None else _at_latent(row, motion)
+        followed = None if motion is None else _at_latent(self._ops, row, motion)
         if self._attention is not None:
             told = _told(row.schedule)
             flow, trust = (None, None) if followed is None else (followed.flow, followed.trust)
@@ -284,10 +284,10 @@ def _told(schedule: FrameSchedule) -> tuple[int, Mapping[str, Tensor], Mapping[s
     return len(schedule.plan), schedule.conditioning, schedule.unconditional
 
 
-def _at_latent(row: Row, motion: Motion) -> Motion:
+def _at_latent(ops: Arithmetic, row: Row, motion: Motion) -> Motion:
     """The motion with its trust reduced to the cells of the latent."""
     factor = motion.trust.shape[-1] // row.source.shape[-1]
-    trust = latent_trust(motion.trust, factor, row.schedule.warp)
+    trust = latent_trust(ops, motion.trust, factor, row.schedule.warp)
     return Motion(row.stamp, motion.flow, trust)
 
 

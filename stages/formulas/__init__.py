@@ -1,27 +1,33 @@
 """The formulas of stages for pictures and latents, as in the papers, in torch, for any device.
 
-No function here depends on the device. `__all__` has the names of `arithmetic.Arithmetic`; the package `cpu` has a
-second implementation of each, for a CPU. The other functions have this implementation only.
+No function here depends on the device. `__all__` has the names of `arithmetic.Arithmetic`; the packages `cpu` and
+`cuda` have further implementations of each, for a CPU and for a card. The other functions have this
+implementation only.
 """
 
 from warpfuse.stages.formulas.backward_warp import resize_flow, warp, warp_picture
 from warpfuse.stages.formulas.composite import as_sharp_as, composed
-from warpfuse.stages.formulas.confidence_mask import confidence, grown
+from warpfuse.stages.formulas.confidence_mask import colour_histogram, confidence, grown, reduce_to_latent, trusted
 from warpfuse.stages.formulas.downscale import resized, seen
-from warpfuse.stages.formulas.moment_lock import lock_to_prediction, lock_to_source
-from warpfuse.stages.formulas.pixels import bytes_of
+from warpfuse.stages.formulas.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
+from warpfuse.stages.formulas.pixels import bytes_of, planes_of
 
 __all__ = [
     "as_sharp_as",
     "bytes_of",
+    "colour_histogram",
     "composed",
     "confidence",
+    "fused_and_locked",
     "grown",
     "lock_to_prediction",
     "lock_to_source",
+    "planes_of",
+    "reduce_to_latent",
     "resize_flow",
     "resized",
     "seen",
+    "trusted",
     "warp",
     "warp_picture",
 ]

@@ -4,14 +4,60 @@ Pure functions. None of them waits for the device.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from warpfuse.stages.formulas.backward_warp import grid_of, sampled
-from warpfuse.stages.parameters import Check, Limits
+from warpfuse.stages.parameters import Check, Cut, Limits
+
+
+class Seen(NamedTuple):
+    """A picture at the size of the confidence, [1, 3, h, w] in [0, 1], and its `colour_histogram`."""
+
+    rgb: Tensor
+    colours: Tensor
+
+
+def trusted(
+    flow_cur_to_prev: Tensor,
+    flow_prev_to_cur: Tensor | None,
+    unique: Tensor | None,
+    cur: Seen,
+    prev: Seen,
+    limits: Limits,
+    growth: tuple[int, int],
+    cut: Cut,
+) -> Tensor:
+    """The trust of a frame's flow, [1, 1, h, w] in [0, 1]: `confidence` times `unique`, then `grown`.
+
+    It is 0 everywhere for the first frame of another shot (`same_shot`).
+
+    unique  [1, 1, h, w]: 0 where the flow is not trusted, else 1; None: all 1
+    growth  dilate_px and feather_px of `grown`
+    """
+    judged = confidence(flow_cur_to_prev, flow_prev_to_cur, cur.rgb, prev.rgb, limits)
+    return in_shot(judged, unique, cur, prev, growth, cut, grown)
+
+
+def in_shot(
+    judged: tuple[Tensor, Tensor],
+    unique: Tensor | None,
+    cur: Seen,
+    prev: Seen,
+    growth: tuple[int, int],
+    cut: Cut,
+    grow: Callable[[Tensor, int, int], Tensor],
+) -> Tensor:
+    """`trusted` for the results of `confidence`, the first of which is changed. grow: `grown`."""
+    m, coverage = judged
+    if unique is not None:
+        m.mul_(unique)
+    return grow(m, *growth).mul_(same_shot(coverage, cur.colours, prev.colours, *cut))
 
 
 def confidence(

@@ -11,7 +11,6 @@ from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.errors import MaskError
 from warpfuse.stages.formulas.downscale import luma
-from warpfuse.stages.formulas.pixels import planes_of
 from warpfuse.stages.frame import Frame, Mask
 from warpfuse.stages.geometry.framing import Framing
 from warpfuse.stages.masking.drawing import check_file
@@ -80,7 +79,7 @@ class FileMask(Stage):
             newest, self._next = picture, self._next + 1
         if newest is not None:
             pixels = np.require(self._framing(newest.rgb), requirements=["C", "W"])
-            drawn = luma(planes_of(self._to_device(torch.from_numpy(pixels))))[None, None]
+            drawn = luma(self._ops.planes_of(self._to_device(torch.from_numpy(pixels))))[None, None]
             self._drawn = self._ops.resized(drawn, self._framing.size[::-1])
         if self._drawn is None:
             raise MaskError(f"mask.of {self._settings.of}: there is no picture in it")

@@ -17,7 +17,7 @@ from warpfuse.engine.cuda_streams import DownloadRing, ToDevice, ToHost
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.cpu.occlusion import unique_match
-from warpfuse.stages.formulas.confidence_mask import colour_histogram, same_shot
+from warpfuse.stages.formulas.confidence_mask import Seen
 from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion.settings import ConfidenceSettings, FlowSettings, Preset
 from warpfuse.stages.stage import Opening, Stage
@@ -124,11 +124,10 @@ class Memory(Generic[P]):
             return Motion(frame.stamp, rgb.new_zeros(1, 2, *size), rgb.new_zeros(1, 1, *size))
         found = compare(present, past, size)
         settings = settings.at(present.rgb.shape[-2] / present.size[0])
-        m, coverage = self._ops.confidence(found.judged, found.back, present.rgb, past.rgb, settings.limits)
-        if found.unique is not None:
-            m.mul_(found.unique)
-        m = self._ops.grown(m, settings.dilate_px, settings.feather_px)
-        m.mul_(same_shot(coverage, present.colours, past.colours, settings.cut_coverage, settings.cut_colour))
+        flows = found.judged, found.back, found.unique
+        seen = Seen(present.rgb, present.colours), Seen(past.rgb, past.colours)
+        growth = settings.dilate_px, settings.feather_px
+        m = self._ops.trusted(*flows, *seen, settings.limits, growth, settings.cut)
         if self.coverage is not None:
             stays = m.mean() >= self.coverage
             m.mul_(stays)
@@ -215,7 +214,7 @@ class Flow(Stage):
             raise ValueError(f"DIS flow needs frames of {SMALLEST_PX} pixels or more each way, got {w}x{h}")
         gray, small = self._ops.seen(rgb, size, self._settings.trust_cell)
         small = owned(small)  # the next frame is compared with it
-        colours = colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
+        colours = self._ops.colour_histogram(small, max(1, max(small.shape[-2:]) // _THUMBNAIL_PX))
         return GrayPast(small, colours, self._gray_to_host(gray))
 
     def _chosen(self, stays: Tensor, past: GrayPast, present: GrayPast) -> Callable[[], GrayPast]:

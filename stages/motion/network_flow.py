@@ -10,7 +10,6 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.errors import EngineError
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.borrowed import owned
-from warpfuse.stages.formulas.confidence_mask import colour_histogram
 from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion.dis_flow import Compared, Memory, Past
 from warpfuse.stages.motion.settings import ConfidenceSettings
@@ -81,7 +80,7 @@ class FlowNetwork(Stage):
         if tuple(rgb.shape[-2:]) != self._size:
             rgb = self._ops.resized(rgb, self._size)
         rgb = owned(rgb)  # the next frame is compared with it
-        return Past(rgb, colour_histogram(rgb))
+        return Past(rgb, self._ops.colour_histogram(rgb))
 
     def _compared(self, present: Past, past: Past, size: tuple[int, int]) -> Compared:
         flows = self._engine({"cur": present.rgb, "prev": past.rgb})

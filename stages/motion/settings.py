@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from warpfuse.stages.parameters import Check, Limits, Mode
+from warpfuse.stages.parameters import Check, Cut, Limits, Mode
 from warpfuse.stages.settings import StageSettings
 
 Preset = Literal["ultrafast", "fast", "balanced", "medium"]
@@ -46,6 +46,11 @@ class ConfidenceSettings(StageSettings):
     def limits(self) -> Limits:
         """The thresholds for a pixel."""
         return Limits(self.check, self.slope, self.offset, self.photometric, self.softness)
+
+    @property
+    def cut(self) -> Cut:
+        """The thresholds for a cut."""
+        return Cut(self.cut_coverage, self.cut_colour)
 
 
 @cache

@@ -6,19 +6,18 @@ from typing import Any
 
 from torch import Tensor
 
-from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
+from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.frame import Frame, Latent, Motion, Picture, Stamp
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 
-def latent_trust(trust_pixels: Tensor, downscale: int, settings: WarpSettings) -> Tensor:
+def latent_trust(ops: Arithmetic, trust_pixels: Tensor, downscale: int, settings: WarpSettings) -> Tensor:
     """Reduce the trust of pixels to latent cells: [1, 1, h, w] -> [1, 1, h / downscale, w / downscale], in [0, 1].
 
     Raises ValueError when h or w is no multiple of downscale.
     """
-    return reduce_to_latent(trust_pixels, downscale, settings.cell_norm or math.inf)
+    return ops.reduce_to_latent(trust_pixels, downscale, settings.cell_norm or math.inf)
 
 
 def settings_of(config: Any, prompts: object) -> WarpSettings:
@@ -53,7 +52,7 @@ class Warp(Stage, Capturable):
         if not isinstance(styled, Latent | Picture) or motion.stamp.discontinuity:
             return Frame(motion.stamp)
         ops, flow, mode = self._ops, motion.flow, self._settings.mode
-        trust = latent_trust(motion.trust, self._downscale, self._settings)
+        trust = latent_trust(ops, motion.trust, self._downscale, self._settings)
         if isinstance(styled, Latent):
             z = styled.z
             return Latent(motion.stamp, ops.warp(z, ops.resize_flow(flow, (z.shape[-2], z.shape[-1])), mode), trust)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from warpfuse.engine.cuda_streams import ToDevice
-from warpfuse.stages.formulas.pixels import planes_of
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.frame import Picture, RawFrame
 from warpfuse.stages.stage import Opening, Stage
 
@@ -25,12 +25,13 @@ class Upload(Stage):
 
     def __init__(self, size: tuple[int, int], device: str) -> None:
         self._size = (size[1], size[0])
+        self._ops = arithmetic(device)
         self._to_device = ToDevice(device)
 
     def __call__(self, raw: RawFrame) -> Picture:
         """Copy the bytes to the device; convert and resize them there."""
         pixels = np.require(raw.rgb, requirements=["C", "W"])  # writable: torch warns about read-only memory
-        rgb = planes_of(self._to_device(torch.from_numpy(pixels)))
+        rgb = self._ops.planes_of(self._to_device(torch.from_numpy(pixels)))
         return Picture(raw.stamp, self._resized(rgb))
 
     def _resized(self, rgb: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 from support.card import card, scenarios
+from support.card.kernels import COMPILER
 from support.card.sites import sites
 
 PLACES = sites()
@@ -161,10 +162,11 @@ def test_a_stream_batch_is_one_launch_for_its_rows_and_one_for_the_loop_behind_i
     assert not sim.races, "\n".join(map(str, sim.races[:3]))
 
 
-MOST_KERNELS = 120
-"""Of a warm frame of the default graph, copies and networks included: 118 now. It may only fall."""
+MOST_KERNELS = 32
+"""Of a warm frame of the default graph: 22 of ours, 6 copies between host and card, 4 networks. It may only fall."""
 
 
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler: the simulated card compiles our kernels with one")
 def test_a_frame_takes_few_kernels_no_pageable_copy_and_no_wait_but_for_its_own_copies(short_folder):
     """What a run of eight frames takes more than one of four."""
     kernels, waits = Counter(), Counter()

@@ -12,12 +12,19 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.card.kernels import Nvrtc
 
+<<<<<<< HEAD:tests/app/doctor/test_doctor.py
 from warpfuse.doctor import examination as doctor
 from warpfuse.doctor import probes, video_probes
 from warpfuse.doctor.examination import Finding, examine, table, to_json
 from warpfuse.doctor.finding import guarded
 from warpfuse.doctor.probes import PYTHONS
+=======
+from warpfuse import doctor, probes, video_probes
+from warpfuse.doctor import Finding, examine, table, to_json
+from warpfuse.engine import device
+>>>>>>> e8b0820 (Warp, judge and fuse pictures on a card by own kernels):tests/app/test_doctor.py
 from warpfuse.engine.open import backend_names
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -140,6 +147,10 @@ def test_protocols_are_told_apart_without_a_connection():
         server.accept()[0].close()
 
 
+def no_compiler():
+    raise ImportError("No module named 'cuda'")
+
+
 @pytest.mark.parametrize("cards", [2, 0])
 def test_gpus_are_told_by_their_driver(cards, monkeypatch):
     version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs)\n"
@@ -149,6 +160,7 @@ def test_gpus_are_told_by_their_driver(cards, monkeypatch):
     monkeypatch.setattr(probes.subprocess, "run", lambda *_, **__: answer)
     torch = importlib.import_module("torch")
     monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(device, "nvrtc", lambda: Nvrtc(0))
     found = {finding.name: finding for finding in guarded("gpu", "gpu", probes._gpu)}
     assert found["NVIDIA driver"].detail == "570.86.15"
     assert found["NVIDIA GPU"].found == bool(cards)
@@ -156,6 +168,11 @@ def test_gpus_are_told_by_their_driver(cards, monkeypatch):
         assert found["NVIDIA GPU"].detail == "NVIDIA H200, NVIDIA H200"
         assert found["torch on CUDA"].detail == "torch is built for the CPU and sees 0 of 2"
         assert found["torch on CUDA"].remedy
+        assert found["CUDA kernels"].found, "the control: here is a compiler"
+        monkeypatch.setattr(device, "nvrtc", no_compiler)
+        lacks = {finding.name: finding for finding in guarded("gpu", "gpu", probes._gpu)}["CUDA kernels"]
+        assert (lacks.found, lacks.remedy) == (False, "pip install 'warpfuse[cuda]' nvidia-cuda-nvrtc")
+        assert lacks.detail == "CUDA kernels cannot be compiled: No module named 'cuda'"
     else:
         assert "--gpus all" in found["NVIDIA GPU"].remedy
 

@@ -8,7 +8,7 @@ from support.polynomial import Polynomial, conditioned, latent
 from support.remembering import FINE, HALF, Remembering, kept_of, memory
 
 from warpfuse.engine.errors import BundleError
-from warpfuse.stages import cpu
+from warpfuse.stages import cpu, formulas
 from warpfuse.stages.diffusion.attention import CrossFrame, TokenPast, check_memory, places_of, pulled
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.predict import Predict
@@ -207,7 +207,7 @@ def test_streams_in_one_call_see_their_own_past():
         for name, own in frames.items():
             source, reference, motion = own[t]
             row = start(source, told, Noises(3, CPU), reference, cpu)
-            trust = latent_trust(motion.trust, 8, told.warp)
+            trust = latent_trust(formulas, motion.trust, 8, told.warp)
             asked = STEPS, told.conditioning, told.unconditional
             row.past = past[name].enter(row.stamp, told.attention, asked, motion.flow, trust)
             rows.append(row)

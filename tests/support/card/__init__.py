@@ -20,14 +20,16 @@ from collections import Counter
 from unittest import mock
 
 from support.card.arena import Arena
-from support.card.cuda import Cuda, Runtime, Stream, as_tensor
+from support.card.cuda import DONE, Cuda, Runtime, Stream, as_tensor
 from support.card.hosts import ordered
+from support.card.kernels import Driver, Nvrtc
 from support.card.networks import onnxruntime_on, tensorrt_on
 from support.card.order import Order, host, site
 from support.card.tensors import Booking, CardTensor, Placing
 from warpfuse.engine import device
 from warpfuse.engine.tensorrt_module import complaints
 from warpfuse.graph.links import cuda_ipc
+from warpfuse.stages.cuda import kernels as own_kernels
 
 DEFAULT = 0
 
@@ -44,6 +46,7 @@ class Card:
         self.order = Order()
         self.arena = Arena(self.order)
         self.cuda, self.runtime = Cuda(self), Runtime(self)
+        self.driver, self.nvrtc = Driver(self, DONE), Nvrtc(DONE)
         self.Tensor = type("CardTensor", (CardTensor,), {"card": self})
         self.capability = capability
         self.local = threading.local()
@@ -133,8 +136,9 @@ def card(**keys):
 
 
 def _card(sim):
-    before = device.cuda, device.runtime
+    before = device.cuda, device.runtime, device.driver, device.nvrtc
     device.cuda, device.runtime = sim.cuda, lambda: sim.runtime
+    device.driver, device.nvrtc = lambda: sim.driver, lambda: sim.nvrtc
     modules = {
         "onnxruntime": onnxruntime_on(sim),
         "tensorrt": tensorrt_on(sim),
@@ -147,7 +151,7 @@ def _card(sim):
         with ordered(sim), sim.modes():
             yield sim
     finally:
-        device.cuda, device.runtime = before
+        device.cuda, device.runtime, device.driver, device.nvrtc = before
         for name, module in hidden.items():
             if module is None:
                 del sys.modules[name]
@@ -156,4 +160,5 @@ def _card(sim):
         # What this process remembers of a card that is gone.
         complaints.cache_clear()
         device._idle.clear(), cuda_ipc._closed.clear(), cuda_ipc._let_go.clear()
+        own_kernels.forget()
         sim.arena.close()

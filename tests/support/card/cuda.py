@@ -211,7 +211,7 @@ class Status(int):
         return status
 
 
-_DONE = Status(0, "cudaSuccess")
+DONE = Status(0, "cudaSuccess")
 
 
 class _Handle:
@@ -242,10 +242,13 @@ class Runtime:
 
     def cudaStreamCreateWithFlags(self, flags):  # noqa: N802
         assert flags == 1, "a stream that waits for the default stream"
-        return _DONE, next(self._handles)
+        return DONE, next(self._handles)
+
+    def cudaSetDevice(self, index):  # noqa: N802
+        return (DONE,)
 
     def cudaDeviceGetAttribute(self, attribute, index):  # noqa: N802
-        return self.failing.get("cudaDeviceGetAttribute", _DONE), 1
+        return self.failing.get("cudaDeviceGetAttribute", DONE), 1
 
     def cudaMalloc(self, nbytes):  # noqa: N802
         """Small ones share what the driver gave."""
@@ -255,7 +258,7 @@ class Runtime:
         self._room[1] += nbytes
         address = self._card.arena.address(block) + offset
         self._memory[address] = block, offset
-        return _DONE, address
+        return DONE, address
 
     def cudaFree(self, address):  # noqa: N802
         self._card.cuda.synchronize()
@@ -264,12 +267,12 @@ class Runtime:
             self._card.order.fault("frees memory that another process has open")
         self._card.order.forget(block.at)
         self._card.freed += 1
-        return (_DONE,)
+        return (DONE,)
 
     def cudaIpcGetMemHandle(self, address):  # noqa: N802
         handle = _Handle()
         ctypes.memmove(handle.getPtr(), address.to_bytes(8, "little") + bytes(56), 64)
-        return _DONE, handle
+        return DONE, handle
 
     def cudaIpcOpenMemHandle(self, handle, flags):  # noqa: N802
         address = int.from_bytes(ctypes.string_at(handle.getPtr(), 8), "little")
@@ -279,14 +282,14 @@ class Runtime:
         if block.at in self._opened:
             return Status(208, "cudaErrorAlreadyMapped"), None
         self._opened[block.at] = self._card.arena.address(block, 1) + offset
-        return _DONE, self._opened[block.at]
+        return DONE, self._opened[block.at]
 
     def cudaIpcCloseMemHandle(self, address):  # noqa: N802
         (at,) = [at for at, opened in self._opened.items() if opened == address]
         if self._card.order.under_way(at, host()):
             self._card.order.fault("unmaps memory that the card still works on")
         del self._opened[at]
-        return (_DONE,)
+        return (DONE,)
 
     def exported(self, state):
         number = len(self._events)

@@ -5,6 +5,8 @@ Two modes of torch do it, entered in every thread. `Placing` answers for devices
 writes is a kernel of the current stream, a copy, or the host's own work.
 """
 
+import weakref
+
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +27,14 @@ class CardTensor(torch.Tensor):
     is_cuda = property(lambda self: True)
     is_cpu = property(lambda self: False)
     device = property(lambda self: DEVICE)
+
+    def data_ptr(self):
+        """Remembers whose address it is, for the kernel that is launched with it."""
+        address = plain(self).data_ptr()
+        if not hasattr(self.card.local, "addressed"):
+            self.card.local.addressed = {}
+        self.card.local.addressed[address] = weakref.ref(self)
+        return address
 
     def record_stream(self, stream):
         self.card.record_stream(plain(self), stream)
