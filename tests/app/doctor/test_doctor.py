@@ -14,17 +14,12 @@ import pytest
 from rich.console import Console
 from support.card.kernels import Nvrtc
 
-<<<<<<< HEAD:tests/app/doctor/test_doctor.py
 from warpfuse.doctor import examination as doctor
 from warpfuse.doctor import probes, video_probes
 from warpfuse.doctor.examination import Finding, examine, table, to_json
 from warpfuse.doctor.finding import guarded
 from warpfuse.doctor.probes import PYTHONS
-=======
-from warpfuse import doctor, probes, video_probes
-from warpfuse.doctor import Finding, examine, table, to_json
 from warpfuse.engine import device
->>>>>>> e8b0820 (Warp, judge and fuse pictures on a card by own kernels):tests/app/test_doctor.py
 from warpfuse.engine.open import backend_names
 
 ROOT = Path(__file__).resolve().parents[3]
