@@ -70,6 +70,12 @@ def graph_flags(
     keyframe: Annotated[
         str | None, typer.Option(metavar="FILE[:SECONDS]", help="A painted frame of the source, and its time.")
     ] = None,
+    cache_deep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="Run the deep part of the UNet every N-th frame, if the bundle is split for it."
+        ),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, or a name; an error if it cannot be used.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision of the UNet: auto, float or int8.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu")] = None,
@@ -122,7 +128,7 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
 
     Raises ConfigError for words that are neither a graph file nor a source and a sink.
     """
-    apart = ("words", "settings", "sink", "lora", "control", "style_image", "keyframe")
+    apart = ("words", "settings", "sink", "lora", "control", "style_image", "keyframe", "cache_deep")
     keys = {key: value for key, value in flags.items() if key not in apart}
     named: dict[str, Any] = {
         key: named_scales(f"--{flag}", flags[flag] or []) for key, flag in (("loras", "lora"), ("controls", "control"))
@@ -134,8 +140,10 @@ def asked(flags: dict[str, Any], **more: Any) -> tuple[Path | None, dict[str, An
     if source is not None:
         keys["source"] = [source]
     sinks = ([sink] if sink is not None else []) + (flags["sink"] or [])
-    stages = None if flags["keyframe"] is None else {"anchor": _keyframe(flags["keyframe"])}
-    return graph, {**keys, "sinks": sinks or None, **named, "stages": stages, **more}, flags["settings"]
+    stages: dict[str, Any] = {} if flags["keyframe"] is None else {"anchor": _keyframe(flags["keyframe"])}
+    if flags["cache_deep"] is not None:
+        stages["predict"] = {"cache_deep": flags["cache_deep"]}
+    return graph, {**keys, "sinks": sinks or None, **named, "stages": stages or None, **more}, flags["settings"]
 
 
 def _keyframe(given: str) -> dict[str, Any]:

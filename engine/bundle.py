@@ -52,7 +52,11 @@ class Bundle:
     def network(self, kind: NetworkName) -> Path:
         """Path of an exported network. Raises BundleError if the bundle has none of that kind."""
         if kind not in self.about.networks:
-            why = "it is prompted by the names of its styles" if kind == "text" else "it draws no lines"
+            why = {
+                "text": "it is prompted by the names of its styles",
+                "lines": "it draws no lines",
+                "unet_shallow": "its UNet is not split",
+            }.get(kind, "it does not list one")
             raise BundleError(f"bundle {self.folder} has no network {kind!r}: {why}")
         file = self.about.networks[kind]
         if self.precision == "int8" and kind == "unet":

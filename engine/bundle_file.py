@@ -34,7 +34,8 @@ ControlNetwork = Literal[
     "control_0", "control_1", "control_2", "control_3", "control_4", "control_5", "control_6", "control_7"
 ]
 ImageNetwork = Literal["image_0", "image_1", "image_2", "image_3"]
-NetworkName = Literal["encoder", "encoder_past", "unet", "decoder", "text", "lines"] | ControlNetwork | ImageNetwork
+OwnNetwork = Literal["encoder", "encoder_past", "unet", "unet_shallow", "decoder", "text", "lines"]
+NetworkName = OwnNetwork | ControlNetwork | ImageNetwork
 
 
 def image_network(number: int) -> ImageNetwork:
@@ -82,6 +83,8 @@ class BundleFile(Described):
     controls     ControlNets and T2I-Adapters that it takes
     images       pictures that it takes as prompts, by IP-Adapters
     networks     "encoder_past": a cheaper encoder, for the picture that is fed back. "text": in a bundle with text.
+                 "unet_shallow", only in a bundle with text: the shallow part of the UNet, which takes the output `deep`
+                 of the UNet in place of its deep part.
                  "lines", only in a bundle with styles: gives the opacity of the lines drawn over the decoder's picture;
                  rgb of the source, latent, style -> cover [n, 1, h, w] in [0, 1]. "control_N": belongs to control N,
                  counted from 0. "image_N": belongs to the images whose `network` is N
@@ -120,6 +123,8 @@ class BundleFile(Described):
             raise ValueError("text and networks.text belong together, one of them is missing")
         if "lines" in self.networks and not self.styles:
             raise ValueError("networks.lines is of a bundle with styles, this one has text")
+        if self.splits and (self.text is None or self.attention is not None or self.controls):
+            raise ValueError("networks.unet_shallow is of a bundle with text, without attention and controls")
         if self.text is not None:
             self._check_text(self.text)
             self._check_names("loras", [lora.name for lora in self.loras])
@@ -143,6 +148,16 @@ class BundleFile(Described):
         if len({len(style.vector) for style in self.styles.values()}) != 1:
             raise ValueError("style vectors differ in length")
         return self
+
+    @property
+    def splits(self) -> bool:
+        """Whether the deep part of the UNet need not run for every frame."""
+        return "unet_shallow" in self.networks
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the UNet can take something of earlier frames along the flow: tokens, or its deep feature."""
+        return self.attention is not None or self.splits
 
     @property
     def printed(self) -> bool:

@@ -142,9 +142,15 @@ def _open_one(
         if viewer is not None:
             workers, name = with_worker(config.workers, f"sink_{len(config.sinks)}")
             config, here = config.model_copy(update={"workers": workers}), {name: ThreadWorker(viewer)}
-        printed, attends = context.bundle.about.printed, context.attends
+        printed, remembers = context.bundle.about.printed, context.remembers
         plan = plan_graph(
-            config, temporal=temporal, calls=context.calls, printed=printed, attends=attends, live=live, folder=folder
+            config,
+            temporal=temporal,
+            calls=context.calls,
+            printed=printed,
+            remembers=remembers,
+            live=live,
+            folder=folder,
         )
         opened: Run = ProcessRun(
             replace(context, config=config),

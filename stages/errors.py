@@ -4,6 +4,7 @@ WarpfuseError
 ├── BadInput
 │   ├── SourceError           a source cannot be opened: missing, not a video, no frames
 │   ├── AttentionError        attention is set for a bundle that was exported without it
+│   ├── DeepCacheError        cache_deep is set for a bundle whose UNet is not split
 │   ├── ImageError            a style image the bundle does not take, or a file that holds no picture
 │   ├── ControlError          a control the bundle does not have, or a control map that cannot be made
 │   ├── HookError             a file of hooks that is not there, cannot be loaded or defines none (hooks_file.py)
@@ -31,6 +32,10 @@ class SourceError(BadInput):
 
 class AttentionError(BadInput):
     """Attention is set for a bundle that was exported without it."""
+
+
+class DeepCacheError(BadInput):
+    """`cache_deep` is set for a bundle whose UNet is not split."""
 
 
 class ControlError(BadInput):

@@ -32,8 +32,8 @@ class PlainLoop:
     ) -> None:
         self._clock = clock
         self.context = context
-        printed, attends = context.bundle.about.printed, context.attends
-        self._plan = plan_graph(context.config, calls=context.calls, printed=printed, attends=attends)
+        printed, remembers = context.bundle.about.printed, context.remembers
+        self._plan = plan_graph(context.config, calls=context.calls, printed=printed, remembers=remembers)
         self._nodes = [node for node in self._plan.nodes if node.role == "stage"]
         mine = instead or {}
         self._stages = {node.name: mine.get(node.name) or open_stage(node.kind, context) for node in self._nodes}

@@ -48,6 +48,8 @@ def bundles(
             if about.attention is not None:
                 seen, layers = about.attention.references, len(about.attention.layers)
                 console.print(f"    attention to {seen} earlier frames in {layers} layers", markup=False)
+            if about.splits:
+                console.print("    split UNet, for --cache-deep N", markup=False)
             for control in about.controls:
                 called = "ControlNet" if control.form == "controlnet" else "T2I-Adapter"
                 console.print(f"    {called} {control.name}", markup=False)

@@ -124,6 +124,12 @@ def checkpoint(
         int | None,
         typer.Option(metavar="1|2", help="Earlier frames they attend to: the last, and the first of a shot."),
     ] = None,
+    cache_deep: Annotated[
+        int | None,
+        typer.Option(
+            metavar="LAYERS", help="Split the UNet: its last 1 to 3 layers run for every frame (run --cache-deep N)."
+        ),
+    ] = None,
     control: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=SOURCE", help="A ControlNet (repeatable): run --control NAME."),
@@ -175,6 +181,7 @@ def checkpoint(
         images=[parse_style_image(text) for text in style_image or ()],
         attention=parse_reach(attention, references),
         references=MOST_REFERENCES if references is None else references,
+        deep=cache_deep,
         check=check,
         targets=targets,
     )

@@ -16,6 +16,7 @@ from .autoencoders import choose_vae, latent_space
 from .bundle_networks import TOKENS, BundleModules, NetworkWriter
 from .checkpoint import Checkpoint
 from .control_files import open_controls
+from .deep import DeepSplit
 from .embeddings import add_embeddings
 from .image_files import open_images
 from .lora.live import LiveLoras, attach_loras
@@ -43,12 +44,13 @@ def export_checkpoint(
     text_network(checkpoint, request.clip_skip)  # a wrong clip_skip is refused before anything is changed
     controls = open_controls(checkpoint, request.controls, request.size, say)
     images = open_images(checkpoint, request.images)
+    split = None if request.deep is None else DeepSplit(checkpoint.unet, request.deep)
     sampler = sampler_of(checkpoint.family, checkpoint.scheduler, request.solver)
     embedded = add_embeddings(checkpoint, request.embeddings, say)
     live = attach_loras(checkpoint, request.loras, say) if request.live else LiveLoras()
     for lora in () if request.live else request.loras:
         say(f"{lora.path.name}: merged into {merge_lora(checkpoint, lora, say)} layers at {lora.scale:g}")
-    parts = BundleModules(checkpoint, vae, live, controls, images)
+    parts = BundleModules(checkpoint, vae, live, controls, images, split)
     check_room(folder, parts.weights(4 if request.dtype == "fp32" else 2), request.targets)
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +125,11 @@ def _source(checkpoint: Checkpoint, request: Request) -> str:
     skip = "" if request.clip_skip is None else f", clip skip {request.clip_skip}"
     loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
     seen = "" if request.attention is None else f", attention {request.attention} to {request.references}"
+    split = "" if request.deep is None else f", deep part apart from {request.deep} layers"
     vae = Path(request.vae).name
     steered = "".join(f", {one.form} {one.name} {_called(one.source)}" for one in request.controls)
     shown = "".join(f", style image {one.name} {_called(one.source)}" for one in request.images)
-    made = f"autoencoder {vae}{skip}{seen}{steered}{shown}{words}{loras}"
+    made = f"autoencoder {vae}{skip}{seen}{split}{steered}{shown}{words}{loras}"
     return f"{checkpoint.source} ({checkpoint.family.name}), {made}"
 
 

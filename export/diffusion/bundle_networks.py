@@ -17,6 +17,7 @@ from .attention import RememberingUNet, attach_references, typical_references
 from .autoencoders import overflows
 from .checkpoint import Checkpoint
 from .control import Controls, controlled
+from .deep import SHALLOW, DeepSplit
 from .image_prompt import Images, pictured
 from .lora.live import LiveLoras, LiveNetwork, Scales
 from .networks import UNet, VaeDecoder, VaeEncoder, text_network, time_ids
@@ -36,6 +37,7 @@ class BundleModules:
     live: LiveLoras
     controls: Controls
     images: Images
+    split: DeepSplit | None = None
 
     def weights(self, number_bytes: int) -> dict[str, tuple[int, int]]:
         """(number of parameters, bytes of each in the file) by name. ControlNets and keys of images are in the UNet's
@@ -48,6 +50,8 @@ class BundleModules:
             name: sum(p.numel() for module in those for p in module.parameters()) for name, those in modules.items()
         }
         counts["unet"] += self.images.added
+        if self.split is not None:
+            counts[SHALLOW] = counts["unet"] - self.split.unused
         return {name: (count, number_bytes) for name, count in counts.items()}
 
 
@@ -135,6 +139,9 @@ class NetworkWriter:
         steered = controlled(UNet(checkpoint.unet), self._parts.controls, request.size)
         shown = pictured(checkpoint.unet, steered, self._parts.images, checkpoint.family.xl)
         unet = self._with_scales(shown, self._parts.live.unet, inputs, request.steps)
+        if self._parts.split is not None:
+            self._write_split(unet, self._parts.split, inputs)
+            return None
         if request.attention is None:
             self._write("unet", unet, inputs, ["output"], _of_unet(checkpoint))
             return None
@@ -145,6 +152,14 @@ class NetworkWriter:
         memory = AttentionMemory(references=request.references, layers=layers.kept_layers)
         self._say(f"unet: {_told(memory, request)}")
         return memory
+
+    def _write_split(self, unet: nn.Module, split: DeepSplit, inputs: dict[str, Tensor]) -> None:
+        """Write the UNet with its deep feature as an output, and its shallow part with it as an input."""
+        whole, precision = split.whole(unet), _of_unet(self._parts.checkpoint)
+        self._write("unet", whole, inputs, ["output", "deep"], precision)
+        with torch.no_grad():
+            inputs["deep"] = whole(*inputs.values())[1]
+        self._write(SHALLOW, split.shallow(unet), inputs, ["output"], precision)
 
     def _with_scales(
         self, network: nn.Module, scales: Scales | None, inputs: dict[str, Tensor], rows: int

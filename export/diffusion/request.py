@@ -12,6 +12,7 @@ from ..onnx_writing import ExportError
 from ..targets import ONNX_ALONE, Targets
 from .attention import MOST_REFERENCES, Reach
 from .control_files import ControlSource
+from .deep import check_alone
 from .embeddings import Embedding
 from .image_files import ImageSource
 from .lora.live import live_names
@@ -37,9 +38,10 @@ class Request:
     images      IP-Adapters
     attention   layers of the UNet that attend to tokens of earlier frames; None: no layer
     references  number of earlier frames for them
+    deep        last layers of the UNet that run for every frame, where its deep part need not; None: it is not split
     check       write and measure all networks, print the table of errors, and only then refuse
 
-    Raises ExportError for LoRAs that cannot be live together.
+    Raises ExportError for LoRAs that cannot be live together, and for what cannot be split.
     """
 
     size: tuple[int, int]
@@ -57,10 +59,12 @@ class Request:
     images: Sequence[ImageSource] = ()
     attention: Reach | None = None
     references: int = MOST_REFERENCES
+    deep: int | None = None
     check: bool = False
     targets: Targets = ONNX_ALONE
 
     def __post_init__(self) -> None:
+        check_alone(self.deep, {"--attention": self.attention, "--control or --adapter": self.controls})
         if self.live:
             live_names(self.loras)
 

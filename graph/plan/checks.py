@@ -13,7 +13,7 @@ from warpfuse.graph.plan.sizing import size_of
 from warpfuse.graph.plan.streams import Streams, of_stream
 from warpfuse.stages.controls.settings import NetworkMapSettings, check_controls
 from warpfuse.stages.diffusion.loras import lora_scales
-from warpfuse.stages.diffusion.settings import check_attention
+from warpfuse.stages.diffusion.settings import check_attention, check_cache
 from warpfuse.stages.diffusion.style_images import check_images, check_pictures
 from warpfuse.stages.diffusion.styles import style_weights
 from warpfuse.stages.errors import MaskError
@@ -108,6 +108,7 @@ def _check_prompts(config: GraphConfig, about: BundleFile) -> None:
     check_controls(config.controls, about.controls)
     check_images(config.images, about.images)
     check_attention(config.stages.predict.attention, about.attention is not None)
+    check_cache(config.stages.predict.cache_deep, about.splits)
 
 
 def _check_size(config: GraphConfig, about: BundleFile) -> None:

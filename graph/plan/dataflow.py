@@ -18,7 +18,7 @@ def pass_frame(
     *,
     temporal: bool,
     printed: bool,
-    attends: bool = False,
+    remembers: bool = False,
     anchored: bool = False,
     keyed: bool = False,
 ) -> None:
@@ -27,7 +27,7 @@ def pass_frame(
     calls     network calls of a frame, K
     temporal  it has a past
     printed   the bundle draws lines
-    attends   its UNet sees tokens of earlier frames
+    remembers its UNet can take something of earlier frames along the flow
     anchored  something is taken from the anchor, as a keyframe is
     keyed     there may be a keyframe
     """
@@ -37,14 +37,16 @@ def pass_frame(
     streamed = config.stages.predict.stream
     late = calls - 1 if streamed else 0
     rows = f"{calls} rows of as many frames" if streamed and calls > 1 else f"{config.steps} step(s)"
-    sampling, fusing = f"sampling, {rows}", f"fusion, weight {config.stages.fuse.weight:g}"
+    deep = config.stages.predict.cache_deep
+    often = f", deep part every {deep} frames" if deep > 1 else ""
+    sampling, fusing = f"sampling, {rows}{often}", f"fusion, weight {config.stages.fuse.weight:g}"
     motion: Value | None = None
     anchor: Value | None = None
-    if temporal or attends:
+    if temporal or remembers:
         kind = "dis_flow" if config.flow == DIS else "network_flow"
         motion = call("flow", f"optical flow and trust ({config.flow})", kind=kind, frame=picture)
     if motion is not None and temporal:
-        followed = motion if attends or config.stages.fuse.pulls else None
+        followed = motion if remembers or config.stages.fuse.pulls else None
         if anchored:
             told = motion if keyed else None
             anchor = call("anchor", f"flow to the anchor ({config.flow})", frame=picture, motion=told)

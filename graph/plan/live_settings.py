@@ -11,7 +11,7 @@ from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.midi_keys import check_map
 from warpfuse.graph.plan.planner import plan_graph
 from warpfuse.graph.plan.raw_keys import merge, recalled
-from warpfuse.stages.diffusion.settings import check_attention
+from warpfuse.stages.diffusion.settings import check_attention, check_cache
 from warpfuse.stages.motion.keyframe_file import check_keyframe
 
 if TYPE_CHECKING:  # torch is not needed to check settings
@@ -33,6 +33,7 @@ class LiveSettings:
     prompts  encodes prompts; raises BadInput for what the bundle does not know
     live     the source is live
     attends  the UNet of the bundle has attention to earlier frames
+    splits   its UNet is split at the deep feature
     """
 
     keys: dict[str, Any]
@@ -42,6 +43,7 @@ class LiveSettings:
     prompts: "Prompts"
     live: bool = False
     attends: bool = False
+    splits: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a cue of the schedule that cannot hold while frames flow."""
@@ -75,6 +77,7 @@ class LiveSettings:
         self._check_structure(config)
         self.prompts(config.prompt, config.negative, config.loras, config.images)
         check_attention(config.stages.predict.attention, self.attends)
+        check_cache(config.stages.predict.cache_deep, self.splits)
         check_keyframe(config.stages.anchor)
         check_map(config.midi)
 
@@ -94,7 +97,7 @@ class LiveSettings:
         flows = any(node.name == "flow" for node in self.plan.nodes)
         temporal = any(node.kind == "warp" for node in self.plan.nodes) or (flows and not followed)
         plan = plan_graph(
-            config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, attends=followed,
+            config.model_copy(update=ends), temporal=temporal, calls=self.calls, printed=printed, remembers=followed,
             anchored=anchored, keyed=keyed, live=self.live,
         )  # fmt: skip
         if {n: c.built for n, c in config.controls.items()} != {n: c.built for n, c in self.config.controls.items()}:

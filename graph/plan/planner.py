@@ -28,7 +28,7 @@ def plan_graph(
     temporal: bool | None = None,
     calls: int | None = None,
     printed: bool = False,
-    attends: bool = False,
+    remembers: bool = False,
     anchored: bool = False,
     keyed: bool | None = None,
     live: bool = False,
@@ -40,7 +40,7 @@ def plan_graph(
               Without them every frame is styled on its own, and nothing waits for the picture before.
     calls     network calls of a frame, K; none: as many as steps
     printed   the bundle draws lines and prints in inks (`BundleFile.printed`)
-    attends   its UNet sees tokens of earlier frames (`BundleFile.attention`)
+    remembers its UNet can take something of earlier frames along the flow (`BundleFile.remembers`)
     anchored  build the flow to the anchor; else only if the configuration takes something from it
     keyed     build what shows a keyframe; none: if there is one, and for one given later wherever `temporal` asks for
               the past, unless workers are named, which knew nothing of its stages
@@ -57,7 +57,14 @@ def plan_graph(
     anchored = anchored or keyed or config.stages.fuse.asks_anchor
     recorder = _Recorder(config)
     pass_frame(
-        recorder.call, config, k, temporal=temporal, printed=printed, attends=attends, anchored=anchored, keyed=keyed
+        recorder.call,
+        config,
+        k,
+        temporal=temporal,
+        printed=printed,
+        remembers=remembers,
+        anchored=anchored,
+        keyed=keyed,
     )
     if live or config.in_flight:
         recorder.bound(config.in_flight or usual_in_flight(config, k))

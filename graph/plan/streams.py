@@ -149,19 +149,19 @@ def plan_streams(streams: Streams) -> GraphPlan:
 def plan_as_asked(config: GraphConfig) -> GraphPlan:
     """The graph of a configuration, as far as it is known without opening the source."""
     live = config.paced or scheme_of(config.source) in LIVE_SCHEMES
-    printed, attends = _known(config.bundle)
-    return plan_graph(config, printed=printed, attends=attends, live=live)
+    printed, remembers = _known(config.bundle)
+    return plan_graph(config, printed=printed, remembers=remembers, live=live)
 
 
 def _known(bundle: str) -> tuple[bool, bool]:
-    """The bundle draws lines; it has attention. Both are False for an unreadable bundle, which fails when opened."""
+    """The bundle draws lines; its UNet remembers. Both are False for an unreadable bundle, which fails when opened."""
     try:
         about = describe_bundle(bundle)
     except BundleError:
         return False, False
     if not isinstance(about, BundleFile):
         return False, False
-    return about.printed, about.attention is not None
+    return about.printed, about.remembers
 
 
 def _of(stream: str, link: LinkPlan) -> LinkPlan:

@@ -87,7 +87,10 @@ class ProcessRun:
         self._context, self._stop, self._say = context, context.stop, context.say
         self._deadline_s = config.stage_deadline_s
         self._expected = frames_expected(resolved.info, config)
-        self._settings = LiveSettings(given, settled, plan, context.calls, context.prompts, live, context.attends)
+        about = context.bundle.about
+        self._settings = LiveSettings(
+            given, settled, plan, context.calls, context.prompts, live, about.attention is not None, about.splits
+        )
         self._hook = settings_hook(config.hooks, context.say)
         self._version = 0
         self._paused = self._over = False

@@ -220,7 +220,7 @@ class WorkerProcess:
                 temporal=part.temporal,
                 calls=context.calls,
                 printed=context.bundle.about.printed,
-                attends=context.attends,
+                remembers=context.remembers,
                 live=info.live or config.paced,
                 folder=part.folder,
             )

@@ -37,7 +37,9 @@ from warpfuse.stages.stage import VideoInfo
 
 Say = Callable[[str], None]
 
-_OF_EVERY_STREAM: tuple[NetworkName, ...] = ("encoder", "encoder_past", "unet", "decoder", "lines")
+_OF_EVERY_STREAM: tuple[NetworkName, ...] = (
+    "encoder", "encoder_past", "unet", "unet_shallow", "decoder", "lines",
+)  # fmt: skip
 _BATCH_OF_A_HOST = 4  # a card builds for a number of rows, and a host does not know how many streams will come
 
 
@@ -87,9 +89,9 @@ class RunContext:
         return Setup(*about, self.size, config.output or self.size, config.steps)
 
     @property
-    def attends(self) -> bool:
-        """The UNet attends to tokens of earlier frames."""
-        return self.bundle.about.attention is not None
+    def remembers(self) -> bool:
+        """The UNet can take something of earlier frames along the flow."""
+        return self.bundle.about.remembers
 
     @property
     def calls(self) -> int:
@@ -223,9 +225,10 @@ def open_networks(
     make: Callable[..., Engines] = Engines
     batch: int | None = None
     if shared is not None:
-        unet, patience_s = bundle.network("unet"), shared.gather_ms / 1000
+        names: tuple[NetworkName, ...] = ("unet", "unet_shallow") if bundle.about.splits else ("unet",)
+        unets, patience_s = frozenset(map(bundle.network, names)), shared.gather_ms / 1000
         batch = shared.batch or (_BATCH_OF_A_HOST if shared.host else None)
-        make = partial(SharedEngines, unet=unet, batch=batch, patience_s=patience_s)
+        make = partial(SharedEngines, unets=unets, batch=batch, patience_s=patience_s)
     engines = make(backend, common.device, threads, upgrade, say)
     say(_about(bundle, engines, why, why_precision))
     if shared is None:

@@ -58,13 +58,13 @@ class Engines:
 class SharedEngines(Engines):
     """Opens every network once for several streams. Calls of the UNet may combine their rows.
 
-    unet        file of the network that takes rows of several streams in one call. Encoder and decoder do not: at their
-                size, more rows a call gain nothing
+    unets       files of the networks that take rows of several streams in one call. Encoder and decoder do not: at
+                their size, more rows a call gain nothing
     batch       most rows of several streams in one call; None: all that wait
     patience_s  longest time a call waits for streams that are expected to ask soon
     """
 
-    unet: Path = Path()
+    unets: frozenset[Path] = frozenset()
     batch: int | None = None
     patience_s: float = 0.0
 
@@ -81,7 +81,7 @@ class SharedEngines(Engines):
             client = before.client() if before is not None else None
             if client is not None:
                 return client
-            together = path == self.unet
+            together = path in self.unets
             most, patience_s = (self.batch, self.patience_s) if together else (1, 0.0)
             self._shared[key] = shared = SharedEngine(super().open(path, shapes), most, patience_s)
             if before is not None:  # the counts of the closed network continue

@@ -53,13 +53,15 @@ class ThreadRun:
         config = context.config
         self.context = context
         self.book = SettingsBook(config)
-        printed, attends, live = context.bundle.about.printed, context.attends, endpoints.live
+        about, live = context.bundle.about, endpoints.live
         self.plan: GraphPlan = plan_graph(
-            config, temporal=temporal, calls=context.calls, printed=printed, attends=attends, live=live
+            config, temporal=temporal, calls=context.calls, printed=about.printed, remembers=about.remembers, live=live
         )
         given = dict(keys) if keys is not None else config.model_dump(mode="json")
         settled = config if keys is None else validate(given)
-        self._live = LiveSettings(given, settled, self.plan, context.calls, context.prompts, live, attends)
+        self._live = LiveSettings(
+            given, settled, self.plan, context.calls, context.prompts, live, about.attention is not None, about.splits
+        )
         self._hook = settings_hook(config.hooks, context.say)
         self._expected = expected
         self._changing = threading.Lock()

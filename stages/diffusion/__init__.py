@@ -40,6 +40,10 @@ to_k and to_v, half the size of keys and values. Attention ignores positions, so
 only to align them with their weight, the trust of the flow. Whether a frame begins a shot is decided by a number on the
 device, for which the host does not wait.
 
+The deep part (`deep.py`). The UNet of a checkpoint exported with `--cache-deep` is split at a skip connection. Its deep
+feature is an output of the whole UNet and an input of its shallow part, so it belongs to the rows as tokens do. It is
+kept for each call and pass, and warped along the flow. Which of the two networks runs is decided on the host.
+
 Controls (`hint.py`). ControlNets are inside the UNet's file, so that their residuals stay inside it. Parts that do not
 depend on the noise level are separate networks that run once a frame: the hint encoder of a ControlNet, a T2I-Adapter
 as a whole. Hints belong to the row, like its latent. Scales belong to its schedule, since they are 0 at levels outside

@@ -20,17 +20,19 @@ class Denoise:
 
     Of the following the UNet is fed those for which it has inputs: latents `x` and `source`, `level` or `timestep`, the
     conditioning by name, hints of control maps, tokens of earlier frames. Tokens that it returns are kept for later
-    frames.
+    frames. If no row needs the deep part of the UNet (`deep.py`), only its shallow part runs.
 
     Unconditional passes for guidance follow the conditional ones in the same batch. A network built for a fixed batch
     runs on portions of that size, the last one padded with copies of its first row.
-    Owns the engine and closes it.
+    Owns the engines and closes them.
+
+    shallow  the shallow part of the UNet; None: the bundle has none
     """
 
-    def __init__(self, unet: Engine, sampling: Sampling) -> None:
+    def __init__(self, unet: Engine, sampling: Sampling, shallow: Engine | None = None) -> None:
         self._unet = unet
+        self._shallow = shallow
         self._sampling = sampling
-        self._dtypes = {spec.name: getattr(torch, spec.dtype) for spec in unet.inputs}
         self._batch = fixed_batch(unet)
 
     def __call__(self, rows: Sequence[Row]) -> list[Pair]:
@@ -53,10 +55,12 @@ class Denoise:
         return is_capturable(self._unet)
 
     def close(self) -> None:
-        """Close the UNet."""
+        """Close the networks."""
         self._unet.close()
+        if self._shallow is not None:
+            self._shallow.close()
 
-    def _feed(self, row: Row, apart: bool) -> dict[str, Tensor]:
+    def _feed(self, network: Engine, row: Row, apart: bool) -> dict[str, Tensor]:
         """The inputs of one pass. apart: it is the unconditional pass for guidance."""
         call, schedule = row.schedule.plan[row.k], row.schedule
         x = network_input(row.x, call.level)
@@ -65,7 +69,9 @@ class Denoise:
         if row.past is not None:
             cells = (row.x.shape[-2], row.x.shape[-1])
             offered |= row.past.offered((row.k, apart), schedule.attention, call.seen.timestep, cells)
-        return {name: offered[name].to(dtype) for name, dtype in self._dtypes.items()}
+        if network is self._shallow and row.deep is not None:
+            offered["deep"] = row.deep.warped((row.k, apart))
+        return {spec.name: offered[spec.name].to(getattr(torch, spec.dtype)) for spec in network.inputs}
 
     def _split(self, row: Row, output: Tensor) -> Pair:
         call = row.schedule.plan[row.k]
@@ -74,11 +80,20 @@ class Denoise:
 
     def _run(self, passes: Sequence[tuple[Row, bool]]) -> list[Tensor]:
         """The output of the network in each pass, in their order."""
-        given = run_rows(self._unet, joined([self._feed(row, apart) for row, apart in passes]), self._batch)
-        for i, (row, apart) in enumerate(passes):
+        network = self._network_for(passes)
+        given = run_rows(network, joined([self._feed(network, row, apart) for row, apart in passes]), self._batch)
+        for i, (row, apart) in enumerate(passes):  # what is kept is copied: the engine's own is borrowed
             if row.past is not None:
-                row.past.leave((row.k, apart), given["kept"][i : i + 1].clone())  # the engine's own is borrowed
+                row.past.leave((row.k, apart), given["kept"][i : i + 1].clone())
+            if row.deep is not None and network is self._unet:
+                row.deep.leave((row.k, apart), given["deep"][i : i + 1].clone())
         return [given["output"][i : i + 1] for i in range(len(passes))]
+
+    def _network_for(self, passes: Sequence[tuple[Row, bool]]) -> Engine:
+        """The shallow part if no pass needs the deep one, else the whole UNet."""
+        if self._shallow is None or any(row.deep is None or row.deep.due((row.k, apart)) for row, apart in passes):
+            return self._unet
+        return self._shallow
 
 
 def _guide(row: Row, conditional: Pair, unconditional: Pair | None) -> Pair:

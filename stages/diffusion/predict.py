@@ -1,6 +1,7 @@
 """Sampling: from the clean latent of the source frame to the predicted x0 of the styled one."""
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,8 @@ from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.controls.settings import check_controls
 from warpfuse.stages.diffusion.anchor_past import AnchorPast, anchor_past
-from warpfuse.stages.diffusion.attention import CrossFrame, check_memory
+from warpfuse.stages.diffusion.attention import CrossFrame, check_memory, same_tensors
+from warpfuse.stages.diffusion.deep import DeepCache, check_deep
 from warpfuse.stages.diffusion.denoise import Denoise
 from warpfuse.stages.diffusion.hint import HintInputs
 from warpfuse.stages.diffusion.image_tokens import check_image_inputs
@@ -25,7 +27,7 @@ from warpfuse.stages.diffusion.reference_warp import LatentWarp, PictureWarp
 from warpfuse.stages.diffusion.rows import Row, start
 from warpfuse.stages.diffusion.sampling import sampling_of
 from warpfuse.stages.diffusion.schedule import FrameSchedule, PredictSettings, Sampling, frame_schedule
-from warpfuse.stages.diffusion.settings import Kind, check_attention, past_encoder
+from warpfuse.stages.diffusion.settings import Kind, check_attention, check_cache, past_encoder
 from warpfuse.stages.diffusion.stream_batch import StreamBatch, step_all
 from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.motion.warp import latent_trust
@@ -43,6 +45,7 @@ def settings_of(config: Any, prompts: Prompts) -> PredictSettings:
         warp=config.stages.warp,
         attention=config.stages.predict.attention,
         controls=config.controls,
+        cache_deep=config.stages.predict.cache_deep,
     )
 
 
@@ -53,10 +56,12 @@ def open(opening: Opening) -> Stage:
     check_input("unet", unet.inputs, about.loras)
     check_memory(unet.inputs, about.attention)
     check_attention(config.stages.predict.attention, about.attention is not None)
+    check_deep(unet.outputs, about.splits)
+    check_cache(config.stages.predict.cache_deep, about.splits)
     check_controls(config.controls, about.controls)
     check_image_inputs(unet.inputs, about.images)
     return Predict(
-        Denoise(unet, sampling),
+        Denoise(unet, sampling, opening.network("unet_shallow") if about.splits else None),
         sampling,
         settings_of(config, opening.prompts),
         config.seed,
@@ -135,6 +140,8 @@ class Predict(Stage, Capturable):
         self._attention = attention
         self._hints = hints
         self._keyframe = keyframe
+        self._deep = DeepCache(self._device)
+        self._settings: PredictSettings | None = None
         self._batch = StreamBatch(denoise, self._pulls) if stream else None
         self._last: Row | None = None
         self._anchor: dict[int, Tensor] = {}
@@ -161,6 +168,7 @@ class Predict(Stage, Capturable):
             row.hints = self._hints(hints)
         painted = anchor.painted if isinstance(anchor, Motion) else None
         self._follow(row, motion, painted)
+        row.deep = self._deep.enter(source.stamp, motion, self._every, _cells(row))
         if isinstance(anchor, Motion):
             row.anchor = self._anchor_of(row, _at_latent(self._ops, row, anchor), painted)
         if self._batch is None:
@@ -178,6 +186,7 @@ class Predict(Stage, Capturable):
         hints: Frame | None = None,
     ) -> Frame:
         """The bare frame: held frames pass without the network."""
+        self._deep.skip(motion)
         if self._attention is not None:
             self._attention.skip()
         return Frame(source.stamp)
@@ -197,20 +206,26 @@ class Predict(Stage, Capturable):
             self._batch = StreamBatch(self._denoise, self._pulls)
         if self._attention is not None:
             self._attention.reset()
+        self._deep.forget()
         self._last, self._anchor, self._fresh = None, {}, {}
 
     def update(self, settings: PredictSettings) -> None:
         """Use new settings from the next frame on. Frames in the batch keep their own."""
+        if self._settings is None or not _alike(settings, self._settings):
+            self._deep.forget()
+        self._settings, self._every = settings, settings.cache_deep
         self._schedule = frame_schedule(self._sampling, settings, self._to_device)
 
     def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
         """See `Capturable`. The frame's fresh noise is drawn.
 
         Another prompt is compared with that of the tokens by values, and a keyframe with the last one, for which the
-        host waits: their frames must be called.
+        host waits: their frames must be called. So must all where the trust decides whether the deep part runs.
         """
         attention, anchor, source = self._attention, inputs.get("anchor"), inputs["source"]
         if not (self._denoise.capturable and all(pull.capturable for pull in self._pulls.values())):
+            return None
+        if self._every > 1 or (self._batch is not None and any(row.deep is not None for row in self._batch.rows)):
             return None
         if isinstance(anchor, Motion) and anchor.painted is not None:
             return None
@@ -282,6 +297,17 @@ class Predict(Stage, Capturable):
 def _told(schedule: FrameSchedule) -> tuple[int, Mapping[str, Tensor], Mapping[str, Tensor]]:
     """What a frame's tokens depend on, besides the frame (`CrossFrame.enter`)."""
     return len(schedule.plan), schedule.conditioning, schedule.unconditional
+
+
+def _alike(a: PredictSettings, b: PredictSettings) -> bool:
+    """The settings are equal. Tensors are compared only where they are other objects."""
+    one, other = a.conditioning, b.conditioning
+    prompts = same_tensors(one.given, other.given) and same_tensors(one.unconditional, other.unconditional)
+    return prompts and replace(a, conditioning=other) == b
+
+
+def _cells(row: Row) -> tuple[int, int]:
+    return row.source.shape[-2], row.source.shape[-1]
 
 
 def _at_latent(ops: Arithmetic, row: Row, motion: Motion) -> Motion:

@@ -15,6 +15,7 @@ from warpfuse.stages.arithmetic import Arithmetic
 from warpfuse.stages.diffusion.adain import adain
 from warpfuse.stages.diffusion.anchor_past import AnchorPast
 from warpfuse.stages.diffusion.attention import TokenPast
+from warpfuse.stages.diffusion.deep import DeepPast
 from warpfuse.stages.diffusion.fuse import warped
 from warpfuse.stages.diffusion.noise import FusedNoise, Noises, at_entry, in_window
 from warpfuse.stages.diffusion.schedule import FrameSchedule
@@ -43,6 +44,7 @@ class Row(Fields):
     motion     flow (px) to the frame before and its trust for each latent cell; None: not needed
     before     row of the frame before in the same stream, as long as it is needed
     past       tokens of earlier frames; None: the bundle has no attention
+    deep       deep features of earlier frames; None: the whole UNet runs for every frame
     hints      hints of control maps by input name, [1, ...]; empty: the bundle has no controls
     anchor     anchor of the shot; None: not used
     k, step    number of calls made, of steps finished
@@ -60,6 +62,7 @@ class Row(Fields):
     motion: Motion | None = None
     before: "Row | None" = None
     past: TokenPast | None = None
+    deep: DeepPast | None = None
     hints: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     anchor: AnchorPast | None = None
     k: int = 0

@@ -89,6 +89,7 @@ class PredictSettings:
     warp          warping and trust of x0 of the frame before, for fusion between steps
     attention     weights of the tokens of earlier frames
     controls      scales and windows of controls, by name; a missing one has scale 0
+    cache_deep    the deep part of the UNet runs for every such frame
     """
 
     conditioning: Conditioning
@@ -99,6 +100,7 @@ class PredictSettings:
     warp: WarpSettings = field(default_factory=WarpSettings)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     controls: Mapping[str, ControlSettings] = field(default_factory=dict)
+    cache_deep: int = 1
 
 
 @dataclass(frozen=True, slots=True)

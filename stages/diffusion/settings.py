@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from warpfuse.stages.errors import AttentionError
+from warpfuse.stages.errors import AttentionError, DeepCacheError
 from warpfuse.stages.settings import StageSettings
 
 GuidanceMode = Literal["none", "full", "self", "initialize"]
@@ -112,6 +112,19 @@ def check_attention(settings: AttentionSettings, attends: bool) -> None:
         )
 
 
+MOST_CACHED = 16
+"""Largest `cache_deep`."""
+
+
+def check_cache(cache_deep: int, splits: bool) -> None:
+    """Raise DeepCacheError for a `cache_deep` above 1, if the bundle lacks the split UNet (`splits`)."""
+    if cache_deep > 1 and not splits:
+        raise DeepCacheError(
+            f"stages.predict.cache_deep={cache_deep}: the UNet of this bundle is not split. Export the checkpoint "
+            "again: warpfuse export SOURCE --cache-deep 1 ..., or use cache_deep=1"
+        )
+
+
 class PredictOptions(StageSettings):
     """How frames are sampled.
 
@@ -122,6 +135,8 @@ class PredictOptions(StageSettings):
     guidance_delta  share of the assumed noise that counts as unconditional (self, initialize)
     attention       attention to earlier frames, if the bundle has it: weights, or the name of a recipe: rerender,
                     streamv2v, off
+    cache_deep      the deep part of the UNet runs for every such frame, if the bundle was exported for it. Between them
+                    its result is warped along the flow. 1: for every frame
     """
 
     stream: bool = False
@@ -129,6 +144,7 @@ class PredictOptions(StageSettings):
     guidance_scale: float = Field(1.0, ge=0, le=30)
     guidance_delta: float = Field(1.0, ge=0, le=2)
     attention: Attention = AttentionSettings()
+    cache_deep: int = Field(1, ge=1, le=MOST_CACHED)
 
     def as_guidance(self) -> Guidance:
         """The settings of guidance."""

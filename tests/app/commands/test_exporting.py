@@ -115,6 +115,8 @@ def test_the_help_lists_every_source(command):
         ({"--prompt-chunks": "9"}, "--prompt-chunks 9: expected 1 to 8"),
         ({"--attention": "lower"}, "--attention lower: expected low, low+, up, all"),
         ({"--attention": "low", "--references": "3"}, "--references 3: expected 1 to 2"),
+        ({"--cache-deep": "3"}, "--cache-deep 3: expected 1 to 2, layers of this UNet at the latent's size"),
+        ({"--cache-deep": "1", "--attention": "low"}, "--cache-deep 1 with --attention: these need its deep part"),
         ({"--references": "1"}, "--references 1: no layer sees any. Add --attention low|low+|up|all"),
     ],
 )

@@ -7,7 +7,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.checks import check_early
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.plan.streams import read_streams
-from warpfuse.stages.errors import AttentionError, LoraError, SinkError, SourceError, StyleError
+from warpfuse.stages.errors import AttentionError, DeepCacheError, LoraError, SinkError, SourceError, StyleError
 
 RIGHT = {"source": "pattern:96x64@25,frames=3", "sinks": ["null:"], "prompt": "ink"}
 WRONG = {
@@ -24,6 +24,7 @@ WRONG = {
     ),
     "no such LoRA": ({"loras": {"ink": 1.0}}, LoraError),
     "attention the bundle has not": ({"stages": {"predict": {"attention": "rerender"}}}, AttentionError),
+    "a cache of a UNet that is not split": ({"stages": {"predict": {"cache_deep": 2}}}, DeepCacheError),
     "a size the networks do not take": ({"size": [17, 17]}, ConfigError),
 }
 
