@@ -52,7 +52,7 @@ def main() -> None:
         set_key(keys, assignment)
     found = {}
     for clip in options.clips:
-        there = frames_of(clip, options.long_side, 40)
+        there = frames_of(clip, options.long_side, 40, None)
         found[Path(clip).name] = one = drift(there + there[-2:0:-1], options.frames, keys)
         print(f"{Path(clip).name}:", *(f"{name} {value:.4f}" for name, value in one.items()), flush=True)
     print(json.dumps({"bench": "drift", "frames": options.frames, "keys": keys, "clips": found}))

@@ -94,6 +94,9 @@ class Arithmetic(Protocol):
     def composed(self, paint: Tensor, cover: Tensor | None, table: Tensor | None, shares: Tensor) -> Tensor:
         """`formulas/composite.py`."""
 
+    def cored(self, x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
+        """`formulas/composite.py`."""
+
     def as_sharp_as(self, drawn: Tensor, fused: Tensor) -> Tensor:
         """`formulas/composite.py`."""
 

@@ -11,7 +11,7 @@ arithmetic is float32, whatever their type.
 """
 
 from warpfuse.stages.cpu.backward_warp import confidence, resize_flow, warp, warp_picture
-from warpfuse.stages.cpu.composite import as_sharp_as, composed
+from warpfuse.stages.cpu.composite import as_sharp_as, composed, cored
 from warpfuse.stages.cpu.confidence_mask import grown, trusted
 from warpfuse.stages.cpu.downscale import resized, seen
 from warpfuse.stages.cpu.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
@@ -25,6 +25,7 @@ __all__ = [
     "colour_histogram",
     "composed",
     "confidence",
+    "cored",
     "fused_and_locked",
     "grown",
     "lock_to_prediction",

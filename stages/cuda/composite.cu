@@ -32,6 +32,18 @@ KERNEL composed(const float *paint, const float *cover, const float *table, cons
     }
 }
 
+// x, past, out [channels, n]; trust [n]; numbers [2]: weight and limit
+KERNEL cored(const float *x, const float *past, const float *trust, const float *numbers, float *out, int channels, int n) {
+    EACH_THREAD(t) {
+        int p = blockIdx.x * BLOCK + t;
+        if (p >= n) continue;
+        for (int c = 0; c < channels; ++c) {
+            float change = held(x[c * n + p] - past[c * n + p], -numbers[1], numbers[1]);
+            out[c * n + p] = x[c * n + p] - numbers[0] * trust[p] * change;
+        }
+    }
+}
+
 // x minus its mean over 3 x 3 pixels around p, with replicated edges.
 PART float sharpness(const float *x, int h, int w, int p) {
     float sum = 0.0f;

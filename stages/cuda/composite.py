@@ -19,6 +19,15 @@ def composed(paint: Tensor, cover: Tensor | None, table: Tensor | None, shares: 
     return out.to(paint.dtype)
 
 
+def cored(x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
+    """As `formulas.cored`."""
+    own, n = plain(x), x[0, 0].numel()
+    out = torch.empty_like(own)
+    given = own, plain(past), plain(trust), plain(numbers)
+    launch("cored", (blocks(n),), own, *given, out, own.shape[1], n)
+    return out.to(x.dtype)
+
+
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
     """As `formulas.as_sharp_as`."""
     wanted, own = plain(drawn), plain(fused)

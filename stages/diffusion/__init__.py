@@ -77,5 +77,6 @@ over a repeated context equals that over the context. Scales of live LoRAs (`lor
 Printed styles. A bundle of styles may draw lines. A network computes their cover at full size, each style has an ink,
 and a table gives the colours in which its paint is printed. The output of the decoder is then the paint.
 `composite.py` applies inks and lines to it (`palette.py`). Paint and cover are warped for the next frame and fused
-separately. If the finished picture were fed back, lines would be drawn on lines.
+separately. If the finished picture were fed back, lines would be drawn on lines. Both are cored: changes up to a limit
+are fused once more, since where a table is steep they would change the ink of an area.
 """

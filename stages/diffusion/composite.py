@@ -28,7 +28,7 @@ class CompositeSettings:
     style     [1, n]: style vector of the prompt, not scaled by the strength
     palette   inks and lines of the styles
     strength  0..1: at 0 the paint is shown unchanged
-    fuse      its weights say how much of the cover of the frame before is fused in
+    fuse      its weights say how much of the paint and the cover of the frame before is fused in
     """
 
     style: Tensor
@@ -55,10 +55,13 @@ class Composite(Stage, Capturable):
     inputs  paint    the decoded picture
             latent   the latent it was decoded from
             source   the frame of the source
-            past     the cover of the frame before, warped, and its trust; optional. A held frame shows it unchanged
+            past     paint and cover of the frame before, warped, and their trust; optional. A held frame shows
+                     that cover unchanged
     gives   rgb      p + s lines cover (ink - p), p = paint + s (table(paint) - paint)
-            paint    the input
-            cover    w past + (1 - w) cover, with the sharpness of cover; None if no lines are drawn
+            paint    the input, cored
+            cover    w past + (1 - w) cover, cored, with the sharpness of cover; None if no lines are drawn
+
+    Coring fuses small changes once more (`formulas/composite.py`).
 
     Owns the engine and closes it.
     """
@@ -71,9 +74,12 @@ class Composite(Stage, Capturable):
 
     def __call__(self, paint: Picture, latent: Frame, source: Picture, past: Frame | None = None) -> Picture:
         """The finished picture, by one run of the network; none for a style without lines."""
+        known = past if isinstance(past, Picture) else None
         cover = None
         if self._draws and isinstance(latent, Latent):
-            cover = self._cover(latent, source, past if isinstance(past, Picture) else None)
+            cover = self._cover(latent, source, known)
+        if known is not None:
+            paint = replace(paint, rgb=self._cored(paint.rgb, known.rgb, known.trust))
         return self._finished(paint, cover)
 
     def held(self, paint: Frame, latent: Frame, source: Picture, past: Frame | None = None) -> Frame:
@@ -87,17 +93,22 @@ class Composite(Stage, Capturable):
     def update(self, settings: CompositeSettings) -> None:
         """Use new inks and lines from the next frame on."""
         self._settings = settings
-        palette, weight = settings.palette, settings.fuse.largest_weight * settings.fuse.lines
+        palette, fuse = settings.palette, settings.fuse
+        weight = fuse.largest_weight
         self._prints = settings.strength > 0
+        self._cores = self._prints and weight > 0 and fuse.coring > 0
         self._draws = self._prints and palette.lines > 0
         shares = shares_of(palette.ink, palette.lines, settings.strength)
-        self._numbers = self._numbers_to_device(torch.cat((shares, torch.tensor([weight]))))
+        self._numbers = self._numbers_to_device(
+            torch.cat((shares, torch.tensor([weight * fuse.lines, weight, fuse.coring])))
+        )
         table = palette.table
         self._table = None if table is None else self._table_to_device(torch.from_numpy(table.copy()))
 
     def prepare(self, stamp: Stamp, inputs: Mapping[str, Any]) -> Hashable | None:
         """See `Capturable`."""
-        return (self._prints, self._draws, bool(self._settings.fuse.lines)) if is_capturable(self._lines) else None
+        launched = self._prints, self._draws, self._cores, bool(self._settings.fuse.lines)
+        return launched if is_capturable(self._lines) else None
 
     @property
     def state(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -121,8 +132,11 @@ class Composite(Stage, Capturable):
 
     def _cover(self, latent: Latent, source: Picture, past: Picture | None) -> Tensor:
         cover = self._lines({"rgb": source.rgb, "latent": latent.z, "style": self._settings.style})["cover"]
-        fuse = self._settings.fuse
-        if past is None or past.cover is None or past.trust is None or not fuse.lines:
+        if past is None or past.cover is None or past.trust is None or not self._settings.fuse.lines:
             return cover.clone()  # the engine reuses its output memory
         fused = torch.lerp(cover, past.cover, past.trust * self._numbers[5])
-        return self._ops.as_sharp_as(cover, fused)
+        return self._ops.as_sharp_as(cover, self._cored(fused, past.cover, past.trust))
+
+    def _cored(self, x: Tensor, past: Tensor, trust: Tensor | None) -> Tensor:
+        """x with its small changes fused once more, unless that is off."""
+        return self._ops.cored(x, past, trust, self._numbers[6:]) if self._cores and trust is not None else x

@@ -282,6 +282,8 @@ class FuseSettings(StageSettings):
     adain           mean and contrast of the anchor (`AdainSettings`)
     exit            0..1: share of the weight at the exit, in the picture that is shown; keeps strokes still. 0: none
     lines           0..1: share of the weight in the cover of the lines, if the bundle draws lines. 0: none
+    coring          0..1: changes of paint and cover up to this are fused once more, pixel by pixel, if the bundle draws
+                    lines (`formulas/composite.py`). 0: none
     window          timesteps low, high: levels at which entry and between fuse
     noise           model, slot or fresh: the noise of a reference (`stages/diffusion/noise.py`)
     anchor          protection of the fed-back picture against drift (`formulas/moment_lock.py`)
@@ -295,6 +297,7 @@ class FuseSettings(StageSettings):
     adain: AdainSettings = AdainSettings()
     exit: float = Field(1.0, ge=0, le=1)
     lines: float = Field(0.85, ge=0, le=1)
+    coring: float = Field(0.024, ge=0, le=1)
     window: Window = (0.0, 1000.0)
     noise: NoisePolicy = "model"
     anchor: MomentLockSettings = MomentLockSettings()

@@ -6,7 +6,7 @@ implementation only.
 """
 
 from warpfuse.stages.formulas.backward_warp import resize_flow, warp, warp_picture
-from warpfuse.stages.formulas.composite import as_sharp_as, composed
+from warpfuse.stages.formulas.composite import as_sharp_as, composed, cored
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, confidence, grown, reduce_to_latent, trusted
 from warpfuse.stages.formulas.downscale import resized, seen
 from warpfuse.stages.formulas.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
@@ -18,6 +18,7 @@ __all__ = [
     "colour_histogram",
     "composed",
     "confidence",
+    "cored",
     "fused_and_locked",
     "grown",
     "lock_to_prediction",

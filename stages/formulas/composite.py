@@ -34,6 +34,21 @@ def composed(paint: Tensor, cover: Tensor | None, table: Tensor | None, shares: 
     return torch.lerp(printed, shares[2:].view(1, 3, 1, 1), shares[1] * cover)
 
 
+def cored(x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
+    """Fuse small changes once more, pixel by pixel:  x - w trust clip(x - past, -limit, limit).
+
+    It is the coring of temporal noise filters. Where paint is printed by a steep table, a change that is hardly visible
+    lets an area change its ink. Large changes pass but for w limit, which fades by w with each frame.
+
+    x        [1, c, h, w], in [0, 1]
+    past     the same of the frame before, warped
+    trust    [1, 1, h, w] in [0, 1]
+    numbers  [2]: w and the limit, on the device of x
+    """
+    change = x - past
+    return x - numbers[0] * trust * change.clamp(-numbers[1], numbers[1])
+
+
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
     """Restore the detail in `fused` that fusion has blurred: x + (g - 1) d(x). Both are [1, 1, h, w] in [0, 1].
 

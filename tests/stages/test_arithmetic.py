@@ -62,6 +62,7 @@ def test_formulas_run_where_their_tensors_lie():
         "lock_to_prediction": formulas.lock_to_prediction(rgb, rgb, mask, *gain)[0],
         "lock_to_source": formulas.lock_to_source(rgb, rgb),
         "composed": formulas.composed(rgb, mask, table, shares_of((0.1, 0.2, 0.3), 1.0, 1.0).to("meta")),
+        "cored": formulas.cored(rgb, rgb, mask, torch.empty(2, device="meta")),
         "as_sharp_as": formulas.as_sharp_as(mask, mask),
         "planes_of": formulas.planes_of(torch.empty(32, 48, 3, dtype=torch.uint8, device="meta")),
         "bytes_of": formulas.bytes_of(rgb),

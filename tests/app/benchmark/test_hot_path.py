@@ -36,7 +36,7 @@ FIGURES = {
     "predict": (768, 14),
     "fuse": (384, 2),
     "decode": (768, 1),
-    "composite": (2816, 258),
+    "composite": (3840, 258),
     "download": (192, 1),
 }
 """stage: KiB of large tensors made; KiB of arrays alive at once beyond those before."""

@@ -255,6 +255,16 @@ def test_it_composes_paint_and_lines_as_the_formula(ops, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_cores_as_the_formula(ops, size, channels):
+    x, past, trust = random(1, channels, *size), random(1, channels, *size, seed=1), random(1, 1, *size, seed=2)
+    numbers, bound = torch.tensor([0.8, 0.2]), 8 * ROUNDING
+    wanted = formulas.cored(x, past, trust, numbers)
+    assert near(ops.cored(x, past, trust, numbers), wanted, bound)
+    assert not near(ops.cored(x, past, trust, numbers.flip(0)), wanted, bound), "control: weight and limit exchanged"
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_it_sharpens_fused_lines_as_the_formula(ops, size):
     drawn = (random(1, 1, *size) > 0.7).float()
     fused = formulas.warp(drawn, constant_flow(*size, 0.5, 0.5), "bilinear")

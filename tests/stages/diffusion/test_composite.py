@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from warpfuse.engine.bundle_parts import Style
-from warpfuse.stages.cpu import as_sharp_as
+from warpfuse.stages.cpu import as_sharp_as, cored
 from warpfuse.stages.diffusion.composite import Composite, CompositeSettings
 from warpfuse.stages.diffusion.palette import SIDE, palette_of
 from warpfuse.stages.diffusion.settings import FuseSettings
@@ -71,11 +71,24 @@ def test_the_cover_of_the_frame_before_is_fused_where_it_is_trusted():
     trust = (random(1, 1, 24, 40, seed=4) > 0.5).float()
     paint, latent, source = frames()
     past = Picture(paint.stamp, paint.rgb, cover=before, trust=trust)
-    out = Composite(Lines(fresh), settings(weight=0.8, lines=0.5))(paint, latent, source, past)
+    out = Composite(Lines(fresh), settings(weight=0.8, lines=0.5, coring=0.0))(paint, latent, source, past)
     w = 0.8 * 0.5 * trust
     torch.testing.assert_close(out.cover, as_sharp_as(fresh, w * before + (1 - w) * fresh))
-    alone = Composite(Lines(fresh), settings(weight=0.8, lines=0.0))(paint, latent, source, past)
+    alone = Composite(Lines(fresh), settings(weight=0.8, lines=0.0, coring=0.0))(paint, latent, source, past)
     assert torch.equal(alone.cover, fresh)
+
+
+def test_small_changes_of_paint_and_cover_are_fused_once_more():
+    fresh, before, trust = random(1, 1, 24, 40), random(1, 1, 24, 40, seed=3), random(1, 1, 24, 40, seed=4)
+    paint, latent, source = frames()
+    past = Picture(paint.stamp, paint.rgb + 0.03 * (random(1, 3, 24, 40, seed=6) - 0.5), cover=before, trust=trust)
+    out = Composite(Lines(fresh), settings(weight=0.5, lines=0.4, coring=0.01))(paint, latent, source, past)
+    numbers, w = torch.tensor([0.5, 0.01]), 0.5 * 0.4 * trust
+    torch.testing.assert_close(out.paint, cored(paint.rgb, past.rgb, trust, numbers))
+    fused = cored(w * before + (1 - w) * fresh, before, trust, numbers)
+    torch.testing.assert_close(out.cover, as_sharp_as(fresh, fused))
+    for off in ({"weight": 0.0}, {"coring": 0.0}):
+        assert torch.equal(Composite(Lines(fresh), settings(**off))(paint, latent, source, past).paint, paint.rgb)
 
 
 def test_what_comes_back_is_the_paint_not_the_picture():

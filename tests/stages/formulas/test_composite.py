@@ -68,3 +68,31 @@ def test_a_fused_cover_is_as_sharp_as_the_one_drawn(ops):
     assert sharpness(blurred) < 0.9 * sharpness(drawn), "the control: blurred it is"
     assert sharpness(ops.as_sharp_as(drawn, blurred)) == pytest.approx(sharpness(drawn), rel=0.05)
     assert torch.equal(ops.as_sharp_as(drawn, drawn), drawn), "what is still stays as it is"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_changes_are_fused_once_more_and_large_ones_pass(ops, channels):
+    """Against numpy; at trust 0, weight 0 and limit 0 nothing changes."""
+    x, past = random(1, channels, 31, 45), random(1, channels, 31, 45, seed=1)
+    x[..., :20] = past[..., :20] + 0.02 * (x[..., :20] - 0.5)
+    trust = random(1, 1, 31, 45, seed=2)
+    found = ops.cored(x, past, trust, torch.tensor([0.8, 0.03]))
+    wanted = x.numpy() - 0.8 * trust.numpy() * np.clip(x.numpy() - past.numpy(), -0.03, 0.03)
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6)
+    assert float((found - x).abs().max()) <= 0.8 * 0.03 + 1e-6, "a large change is short of itself by no more"
+    for unchanged in (
+        ops.cored(x, past, trust * 0, torch.tensor([0.8, 0.03])),
+        ops.cored(x, past, trust, torch.tensor([0.0, 0.03])),
+        ops.cored(x, past, trust, torch.tensor([0.8, 0.0])),
+    ):
+        assert torch.equal(unchanged, x)
+
+
+def test_nothing_of_what_is_gone_stays_after_coring(ops):
+    """A step that is over: what was there before fades by the weight from frame to frame. The control has weight 1."""
+    trust, now = torch.ones(1, 1, 8, 8), torch.full((1, 3, 8, 8), 0.5)
+    left = {0.8: torch.full_like(now, 0.9), 1.0: torch.full_like(now, 0.9)}
+    for _ in range(12):
+        left = {weight: ops.cored(now, past, trust, torch.tensor([weight, 0.03])) for weight, past in left.items()}
+    assert float((left[0.8] - now).max()) == pytest.approx(0.03 * 0.8**12, rel=1e-3)
+    assert float((left[1.0] - now).max()) == pytest.approx(0.03, rel=1e-3), "the control"
