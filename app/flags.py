@@ -89,7 +89,8 @@ def graph_flags(
         str | None, typer.Option(metavar="COLOUR", help="Colour behind a transparent source: black, '#ff8800'.")
     ] = None,
     sound_delay: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="Delay of a live source's sound in recordings, -1 to 10.")
+        str | None,
+        typer.Option(metavar="SECONDS", help="Delay of a live source's sound in recordings and streams, -1 to 10."),
     ] = None,
     realtime: Annotated[
         bool | None,

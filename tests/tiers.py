@@ -40,6 +40,7 @@ TIERS = {
         "stages/sinks/test_ndi.py",
         "stages/sinks/test_several_sinks.py",
         "stages/sinks/test_stream.py",
+        "stages/sinks/test_stream_sound.py::test_a_peer_hears_it_with_its_pictures",
         "stages/sinks/test_virtualcam.py",
         "stages/sources/test_http.py",
         "stages/sources/test_push.py",

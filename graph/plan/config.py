@@ -164,8 +164,8 @@ class GraphConfig(StageSettings):
     fps       rate of the sinks, constant: pictures are repeated or skipped; none: as they come. Of pictures in a
               row, which have no rate of their own, the source's as well
     background  colour that shows where the source is transparent, and with `mask.rest: background` where the mask is 0
-    sound_delay  of a live source whose sound is recorded: seconds by which the sound comes later than the source says,
-              -1 to 10; live
+    sound_delay  of a live source whose sound is recorded or published: seconds by which the sound comes later than the
+              source says, -1 to 10; live
     realtime  read the source at its own rate and drop what nobody has time for, as from a camera
     loop      begin a source that ends again, without end; it is read in real time
     in_flight  frames on their way at once: fewer are less delay, more keep more stages busy; none: of a live source 2,

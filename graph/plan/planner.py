@@ -83,7 +83,7 @@ def usual_in_flight(config: GraphConfig, calls: int) -> int:
 
 def _bypasses(source: str, nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:
     """The source's pictures, the newest first, to sinks that show them while no styled ones come; its sound to sinks
-    that keep it."""
+    that keep or send it."""
     sinks = [node for node in nodes if node.role == "sink"]
     raw = [_past(node.name, "raw", "latest", 1) for node in sinks if wants_raw(node.about)]
     sound = [_past(node.name, SOUND, "drop_oldest", _SOUND_WAITS) for node in sinks if wants_sound(node.about)]

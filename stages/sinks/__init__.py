@@ -10,7 +10,8 @@ to real time by the clock (`playback.py`), not by a viewer.
 - Streams (`stream.py`): the thread encodes, and sends NUT through a pipe to a process (`remux.py`, or `ffmpeg` for SRT)
   that talks to the peer. It is a process because a peer that stops responding can block its writer despite timeouts,
   and only a process can be killed. That happens when the pipe takes nothing for `stall` seconds. A lost connection is
-  made again after a pause with full jitter. A refused connection (wrong password) ends the run with exit code 3.
+  made again after a pause with full jitter. A refused connection (wrong password) ends the run with exit code 3. The
+  sound of a live source is decoded into a buffer, and encoded as far as pictures are sent (`stream_sound.py`).
 - Cameras (`camera_thread.py`): a picture at every tick, with absolute deadlines. With `on-fault=passthrough`, the sink
   also gets the source's frames by a bypass (`graph/runtime/bypass.py`), and shows them while no styled ones come.
 - Page (`page.py`): the newest picture for any number of viewers. It is encoded when the first viewer asks for it.

@@ -9,6 +9,7 @@ from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError
 
+SOUNDS = ("on", "off")
 CODECS = ("auto", "libx264", "h264_nvenc")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast")
 _EXAMPLE = "rtsp://127.0.0.1:8554/live#kbps=4000,gop=1"
@@ -22,6 +23,7 @@ class StreamSettings:
     gop       interval of key frames, s: the longest time a new viewer waits for a picture
     codec     auto: h264_nvenc where it can be opened, else libx264. A named codec that cannot be opened is an error
     preset    x264's preset
+    sound     off: the sound of a live source is not sent
     stall     time in s after which a peer that takes nothing counts as lost
     patience  time in s within which the first connection must succeed; later ones are tried for ever
     """
@@ -30,12 +32,13 @@ class StreamSettings:
     gop: float = 1.0
     codec: str = "auto"
     preset: str = "superfast"
+    sound: str = "on"
     stall: float = 3.0
     patience: float = 15.0
 
 
 _RANGES = {"kbps": (0, 200_000), "gop": (0.1, 10.0), "stall": (0.5, 60.0), "patience": (1.0, 86_400.0)}
-_CHOICES = {"codec": CODECS, "preset": PRESETS}
+_CHOICES = {"codec": CODECS, "preset": PRESETS, "sound": SOUNDS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ class TakenPicture:
 
     number  its number among all pictures put, 1 for the first
     due_ns  monotonic time at which it is to be shown
+    pts_ns  its presentation time, by which sound is placed; 0: it was put without
     rgb     uint8 [h, w, 3]; memory of the `LatestPicture`, valid until the next `take`
     """
 
     number: int
     due_ns: int
+    pts_ns: int
     rgb: npt.NDArray[np.uint8]
 
 
@@ -54,14 +56,14 @@ class LatestPicture:
         """`close` was called."""
         return self._latest.closed
 
-    def put(self, rgb: npt.NDArray[np.uint8], due_ns: int) -> None:
+    def put(self, rgb: npt.NDArray[np.uint8], due_ns: int, pts_ns: int = 0) -> None:
         """Copy a picture into the slot, without waiting. Raises ValueError for another size."""
         buffer = self._filling
         if rgb.shape != buffer.shape:
             raise ValueError(f"pictures of {buffer.shape} were agreed on, got {rgb.shape}")
         np.copyto(buffer, rgb)
         with self._passing:
-            replaced = self._latest.put(TakenPicture(self._latest.received + 1, due_ns, buffer))
+            replaced = self._latest.put(TakenPicture(self._latest.received + 1, due_ns, pts_ns, buffer))
             self._filling = self._free.pop() if replaced is None else replaced.rgb
 
     def take(self, timeout_s: float = 0.0) -> TakenPicture | None:

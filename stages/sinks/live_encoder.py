@@ -1,4 +1,4 @@
-"""Low-latency H.264 encoding: no look-ahead, no B frames, no delayed frame."""
+"""Low-latency H.264 encoding, with sound beside it: no look-ahead, no B frames, no delayed frame."""
 
 from fractions import Fraction
 from functools import cache
@@ -16,10 +16,12 @@ from av.video.frame import PictureType
 from warpfuse.stages.errors import SinkError
 from warpfuse.stages.sinks.address import StreamSettings
 from warpfuse.stages.sinks.bt709 import CODE, LIMITED, ToBt709
+from warpfuse.stages.sinks.stream_sound import SoundBuffer, SoundEncoder
 
 TIME_BASE = Fraction(1, 90_000)  # that of RTP and MPEG-TS
 _BITS_A_PIXEL = 0.1
 _LEAST_KBPS = 300
+_IN_ORDER = {"max_interleave_delta": "1"}  # us: the muxer never keeps two pictures while it waits for sound
 
 # Note: sliced threads. `tune=zerolatency` cuts pictures into slices, one a thread. Relays that take a packet for a
 # picture then show parts of pictures. So there is one thread with one slice.
@@ -35,13 +37,23 @@ class Bytes(Protocol):
 
 
 class LiveEncoder:
-    """Encodes pictures of one size into `out`, as NUT. All bytes of a picture are written before `write` returns.
+    """Encodes pictures of one size into `out`, as NUT, with sound if there is a buffer of it.
+
+    Without sound, all bytes of a picture are written before `write` returns. With sound, the muxer may keep the last
+    picture or the last packet of sound until the next `write`, to put them in order.
 
     NUT suits a pipe to another process: it has codec headers and exact times, and its reader needs no data beyond a
     packet. Each connection needs a new encoder, which starts with a key frame. One thread at a time.
     """
 
-    def __init__(self, out: Bytes, size: tuple[int, int], fps: Fraction, settings: StreamSettings) -> None:
+    def __init__(
+        self,
+        out: Bytes,
+        size: tuple[int, int],
+        fps: Fraction,
+        settings: StreamSettings,
+        heard: SoundBuffer | None = None,
+    ) -> None:
         name = codec_for(settings.codec)
         kbps = settings.kbps or max(_LEAST_KBPS, int(size[0] * size[1] * float(fps) * _BITS_A_PIXEL / 1000))
         options = {
@@ -52,7 +64,7 @@ class LiveEncoder:
             "g": str(max(1, round(settings.gop * fps))),
         }
         self._out: OutputContainer = av.open(
-            out, "w", format="nut", container_options={"flush_packets": "1"}, buffer_size=1 << 16
+            out, "w", format="nut", container_options={"flush_packets": "1", **_IN_ORDER}, buffer_size=1 << 16
         )
         stream: Any = self._out.add_stream(name, rate=fps.limit_denominator(1000), options=options)
         context: VideoCodecContext = stream.codec_context
@@ -63,11 +75,19 @@ class LiveEncoder:
         context.color_range = LIMITED
         context.colorspace = context.color_primaries = context.color_trc = CODE
         self._stream = stream
+        self._sound = None if heard is None else SoundEncoder(self._out, heard)
         self._to_yuv = ToBt709("yuv420p")
         self._last = -1
 
-    def write(self, rgb: npt.NDArray[np.uint8], at_ns: int, key: bool = False) -> None:
-        """Encode and send one picture. at_ns: its time since the connection began; key: make it a key frame."""
+    def write(self, rgb: npt.NDArray[np.uint8], at_ns: int, key: bool = False, pts_ns: int = 0) -> None:
+        """Encode and send one picture, and the sound up to its time.
+
+        at_ns   time of the picture since the connection began
+        key     make it a key frame
+        pts_ns  its time by the clock of the sound
+        """
+        if self._sound is not None:
+            self._out.mux(self._sound.advance(at_ns, pts_ns))
         frame = self._to_yuv(rgb)
         self._last = max(self._last + 1, round(at_ns * Fraction(9, 100_000)))
         frame.pts, frame.time_base = self._last, TIME_BASE
@@ -77,6 +97,8 @@ class LiveEncoder:
     def close(self) -> None:
         """Write the end of the stream."""
         self._out.mux(self._stream.encode(None))
+        if self._sound is not None:
+            self._out.mux(self._sound.flush())
         self._out.close()
 
 

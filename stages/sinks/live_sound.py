@@ -29,7 +29,7 @@ class LiveSound:
     def __init__(self, description: bytes, out: OutputContainer, fmt: Format, notes: list[str]) -> None:
         """description: `VideoInfo.sound`."""
         self._notes, self._out = notes, out
-        self._described: InputContainer = _opened(description)
+        self._described: InputContainer = open_piece(description)
         self._tracks: dict[int, SoundTrack] = {}
         self._codings: dict[int, tuple[Any, ...]] = {}
         self._can_lead = fmt.negative_times
@@ -48,7 +48,7 @@ class LiveSound:
             if not track.copied:
                 notes.append(f"sound was transcoded from {track.name} to {fmt.sound}: {fmt.muxer} cannot hold it")
             self._tracks[stream.index] = track
-            self._codings[stream.index] = _coding(stream)
+            self._codings[stream.index] = coding_of(stream)
 
     def hear(self, piece: SoundPiece) -> None:
         """Keep a piece until its pictures are written."""
@@ -92,8 +92,8 @@ class LiveSound:
     def _unpack(self, piece: SoundPiece) -> None:
         shift = Fraction(piece.stamp.pts_ns, 10**9)
         try:
-            with _opened(piece.nut.tobytes()) as held:
-                known = {s.index for s in held.streams.audio if _coding(s) == self._codings.get(s.index)}
+            with open_piece(piece.nut.tobytes()) as held:
+                known = {s.index for s in held.streams.audio if coding_of(s) == self._codings.get(s.index)}
                 if len(known) < len(self._tracks):
                     self._tell("another connection codes the sound otherwise: it was left out from there on")
                 for packet in held.demux():
@@ -129,10 +129,12 @@ class LiveSound:
             self._notes.append(line)
 
 
-def _opened(nut: bytes) -> InputContainer:
+def open_piece(nut: bytes) -> InputContainer:
+    """Open a piece of sound, or a description of one. The caller closes it."""
     return av.open(io.BytesIO(nut), "r", format="nut", options=_AT_ONCE)
 
 
-def _coding(stream: Any) -> tuple[Any, ...]:
+def coding_of(stream: Any) -> tuple[Any, ...]:
+    """What has to be the same for one decoder to take the packets of two connections."""
     context = stream.codec_context
     return context.name, context.sample_rate, context.layout.nb_channels

@@ -12,6 +12,7 @@ from warpfuse.stages.sinks.address import Address
 from warpfuse.stages.sinks.latest_picture import LatestPicture
 from warpfuse.stages.sinks.live_encoder import LiveEncoder
 from warpfuse.stages.sinks.relay import Gone, Relay
+from warpfuse.stages.sinks.stream_sound import SoundBuffer
 from warpfuse.stages.timing import Backoff
 
 State = Literal["CONNECTING", "LIVE", "RECONNECTING", "LOST", "CLOSED"]
@@ -34,9 +35,18 @@ class Publisher(threading.Thread):
     lost         a line for the user, once `state` is LOST
     """
 
-    def __init__(self, address: Address, pictures: LatestPicture, size: tuple[int, int], fps: Fraction) -> None:
+    def __init__(
+        self,
+        address: Address,
+        pictures: LatestPicture,
+        size: tuple[int, int],
+        fps: Fraction,
+        heard: SoundBuffer | None = None,
+    ) -> None:
+        """heard: the sound to send beside the pictures."""
         super().__init__(name="wf:publish", daemon=True)
         self._address, self._pictures, self._size, self._fps = address, pictures, size, fps
+        self._heard = heard
         self._name = redact(address.url)
         self._backoff = Backoff(_FIRST_S, _MOST_S, random.random)
         self._leaving = threading.Event()
@@ -95,9 +105,9 @@ class Publisher(threading.Thread):
                 picture = self._pictures.take(_TAKE_S)
                 if picture is None and self._pictures.closed:
                     return None
-            encoder = LiveEncoder(relay, self._size, self._fps, self._address.settings)
+            encoder = LiveEncoder(relay, self._size, self._fps, self._address.settings, self._heard)
             start_ns = picture.due_ns
-            encoder.write(picture.rgb, 0, key=True)
+            encoder.write(picture.rgb, 0, key=True, pts_ns=picture.pts_ns)
             self._wait_for(relay)
             self.connections += 1
             self.sent += 1
@@ -106,7 +116,7 @@ class Publisher(threading.Thread):
             while not self._leaving.is_set():
                 picture = self._pictures.take(_TAKE_S)
                 if picture is not None:
-                    encoder.write(picture.rgb, picture.due_ns - start_ns, key)
+                    encoder.write(picture.rgb, picture.due_ns - start_ns, key, picture.pts_ns)
                     self.sent += 1
                     key = False
                 elif self._pictures.closed:

@@ -54,7 +54,8 @@ def program_for(url: str) -> RelayProgram:
         )
     quiet = ["-hide_banner", "-nostats", "-loglevel", "error", "-progress", "pipe:1", "-stats_period", "0.2"]
     source = ["-probesize", "32", "-analyzeduration", "0", "-f", "nut", "-i", "pipe:0", "-c", "copy"]
-    out = ["-flush_packets", "1", "-muxdelay", "0", "-muxpreload", "0", "-f", "mpegts", url]
+    soon = ["-flush_packets", "1", "-muxdelay", "0", "-muxpreload", "0", "-max_interleave_delta", "1"]
+    out = [*soon, "-f", "mpegts", url]
     return RelayProgram([ffmpeg, *quiet, *source, *out], {})
 
 

@@ -24,6 +24,7 @@ _FOR_GOOD = (
     av.error.ProtocolNotFoundError,
 )
 _MUXERS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"}
+_AT_ONCE = {"flush_packets": "1", "max_interleave_delta": "1"}  # us: two pictures never wait for sound
 _PR_SET_PDEATHSIG = 1
 
 
@@ -53,14 +54,13 @@ def _publish(url: str) -> None:
     with av.open(
         "pipe:0", format="nut", options={"probesize": "32", "analyzeduration": "0", "fpsprobesize": "0"}
     ) as pipe:
-        stream = pipe.streams.video[0]
-        out: Any = av.open(url, "w", format=_MUXERS[scheme], options={**options, "flush_packets": "1"})
-        target = out.add_stream_from_template(stream)
+        out: Any = av.open(url, "w", format=_MUXERS[scheme], options={**options, **_AT_ONCE})
+        targets = {stream.index: out.add_stream_from_template(stream) for stream in pipe.streams}
         out.start_encoding()
         print("live", flush=True)
-        for packet in pipe.demux(stream):
+        for packet in pipe.demux():
             if packet.size:
-                packet.stream = target
+                packet.stream = targets[packet.stream_index]
                 out.mux(packet)
         out.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from warpfuse.engine.address import for_ffmpeg
 from warpfuse.engine.redact import redact
 from warpfuse.stages.errors import SinkError, SinkLost
-from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.sinks.address import Address
 from warpfuse.stages.sinks.beside import unheld
 from warpfuse.stages.sinks.bt709 import require_even
@@ -15,9 +15,11 @@ from warpfuse.stages.sinks.live_encoder import codec_for
 from warpfuse.stages.sinks.playback import Playback
 from warpfuse.stages.sinks.publisher import Publisher
 from warpfuse.stages.sinks.relay import program_for
+from warpfuse.stages.sinks.stream_sound import StreamSound
 from warpfuse.stages.stage import VideoInfo
 
 SCHEMES: tuple[str, ...] = ("rtsp", "rtsps", "rtmp", "rtmps", "srt")
+KEEPS_SOUND = True
 
 _FINISH_S = 5.0
 
@@ -41,14 +43,16 @@ def open(url: str, info: VideoInfo, size: tuple[int, int], sound_from: str | Non
     """Start publishing. The connection is made in another thread. Raises SinkError, also for odd sizes."""
     check(url)
     require_even(redact(url), size)
-    return StreamSink(Address.parse(url), info, size, unheld(sound_from, info))
+    address = Address.parse(url)
+    sent = info.sound and address.settings.sound == "on"
+    return StreamSink(address, info, size, () if sent else unheld(sound_from, info))
 
 
 class StreamSink:
-    """Publishes a stream without sound. `write` never waits for the peer. Without a connection, frames are dropped and
-    counted.
+    """Publishes a stream, with the sound of a live source. `write` never waits for the peer. Without a connection,
+    frames are dropped and counted.
 
-    A file is played in real time.
+    A file is played in real time, without its sound.
     """
 
     def __init__(self, address: Address, info: VideoInfo, size: tuple[int, int], unsent: Sequence[str] = ()) -> None:
@@ -58,7 +62,13 @@ class StreamSink:
         self._encoder = codec_for(address.settings.codec)
         self._playback = Playback(info)
         self._pictures = LatestPicture(size)
-        self.publisher = Publisher(address, self._pictures, size, info.fps)
+        self._sound_notes: list[str] = []
+        self._sound: StreamSound | None = None
+        if info.sound and address.settings.sound == "on":
+            self._sound = StreamSound(info.sound, self._sound_notes)
+        self.publisher = Publisher(
+            address, self._pictures, size, info.fps, None if self._sound is None else self._sound.buffer
+        )
         self.publisher.start()
 
     @property
@@ -73,14 +83,19 @@ class StreamSink:
         notes = [f"{self._name}: {figures}, {self.publisher.reconnects} reconnects"]
         if self._unsent:
             notes.append(f"{self._name}: the picture alone is sent, not {'; '.join(self._unsent)}")
-        return notes
+        return [*notes, *(f"{self._name}: {note}" for note in self._sound_notes)]
 
     def write(self, frame: RawFrame) -> None:
         """Pass the frame to the publisher. Raises SinkLost when the peer has refused the stream for good."""
         due_ns = self._playback.due(frame)
         if self.publisher.lost is not None:
             raise SinkLost(self.publisher.lost)
-        self._pictures.put(frame.rgb, due_ns)
+        self._pictures.put(frame.rgb, due_ns, frame.stamp.pts_ns)
+
+    def hear(self, piece: SoundPiece) -> None:
+        """Keep sound for the pictures of its time. It never waits."""
+        if self._sound is not None:
+            self._sound.hear(piece)
 
     def close(self, complete: bool) -> None:
         """Send the waiting picture and end the stream, within a few seconds.
@@ -95,6 +110,8 @@ class StreamSink:
         if self.publisher.is_alive():
             self.publisher.leave()
             self.publisher.join(_FINISH_S)
+        if self._sound is not None:
+            self._sound.close()
         if complete and self.publisher.lost is not None:
             raise SinkLost(self.publisher.lost)
         if complete and not self.publisher.connections and self._pictures.received:

@@ -9,6 +9,7 @@ import av
 import msgspec
 import numpy as np
 import pytest
+from support.peers import peer
 from support.servers import free_port, need_ffmpeg
 
 from warpfuse.graph.errors import WireError
@@ -78,8 +79,8 @@ def beeps(path):
     return [float(second) for second in at[np.concatenate([[True], np.diff(at) > 0.5])]]
 
 
-def in_step(path, broken_s=math.inf):
-    """How often it flashed. Asserts that each flash has its beep, within a frame.
+def in_step(path, broken_s=math.inf, delay_s=0.0):
+    """How often it flashed. Asserts that each flash has its beep `delay_s` later, within a frame.
 
     Not judged: what is cut off at either end; the first flash behind `broken_s`, where a connection broke, for the
     clock of the new one is not settled yet; and pictures that this clock has pressed together.
@@ -90,7 +91,7 @@ def in_step(path, broken_s=math.inf):
     whole = [(dark, white) for dark, white in inner if dark > 0.3 and white - dark > FRAME / 2]
 
     def met(later):
-        return [any(dark - FRAME <= beep + later <= white + FRAME for beep in heard) for dark, white in whole]
+        return [any(dark - FRAME <= beep + later - delay_s <= white + FRAME for beep in heard) for dark, white in whole]
 
     assert all(met(0)), (seen, heard)
     assert not any(met(0.5)), "control: half a second is seen"
@@ -105,6 +106,14 @@ def test_a_recording_has_the_sound_in_step(flashing, exact_bundle, tmp_path, wor
     assert stats.frames.out == 90
     for file in files:
         assert in_step(file) >= 2
+
+
+def test_a_published_stream_has_it_too_as_late_as_asked(flashing, exact_bundle, tmp_path):
+    with peer("rtmp", tmp_path, sound=True) as server:
+        keys = {"sinks": [server.url], "bundle": str(exact_bundle), "frames": 120, "size": "64x48"}
+        run(validate({"source": flashing.url, "fusion": 0.0, "prompt": "same", "sound_delay": 0.3, **keys}))
+        server.finish()
+    assert in_step(server.received, delay_s=0.3) >= 2
 
 
 def test_it_is_in_step_again_behind_a_connection_that_broke(flashing, tmp_path):
@@ -141,6 +150,7 @@ def test_only_what_may_have_sound_and_keep_it_gets_the_link(tmp_path):
 
     camera, file, rows = "rtsp://cam/live", str(tmp_path / "a.mp4"), str(tmp_path / "%04d.png")
     assert links(camera, file, "null:", rows, str(tmp_path / "b.mkv")) == ["sink_1", "sink_4"]
+    assert links(camera, "rtmp://there/live", "whip://there/live", "srt://there:1") == ["sink_1", "sink_3"]
     assert links("camera:0", file) == [] == links("screen:", file)
 
 

@@ -70,14 +70,14 @@ class Peer:
 
 
 @contextmanager
-def peer(scheme: str, folder: Path, login: str = "", query: str = "") -> Iterator[Peer]:
-    """A server of `scheme`; the test is skipped where the programs are absent."""
+def peer(scheme: str, folder: Path, login: str = "", query: str = "", sound: bool = False) -> Iterator[Peer]:
+    """A server of `scheme`, for a stream with or without sound; the test is skipped where the programs are absent."""
     received = folder / "received.ts"
     port = free_port(socket.SOCK_DGRAM if scheme == "srt" else socket.SOCK_STREAM)
     if scheme == "rtsp":
         _require_gstreamer()
         url = f"rtsp://127.0.0.1:{port}/live"
-        command = [SYSTEM_PYTHON, str(_RTSP_SERVER), str(port), str(received), *([login] if login else [])]
+        command = [SYSTEM_PYTHON, str(_RTSP_SERVER), str(port), str(received), "sound" if sound else "", login]
         ready = "ready"
     else:
         ffmpeg = shutil.which("ffmpeg")

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""An RTSP server that takes RECORD at /live and writes what comes to a file: PORT FILE [USER:PASSWORD].
+"""An RTSP server that takes RECORD at /live and writes what comes to a file: PORT FILE SOUND [USER:PASSWORD].
 
 Run by Debian's Python, which has GStreamer's bindings. With "play" for FILE, /live is handed on at /watch instead.
+SOUND is "sound" for a stream with AAC beside the picture, else "".
 """
 
 import sys
@@ -14,10 +15,11 @@ gi.require_version("GstRtsp", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 H264 = "video/x-h264,stream-format=byte-stream,alignment=au"
+AAC = "rtpmp4gdepay name=depay1 ! aacparse ! mux."
 HOP = 'caps="application/x-rtp,media=video,encoding-name=H264,clock-rate=90000,payload=96"'
 
 
-def main(port: str, received: str, login: str = "") -> None:
+def main(port: str, received: str, sound: str = "", login: str = "") -> None:
     """Serve until killed."""
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
@@ -46,7 +48,8 @@ def main(port: str, received: str, login: str = "") -> None:
         factories.append(play)
     else:
         record.set_launch(
-            f'( {parse} ! mpegtsmux ! filesink location="{received}" sync=false async=false buffer-mode=2 )'
+            f'( {parse} ! mpegtsmux name=mux ! filesink location="{received}" sync=false async=false buffer-mode=2 '
+            f"{AAC if sound else ''} )"
         )
     mounts.add_factory("/live", record)
     if login:

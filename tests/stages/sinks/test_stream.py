@@ -5,6 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -61,6 +62,8 @@ def test_a_peer_sees_what_was_sent(scheme: str, tmp_path: Path) -> None:
             sink.write(picture(number))
         sink.close(True)
         server.finish()
+        with av.open(str(server.received)) as opened:
+            assert [stream.type for stream in opened.streams] == ["video"]  # the source had no sound
         seen = {}
         for seconds, frame, rgb in pictures(server.received):
             number = burnt_code.read(rgb)
