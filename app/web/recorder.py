@@ -2,18 +2,21 @@
 
 import queue
 import threading
+from collections import deque
 from dataclasses import replace
 
 from warpfuse.engine.errors import WarpfuseError
-from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.sinks import check, open_sink
-from warpfuse.stages.stage import VideoInfo
+from warpfuse.stages.stage import Hearing, VideoInfo
 
 _WAITING = 8  # frames between the run and the encoder
+_PIECES = 1000  # of sound, one a picture
 
 
 class Recorder:
-    """Writes frames to a file in a thread of its own. `write` belongs to one thread; `close` may come from another.
+    """Writes frames, and the sound of a live source, to a file in a thread of its own. `write` and `hear` belong to one
+    thread; `close` may come from another.
 
     lossless  a full queue holds up the writer; else the frame is dropped and counted, as a live run must not wait
     dropped   frames the encoder had no time for
@@ -25,12 +28,13 @@ class Recorder:
         check(file)
         self.file, self.frames, self.dropped = file, 0, 0
         self.error: WarpfuseError | None = None
-        self._sink = open_sink(file, replace(info, sound=b""), size)
+        self._sink = open_sink(file, info, size)
         self._lossless = lossless
         self._first_pts_ns: int | None = None
         self._writing = threading.Lock()
         self._closed = False
         self._frames: queue.Queue[RawFrame | None] = queue.Queue(_WAITING)
+        self._pieces: deque[SoundPiece] = deque(maxlen=_PIECES)
         self._thread = threading.Thread(target=self._work, name="wf:recorder", daemon=True)
         self._thread.start()
 
@@ -47,6 +51,10 @@ class Recorder:
             except queue.Full:
                 self.dropped += 1
 
+    def hear(self, piece: SoundPiece) -> None:
+        """Take a piece of sound. It is written with the next frame."""
+        self._pieces.append(piece)
+
     def close(self) -> None:
         """Finish the file: it has its name when this returns. A second call does nothing."""
         with self._writing:
@@ -59,6 +67,7 @@ class Recorder:
         frame = self._frames.get()
         try:
             while frame is not None:
+                self._pass_sound()
                 self._sink.write(frame)
                 self.frames += 1
                 frame = self._frames.get()
@@ -68,3 +77,11 @@ class Recorder:
             self._sink.close(complete=False)
             while frame is not None:  # whoever writes must not wait for ever
                 frame = self._frames.get()
+
+    def _pass_sound(self) -> None:
+        """Hand over the sound heard so far, on the clock of the file."""
+        while self._pieces:
+            piece = self._pieces.popleft()
+            if isinstance(self._sink, Hearing):
+                pts_ns = piece.stamp.pts_ns - (self._first_pts_ns or 0)
+                self._sink.hear(SoundPiece(replace(piece.stamp, pts_ns=pts_ns), piece.nut))

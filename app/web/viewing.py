@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from warpfuse.graph.runtime.endpoints import Viewer
-from warpfuse.stages.frame import RawFrame
+from warpfuse.stages.frame import RawFrame, SoundPiece
 from warpfuse.stages.interim import Interim
 from warpfuse.stages.stage import VideoInfo
 from warpfuse.web.figures import Moment, Recent
@@ -50,6 +50,11 @@ class ViewerSink:
         recorder = self.recorder
         if recorder is not None:
             recorder.write(frame)
+
+    def hear(self, piece: SoundPiece) -> None:
+        """Take a piece of a live source's sound, for the recorder."""
+        if (recorder := self.recorder) is not None:
+            recorder.hear(piece)
 
     def close(self, complete: bool) -> None:
         """Nothing is held."""

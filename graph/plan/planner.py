@@ -16,6 +16,9 @@ from warpfuse.stages.sources import has_sound
 IN_FLIGHT = 2
 """Frames of a live source on their way at once: while one is in the networks, the next is uploaded and encoded."""
 
+VIEWER = "page:"
+"""URL of the sink of a viewer of the run in its own process, such as the control page."""
+
 SOUND = "sound"
 """The input of a sink that takes the sound of a live source, by a bypass."""
 _GIVES: dict[str, Place] = {"upload": "source", "predict": "x0"}  # what stages of other packages may take
@@ -83,10 +86,11 @@ def usual_in_flight(config: GraphConfig, calls: int) -> int:
 
 def _bypasses(source: str, nodes: Sequence[NodePlan]) -> tuple[LinkPlan, ...]:
     """The source's pictures, the newest first, to sinks that show them while no styled ones come; its sound to sinks
-    that keep or send it."""
+    that keep or send it, and to a viewer, which may record."""
     sinks = [node for node in nodes if node.role == "sink"]
     raw = [_past(node.name, "raw", "latest", 1) for node in sinks if wants_raw(node.about)]
-    sound = [_past(node.name, SOUND, "drop_oldest", _SOUND_WAITS) for node in sinks if wants_sound(node.about)]
+    hearing = [node.name for node in sinks if node.about == VIEWER or wants_sound(node.about)]
+    sound = [_past(name, SOUND, "drop_oldest", _SOUND_WAITS) for name in hearing]
     return (*raw, *(sound if has_sound(source) else ()))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig
-from warpfuse.graph.plan.planner import usual_in_flight
+from warpfuse.graph.plan.planner import VIEWER, usual_in_flight
 from warpfuse.graph.plan.sizing import framing_of
 from warpfuse.graph.runtime.realtime import Looped, RealTime
 from warpfuse.graph.runtime.tap import Tap
@@ -33,10 +33,6 @@ class Endpoints:
     live: bool = False
     rewind: bool = True
     taps: Mapping[str, Tap] = field(default_factory=dict)
-
-
-VIEWER = "page:"
-"""URL of the viewer among the sinks of a configuration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,9 +256,12 @@ def test_a_peer_hears_it_with_its_pictures(make_sounding: Callable[..., Path], t
     told = clicks(server.received)
     assert told
     if scheme != "rtsp":  # its server stamps pictures and sound anew, each by its arrival
-        for at in told:
-            assert any(abs(at - put) < STEP for put in expected_near(at, shown_at)), (told, shown_at)
-            assert not any(abs(at + 0.25 - put) < STEP for put in expected_near(at, shown_at)), "control"
+
+        def met(at: float, off: float) -> bool:
+            return any(abs(at + off - put) < STEP for put in expected_near(at, shown_at))
+
+        assert all(met(at, 0) for at in told), (told, shown_at)
+        assert not all(met(at, 0.25) for at in told), "control"
 
 
 def expected_near(at: float, shown_at: dict[int | None, float]) -> list[float]:
