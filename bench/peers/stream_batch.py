@@ -6,7 +6,8 @@ tensor a row drawn once, consistency boundary scalings. What surrounds the arith
 stream, everything in turn, pictures through PIL both ways, float pictures read back, fresh buffers, and the device
 synchronised for every frame to time it.
 
-The networks are those of a bundle, opened by the same backend as warpfuse opens them with.
+The networks are those of a bundle, opened by the same backend as warpfuse opens them with. Of a bundle that draws
+lines, the line network runs too, and the picture is composed by the formula of warpfuse.
 """
 
 import time
@@ -17,8 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from warpfuse.engine.bundle_file import NetworkName
+from warpfuse.engine.contract import Engine
 from warpfuse.engine.device import settle
 from warpfuse.graph.runtime.context import RunContext
+from warpfuse.graph.runtime.engines import shapes_of
+from warpfuse.stages.diffusion.palette import Palette
+from warpfuse.stages.formulas.composite import composed, shares_of
 from warpfuse.stages.solvers.levels import level_at, levels, zero_terminal
 
 SIGMA_DATA = 0.5
@@ -37,14 +43,17 @@ class StreamBatchPeer:
         self._scale = about.latent.scale
         self._rows = config.steps
         self._encoder, self._unet, self._decoder = (
-            context.engines.open(context.bundle.network(kind), self._shapes(context, kind))
-            for kind in ("encoder", "unet", "decoder")
+            self._open(context, kind) for kind in ("encoder", "unet", "decoder")
         )
+        self._lines = self._open(context, "lines") if about.printed else None
         self._taken = {spec.name: getattr(torch, spec.dtype) for spec in self._unet.inputs}
+        prompt = context.prompts(config.prompt)
+        self._style, self._strength = prompt.given, config.strength
         self._prompt = {
-            name: tensor.repeat(self._rows, *[1] * (tensor.dim() - 1))
-            for name, tensor in context.prompts(config.prompt).given.items()
+            name: tensor.repeat(self._rows, *[1] * (tensor.dim() - 1)) for name, tensor in prompt.given.items()
         }
+        if self._lines is not None:
+            self._ink_in(prompt.palette)
         schedule = about.levels
         table = levels(schedule.schedule, schedule.beta_start, schedule.beta_end, schedule.train_timesteps)
         table = zero_terminal(table) if schedule.zero_terminal_snr else table
@@ -78,15 +87,26 @@ class StreamBatchPeer:
         self._buffer = self._alpha[1:] * x0[:-1] + self._sigma[1:] * self._noise[1:]
         self._sources = sources[:-1].clone()
         rgb = self._decoder({"latent": x0[-1:] / self._scale})["rgb"].clone()
-        out = self._postprocess(rgb)
+        out = self._postprocess(rgb if self._lines is None else self._printed(rgb, x, x0[-1:] / self._scale))
         settle(self._device)
         self.seconds.append(time.perf_counter() - begun)
         return out
 
     def close(self) -> None:
         """Close the networks."""
-        for engine in (self._encoder, self._unet, self._decoder):
-            engine.close()
+        for engine in (self._encoder, self._unet, self._decoder, self._lines):
+            if engine is not None:
+                engine.close()
+
+    def _ink_in(self, palette: Palette | None) -> None:
+        assert palette is not None, "a bundle that draws lines has styles"
+        self._shares = shares_of(palette.ink, palette.lines, self._strength).to(self._device)
+        self._table = None if palette.table is None else torch.from_numpy(palette.table.copy()).to(self._device)
+
+    def _printed(self, paint: Tensor, source: Tensor, latent: Tensor) -> Tensor:
+        assert self._lines is not None
+        cover = self._lines({"rgb": source, "latent": latent, "style": self._style["style"]})["cover"].clone()
+        return composed(paint, cover, self._table, self._shares)
 
     def _feed(self, rows: Tensor, sources: Tensor) -> dict[str, Tensor]:
         offered: dict[str, Tensor] = {
@@ -119,7 +139,6 @@ class StreamBatchPeer:
     def _column(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float32, device=self._device).reshape(-1, 1, 1, 1)
 
-    def _shapes(self, context: RunContext, kind: str) -> Any:
-        from warpfuse.graph.runtime.engines import shapes_of
-
-        return shapes_of(context.bundle.about, kind, context.size, self._rows, self._device)
+    def _open(self, context: RunContext, kind: NetworkName) -> Engine:
+        shapes = shapes_of(context.bundle.about, kind, context.size, self._rows, self._device)
+        return context.engines.open(context.bundle.network(kind), shapes)
