@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from warpfuse.engine.errors import WarpfuseError
@@ -18,9 +17,10 @@ from warpfuse.graph.plan.key_table import control_keys, live_keys, run_keys
 from warpfuse.graph.plan.looks import taken_from
 from warpfuse.midi import MidiInput
 from warpfuse.stages.errors import Stopped
-from warpfuse.web.pictures import OVERLAYS, VIEWS, Look, Overlay, View
+from warpfuse.web.picture_routes import add_pictures
+from warpfuse.web.pictures import OVERLAYS, VIEWS
 from warpfuse.web.presets import Presets, dump, parse
-from warpfuse.web.preview import BOUNDARY, Peers, jpegs
+from warpfuse.web.preview import Peers
 from warpfuse.web.session import PageSession
 from warpfuse.web.source_library import SourceLibrary
 
@@ -29,7 +29,6 @@ STATIC = (Path(__file__).parent / "static" / "page.html").resolve().parent
 
 _PERIOD_S = 0.2
 MOST_PAINTED = 32 << 20  # bytes
-_SDP = "application/sdp"
 
 Keys = Annotated[dict[str, Any], Body(description="Keys of a graph file, nested as there.")]
 
@@ -66,40 +65,21 @@ class StreamName(BaseModel):
     name: str = Field(max_length=32)
 
 
-class Offer(BaseModel):
-    """A browser's wish to look by WebRTC."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    sdp: str = Field(max_length=100_000)
-    view: View = "styled"
-    overlay: Overlay = "none"
-
-
-class LookRequest(BaseModel):
-    """How to look from now on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    view: View = "styled"
-    overlay: Overlay = "none"
-
-
 def interface(
     session: PageSession, presets: Presets, peers: Peers, library: SourceLibrary, midi: MidiInput | None = None
 ) -> APIRouter:
     """Everything under one router. Handlers that may wait for the graph run in the server's threads."""
     api = APIRouter()
     _add_settings(api, session)
+    _add_bundle(api, session)
     _add_run(api, session, library)
     _add_sources(api, library)
     _add_streams(api, session)
     _add_keyframe(api, session)
     _add_presets(api, session, presets)
+    _add_show(api, session, presets)
     _add_midi(api, midi)
-    _add_pictures(api, session)
-    _add_webrtc(api, peers)
-    _add_whep(api, peers)
+    add_pictures(api, session, peers)
     for path, file in (("/", "page.html"), ("/docs", "docs.html")):
         _add_page(api, path, file)
     _add_view(api, session)
@@ -130,6 +110,16 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
         """State and figures of the last two seconds."""
         return {**session.stats(), "log": list(session.lines)}
 
+    @api.websocket("/api/live")
+    async def live(socket: WebSocket) -> None:
+        """Stats five times a second, and the settings at first and whenever anybody changes them or a cue does.
+
+        shown: the settings with the cue on top that is seen."""
+        await socket.accept()
+        await _Live(socket, session).serve()
+
+
+def _add_bundle(api: APIRouter, session: PageSession) -> None:
     @api.get("/api/bundle")
     def get_bundle() -> dict[str, Any]:
         """The bundle in use, its styles, and the names of those that are known."""
@@ -154,14 +144,6 @@ def _add_settings(api: APIRouter, session: PageSession) -> None:
         """A small JPEG of the picture of a style image. 404: it has none."""
         data = session.style_thumb(name)
         return Response(status_code=404) if data is None else Response(data, media_type="image/jpeg")
-
-    @api.websocket("/api/live")
-    async def live(socket: WebSocket) -> None:
-        """Stats five times a second, and the settings at first and whenever anybody changes them or a cue does.
-
-        shown: the settings with the cue on top that is seen."""
-        await socket.accept()
-        await _Live(socket, session).serve()
 
 
 def _add_run(api: APIRouter, session: PageSession, library: SourceLibrary) -> None:
@@ -285,20 +267,7 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
     @api.get("/api/presets")
     def get_presets() -> list[str]:
         """Names of the presets and of the looks that came with a show, in the order in which they came."""
-        return list(dict.fromkeys((*session.held.looks, *presets.names())))
-
-    @api.get("/api/show", response_class=PlainTextResponse)
-    def get_show() -> Response:
-        """Bundle, looks, tempo, schedule and MIDI map as one graph file: a show that another machine goes on with."""
-        headers = {"content-disposition": 'attachment; filename="show.yaml"'}
-        return PlainTextResponse(dump(session.held.show()), headers=headers, media_type="application/yaml")
-
-    @api.put("/api/show")
-    async def put_show(request: Request) -> dict[str, Any]:
-        """Take a show, the body. It has to be of the bundle in use."""
-        keys = taken_from(parse(_text(await request.body())), session.held.now.bundle)
-        await run_in_threadpool(session.change, keys)
-        return {"names": get_presets()}
+        return _names(session, presets)
 
     @api.get("/api/presets/{name}", response_class=PlainTextResponse)
     def get_preset(name: str) -> Response:
@@ -314,7 +283,7 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
         text = _text(await request.body()) or dump(session.held.given())
         presets.save(name, text)
         await run_in_threadpool(session.learn, {name: parse(text)})
-        return {"names": get_presets()}
+        return {"names": _names(session, presets)}
 
     @api.delete("/api/presets/{name}")
     def delete_preset(name: str) -> dict[str, Any]:
@@ -322,7 +291,7 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
         if not is_look_alone(name):
             presets.delete(name)
         session.learn({name: None})
-        return {"names": get_presets()}
+        return {"names": _names(session, presets)}
 
     @api.post("/api/presets/{name}/load")
     def load_preset(
@@ -339,6 +308,25 @@ def _add_presets(api: APIRouter, session: PageSession, presets: Presets) -> None
         else:
             session.change(keys)
         return {"settings": session.settings()}
+
+
+def _names(session: PageSession, presets: Presets) -> list[str]:
+    return list(dict.fromkeys((*session.held.looks, *presets.names())))
+
+
+def _add_show(api: APIRouter, session: PageSession, presets: Presets) -> None:
+    @api.get("/api/show", response_class=PlainTextResponse)
+    def get_show() -> Response:
+        """Bundle, looks, tempo, schedule and MIDI map as one graph file: a show that another machine goes on with."""
+        headers = {"content-disposition": 'attachment; filename="show.yaml"'}
+        return PlainTextResponse(dump(session.held.show()), headers=headers, media_type="application/yaml")
+
+    @api.put("/api/show")
+    async def put_show(request: Request) -> dict[str, Any]:
+        """Take a show, the body. It has to be of the bundle in use."""
+        keys = taken_from(parse(_text(await request.body())), session.held.now.bundle)
+        await run_in_threadpool(session.change, keys)
+        return {"names": _names(session, presets)}
 
 
 def know_presets(session: PageSession, presets: Presets) -> None:
@@ -367,61 +355,6 @@ def _add_midi(api: APIRouter, midi: MidiInput | None) -> None:
         """Have the next knob or pad that moves do this from now on; null: learn no more."""
         opened().learn(wanted.to)
         return get_midi()
-
-
-def _add_pictures(api: APIRouter, session: PageSession) -> None:
-    @api.get("/api/snapshot.png", response_class=Response)
-    def get_snapshot(view: View = "styled", overlay: Overlay = "none") -> Response:
-        """The newest picture."""
-        png = session.pictures.png(Look(view, overlay))
-        if png is None:
-            return Response(status_code=204)
-        return Response(png, media_type="image/png")
-
-    @api.get("/mjpeg", include_in_schema=False, response_class=StreamingResponse)  # as the sink `page:` calls it
-    @api.get("/stream.mjpeg", response_class=StreamingResponse)
-    async def get_stream(view: View = "styled", overlay: Overlay = "none") -> Response:
-        """The live pictures as JPEGs without end."""
-        return StreamingResponse(
-            jpegs(session.pictures, Look(view, overlay)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        )
-
-
-def _add_webrtc(api: APIRouter, peers: Peers) -> None:
-    @api.post("/api/webrtc")
-    async def post_webrtc(offer: Offer) -> dict[str, str]:
-        """Look by WebRTC: an offer in, the answer out."""
-        number = secrets.token_urlsafe(12)
-        return {"id": number, "sdp": await peers.answer(number, offer.sdp, Look(offer.view, offer.overlay))}
-
-    @api.patch("/api/webrtc/{number}")
-    async def patch_webrtc(number: str, wanted: LookRequest) -> dict[str, str]:
-        """Look at something else."""
-        peers.look(number, Look(wanted.view, wanted.overlay))
-        return {}
-
-    @api.delete("/api/webrtc/{number}")
-    async def delete_webrtc(number: str) -> dict[str, str]:
-        """Look no more."""
-        await peers.leave(number)
-        return {}
-
-
-def _add_whep(api: APIRouter, peers: Peers) -> None:
-    @api.post("/whep", response_class=Response)
-    async def post_whep(request: Request, view: View = "styled", overlay: Overlay = "none") -> Response:
-        """Look by WHEP: the body is an SDP offer; 201 with the answer, and the address of the session."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _SDP:
-            return JSONResponse({"error": f"expected {_SDP}"}, 415)
-        number = secrets.token_urlsafe(12)
-        offer = (await request.body()).decode("utf-8", "replace")
-        answer = await peers.answer(number, offer, Look(view, overlay))
-        return Response(answer, 201, {"location": f"/whep/{number}"}, media_type=_SDP)
-
-    @api.delete("/whep/{number}")
-    async def delete_whep(number: str) -> Response:
-        """End a session of WHEP. 404: there is none of this name."""
-        return Response(status_code=200 if await peers.leave(number) else 404)
 
 
 class _Live:

@@ -1,18 +1,15 @@
 """What the page controls: one run at a time, started, changed and stopped by whoever is let in."""
 
 import contextlib
-import secrets
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from warpfuse.engine.errors import WarpfuseError, one_line
-from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import redact
 from warpfuse.graph.control.run import ManyStreams, Run
 from warpfuse.graph.errors import ConfigError
@@ -30,10 +27,11 @@ from warpfuse.stages.interim import Interim
 from warpfuse.stages.sources import connects
 from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.web.bell import AsyncEvent
-from warpfuse.web.figures import Moment
 from warpfuse.web.motion import Rgb
-from warpfuse.web.pictures import VIEWS, Look, Pictures, png
+from warpfuse.web.pictures import Look, Pictures, png
+from warpfuse.web.record_folder import RecordFolder
 from warpfuse.web.settings import Held, SessionSettings, of_stream
+from warpfuse.web.stream_figures import stream_figures, whole_figures
 from warpfuse.web.style_pictures import StylePictures, small_jpeg
 from warpfuse.web.viewing import Looking, ViewerSink
 
@@ -73,7 +71,7 @@ class PageSession:
         self.pictures = Pictures()
         self.changed = AsyncEvent()
         self.lines: deque[str] = deque(maxlen=_LINES)
-        self._record_to = record_to
+        self._record_folder = RecordFolder(record_to)
         self._style_pictures = StylePictures(style_pictures)
         self.held = SessionSettings(
             keys, self._style_pictures, fixed_files=fixed_files, uploads=uploads, tell=self.tell
@@ -303,13 +301,7 @@ class PageSession:
         picture = self.pictures.png(Look())
         if picture is None:
             raise NotRunning("no picture has been shown yet")
-        name = time.strftime("warpfuse-%Y%m%d-%H%M%S")
-        try:
-            self._record_to.mkdir(parents=True, exist_ok=True)
-            file = next(one for n in count() if not (one := self._record_to / f"{name}-{n}.png").exists())
-            write_whole(file, picture)
-        except OSError as error:
-            raise ConfigError(f"{self._record_to}: no pictures can be kept there ({error.strerror})") from None
+        file = self._record_folder.keep_snapshot(picture)
         self.tell(f"kept the picture as {file}")
         return str(file)
 
@@ -319,11 +311,7 @@ class PageSession:
         if not on:
             self._end_recording(sink)
             return None
-        try:
-            self._record_to.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self._record_to}: no recordings can be kept there ({error.strerror})") from None
-        file = self._record_to / time.strftime("warpfuse-%Y%m%d-%H%M%S.mp4")
+        file = self._record_folder.recording()
         with self._lock:
             self._end_recording(sink)
             sink.record(str(file))
@@ -341,23 +329,14 @@ class PageSession:
         It is kept beside the recordings. Returns the version of the settings. Raises BadInput, then nothing is kept."""
         shown = self.pictures.shown
         under = self._under if self._under is not None or shown is None else shown.source
-        name = self._record_to / f"keyframe-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        files = {"picture": (name.with_suffix(".png"), painted)}
-        if under is not None:
-            files["frame"] = (name.with_name(f"{name.name}-frame.png"), png(under))
+        files = self._record_folder.keep_keyframe(painted, None if under is None else png(under))
         try:
-            self._record_to.mkdir(parents=True, exist_ok=True)
-            for file, data in files.values():
-                write_whole(file, data)
-            anchor = {"at": None, "frame": "", **{key: str(file) for key, (file, _) in files.items()}}
-            self.held.sent |= {str(file) for file, _ in files.values()}
-            return self.change({"stages": {"anchor": anchor}})
-        except (OSError, WarpfuseError) as error:
-            for file, _ in files.values():
-                file.unlink(missing_ok=True)
-            if isinstance(error, WarpfuseError):
-                raise
-            raise ConfigError(f"{self._record_to}: no keyframes can be kept there ({error.strerror})") from None
+            self.held.sent |= {*files.values()}
+            return self.change({"stages": {"anchor": {"at": None, "frame": "", **files}}})
+        except WarpfuseError:
+            for file in files.values():
+                Path(file).unlink(missing_ok=True)
+            raise
 
     def stats(self) -> dict[str, Any]:
         """State, and the figures of the run, or of the last one when that is over."""
@@ -406,7 +385,7 @@ class PageSession:
         return run.streams.get(self._name_in(run), run)
 
     def _figures_of(self, run: Run, looking: Looking) -> dict[str, Any]:
-        return _figures(self._chosen(run), looking.sinks.get(self._name_in(run)), self.held.now)
+        return stream_figures(self._chosen(run), looking.sinks.get(self._name_in(run)), self.held.now)
 
     def _sinks(self) -> list[ViewerSink]:
         looking, run = self._looking, self._run
@@ -488,7 +467,7 @@ class PageSession:
                 finally:
                     for sink in looking.sinks.values():
                         self._end_quietly(sink)
-                    self._last = {**self._figures_of(run, looking), **_whole(self._chosen(run).stats())}
+                    self._last = {**self._figures_of(run, looking), **whole_figures(self._chosen(run).stats())}
         except WarpfuseError as error:
             self._error = error
             self.tell(str(error))
@@ -527,64 +506,6 @@ def _elsewhere(source: str, other: str) -> bool:
     """Whether two sources are surely not one device or one server, which may take one reader and no more."""
     kinds = scheme_of(source), scheme_of(other)
     return kinds[0] != kinds[1] or (kinds[0] != "camera" and urlsplit(source).netloc != urlsplit(other).netloc)
-
-
-def _views(run: Run, config: GraphConfig) -> list[str]:
-    """Of a run in several processes the page has the styled pictures alone; maps and masks are of one that has them."""
-    if len(run.workers()) > 1:
-        return ["styled"]
-    there = {"control": bool(config.controls), "mask": config.mask.active}
-    return [view for view in VIEWS if there.get(view, True)]
-
-
-def _figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> dict[str, Any]:
-    """What the page shows of a stream; rate and latency are those of the last two seconds."""
-    so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
-    recorder = sink.recorder if sink is not None else None
-    recording = None
-    if recorder is not None:
-        error = str(recorder.error) if recorder.error else None
-        counts = {"frames": recorder.frames, "dropped": recorder.dropped}
-        recording = {"file": recorder.file, **counts, "error": error}
-    return {
-        "fps": moment.fps,
-        "latency_ms": {"p50": moment.p50, "p95": moment.p95, "newest": moment.newest},
-        "frames": {"in": so_far.frames.into, "out": sink.frames if sink is not None else so_far.frames.out},
-        **_waits(so_far),
-        "dropped": {reason: count for reason, count in so_far.drops.items() if count},
-        "stages": {name: {"ms_p50": m.ms(50), "ms_p95": m.ms(95)} for name, m in so_far.stages.items()},
-        "backend": so_far.backend,
-        "precision": so_far.precision,
-        "device": so_far.device,
-        "bundle": so_far.bundle,
-        "size": list(so_far.size),
-        "views": _views(run, config),
-        "paused": run.paused,
-        "recording": recording,
-        "cue": _cue(config, sink.interim if sink is not None else None),
-    }
-
-
-def _cue(config: GraphConfig, interim: Interim | None) -> dict[str, Any] | None:
-    """The cue that is shown: its number from 1, of how many, its look or keys, and what is set by hand over it."""
-    cues = config.schedule.cues
-    if interim is None or interim.cue is None or interim.cue >= len(cues):  # shown still, of a schedule before
-        return None
-    cue = cues[interim.cue]
-    name = cue if isinstance(cue, str) else ", ".join(str(cue[key]) if key == "look" else key for key in cue)
-    return {"number": interim.cue + 1, "of": len(cues), "name": name, "by_hand": list(interim.by_hand)}
-
-
-def _waits(stats: Stats) -> dict[str, Any]:
-    """What somebody at the controls waits for, and misses, since the begin of the run."""
-    told = stats.to_dict()
-    return {key: told[key] for key in ("control_ms", "first_picture_s", "dropped_share")}
-
-
-def _whole(stats: Stats) -> dict[str, Any]:
-    """Rate and latency of a run that is over: of all of it."""
-    latency = {"p50": stats.latency.ms(50), "p95": stats.latency.ms(95), "newest": stats.latency.ms(50)}
-    return {"fps": round(stats.fps, 2), "latency_ms": latency, "paused": False, "recording": None}
 
 
 def at_own_rate(config: GraphConfig | Streams) -> GraphConfig | Streams:
