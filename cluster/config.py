@@ -26,9 +26,11 @@ from pydantic import BeforeValidator, Field
 from warpfuse.cluster.secret_files import REFERENCE
 from warpfuse.engine.redact import redact
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, Size, parse_size, validated
+from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.raw_keys import merge, read_graph_file
 from warpfuse.graph.plan.streams import COMMON, Streams, read_streams
+from warpfuse.graph.plan.validation import validated
+from warpfuse.graph.plan.values import Size, parse_size
 from warpfuse.stages.settings import StageSettings
 
 _PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)@")

@@ -15,7 +15,7 @@ from PIL import Image
 
 import warpfuse
 from warpfuse.commands.demo import CLIP
-from warpfuse.graph.plan.config import parse_size
+from warpfuse.graph.plan.values import parse_size
 from warpfuse.stages.sources import open_source
 
 HERE = Path(__file__).parent

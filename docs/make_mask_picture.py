@@ -13,7 +13,7 @@ import torch
 import warpfuse
 from warpfuse.engine.bundle import load_map_bundle
 from warpfuse.engine.open import open_engine
-from warpfuse.graph.plan.config import parse_size
+from warpfuse.graph.plan.values import parse_size
 from warpfuse.stages.controls.map_network import MapNetwork
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from PIL import Image
 import warpfuse
 from warpfuse.commands.demo import CLIP
 from warpfuse.engine import load_bundle
-from warpfuse.graph.plan.config import parse_size
+from warpfuse.graph.plan.values import parse_size
 from warpfuse.stages.sources import open_source
 
 COLUMNS = 5

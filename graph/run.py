@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from warpfuse.graph.control.run import Progress, Run
 from warpfuse.graph.control.server import ControlServer, served
@@ -22,7 +23,7 @@ from warpfuse.graph.processes.launcher import Launcher
 from warpfuse.graph.processes.process_run import ProcessRun
 from warpfuse.graph.processes.resolved_source import ResolvedSource, find, folder_for
 from warpfuse.graph.processes.thread_worker import ThreadWorker
-from warpfuse.graph.runtime.context import Say, prepare, silent
+from warpfuse.graph.runtime.context import RunContext, Say, prepare, silent
 from warpfuse.graph.runtime.endpoints import Viewer, check_passthrough, endpoints_of, frames_expected, viewed
 from warpfuse.graph.runtime.streams_run import open_streams
 from warpfuse.graph.runtime.thread_run import ThreadRun
@@ -99,74 +100,54 @@ def open_run(
 
     Raises as `run` does. After an error `undo` frees what had been opened.
     """
-    stop = stop or threading.Event()
+    outside = _Outside(say, stop or threading.Event(), trace, control, viewer)
     if isinstance(config, Streams):
-        return _open_streams(config, undo, say, stop, trace, control, viewer)
-    return _open_one(config, undo, say, stop, trace, control, viewer, found)
+        return _open_streams(config, undo, outside)
+    return _open_one(config, undo, outside, found)
 
 
-def _open_one(
-    config: GraphConfig,
-    undo: contextlib.ExitStack,
-    say: Say,
-    stop: threading.Event,
-    trace: bool,
-    control: bool,
-    viewer: Viewer | None,
-    found: ResolvedSource | None,
-) -> Run:
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What a run has to do with outside its graph; see `open_run`."""
+
+    say: Say
+    stop: threading.Event
+    trace: bool
+    control: bool
+    viewer: Viewer | None
+
+
+def _open_one(config: GraphConfig, undo: contextlib.ExitStack, outside: _Outside, found: ResolvedSource | None) -> Run:
+    say, viewer, control = outside.say, outside.viewer, outside.control
     if viewer is not None:  # in one process if possible, since only then the viewer gets source and motion too
         config = config.model_copy(update={"workers": "one" if config.workers == "auto" else config.workers})
     begun_ns = time.monotonic_ns()
     check_ends(config, watched=viewer is not None)
-    resolved = found or find(config, undo, stop)
+    resolved = found or find(config, undo, outside.stop)
     info = resolved.info
     check_passthrough(config, info)
-    context = prepare(config, (info.width, info.height), say, stop=stop, track=Track() if trace else None)
+    track = Track() if outside.trace else None
+    context = prepare(config, (info.width, info.height), say, stop=outside.stop, track=track)
     context = replace(context, begun_ns=begun_ns)
     undo.callback(context.close)
-    live = info.live or config.paced
-    apart = several(config.workers, live=live)
+    apart = several(config.workers, live=info.live or config.paced)
     folder = resolved.folder or (folder_for(config, undo) if apart or control else "")
     if apart and config.device.startswith("cuda"):
         best("cuda-ipc", device=config.device, say=say)
     if control:
         say(f"this run is {Path(folder).name}: warpfuse ctl {Path(folder).name} stats")
     keys = config.model_dump(mode="json") if viewer is not None else None
-    temporal = True if viewer is not None else None
     endpoints = endpoints_of(config, info, context.size, resolved.connected)
     if viewer is not None:
         config, endpoints = viewed(viewer, "", config, endpoints, info, context.framing.shown)
     if apart:
-        here: dict[str, Launcher] = {}
-        if viewer is not None:
-            workers, name = with_worker(config.workers, f"sink_{len(config.sinks)}")
-            config, here = config.model_copy(update={"workers": workers}), {name: ThreadWorker(viewer)}
-        printed, remembers = context.bundle.about.printed, context.remembers
-        plan = plan_graph(
-            config,
-            temporal=temporal,
-            calls=context.calls,
-            printed=printed,
-            remembers=remembers,
-            live=live,
-            folder=folder,
-        )
-        opened: Run = ProcessRun(
-            replace(context, config=config),
-            plan,
-            resolved,
-            Path(folder),
-            keys=keys,
-            here=here,
-            temporal=temporal,
-            trace=trace,
-        )
+        opened: Run = _in_processes(replace(context, config=config), resolved, Path(folder), outside, keys)
         undo.callback(opened.close)
     else:
         expected = frames_expected(info, config)
         if viewer is not None:
             config = config.model_copy(update={"workers": "one"})
+        temporal = True if viewer is not None else None
         context = replace(context, config=config)
         opened = thread_run = ThreadRun(context, endpoints, keys=keys, temporal=temporal, expected=expected)
         undo.callback(opened.close)
@@ -176,18 +157,34 @@ def _open_one(
     return opened
 
 
-def _open_streams(
-    streams: Streams,
-    undo: contextlib.ExitStack,
-    say: Say,
-    stop: threading.Event,
-    trace: bool,
-    control: bool,
-    viewer: Viewer | None,
-) -> Run:
+def _in_processes(
+    context: RunContext, resolved: ResolvedSource, folder: Path, outside: _Outside, keys: dict[str, Any] | None
+) -> ProcessRun:
+    """A run in a process for each worker, but for the worker of a viewer, which is a thread here."""
+    config, here, temporal = context.config, dict[str, Launcher](), None
+    if outside.viewer is not None:
+        workers, name = with_worker(config.workers, f"sink_{len(config.sinks)}")
+        config, temporal = config.model_copy(update={"workers": workers}), True
+        here = {name: ThreadWorker(outside.viewer)}
+    plan = plan_graph(
+        config,
+        temporal=temporal,
+        calls=context.calls,
+        printed=context.bundle.about.printed,
+        remembers=context.remembers,
+        live=resolved.info.live or config.paced,
+        folder=str(folder),
+    )
+    context = replace(context, config=config)
+    return ProcessRun(context, plan, resolved, folder, keys=keys, here=here, temporal=temporal, trace=outside.trace)
+
+
+def _open_streams(streams: Streams, undo: contextlib.ExitStack, outside: _Outside) -> Run:
+    say, stop, trace, viewer = outside.say, outside.stop, outside.trace, outside.viewer
+
     @contextlib.contextmanager
     def answering(name: str, run: Run) -> Iterator[None]:
-        if not control:
+        if not outside.control:
             yield
             return
         with served(
@@ -196,7 +193,7 @@ def _open_streams(
             yield
 
     opened = open_streams(streams, undo, say=say, stop=stop, trace=trace, beside=answering, viewer=viewer)
-    if control:
+    if outside.control:
         told = "this run is {0}: warpfuse ctl {0} streams, stats, add, remove"
         name = streams.name or ("host" if streams.host else "streams")
         undo.enter_context(served(name, opened, lambda name_of_run: say(told.format(name_of_run))))

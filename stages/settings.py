@@ -16,6 +16,9 @@ class StageSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    short_forms: ClassVar[tuple[str, ...]] = ()
+    """Keys that stand for others, and are gone after validation. They are among those that a mistake is told with."""
+
     renamed: ClassVar[Mapping[str, str]] = {}
     """Old name of a key -> its present name. The old name is accepted with a `RenamedKey` warning."""
 

@@ -11,8 +11,9 @@ from warpfuse.engine.errors import BundleError
 from warpfuse.engine.redact import HIDDEN, redact
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.checks import check_early
-from warpfuse.graph.plan.config import GraphConfig, validate, with_cue
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.crossfade import OF_THE_SHOW, timed
+from warpfuse.graph.plan.cues import with_cue
 from warpfuse.graph.plan.looks import look_of, show_of
 from warpfuse.graph.plan.raw_keys import merge, recalled
 from warpfuse.graph.plan.streams import COMMON, Streams, is_of_several, read_streams

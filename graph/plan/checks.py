@@ -7,7 +7,8 @@ from warpfuse.engine.bundle import require_kind
 from warpfuse.engine.bundle_file import BundleFile, FlowBundleFile, MapBundleFile
 from warpfuse.engine.errors import BundleError
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig, check_cues
+from warpfuse.graph.plan.config import DIS, FLOW_BUNDLES, GraphConfig
+from warpfuse.graph.plan.cues import check_cues
 from warpfuse.graph.plan.midi_keys import check_map
 from warpfuse.graph.plan.sizing import size_of
 from warpfuse.graph.plan.streams import Streams, of_stream

@@ -1,102 +1,34 @@
 """The configuration of a run: one frozen model for YAML files, flags and `--set`, validated once where it enters."""
 
-import difflib
-import re
-from collections.abc import Callable, Collection
-from fractions import Fraction
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    SerializeAsAny,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from warpfuse.engine.bundle_parts import LORA_SCALE_LIMIT
-from warpfuse.engine.errors import BadInput
 from warpfuse.engine.precision import AskedPrecision
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import FASTEST_BPM, SLOWEST_BPM, ScheduleSettings
 from warpfuse.graph.plan.midi_map import MidiMap
 from warpfuse.graph.plan.pacer import PaceSettings
-from warpfuse.graph.plan.raw_keys import leaves_of, merge, recalled, without
-from warpfuse.graph.plan.workers import NAMED, TCP_OR_NONE, Workers
+from warpfuse.graph.plan.raw_keys import cue_keys, recalled
+from warpfuse.graph.plan.validation import validated
+from warpfuse.graph.plan.values import Colour, Degrees, Device, Rate, SizeAsked
+from warpfuse.graph.plan.workers import TCP_OR_NONE, Workers
 from warpfuse.stages import added_stages
-from warpfuse.stages.controls.settings import KINDS, Controls
-from warpfuse.stages.diffusion.settings import LISTED, WORD, EncodeSettings, FuseSettings, PredictOptions
+from warpfuse.stages.controls.settings import Controls
+from warpfuse.stages.diffusion.settings import EncodeSettings, FuseSettings, PredictOptions
 from warpfuse.stages.diffusion.style_images import StyleImages
-from warpfuse.stages.geometry.framing import Fit, Rotation
+from warpfuse.stages.geometry.framing import Fit
 from warpfuse.stages.masking.settings import Mask, MaskSettings
 from warpfuse.stages.motion.settings import AnchorSettings, FlowSettings, WarpSettings
 from warpfuse.stages.settings import StageSettings
 from warpfuse.stages.sinks.camera_address import with_on_fault
 from warpfuse.stages.sources.numbered import with_rate
 
-Size = tuple[int, int]
-S = TypeVar("S", bound=StageSettings)
-
-
-def parse_size(value: Any) -> Any:
-    """(width, height) from "512x288" or [512, 288]."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", value)
-        if match is None:
-            raise ValueError(f"{value!r} is no size: expected WIDTHxHEIGHT in pixels, as in 512x288")
-        return int(match[1]), int(match[2])
-    return value
-
-
-def _parse_colour(value: Any) -> Any:
-    """(red, green, blue) from a name as CSS has it, "#ff8800" or [255, 136, 0]."""
-    if not isinstance(value, str):
-        return value
-    from PIL import ImageColor  # as late as can be: most runs name none
-
-    try:
-        return ImageColor.getrgb(value)[:3]
-    except ValueError:
-        raise ValueError(f"expected a colour, as in black, white or '#ff8800', got {value!r}") from None
-
-
-def _whole(value: Any) -> Any:
-    """A number that came as text: a choice of numbers is taken by its value alone."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-def _numbered(device: str) -> str:
-    """A card by its number: events of other processes are opened on no other."""
-    return "cuda:0" if device == "cuda" else device
-
-
-def _rate(value: Any) -> Any:
-    """Frames a second from 25, 29.97 or "30000/1001"."""
-    if value is None or isinstance(value, Fraction):
-        return value
-    try:
-        rate = Fraction(str(value)).limit_denominator(1001)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise ValueError(f"expected frames a second, above 0 and at most 1000, got {value!r}")
-    return rate
-
-
-def _rate_text(value: Fraction | None) -> str | None:
-    return None if value is None else str(value)
-
-
 MOST_STEPS, MOST_STREAMED = 20, 4
 _NOT_IN_A_LOOK = {"look", "looks", "streams", "hooks", "schedule", "bpm", "midi"}
 LoraScale = Annotated[float, Field(ge=-LORA_SCALE_LIMIT, le=LORA_SCALE_LIMIT)]
 LookName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,63}$")]
-Level = Annotated[int, Field(ge=0, le=255)]
-Pixels = Annotated[int, Field(ge=16, le=8192)]
-
 
 DIS = "dis"  # the flow that needs no bundle
 FLOW_BUNDLES = {"embedded": "embedded-flow"}  # what the flow bundles of the package are called behind --flow
@@ -187,6 +119,8 @@ class GraphConfig(StageSettings):
     `on_fault`, hold or passthrough, is short for `on-fault=` in every virtual camera among the sinks.
     """
 
+    short_forms: ClassVar[tuple[str, ...]] = ("fusion", "look", "on_fault")
+
     source: str = ""
     sinks: tuple[str, ...] = ()
     bundle: str = "embedded"
@@ -197,22 +131,22 @@ class GraphConfig(StageSettings):
     images: StyleImages = Field(default_factory=dict)
     steps: int = Field(1, ge=1, le=MOST_STEPS)
     strength: float = Field(1.0, ge=0, le=1)
-    size: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
+    size: SizeAsked = None
     mirror: bool = False
-    rotate: Annotated[Rotation, BeforeValidator(_whole)] = 0
+    rotate: Degrees = 0
     fit: Fit = "fill"
-    output: Annotated[tuple[Pixels, Pixels] | None, BeforeValidator(parse_size)] = None
+    output: SizeAsked = None
     seed: int = Field(0, ge=0, lt=2**63)
     frames: int | None = Field(None, ge=1)
     flow: str = Field("dis", min_length=1)
     backend: str = "auto"
     precision: AskedPrecision = "auto"
-    device: Annotated[str, AfterValidator(_numbered)] = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: Device = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     workers: Workers = "auto"
     listen: str = Field("", pattern=TCP_OR_NONE)
     keys: str = ""
-    fps: Annotated[Fraction | None, BeforeValidator(_rate), PlainSerializer(_rate_text)] = None
-    background: Annotated[tuple[Level, Level, Level], BeforeValidator(_parse_colour)] = (0, 0, 0)
+    fps: Rate = None
+    background: Colour = (0, 0, 0)
     sound_delay: float = Field(0.0, ge=-1, le=10)
     realtime: bool = False
     loop: bool = False
@@ -243,9 +177,9 @@ class GraphConfig(StageSettings):
 
     @model_validator(mode="after")
     def _cues_are_known(self) -> "GraphConfig":
-        for number in range(len(self.schedule.cues)):
+        for number, cue in enumerate(self.schedule.cues):
             try:
-                keys = _keys_of_cue(self, number, {})
+                keys = cue_keys(cue, self.looks, {})
                 if nested := keys.keys() & _NOT_IN_A_LOOK:
                     raise ConfigError(f"a cue holds no {min(nested)}")
                 validate(keys)
@@ -320,52 +254,9 @@ class GraphConfig(StageSettings):
         return raw
 
 
-def with_cue(config: GraphConfig, number: int | None, by_hand: Collection[str] = ()) -> GraphConfig:
-    """The configuration with a cue of its schedule on top, and no schedule; None: as it is. Raises ConfigError.
-
-    by_hand  paths of keys that were set since the cue began, and are as the configuration has them
-    """
-    if number is None:
-        return config
-    now = config.model_dump(mode="json", exclude={"looks", "schedule"})
-    return validate(merge(now, without(_keys_of_cue(config, number, now), by_hand)))
-
-
-def named_by_cue(config: GraphConfig, number: int) -> list[str]:
-    """The paths of the keys that a cue of the schedule names."""
-    return leaves_of(_keys_of_cue(config, number, config.model_dump(mode="json", exclude={"looks", "schedule"})))
-
-
-def _keys_of_cue(config: GraphConfig, number: int, now: dict[str, Any]) -> dict[str, Any]:
-    """What a cue lays over the keys `now`. Raises ConfigError: there is no such look."""
-    cue = config.schedule.cues[number]
-    return recalled({"look": cue} if isinstance(cue, str) else cue, config.looks, now)
-
-
-def check_cues(config: GraphConfig, check: Callable[[GraphConfig], object]) -> None:
-    """Call `check` with what each cue of the schedule comes to. Raises what it raises, as ConfigError with the cue."""
-    for number in range(len(config.schedule.cues)):
-        try:
-            check(with_cue(config, number))
-        except BadInput as error:
-            raise ConfigError(f"schedule.cues.{number}: {error}") from None
-
-
 def validate(raw: dict[str, Any], where: str = "") -> GraphConfig:
     """Raw keys to a configuration. Raises ConfigError: as `validated`."""
     return validated(GraphConfig, raw, where)
-
-
-def validated(model: type[S], raw: Any, where: str = "") -> S:
-    """Raw keys to settings of this kind.
-
-    Raises ConfigError that names the key, the range and, for an unknown key, the nearest right spelling.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        prefix = f"{where}: " if where else ""
-        raise ConfigError(prefix + _explain(error, model)) from None
 
 
 def _share(value: Any) -> float:
@@ -388,33 +279,3 @@ def _copied(value: Any, where: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{where} takes keys, got {value!r}")
     return dict(value or {})
-
-
-def _explain(error: ValidationError, model: type[StageSettings]) -> str:
-    detail = error.errors()[0]
-    path = [str(part) for part in detail["loc"] if part not in (NAMED, LISTED, WORD)]
-    kind = path.pop(2) if path[:1] == ["controls"] and path[2:3] and path[2] in KINDS else ""  # the union puts it there
-    key = ".".join(path)
-    if detail["type"] == "extra_forbidden":
-        known = sorted(KINDS[kind].model_fields) if kind else _keys_at(path[:-1], model)
-        nearest = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else f"known: {', '.join(known)}"
-        return f"unknown key {key!r}; {hint}"
-    text = str(detail["msg"]).removeprefix("Value error, ")
-    got = "" if detail["type"] == "value_error" else f", got {detail['input']!r}"
-    return f"{key}: {text[:1].lower() + text[1:]}{got}" if key else f"{text}{got}"
-
-
-def _keys_at(path: list[str], model: Any) -> list[str]:
-    for key in path:
-        if get_origin(model) is dict:  # by names of the user's
-            model = get_args(model)[1]
-            continue
-        field = model.model_fields.get(key)
-        if field is None or not (hasattr(field.annotation, "model_fields") or get_origin(field.annotation) is dict):
-            return []
-        model = field.annotation
-    if not hasattr(model, "model_fields"):
-        return []
-    extra = ["fusion", "look", "on_fault"] if model is GraphConfig else []
-    return sorted([*model.model_fields, *extra])

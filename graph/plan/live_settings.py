@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from warpfuse.graph.errors import ConfigError
-from warpfuse.graph.plan.config import GraphConfig, check_cues, validate
+from warpfuse.graph.plan.config import GraphConfig, validate
 from warpfuse.graph.plan.crossfade import LIVE, Timed, check_prompt, timed
+from warpfuse.graph.plan.cues import check_cues
 from warpfuse.graph.plan.graph_plan import GraphPlan
 from warpfuse.graph.plan.midi_keys import check_map
 from warpfuse.graph.plan.planner import plan_graph

@@ -86,6 +86,11 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def cue_keys(cue: str | Mapping[str, Any], looks: Any, now: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a cue, the name of a look or keys; other arguments as `recalled` has them. Raises ConfigError."""
+    return recalled({"look": cue} if isinstance(cue, str) else cue, looks, now)
+
+
 def recalled(keys: Mapping[str, Any], looks: Any, now: Mapping[str, Any]) -> dict[str, Any]:
     """The keys with those of the look that `look` among them names, below the others. Raises ConfigError.
 

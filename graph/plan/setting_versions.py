@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import BeatClock, CueClock
-from warpfuse.graph.plan.config import GraphConfig, named_by_cue, with_cue
+from warpfuse.graph.plan.config import GraphConfig
 from warpfuse.graph.plan.crossfade import Crossfades, Timed, is_named, shown
+from warpfuse.graph.plan.cues import named_by_cue, with_cue
 from warpfuse.stages.interim import Interim
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.beats import BeatClock, CueClock, ScheduleSettings, TapTempo, length_ns
-from warpfuse.graph.plan.config import validate, validated
+from warpfuse.graph.plan.config import validate
+from warpfuse.graph.plan.validation import validated
 
 SECOND = 1_000_000_000
 
