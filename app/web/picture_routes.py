@@ -6,9 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from warpfuse.web.pictures import Look, Overlay, View
+from warpfuse.web.pictures import Look, Overlay, Pictures, View
 from warpfuse.web.preview import BOUNDARY, Peers, jpegs
-from warpfuse.web.session import PageSession
 
 _SDP = "application/sdp"
 
@@ -32,18 +31,18 @@ class LookRequest(BaseModel):
     overlay: Overlay = "none"
 
 
-def add_pictures(api: APIRouter, session: PageSession, peers: Peers) -> None:
+def add_pictures(api: APIRouter, pictures: Pictures, peers: Peers) -> None:
     """Add the handlers to a router."""
-    _add_jpegs(api, session)
+    _add_jpegs(api, pictures)
     _add_webrtc(api, peers)
     _add_whep(api, peers)
 
 
-def _add_jpegs(api: APIRouter, session: PageSession) -> None:
+def _add_jpegs(api: APIRouter, pictures: Pictures) -> None:
     @api.get("/api/snapshot.png", response_class=Response)
     def get_snapshot(view: View = "styled", overlay: Overlay = "none") -> Response:
         """The newest picture."""
-        png = session.pictures.png(Look(view, overlay))
+        png = pictures.png(Look(view, overlay))
         if png is None:
             return Response(status_code=204)
         return Response(png, media_type="image/png")
@@ -53,7 +52,7 @@ def _add_jpegs(api: APIRouter, session: PageSession) -> None:
     async def get_stream(view: View = "styled", overlay: Overlay = "none") -> Response:
         """The live pictures as JPEGs without end."""
         return StreamingResponse(
-            jpegs(session.pictures, Look(view, overlay)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+            jpegs(pictures, Look(view, overlay)), media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         )
 
 

@@ -79,7 +79,7 @@ def interface(
     _add_presets(api, session, presets)
     _add_show(api, session, presets)
     _add_midi(api, midi)
-    add_pictures(api, session, peers)
+    add_pictures(api, session.pictures, peers)
     for path, file in (("/", "page.html"), ("/docs", "docs.html")):
         _add_page(api, path, file)
     _add_view(api, session)
