@@ -74,7 +74,23 @@ class Arithmetic(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """`formulas/moment_lock.py`."""
 
-    def fused_and_locked(
+    def fuse_at_entry(
+        self,
+        z: Tensor,
+        n: Tensor,
+        z_ref: Tensor,
+        n_ref: Tensor,
+        trust: Tensor,
+        weight: Tensor,
+        rho: float,
+        alpha: float,
+        sigma: float,
+        inner_strength: float,
+        locked: bool,
+    ) -> Tensor:
+        """`formulas/fusion.py`."""
+
+    def fuse_at_exit(
         self,
         x0: Tensor,
         x0_ref: Tensor,
@@ -86,7 +102,7 @@ class Arithmetic(Protocol):
         coverage: float,
         drift: float,
     ) -> tuple[Tensor, Tensor]:
-        """`formulas/moment_lock.py`."""
+        """`formulas/fusion.py`."""
 
     def lock_to_source(self, z_ref: Tensor, z: Tensor) -> Tensor:
         """`formulas/moment_lock.py`."""

@@ -14,7 +14,8 @@ from warpfuse.stages.cpu.backward_warp import confidence, resize_flow, warp, war
 from warpfuse.stages.cpu.composite import as_sharp_as, composed, cored
 from warpfuse.stages.cpu.confidence_mask import grown, trusted
 from warpfuse.stages.cpu.downscale import resized, seen
-from warpfuse.stages.cpu.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
+from warpfuse.stages.cpu.fusion import fuse_at_entry, fuse_at_exit
+from warpfuse.stages.cpu.moment_lock import lock_to_prediction, lock_to_source
 from warpfuse.stages.cpu.pixels import bytes_of
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, reduce_to_latent
 from warpfuse.stages.formulas.pixels import planes_of
@@ -26,7 +27,8 @@ __all__ = [
     "composed",
     "confidence",
     "cored",
-    "fused_and_locked",
+    "fuse_at_entry",
+    "fuse_at_exit",
     "grown",
     "lock_to_prediction",
     "lock_to_source",

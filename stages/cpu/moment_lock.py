@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from warpfuse.stages.cpu.compile import kernel, part
-from warpfuse.stages.formulas.moment_lock import fused
 
 Array = npt.NDArray[np.float32]
 
@@ -56,21 +55,6 @@ def lock_to_prediction(
     numbers = exit, rate, coverage, drift
     _lock_to_prediction(fused.numpy(), own.numpy(), seen.numpy(), after.numpy(), out.numpy(), known, *numbers)
     return out.to(x.dtype), after
-
-
-def fused_and_locked(
-    x0: Tensor,
-    x0_ref: Tensor,
-    trust: Tensor,
-    weight: Tensor,
-    gain: Tensor | None,
-    exit: float,
-    rate: float,
-    coverage: float,
-    drift: float,
-) -> tuple[Tensor, Tensor]:
-    """As `formulas.fused_and_locked`."""
-    return lock_to_prediction(fused(x0, x0_ref, trust * weight), x0, trust, gain, exit, rate, coverage, drift)
 
 
 @part

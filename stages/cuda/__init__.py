@@ -12,7 +12,7 @@ from warpfuse.stages.cuda.backward_warp import resize_flow, warp, warp_picture
 from warpfuse.stages.cuda.composite import as_sharp_as, composed, cored
 from warpfuse.stages.cuda.confidence_mask import colour_histogram, confidence, grown, reduce_to_latent, trusted
 from warpfuse.stages.cuda.downscale import resized, seen
-from warpfuse.stages.cuda.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
+from warpfuse.stages.cuda.moment_lock import fuse_at_entry, fuse_at_exit, lock_to_prediction, lock_to_source
 from warpfuse.stages.cuda.pixels import bytes_of, planes_of
 
 __all__ = [
@@ -22,7 +22,8 @@ __all__ = [
     "composed",
     "confidence",
     "cored",
-    "fused_and_locked",
+    "fuse_at_entry",
+    "fuse_at_exit",
     "grown",
     "lock_to_prediction",
     "lock_to_source",

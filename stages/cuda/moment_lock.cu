@@ -1,4 +1,4 @@
-// The locks: formulas/moment_lock.py. A first kernel adds up moments over chunks of a channel, a second one adds up the
+// The locks, and fusion with them: formulas/moment_lock.py and fusion.py. A first kernel adds up moments over chunks of a channel, a second one adds up the
 // chunks, each block anew, and applies the lock. Moments are float64, which costs little for so few cells and spares a
 // second pass over them: no digits of float32 are lost where a variance is the difference of two moments.
 
@@ -55,6 +55,18 @@ PART double deviation(double sum, double squares, int n) {
     return sqrt(variance < 0.0 ? 0.0 : variance);
 }
 
+// The gain of the entry lock, of the gathered moments of a channel of n cells.
+PART float entry_gain(double sums[][BLOCK], int n) {
+    double own = deviation(sums[0][0], sums[1][0], n), other = deviation(sums[2][0], sums[3][0], n);
+    double wide = own / (other < NOTHING ? NOTHING : other);
+    return wide > 1.0 ? 1.0f : (float)wide;
+}
+
+// Cell p of a channel of z_ref after the entry lock.
+PART float locked(const float *z, const float *z_ref, float gain, int h, int w, int p) {
+    return low(z, h, w, p) + gain * (z_ref[p] - low(z_ref, h, w, p));
+}
+
 // The entry lock. Grid: (chunks, b c).
 KERNEL lock_to_source(const float *z, const float *z_ref, const double *moments, float *out, int h, int w) {
     SHARED double sums[4][BLOCK];
@@ -62,12 +74,33 @@ KERNEL lock_to_source(const float *z, const float *z_ref, const double *moments,
     long long first = (long long)blockIdx.y * n;
     gather(moments + (long long)blockIdx.y * gridDim.x * 4, gridDim.x, 4, sums);
     EACH_THREAD(t) {
-        double own = deviation(sums[0][0], sums[1][0], n), other = deviation(sums[2][0], sums[3][0], n);
-        double wide = own / (other < NOTHING ? NOTHING : other);
-        float gain = wide > 1.0 ? 1.0f : (float)wide;
+        float gain = entry_gain(sums, n);
+        for (int p = blockIdx.x * CHUNK + t; p < n && p < (int)(blockIdx.x + 1) * CHUNK; p += BLOCK)
+            out[first + p] = locked(z + first, z_ref + first, gain, h, w, p);
+    }
+}
+
+// Entry fusion, as `fuse_at_entry`. moments: null for no lock. Grid: (chunks, c).
+KERNEL fuse_at_entry(const float *z, const float *z_ref, const double *moments, const float *noise,
+                     const float *noise_ref, const float *trust, const float *weight, float *out, int h, int w,
+                     float rho, float alpha, float sigma, float inner_strength) {
+    SHARED double sums[4][BLOCK];
+    int n = h * w;
+    long long first = (long long)blockIdx.y * n;
+    if (moments) gather(moments + (long long)blockIdx.y * gridDim.x * 4, gridDim.x, 4, sums);
+    EACH_THREAD(t) {
+        float gain = moments ? entry_gain(sums, n) : 1.0f;
         for (int p = blockIdx.x * CHUNK + t; p < n && p < (int)(blockIdx.x + 1) * CHUNK; p += BLOCK) {
-            float detail = z_ref[first + p] - low(z_ref + first, h, w, p);
-            out[first + p] = low(z + first, h, w, p) + gain * detail;
+            float share = trust[p] * weight[0], v = noise[first + p];
+            float ref = moments ? locked(z + first, z_ref + first, gain, h, w, p) : z_ref[first + p];
+            float x0 = mixed(z[first + p], ref, share);
+            if (noise_ref != noise || rho != 1.0f) {
+                float both = share * rho;
+                float own = sqrtf(fmaxf(1.0f - share * share + both * both, 0.0f)) - both;
+                if (inner_strength != 1.0f) own = fmaxf(1.0f - share, inner_strength * own);
+                v = share * noise_ref[first + p] + own * v;
+            }
+            out[first + p] = sigma == 0.0f ? alpha * x0 : alpha * x0 + sigma * v;
         }
     }
 }

@@ -13,12 +13,34 @@ from warpfuse.stages.formulas.moment_lock import LARGEST, SMALLEST
 def lock_to_source(z_ref: Tensor, z: Tensor) -> Tensor:
     """As `formulas.lock_to_source`."""
     own, other = plain(z), plain(z_ref)
-    b, c, h, w = own.shape
-    grid = blocks(h * w, CHUNK), b * c
-    moments = torch.empty((b * c, grid[0], 4), dtype=torch.float64, device=z.device)
+    grid, moments = _detail_moments(own, other)
     out = torch.empty_like(own)
-    launch("detail_moments", grid, own, own, other, moments, h, w)
-    launch("lock_to_source", grid, own, own, other, moments, out, h, w)
+    launch("lock_to_source", grid, own, own, other, moments, out, *own.shape[-2:])
+    return out.to(z.dtype)
+
+
+def fuse_at_entry(
+    z: Tensor,
+    n: Tensor,
+    z_ref: Tensor,
+    n_ref: Tensor,
+    trust: Tensor,
+    weight: Tensor,
+    rho: float,
+    alpha: float,
+    sigma: float,
+    inner_strength: float,
+    locked: bool,
+) -> Tensor:
+    """As `formulas.fuse_at_entry`."""
+    own, other = plain(z), plain(z_ref)
+    _, c, h, w = own.shape
+    grid, moments = _detail_moments(own, other) if locked else ((blocks(h * w, CHUNK), c), None)
+    noise = plain(n)
+    noises = noise, noise if n_ref is n else plain(n_ref)
+    out = torch.empty_like(own)
+    numbers = float(rho), float(alpha), float(sigma), float(inner_strength)
+    launch("fuse_at_entry", grid, own, own, other, moments, *noises, plain(trust), plain(weight), out, h, w, *numbers)
     return out.to(z.dtype)
 
 
@@ -36,7 +58,7 @@ def lock_to_prediction(
     return _locked(x0, None, plain(x), trust, None, gain, (exit, rate, coverage, drift))
 
 
-def fused_and_locked(
+def fuse_at_exit(
     x0: Tensor,
     x0_ref: Tensor,
     trust: Tensor,
@@ -47,8 +69,17 @@ def fused_and_locked(
     coverage: float,
     drift: float,
 ) -> tuple[Tensor, Tensor]:
-    """As `formulas.fused_and_locked`."""
+    """As `formulas.fuse_at_exit`."""
     return _locked(x0, plain(x0_ref), None, trust, plain(weight), gain, (exit, rate, coverage, drift))
+
+
+def _detail_moments(own: Tensor, other: Tensor) -> tuple[tuple[int, int], Tensor]:
+    """Moments of the details of two latents, for each channel and chunk; and the blocks."""
+    b, c, h, w = own.shape
+    grid = blocks(h * w, CHUNK), b * c
+    moments = torch.empty((b * c, grid[0], 4), dtype=torch.float64, device=own.device)
+    launch("detail_moments", grid, own, own, other, moments, h, w)
+    return grid, moments
 
 
 def _locked(

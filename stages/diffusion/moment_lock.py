@@ -38,5 +38,5 @@ class MomentLock:
         if lock.exit == 0:
             return fuse(x0, None, x0_ref, None, trust * weight, 0.0, CLEAN)
         numbers = lock.exit, lock.rate, lock.coverage, lock.drift
-        x, self.gain = self._ops.fused_and_locked(x0, x0_ref, trust, weight, self.gain, *numbers)
+        x, self.gain = self._ops.fuse_at_exit(x0, x0_ref, trust, weight, self.gain, *numbers)
         return x

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.diffusion.settings import NoisePolicy
+from warpfuse.stages.formulas.fusion import fuse_noises, noise_gain
 from warpfuse.stages.solvers import Call
-from warpfuse.stages.solvers.pair import Level, fuse_noises, noise_gain
+from warpfuse.stages.solvers.pair import Level
 from warpfuse.stages.state_tree import Branch
 
 

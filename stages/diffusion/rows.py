@@ -92,9 +92,8 @@ def start(row_of: Latent, schedule: FrameSchedule, noises: Noises, reference: Fr
     if settings.entry and past is not None and in_window(settings.window, level):
         n_ref, rho = at_entry(settings.noise, noises, row_of.stamp.seq, z.shape)
         z_ref, trust = past
-        if settings.anchor.entry:
-            z_ref = ops.lock_to_source(z_ref, z)
-        row.x = fuse(z, n, z_ref, n_ref, trust * schedule.entry, rho, level, settings.inner_strength)
+        numbers = rho, level.alpha, level.sigma, settings.inner_strength
+        row.x = ops.fuse_at_entry(z, n, z_ref, n_ref, trust, schedule.entry, *numbers, settings.anchor.entry)
     else:
         row.x = compose(z, n, level)
     return row

@@ -9,7 +9,8 @@ from warpfuse.stages.formulas.backward_warp import resize_flow, warp, warp_pictu
 from warpfuse.stages.formulas.composite import as_sharp_as, composed, cored
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, confidence, grown, reduce_to_latent, trusted
 from warpfuse.stages.formulas.downscale import resized, seen
-from warpfuse.stages.formulas.moment_lock import fused_and_locked, lock_to_prediction, lock_to_source
+from warpfuse.stages.formulas.fusion import fuse_at_entry, fuse_at_exit
+from warpfuse.stages.formulas.moment_lock import lock_to_prediction, lock_to_source
 from warpfuse.stages.formulas.pixels import bytes_of, planes_of
 
 __all__ = [
@@ -19,7 +20,8 @@ __all__ = [
     "composed",
     "confidence",
     "cored",
-    "fused_and_locked",
+    "fuse_at_entry",
+    "fuse_at_exit",
     "grown",
     "lock_to_prediction",
     "lock_to_source",

@@ -71,31 +71,6 @@ def lock_to_prediction(
     return torch.addcmul(x, (x - mean[:, : x.shape[1]]).mul_(exit * (after - 1)), trust), after
 
 
-def fused_and_locked(
-    x0: Tensor,
-    x0_ref: Tensor,
-    trust: Tensor,
-    weight: Tensor,
-    gain: Tensor | None,
-    exit: float,
-    rate: float,
-    coverage: float,
-    drift: float,
-) -> tuple[Tensor, Tensor]:
-    """Exit fusion with the exit lock: `lock_to_prediction` of x = w x0_ref + (1 - w) x0, w = weight trust.
-
-    x0_ref  [1, c, h, w], finite also where the trust is 0
-    weight  one number on the device
-    """
-    return lock_to_prediction(fused(x0, x0_ref, trust * weight), x0, trust, gain, exit, rate, coverage, drift)
-
-
-def fused(x0: Tensor, x0_ref: Tensor, weight: Tensor) -> Tensor:
-    """w x0_ref + (1 - w) x0, in the dtype of x0; x0 to the bit where the weight is 0."""
-    wide = torch.promote_types(torch.promote_types(x0.dtype, x0_ref.dtype), torch.float32)
-    return torch.lerp(x0.to(wide), x0_ref.to(wide), weight.to(wide)).to(x0.dtype)
-
-
 def _low(x: Tensor) -> Tensor:
     """Mean over a square of 2 RADIUS + 1 cells, with replicated edges."""
     return avg_pool2d(pad(x, (RADIUS,) * 4, "replicate"), 2 * RADIUS + 1, 1)

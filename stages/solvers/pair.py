@@ -7,10 +7,10 @@ for x0 amplifies rounding errors fifteen-fold at timestep 999. Results have the 
 
 import math
 from dataclasses import dataclass
-from typing import overload
 
-import torch
 from torch import Tensor
+
+from warpfuse.stages.formulas.fusion import fuse_pair, line, need_weight, wide_dtype
 
 PREDICTIONS = ("epsilon", "v", "sample", "flow")
 
@@ -91,41 +91,9 @@ def _reading(level: Level, prediction: str) -> tuple[Weights, Weights]:
 def _read(x: Tensor, output: Tensor, weights: Weights) -> Tensor:
     if weights is _SAID:
         return output.to(x.dtype)
-    wide = _wide(x, output)
+    wide = wide_dtype(x, output)
     a, b, over = weights
-    return _line(a, x.to(wide), b, output.to(wide), over).to(x.dtype)
-
-
-@overload
-def rescale(weight: float, rho: float) -> float: ...
-@overload
-def rescale(weight: Tensor, rho: float) -> Tensor: ...
-@overload
-def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float: ...
-def rescale(weight: Tensor | float, rho: Tensor | float) -> Tensor | float:
-    """The factor r of a frame's own noise n that gives `weight n_ref + r n` unit variance: w^2 + r^2 + 2 w r rho = 1.
-
-        r(w, rho) = -w rho + sqrt(1 - w^2 (1 - rho^2))              the positive root
-
-    weight  w in [0, 1], a number or a tensor of any shape
-    rho     correlation of the two noises, in [-1, 1]: 0 for independent noises, 1 for the same tensor; a tensor if it
-            varies
-
-    r(0, rho) = 1 exactly, and r(1, rho) = 0 exactly for rho >= 0. For rho < 0, r(1, rho) = 2 |rho|, because noises that
-    oppose each other cancel in part. Raises ValueError for a number out of range. Tensors are not checked, since that
-    would wait for the device.
-    """
-    if not isinstance(rho, Tensor):
-        _need_rho(rho)
-    if isinstance(weight, Tensor) or isinstance(rho, Tensor):
-        weight = torch.as_tensor(weight)
-        w = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        # 1 - w^2 + (w rho)^2 is exactly rho^2 at w = 1, so that r is exactly 0 there; 1 - w^2 (1 - rho^2) is not.
-        # A blurred mask has weights slightly above 1 by rounding. Without the clamp they would give NaN.
-        r = (1 - w * w + (w * rho) * (w * rho)).clamp_min(0).sqrt() - w * rho
-        return r.to(weight.dtype) if weight.is_floating_point() else r
-    _need_weight(weight)
-    return math.sqrt(1 - weight * weight + (weight * rho) * (weight * rho)) - weight * rho
+    return line(a, x.to(wide), b, output.to(wide), over).to(x.dtype)
 
 
 def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
@@ -133,10 +101,10 @@ def compose(x0: Tensor, n: Tensor | None, level: Level) -> Tensor:
 
     Raises ValueError when noise is needed and n is None.
     """
-    wide = _wide(x0, n)
+    wide = wide_dtype(x0, n)
     if level.sigma == 0:
         return (level.alpha * x0.to(wide)).to(x0.dtype)  # a copy also for alpha 1: x0 may be an engine's memory
-    return _line(level.alpha, x0.to(wide), level.sigma, _given(n, "n", level).to(wide)).to(x0.dtype)
+    return line(level.alpha, x0.to(wide), level.sigma, _given(n, "n", level).to(wide)).to(x0.dtype)
 
 
 def fuse(
@@ -167,28 +135,10 @@ def fuse(
     Raises ValueError when weight, rho or inner_strength is a number out of range, or a needed noise is None.
     """
     if not isinstance(weight, Tensor):
-        _need_weight(weight)
-    wide = _wide(x0, n, x0_ref, n_ref)
-    w = weight.to(wide) if isinstance(weight, Tensor) else weight
-    blended = torch.lerp(x0.to(wide), x0_ref.to(wide), w)  # exact at both ends
-    if level_next.sigma == 0:
-        return _scaled(level_next.alpha, blended).to(x0.dtype)
-    own, other = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
-    if own is other and rho == 1:  # w n + (1 - w) n
-        return compose(blended, own.to(wide), level_next).to(x0.dtype)
-    noise = fuse_noises(own.to(wide), other.to(wide), w, noise_gain(w, rho, inner_strength))
-    return compose(blended, noise, level_next).to(x0.dtype)
-
-
-def noise_gain(weight: Tensor | float, rho: Tensor | float, inner_strength: float = 1.0) -> Tensor | float:
-    """The factor r of a frame's own noise in `fuse`, for any inner_strength. Raises ValueError as `fuse` does."""
-    _need_strength(inner_strength)
-    return _softened(rescale(weight, rho), weight, inner_strength)
-
-
-def fuse_noises(n: Tensor, n_ref: Tensor, weight: Tensor | float, gain: Tensor | float) -> Tensor:
-    """The noise of `fuse`, w n_ref + r n. weight, gain: w and `noise_gain`."""
-    return weight * n_ref + gain * n
+        need_weight(weight)
+    if level_next.sigma != 0:
+        n, n_ref = _given(n, "n", level_next), _given(n_ref, "n_ref", level_next)
+    return fuse_pair(x0, n, x0_ref, n_ref, weight, rho, level_next.alpha, level_next.sigma, inner_strength)
 
 
 def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level) -> Tensor:
@@ -201,7 +151,7 @@ def ddim_noise(n: Tensor, z: Tensor, eta: float, level: Level, level_next: Level
     Raises ValueError for eta out of range or levels that do not descend.
     """
     k = fresh_share(eta, level, level_next)
-    wide = _wide(n, z)
+    wide = wide_dtype(n, z)
     return (math.sqrt(max(0.0, 1 - k * k)) * n.to(wide) + k * z.to(wide)).to(n.dtype)
 
 
@@ -214,52 +164,9 @@ def fresh_share(eta: float, level: Level, level_next: Level) -> float:
     return min(1.0, eta / level.sigma * math.sqrt(1 - (level.alpha / level_next.alpha) ** 2))
 
 
-def _line(a: float, x: Tensor, b: float, y: Tensor, over: float = 1.0) -> Tensor:
-    """(a x + b y) / over."""
-    out = torch.add(_scaled(a, x), y, alpha=b)
-    return out if over == 1 else out / over
-
-
-def _scaled(a: float, x: Tensor) -> Tensor:
-    return x if a == 1 else a * x
-
-
-def _softened(r: Tensor | float, w: Tensor | float, inner_strength: float) -> Tensor | float:
-    """max(1 - w, inner_strength r); exactly r for inner_strength 1."""
-    if inner_strength == 1:
-        return r
-    if isinstance(w, Tensor):
-        return torch.maximum(1 - w, inner_strength * torch.as_tensor(r))
-    return max(1 - w, inner_strength * float(r))
-
-
-def _wide(*tensors: Tensor | None) -> torch.dtype:
-    """The dtype to compute in: float32, or float64 if any of the tensors is."""
-    wide = torch.float32
-    for tensor in tensors:
-        if tensor is not None:
-            wide = torch.promote_types(wide, tensor.dtype)
-    return wide
-
-
 def _need(holds: bool, prediction: str, level: Level, what: str) -> None:
     if not holds:
         raise ValueError(f"prediction {prediction!r} needs a level with {what}, got {level}")
-
-
-def _need_weight(weight: float) -> None:
-    if not 0 <= weight <= 1:
-        raise ValueError(f"the fusion weight must be in [0, 1], got {weight}")
-
-
-def _need_rho(rho: float) -> None:
-    if not -1 <= rho <= 1:
-        raise ValueError(f"the correlation rho must be in [-1, 1], got {rho}")
-
-
-def _need_strength(inner_strength: float) -> None:
-    if not 0 <= inner_strength <= 1:
-        raise ValueError(f"inner_strength must be in [0, 1], got {inner_strength}")
 
 
 def _given(noise: Tensor | None, name: str, level: Level) -> Tensor:

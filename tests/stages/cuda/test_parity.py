@@ -10,6 +10,7 @@ from warpfuse.stages import formulas
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.formulas.composite import shares_of
 from warpfuse.stages.formulas.confidence_mask import Seen
+from warpfuse.stages.formulas.fusion import fuse_clean
 from warpfuse.stages.motion.settings import ConfidenceSettings
 
 ROUNDING = 2**-23
@@ -202,6 +203,23 @@ def test_the_entry_lock_is_that_of_the_formula(ops, shape, gain):
     assert not near(ops.lock_to_source(z_ref, z), formulas.lock_to_source(z_ref, z * 1.001), bound), "control"
 
 
+@pytest.mark.parametrize("shape", [shape for shape in LATENTS if shape[0] == 1])
+@pytest.mark.parametrize("locked", [True, False])
+@pytest.mark.parametrize(
+    "numbers", [(1.0, 0.6, 0.8, 1.0), (0.0, 0.6, 0.8, 0.9), (-0.5, 1.0, 9.0, 1.0), (0.0, 1.0, 0.0, 1.0)]
+)
+def test_entry_fusion_is_that_of_the_formula(ops, shape, locked, numbers):
+    """The same noise for both, fresh noise softened, noises that oppose each other in sigma space, and none."""
+    z, z_ref, n = normal(*shape, offset=2.0), normal(*shape, seed=1, gain=0.5), normal(*shape, seed=2)
+    n_ref = n if numbers[0] == 1 else normal(*shape, seed=3)
+    trust, weight, bound = random(1, 1, *shape[2:]), torch.tensor(0.9), 64 * ROUNDING
+    arguments = z, n, z_ref, n_ref, trust, weight, *numbers, locked
+    wide = formulas.fuse_at_entry(*(one.double() for one in arguments[:6]), *numbers, locked)
+    got = ops.fuse_at_entry(*arguments)
+    assert near(got, wide.float(), bound)
+    assert not near(got, formulas.fuse_at_entry(*arguments[:-1], not locked), bound), "control: the other lock"
+
+
 NUMBERS = [(1.0, 0.2, 0.2, 0.5), (0.6, 0.7, 0.2, 0.5), (1.0, 0.2, 0.2, 0.01), (1.0, 0.2, 0.9, 0.5)]
 
 
@@ -213,22 +231,22 @@ def test_the_exit_lock_is_that_of_the_formula_from_frame_to_frame(ops, shape, nu
     gain = wide_gain = None
     for k in range(3):
         x0, x0_ref = normal(*shape, seed=k, offset=3.0), normal(*shape, seed=9 + k, gain=0.5 + 0.3 * k, offset=3.0)
-        got, after = ops.fused_and_locked(x0, x0_ref, trust, weight, gain, *numbers)
+        got, after = ops.fuse_at_exit(x0, x0_ref, trust, weight, gain, *numbers)
         wide = (one.double() for one in (x0, x0_ref, trust, weight))
-        wanted, wide_gain = formulas.fused_and_locked(*wide, wide_gain, *numbers)
+        wanted, wide_gain = formulas.fuse_at_exit(*wide, wide_gain, *numbers)
         assert near(got, wanted.float(), bound) and near(after, wide_gain.float(), bound)
         assert torch.equal(got[..., :1], x0[..., :1]), "to the bit where nothing is trusted"
-        fused = formulas.moment_lock.fused(x0, x0_ref, trust * weight)
+        fused = fuse_clean(x0, x0_ref, trust * weight)
         alone = ops.lock_to_prediction(fused, x0, trust, gain, *numbers)
         assert near(alone[0], got, bound) and near(alone[1], after, bound)
         gain = after
-    less = formulas.fused_and_locked(x0, x0_ref, trust, weight * 0.99, gain, *numbers)[0]
+    less = formulas.fuse_at_exit(x0, x0_ref, trust, weight * 0.99, gain, *numbers)[0]
     assert not near(got, less, bound), "control: a little less of it"
 
 
 def test_nothing_trusted_leaves_the_prediction(ops):
     x0, x0_ref, nowhere = normal(1, 3, 8, 12), normal(1, 3, 8, 12, seed=1), torch.zeros(1, 1, 8, 12)
-    got, gain = ops.fused_and_locked(x0, x0_ref, nowhere, torch.tensor(0.9), None, 1.0, 0.2, 0.2, 0.5)
+    got, gain = ops.fuse_at_exit(x0, x0_ref, nowhere, torch.tensor(0.9), None, 1.0, 0.2, 0.2, 0.5)
     assert torch.equal(got, x0) and torch.isfinite(gain).all()
 
 
@@ -236,9 +254,9 @@ def test_what_is_no_number_stays_in_its_channel_and_frame(ops):
     numbers, trust, one = (1.0, 0.2, 0.2, 0.5), torch.ones(1, 1, 8, 12), torch.tensor(1.0)
     x0, broken = normal(1, 3, 8, 12), normal(1, 3, 8, 12, seed=1)
     broken[0, 1, 2, 2] = float("nan")
-    out, gain = ops.fused_and_locked(x0, broken, trust, one, None, *numbers)
+    out, gain = ops.fuse_at_exit(x0, broken, trust, one, None, *numbers)
     assert out.isnan().any(-1).any(-1).tolist() == [[False, True, False]]
-    assert torch.isfinite(ops.fused_and_locked(x0, x0, trust, one, gain, *numbers)[0]).all()
+    assert torch.isfinite(ops.fuse_at_exit(x0, x0, trust, one, gain, *numbers)[0]).all()
     assert ops.lock_to_source(x0, broken).isnan().any(-1).any(-1).tolist() == [[False, True, False]]
 
 
@@ -289,7 +307,5 @@ def test_nothing_that_comes_in_is_written(ops):
     before = [field.clone() for field in fields]
     ops.confidence(*fields, ConfidenceSettings().limits)
     ops.warp(fields[2], fields[0])
-    ops.fused_and_locked(
-        fields[2], fields[3], fields[2][:, :1].contiguous(), torch.tensor(0.5), None, 1.0, 0.2, 0.2, 0.5
-    )
+    ops.fuse_at_exit(fields[2], fields[3], fields[2][:, :1].contiguous(), torch.tensor(0.5), None, 1.0, 0.2, 0.2, 0.5)
     assert all(torch.equal(a, b) for a, b in zip(fields, before, strict=True))
