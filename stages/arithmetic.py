@@ -113,6 +113,9 @@ class Arithmetic(Protocol):
     def cored(self, x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
         """`formulas/composite.py`."""
 
+    def fuse_lines(self, cover: Tensor, past: Tensor, trust: Tensor, numbers: Tensor, coring: bool) -> Tensor:
+        """`formulas/composite.py`."""
+
     def as_sharp_as(self, drawn: Tensor, fused: Tensor) -> Tensor:
         """`formulas/composite.py`."""
 

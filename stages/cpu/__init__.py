@@ -11,7 +11,7 @@ arithmetic is float32, whatever their type.
 """
 
 from warpfuse.stages.cpu.backward_warp import confidence, resize_flow, warp, warp_picture
-from warpfuse.stages.cpu.composite import as_sharp_as, composed, cored
+from warpfuse.stages.cpu.composite import as_sharp_as, composed, cored, fuse_lines
 from warpfuse.stages.cpu.confidence_mask import grown, trusted
 from warpfuse.stages.cpu.downscale import resized, seen
 from warpfuse.stages.cpu.fusion import fuse_at_entry, fuse_at_exit
@@ -29,6 +29,7 @@ __all__ = [
     "cored",
     "fuse_at_entry",
     "fuse_at_exit",
+    "fuse_lines",
     "grown",
     "lock_to_prediction",
     "lock_to_source",

@@ -42,6 +42,12 @@ def cored(x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
     return out
 
 
+def fuse_lines(cover: Tensor, past: Tensor, trust: Tensor, numbers: Tensor, coring: bool) -> Tensor:
+    """As `formulas.fuse_lines`."""
+    fused = torch.lerp(cover, past, trust * numbers[0])
+    return as_sharp_as(cover, cored(fused, past, trust, numbers[1:]) if coring else fused)
+
+
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
     """As `formulas.as_sharp_as`."""
     return sharpened_to(fused, fused - _nearby(fused), drawn - _nearby(drawn))

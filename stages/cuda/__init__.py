@@ -9,7 +9,7 @@ device. What is rare is left to `formulas`: nearest neighbours, flow resized to 
 """
 
 from warpfuse.stages.cuda.backward_warp import resize_flow, warp, warp_picture
-from warpfuse.stages.cuda.composite import as_sharp_as, composed, cored
+from warpfuse.stages.cuda.composite import as_sharp_as, composed, cored, fuse_lines
 from warpfuse.stages.cuda.confidence_mask import colour_histogram, confidence, grown, reduce_to_latent, trusted
 from warpfuse.stages.cuda.downscale import resized, seen
 from warpfuse.stages.cuda.moment_lock import fuse_at_entry, fuse_at_exit, lock_to_prediction, lock_to_source
@@ -24,6 +24,7 @@ __all__ = [
     "cored",
     "fuse_at_entry",
     "fuse_at_exit",
+    "fuse_lines",
     "grown",
     "lock_to_prediction",
     "lock_to_source",

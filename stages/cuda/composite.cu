@@ -32,33 +32,48 @@ KERNEL composed(const float *paint, const float *cover, const float *table, cons
     }
 }
 
-// x, past, out [channels, n]; trust [n]; numbers [2]: weight and limit
+// One value after coring: numbers [2] are weight and limit.
+PART float cored_value(float x, float past, float trust, const float *numbers) {
+    return x - numbers[0] * trust * held(x - past, -numbers[1], numbers[1]);
+}
+
+// x, past, out [channels, n]; trust [n]
 KERNEL cored(const float *x, const float *past, const float *trust, const float *numbers, float *out, int channels, int n) {
     EACH_THREAD(t) {
         int p = blockIdx.x * BLOCK + t;
         if (p >= n) continue;
-        for (int c = 0; c < channels; ++c) {
-            float change = held(x[c * n + p] - past[c * n + p], -numbers[1], numbers[1]);
-            out[c * n + p] = x[c * n + p] - numbers[0] * trust[p] * change;
-        }
+        for (int c = 0; c < channels; ++c) out[c * n + p] = cored_value(x[c * n + p], past[c * n + p], trust[p], numbers);
     }
 }
 
-// x minus its mean over 3 x 3 pixels around p, with replicated edges.
-PART float sharpness(const float *x, int h, int w, int p) {
-    float sum = 0.0f;
-    for (int j = -1; j <= 1; ++j)
-        for (int i = -1; i <= 1; ++i) sum += x[between(p / w + j, 0, h - 1) * w + between(p % w + i, 0, w - 1)];
-    return x[p] - sum / 9.0f;
+// A pixel of the lines: x, or with a past x fused with it, as `fuse_lines`.
+PART float line_at(const float *x, const float *past, const float *trust, const float *numbers, int coring, int p) {
+    if (!past) return x[p];
+    float v = mixed(x[p], past[p], trust[p] * numbers[0]);
+    return coring ? cored_value(v, past[p], trust[p], numbers + 1) : v;
 }
 
-// energies [chunks, 2]: sums of the squares of the details of `fused` and `drawn` [h, w]
-KERNEL detail_energies(const float *drawn, const float *fused, double *energies, int h, int w) {
+// The lines at p minus their mean over 3 x 3 pixels, with replicated edges.
+PART float sharpness(const float *x, const float *past, const float *trust, const float *numbers, int coring, int h,
+                     int w, int p) {
+    float sum = 0.0f;
+    for (int j = -1; j <= 1; ++j)
+        for (int i = -1; i <= 1; ++i) {
+            int at = between(p / w + j, 0, h - 1) * w + between(p % w + i, 0, w - 1);
+            sum += line_at(x, past, trust, numbers, coring, at);
+        }
+    return line_at(x, past, trust, numbers, coring, p) - sum / 9.0f;
+}
+
+// energies [chunks, 2]: sums of the squares of the details of the lines and of `drawn` [h, w]. Grid: (chunks).
+KERNEL detail_energies(const float *drawn, const float *x, const float *past, const float *trust, const float *numbers,
+                       double *energies, int h, int w, int coring) {
     SHARED double sums[2][BLOCK];
     EACH_THREAD(t) {
         double own = 0.0, wanted = 0.0;
         for (int p = blockIdx.x * CHUNK + t; p < h * w && p < (int)(blockIdx.x + 1) * CHUNK; p += BLOCK) {
-            double a = sharpness(fused, h, w, p), b = sharpness(drawn, h, w, p);
+            double a = sharpness(x, past, trust, numbers, coring, h, w, p);
+            double b = sharpness(drawn, 0, 0, 0, 0, h, w, p);
             own += a * a, wanted += b * b;
         }
         sums[0][t] = own, sums[1][t] = wanted;
@@ -66,13 +81,16 @@ KERNEL detail_energies(const float *drawn, const float *fused, double *energies,
     store(energies, blockIdx.x, 2, sums);
 }
 
-KERNEL as_sharp_as(const float *fused, const double *energies, float *out, int h, int w, float largest) {
+KERNEL as_sharp_as(const float *x, const float *past, const float *trust, const float *numbers, const double *energies,
+                   float *out, int h, int w, int coring, float largest) {
     SHARED double sums[2][BLOCK];
     gather(energies, gridDim.x, 2, sums);
     EACH_THREAD(t) {
         double least = 1e-8 * h * w, own = sums[0][0] < least ? least : sums[0][0];
         float gain = held((float)sqrt(sums[1][0] / own), 1.0f, largest);
-        for (int p = blockIdx.x * CHUNK + t; p < h * w && p < (int)(blockIdx.x + 1) * CHUNK; p += BLOCK)
-            out[p] = held(fused[p] + sharpness(fused, h, w, p) * (gain - 1.0f), 0.0f, 1.0f);
+        for (int p = blockIdx.x * CHUNK + t; p < h * w && p < (int)(blockIdx.x + 1) * CHUNK; p += BLOCK) {
+            float detail = sharpness(x, past, trust, numbers, coring, h, w, p);
+            out[p] = held(line_at(x, past, trust, numbers, coring, p) + detail * (gain - 1.0f), 0.0f, 1.0f);
+        }
     }
 }

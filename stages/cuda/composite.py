@@ -28,13 +28,25 @@ def cored(x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
+def fuse_lines(cover: Tensor, past: Tensor, trust: Tensor, numbers: Tensor, coring: bool) -> Tensor:
+    """As `formulas.fuse_lines`."""
+    own = plain(cover)
+    return _sharpened(own, own, (plain(past), plain(trust), plain(numbers)), coring).to(cover.dtype)
+
+
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
     """As `formulas.as_sharp_as`."""
-    wanted, own = plain(drawn), plain(fused)
-    h, w = own.shape[-2:]
+    return _sharpened(plain(drawn), plain(fused), (None, None, None), False).to(fused.dtype)
+
+
+def _sharpened(
+    drawn: Tensor, x: Tensor, fused: tuple[Tensor | None, Tensor | None, Tensor | None], coring: bool
+) -> Tensor:
+    """x as sharp as `drawn`. fused: the past, its trust and the numbers of `fuse_lines`, by which x is fused first."""
+    h, w = x.shape[-2:]
     grid = (blocks(h * w, CHUNK),)
-    energies = torch.empty((grid[0], 2), dtype=torch.float64, device=fused.device)
-    out = torch.empty_like(own)
-    launch("detail_energies", grid, own, wanted, own, energies, h, w)
-    launch("as_sharp_as", grid, own, own, energies, out, h, w, LARGEST_GAIN)
-    return out.to(fused.dtype)
+    energies = torch.empty((grid[0], 2), dtype=torch.float64, device=x.device)
+    out = torch.empty_like(x)
+    launch("detail_energies", grid, x, drawn, x, *fused, energies, h, w, int(coring))
+    launch("as_sharp_as", grid, x, x, *fused, energies, out, h, w, int(coring), LARGEST_GAIN)
+    return out

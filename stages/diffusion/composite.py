@@ -134,8 +134,7 @@ class Composite(Stage, Capturable):
         cover = self._lines({"rgb": source.rgb, "latent": latent.z, "style": self._settings.style})["cover"]
         if past is None or past.cover is None or past.trust is None or not self._settings.fuse.lines:
             return cover.clone()  # the engine reuses its output memory
-        fused = torch.lerp(cover, past.cover, past.trust * self._numbers[5])
-        return self._ops.as_sharp_as(cover, self._cored(fused, past.cover, past.trust))
+        return self._ops.fuse_lines(cover, past.cover, past.trust, self._numbers[5:], self._cores)
 
     def _cored(self, x: Tensor, past: Tensor, trust: Tensor | None) -> Tensor:
         """x with its small changes fused once more, unless that is off."""

@@ -6,7 +6,7 @@ implementation only.
 """
 
 from warpfuse.stages.formulas.backward_warp import resize_flow, warp, warp_picture
-from warpfuse.stages.formulas.composite import as_sharp_as, composed, cored
+from warpfuse.stages.formulas.composite import as_sharp_as, composed, cored, fuse_lines
 from warpfuse.stages.formulas.confidence_mask import colour_histogram, confidence, grown, reduce_to_latent, trusted
 from warpfuse.stages.formulas.downscale import resized, seen
 from warpfuse.stages.formulas.fusion import fuse_at_entry, fuse_at_exit
@@ -22,6 +22,7 @@ __all__ = [
     "cored",
     "fuse_at_entry",
     "fuse_at_exit",
+    "fuse_lines",
     "grown",
     "lock_to_prediction",
     "lock_to_source",

@@ -49,6 +49,17 @@ def cored(x: Tensor, past: Tensor, trust: Tensor, numbers: Tensor) -> Tensor:
     return x - numbers[0] * trust * change.clamp(-numbers[1], numbers[1])
 
 
+def fuse_lines(cover: Tensor, past: Tensor, trust: Tensor, numbers: Tensor, coring: bool) -> Tensor:
+    """w past + (1 - w) cover with w = weight trust, `cored` if that is wanted, and `as_sharp_as` the cover.
+
+    cover, past  [1, 1, h, w] in [0, 1]: the cover drawn for this frame, and the warped cover of the frame before
+    trust        [1, 1, h, w] in [0, 1]
+    numbers      [3], on their device: the weight, and the numbers of `cored`
+    """
+    fused = torch.lerp(cover, past, trust * numbers[0])
+    return as_sharp_as(cover, cored(fused, past, trust, numbers[1:]) if coring else fused)
+
+
 def as_sharp_as(drawn: Tensor, fused: Tensor) -> Tensor:
     """Restore the detail in `fused` that fusion has blurred: x + (g - 1) d(x). Both are [1, 1, h, w] in [0, 1].
 

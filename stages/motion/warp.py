@@ -57,7 +57,7 @@ class Warp(Stage, Capturable):
             z = styled.z
             return Latent(motion.stamp, ops.warp(z, ops.resize_flow(flow, (z.shape[-2], z.shape[-1])), mode), trust)
         rgb = ops.warp_picture(_paint(styled), flow, mode)
-        cover = None if styled.cover is None else ops.warp(styled.cover, flow, "bicubic").clamp_(0, 1)
+        cover = None if styled.cover is None else ops.warp_picture(styled.cover, flow, "bicubic")
         return Picture(motion.stamp, rgb, cover=cover, trust=motion.trust, cell_trust=trust)
 
     def held(self, motion: Frame, styled: Frame | None) -> Frame:

@@ -64,6 +64,7 @@ def test_formulas_run_where_their_tensors_lie():
         "lock_to_source": formulas.lock_to_source(rgb, rgb),
         "composed": formulas.composed(rgb, mask, table, shares_of((0.1, 0.2, 0.3), 1.0, 1.0).to("meta")),
         "cored": formulas.cored(rgb, rgb, mask, torch.empty(2, device="meta")),
+        "fuse_lines": formulas.fuse_lines(mask, mask, mask, torch.empty(3, device="meta"), True),
         "as_sharp_as": formulas.as_sharp_as(mask, mask),
         "planes_of": formulas.planes_of(torch.empty(32, 48, 3, dtype=torch.uint8, device="meta")),
         "bytes_of": formulas.bytes_of(rgb),

@@ -292,6 +292,16 @@ def test_it_sharpens_fused_lines_as_the_formula(ops, size):
         assert not near(fused, wanted, bound), "control: unsharpened"
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_it_fuses_lines_as_the_formula(ops, size):
+    cover, past, trust = random(1, 1, *size), random(1, 1, *size, seed=1), random(1, 1, *size, seed=2)
+    numbers, bound = torch.tensor([0.7, 0.8, 0.05]), 64 * ROUNDING
+    found = {coring: formulas.fuse_lines(cover, past, trust, numbers, coring) for coring in (True, False)}
+    for coring, wanted in found.items():
+        got = ops.fuse_lines(cover, past, trust, numbers, coring)
+        assert near(got, wanted, bound) and not near(got, found[not coring], bound), "control: the other"
+
+
 def test_tensors_that_lie_elsewhere_or_are_of_another_type_are_read_as_they_are(ops):
     z, z_ref = normal(1, 3, 8, 12), normal(1, 3, 8, 12, seed=1)
     wanted = ops.lock_to_source(z_ref, z)
