@@ -31,18 +31,22 @@ PART Place scaled_place(int p, int h, int w, int h2, int w2) {
     return place_at(px, py, h, w);
 }
 
-// x [planes, h, w] -> out [planes, h2, w2]: halved 0 to 2 times, then bilinear without antialiasing; then even planes
-// times `even`, odd ones times `odd`. Grid: (pixels of out, planes).
+// Pixel p of a plane [h, w] halved 0 to 2 times and then resized bilinearly to [h2, w2], without antialiasing.
+PART float resized(const float *plane, int h, int w, int halvings, int h2, int w2, int p) {
+    Place at = scaled_place(p, h >> halvings, w >> halvings, h2, w2);
+    float p0 = shade(plane, h, w, halvings, at.p0), p1 = shade(plane, h, w, halvings, at.p1);
+    float q0 = shade(plane, h, w, halvings, at.q0), q1 = shade(plane, h, w, halvings, at.q1);
+    return mixed(mixed(p0, p1, at.tx), mixed(q0, q1, at.tx), at.ty);
+}
+
+// x [planes, h, w] -> out [planes, h2, w2], `resized`; even planes times `even`, odd ones times `odd`.
+// Grid: (pixels of out, planes).
 KERNEL resize(const float *x, float *out, int h, int w, int halvings, int h2, int w2, float even, float odd) {
     const float *plane = x + (long long)blockIdx.y * h * w;
     EACH_THREAD(t) {
         int p = blockIdx.x * BLOCK + t;
         if (p >= h2 * w2) continue;
-        Place at = scaled_place(p, h >> halvings, w >> halvings, h2, w2);
-        float p0 = shade(plane, h, w, halvings, at.p0), p1 = shade(plane, h, w, halvings, at.p1);
-        float q0 = shade(plane, h, w, halvings, at.q0), q1 = shade(plane, h, w, halvings, at.q1);
-        float v = mixed(mixed(p0, p1, at.tx), mixed(q0, q1, at.tx), at.ty);
-        out[(long long)blockIdx.y * h2 * w2 + p] = v * (blockIdx.y % 2 ? odd : even);
+        out[(long long)blockIdx.y * h2 * w2 + p] = resized(plane, h, w, halvings, h2, w2, p) * (blockIdx.y % 2 ? odd : even);
     }
 }
 
@@ -52,15 +56,21 @@ PART float luma(const float *rgb, int h, int w, int halvings, int p) {
            0.114f * shade(rgb + 2 * n, h, w, halvings, p);
 }
 
-// rgb [3, h, w] -> gray [h2, w2], the luma of the halved picture, bilinear.
-KERNEL luma_bytes(const float *rgb, unsigned char *gray, int h, int w, int halvings, int h2, int w2) {
+// rgb [3, h, w] -> gray [h2, w2], the luma of the halved picture, bilinear; and small [3, h3, w3], `resized`, or null.
+// Grid: (pixels of the larger, 1 and as many as small has planes).
+KERNEL seen(const float *rgb, unsigned char *gray, float *small, int h, int w, int halvings, int h2, int w2,
+            int small_halvings, int h3, int w3) {
+    const float *plane = rgb + ((long long)blockIdx.y - 1) * h * w;
     EACH_THREAD(t) {
         int p = blockIdx.x * BLOCK + t;
-        if (p >= h2 * w2) continue;
-        Place at = scaled_place(p, h >> halvings, w >> halvings, h2, w2);
-        float p0 = luma(rgb, h, w, halvings, at.p0), p1 = luma(rgb, h, w, halvings, at.p1);
-        float q0 = luma(rgb, h, w, halvings, at.q0), q1 = luma(rgb, h, w, halvings, at.q1);
-        float y = mixed(mixed(p0, p1, at.tx), mixed(q0, q1, at.tx), at.ty);
-        gray[p] = (unsigned char)held(rintf(y * 255.0f), 0.0f, 255.0f);
+        if (blockIdx.y > 0) {
+            if (p < h3 * w3) small[(blockIdx.y - 1) * h3 * w3 + p] = resized(plane, h, w, small_halvings, h3, w3, p);
+        } else if (p < h2 * w2) {
+            Place at = scaled_place(p, h >> halvings, w >> halvings, h2, w2);
+            float p0 = luma(rgb, h, w, halvings, at.p0), p1 = luma(rgb, h, w, halvings, at.p1);
+            float q0 = luma(rgb, h, w, halvings, at.q0), q1 = luma(rgb, h, w, halvings, at.q1);
+            float y = mixed(mixed(p0, p1, at.tx), mixed(q0, q1, at.tx), at.ty);
+            gray[p] = (unsigned char)held(rintf(y * 255.0f), 0.0f, 255.0f);
+        }
     }
 }

@@ -12,21 +12,27 @@ _MOST = 2  # halvings in one kernel
 def seen(rgb: Tensor, size: Size, cell: int) -> tuple[Tensor, Tensor]:
     """As `formulas.seen`. The luma may differ by one level."""
     x, halvings = _nearly_halved(rgb, size)
-    gray = torch.empty(size, dtype=torch.uint8, device=rgb.device)
     h, w = x.shape[-2:]
-    launch("luma_bytes", (blocks(gray.numel()),), x, x, gray, h, w, halvings, *size)
-    small = judged_size(size, cell)
-    more = _halvings((h >> halvings, w >> halvings), small)
-    if halvings + more <= _MOST:
-        return gray, _resized(x, halvings + more, small)
-    return gray, resized(bilinear(x, halvings, (h >> halvings, w >> halvings)), small)
+    smaller = judged_size(size, cell)
+    more = _halvings((h >> halvings, w >> halvings), smaller)
+    gray = torch.empty(size, dtype=torch.uint8, device=rgb.device)
+    small: Tensor | None = None
+    if halvings + more <= _MOST and (h, w) != smaller:
+        small = torch.empty((1, 3, *smaller), device=rgb.device)
+    grid = blocks(gray.numel()), 1 if small is None else 4
+    launch("seen", grid, x, x, gray, small, h, w, halvings, *size, halvings + more, *smaller)
+    if small is not None:
+        return gray, small.to(rgb.dtype)
+    if (h, w) == smaller:
+        return gray, x.to(rgb.dtype)
+    return gray, resized(bilinear(x, halvings, (h >> halvings, w >> halvings)), smaller).to(rgb.dtype)
 
 
 def resized(x: Tensor, size: Size) -> Tensor:
     """As `formulas.resized`."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return _resized(*_nearly_halved(x, size), size).to(x.dtype)
+    return bilinear(*_nearly_halved(x, size), size).to(x.dtype)
 
 
 def bilinear(x: Tensor, halvings: int, size: Size, even: float = 1.0, odd: float = 1.0) -> Tensor:
@@ -37,11 +43,6 @@ def bilinear(x: Tensor, halvings: int, size: Size, even: float = 1.0, odd: float
     out = torch.empty((b, c, new_h, new_w), device=x.device)
     launch("resize", (blocks(new_h * new_w), b * c), own, own, out, h, w, halvings, new_h, new_w, even, odd)
     return out.to(x.dtype)
-
-
-def _resized(x: Tensor, halvings: int, size: Size) -> Tensor:
-    """Of the same size it is x itself, as in the formula."""
-    return x if not halvings and tuple(x.shape[-2:]) == tuple(size) else bilinear(x, halvings, size)
 
 
 def _nearly_halved(x: Tensor, size: Size) -> tuple[Tensor, int]:
