@@ -20,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-KERNELS_IN_LOOP, KERNELS_BESIDE = 9, 15
+KERNELS_IN_LOOP, KERNELS_BESIDE = 9, 12
 LAUNCHES_OF_GRAPH = 3  # the graph, and a copy before and behind it
 KERNEL_MS = 0.003  # a small kernel on the card, with the gap behind it
 LAUNCH_MS = 0.0065  # a launch from Python

@@ -6,7 +6,7 @@ event.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -170,6 +170,13 @@ class ToDevice:
         if self._ring is None or self._last != (x.shape, x.dtype):
             self._ring, self._last = UploadRing(tuple(x.shape), x.dtype, self._device), (x.shape, x.dtype)
         return self._ring.upload(x)
+
+    def together(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Several tensors of one dtype on the device, by one copy. On a card they are parts of one memory."""
+        if not self._cuda:
+            return list(parts)
+        there, sizes = self(torch.cat([x.reshape(-1) for x in parts])), [x.numel() for x in parts]
+        return [one.view(x.shape) for one, x in zip(torch.split(there, sizes), parts, strict=True)]
 
     def close(self) -> None:
         """Free the pinned memory."""

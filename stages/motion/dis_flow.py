@@ -170,7 +170,7 @@ class Flow(Stage):
         self._memory: Memory[GrayPast] = Memory(self._ops, self._chosen)
         self._stays_to_host = DownloadRing((), torch.bool, device)
         self._gray_to_host = ToHost(device)
-        self._flow_to_device, self._judged_to_device, self._unique_to_device = (ToDevice(device) for _ in range(3))
+        self._with_unique, self._with_back = ToDevice(device), ToDevice(device)  # each for tensors of one size
         self.update(settings)
 
     def __call__(self, frame: Picture) -> Motion:
@@ -201,7 +201,7 @@ class Flow(Stage):
     def close(self) -> None:
         """Forget the frame kept, and free the pinned memory."""
         self._memory.forget()
-        for copier in (self._gray_to_host, self._flow_to_device, self._judged_to_device, self._unique_to_device):
+        for copier in (self._gray_to_host, self._with_unique, self._with_back):
             copier.close()
 
     def _see(self, rgb: Tensor) -> GrayPast:
@@ -229,13 +229,14 @@ class Flow(Stage):
         unique = self._unique(present, past, judged)
         back = None
         if unique is None and self._settings.trust.check != "off":
-            back = planes_of(self._dis.calc(past.gray, present.gray, None))
-            back = self._judged_to_device(self._host_ops.resize_flow(back, judged_size))
+            back = self._host_ops.resize_flow(planes_of(self._dis.calc(past.gray, present.gray, None)), judged_size)
+        to_device = self._with_unique if back is None else self._with_back
+        flow, judged, *more = to_device.together([x for x in (flow, judged, back, unique) if x is not None])
         return Compared(
-            self._ops.resize_flow(self._flow_to_device(flow), size),
-            self._judged_to_device(judged),
-            back,
-            None if unique is None else self._unique_to_device(unique),
+            self._ops.resize_flow(flow, size),
+            judged,
+            None if back is None else more[0],
+            None if unique is None else more[-1],
         )
 
     def _unique(self, present: GrayPast, past: GrayPast, flow: Tensor) -> Tensor | None:

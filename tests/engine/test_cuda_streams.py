@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.card import card
 
 from warpfuse.engine.cuda_streams import (
     DeviceClock,
@@ -66,6 +67,15 @@ def test_on_a_cpu_both_ways_are_the_tensor_itself():
     x = torch.arange(6, dtype=torch.uint8).view(2, 3)
     assert ToDevice("cpu")(x) is x
     assert ToHost("cpu")(x).ctypes.data == x.data_ptr()
+    assert all(got is x for got in ToDevice("cpu").together([x, x]))
+
+
+def test_several_tensors_go_up_by_one_copy():
+    parts = [torch.arange(12.0).view(1, 2, 2, 3), torch.arange(7.0), torch.tensor([[5.0]])]
+    with card() as sim:
+        got = ToDevice("cuda:0").together(parts)
+        assert sim.kernels == {("", "pinned to device"): 1} and all(x.is_cuda for x in got)
+        assert all(torch.equal(x.cpu(), part) and x.shape == part.shape for x, part in zip(got, parts, strict=True))
 
 
 def slow(cycles=50_000_000):
