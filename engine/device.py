@@ -119,6 +119,21 @@ def current(device: str | torch.device) -> Stream:
     return stream
 
 
+def default_stream(device: str | torch.device) -> Stream:
+    """The stream of libraries that are given none, as FFmpeg's decoder."""
+    stream: Stream = cuda.default_stream(device)
+    return stream
+
+
+def imported(plane: Any) -> torch.Tensor:
+    """Memory of another library as a tensor, by DLPack. Its owner must outlive the work that is issued on it.
+
+    The owner is given no stream, since FFmpeg takes none: the caller orders its reads by an event.
+    """
+    tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(plane.__dlpack__())
+    return tensor
+
+
 def issuing_to(stream: Stream) -> AbstractContextManager[object]:
     """Make `stream` the current stream of this thread within the block."""
     block: AbstractContextManager[object] = cuda.stream(stream)

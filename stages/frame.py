@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,55 @@ class RawFrame:
     stamp: Stamp
     rgb: npt.NDArray[np.uint8]
     sound: tuple[tuple[int, bytes], ...] = ()
+
+    def stamped(self, stamp: Stamp) -> "RawFrame":
+        """The picture with another stamp, and without its sound."""
+        return RawFrame(stamp, self.rgb)
+
+
+class DecodedOnCard(Protocol):
+    """A picture in memory of a card, as a `CardFrame` holds it. Its memory goes back to the decoder with the object.
+
+    device  of the memory
+    ready   event after which the picture is written
+    size    (width, height)
+    """
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def ready(self) -> "Event": ...  # noqa: D102
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
+
+    def planes(self) -> "Tensor":
+        """float32 [1, 3, h, w] in [0, 1], made on the current stream, which has waited for `ready`."""
+
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """The picture on the host, as a `RawFrame` has it. It waits for the card."""
+
+    def part(self, left: int, top: int, width: int, height: int) -> "DecodedOnCard":
+        """A part of the picture."""
+
+
+class CardFrame(RawFrame):
+    """A picture that a card has decoded and still has. Whoever asks for `rgb` gets a copy on the host."""
+
+    __slots__ = ("decoded",)
+    decoded: DecodedOnCard
+
+    def __init__(self, stamp: Stamp, decoded: DecodedOnCard) -> None:
+        for name, value in {"stamp": stamp, "sound": (), "decoded": decoded}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """uint8 RGB [h, w, 3], made anew at each call."""
+        return self.decoded.rgb()
+
+    def stamped(self, stamp: Stamp) -> "CardFrame":
+        """See `RawFrame`."""
+        return CardFrame(stamp, self.decoded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from warpfuse.doctor.finding import Finding, Probe, guarded
-from warpfuse.doctor.video_probes import ffmpeg, sharing, video, virtual_cameras
+from warpfuse.doctor.video_probes import ffmpeg, sharing, video, video_of_cards, virtual_cameras
 
 PYTHONS = (3, 11), (3, 13)
 """The oldest and newest supported Python, as in `requires-python` of the package."""
@@ -70,6 +70,7 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("gpu", "NVIDIA GPU", False, "none is visible", "in Docker: docker run --gpus all")
         return
     yield Finding("gpu", "NVIDIA GPU", True, ", ".join(models))
+    yield from video_of_cards(models)
     torch = import_module("torch")
     from warpfuse.engine import device
 

@@ -1,5 +1,6 @@
 """The doctor's probes for video: codecs, protocols, virtual cameras."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,25 @@ def video() -> Iterator[Finding]:
             detail = "by the ffmpeg program" if found else "neither in these FFmpeg libraries nor in an ffmpeg program"
             remedy = "" if found else "sudo apt-get install ffmpeg"
         yield Finding("video", f"{protocol}://", found, detail, remedy)
+
+
+_WITHOUT_NVENC = re.compile(r"\b(A30|A100|A800|H\d{2,3}|GH200|B[1-3]00|GB[23]00)\b")
+
+
+def video_of_cards(models: list[str]) -> Iterator[Finding]:
+    """Decoding and encoding of video on NVIDIA cards of these models. No decoder or encoder is opened."""
+    decodes = "cuda" in import_module("av.codec.hwaccel").hwdevices_available()
+    detail = "decoder=card, for files; untried" if decodes else "these FFmpeg libraries know no card"
+    yield Finding("gpu", "decoding video (NVDEC)", decodes, detail)
+    without = [model for model in models if _WITHOUT_NVENC.search(model)]
+    try:
+        import_module("av").Codec("h264_nvenc", "w")
+        encodes, detail = len(without) < len(models), "#codec=h264_nvenc, for live sinks; untried"
+    except ValueError:
+        encodes, detail = False, "not in these FFmpeg libraries"
+    if without:
+        detail = f"{', '.join(sorted(set(without)))} has no encoder: video is encoded on the CPU"
+    yield Finding("gpu", "encoding video (NVENC)", encodes, detail)
 
 
 def ffmpeg() -> Iterator[Finding]:

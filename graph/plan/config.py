@@ -1,6 +1,6 @@
 """The configuration of a run: one frozen model for YAML files, flags and `--set`, validated once where it enters."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -89,6 +89,7 @@ class GraphConfig(StageSettings):
     backend   "auto", or a backend by name: that one or an error
     precision  of the UNet: "auto", "float" as exported, or "int8", which auto takes where the processor gains by it
     device    "cpu"
+    decoder   where a video file is decoded: host, or card: that of `device`, whose pictures stay there
     workers   where stages run: auto (one process for a file; capture, main and each sink apart for a live source), one,
               stages (each in a process of its own), or a mapping of names to stages (`graph/plan/placement.py`)
     listen    "tcp://ADDRESS:PORT": where workers on other hosts reach this one; its links take the ports that follow
@@ -142,6 +143,7 @@ class GraphConfig(StageSettings):
     backend: str = "auto"
     precision: AskedPrecision = "auto"
     device: Device = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    decoder: Literal["host", "card"] = "host"
     workers: Workers = "auto"
     listen: str = Field("", pattern=TCP_OR_NONE)
     keys: str = ""
@@ -224,6 +226,8 @@ class GraphConfig(StageSettings):
             raise ValueError(
                 "stages.encode.twice: with stages.fuse.reference latent no picture is encoded; leave it out"
             )
+        if self.decoder == "card" and self.device == "cpu":
+            raise ValueError("decoder: card decodes on the run's device, got cpu: give --device cuda, or decoder host")
         guidance = self.stages.predict.as_guidance()
         if self.negative and not guidance.has_negative:
             raise ValueError(

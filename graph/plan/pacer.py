@@ -94,7 +94,7 @@ class Pacer:
             with self._lock:
                 self._flights[raw.stamp.seq] = _Flight(now_ns, len(self._flights))
             return raw
-        return RawFrame(replace(raw.stamp, hold=hold), raw.rgb)
+        return raw.stamped(replace(raw.stamp, hold=hold))
 
     def left(self, stamp: Stamp, now_ns: int) -> None:
         """Note that a frame was handed to the sink at `now_ns`."""

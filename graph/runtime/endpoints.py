@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import GraphConfig
@@ -14,6 +15,7 @@ from warpfuse.graph.runtime.tap import Tap
 from warpfuse.stages.sinks import open_sink, wants_raw
 from warpfuse.stages.sources import connects, open_source, probe
 from warpfuse.stages.sources.live import LiveSource
+from warpfuse.stages.sources.schemes import scheme_of
 from warpfuse.stages.stage import Sink, Source, Transparent, VideoInfo
 
 
@@ -111,7 +113,9 @@ def endpoints_of(
         return RealTime(opened, time.monotonic_ns) if config.paced and not info.live else opened
 
     def opened_once() -> Source:
-        opened = open_source(config.source, size=framing.asked, frames=None if live else config.frames)
+        opened = open_source(
+            config.source, size=framing.asked, frames=None if live else config.frames, **_decoder(config)
+        )
         if isinstance(opened, Transparent):
             opened.compose_on(config.background)
         return opened
@@ -127,6 +131,17 @@ def endpoints_of(
         live=live,
         rewind=not live,
     )
+
+
+def _decoder(config: GraphConfig) -> dict[str, Any]:
+    """The option of a file that is decoded on the card of the run. Raises ConfigError for another source."""
+    if config.decoder == "host":
+        return {}
+    if scheme_of(config.source) != "file" or connects(config.source):
+        raise ConfigError(f"decoder: card takes video files, the source is {config.source}: give decoder host")
+    from warpfuse.stages.card_decoder import CardDecoder  # with torch, which a run on a card needs
+
+    return {"decoder": CardDecoder(config.device)}
 
 
 def check_passthrough(config: GraphConfig, info: VideoInfo) -> None:

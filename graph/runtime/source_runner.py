@@ -12,8 +12,8 @@ from warpfuse.graph.plan.setting_versions import SettingsBook
 from warpfuse.graph.runtime.capture import Capture
 from warpfuse.graph.runtime.runner import Clock, Runner
 from warpfuse.graph.runtime.tap import Tap
-from warpfuse.stages.frame import RawFrame, Stamp
-from warpfuse.stages.geometry.framing import Framing
+from warpfuse.stages.frame import CardFrame, RawFrame, Stamp
+from warpfuse.stages.geometry.framing import Framing, PixelRect
 from warpfuse.stages.stage import Recovering, Source
 
 Rgb = npt.NDArray[np.uint8]
@@ -182,7 +182,7 @@ class SourceRunner(Runner):
             now = raw.stamp.arrived_ns or self._clock()
             self.since_ns = self.since_ns or now
             self._take_room()
-            self._send(RawFrame(replace(raw.stamp, arrived_ns=now), raw.rgb))
+            self._send(raw.stamped(replace(raw.stamp, arrived_ns=now)))
             while any(outlet.waiting for outlet in self.outlets):  # the next `read` blocks, and would delay the credit
                 self._poller.wait()
                 self._poller.check()
@@ -241,6 +241,14 @@ class SourceRunner(Runner):
         for entry in entries:
             entry(frame)
 
+    def _frame_of(self, raw: RawFrame, mirror: bool) -> RawFrame:
+        if isinstance(raw, CardFrame) and not mirror:
+            size = raw.decoded.size
+            part = PixelRect(0, 0, *size) if self._framing is None else self._framing.part(size)
+            if part is not None:
+                return CardFrame(raw.stamp, raw.decoded.part(part.left, part.top, part.width, part.height))
+        return RawFrame(raw.stamp, self._framed(raw.rgb, mirror))
+
     def _framed(self, rgb: Rgb, mirror: bool) -> Rgb:
         return rgb if self._framing is None else self._framing(rgb, mirror=mirror)
 
@@ -270,7 +278,7 @@ class SourceRunner(Runner):
         self.frames += 1
         self._next = seq + 1
         self.passed = seq
-        frame = RawFrame(stamp, self._framed(raw.rgb, mirrored))
+        frame = self._frame_of(raw, mirrored).stamped(stamp)
         if self._tap is not None:
             self._tap(frame)
         self._deliver(seq, frame)

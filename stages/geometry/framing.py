@@ -105,6 +105,13 @@ class Framing:
         content.of(frame)[:] = scaled(rgb, (content.width, content.height))
         return frame
 
+    def part(self, picture: Size) -> PixelRect | None:
+        """The part of a picture of this size that is its frame but for its size; None: more is to be done."""
+        content = self._content
+        if self.rotate or (content.width, content.height) != self.size:
+            return None
+        return self._kept(picture)
+
     @cached_property
     def _content(self) -> PixelRect:
         return self.content(self.size)
@@ -132,11 +139,15 @@ class Framing:
 
     def _cropped(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         height, width = rgb.shape[:2]
-        if turned((width, height), self.rotate) == self.asked or self._has_shape(width, height):
-            return rgb
-        left, top, right, bottom = self.used((width, height))
+        return self._kept((width, height)).of(rgb)
+
+    def _kept(self, picture: Size) -> PixelRect:
+        width, height = picture
+        if turned(picture, self.rotate) == self.asked or self._has_shape(width, height):
+            return PixelRect(0, 0, width, height)
+        left, top, right, bottom = self.used(picture)
         keep_w, keep_h = max(1, round(right - left)), max(1, round(bottom - top))
-        return PixelRect((width - keep_w) // 2, (height - keep_h) // 2, keep_w, keep_h).of(rgb)
+        return PixelRect((width - keep_w) // 2, (height - keep_h) // 2, keep_w, keep_h)
 
 
 def scaled(picture: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:

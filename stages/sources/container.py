@@ -16,6 +16,7 @@ from typing import Any
 import av
 import av.error
 import av.logging
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
@@ -44,8 +45,11 @@ ODD_NAMES = {"allowed_extensions": "ALL", "allowed_segment_extensions": "ALL", "
 """Options for FFmpeg's HLS: segments may have any name. The whitelist of protocols limits what can be read."""
 
 
-def open_clip(path: Path) -> InputContainer:
-    """Open `path` for reading. The caller closes the container. Raises SourceError."""
+def open_clip(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
+    """Open `path` for reading. The caller closes the container. Raises SourceError.
+
+    hwaccel  decodes what it can; the rest is decoded on the host
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -60,7 +64,7 @@ def open_clip(path: Path) -> InputContainer:
         # "file:" keeps FFmpeg from reading a colon in the name as a protocol, and "none" from reading a percent sign as
         # a picture number. The whitelist keeps playlists from reaching the network.
         options = {"protocol_whitelist": "file,crypto,data", "pattern_type": "none", **ODD_NAMES}
-        container: InputContainer = av.open(f"file:{path}", container_options=options, **LENIENT)
+        container: InputContainer = av.open(f"file:{path}", container_options=options, hwaccel=hwaccel, **LENIENT)
     except PermissionError:
         raise SourceError(f"{path}: no permission to read it. Try: chmod u+r '{path}'") from None
     except Exception as error:  # noqa: BLE001  (see the head of the file)

@@ -179,14 +179,12 @@ def _plausible(aspect: Fraction) -> Fraction:
     return Fraction(1) if square else aspect
 
 
-def _colour(frame: VideoFrame) -> dict[str, int]:
-    """swscale's options for the frame's colour. Empty for RGB, whose values a matrix would change.
+def matrix_and_range(frame: VideoFrame) -> tuple[int, int]:
+    """The matrix of a YUV frame, by swscale's number, and its range; 0: not known, which swscale takes as limited.
 
     Untagged video is BT.709 if it is HD by its width or its lines, else BT.601. Untagged YUV has limited range, except
     for the yuvj formats.
     """
-    if frame.format.is_rgb:
-        return {}
     hd = frame.width >= _SD_WIDTH or frame.height > _SD_LINES
     matrix = _MATRIX_OF_TAG.get(frame.colorspace, _BT709 if hd else _BT601)
     tagged = int(frame.color_range)
@@ -194,6 +192,14 @@ def _colour(frame: VideoFrame) -> dict[str, int]:
         tagged = int(ColorRange.JPEG)
     elif not tagged and frame.format.name.startswith("yuv"):
         tagged = int(ColorRange.MPEG)
+    return matrix, tagged
+
+
+def _colour(frame: VideoFrame) -> dict[str, int]:
+    """swscale's options for the frame's colour. Empty for RGB, whose values a matrix would change."""
+    if frame.format.is_rgb:
+        return {}
+    matrix, tagged = matrix_and_range(frame)
     return {
         "src_colorspace": matrix,
         "src_color_range": tagged,

@@ -1,13 +1,16 @@
 """A video file as a source, of any kind that FFmpeg reads."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from warpfuse.stages.errors import SourceError
-from warpfuse.stages.frame import RawFrame, Stamp
+from warpfuse.stages.frame import CardFrame, RawFrame, Stamp
 from warpfuse.stages.sources.container import (
     Decoder,
     Demuxer,
@@ -26,9 +29,42 @@ from warpfuse.stages.sources.times import Times
 from warpfuse.stages.sources.transparency import Rgb
 from warpfuse.stages.stage import VideoInfo
 
+if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
+
+Rgb8 = npt.NDArray[np.uint8]
+
 SCHEMES: tuple[str, ...] = ("file",)
 _LONGEST = 3600  # s, of a tick; a longer one means damage
 _FASTEST = 1000  # frames a second; formats that have their clock's rate instead (DV) claim more
+
+
+class PictureDecoder(Protocol):
+    """Decodes files on a card, where the pictures stay (`stages/card_decoder.py`). It loads torch, a file does not.
+
+    surfaces  options of the stream's decoder
+    """
+
+    @property
+    def surfaces(self) -> Mapping[str, str]: ...  # noqa: D102
+
+    def settings(self) -> "HWAccel | None":
+        """For `av.open`. Raises SourceError where the card or its driver does not decode."""
+
+    def compare(self, frame: VideoFrame, codec: str, to_host: Callable[[VideoFrame], Rgb8]) -> None:
+        """Learn what is to be known of a file from its first picture. to_host: makes RGB of a picture on the host."""
+
+    def takes(self, frame: VideoFrame) -> bool:
+        """The picture stays on the card."""
+
+    def why_not(self, frame: VideoFrame) -> str:
+        """In words, why a picture does not stay on the card."""
+
+    def on_host(self, frame: VideoFrame) -> VideoFrame:
+        """A picture of the card as a frame of the host; others as they are."""
+
+    def taken(self, stamp: Stamp, frame: VideoFrame, to_host: Callable[[VideoFrame], Rgb8]) -> CardFrame:
+        """A picture that stays on the card."""
 
 
 def probe(url: str) -> VideoInfo:
@@ -38,22 +74,37 @@ def probe(url: str) -> VideoInfo:
     return source.info
 
 
-def open(url: str, size: tuple[int, int] | None, frames: int | None, threads: int = 2) -> "FileSource":
-    """Open a path or `file://` URL. threads: threads of the decoder. Raises SourceError."""
-    return FileSource(path_of(url), size, frames, threads)
+def open(
+    url: str,
+    size: tuple[int, int] | None,
+    frames: int | None,
+    threads: int = 2,
+    decoder: PictureDecoder | None = None,
+) -> "FileSource":
+    """Open a path or `file://` URL. threads: threads of the decoder; decoder: that of a card. Raises SourceError."""
+    return FileSource(path_of(url), size, frames, threads, decoder)
 
 
 class FileSource:
     """The frames of a video file in presentation order, each once, with the container's times.
 
     Damaged packets are skipped and counted. Only a few decoded frames are in memory. One thread at a time.
+
+    decoder  decodes on a card. Its pictures have their own size, since scaling is left to who takes them
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int] | None = None, frames: int | None = None, threads: int = 2
+        self,
+        path: Path,
+        size: tuple[int, int] | None = None,
+        frames: int | None = None,
+        threads: int = 2,
+        decoder: PictureDecoder | None = None,
     ) -> None:
         self._path = path
-        self._container = open_clip(path)
+        self._card = decoder
+        size = size if decoder is None else None
+        self._container = open_clip(path, None if decoder is None else decoder.settings())
         try:
             with net(str(path)):
                 self._begin(size, frames, threads)
@@ -66,6 +117,8 @@ class FileSource:
         self._stream = require_picture(self._container, path)
         self._stream.thread_type = "AUTO"  # frame threads delay frames, which does not matter for a file
         self._stream.codec_context.thread_count = threads
+        if self._card is not None:
+            self._stream.codec_context.options = dict(self._card.surfaces)
         self._which = which_picture(self._container)
         self._demuxer = Demuxer(self._container, [self._stream])
         self._decoder = Decoder(self._stream)
@@ -87,6 +140,8 @@ class FileSource:
             self._display = Display(self._next, pixel_aspect, size)
         except SourceError as error:
             raise SourceError(f"{path}: {error}") from None
+        if self._card is not None:
+            self._card.compare(self._next, self._stream.codec_context.name, self._display)
         self.info = self._info()
         start = round(self._demuxer.start_of(self._stream) / self.info.time_base)
         self._times = Times(self.info.time_base, start, self.info.fps)
@@ -100,6 +155,8 @@ class FileSource:
                     self._lost = self._losses()  # before the container is closed
                     return None
                 pts_ns = self._times(frame.pts, frame.dts)
+                if self._stays(frame):
+                    return self._taken(frame, pts_ns)
                 rgb = self._display(frame)
             except Exception as error:  # noqa: BLE001  (PyAV raises more than FFmpeg's errors: container.py)
                 self._undisplayed[met(error)] = self._undisplayed.get(met(error), 0) + 1
@@ -109,6 +166,22 @@ class FileSource:
             self._count += 1
             return RawFrame(stamp, rgb)
         return None
+
+    def _stays(self, frame: VideoFrame) -> bool:
+        """The frame's picture stays on the card that decoded it."""
+        if self._card is None:
+            return False
+        stays = self._card.takes(frame) and self._display.natural == (frame.width, frame.height)
+        if not stays:
+            self._display.tell(f"decoder card: pictures are taken on the host, since {self._card.why_not(frame)}")
+        return stays
+
+    def _taken(self, frame: VideoFrame, pts_ns: int) -> RawFrame:
+        assert self._card is not None
+        self._damaged += frame.is_corrupt
+        stamp = Stamp(seq=self._count, pts_ns=pts_ns)
+        self._count += 1
+        return self._card.taken(stamp, frame, self._display)
 
     def compose_on(self, background: Rgb) -> None:
         """Set the background of transparent parts, from the next frame on."""
@@ -141,8 +214,13 @@ class FileSource:
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         for packet in self._demuxer:
-            yield from self._decoder(packet)
-        yield from self._decoder(None)  # the last frames, which the decoder holds to reorder them
+            yield from map(self._deinterlaceable, self._decoder(packet))
+        yield from map(self._deinterlaceable, self._decoder(None))  # those it holds to reorder them
+
+    def _deinterlaceable(self, frame: VideoFrame) -> VideoFrame:
+        if self._card is None or not frame.interlaced_frame:
+            return frame
+        return self._card.on_host(frame)
 
     def _info(self) -> VideoInfo:
         stream = self._stream

@@ -23,6 +23,13 @@ MUTATIONS = {
         "engine.cuda_streams:DownloadRing.download:record:1",
         "engine.cuda_streams:Landing.wait:synchronize:1",
     ],
+    scenarios.pictures_come_decoded: [
+        "stages.card_decoder:CardDecoder.taken:record:1",
+        "stages.transfer.upload:Upload._converted:record:1",
+        "stages.transfer.upload:Upload._converted:wait_event:1",
+        "stages.transfer.upload:Upload._converted:synchronize:1",
+        "stages.transfer.upload:Upload.close:synchronize:1",
+    ],
     scenarios.a_session_runs: [
         "engine.backends.onnxruntime:OnnxRuntimeEngine.__call__:record:1",
         "engine.backends.onnxruntime:OnnxRuntimeEngine.__call__:record:2",

@@ -168,8 +168,24 @@ def test_gpus_are_told_by_their_driver(cards, monkeypatch):
         lacks = {finding.name: finding for finding in guarded("gpu", "gpu", probes._gpu)}["CUDA kernels"]
         assert (lacks.found, lacks.remedy) == (False, "pip install 'warpfuse[cuda]' nvidia-cuda-nvrtc")
         assert lacks.detail == "CUDA kernels cannot be compiled: No module named 'cuda'"
+        assert found["decoding video (NVDEC)"].found
     else:
         assert "--gpus all" in found["NVIDIA GPU"].remedy
+
+
+@pytest.mark.parametrize(
+    "models, encodes",
+    [
+        (["NVIDIA GeForce RTX 4090"], True),
+        (["NVIDIA H100 80GB HBM3"], False),
+        (["NVIDIA A100-SXM4-40GB"], False),
+        (["NVIDIA H200", "NVIDIA L4"], True),
+    ],
+)
+def test_cards_without_a_video_encoder_are_named(models, encodes):
+    found = {finding.name: finding for finding in video_probes.video_of_cards(models)}["encoding video (NVENC)"]
+    assert found.found == encodes
+    assert ("has no encoder" in found.detail) == (models[0] != "NVIDIA GeForce RTX 4090")
 
 
 def test_a_small_shared_memory_is_told_with_the_command(monkeypatch):

@@ -13,7 +13,7 @@ import weakref
 
 import torch
 
-from support.card.order import Span
+from support.card.order import Span, host
 
 _BYTES = 1 << 31  # of addresses; what is not touched takes no memory
 _SMALLEST = 512
@@ -37,6 +37,7 @@ class Arena:
         self._blocks = {}
         self._starts = []
         self._free = {}
+        self._left = {}
         self._end = 0
 
     def close(self):
@@ -50,6 +51,7 @@ class Arena:
             idle = self._free.setdefault((kind, home, size), [])
             if idle and whole == 1:
                 at = idle.pop()
+                self._order.join(host(), self._left.pop(at))
             else:
                 at = -(-self._end // whole) * whole
                 self._end = at + size
@@ -67,6 +69,7 @@ class Arena:
             self._order.forget(block.at, None if block.kind == "pinned" else block.told)
             block.told = set()
             self._free[block.kind, block.home, block.nbytes].append(block.at)
+            self._left[block.at] = self._order.clock(host())  # whoever gets it comes after what this thread waited for
 
     def raw(self, nbytes, kind, home):
         """Memory as a tensor of bytes; it goes back when the last view of it is gone."""

@@ -173,6 +173,9 @@ class Cuda:
     def current_stream(self, device=None):
         return self._card.current()
 
+    def default_stream(self, device=None):
+        return self._card.default
+
     @contextlib.contextmanager
     def stream(self, stream):
         local, before = self._card.local, self._card.current()

@@ -7,6 +7,8 @@ A scenario takes (card, folder). It waits for the device only where the package 
 import threading
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
+from types import SimpleNamespace
 
 import torch
 import zmq
@@ -14,6 +16,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from support import exact
+from support.card.tensors import plain
 from support.in_process import Kept, shown_by
 from support.networks import SHAPE, affine
 from warpfuse.engine import open_engine
@@ -36,11 +39,13 @@ from warpfuse.graph.runtime.failures import Faults
 from warpfuse.graph.runtime.shared_engine import SharedEngine
 from warpfuse.graph.runtime.source_runner import ResumePoint
 from warpfuse.graph.runtime.worker import Worker
+from warpfuse.stages.card_decoder import CardDecoder
 from warpfuse.stages.diffusion.image_tokens import ImageTokens
 from warpfuse.stages.diffusion.prompts import TextPrompts
 from warpfuse.stages.diffusion.style_images import StyleImageSettings
 from warpfuse.stages.frame import Latent, Mask, Motion, Picture, Stamp
 from warpfuse.stages.sources import open_source
+from warpfuse.stages.transfer.upload import Upload
 from warpfuse.web.motion import MotionView
 from warpfuse.web.pictures import Pictures
 
@@ -68,6 +73,34 @@ def pictures_come_down(card, folder):
     with on(new_stream(CARD)):
         for n in range(6):
             assert int(ring.download(full(n, (8, 8, 3)).to(torch.uint8)).wait().numpy().max()) == n
+
+
+class _Surface:
+    """A picture as NVDEC gives it: NV12 in memory that the decoder writes on the default stream, and takes back."""
+
+    width, height, colorspace, color_range, color_trc, color_primaries = 16, 16, 1, 1, 1, 1
+    format = sw_format = SimpleNamespace(name="nv12", is_rgb=False)
+
+    def __init__(self, card, n):
+        with card.cuda.stream(card.default):
+            self._memory = full(n, (24, 16)).to(torch.uint8)
+        y, uv = self._memory[:16], self._memory[16:].view(8, 8, 2)
+        self.planes = [SimpleNamespace(__dlpack__=partial(torch.utils.dlpack.to_dlpack, plain(x))) for x in (y, uv)]
+
+
+def pictures_come_decoded(card, folder):
+    decoder, upload = CardDecoder(CARD), Upload((16, 16), CARD)
+    sums = []
+    with on(new_stream(CARD)):
+        for n in range(8):
+            sums.append(upload(decoder.taken(Stamp(n, 0), _Surface(card, 16 + n), None)).rgb[:, 0].mean())
+        upload.close()
+        kept = [_Surface(card, 255) for _ in range(6)]  # the decoder goes on
+    card.cuda.synchronize()
+    assert len(kept) == 6
+    # chroma of 16 + n is that far from grey
+    reds = [((n - 0) * 255 / 219 + 1.5748 * (16 + n - 128) * 255 / 224) / 255 for n in range(8)]
+    assert all(abs(float(found) - max(0, red)) < 1 / 255 for found, red in zip(sums, reds, strict=True))
 
 
 def a_session_runs(card, folder):
