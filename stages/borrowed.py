@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from warpfuse.stages.frame import Frame, RawFrame
+from warpfuse.stages.frame import CardFrame, Frame, RawFrame
 
 if TYPE_CHECKING:  # processes that only capture or show do not load torch
     from torch import Tensor
@@ -55,7 +55,7 @@ def owned(x: T) -> T:
         copied: Any = x.of(x.stamp, {name: owned(tensor) for name, tensor in x.tensors.items()}, x.ready)
         return copied  # type: ignore[no-any-return]
     if isinstance(x, RawFrame):
-        return replace(x, rgb=owned(x.rgb)) if is_borrowed(x.rgb) else x
+        return x if isinstance(x, CardFrame) or not is_borrowed(x.rgb) else replace(x, rgb=owned(x.rgb))
     if not is_borrowed(x):
         return x
     copy: Any = x.copy(order="K") if isinstance(x, np.ndarray) else x.clone()

@@ -58,8 +58,8 @@ class RawFrame:
     sound: tuple[tuple[int, bytes], ...] = ()
 
     def stamped(self, stamp: Stamp) -> "RawFrame":
-        """The picture with another stamp, and without its sound."""
-        return RawFrame(stamp, self.rgb)
+        """The same with another stamp."""
+        return RawFrame(stamp, self.rgb, self.sound)
 
 
 class DecodedOnCard(Protocol):

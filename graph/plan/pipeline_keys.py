@@ -6,7 +6,7 @@ They are validated by `config.GraphConfig`; a test keeps the two in agreement.
 from fractions import Fraction
 from typing import Any, Literal, TypedDict
 
-REFUSED = ("source", "sinks", "frames", "on_fault", "sound_delay")
+REFUSED = ("source", "sinks", "frames", "on_fault", "sound_delay", "decoder")
 """Keys of a graph file that a Pipeline refuses, since it takes frames by `push` and returns its pictures."""
 
 

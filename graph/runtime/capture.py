@@ -73,9 +73,7 @@ class Capture:
     def _run(self) -> None:
         try:
             while not self._closing and (raw := self._source.read()) is not None:
-                frame = RawFrame(
-                    replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()), raw.rgb, raw.sound
-                )
+                frame = raw.stamped(replace(raw.stamp, arrived_ns=raw.stamp.arrived_ns or self._clock()))
                 self._latest.put(frame)
                 self._also(frame)
         except BaseException as error:  # noqa: BLE001  (raised by the thread that takes)

@@ -38,7 +38,7 @@ class Looped:
         self._next_ns, self._fresh = pts_ns + round(10**9 / self.info.fps), False
         stamp = replace(stamp, seq=self._count, pts_ns=pts_ns, discontinuity=cut)
         self._count += 1
-        return replace(raw, stamp=stamp)
+        return raw.stamped(stamp)
 
     @property
     def warning(self) -> str | None:

@@ -214,7 +214,7 @@ class SourceRunner(Runner):
                 self._next = stamp.seq + 1
                 continue
             self._take_room()
-            self._send(RawFrame(stamp, raw.rgb))
+            self._send(raw.stamped(stamp))
             self._left = None if self._left is None else self._left - 1
             return True
         return False
@@ -237,7 +237,8 @@ class SourceRunner(Runner):
             shift_ns = self._shift(frame.stamp) + delay_ns
             frame = replace(frame, sound=tuple((shift_ns + sound_ns, nut) for sound_ns, nut in frame.sound))
         if entries := tuple(self.passing):
-            frame = replace(frame, rgb=self._framed(frame.rgb, self._book[self._book.newest].mirror))
+            rgb = self._framed(frame.rgb, self._book[self._book.newest].mirror)
+            frame = RawFrame(frame.stamp, rgb, frame.sound)
         for entry in entries:
             entry(frame)
 

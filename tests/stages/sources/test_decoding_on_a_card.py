@@ -17,6 +17,7 @@ from warpfuse.graph.errors import ConfigError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.graph.runtime.endpoints import endpoints_of
+from warpfuse.graph.runtime.realtime import Looped, RealTime
 from warpfuse.stages.card_decoder import CardDecoder
 from warpfuse.stages.errors import SourceError
 from warpfuse.stages.frame import CardFrame
@@ -110,6 +111,16 @@ def test_a_part_of_it_is_that_of_the_host(clip):
         assert np.abs(there - cut.rgb.astype(int)).max() <= 1
     assert Framing((WIDTH, HEIGHT), (48, 48), (48, 48), rotate=90).part((WIDTH, HEIGHT)) is None
     assert Framing((WIDTH, HEIGHT), (48, 48), (48, 48), fit="letterbox").part((WIDTH, HEIGHT)) is None
+
+
+def test_a_clip_that_is_looped_or_played_stays_on_the_card_too(clip):
+    with card() as sim:
+        played = RealTime(Looped(lambda: FileSource(clip, decoder=StandIn(sim))), lambda: 0, lambda s: None)
+        frames = [played.read() for _ in range(7)]
+        played.close()
+    assert all(isinstance(frame, CardFrame) for frame in frames)
+    assert [(frame.stamp.seq, frame.stamp.discontinuity) for frame in frames] == [(n, n == 5) for n in range(7)]
+    assert np.array_equal(frames[5].rgb, frames[0].rgb)
 
 
 def test_what_does_not_stay_on_the_card_is_told_once_and_is_the_hosts(clip):
