@@ -3,17 +3,19 @@
 import re
 
 import pytest
+import torch
 from support.card import card
 from support.card.kernels import COMPILER, parameters
 
 from warpfuse.engine import device
 from warpfuse.engine.cuda_kernels import binary
+from warpfuse.engine.cuda_streams import new_stream, on, reads, wrote
 from warpfuse.engine.errors import BackendMissing, EngineError
 from warpfuse.graph.plan.config import validate
 from warpfuse.graph.runtime.context import open_networks
 from warpfuse.stages import cuda, formulas
 from warpfuse.stages.arithmetic import arithmetic
-from warpfuse.stages.cuda.kernels import missing, names, source
+from warpfuse.stages.cuda.kernels import launch, missing, names, source
 
 USED = re.compile(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", re.DOTALL)
 
@@ -79,3 +81,28 @@ def test_the_first_line_of_a_run_says_that_there_are_none(exact_bundle, lacks, m
             monkeypatch.setattr(device, "nvrtc", gone)
         open_networks({"": config}, said.append).close()
     assert ("by torch" in said[0] and "pip install" in said[0]) is lacks
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler: the simulated card compiles the kernels with one")
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_kernel_that_reads_too_early_is_noticed(waits):
+    with card() as sim:
+        ops, writer, reader = arithmetic("cuda:0"), new_stream("cuda:0"), new_stream("cuda:0")
+        with on(writer):
+            pixels = ops.planes_of(torch.zeros(8, 8, 3, dtype=torch.uint8, device="cuda:0"))
+            written = wrote("cuda:0")
+        if waits:
+            reads([pixels], written, reader)
+        with on(reader):
+            ops.bytes_of(pixels)
+    assert bool(sim.races) is not waits
+    assert sim.kernels["", "planes_of"] == sim.kernels["", "bytes_of"] == 1
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler: the simulated card compiles the kernels with one")
+def test_the_simulated_card_refuses_what_a_kernel_does_not_take():
+    with card():
+        assert missing("cuda:0") is None
+        x = torch.zeros(1, 3, 8, 8, device="cuda:0")
+        with pytest.raises(AssertionError, match="bytes_of takes other types"):
+            launch("bytes_of", (1,), x, x, torch.empty(8, 8, 3, dtype=torch.uint8, device="cuda:0"), 3.0, 64)
