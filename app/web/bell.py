@@ -1,4 +1,4 @@
-"""From the threads of a run to the coroutines of the server: an event that many wait for and nobody has to hear."""
+"""An event that threads of a run set and coroutines of the server wait for."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ class AsyncEvent:
         self.count = 0
 
     def notify(self) -> None:
-        """Wake all that wait."""
+        """Count one event and wake every waiter. Thread-safe."""
         with self._lock:
             self.count += 1
             waiting, self._waiting = self._waiting, set()
@@ -26,7 +26,7 @@ class AsyncEvent:
                 loop.call_soon_threadsafe(event.set)
 
     async def wait(self, after: int, timeout: float | None = None) -> int:
-        """Wait until it happened more than `after` times, or `timeout` seconds; how often it happened."""
+        """Wait until the count exceeds `after`, for at most `timeout` seconds. Returns the count."""
         event = asyncio.Event()
         entry = (asyncio.get_running_loop(), event)
         with self._lock:

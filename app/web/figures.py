@@ -1,4 +1,4 @@
-"""Figures of the last moments, not of the whole run: what a chart shows."""
+"""Frame rate and latency of the last two seconds, for charts."""
 
 import threading
 from collections import deque
@@ -9,7 +9,7 @@ _WINDOW_NS = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """frames a second, and latency in ms: median, 95th percentile and newest; zeros without frames."""
+    """fps: frames a second; p50, p95, newest: latency in ms. All are 0 without frames."""
 
     fps: float = 0.0
     p50: float = 0.0
@@ -18,7 +18,7 @@ class Moment:
 
 
 class Recent:
-    """The frames of the last two seconds. One thread adds, any thread asks; time is an argument."""
+    """The frames of the last two seconds. One thread calls `add`, any thread `at`; both take the time, ns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,14 +26,14 @@ class Recent:
         self._began_ns = 0
 
     def add(self, now_ns: int, latency_ns: int) -> None:
-        """A frame was shown, so long after it came."""
+        """Add a frame that was shown. latency_ns: time since its arrival."""
         with self._lock:
             self._began_ns = self._began_ns or now_ns
             self._frames.append((now_ns, latency_ns))
             self._forget(now_ns)
 
     def at(self, now_ns: int) -> Moment:
-        """What the last two seconds came to."""
+        """The figures of the two seconds before `now_ns`."""
         with self._lock:
             self._forget(now_ns)
             frames = list(self._frames)

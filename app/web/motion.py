@@ -1,4 +1,4 @@
-"""Motion made visible: a flow field as colours, and where it is not trusted, over a picture."""
+"""Pictures of motion: the flow as colours, and its trust as red over a picture."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class MotionView:
 
     @classmethod
     def of(cls, frame: Frame) -> "MotionView | None":
-        """In the thread of the stage, on its stream. None for a held frame, which has no motion of its own."""
+        """Keep the motion of a frame. Called in the thread of the stage. None for a held frame, which has no motion."""
         if not isinstance(frame, Motion):
             return None
         return cls(frame, wrote(frame.flow.device))
@@ -41,7 +41,7 @@ class MotionView:
 
 
 def flow_over(rgb: Rgb, flow: npt.NDArray[np.float32]) -> Rgb:
-    """Direction as hue, speed as saturation; white stands still. flow [h', w', 2] is fitted to the picture."""
+    """Flow as colours: hue is direction, saturation is speed, white is no motion. flow [h', w', 2] is resized."""
     # cur_to_prev points to where things were; shown is where they go
     angle, speed = np.arctan2(-flow[..., 1], -flow[..., 0]), np.hypot(flow[..., 0], flow[..., 1])
     scale = max(_LEAST_PX, float(np.percentile(speed[::4, ::4], 98)))
@@ -54,7 +54,7 @@ def flow_over(rgb: Rgb, flow: npt.NDArray[np.float32]) -> Rgb:
 
 
 def doubt_over(rgb: Rgb, trust: npt.NDArray[np.float32]) -> Rgb:
-    """Red where the past is not trusted, the picture as it is where it is. trust [h', w'] in [0, 1]."""
+    """The picture, red where trust [h', w'] is 0 and unchanged where it is 1."""
     share = (1 - np.clip(_fitted(trust, rgb), 0, 1)) * np.float32(_DOUBT_SHARE)
     return _mixed(rgb, _DOUBT, share[..., None])
 

@@ -76,7 +76,7 @@ class Shown:
 
 
 class Pictures:
-    """The newest pictures. The run's threads put, any thread looks; nobody who looks can hold up the run.
+    """The newest pictures. Threads of the run write, any thread reads; a reader never blocks the run.
 
     Not a `Latest`: a picture stays for those who look later, and is composed in as many ways as they look.
 
@@ -98,13 +98,13 @@ class Pictures:
         self._jpegs: dict[Look, _Once[bytes]] = {}
 
     def saw_source(self, frame: RawFrame) -> None:
-        """A frame was read."""
+        """Keep a frame of the source."""
         with self._lock:
             self._sources[frame.stamp.seq] = frame.rgb
             _keep_newest(self._sources)
 
     def saw_motion(self, frame: Frame | RawFrame) -> None:
-        """Motion was found; kept only while somebody looks. In the stage's thread."""
+        """Keep the motion of a frame, while there are viewers. Called in the stage's thread."""
         if not self.viewers or not isinstance(frame, Frame):
             return
         motion = MotionView.of(frame)
@@ -114,7 +114,7 @@ class Pictures:
                 _keep_newest(self._motions)
 
     def saw_map(self, control: str, frame: Frame) -> None:
-        """The map of a control was made; kept only while somebody looks. In the stage's thread."""
+        """Keep the map of a control, while there are viewers. Called in the stage's thread."""
         if not self.viewers or not isinstance(frame, Picture):
             return
         made = MapView(frame.rgb, wrote(frame.rgb.device))
@@ -123,7 +123,7 @@ class Pictures:
             _keep_newest(self._maps)
 
     def saw_mask(self, frame: Frame) -> None:
-        """The mask of a frame was found; kept only while somebody looks. In the stage's thread."""
+        """Keep the mask of a frame, while there are viewers. Called in the stage's thread."""
         if not self.viewers or not isinstance(frame, Mask):
             return
         made = MapView(frame.weight.expand(-1, 3, -1, -1), wrote(frame.weight.device))
@@ -132,7 +132,7 @@ class Pictures:
             _keep_newest(self._masks)
 
     def show(self, frame: RawFrame) -> None:
-        """A picture is shown."""
+        """Take the newest styled picture, and wake the viewers."""
         seq = frame.stamp.seq
         with self._lock:
             source, motion = _taken(self._sources, seq), _taken(self._motions, seq)
@@ -142,7 +142,7 @@ class Pictures:
         self.bell.notify()
 
     def start_over(self) -> None:
-        """Another run: its frames are numbered anew. The last picture stays until there is a new one."""
+        """Begin a new run, whose frames are numbered from 0. The last picture stays until the first new one."""
         with self._lock:
             self._sources.clear()
             self._motions.clear()
@@ -151,7 +151,7 @@ class Pictures:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Somebody looks. Motion is kept from here on: who switches to an overlay finds it in the next picture."""
+        """Count a viewer inside the block. With a viewer motion is kept, so an overlay has it in the next picture."""
         with self._lock:
             self.viewers += 1
         try:
@@ -195,7 +195,7 @@ class Pictures:
 
 
 class _Once(Generic[T]):
-    """What was made of the newest picture: made by the first who asks, the others wait for that."""
+    """A form of the newest picture. The first caller makes it; others wait for the result."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -214,7 +214,7 @@ def _keep_newest(held: "OrderedDict[int, T]") -> None:
 
 
 def _taken(held: "OrderedDict[int, T]", seq: int) -> T | None:
-    """What belongs to frame seq; what is older goes with it, its frames were dropped."""
+    """Remove and return the entry of frame seq. Older entries are removed too, since their frames were dropped."""
     found = held.pop(seq, None)
     while held and next(iter(held)) < seq:
         held.popitem(last=False)

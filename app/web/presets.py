@@ -19,18 +19,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
 
 
 class Presets:
-    """The files of one folder; the default is the user's configuration folder. Names lead nowhere else."""
+    """The presets in one folder, by default in the user's configuration. A name cannot lead to another folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or user_config_path("warpfuse") / "presets"
 
     def names(self) -> list[str]:
-        """Those there are, in the order in which they were saved first."""
+        """Names of the presets, in the order in which they were first saved."""
         files = [file for file in self._folder.glob("*.yaml") if _NAME.fullmatch(file.stem)]
         return [file.stem for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.stem))]
 
     def text(self, name: str) -> str:
-        """The file as it is. Raises ConfigError when there is none."""
+        """Text of a preset. Raises ConfigError for an unknown name."""
         try:
             return self._file(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -41,7 +41,7 @@ class Presets:
         return parse(self.text(name))
 
     def save(self, name: str, text: str) -> None:
-        """Keep a graph file under a name; an older one goes, and its place among the names stays.
+        """Save a graph file under a name. It replaces an older one and keeps its place in `names`.
 
         Raises ConfigError, and then keeps what there was."""
         file = self._file(name)
@@ -56,7 +56,7 @@ class Presets:
             raise ConfigError(f"preset {name!r} cannot be saved in {self._folder}: {error.strerror}") from None
 
     def delete(self, name: str) -> None:
-        """Forget a preset. Raises ConfigError when there is none."""
+        """Delete a preset. Raises ConfigError for an unknown name."""
         try:
             self._file(name).unlink()
         except OSError:

@@ -53,7 +53,7 @@ class PictureTrack(VideoStreamTrack):
         self._began = time.monotonic()
 
     async def recv(self) -> VideoFrame:
-        """The newest picture that was not sent yet, waited for."""
+        """Wait for a picture newer than the last one sent, and return it."""
         loop = asyncio.get_running_loop()
         while True:
             self._heard = await self._pictures.bell.wait(self._heard, _REPEAT_S)
@@ -78,7 +78,7 @@ class Peers:
         self._peers: dict[str, tuple[RTCPeerConnection, PictureTrack]] = {}
 
     async def answer(self, number: str, offer: str, look: Look) -> str:
-        """Take a viewer's offer (SDP); the answer. Raises ConfigError: no offer, too many viewers."""
+        """Accept a viewer. Returns the SDP answer to its offer. Raises ConfigError: no offer, too many viewers."""
         if len(self._peers) >= MOST_PEERS:
             raise ConfigError(f"{MOST_PEERS} viewers look already; close one of them")
         # No server is asked for this machine's address: nothing leaves the local network.
@@ -111,7 +111,7 @@ class Peers:
         self._peers[number][1].look = look
 
     async def leave(self, number: str) -> bool:
-        """A viewer goes. False when it has gone."""
+        """Disconnect a viewer. False if there is none of this name."""
         held = self._peers.pop(number, None)
         if held is None:
             return False
@@ -120,13 +120,13 @@ class Peers:
         return True
 
     async def close(self) -> None:
-        """Everybody goes."""
+        """Disconnect every viewer."""
         for number in list(self._peers):
             await self.leave(number)
 
 
 def _sendable(rgb: Rgb) -> Rgb:
-    """At most so large, and of even sides, which 4:2:0 needs."""
+    """The picture with its longer side limited, and with even sides, which 4:2:0 needs."""
     height, width = rgb.shape[:2]
     scale = min(1.0, _LONG_SIDE_PX / max(width, height))
     size = max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)

@@ -61,7 +61,7 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """A token nobody guesses."""
+    """A new random token."""
     return secrets.token_urlsafe(24)
 
 
@@ -89,7 +89,7 @@ class AccessRules:
         return name in _LOOPBACK_NAMES or _is_address(name)
 
     def opens(self, given: str | None) -> bool:
-        """Whether the token is right, in a time that does not tell how nearly."""
+        """Whether the token is right. The comparison takes the same time for every token."""
         if self.token is None:
             return True
         return given is not None and hmac.compare_digest(given.encode(), self.token.encode())
@@ -102,7 +102,7 @@ class Guard:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let in, or answer."""
+        """Pass a request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return

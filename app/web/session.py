@@ -41,20 +41,20 @@ _LINES = 50
 
 
 class NotRunning(ConfigError):
-    """There is no run to do this to."""
+    """The request needs a run, and none is under way."""
 
 
 class PageSession:
     """The run, its settings and its pictures. Thread-safe; `start` and `stop` wait for the graph.
 
     held          the settings
-    pictures      what is looked at
-    changed       rings when the settings or the state did
-    record_to     folder of recordings
-    fixed_files   files on this machine can be named neither as source nor sink nor bundle: who is let in over a network
+    pictures      the pictures that viewers see
+    changed       set when the settings or the state have changed
+    record_to     folder of recordings, snapshots and keyframes
+    fixed_files   visitors may not name files of this machine as source, sink or bundle: a visitor from another machine
                   controls the run, not the disk
-    uploads       folder whose files can be named all the same
-    style_pictures  folder where pictures that are given to the page are kept; none: one of the user's own
+    uploads       folder whose files may be named even so
+    style_pictures  folder where pictures that visitors send are kept; None: a folder of the user
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class PageSession:
 
     @property
     def selected(self) -> str:
-        """The stream that is looked at and controlled; "" where there is one."""
+        """Name of the stream that is shown and controlled; "" in a run of one stream."""
         return self.held.selected
 
     @property
     def streams(self) -> list[str]:
-        """The streams of a run of several."""
+        """Names of the streams of a run of several; empty for a run of one."""
         names = list(self._run.streams) if self._run is not None else self.held.streams
         return [name for name in names if name]
 
     def select(self, name: str) -> None:
-        """Look at another stream, and control it from now on. Raises ConfigError."""
+        """Show and control another stream from now on. Raises ConfigError for an unknown name."""
         if name not in self.streams:
             raise ConfigError(f"there is no stream {name!r}; known: {', '.join(self.streams) or 'none'}")
         with self._lock:
@@ -117,7 +117,7 @@ class PageSession:
         self.changed.notify()
 
     def add(self, keys: dict[str, Any], name: str = "") -> str:
-        """Have a stream of these keys join a run of several; its name. Raises BadInput, StreamLost, NotRunning."""
+        """Add a stream to a run of several. Returns its name. Raises BadInput, StreamLost, NotRunning."""
         run = self._of_several()
         self.held.check_files(keys)
         name = run.add(name, keys)
@@ -129,7 +129,7 @@ class PageSession:
         return name
 
     def remove(self, name: str) -> None:
-        """Have a stream leave: its files are whole when this returns. Raises ConfigError, NotRunning."""
+        """Remove a stream. Its files are complete when this returns. Raises ConfigError, NotRunning."""
         self._of_several().remove(name)
         with self._lock:
             self.held.remove(name)
@@ -142,7 +142,7 @@ class PageSession:
 
     @property
     def state(self) -> State:
-        """What the run does now."""
+        """State of the run."""
         if self._starting:
             return "starting"
         run = self._run
@@ -153,28 +153,31 @@ class PageSession:
         return "ended" if self._stats is not None and not self._stats.interrupted else "stopped"
 
     def settings(self) -> dict[str, Any]:
-        """All keys but looks, plain types only; addresses without what must stay secret in them."""
+        """The settings without the looks, as plain types. Passwords in addresses are hidden."""
         return self.held.plain()
 
     def shown(self) -> dict[str, Any]:
-        """As `settings`, with the cue on top that is seen now."""
+        """The settings that made the picture on show: `settings` with the cue of that picture on top."""
         return self.held.plain(self._interim)
 
     @property
     def cue(self) -> tuple[int | None, tuple[str, ...]]:
-        """The number of the cue that is seen now, from 0, and the keys set by hand over it; (None, ()) without one."""
+        """Cue of the picture on show: its number from 0, and the keys set by hand over it; (None, ()) without a cue."""
         interim = self._interim
         return (None, ()) if interim is None else (interim.cue, interim.by_hand)
 
     def learn(self, looks: dict[str, dict[str, Any] | None]) -> None:
-        """Know these looks from now on, None: no more. A run under way learns them too. Raises ConfigError."""
+        """Add looks by name, here and in a run under way; a look of None is removed. Raises ConfigError."""
         self.change({"looks": looks})
 
     def change(self, keys: dict[str, Any]) -> int | None:
-        """Lay keys over the settings; the version that frames read from now on carry, None while nothing runs.
+        """Change settings, here and in a run under way.
 
-        `over_s` among them: seconds that it takes. Raises NeedsRestart for keys that a running graph was built with,
-        BadInput; then nothing changed."""
+        keys  new values; with `over_s`, a crossfade of so many seconds
+
+        Returns the version number that frames carry from now on, None while nothing runs. Raises BadInput, or
+        NeedsRestart for keys that a running graph was built with. After an error nothing has changed.
+        """
         with self._lock:
             wanted, run = self.held.wanted(keys), self._run
             version = None if run is None else self._chosen(run).change(keys).version
@@ -182,9 +185,11 @@ class PageSession:
         return version
 
     def start(self, keys: dict[str, Any] | None = None) -> None:
-        """Start a run, with keys laid over the settings. What cannot be started leaves the settings as they were.
+        """Start a run of the settings with these keys on top.
 
-        Raises BadInput, StreamLost: what kept it from starting; Stopped, if `stop` came first."""
+        Raises BadInput or StreamLost if it cannot start, and then restores the settings; Stopped if `stop` was called
+        meanwhile.
+        """
         with self._lock:
             if self._run is not None:
                 raise ConfigError("it runs already; stop it first, or restart")
@@ -199,7 +204,7 @@ class PageSession:
                 raise
 
     def stop(self) -> None:
-        """End the run, or its start, and wait until it has: files are whole. Nothing happens without one."""
+        """Stop the run, or a start under way. Files are complete when this returns. Without a run it does nothing."""
         self._stopping.set()  # before the lock: who starts has it
         with self._lock:
             run = self._run
@@ -208,10 +213,11 @@ class PageSession:
             self._join()
 
     def restart(self, keys: dict[str, Any]) -> None:
-        """Start anew with other keys. The run goes on while they are checked and the new source is connected; where it
-        had to be stopped for the new one, and that cannot start, it is started again as it was.
+        """Stop the run and start it again with other keys.
 
-        Raises as `start` does; then the run is the one it was."""
+        The run continues while the keys are checked and the new source is connected. If the new run then cannot start,
+        the old one is started again. Raises as `start` does; the old settings then hold.
+        """
         with self._switching, contextlib.ExitStack() as undo:
             going = self._run
             if going is None:
@@ -237,7 +243,7 @@ class PageSession:
                     raise
 
     def wait(self) -> Stats:
-        """Until the run is over; its figures. Raises what ended it early, NotRunning if there was none."""
+        """Wait for the end of the run. Returns its figures. Raises the error that ended it, NotRunning without one."""
         thread = self._thread
         if thread is not None:
             thread.join()
@@ -249,32 +255,38 @@ class PageSession:
 
     @property
     def over(self) -> bool:
-        """No run, or it has ended, and none is being started."""
+        """No run is under way or being started."""
         return self._run is None and not self._starting and not self._switching.locked()
 
     def pause(self) -> None:
-        """Read no more frames until `resume`. Raises NotRunning."""
+        """Pause the run: its source is not read until `resume`. Raises NotRunning."""
         self._chosen(self._running()).pause()
         self.changed.notify()
 
     def resume(self) -> None:
-        """Read on. Raises NotRunning."""
+        """End the pause. Raises NotRunning."""
         self._chosen(self._running()).resume()
         self.changed.notify()
 
     def tap(self, now_ns: int | None = None) -> float | None:
-        """Tap the tempo: from the second tap on the run has it, and is on a beat. Returns beats a minute.
+        """Tap the tempo. From the second tap on, the run takes the tempo, with a beat at the tap.
 
-        now_ns: when, by whatever clock the taps of one tempo have in common; None: now. Raises as `change` does."""
+        now_ns  time of the tap, by any clock that all taps share; None: now
+
+        Returns beats a minute, None after the first tap. Raises as `change` does.
+        """
         bpm = self._tempo.tap(time.monotonic_ns() if now_ns is None else now_ns)
         if bpm is not None:
             self.change({"bpm": bpm, "on_beat": True})
         return bpm
 
     def act(self, action: Action, on: bool = True) -> str | None:
-        """Do what a button of another program stands for; of one that is let go only what has two sides.
+        """Perform the action of a button.
 
-        Returns the file that is written, if one is. Raises what the method of that name raises."""
+        on  the button was pressed; False: it was released, which ends a pause or a recording and else does nothing
+
+        Returns the file that is written, if any. Raises as the method of that name does.
+        """
         if action == "pause":
             (self.pause if on else self.resume)()
         elif action == "record":
@@ -288,16 +300,16 @@ class PageSession:
         return None
 
     def is_on(self, action: Action) -> bool:
-        """It pauses, or records; nothing else lasts."""
+        """Whether the run is paused, or recording. Other actions have no duration."""
         recording = action == "record" and any(sink.recorder for sink in self._sinks())
         return recording or (action == "pause" and self.state == "paused")
 
     def midi_map(self) -> dict[str, MidiTarget]:
-        """What the knobs and pads of a MIDI controller do."""
+        """The MIDI map: by trigger, what a knob or pad changes."""
         return self.held.now.midi
 
     def snapshot(self) -> str:
-        """Keep the picture on show beside the recordings; the name of its PNG file. Raises NotRunning, ConfigError."""
+        """Write the picture on show as PNG beside the recordings. Returns its path. Raises NotRunning, ConfigError."""
         picture = self.pictures.png(Look())
         if picture is None:
             raise NotRunning("no picture has been shown yet")
@@ -306,7 +318,7 @@ class PageSession:
         return str(file)
 
     def record(self, on: bool) -> str | None:
-        """Record what is shown into a new file, whose name is returned; or end that. Raises NotRunning, BadInput."""
+        """Begin a recording into a new file, whose path is returned, or end it. Raises NotRunning, BadInput."""
         sink = self._sink(self._running())
         if not on:
             self._end_recording(sink)
@@ -318,15 +330,17 @@ class PageSession:
         return str(file)
 
     def frame_to_paint(self) -> bytes | None:
-        """PNG of the picture on show, None before the first. The next keyframe is taken to be painted over it."""
+        """PNG of the picture on show, None before the first. `take_keyframe` belongs to the frame saved last."""
         shown = self.pictures.shown
         self._under = None if shown is None else shown.source
         return self.pictures.png(Look())
 
     def take_keyframe(self, painted: bytes) -> int | None:
-        """Show a picture that a visitor sent as the keyframe of the frame that was saved last, else of that on show.
+        """Take a painted picture as the keyframe of the frame saved last by `frame_to_paint`, or of the one on show.
 
-        It is kept beside the recordings. Returns the version of the settings. Raises BadInput, then nothing is kept."""
+        The picture is kept beside the recordings. Returns the version of the settings. Raises BadInput, and then keeps
+        nothing.
+        """
         shown = self.pictures.shown
         under = self._under if self._under is not None or shown is None else shown.source
         files = self._record_folder.keep_keyframe(painted, None if under is None else png(under))
@@ -339,7 +353,7 @@ class PageSession:
             raise
 
     def stats(self) -> dict[str, Any]:
-        """State, and the figures of the run, or of the last one when that is over."""
+        """State and figures of the run; after its end, those of the last run."""
         run, looking = self._run, self._looking
         figures = self._figures_of(run, looking) if run and looking else self._last
         error = redact(str(self._error)) if self.state == "failed" else None
@@ -348,20 +362,23 @@ class PageSession:
         return {"state": self.state, "error": error, **told, **streams, **figures}
 
     def show_style(self, name: str, picture: bytes) -> None:
-        """Take a picture, a file of one of the usual formats, as a style image from now on.
+        """Take a picture as a style image from now on.
 
-        Raises BadInput: it is none, the bundle takes no image of that name."""
+        picture  content of a PNG, JPEG or WebP file
+
+        Raises BadInput for another content, and where the bundle takes no image of that name.
+        """
         self.change({"images": {name: {"picture": str(self._style_pictures.keep(picture))}}})
 
     def style_thumb(self, name: str) -> bytes | None:
-        """A small JPEG of the picture of a style image; None where it has none. Raises ImageError: it is gone."""
+        """A small JPEG of a style image; None if it has no picture. Raises ImageError if the file is gone."""
         image = self.held.now.images.get(name)
         if image is None or not image.picture:
             return None
         return small_jpeg(image.picture, f"images.{name}.picture")
 
     def close(self) -> None:
-        """Stop, for good."""
+        """Stop the run. The session is not used afterwards."""
         self.stop()
 
     def _running(self) -> Run:
@@ -377,7 +394,7 @@ class PageSession:
         return run
 
     def _name_in(self, run: Run) -> str:
-        """The stream that is looked at; of one that has gone, the first that is left."""
+        """Name of the selected stream in a run; of the first one if it has left."""
         streams = run.streams
         return self.selected if self.selected in streams else next(iter(streams), "")
 
@@ -394,7 +411,7 @@ class PageSession:
 
     @property
     def _interim(self) -> Interim | None:
-        """What the picture on show had beside its settings."""
+        """The interim values in the stamp of the picture on show."""
         return next((sink.interim for sink in self._sinks()), None)
 
     def _sink(self, run: Run) -> ViewerSink:
@@ -404,10 +421,11 @@ class PageSession:
         return sink
 
     def _connected(self, keys: dict[str, Any], undo: contextlib.ExitStack) -> ResolvedSource | None:
-        """The source that these keys name, connected while the run goes on; None: it is opened with the new run.
+        """Connect the source that these keys name, while the run continues. None: the new run opens it.
 
-        So is a source that may be the run's own under another name, for a device can be open but once, and one that a
-        process of the new run reads. Raises BadInput, StreamLost, Stopped."""
+        A device can be opened once only, so a source that may be the device of the present run is left to the new run;
+        likewise a source that another process of the new run reads. Raises BadInput, StreamLost, Stopped.
+        """
         config = of_stream(self.held.wanted(keys)[1], self.selected)
         now = self.held.now.source
         own = config.workers in ("auto", "one") and not isinstance(self.held.config, Streams)
@@ -420,9 +438,13 @@ class PageSession:
         return ResolvedSource(info, connected)
 
     def _begin(self, found: ResolvedSource | None = None, undo: contextlib.ExitStack | None = None) -> None:
-        """Open and start a run of the settings, in a thread of its own.
+        """Open and start a run of the settings in a thread.
 
-        found: its source, if that is known; undo: what is to be freed with the run. Raises what keeps it from that."""
+        found  its source, if it is connected already
+        undo   closed at the end of the run
+
+        Raises as `start` does.
+        """
         undo = undo or contextlib.ExitStack()
         if not self.held.now.source and not self.held.is_host:
             undo.close()
@@ -445,13 +467,13 @@ class PageSession:
         self.changed.notify()
 
     def tell(self, line: str) -> None:
-        """A line for whoever looks at the page."""
+        """Add a line to the log of the page."""
         self.lines.append(redact(line))
         self._heard += 1
         self._say(line)
 
     def _live(self, opened: "Future[None]", found: ResolvedSource | None, undo: contextlib.ExitStack) -> None:
-        """In a thread of its own, which the processes of a run end with: from the start of a run to its end."""
+        """The thread of a run, from its opening to its end. Worker processes end with this thread."""
         looking = Looking(self.pictures, lambda: self.selected)
         try:
             with undo:
@@ -482,7 +504,7 @@ class PageSession:
             self.changed.notify()
 
     def _end_recording(self, sink: ViewerSink) -> None:
-        """The file is whole when this returns. Raises what ended it early."""
+        """End a recording. The file is complete when this returns. Raises the error that ended it early."""
         recorder, sink.recorder = sink.recorder, None
         if recorder is not None:
             recorder.close()
@@ -503,13 +525,13 @@ class PageSession:
 
 
 def _elsewhere(source: str, other: str) -> bool:
-    """Whether two sources are surely not one device or one server, which may take one reader and no more."""
+    """Whether two sources certainly differ in device and server, so that both can be open at once."""
     kinds = scheme_of(source), scheme_of(other)
     return kinds[0] != kinds[1] or (kinds[0] != "camera" and urlsplit(source).netloc != urlsplit(other).netloc)
 
 
 def at_own_rate(config: GraphConfig | Streams) -> GraphConfig | Streams:
-    """A file that is watched, and written nowhere, is played as a player plays it."""
+    """The configuration; a file without sinks is read at its own rate, since it is only watched."""
     if isinstance(config, Streams) or config.sinks or scheme_of(config.source) != "file":
         return config
     return config.model_copy(update={"realtime": True})

@@ -1,4 +1,4 @@
-"""The settings that the page holds: laid over, checked, shown, and kept as presets and shows. Nothing runs here."""
+"""The settings of the page: changing, checking and showing them, and the content of presets and shows."""
 
 import contextlib
 from pathlib import Path
@@ -25,16 +25,16 @@ from warpfuse.stages.sources.schemes import path_of, scheme_of
 from warpfuse.web.style_pictures import StylePictures
 
 Held = tuple[dict[str, Any], GraphConfig | Streams]
-"""The keys as they were given, and what they come to."""
+"""Keys as they were given, and the configuration made of them."""
 
 
 class SessionSettings:
     """The keys as they were given, and the configuration they come to. Not thread-safe: its owner has the lock.
 
-    selected        the stream of several that is looked at and changed; "" where there is one
+    selected        name of the stream that is shown and changed; "" in a run of one stream
     sent            files of keyframes that visitors sent, which they may name
-    style_pictures  pictures that were given to the page, which its visitors may name
-    fixed_files     no other file of this machine may be named, but those in the folder `uploads`
+    style_pictures  style images that visitors sent, which they may name
+    fixed_files     visitors may name no other file of this machine, except those in the folder `uploads`
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SessionSettings:
         uploads: Path | None,
         tell: Say,
     ) -> None:
-        """tell: called with what is set in the place of what is not there. Raises ConfigError for unusable keys."""
+        """tell: called with a line when a value was replaced by a default. Raises ConfigError for unusable keys."""
         self.keys, self.config = keys, _read(keys)
         self.selected = next(iter(self.config.configs), "") if isinstance(self.config, Streams) else ""
         self.sent: frozenset[str] = frozenset()
@@ -54,18 +54,18 @@ class SessionSettings:
 
     @property
     def now(self) -> GraphConfig:
-        """The configuration of the stream that is looked at."""
+        """The configuration of the selected stream."""
         return of_stream(self.config, self.selected)
 
     @property
     def is_host(self) -> bool:
-        """Streams come and go, and it is no fault if there is none."""
+        """The run is a stream host, which may be without streams."""
         return isinstance(self.config, Streams) and self.config.host
 
     def plain(self, interim: Interim | None = None) -> dict[str, Any]:
-        """All keys but looks, plain types only; addresses without what must stay secret in them.
+        """The settings without the looks, as plain types. Passwords in addresses are hidden.
 
-        interim  that of a picture: the cue that it was made with lies on top
+        interim  of a picture: the cue of that picture is laid on top
         """
         now = self.now
         keys = now.model_dump(mode="json", exclude={"looks"})
@@ -79,9 +79,10 @@ class SessionSettings:
         return keys
 
     def given(self) -> dict[str, Any]:
-        """What a preset holds: the whole look, defaults too, and of the other keys those that differ from the defaults.
+        """The keys of a preset: the whole look with its defaults, and all other keys that differ from their defaults.
 
-        So loading it recalls the look, whatever was set meanwhile."""
+        Because of the defaults, loading a preset recalls the look whatever was set meanwhile.
+        """
         whole = self.now.model_dump(mode="json")
         scales = {lora.name: lora.default for lora in _loras(self.now.bundle)}
         look = look_of(whole) | {"loras": scales | whole["loras"]}
@@ -89,20 +90,20 @@ class SessionSettings:
 
     @property
     def looks(self) -> dict[str, dict[str, Any]]:
-        """Those there are, by name."""
+        """The looks by name."""
         return self.now.looks
 
     def show(self) -> dict[str, Any]:
-        """A graph file of what is played, without source, sinks and what else is this machine's own."""
+        """The keys of a show file: looks, tempo, schedule and MIDI map, and nothing that belongs to this machine."""
         return show_of(self.now.model_dump(mode="json"))
 
     @property
     def streams(self) -> list[str]:
-        """The streams of a run of several."""
+        """Names of the streams of a run of several."""
         return list(self.keys.get("streams", {}))
 
     def check_files(self, keys: dict[str, Any]) -> None:
-        """Raise ConfigError where the keys of a stream that is to join name what its sender may not."""
+        """Raise ConfigError if the keys of a new stream name files that a visitor may not name."""
         if "hooks" in keys:
             raise ConfigError(_NO_HOOKS)
         if self._fixed_files:
@@ -110,19 +111,19 @@ class SessionSettings:
             _refuse_files(validate({}), validate(named), self._uploads, self._style_pictures, self.sent)
 
     def add(self, name: str, keys: dict[str, Any]) -> None:
-        """A stream has joined."""
+        """Add the keys of a stream that has joined."""
         keys = merge(self.keys, {"streams": {name: keys}})
         self.take((keys, _read(keys)))
 
     def remove(self, name: str) -> None:
-        """A stream has left. The last one stays among the settings, to be started again, but for those of a host."""
+        """Remove the keys of a stream that has left. Except for a host, the last stream stays, to be started again."""
         others = {other: keys for other, keys in self.keys["streams"].items() if other != name}
         if others or self.is_host:
             keys = {**self.keys, "streams": others}
             self.take((keys, _read(keys)))
 
     def wanted(self, keys: dict[str, Any]) -> Held:
-        """The settings with these keys on top, checked as far as nothing has to be opened for it. Raises BadInput."""
+        """The settings with these keys on top, with every check that opens no network. Raises BadInput."""
         laid = self._with(timed(keys, self.now.bpm).keys)
         wanted = _read(laid)
         before, now = self.now, of_stream(wanted, self.selected)
@@ -142,7 +143,7 @@ class SessionSettings:
         return laid, wanted
 
     def _with(self, keys: dict[str, Any]) -> dict[str, Any]:
-        """The keys with others on top: of several streams those of the one that is looked at, or all."""
+        """The keys with others on top, of the selected stream; common keys of several streams are set for all."""
         if not isinstance(self.config, Streams) or not self.selected:
             return merge(self.keys, keys)
         for_all = {key: value for key, value in keys.items() if key in (*COMMON, "looks")}
@@ -151,11 +152,11 @@ class SessionSettings:
 
     @property
     def both(self) -> Held:
-        """What `take` goes back to."""
+        """The settings, for a later `take`."""
         return self.keys, self.config
 
     def take(self, held: Held) -> None:
-        """Hold these settings."""
+        """Replace the settings."""
         self.keys, self.config = held
 
     def bundle(self) -> dict[str, Any]:
@@ -185,7 +186,7 @@ class SessionSettings:
         }
 
     def thumb(self, style: str) -> Path | None:
-        """The small picture of a style of the bundle of the settings, a JPEG. Raises BundleError."""
+        """Path of the small JPEG of a style; None if it has none. Raises BundleError."""
         bundle = load_bundle(self.now.bundle)
         known = bundle.about.styles.get(style)
         return None if known is None or known.thumb is None else bundle.folder / known.thumb
@@ -196,7 +197,7 @@ def _read(keys: dict[str, Any]) -> "GraphConfig | Streams":
 
 
 def of_stream(config: "GraphConfig | Streams", stream: str) -> GraphConfig:
-    """The configuration of a stream; of a stream host without one what all have in common."""
+    """The configuration of a stream; for a stream host without streams, the common keys."""
     if not isinstance(config, Streams):
         return config
     return config.configs[stream] if stream in config.configs else validate(dict(config.common))

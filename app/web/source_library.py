@@ -30,7 +30,7 @@ MOST_UPLOADED = 8 << 30  # bytes
 
 
 class SourceLibrary:
-    """Thread-safe as far as files are.
+    """The sources that a visitor can choose. Thread-safe as far as files are.
 
     uploads  folder of the files that visitors sent; they may be named wherever files may not
     """
@@ -42,7 +42,7 @@ class SourceLibrary:
         self._recent = recent or user_config_path("warpfuse") / "recent_sources.json"
 
     def choices(self) -> dict[str, Any]:
-        """All that can be named, by kind. Addresses without what must stay secret in them."""
+        """The sources by kind. Passwords in addresses are hidden."""
         sent = sorted(self.uploads.iterdir()) if self.uploads.is_dir() else []
         return {
             "clip": str(CLIP),
@@ -78,7 +78,7 @@ class SourceLibrary:
         }
 
     async def upload(self, name: str, pieces: AsyncIterator[bytes]) -> str:
-        """Keep a file that a visitor sends; its path. Raises ConfigError: no room, no video; then nothing is kept."""
+        """Save a video that a visitor sends. Returns its path. Raises ConfigError without room, or for no video."""
         file = self.uploads / _plain(name)
         part = file.with_name(f".{secrets.token_hex(8)}{file.suffix}")
         try:
@@ -101,7 +101,7 @@ class SourceLibrary:
         return str(file)
 
     def whole(self, keys: dict[str, Any]) -> dict[str, Any]:
-        """Keys whose source is the address it was shown for, with its password again."""
+        """The keys, with the hidden password of a listed source put back."""
         shown = {redact(url): url for url in self._addresses()}
         source = keys.get("source")
         return {**keys, "source": shown[source]} if isinstance(source, str) and source in shown else keys
@@ -126,7 +126,7 @@ class SourceLibrary:
 
 
 def _plain(name: str) -> str:
-    """A name that leads nowhere else. Raises ConfigError."""
+    """A file name without folders. Raises ConfigError."""
     if "/" in name or "\\" in name or name.startswith(".") or len(name.encode()) > 200:
         raise ConfigError(f"file name {name[:80]!r}: expected a name without folders that does not begin with a dot")
     if Path(name).suffix.lower() not in _ENDINGS:

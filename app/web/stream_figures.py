@@ -12,7 +12,7 @@ from warpfuse.web.viewing import ViewerSink
 
 
 def _views(run: Run, config: GraphConfig) -> list[str]:
-    """Of a run in several processes the page has the styled pictures alone; maps and masks are of one that has them."""
+    """Views that the page can show. A run in several processes gives it the styled pictures only."""
     if len(run.workers()) > 1:
         return ["styled"]
     there = {"control": bool(config.controls), "mask": config.mask.active}
@@ -20,7 +20,7 @@ def _views(run: Run, config: GraphConfig) -> list[str]:
 
 
 def stream_figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> dict[str, Any]:
-    """What the page shows of a stream; rate and latency are those of the last two seconds."""
+    """Figures of a stream under way. Frame rate and latency are those of the last two seconds."""
     so_far, moment = run.stats(), sink.moment() if sink is not None else Moment()
     recorder = sink.recorder if sink is not None else None
     recording = None
@@ -48,7 +48,7 @@ def stream_figures(run: Run, sink: ViewerSink | None, config: GraphConfig) -> di
 
 
 def _cue(config: GraphConfig, interim: Interim | None) -> dict[str, Any] | None:
-    """The cue that is shown: its number from 1, of how many, its look or keys, and what is set by hand over it."""
+    """The cue of the picture on show: number from 1, number of cues, name or keys, and keys set by hand over it."""
     cues = config.schedule.cues
     if interim is None or interim.cue is None or interim.cue >= len(cues):  # shown still, of a schedule before
         return None
@@ -58,12 +58,12 @@ def _cue(config: GraphConfig, interim: Interim | None) -> dict[str, Any] | None:
 
 
 def _waits(stats: Stats) -> dict[str, Any]:
-    """What somebody at the controls waits for, and misses, since the begin of the run."""
+    """Delay of controls, time to the first picture, and share of dropped frames, over the whole run."""
     told = stats.to_dict()
     return {key: told[key] for key in ("control_ms", "first_picture_s", "dropped_share")}
 
 
 def whole_figures(stats: Stats) -> dict[str, Any]:
-    """Rate and latency of a run that is over: of all of it."""
+    """Frame rate and latency of a run that is over, over its whole length."""
     latency = {"p50": stats.latency.ms(50), "p95": stats.latency.ms(95), "newest": stats.latency.ms(50)}
     return {"fps": round(stats.fps, 2), "latency_ms": latency, "paused": False, "recording": None}

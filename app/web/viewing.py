@@ -1,4 +1,4 @@
-"""How the page looks at a run: one more sink behind each stream, and taps, of which those of one stream are shown."""
+"""The page as a viewer of a run: a sink and taps for each stream; those of the selected stream are shown."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class ViewerSink:
         return self._recent.at(time.monotonic_ns())
 
     def write(self, frame: RawFrame) -> None:
-        """Two references and two numbers, unless it is recorded."""
+        """Show a frame, and record it if a recorder is attached. The frame is kept by reference."""
         now = time.monotonic_ns()
         self.frames += 1
         self.interim = frame.stamp.interim
@@ -57,7 +57,7 @@ class ViewerSink:
             recorder.hear(piece)
 
     def close(self, complete: bool) -> None:
-        """Nothing is held."""
+        """Nothing to close: recorders are closed by the session."""
 
 
 class Looking:
@@ -72,7 +72,7 @@ class Looking:
 
     @property
     def viewer(self) -> Viewer:
-        """As a run takes it."""
+        """The viewer to open a run with."""
         return Viewer(self._sink, self._taps)
 
     def _sink(self, stream: str, info: VideoInfo, size: tuple[int, int]) -> ViewerSink:
@@ -97,7 +97,7 @@ class Looking:
 
 
 def _opaque(frame: RawFrame) -> RawFrame:
-    """What is transparent is black on the page."""
+    """The frame over black, without its alpha channel."""
     if frame.rgb.shape[2] == 3:
         return frame
     rgb, alpha = frame.rgb[..., :3].astype(np.uint16), frame.rgb[..., 3:].astype(np.uint16)

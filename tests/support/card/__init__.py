@@ -35,11 +35,16 @@ DEFAULT = 0
 
 
 class Card:
-    """races: found; kernels: (span of the profiler, name) -> count; launches: of kernels and of graphs; waits:
-    of the host, by module and function; providers: what sessions of ONNX Runtime were opened with.
+    """The simulated card: its memory, streams and clocks, and a count of what was done on it.
 
-    without  places (`sites.py`) whose operation is left out, for mutations
-    skipped  those of them that were
+    races      found so far
+    kernels    number of launches by (profiler span, kernel name)
+    launches   number of launches: a replayed graph is one
+    waits      waits of the host for the card: (stream or event, module, function)
+    providers  execution providers that sessions of ONNX Runtime were opened with
+    graphs, captured, freed  numbers of graphs replayed, captures begun, and allocations of cudaMalloc freed
+    without    places (`sites.py`) whose operation is left out, for mutations
+    skipped    number of times each of them was left out
     """
 
     def __init__(self, capability=(8, 9)):
@@ -67,7 +72,13 @@ class Card:
         return getattr(self.local, "stream", None) or self.default
 
     def kernel(self, name, reads, writes, run, ran=False, kept=None, stream=None):
-        """Work of a stream; into its graph while it captures. ran: it was computed already."""
+        """Launch a kernel on a stream; while the stream captures, add it to the graph instead.
+
+        reads, writes  spans of memory
+        run            computes the values, at once
+        ran            the values were computed already
+        kept           what must live as long as the graph
+        """
         key = (stream or self.current()).key
         graph = self.captures.get(key)
         if graph is not None:
@@ -85,7 +96,7 @@ class Card:
 
     @contextlib.contextmanager
     def replaying(self):
-        """What runs inside the block was launched as one."""
+        """Count the kernels inside the block as one launch: the replay of a graph."""
         self.local.replaying = True
         try:
             yield
@@ -93,7 +104,7 @@ class Card:
             self.local.replaying = False
 
     def host_waits(self, key):
-        """This thread waits for a stream."""
+        """Have this thread wait for a stream, as cudaStreamSynchronize does."""
         self.not_capturing(key)
         self.waits.append(("stream", *site()[:2]))
         self.order.join(host(), self.order.clock(key))
@@ -113,7 +124,7 @@ class Card:
         return as_tensor(self, interface)
 
     def doing(self, operation):
-        """Whether an operation is done, or left out for a mutation."""
+        """Whether the calling place may do an operation; False at a place in `without`."""
         module, function, line = site()
         for one in self.without:
             if (one.operation, one.module, one.function) == (operation, module, function) and line in one.lines:
@@ -123,7 +134,7 @@ class Card:
 
     @contextlib.contextmanager
     def modes(self):
-        """Torch in this thread takes the card for real."""
+        """Have torch in this thread accept the simulated card as a device."""
         with Placing(self), Booking(self):
             yield
 

@@ -20,7 +20,13 @@ _SMALLEST = 512
 
 
 class Block:
-    """kind: "device" or "pinned"; home: the stream it was made on; told: streams that record_stream named."""
+    """A block of memory.
+
+    at, nbytes  offset in the arena and size, bytes
+    kind        "device" or "pinned"
+    home        the stream on which it was allocated
+    told        streams named by record_stream
+    """
 
     def __init__(self, at, nbytes, kind, home):
         self.at, self.nbytes, self.kind, self.home = at, nbytes, kind, home
@@ -28,6 +34,8 @@ class Block:
 
 
 class Arena:
+    """The memory of the card, with an allocator that reuses freed blocks at once. Thread-safe."""
+
     def __init__(self, order):
         self._order = order
         self._file = os.memfd_create("card")
@@ -45,7 +53,7 @@ class Arena:
         os.close(self._file)
 
     def take(self, nbytes, kind, home, whole=1):
-        """A block of at least so many bytes, which begins at a multiple of `whole`."""
+        """Allocate a block of at least `nbytes` bytes, at a multiple of `whole` bytes."""
         with self._order.lock:
             size = max(_SMALLEST, 1 << max(0, nbytes - 1).bit_length())
             idle = self._free.setdefault((kind, home, size), [])
@@ -62,7 +70,7 @@ class Arena:
             return block
 
     def let_go(self, block):
-        """The last reference is gone."""
+        """Free a block."""
         with self._order.lock:
             # The allocator gives a block out again when the streams it was told of are past it. Of others it knows
             # nothing. Pinned memory it watches by itself.
@@ -72,14 +80,14 @@ class Arena:
             self._left[block.at] = self._order.clock(host())  # whoever gets it comes after what this thread waited for
 
     def raw(self, nbytes, kind, home):
-        """Memory as a tensor of bytes; it goes back when the last view of it is gone."""
+        """A new block as a uint8 tensor [nbytes]. The block is freed with the last view of the tensor."""
         block = self.take(nbytes, kind, home)
         buffer = (ctypes.c_uint8 * max(1, nbytes)).from_address(self._bases[0] + block.at)
         weakref.finalize(buffer, self.let_go, block)
         return torch.frombuffer(buffer, dtype=torch.uint8)
 
     def like(self, x, kind, home, filled=True):
-        """x in a block of its own, laid out as it is."""
+        """A tensor like x, with its strides, in a new block. filled: with the values of x."""
         storage = x.untyped_storage()
         raw = self.raw(storage.nbytes(), kind, home)
         if filled and storage.nbytes():
@@ -111,14 +119,14 @@ class Arena:
         return Span(block.at, begin, begin + nbytes)
 
     def span_of(self, x):
-        """The bytes of a tensor, None for one of the host."""
+        """The span of a tensor's bytes; None for a tensor of the host, or without elements."""
         if not x.numel():
             return None
         reach = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
         return self.span(x.data_ptr(), reach * x.element_size())
 
     def kind_of(self, x):
-        """ "device", "pinned", or None."""
+        """The kind of a tensor's memory: "device", "pinned", or None for ordinary memory of the host."""
         address = x.untyped_storage().data_ptr()
         block = self.block_at(address) if address else None
         return None if block is None else block.kind

@@ -16,6 +16,8 @@ _BLOCK = 2 << 20  # bytes that cudaMalloc has from the driver at a time
 
 
 class Stream:
+    """A CUDA stream. key: its actor in `Order`."""
+
     def __init__(self, card, handle):
         self.card, self.cuda_stream, self.device = card, handle, DEVICE
         self.key = ("stream", handle)
@@ -39,7 +41,10 @@ class Stream:
 
 
 class Event:
-    """state: shared by all who have the event; owner: whoever made it, in this process or in another."""
+    """A CUDA event: the clock of the stream that recorded it last.
+
+    Its state is shared with events opened from its IPC handle, and has a weak reference to the event that made it.
+    """
 
     card = None
 
@@ -69,7 +74,7 @@ class Event:
             self.waited_for(host())
 
     def query(self):
-        """Over only when this thread knows it: a card is as slow as it likes."""
+        """True only if this thread has waited for the recorded work: the card may be arbitrarily slow."""
         known = self.card.order.clock(host())
         return all(known.get(actor, 0) >= number for actor, number in self._state.clock.items())
 
@@ -94,6 +99,8 @@ class Event:
 
 
 class CUDAGraph:
+    """A captured graph: the kernels of one stream, in order. broken: an operation ended the capture."""
+
     card = None
 
     def __init__(self):
@@ -140,7 +147,7 @@ class Cuda:
         self._dealt = itertools.cycle(range(1, 1 + DEALT))
 
     def Stream(self, device=None):  # noqa: N802
-        """One of 32, as torch gives them."""
+        """The next of 32 streams, in turn, as torch deals them."""
         return Stream(self._card, next(self._dealt))
 
     def ExternalStream(self, handle, device=None):  # noqa: N802
@@ -189,7 +196,7 @@ class Cuda:
         return self._card.current().key in self._card.captures
 
     def synchronize(self, device=None):
-        """Waits for all; breaks captures, whoever makes them."""
+        """Wait for every stream. Breaks every capture under way, as CUDA does."""
         for graph in self._card.captures.values():
             graph.broken = True
         if self._card.captures:
@@ -208,6 +215,8 @@ class Cuda:
 
 
 class Status(int):
+    """A status of the CUDA runtime, by number and name."""
+
     def __new__(cls, number, name):
         status = super().__new__(cls, number)
         status.name = name
@@ -228,7 +237,7 @@ class _Handle:
 
 
 class Runtime:
-    """`cuda.bindings.runtime`, as far as the package uses it. failing: function -> the status that it gives."""
+    """`cuda.bindings.runtime`, as far as the package uses it. failing: by function, the status that it returns."""
 
     cudaIpcMemLazyEnablePeerAccess = 1  # noqa: N815
     cudaIpcMemHandle_t = _Handle  # noqa: N815
@@ -254,7 +263,7 @@ class Runtime:
         return self.failing.get("cudaDeviceGetAttribute", DONE), 1
 
     def cudaMalloc(self, nbytes):  # noqa: N802
-        """Small ones share what the driver gave."""
+        """Allocate memory. Small allocations share a block of the driver, as CUDA does."""
         if self._room is None or self._room[1] + nbytes > self._room[0].nbytes or nbytes % _BLOCK == 0:
             self._room = [self._card.arena.take(-(-nbytes // _BLOCK) * _BLOCK, "device", "cudaMalloc", _BLOCK), 0]
         block, offset = self._room
@@ -307,7 +316,7 @@ class Runtime:
 
 
 def as_tensor(card, interface):
-    """Memory of the card as its __cuda_array_interface__ tells of it."""
+    """A uint8 tensor over the memory that a __cuda_array_interface__ describes."""
     (nbytes,), (address, _) = interface["shape"], interface["data"]
     buffer = (ctypes.c_uint8 * nbytes).from_address(address)
     return torch.frombuffer(buffer, dtype=torch.uint8)

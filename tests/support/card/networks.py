@@ -16,7 +16,7 @@ _CUDA = "CUDAExecutionProvider"
 
 
 def onnxruntime_on(card):
-    """The module, as the build for cards is."""
+    """A stand-in for the module onnxruntime, as its build for CUDA."""
     module = ModuleType("onnxruntime")
     module.__dict__.update({name: value for name, value in vars(onnxruntime).items() if not name.startswith("__")})
     module.__version__, module.__spec__ = onnxruntime.__version__, onnxruntime.__spec__
@@ -56,7 +56,7 @@ class _Session:
         return _Binding()
 
     def run(self, names, feed):
-        """Over host memory: it waits for its own copies."""
+        """Run over host memory. ONNX Runtime waits for its own copies."""
         return self._real.run(names, feed)
 
     def run_with_iobinding(self, binding, options=None):
@@ -89,7 +89,7 @@ class _Binding:
 
 
 def array_at(address, shape, kind):
-    """Memory as an array."""
+    """A numpy array over memory at an address."""
     buffer = (ctypes.c_uint8 * _nbytes(shape, kind)).from_address(address)
     return np.frombuffer(buffer, kind).reshape(shape)
 
@@ -99,13 +99,13 @@ def _nbytes(shape, kind):
 
 
 class _Weights:
-    """What a plan of the simulated TensorRT holds: the network itself."""
+    """Weights in a plan of the simulated TensorRT: the ONNX network itself."""
 
     MAGIC = b"simulated plan\n"
 
 
 def tensorrt_on(card, ahead=False):
-    """`tensorrt`, as far as the package uses it; ahead: `tensorrt_rtx_bindings`."""
+    """A stand-in for `tensorrt`, as far as the package uses it. ahead: for `tensorrt_rtx_bindings`."""
     module = ModuleType("tensorrt")
     module.__version__, module.__spec__ = "11.4.0.106", ModuleSpec("tensorrt", None)
     module.ILogger = type("ILogger", (), {"__init__": lambda self: None, "INTERNAL_ERROR": 0, "ERROR": 1})

@@ -25,6 +25,8 @@ class Span(NamedTuple):
 
 
 class Access(NamedTuple):
+    """An access of bytes lo to hi of a block. number: that of the actor's work; where: the line of the package."""
+
     actor: Actor
     number: int
     writes: bool
@@ -35,7 +37,7 @@ class Access(NamedTuple):
 
 @dataclass(frozen=True)
 class Race:
-    """Two accesses that nothing orders, each by who made it and where."""
+    """Two accesses that nothing orders, each described by its actor and its place."""
 
     first: str
     second: str
@@ -50,6 +52,7 @@ def host():
 
 
 def merge(clock, other):
+    """Raise a clock to another, in place: the larger number of each actor."""
     for actor, number in other.items():
         if clock.get(actor, 0) < number:
             clock[actor] = number
@@ -80,7 +83,10 @@ class Order:
             return [actor for actor in self._clocks if actor[0] == "stream"]
 
     def work(self, actor, reads, writes):
-        """A piece of work of an actor; of a stream: launched by this thread, so after all that the thread knows."""
+        """Add a piece of work of an actor, and find its races.
+
+        Work of a stream is launched by this thread, so it follows all that the thread knows.
+        """
         with self.lock:
             clock = self._clocks.setdefault(actor, {})
             if actor[0] == "stream":
@@ -93,7 +99,7 @@ class Order:
                 self._access(clock, span, Access(actor, clock[actor], True, span.lo, span.hi, at))
 
     def forget(self, block, actors=None):
-        """The block is given out anew once `actors` (none: all) have done what they were given until now."""
+        """Drop the accesses of a block by `actors` (None: by all), since its memory is used again after them."""
         with self.lock:
             if actors is None:
                 self._log.pop(block, None)
@@ -115,7 +121,7 @@ class Order:
             return any(clock.get(a.actor, 0) < a.number for a in self._log.get(block, ()))
 
     def fault(self, what):
-        """Something else that must not be."""
+        """Report a fault of another kind, with the place where it happened."""
         with self.lock:
             self.races.append(Race(what, where()))
 

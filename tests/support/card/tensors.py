@@ -49,7 +49,7 @@ def plain(x):
 
 
 def found(x):
-    """Every tensor in arguments or results."""
+    """Yield every tensor in arguments or results."""
     if isinstance(x, torch.Tensor):
         yield x
     elif isinstance(x, (list, tuple)):
@@ -61,7 +61,7 @@ def found(x):
 
 
 def mapped(x, change):
-    """x with every tensor in it changed."""
+    """Arguments or results with `change` applied to every tensor."""
     if isinstance(x, torch.Tensor):
         return change(x)
     if isinstance(x, (list, tuple)):
@@ -77,6 +77,8 @@ def _is_card(device):
 
 
 class Booking(TorchDispatchMode):
+    """Enters every operator into the order: as a kernel, as a copy, or as work of the host."""
+
     def __init__(self, card):
         super().__init__()
         self._card = card
@@ -121,7 +123,7 @@ class Booking(TorchDispatchMode):
 
     @staticmethod
     def _again(f, args, kwargs, made):
-        """As a replayed graph does it: into the memory of the first time."""
+        """Repeat an operator in a replay: its results go into the memory of the captured ones."""
         had = {x.untyped_storage().data_ptr() for x in (*found(args), *found(kwargs))}
         out = [x for x in found(f(*args, **kwargs)) if x.untyped_storage().data_ptr() not in had]
         for into, x in zip(made, out, strict=True):
@@ -141,7 +143,7 @@ class Booking(TorchDispatchMode):
         return reads, writes
 
     def _copy(self, f, args, kwargs):
-        """Between host and card, or within either. Only pinned memory is copied while the host goes on."""
+        """Copy between host and card, or within one. The host waits unless its memory is pinned."""
         card, (into, x) = self._card, args[:2]
         ways = card.arena.kind_of(into), card.arena.kind_of(x)
         goes_on = (args[2] if len(args) > 2 else kwargs.get("non_blocking", False)) and None not in ways
@@ -160,6 +162,8 @@ class Booking(TorchDispatchMode):
 
 
 class Placing(TorchFunctionMode):
+    """Puts tensors on the card: those made with its device, pinned ones, and those moved to it."""
+
     def __init__(self, card):
         super().__init__()
         self._card = card
@@ -175,7 +179,7 @@ class Placing(TorchFunctionMode):
             return self._placed(f, name, args, kwargs)
 
     def _placed(self, f, name, args, kwargs):
-        """Where what is made lies: where it is said, else where the operands do."""
+        """Make a tensor on the device that is asked for, else on that of the operands."""
         card, want = self._card, None
         if _is_card(kwargs.get("device")):
             kwargs["device"], want = "cpu", "device"
@@ -246,5 +250,5 @@ class Placing(TorchFunctionMode):
 
 
 def _strides(x):
-    """Those of a copy: the same order of dimensions, without holes."""
+    """Strides of a copy of x: the same order of dimensions, without gaps."""
     return torch.empty_like(torch.empty_strided(x.shape, x.stride(), device="meta", dtype=x.dtype)).stride()
