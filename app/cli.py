@@ -20,6 +20,7 @@ from warpfuse.commands.controlling import ctl
 from warpfuse.commands.serving import PageOptions, run_with_page
 from warpfuse.commands.serving import serve as serve_page
 from warpfuse.configuring import configure, configure_any, keys_of, with_sink
+from warpfuse.doctor.command import doctor
 from warpfuse.engine.errors import BadInput, WarpfuseError
 from warpfuse.engine.files import write_whole
 from warpfuse.engine.redact import guard_process
@@ -43,7 +44,7 @@ from warpfuse.version import __version__
 
 # Note: imports inside the commands. torch and OpenCV take seconds, and the doctor must run where they are broken.
 
-NOT_KEPT_UP, BAD_INPUT, LOST, FAILED = 1, 2, 3, 4
+BAD_INPUT, LOST, FAILED = 2, 3, 4
 
 MidiPort = Annotated[
     str | None, typer.Option(metavar="PORT", help="A MIDI controller changes it: the name of its port, or a part.")
@@ -264,58 +265,7 @@ def demo(
         run_demo(folder, stop=stop, console=console)
 
 
-@app.command()
-@takes_a_graph
-def doctor(
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON.")] = False,
-    cameras: Annotated[bool, typer.Option("--cameras", help="List cameras and their formats.")] = False,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Run source and bundle for five seconds: does this machine keep up?")
-    ] = False,
-    **flags: Any,
-) -> int:
-    """What this machine has, what it lacks, and the command that fixes it."""
-    if deep:
-        return _try_out(flags, as_json)
-    if given := [name for name, value in flags.items() if value not in (None, [])]:
-        raise BadInput(f"{given[0]}: the flags and names of a run are for `warpfuse doctor --deep`. Add --deep")
-    if cameras:
-        from warpfuse.doctor import cameras as listing
-
-        found = listing.cameras()
-        if as_json:
-            print(json.dumps({"cameras": listing.to_dict(found)}, indent=1))
-        else:
-            Console().print(listing.table(found))
-        return 0
-    from warpfuse.doctor.examination import examine, table, to_json
-
-    findings = examine()
-    if as_json:
-        print(to_json(findings))
-    else:
-        Console().print(table(findings))
-    return 0
-
-
-def _try_out(flags: dict[str, Any], as_json: bool) -> int:
-    """The deep examination; the exit code is 1 where this machine does not keep up."""
-    from warpfuse.graph.plan.checks import check_early
-
-    graph, keys, settings = asked(flags)
-    config = configure(graph, keys, settings, {"source": str(CLIP), "loop": True, "sinks": ["null:"]})
-    check_early(config)
-    from warpfuse.doctor.trial import told, try_out
-
-    with stopped_by_signals("ending the trial; once more to stop at once") as stop:
-        found = try_out(config, say=say, stop=stop)
-    if as_json:
-        print(json.dumps({"deep": found.to_dict()}, indent=1))
-    else:
-        for line in told(found):
-            print(line)
-    return 0 if found.keeps_up else NOT_KEPT_UP
+app.command()(doctor)
 
 
 @app.command()
