@@ -36,13 +36,13 @@ Sender = tuple[str, int]
 
 
 class OscServer:
-    """Takes settings from a port in a thread of its own, and answers who asks. A context manager.
+    """An OSC server: takes settings on a UDP port, in a thread, and answers queries. A context manager.
 
     say  told what was refused, each address once
     """
 
     def __init__(self, session: PageSession, port: int, say: Callable[[str], None], host: str = LOOPBACK) -> None:
-        """Bind. Raises ConfigError when the port is taken, or the address is none of this machine."""
+        """Bind the port. Raises ConfigError if it is taken, or the address is not of this machine."""
         self._session, self._complain = session, Refusals(say)
         self._subscribers: list[Sender] = []
         self._seen, self._known = session.changed.count, dict[str, Any]()
@@ -112,7 +112,7 @@ class OscServer:
                     self._answer(subscriber, f"/{key}", value)
 
     def _state(self) -> dict[str, Any]:
-        """What can be asked for, by address: settings, what the run does, and the names of the looks."""
+        """Values that can be queried, by address: settings, state of the run, names of the looks."""
         found = dict(_leaves(self._session.settings(), ""))
         return {**found, "state": self._session.state, "looks": list(self._session.held.looks)}
 

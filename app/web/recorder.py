@@ -1,4 +1,4 @@
-"""A file sink that can be put on and taken off while a run goes on."""
+"""Recording: a file sink that begins and ends while the run continues."""
 
 import queue
 import threading
@@ -39,7 +39,7 @@ class Recorder:
         self._thread.start()
 
     def write(self, frame: RawFrame) -> None:
-        """Take a frame; the first one starts the file's time. After `close` it goes nowhere."""
+        """Take a frame. The time of the file begins with the first one. Frames after `close` are ignored."""
         if self._first_pts_ns is None:
             self._first_pts_ns = frame.stamp.pts_ns
         frame = RawFrame(replace(frame.stamp, pts_ns=frame.stamp.pts_ns - self._first_pts_ns), frame.rgb)
@@ -56,7 +56,7 @@ class Recorder:
         self._pieces.append(piece)
 
     def close(self) -> None:
-        """Finish the file: it has its name when this returns. A second call does nothing."""
+        """Finish the file. It has its final name when this returns. A second call does nothing."""
         with self._writing:
             if not self._closed:
                 self._closed = True

@@ -164,7 +164,10 @@ def _is_bounded(scope: Scope) -> bool:
 
 
 def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
-    """Browsers send Origin with whatever changes something and with WebSockets; other programs send none."""
+    """Whether a request comes from this server's own page, from no page, or follows a link to the page.
+
+    Browsers send Origin with WebSockets and with every request that changes something; other programs send none.
+    """
     reads = scope["type"] == "http" and scope["method"] in _READS
     origin = headers.get("origin")
     if origin is not None and not (reads and origin == "null"):
@@ -186,7 +189,7 @@ def _with_headers(send: Send) -> Send:
 
 
 def _ask(headers: Headers, why: str) -> Response:
-    """A page that asks for the token, for whoever can show one."""
+    """A page that asks for the token, if the client accepts HTML; else one line."""
     if "text/html" not in headers.get("accept", ""):
         return _no(401, why)
     return HTMLResponse(_ASKING.format(why=f"{why[0].upper()}{why[1:]}."), 401)

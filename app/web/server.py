@@ -38,7 +38,7 @@ def application(
     library: SourceLibrary,
     midi: MidiInput | None = None,
 ) -> FastAPI:
-    """The page as an ASGI application. Closing the session is its owner's."""
+    """The page as an ASGI application. The caller closes the session."""
     peers = Peers(session.pictures)
     know_presets(session, presets)
 
@@ -76,7 +76,7 @@ class WebServer:
     """
 
     def __init__(self, app: FastAPI, access: AccessRules, port: int) -> None:
-        """Bind. Raises ConfigError when the port is taken or may not be had."""
+        """Bind the port. Raises ConfigError if it is taken or not permitted."""
         self._access = access
         self._socket = _bound(access.host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -94,7 +94,7 @@ class WebServer:
 
     @property
     def urls(self) -> list[str]:
-        """Addresses for a browser; never empty."""
+        """Addresses of the page for browsers, at least one."""
         everywhere = self._access.host in ("0.0.0.0", "::")
         hosts = [*addresses_of_this_machine(), "localhost"] if everywhere else [self._access.host]
         token = f"?token={self._access.token}" if self._access.token else ""
@@ -102,7 +102,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Address for a browser of this machine."""
+        """Address of the page for a browser on this machine."""
         return self.urls[-1]
 
     def __enter__(self) -> "WebServer":
@@ -119,7 +119,7 @@ class WebServer:
 
 
 def addresses_of_this_machine() -> list[str]:
-    """IPv4 addresses that other machines may reach this one by: of interfaces that are up, none of itself alone."""
+    """IPv4 addresses of this machine on interfaces that are up, without loopback and link-local ones."""
     up = {name for name, about in psutil.net_if_stats().items() if about.isup}
     told = [one for name, addresses in psutil.net_if_addrs().items() if name in up for one in addresses]
     found = [one.address for one in told if one.family == socket.AF_INET]

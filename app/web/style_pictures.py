@@ -16,13 +16,16 @@ _THUMB = (192, 192)
 
 
 class StylePictures:
-    """The files of one folder; the default is one among the user's data. No name leads elsewhere."""
+    """The style images in one folder, by default in the user's data. A name cannot lead to another folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or user_data_path("warpfuse") / "style-pictures"
 
     def keep(self, data: bytes) -> Path:
-        """Keep a picture, upright and no larger than needed; the file. Raises ConfigError: it is none, or no room."""
+        """Save a picture, upright and scaled down. Returns its path.
+
+        Raises ConfigError for data that is no picture, and if the file cannot be written.
+        """
         try:
             with Image.open(io.BytesIO(data)) as opened:
                 if max(opened.size) > _LONGEST_PX:
@@ -42,7 +45,7 @@ class StylePictures:
         return file
 
     def holds(self, file: str) -> bool:
-        """Whether a file was given to the page."""
+        """Whether this file is one of the saved pictures."""
         path = Path(file)
         return path.parent == self._folder and path.is_file()
 
