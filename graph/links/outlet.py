@@ -37,7 +37,8 @@ class Outlet(LinkEnd):
         self.closed = False
         self.failed: str | None = None
         self._store = store
-        self._mailbox = Mailbox(plan.policy, plan.mailbox)
+        self._mailbox = Mailbox(plan.mailbox)
+        self._blocks = plan.policy == "block"
         self._reader = identity(epoch)
         self._connections = 0
         self._credits = 0
@@ -60,8 +61,8 @@ class Outlet(LinkEnd):
 
     @property
     def blocked(self) -> bool:
-        """The mailbox is full: the sender has to wait before the next `offer`."""
-        return not self.closed and self._mailbox.full
+        """The sender has to wait before the next `offer`. Only with the policy `block`, while the mailbox is full."""
+        return self._blocks and len(self._mailbox) >= self._mailbox.capacity and not self.closed
 
     @property
     def waiting(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from warpfuse.graph.errors import WireError
 from warpfuse.graph.links import messages
-from warpfuse.graph.links.link_plan import Policy, Transport
+from warpfuse.graph.links.link_plan import Transport
 
 
 class Parcel(NamedTuple):
@@ -128,21 +128,15 @@ class SlotTable:
 
 
 class Mailbox(deque[Parcel]):
-    """Frames that wait for a credit. With the policy `block` it reports when it is full; otherwise it drops the oldest.
+    """Frames that wait for a credit. A frame beyond its capacity replaces the oldest.
 
-    It differs from `stages.timing.Latest`: it belongs to one thread, holds several frames, and can block.
+    It differs from `stages.timing.Latest`: it belongs to one thread and holds several frames.
     """
 
-    def __init__(self, policy: Policy, capacity: int) -> None:
+    def __init__(self, capacity: int) -> None:
         super().__init__()
-        self.policy = policy
         self.capacity = capacity
         self.dropped = 0
-
-    @property
-    def full(self) -> bool:
-        """No frame may be pushed now. Only with `block`."""
-        return self.policy == "block" and len(self) >= self.capacity
 
     def push(self, item: Parcel) -> Parcel | None:
         """Add a frame. Returns the frame dropped to make room, whose slot the caller frees; None if none was."""

@@ -71,8 +71,9 @@ def test_a_credit_comes_back_with_the_slot_and_lets_the_next_one_go(connect):
     assert inlet.take() == "b"
 
 
-def test_latest_gives_the_newest_to_a_slow_reader(connect):
-    outlet, inlet = connect(policy="latest", credits=1)
+@pytest.mark.parametrize("policy", ["latest", "drop_oldest"])
+def test_a_slow_reader_of_a_link_that_never_blocks_gets_the_newest(connect, policy):
+    outlet, inlet = connect(policy=policy, credits=1)
     outlet.receive()
     for seq in range(100):
         assert not outlet.blocked

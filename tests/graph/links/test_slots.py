@@ -53,7 +53,7 @@ def test_there_is_no_slot_beyond_the_last():
 @given(mailbox=st.integers(1, 4), credits=st.integers(1, 4), data=st.data())
 def test_a_free_slot_exists_whenever_one_is_asked_for(mailbox, credits, data):
     """The law behind `slots_needed`: writing one, `mailbox` waiting, `credits` lent, in any order of events."""
-    table, box = SlotTable(slots_needed(mailbox, credits)), Mailbox("drop_oldest", mailbox)
+    table, box = SlotTable(slots_needed(mailbox, credits)), Mailbox(mailbox)
     lent, seq = [], 0
     for _ in range(40):
         if lent and data.draw(st.booleans()):
@@ -73,13 +73,7 @@ def _waiting(seq):
 
 
 def test_dropping_keeps_the_newest_and_counts():
-    box = Mailbox("latest", 1)
+    box = Mailbox(1)
     dropped = [box.push(_waiting(seq)) for seq in range(4)]
     assert [item.message.seq for item in dropped if item] == [0, 1, 2]
-    assert (box.popleft().message.seq, box.dropped, box.full) == (3, 3, False)
-
-
-def test_only_a_blocking_mailbox_is_ever_full():
-    box = Mailbox("block", 1)
-    box.push(_waiting(0))
-    assert box.full
+    assert (box.popleft().message.seq, box.dropped) == (3, 3)
