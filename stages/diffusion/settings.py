@@ -297,7 +297,7 @@ class FuseSettings(StageSettings):
     adain: AdainSettings = AdainSettings()
     exit: float = Field(1.0, ge=0, le=1)
     lines: float = Field(0.85, ge=0, le=1)
-    coring: float = Field(0.024, ge=0, le=1)
+    coring: float = Field(0.012, ge=0, le=1)
     window: Window = (0.0, 1000.0)
     noise: NoisePolicy = "model"
     anchor: MomentLockSettings = MomentLockSettings()
