@@ -83,13 +83,18 @@ def find_card() -> Card:
     return card
 
 
+def torch_index(platform: str) -> list[str]:
+    """Options of pip, since PyPI's torch for Windows knows no card. platform: as `sys.platform`."""
+    return ["--extra-index-url", "https://download.pytorch.org/whl/cu130"] if platform == "win32" else []
+
+
 def steps_for(card: Card | None, out: Path) -> list[Step]:
     """The steps, the most important first. card: None on a dry run."""
     python, dry = sys.executable, card is None
     device, size, seconds = ("cpu", "64x64", "0.2") if dry else ("cuda:0", "512x512", "6")
     extras = f".[cuda,{'' if card is None else card.tensorrt},export,bench,test,web,osc]"
     install = [python, "-m", "pip", "install", "-q", "-c", "constraints-cuda.txt", "-c", "constraints.txt"]
-    install += ["-e", extras, "-C", "editable_mode=strict"]
+    install += [*torch_index(sys.platform), "-e", extras, "-C", "editable_mode=strict"]
     tests = [python, "-m", "pytest", "-q", "--no-header", "-m", "gpu", "-o", "timeout=120"]
     only_found = ["--collect-only"] if dry else []
     streams = ["tests/engine/test_cuda_streams.py", "tests/graph/runtime/test_runner.py"]

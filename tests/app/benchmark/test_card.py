@@ -78,6 +78,12 @@ def test_tensorrt_is_that_of_the_card(script, tmp_path, capability, extra):
     assert all(seconds <= 60 * script.MINUTES for seconds in times)
 
 
+def test_windows_takes_the_torch_that_knows_cards(script):
+    (option, index), pins = script.torch_index("win32"), (ROOT / "constraints-cuda.txt").read_text()
+    assert option == "--extra-index-url" and index.endswith("/cu130") and "all of CUDA 13" in pins
+    assert script.torch_index("linux") == []
+
+
 def test_versions_are_pinned_and_allowed_by_what_the_package_asks_for():
     pins = dict(
         line.split("==") for line in (ROOT / "constraints-cuda.txt").read_text().split("\n") if line and line[0] != "#"
