@@ -1,4 +1,4 @@
-"""A real card decodes as the host does. `tests/stages/sources/test_decoding_on_a_card.py` has the same by a stand-in."""
+"""A real card decodes as the host does; a stand-in does in `tests/stages/sources/test_decoding_on_a_card.py`."""
 
 import numpy as np
 import pytest
