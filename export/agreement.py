@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -35,6 +36,11 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple
     ]
     every = np.concatenate(gaps)
     return float(every.max()), float(every.mean())
+
+
+def psnr(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """PSNR of pictures in [0, 1], dB."""
+    return float(-10 * np.log10(max(float(np.mean((a - b) ** 2)), 1e-12)))
 
 
 def table(rows: Sequence[Agreement]) -> list[str]:

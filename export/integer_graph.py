@@ -9,7 +9,7 @@ an option makes ONNX Runtime exact (`engine/backends/onnxruntime.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,19 +61,35 @@ def ranges(
     share  share of the feeds whose values are all within the range. Larger values of the rest are clipped, which makes
            the steps finer for all
     """
+    nodes = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    return observed(model, [name for node in nodes for name in (node.input[0], node.output[0])], feeds, share)
+
+
+def observed(
+    model: onnx.ModelProto, names: Iterable[str], feeds: Iterable[Feed], share: float,
+    save: Callable[[onnx.ModelProto], bytes | str] = onnx.ModelProto.SerializeToString,
+) -> dict[str, Range]:  # fmt: skip
+    """Ranges of tensors in runs of a model in single precision, by name. feeds, share: see `ranges`.
+
+    save  gives the bytes of a model, or writes it and gives its path: protobuf has a limit of 2 GB
+    """
     import onnxruntime
 
-    nodes = [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights]
-    names = list(dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0])))
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {value.name for value in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    ends = np.array([[(x.min(), x.max()) for x in session.run(names, feed)] for feed in feeds], np.float64)
-    least, most = np.quantile(ends[..., 0], 1 - share, axis=0), np.quantile(ends[..., 1], share, axis=0)
+    names = list(dict.fromkeys(names))
+    size, outputs = len(model.graph.node), len(model.graph.output)
+    ends = [f"{name}.{end}" for name in names for end in ("least", "most")]
+    for name in names:  # the least and largest value alone, since all tensors at once need gigabytes
+        for kind, end in (("ReduceMin", f"{name}.least"), ("ReduceMax", f"{name}.most")):
+            model.graph.node.append(helper.make_node(kind, [name], [end], keepdims=0))
+            model.graph.output.append(helper.make_tensor_value_info(end, TensorProto.FLOAT, []))
+    try:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(save(model), options, providers=["CPUExecutionProvider"])
+    finally:
+        del model.graph.node[size:], model.graph.output[outputs:]
+    seen = np.array([session.run(ends, feed) for feed in feeds], np.float64).reshape(-1, len(names), 2)
+    least, most = np.quantile(seen[..., 0], 1 - share, axis=0), np.quantile(seen[..., 1], share, axis=0)
     return {name: Range(min(0.0, float(a)), max(0.0, float(b))) for name, a, b in zip(names, least, most, strict=True)}
 
 

@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.shipped_clip import CLIP
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from warpfuse.export.targets import Targets
 
 # Note: imports inside the commands. Exporting needs onnx, which a machine that only runs bundles may lack.
@@ -114,6 +117,13 @@ def checkpoint(
     to: To = "onnx",
     gpu: Gpu = None,
     dtype: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="Number format of the networks.")] = "fp16",
+    quantize: Annotated[
+        str | None,
+        typer.Option(metavar="fp8|int8", help="8-bit products of the UNet, for cards; fp8: RTX 40 and later."),
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(metavar="VIDEO", help="What --quantize finds its scales on; default: the demo's clip.")
+    ] = None,
     solver: Annotated[str | None, typer.Option(help="Instead of the family's own; lcm with an LCM LoRA.")] = None,
     prompt: Annotated[str, typer.Option(help="Default prompt of the bundle.")] = "",
     prompt_chunks: Annotated[int, typer.Option(metavar="N", help="Allow prompts of N times 75 tokens.")] = 1,
@@ -161,6 +171,7 @@ def checkpoint(
     from warpfuse.export.diffusion.embeddings import parse_embedding
     from warpfuse.export.diffusion.image_files import parse_style_image
     from warpfuse.export.diffusion.lora.merging import parse_lora
+    from warpfuse.export.diffusion.quantized import parse_kind
 
     request = Request(
         size=(width, height),
@@ -182,6 +193,8 @@ def checkpoint(
         attention=parse_reach(attention, references),
         references=MOST_REFERENCES if references is None else references,
         deep=cache_deep,
+        quantize=(kind := parse_kind(quantize, dtype, targets.names, calibrate)),
+        frames=() if kind is None else frames_of(calibrate or str(CLIP), (width, height)),
         check=check,
         targets=targets,
     )
@@ -189,6 +202,32 @@ def checkpoint(
     folder = output or Path(f"{opened.name}-{width}x{height}-{steps}")
     bundle = export_checkpoint(folder, opened, request, print)
     print(f"wrote {bundle.folder}: {opened.family.name}, {width}x{height}, {steps} steps, {dtype}, {opened.licence}")
+
+
+def frames_of(source: str, size: tuple[int, int]) -> "list[Tensor]":
+    """Frames to find the scales of a quantised network on: rgb [1, 3, H, W] in [0, 1], spread over a source.
+
+    Raises SourceError, or BadInput for a source that is too short.
+    """
+    import torch
+
+    from warpfuse.stages.sources import open_source
+
+    video, frames = open_source(source, size, frames=_MOST_READ), []
+    try:
+        for number in range(_MOST_READ):
+            if (frame := video.read()) is None:
+                break
+            if number % _APART == 0:
+                frames.append(torch.from_numpy(frame.rgb.copy()).permute(2, 0, 1)[None].float() / 255)
+    finally:
+        video.close()
+    if len(frames) < 2:
+        raise BadInput(f"--calibrate {source}: its scales need more than {_APART} frames. Give a longer video")
+    return frames
+
+
+_MOST_READ, _APART = 120, 10
 
 
 def export_map(

@@ -20,8 +20,9 @@ _AXES_AS_INPUT = frozenset(("ReduceMean", "ReduceL1", "ReduceL2", "ReduceMax", "
 _OTHER_TYPE = frozenset(("Shape", "Size", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "IsNaN"))
 
 
-def raise_opset(model: onnx.ModelProto) -> None:
-    """Convert a model from operator set 17 to 22, in place. Of the operators in use, only reductions changed."""
+def raise_opset(model: onnx.ModelProto, to: int = OPSET) -> None:
+    """Convert a model from operator set 17 to a newer one, up to 22, in place. Of the operators in use, only reductions
+    changed."""
     for number, node in enumerate(model.graph.node):
         axes = next((a for a in node.attribute if a.name == "axes"), None) if node.op_type in _AXES_AS_INPUT else None
         if axes is not None:
@@ -30,7 +31,7 @@ def raise_opset(model: onnx.ModelProto) -> None:
             node.input.append(name)
             node.attribute.remove(axes)
     del model.opset_import[:]
-    model.opset_import.append(helper.make_opsetid("", OPSET))
+    model.opset_import.append(helper.make_opsetid("", to))
     model.ir_version = IR_VERSION
 
 

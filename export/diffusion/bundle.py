@@ -55,7 +55,7 @@ def export_checkpoint(
     with told_when_full(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            writer = NetworkWriter(Path(temporary), parts, request, say)
+            writer = NetworkWriter(Path(temporary), parts, request, sampler, say)
             attention = writer.write_all()
             written = writer.written
             plans = conclude(Path(temporary) / PLANS, list(written.values()), request.targets, say, request.check)
@@ -126,10 +126,11 @@ def _source(checkpoint: Checkpoint, request: Request) -> str:
     loras = "".join(f", LoRA {lora.path.name} {how} {lora.scale:g}" for lora in request.loras)
     seen = "" if request.attention is None else f", attention {request.attention} to {request.references}"
     split = "" if request.deep is None else f", deep part apart from {request.deep} layers"
+    rounded = "" if request.quantize is None else f", UNet in {request.quantize}"
     vae = Path(request.vae).name
     steered = "".join(f", {one.form} {one.name} {_called(one.source)}" for one in request.controls)
     shown = "".join(f", style image {one.name} {_called(one.source)}" for one in request.images)
-    made = f"autoencoder {vae}{skip}{seen}{split}{steered}{shown}{words}{loras}"
+    made = f"autoencoder {vae}{skip}{seen}{split}{rounded}{steered}{shown}{words}{loras}"
     return f"{checkpoint.source} ({checkpoint.family.name}), {made}"
 
 

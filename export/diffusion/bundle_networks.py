@@ -14,14 +14,16 @@ from warpfuse.engine.bundle_parts import LORA_INPUT, AttentionMemory
 
 from ..network_files import Written
 from .attention import RememberingUNet, attach_references, typical_references
-from .autoencoders import overflows
+from .autoencoders import latent_space, overflows
 from .checkpoint import Checkpoint
 from .control import Controls, controlled
 from .deep import SHALLOW, DeepSplit
 from .image_prompt import Images, pictured
 from .lora.live import LiveLoras, LiveNetwork, Scales
 from .networks import UNet, VaeDecoder, VaeEncoder, text_network, time_ids
+from .quantized import Quantization, alphas_cumprod_of, check_fidelity, clean, typical
 from .request import Request
+from .schedule import Sampler
 from .written import Precision, write_network
 
 TOKENS = ("tokens", "tokens_2")
@@ -62,11 +64,14 @@ class NetworkWriter:
     say      is called with a line for every network
     """
 
-    def __init__(self, folder: Path, parts: BundleModules, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, parts: BundleModules, request: Request, sampler: Sampler, say: Callable[[str], None]
+    ) -> None:
         self.written: dict[str, Written] = {}
         self._folder = folder
         self._parts = parts
         self._request = request
+        self._sampler = sampler
         self._say = say
         self._ends = torch.float16 if request.dtype == "fp16" else torch.float32  # dtype of hints and tokens
 
@@ -175,11 +180,40 @@ class NetworkWriter:
     ) -> None:
         """Write one network. half: its precision if the request is for float16."""
         request = self._request
+        quantization = self._quantization(inputs) if kind == "unet" and request.quantize else None
         self.written[kind] = write_network(
             self._folder / f"{kind}.onnx", network.eval(), inputs, outputs, _precision(request, half),
-            measured=request.check, program="torch" in request.targets.names,
+            measured=request.check, program="torch" in request.targets.names, quantization=quantization,
         )  # fmt: skip
         self._say(_line(kind, self.written[kind], request))
+        if quantization is not None:
+            self._judge(quantization, network)
+
+    def _quantization(self, inputs: Mapping[str, Tensor]) -> Quantization:
+        """How the UNet is quantised, by the frames of the request."""
+        kind, frames, vae = self._request.quantize, self._request.frames, self._parts.vae
+        assert kind is not None and len(frames) > 1, "frames to calibrate on and others"
+        encode, scale = VaeEncoder(vae), latent_space(vae)["scale"]
+        with torch.no_grad():
+            latents = [encode(rgb) * scale for rgb in frames]
+        table, top = alphas_cumprod_of(self._sampler.levels), float(self._sampler.steps["top"])
+        feeds = list(typical(inputs, latents, table, top))
+        held = -(-len(feeds) // 4)
+        return Quantization(kind, feeds[:-held], feeds[-held:])
+
+    def _judge(self, quantization: Quantization, network: nn.Module) -> None:
+        """Compare pictures of the quantised UNet with those of torch. Raises ExportError below `LEAST_DB`."""
+        decoder, scale = VaeDecoder(self._parts.vae), latent_space(self._parts.vae)["scale"]
+        table, prediction = alphas_cumprod_of(self._sampler.levels), self._sampler.prediction
+
+        def decode(output: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+            rgb: Tensor = decoder(clean(prediction, output, inputs, table) / scale)
+            return rgb
+
+        least = quantization.fidelity(self.written["unet"].path, network, decode)
+        said = f"pictures are {least:.1f} dB or more from those of torch in float32"
+        self._say(f"unet: {quantization.kind}, on {len(quantization.held)} frames not calibrated on {said}")
+        check_fidelity(quantization.kind, least)
 
 
 def _told(memory: AttentionMemory, request: Request) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from warpfuse.engine.bundle_parts import MOST_CHUNKS
 
 from ..onnx_writing import ExportError
@@ -17,6 +19,7 @@ from .embeddings import Embedding
 from .image_files import ImageSource
 from .lora.live import live_names
 from .lora.merging import Lora
+from .quantized import Kind
 
 SMALLEST_PX, MOST_STEPS = 64, 4
 
@@ -39,6 +42,8 @@ class Request:
     attention   layers of the UNet that attend to tokens of earlier frames; None: no layer
     references  number of earlier frames for them
     deep        last layers of the UNet that run for every frame, where its deep part need not; None: it is not split
+    quantize    format of the UNet's products in 8 bits; None: they are as `dtype`
+    frames      frames for it, rgb [1, 3, H, W] in [0, 1]; the last quarter are not calibrated on
     check       write and measure all networks, print the table of errors, and only then refuse
 
     Raises ExportError for LoRAs that cannot be live together, and for what cannot be split.
@@ -60,6 +65,8 @@ class Request:
     attention: Reach | None = None
     references: int = MOST_REFERENCES
     deep: int | None = None
+    quantize: Kind | None = None
+    frames: Sequence[Tensor] = ()
     check: bool = False
     targets: Targets = ONNX_ALONE
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from ..agreement import psnr
 from ..integer_graph import convolutions, in_integers, ranges
 from ..onnx_writing import ExportError
 from . import calibration
-from .calibration import Latent, TrainedNetworks, as_input, feed_of, feeds
+from .calibration import TrainedNetworks, as_input, feed_of, feeds
 from .levels import alphas_and_sigmas
 from .photographs import Picture
 from .strokes import FIXED
@@ -67,8 +68,3 @@ def fidelity(
         wanted, got = (networks.decode(networks.predict(feed, unet)) for unet in ("unet", "int8"))
         found.append(psnr(got, wanted))
     return found
-
-
-def psnr(a: Latent, b: Latent) -> float:
-    """PSNR of pictures in [0, 1], dB."""
-    return float(-10 * np.log10(max(float(np.mean((a - b) ** 2)), 1e-12)))
