@@ -8,6 +8,7 @@ from PIL import Image
 
 from warpfuse.flags import asked, graph_flags, told_apart
 from warpfuse.graph.errors import ConfigError
+from warpfuse.graph.plan.config import validate
 
 
 def names(folder):
@@ -95,6 +96,13 @@ def test_a_source_given_twice_is_told(command):
 def test_a_keyframe_is_a_file_and_may_be_at_a_time(given, picture, at):
     keys = asked({**dict.fromkeys(inspect.signature(graph_flags).parameters), "keyframe": given})[1]
     assert keys["stages"]["anchor"] == {"picture": picture, "at": at, "frame": ""}
+
+
+def test_cache_deep_and_a_keyframe_are_keys_of_their_stages():
+    flags = dict.fromkeys(inspect.signature(graph_flags).parameters)
+    stages = asked({**flags, "keyframe": "a.png", "cache_deep": "3"})[1]["stages"]
+    assert stages["predict"] == {"cache_deep": "3"} and stages["anchor"]["picture"] == "a.png"
+    assert validate({"stages": {"predict": stages["predict"]}}).stages.predict.cache_deep == 3
 
 
 def test_a_keyframe_of_the_command_line_is_laid_over_the_file(command, clip, exact_bundle, tmp_path):
