@@ -23,7 +23,7 @@ from warpfuse.benchmark.loop import PlainLoop
 from warpfuse.benchmark.ways import pictures_of
 from warpfuse.commands.demo import CLIP
 from warpfuse.graph.plan.config import GraphConfig, validate
-from warpfuse.graph.runtime.opening import prepare_source
+from warpfuse.graph.runtime.context import prepare_source
 from warpfuse.stages import cpu, formulas
 
 SETTLING, FRAMES = 5, 10
