@@ -38,6 +38,7 @@ _ATTEMPTS = 3  # to start Ray the first time
 _CHECKS = {"period_ms": "500", "timeout_ms": "1500", "failure_threshold": "3"}
 """A frozen node is dead for Ray after 6 s; by its own defaults after 65 s."""
 _RECONNECT_S = "10"  # until a node gives up a head that has gone
+_DRAIN_S = "0"  # Ray waits 30 s for wardens that never end by themselves; the hosts have ended before
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def _arguments(kept: _Kept) -> list[str]:
     place = _ray_folder(kept.node)
     place.mkdir(mode=0o700, exist_ok=True)
     fixed = ["--temp-dir", str(place / "t"), "--object-store-memory", str(_OBJECTS), "--labels", labels]
-    return [*kept.ray, *fixed, "--num-cpus", "1", "--disable-usage-stats", "--log-style", "record"]
+    without = ["--include-log-monitor", "false", "--disable-usage-stats"]  # no driver here reads the wardens' logs
+    return [*kept.ray, *fixed, *without, "--num-cpus", "1", "--log-style", "record"]
 
 
 def _ray_folder(node: Node) -> Path:
@@ -175,7 +177,11 @@ def _environment() -> dict[str, str]:
     checks = {f"RAY_health_check_{key}": value for key, value in _CHECKS.items()}
     token = {} if os.environ.get("RAY_AUTH_TOKEN") else {"RAY_AUTH_TOKEN_PATH": str(token_file())}
     fixed = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # Ray's own is 15
-    return {**os.environ, **fixed, **token, **checks, "RAY_gcs_rpc_server_reconnect_timeout_s": _RECONNECT_S}
+    times = {
+        "RAY_gcs_rpc_server_reconnect_timeout_s": _RECONNECT_S,
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": _DRAIN_S,
+    }
+    return {**os.environ, **fixed, **token, **checks, **times}
 
 
 def _started(command: list[str], env: dict[str, str], log: object) -> "subprocess.Popen[bytes]":
@@ -205,7 +211,7 @@ def _end(running: list["subprocess.Popen[bytes]"]) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.wait(40)  # Ray gives its workers 30 s
+            process.wait(40)  # Ray gives each of its processes a second or two
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,13 +1,11 @@
-"""A cluster on real Ray: a head and two nodes on this machine, hosts that are killed and frozen, and a secret.
-
-All of it is one cluster, since Ray takes ten seconds to begin.
-"""
+"""A cluster on real Ray: a head and a node on this machine, hosts that are killed and frozen, and a secret."""
 
 import base64
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing, contextmanager, suppress
 
@@ -71,11 +69,24 @@ def two_free_ports():
 
 
 class Cluster:
-    """A head without hosts, and its nodes."""
+    """A head and one node; each has a host."""
 
     def __init__(self, folder, file):
         self.folder, self.file, self.port = folder, file, file["cluster"]["port"]
         self.processes = {}
+
+    def begin(self):
+        file = self.folder / "cluster.yaml"
+        file.write_text(yaml.safe_dump(self.file))
+        self.start("n1", "up", str(file))
+        until(self.answers, "the head", PATIENCE_S)
+        self.start("n2", "join", f"127.0.0.1:{self.port}")
+
+    def answers(self):
+        assert self.processes["n1"].poll() is None, self.said("n1")
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
 
     def start(self, name, *words):
         with (self.folder / f"{name}.log").open("wb") as log:
@@ -124,94 +135,118 @@ def balanced(own):
     return 0 <= under_way < 50
 
 
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory, exact_bundle):
+    """One cluster for all laws, since Ray takes ten seconds to begin."""
+    folder = tmp_path_factory.mktemp("farm")
+    with tempfile.TemporaryDirectory(prefix="wf", dir="/tmp") as short, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("WARPFUSE_RUN", short)
+        environment.setenv("XDG_STATE_HOME", str(folder / "state"))
+        (folder / "secrets").mkdir(mode=0o700)
+        (folder / "secrets" / "gate").write_text(f"me:{CANARY}\n")
+        (folder / "secrets" / "gate").chmod(0o600)
+        file = {
+            "cluster": {"name": "farm", "lease_s": 10, "reserve": 0, "port": two_free_ports(), "orphan_s": 300},
+            "bundle": str(exact_bundle),
+            "secrets": {"dir": str(folder / "secrets")},
+            "streams": {"door": {**CAMERA, "unique": True}, "yard": CAMERA},
+        }
+        cluster = Cluster(folder, file)
+        try:
+            yield cluster
+        finally:
+            for process in cluster.processes.values():
+                process.kill()
+                process.wait()
+            for path in runs_folder().iterdir():
+                if is_held(path / "lock"):
+                    with suppress(psutil.NoSuchProcess):
+                        psutil.Process(int((path / "pid").read_text())).kill()
+
+
 @pytest.fixture
-def cluster(short_folder, tmp_path, monkeypatch, exact_bundle):
-    monkeypatch.setenv("WARPFUSE_RUN", str(short_folder))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    (tmp_path / "secrets").mkdir(mode=0o700)
-    (tmp_path / "secrets" / "gate").write_text(f"me:{CANARY}\n")
-    (tmp_path / "secrets" / "gate").chmod(0o600)
-    file = {
-        "cluster": {"name": "farm", "lease_s": 10, "reserve": 0, "port": two_free_ports(), "orphan_s": 300},
-        "bundle": str(exact_bundle),
-        "secrets": {"dir": str(tmp_path / "secrets")},
-        "streams": {"door": {**CAMERA, "unique": True}, "yard": CAMERA},
-    }
-    cluster = Cluster(tmp_path, file)
-    try:
-        yield cluster
-    finally:
-        for process in cluster.processes.values():
-            process.kill()
-            process.wait()
-        for folder in runs_folder().iterdir():
-            if is_held(folder / "lock"):
-                with suppress(psutil.NoSuchProcess):
-                    psutil.Process(int((folder / "pid").read_text())).kill()
+def cluster(farm):
+    """The cluster with both hosts at work, and both streams on one of them."""
+    if not farm.processes:
+        farm.begin()
+    farm.wait(at_work, "both hosts")
+    farm.wait(lambda told: farm.running(told, "door", "yard"), "both streams")
+    if farm.host_of("yard") != farm.host_of("door"):
+        ask_controller("farm", Move("yard", farm.host_of("door")))
+    farm.wait(lambda told: farm.running(told, "door", "yard") and together(told), "both streams on one host")
+    return farm
 
 
-def test_streams_go_on_whatever_is_killed_or_frozen_and_no_secret_is_told(cluster, tmp_path):
-    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(cluster.file))
-    cluster.start("head", "up", str(tmp_path / "cluster.yaml"), "--no-hosts")
-    cluster.wait(lambda told: True, "the controller")
-    for node in ("n1", "n2"):
-        cluster.start(node, "join", f"127.0.0.1:{cluster.port}")
-    cluster.wait(lambda told: [host.state for host in told.hosts] == ["runs"] * 2, "two hosts")
-    told = cluster.wait(lambda told: cluster.running(told, "door", "yard"), "two streams")
-    if cluster.host_of("door") != cluster.host_of("yard"):
-        ask_controller("farm", Move("yard", cluster.host_of("door")))
-        cluster.wait(lambda told: stream(told, "yard").host == stream(told, "door").host, "both on one host")
+def at_work(told):
+    return [host.state for host in told.hosts] == ["runs", "runs"]
 
-    # A host is killed: its streams are begun elsewhere, and the books go on.
-    first = cluster.host_of("door")
-    lives = [stream(cluster.status(), name).lives for name in ("door", "yard")]
+
+def together(told):
+    return stream(told, "yard").host == stream(told, "door").host != ""
+
+
+def elsewhere(told, host):
+    """Whether both streams show pictures on another host than this."""
+    return all(own.host not in ("", host) and own.state == "runs" and own.out for own in told.streams)
+
+
+def test_streams_of_a_killed_host_begin_another_life_elsewhere_and_the_books_go_on(cluster):
+    first, told = cluster.host_of("door"), cluster.status()
+    lives = {own.name: own.lives for own in told.streams}
     cluster.process_of(first).kill()
-    told = cluster.wait(
-        lambda told: all(s.host not in ("", first) and s.state == "runs" and s.out for s in told.streams), "elsewhere"
-    )
-    assert [stream(told, name).lives for name in ("door", "yard")] == [one + 1 for one in lives]
+    told = cluster.wait(lambda told: elsewhere(told, first), "elsewhere")
+    assert {own.name: own.lives - 1 for own in told.streams} == lives
     assert all(balanced(own) for own in told.streams)
 
-    # A host is frozen: they run elsewhere when its leases are over, and the unique one has ended there when it thaws.
-    cluster.wait(lambda told: [host.state for host in told.hosts] == ["runs"] * 2, "both hosts again")
-    second = cluster.host_of("door")
-    frozen = cluster.process_of(second)
+
+def test_streams_of_a_frozen_host_go_on_elsewhere_and_the_unique_one_has_ended_there_when_it_thaws(cluster):
+    host = cluster.host_of("door")
+    frozen = cluster.process_of(host)
     frozen.suspend()
-    cluster.wait(lambda told: all(s.host == first and s.state == "runs" for s in told.streams), "the other host")
-    frozen.resume()
-    until(lambda: ask(second.replace(":", "-"), GetCounts()).streams["door"].over, "the end of the unique one there")
-    told = cluster.wait(lambda told: all(host.state == "runs" for host in told.hosts), "both hosts once more")
+    try:
+        cluster.wait(lambda told: elsewhere(told, host), "the other host")
+    finally:
+        frozen.resume()
+    until(lambda: ask(host.replace(":", "-"), GetCounts()).streams["door"].over, "the end of the unique one there")
+    told = cluster.wait(at_work, "both hosts once more")
     assert all(balanced(own) and own.reckoned for own in told.streams)
 
-    # A controller is killed: the next one takes over what runs. The unique one may have ended with its lease meanwhile.
-    lives = stream(told, "yard").lives
-    controller = psutil.Process(int((runs_folder() / "farm" / "pid").read_text()))
-    controller.kill()
+
+def test_a_controller_that_begins_anew_takes_over_what_runs(cluster):
+    """The unique stream may end with its lease meanwhile."""
+    before = stream(cluster.status(), "yard")
+    psutil.Process(int((runs_folder() / "farm" / "pid").read_text())).kill()
     until(lambda: not is_held(runs_folder() / "farm" / "lock"), "its end")
     told = cluster.wait(lambda told: cluster.running(told, "door", "yard"), "another controller")
-    assert (stream(told, "yard").lives, stream(told, "yard").host) == (lives, first)
-    assert all(balanced(own) and own.reckoned for own in told.streams)
+    after = stream(told, "yard")
+    assert (after.lives, after.host, after.reckoned) == (before.lives, before.host, before.reckoned)
+    assert after.out >= before.out and all(balanced(own) for own in told.streams)
 
-    # A stream with a secret: it reaches the camera, and nothing else.
+
+def test_a_secret_reaches_the_camera_and_nothing_else(cluster):
+    folder = cluster.folder
     with asking_camera() as (port, passwords):
         gate = {**CAMERA, "source": f"rtsp://${{secret:gate}}@127.0.0.1:{port}/1"}
-        with_gate = {**cluster.file, "streams": {**cluster.file["streams"], "gate": gate}}
-        ask_controller("farm", Apply(with_gate))
+        ask_controller("farm", Apply({**cluster.file, "streams": {**cluster.file["streams"], "gate": gate}}))
         told = cluster.wait(lambda told: stream(told, "gate").why, "why the gate does not run")
         assert f"me:{CANARY}" in passwords, "control: the host has used it"
-        places = found_in(tmp_path, runs_folder())
-        assert str(tmp_path / "secrets" / "gate") in places, "control: it is looked for"
-        assert places == [str(tmp_path / "secrets" / "gate")]
+        places = found_in(folder, runs_folder())
+        assert str(folder / "secrets" / "gate") in places, "control: it is looked for"
+        assert places == [str(folder / "secrets" / "gate")]
         assert CANARY not in repr(told) + ray_state(cluster.port) and not processes_with(CANARY)
         assert processes_with("warpfuse.cluster.host_process"), "control: processes are looked through"
     ask_controller("farm", Apply(cluster.file))
 
-    # A node is drained, and the cluster is taken down: nothing is left.
+
+def test_a_drained_node_has_no_stream_and_of_a_cluster_that_is_taken_down_nothing_is_left(cluster):
+    first = cluster.host_of("door")
     ask_controller("farm", Drain(first.partition(":")[0]))
-    cluster.wait(lambda told: all(s.host == second and s.state == "runs" for s in told.streams), "a drained node")
+    cluster.wait(lambda told: elsewhere(told, first), "a drained node")
+    ask_controller("farm", Drain(first.partition(":")[0], on=False))
     ask_controller("farm", Down())
     for name, process in cluster.processes.items():
         assert process.wait(PATIENCE_S) == 0, cluster.said(name)
+    cluster.processes.clear()
     left = [path.name for path in runs_folder().iterdir() if not path.name.endswith(".log")]
     assert left == [] and not processes_with(str(runs_folder()))
 
