@@ -8,4 +8,5 @@ packing     load of a stream, room on a card, and which stream goes where
 lease       until when a host may run a stream that its controller does not confirm
 ledger      frames of a stream over all its lives
 reconcile   from what is wanted and what hosts tell to what is to be done
+rollout     opening the hosts anew with other keys, one after the other
 """

@@ -33,6 +33,9 @@ from warpfuse.graph.plan.validation import validated
 from warpfuse.graph.plan.values import Size, parse_size
 from warpfuse.stages.settings import StageSettings
 
+FROM_HEAD = "head"
+"""The `store` of a cluster whose hosts fetch bundles from its head."""
+
 _PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)@")
 _OWN = ("cluster", "pools", "secrets")
 _PLACED = ("pool", "rate", "unique", "needs")
@@ -48,6 +51,9 @@ class ClusterSettings(StageSettings):
     move_every_s  a stream is moved to even out load once in so many seconds at most
     orphan_s      a host ends that no controller has asked for so long
     head, port    where the head answers the other nodes
+    page          port of the head's page, which has all streams; none: there is no page
+    store         where hosts fetch `bundle` from, by its sha256: "head", or a folder that all machines have; none: the
+                  bundle is at the same path on every machine
     """
 
     name: str = Field("warpfuse", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")
@@ -57,6 +63,8 @@ class ClusterSettings(StageSettings):
     orphan_s: float = Field(3600.0, ge=10)
     head: str = Field("127.0.0.1", min_length=1)
     port: int = Field(6379, ge=1024, le=65000)
+    page: int | None = Field(None, ge=1, le=65535)
+    store: str = ""
 
 
 class PoolSettings(StageSettings):
@@ -125,6 +133,12 @@ class ClusterConfig:
     streams: Mapping[str, WantedStream]
     host_keys: Mapping[str, Any]
 
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Sizes that streams have or may have, as far as they are told."""
+        told = {graph.size for graph in (stream.graph for stream in self.streams.values()) if graph.size is not None}
+        return tuple(sorted({*told, *(size for pool in self.pools.values() for size in pool.sizes)}))
+
 
 def read_cluster_file(path: Path) -> ClusterConfig:
     """Raises ConfigError: as `cluster_config`, or a file that cannot be read."""
@@ -136,6 +150,10 @@ def cluster_config(raw: Mapping[str, Any], where: str = "") -> ClusterConfig:
     prefix = f"{where}: " if where else ""
     top = {key: value for key, value in raw.items() if key not in _OWN}
     cluster = validated(ClusterSettings, raw.get("cluster", {}), f"{prefix}cluster")
+    if cluster.store == FROM_HEAD and cluster.page is None:
+        raise ConfigError(f"{prefix}cluster.store: the head gives bundles through its page: give cluster.page, a port")
+    if cluster.store not in ("", FROM_HEAD) and not Path(cluster.store).is_absolute():
+        raise ConfigError(f"{prefix}cluster.store: expected head or an absolute folder, got {cluster.store!r}")
     secrets = validated(SecretSettings, raw.get("secrets", {}), f"{prefix}secrets")
     given = raw.get("pools", {"hosts": {}})
     if not isinstance(given, dict) or not given:

@@ -4,7 +4,9 @@ One thread does all of it. What has to outlive it is in one file, written before
 is asked of the hosts, so that a controller that begins anew touches no stream.
 """
 
+import hashlib
 import json
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +21,15 @@ from warpfuse.cluster.config import ClusterConfig, cluster_config
 from warpfuse.cluster.ledger import Books
 from warpfuse.cluster.packing import Host, load_of
 from warpfuse.cluster.reconcile import Action, Add, Kept, Reconciler
-from warpfuse.cluster.warden import HostOrders, HostTold
+from warpfuse.cluster.rollout import HostNow, Rollout
+from warpfuse.cluster.warden import HostOrders, HostTold, Opening, Warming
 from warpfuse.engine.errors import WarpfuseError
 from warpfuse.engine.files import write_whole
 from warpfuse.graph.control.messages import ControlSocket, Denied, Done, EndLife, Grant, Message, StartLife, ask_for
 from warpfuse.graph.control.run_directory import RunDirectory, find_run
 from warpfuse.graph.errors import ConfigError
 
+_FIXED = ("name", "head", "port", "page", "store", "orphan_s")  # keys of `cluster` that take a new cluster
 _PERIOD_S = 1.0
 _SILENT_S = 3.0  # after so long a host is told not to answer
 _SOON_S = 0.2  # while orders are under way
@@ -53,6 +57,16 @@ class Apply(Message, frozen=True):
     keys: dict[str, Any]
 
 
+class Warm(Message, frozen=True):
+    """Have every node fetch and build what hosts of this cluster file need."""
+
+    keys: dict[str, Any]
+
+
+class GetWarmed(Message, frozen=True):
+    """Ask how far the last `Warm` is."""
+
+
 class GetStatus(Message, frozen=True):
     """Ask what runs where."""
 
@@ -76,13 +90,20 @@ class Down(Message, frozen=True):
 
 
 class HostState(msgspec.Struct, frozen=True):
-    """A host as `warpfuse cluster status` shows it. load: share of its card that its streams are reckoned with."""
+    """A host as `warpfuse cluster status` shows it.
+
+    load  share of its card that its streams are reckoned with
+    node  that it is on
+    http  where it serves figures and pictures; empty: it does not
+    """
 
     name: str
     gpu: str
     state: str
     load: float
     streams: list[str]
+    node: str = ""
+    http: str = ""
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -114,8 +135,14 @@ class Status(Message, frozen=True):
     troubles: list[str]
 
 
-Asked = Apply | GetStatus | Drain | Move | Down
-Told = Status | Done | Denied
+class WarmState(Message, frozen=True):
+    """Hosts that are being warmed. None: not yet; "": it is; else why it failed."""
+
+    hosts: dict[str, str | None]
+
+
+Asked = Apply | Warm | GetWarmed | GetStatus | Drain | Move | Down
+Told = Status | WarmState | Done | Denied
 
 _ASKED: msgspec.msgpack.Decoder[Asked] = msgspec.msgpack.Decoder(Asked)
 _TOLD: msgspec.msgpack.Decoder[Told] = msgspec.msgpack.Decoder(Told)
@@ -142,6 +169,11 @@ class Controller:
         written = _read(state)
         self._raw: dict[str, Any] = written["file"]
         self._draining: set[str] = set(written["draining"])
+        self._openings: dict[str, dict[str, Any]] = written.get("openings", {})
+        self._rollout = Rollout(written.get("opened", {}), written.get("current"), written.get("leaving"))
+        self._attempt: str = written.get("attempt") or secrets.token_hex(8)
+        self._warming: Warming | None = None
+        self._warmed: dict[str, str | None] = {}
         kept = {
             name: Kept(one["generation"], one["done"], Books(**one["closed"])) for name, one in written["kept"].items()
         }
@@ -162,7 +194,9 @@ class Controller:
     def step(self, now_s: float) -> bool:
         """Exchange orders for what the hosts tell, and find what is to be done next. True: something is."""
         self._now_s = now_s
-        self._hosts = [self._as_drained(host) for host in self._engine.hosts()]
+        hosts = self._engine.hosts()
+        self._roll_out(hosts)
+        self._hosts = [self._as_drained(host) for host in hosts]
         orders = {host.name: self._orders_for(host.name) for host in self._hosts}
         sent = {(one.host, one.stream.name): one for one in self._orders if isinstance(one, Add)}
         self._told = {name: self._told[name] for name in orders.keys() & self._told.keys()}
@@ -173,6 +207,8 @@ class Controller:
                     self._streams.refuse(sent[name, stream], why, now_s)
             if told.beat is not None:
                 self._streams.hear(name, told.beat, now_s)
+            if self._warming is not None and told.warmed is not None and told.warmed.attempt == self._warming.attempt:
+                self._warmed[name] = told.warmed.error
         self._orders = self._streams.tick(self._hosts, now_s)
         self._keep()
         return bool(self._orders)
@@ -182,6 +218,10 @@ class Controller:
         match request:
             case Apply():
                 self._apply(request.keys)
+            case Warm():
+                self._warm(cluster_config(request.keys))
+            case GetWarmed():
+                return self._warm_state()
             case GetStatus():
                 return self._status()
             case Drain():
@@ -198,7 +238,38 @@ class Controller:
         self._engine.stop()
 
     def _as_drained(self, host: Host) -> Host:
-        return Host(host.name, host.node, host.gpu, host.labels, draining=host.node in self._draining)
+        draining = host.node in self._draining or host.name == self._rollout.leaving
+        return Host(host.name, host.node, host.gpu, host.labels, draining=draining)
+
+    def _roll_out(self, hosts: Sequence[Host]) -> None:
+        """Find which host is to be opened with what, and which is to be left for that."""
+        wanted = _version(self.config.host_keys)
+        self._openings[wanted] = dict(self.config.host_keys)
+        now = [self._now_of(host) for host in hosts]
+        config = self.config
+        self._rollout.step(wanted, now, config.streams, config.pools, self._streams.placed)
+        self._openings = {version: self._openings[version] for version in {wanted, *self._rollout.opened.values()}}
+
+    def _now_of(self, host: Host) -> HostNow:
+        at_s, told = self._told.get(host.name, (float("-inf"), HostTold()))
+        answers = self._now_s - at_s < _SILENT_S and told.beat is not None
+        same = told.version == self._rollout.opened.get(host.name)
+        warm = told.warmed.error if told.warmed is not None and told.warmed.attempt == self._attempt else None
+        ready = answers and same and told.beat is not None and told.beat.ready
+        return HostNow(host, answers, ready, warm, self._streams.can_leave(host.name))
+
+    def _warm(self, config: ClusterConfig) -> None:
+        self._warming = Warming(secrets.token_hex(8), dict(config.host_keys), config.sizes)
+        self._warmed = {host.name: None for host in self._hosts}
+
+    def _warm_state(self) -> WarmState:
+        there = {host.name for host in self._hosts}
+        told = {name: one for name, one in self._warmed.items() if name in there}
+        if self._warming is None:
+            raise ConfigError("nothing is being warmed: the controller has begun anew; `warpfuse cluster warm` again")
+        if None not in told.values():
+            self._warming = None
+        return WarmState(told)
 
     def _orders_for(self, host: str) -> HostOrders:
         begin, end = list[StartLife](), list[EndLife]()
@@ -211,23 +282,29 @@ class Controller:
             else:
                 end.append(EndLife(order.stream, order.generation))
         grants: dict[str, Grant] = self._streams.grants(host)
-        return HostOrders(grants, tuple(begin), tuple(end))
+        version = self._rollout.opened[host]
+        opening = Opening(version, self._openings[version])
+        return HostOrders(grants, tuple(begin), tuple(end), opening, self._warming_of(host))
+
+    def _warming_of(self, host: str) -> Warming | None:
+        config = self.config
+        if host == self._rollout.current:
+            return Warming(self._attempt, dict(config.host_keys), config.sizes)
+        return self._warming if self._warmed.get(host, "") is None else None
 
     def _apply(self, raw: dict[str, Any]) -> None:
         new, old = cluster_config(raw), self.config
         same = {
-            "cluster.name": (old.cluster.name, new.cluster.name),
-            "cluster.orphan_s": (old.cluster.orphan_s, new.cluster.orphan_s),
+            **{key: (getattr(old.cluster, key), getattr(new.cluster, key)) for key in _FIXED},
             "secrets.dir": (old.secrets.dir, new.secrets.dir),
-            **{key: (old.host_keys.get(key), new.host_keys.get(key)) for key in {*old.host_keys, *new.host_keys}},
         }
         if changed := sorted(key for key, (before, now) in same.items() if before != now):
             raise ConfigError(
-                f"{', '.join(changed)}: the hosts of this cluster were opened with another value;"
+                f"{', '.join(changed)}: this cluster was begun with another value;"
                 " `warpfuse cluster down`, then `up` with this file"
             )
         self._streams.want(new)
-        self._raw = raw
+        self._raw, self._attempt = raw, secrets.token_hex(8)
 
     def _drain(self, node: str, on: bool) -> None:
         known = sorted({host.node for host in self._hosts})
@@ -237,14 +314,27 @@ class Controller:
 
     def _status(self) -> Status:
         config, placed, why = self.config, self._streams.placed, self._streams.troubles
+        wanted = _version(config.host_keys)
         told = {name: one for name, (at_s, one) in self._told.items() if self._now_s - at_s < _SILENT_S}
         hosts = []
         for host in self._hosts:
             now = told.get(host.name)
             state = (now.trouble if now else "it does not answer") or "runs"
+            if self._rollout.opened.get(host.name) != wanted:
+                state += ", to be opened anew"
             own = sorted(name for name, at in placed.items() if at == host.name and name in config.streams)
             load = sum(load_of(config.streams[name], config.pools[config.streams[name].pool]) for name in own)
-            hosts.append(HostState(host.name, host.gpu, f"{state}, drained" if host.draining else state, load, own))
+            hosts.append(
+                HostState(
+                    host.name,
+                    host.gpu,
+                    f"{state}, drained" if host.draining else state,
+                    load,
+                    own,
+                    host.node,
+                    now.http if now else "",
+                )
+            )
         running = {
             name
             for now in told.values()
@@ -257,11 +347,21 @@ class Controller:
             state = "done" if name in self._streams.done else "runs" if at and name in running else "waits"
             frames = books.into, books.out, books.repeated, books.dropped, books.reckoned, books.lives
             streams.append(StreamState(name, at, state, *frames, why.get(name, "")))
-        return Status(hosts, streams, list(self._engine.troubles()))
+        rollout = [self._rollout.trouble] if self._rollout.trouble else []
+        return Status(hosts, streams, [*self._engine.troubles(), *rollout])
 
     def _keep(self) -> None:
         kept = {name: asdict(one) for name, one in self._streams.kept.items()}
-        state = {"file": self._raw, "draining": sorted(self._draining), "kept": kept}
+        state = {
+            "file": self._raw,
+            "draining": sorted(self._draining),
+            "kept": kept,
+            "opened": dict(self._rollout.opened),
+            "current": self._rollout.current,
+            "leaving": self._rollout.leaving,
+            "attempt": self._attempt,
+            "openings": dict(self._openings),
+        }
         if state != self._written:
             write_state(self._state, state)
             self._written = state
@@ -281,6 +381,11 @@ def with_file(path: Path, raw: Mapping[str, Any]) -> None:
     cluster_config(raw)
     before = _read(path) if path.exists() else {"draining": [], "kept": {}}
     write_state(path, {**before, "file": dict(raw)})
+
+
+def _version(keys: Mapping[str, Any]) -> str:
+    """Of the keys that hosts are opened with."""
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from msgspec.structs import replace
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from warpfuse.cluster.config import ClusterConfig
+from warpfuse.cluster.config import FROM_HEAD, ClusterConfig
 from warpfuse.cluster.controller import Controller, serve
 from warpfuse.cluster.packing import Host
 from warpfuse.cluster.ray_node import NODE_LABEL, VERSION_LABEL
@@ -63,14 +64,14 @@ class RayEngine:
                 self._troubles.append(f"two nodes are called {name}: give one another name, `cluster join --node NAME`")
             else:
                 self._nodes[name] = node
-        return [host for name, node in self._nodes.items() for host in _hosts_of(name, node)]
+        return [host for name, node in sorted(self._nodes.items()) for host in _hosts_of(name, node)]
 
     def exchange(self, orders: Mapping[str, HostOrders]) -> Mapping[str, HostTold]:
         """See `ClusterEngine`."""
         by_node: dict[str, dict[str, HostOrders]] = {}
         for host, order in orders.items():
             node, _, card = host.rpartition(":")
-            by_node.setdefault(node, {})[card] = order
+            by_node.setdefault(node, {})[card] = self._on_card(node, order)
         for name, own in by_node.items():
             if name in self._nodes and name not in self._asked:
                 self._asked[name] = self._warden(name).exchange.remote(own)
@@ -112,13 +113,20 @@ class RayEngine:
                     max_restarts=-1,
                     scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
                 )
-                .remote(NodeSpec(name, _cards_of(node), self._opened_with(node)))
+                .remote(NodeSpec(name, _cards_of(node), replace(self._spec, address=node["NodeManagerAddress"])))
             )
         return self._wardens[name]
 
-    def _opened_with(self, node: Mapping[str, Any]) -> HostSpec:
-        keys = self._spec.keys if not _cards_of(node) else {"device": "cuda", **self._spec.keys}
-        return HostSpec("", keys, self._spec.secrets, self._spec.orphan_s)
+    def _on_card(self, name: str, order: HostOrders) -> HostOrders:
+        """The orders, with keys for a host that has a card."""
+        if name not in self._nodes or not _cards_of(self._nodes[name]):
+            return order
+        opening, warm = order.opening, order.warm
+        return replace(
+            order,
+            opening=opening and replace(opening, keys={"device": "cuda", **opening.keys}),
+            warm=warm and replace(warm, keys={"device": "cuda", **warm.keys}),
+        )
 
 
 def _cards_of(node: Mapping[str, Any]) -> int:
@@ -134,7 +142,9 @@ def _hosts_of(name: str, node: Mapping[str, Any]) -> list[Host]:
 
 def spec_of(config: ClusterConfig) -> HostSpec:
     """What the hosts of a cluster are opened with, but for their names."""
-    return HostSpec("", dict(config.host_keys), config.secrets.dir, config.cluster.orphan_s)
+    settings = config.cluster
+    store = f"http://{settings.head}:{settings.page}" if settings.store == FROM_HEAD else settings.store
+    return HostSpec("", dict(config.host_keys), config.secrets.dir, settings.orphan_s, store)
 
 
 def main() -> None:

@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from platformdirs import user_state_path
-
 from warpfuse.cluster.controller import with_file
+from warpfuse.cluster.tokens import state_folder, token_file
 from warpfuse.cluster.warden import LEAVING, stop_hosts
 from warpfuse.engine.files import write_whole
 from warpfuse.graph.control.run_directory import RunDirectory, runs_folder
@@ -57,16 +56,10 @@ class Node:
     hosts: bool = True
 
 
-def state_folder() -> Path:
-    """Where a cluster keeps its token and what outlives its controller; made if missing, for its user alone."""
-    folder: Path = user_state_path("warpfuse") / "cluster"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
-def token_file() -> Path:
-    """The file with the token that every node of a cluster needs."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or state_folder() / "token")
+def make_token() -> None:
+    """The token of a cluster that has none yet."""
+    if not token_file().exists():
+        write_whole(token_file(), secrets.token_hex(32).encode(), mode=0o600)
 
 
 def be_head(node: Node, cluster: str, raw: Mapping[str, object], stop: threading.Event, say: Say) -> None:
@@ -74,8 +67,6 @@ def be_head(node: Node, cluster: str, raw: Mapping[str, object], stop: threading
 
     Raises ConfigError.
     """
-    if not token_file().exists():
-        write_whole(token_file(), secrets.token_hex(32).encode(), mode=0o600)
     state = state_folder() / f"{cluster}.json"
     with RunDirectory(node.name) as folder:
         with_file(state, raw)

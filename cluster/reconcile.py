@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from warpfuse.cluster.config import ClusterConfig, WantedStream
 from warpfuse.cluster.lease import PACE_S
+from warpfuse.cluster.leased_host import REMOVED, STOPPED
 from warpfuse.cluster.ledger import Books, Ledger
 from warpfuse.cluster.packing import Host, better_place, place
 from warpfuse.graph.control.messages import Grant, HostBeat, StreamSeen
@@ -104,7 +105,11 @@ class Reconciler:
     moves: int = 0
 
     def __post_init__(self) -> None:
-        self._records = {name: _Record(kept.generation, done=kept.done) for name, kept in self.before.items()}
+        self._records = {
+            # One that has run, and that no host is found to have, has lost it.
+            name: _Record(kept.generation, done=kept.done, lost=kept.generation > 0)
+            for name, kept in self.before.items()
+        }
         for name, kept in self.before.items():
             self.ledger.carry_over(name, kept.closed)
         self._heard: dict[str, _Heard] = {}
@@ -150,6 +155,10 @@ class Reconciler:
             raise ConfigError(f"there is no host {host!r}; known: {', '.join(sorted(self._heard)) or 'none'}")
         record.goal = host if record.host != host else None
 
+    def can_leave(self, host: str) -> bool:
+        """Whether a stream of a draining host has another to go to, or that has not been looked for yet."""
+        return any(not (r.goal is None and r.why) for _, r in self._wanted() if r.host == host)
+
     def grants(self, host: str) -> dict[str, Grant]:
         """What the next question to a host confirms."""
         heard = self._heard.get(host)
@@ -186,7 +195,7 @@ class Reconciler:
             if record.host is not None and now_s > self._free_at(record):
                 self._over(name, record, lost=True)
         if self._may_place({host.name for host in hosts}, now_s):
-            self._drain(hosts)
+            self._drain(hosts, now_s)
             self._even_out(hosts, now_s)
             self._place(hosts, now_s)
         for name, record in self._records.items():
@@ -236,6 +245,8 @@ class Reconciler:
             self._strays.append(Remove(host, name, seen.generation))
             record.done = wanted is not None and record.goal is None and seen.counts.error is None
             if not record.done:
+                # One that was on its way when the controller before this one ended has lost its host all the same.
+                record.lost = wanted is not None and seen.counts.error in (REMOVED, STOPPED)
                 self._try_again(record, now_s)
                 record.why = seen.counts.error or ""
 
@@ -251,8 +262,8 @@ class Reconciler:
         record.retry_s = now_s + (0.0 if record.goal is not None else _BACK_OFF_S[record.failures])
         record.failures = min(record.failures + 1, len(_BACK_OFF_S) - 1)
 
-    def _drain(self, hosts: Sequence[Host]) -> None:
-        """Give streams of draining hosts another to go to."""
+    def _drain(self, hosts: Sequence[Host], now_s: float) -> None:
+        """Give streams of draining hosts another to go to, of those that answer."""
         draining, wanted = {host.name for host in hosts if host.draining}, self.config.streams
         leaving = [n for n, r in self._wanted() if r.host in draining and r.goal in (None, r.host) and r.seen]
         if not leaving:
@@ -260,7 +271,8 @@ class Reconciler:
         settled = {n: r.goal or r.host for n, r in self._wanted() if r.host not in (None, *draining)}
         there = {name: host for name, host in settled.items() if host is not None}
         held = [wanted[name] for name in (*there, *leaving)]
-        found = place(held, hosts, self.config.pools, there, lost=frozenset(leaving))
+        others = [host for host in hosts if host.draining or self._is_alive(host.name, now_s)]
+        found = place(held, others, self.config.pools, there, lost=frozenset(leaving))
         for name in leaving:
             self._records[name].goal = found.placed.get(name)
             self._records[name].why = found.refused.get(name, "")
@@ -268,7 +280,9 @@ class Reconciler:
     def _even_out(self, hosts: Sequence[Host], now_s: float) -> None:
         """Aim one stream of a full host at an empty one, when nothing else is going on."""
         records = self._wanted()
-        if any(r.goal is not None or (not r.seen and not r.done) for _, r in records):
+        if any(host.draining for host in hosts) or any(
+            r.goal is not None or (not r.seen and not r.done) for _, r in records
+        ):
             return
         rested = now_s - self.config.cluster.move_every_s
         movable = {name for name, record in records if record.moved_s <= rested}

@@ -159,7 +159,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _locate(name: str) -> Path:
+def locate_bundle(name: str) -> Path:
+    """The folder of a bundle, by name or folder. Raises BundleError if there is none."""
     if os.sep in name or name in (".", ".."):
         folder = Path(name).expanduser()
         if not (folder / DESCRIPTION).is_file():
@@ -175,7 +176,7 @@ def _locate(name: str) -> Path:
 
 def describe_bundle(name: str) -> DescribedKind:
     """The description of a bundle of any kind, by name or folder. Its files are not checked. Raises BundleError."""
-    return read_description(_locate(name))
+    return read_description(locate_bundle(name))
 
 
 def read_description(folder: Path) -> DescribedKind:
@@ -196,12 +197,12 @@ def read_description(folder: Path) -> DescribedKind:
 
 def require_kind(name: str, kind: type[D]) -> D:
     """As `describe_bundle`. Raises BundleError also for a bundle of another kind."""
-    return _described(_locate(name), kind)
+    return _described(locate_bundle(name), kind)
 
 
 def _load(name: str, kind: type[D]) -> tuple[Path, D]:
     """Folder and description of a bundle of this kind, after its files are verified."""
-    folder = _locate(name)
+    folder = locate_bundle(name)
     about = _described(folder, kind)
     _verify(folder, about)
     return folder, about

@@ -54,6 +54,7 @@ TIERS = {
         "vm",
     ],
     "browser": [
+        "app/web/test_cluster_in_browser.py",
         "app/web/test_page.py",
         "app/web/test_whep.py",
         "stages/sinks/test_page_in_browser.py",

@@ -3,6 +3,9 @@
 import importlib.util
 import re
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +28,9 @@ _NODE = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,23}")
 _LABEL = re.compile(r"([A-Za-z0-9_.-]+)=([A-Za-z0-9_.-]+)")
+
+_LOOK_UP_S = 0.5
+_ANSWER_S = 5.0
 
 File = Annotated[Path, typer.Argument(metavar="CLUSTER.yaml", help="The cluster file.")]
 NodeName = Annotated[str | None, typer.Option("--node", help="What this machine is called; else as its system says.")]
@@ -78,12 +84,18 @@ def up(
     """Be the head of a cluster on this machine, and run the streams of a file, until it is stopped."""
     _check_ray()
     from warpfuse.cluster.config import cluster_config
-    from warpfuse.cluster.ray_node import Node, be_head
+    from warpfuse.cluster.ray_node import Node, be_head, make_token
 
-    raw = _named_from_here(file)
-    settings = cluster_config(raw, str(file)).cluster
+    settings = cluster_config(_named_from_here(file), str(file)).cluster
     here = Node(_node_name(node), (settings.head, settings.port), _labels(label), hosts=not no_hosts)
-    with stopped_by_signals("ending the streams of this machine; once more to stop at once") as stop:
+    raw = _pinned(_named_from_here(file), settings.store)
+    make_token()
+    with (
+        stopped_by_signals("ending the streams of this machine; once more to stop at once") as stop,
+        ExitStack() as undo,
+    ):
+        if settings.page is not None:
+            undo.enter_context(_page(settings.name, settings.head, settings.page))
         be_head(here, settings.name, raw, stop, say)
 
 
@@ -112,9 +124,35 @@ def apply(file: File) -> None:
     from warpfuse.cluster.controller import Apply, ask_controller
 
     raw = _named_from_here(file)
-    name = cluster_config(raw, str(file)).cluster.name
-    ask_controller(name, Apply(raw))
+    settings = cluster_config(raw, str(file)).cluster
+    name = settings.name
+    ask_controller(name, Apply(_pinned(raw, settings.store)))
     print(f"cluster {name} runs the {len(raw.get('streams') or {})} streams of {file}")
+
+
+@app.command()
+def warm(file: File) -> int:
+    """Have every host fetch the bundle and build what it needs for it, beside the streams that run. On the head.
+
+    Exit code 2: it failed on a host.
+    """
+    from warpfuse.cluster.config import cluster_config
+    from warpfuse.cluster.controller import GetWarmed, Warm, WarmState, ask_controller
+
+    raw = _named_from_here(file)
+    settings = cluster_config(raw, str(file)).cluster
+    ask_controller(settings.name, Warm(_pinned(raw, settings.store)))
+    said: dict[str, str] = {}
+    while True:
+        told = ask_controller(settings.name, GetWarmed())
+        assert isinstance(told, WarmState)
+        for host, error in told.hosts.items():
+            if error is not None and host not in said:
+                said[host] = error
+                print(f"{host}: {error or 'warm'}", flush=True)
+        if None not in told.hosts.values():
+            return 2 if any(said.values()) else 0
+        time.sleep(_LOOK_UP_S)
 
 
 @app.command()
@@ -199,7 +237,7 @@ def _labels(given: list[str] | None) -> dict[str, str]:
 
 def _running(given: str | None) -> str:
     """The cluster whose controller runs on this machine."""
-    from warpfuse.cluster.ray_node import state_folder
+    from warpfuse.cluster.tokens import state_folder
     from warpfuse.engine.file_lock import is_held
     from warpfuse.graph.control.run_directory import runs_folder
 
@@ -233,6 +271,52 @@ def _named_from_here(file: Path) -> dict[str, Any]:
             if isinstance(keys.get("sinks"), list):
                 keys["sinks"] = [whole(sink) for sink in keys["sinks"]]
     return raw
+
+
+def _pinned(raw: dict[str, Any], store: str) -> dict[str, Any]:
+    """Keys with the bundle named by its sha256, kept where hosts fetch it from. One that ships is on every host.
+
+    Raises BundleError.
+    """
+    from warpfuse.cluster.bundle_store import PINNED, BundleStore
+    from warpfuse.cluster.config import FROM_HEAD
+    from warpfuse.engine.bundle import locate_bundle, shipped_bundles
+
+    bundle = str(raw.get("bundle", "embedded"))
+    if not store or PINNED.fullmatch(bundle):
+        return raw
+    folder = locate_bundle(bundle)
+    if folder.parent == shipped_bundles():
+        return raw
+    return {**raw, "bundle": BundleStore(None if store == FROM_HEAD else Path(store)).keep(folder)}
+
+
+@contextmanager
+def _page(cluster: str, host: str, port: int) -> Iterator[None]:
+    """The page of a cluster, on its head, within the block. Raises ConfigError."""
+    from warpfuse.cluster.bundle_store import BundleStore
+    from warpfuse.cluster.controller import GetStatus, Status, ask_controller
+    from warpfuse.cluster.tokens import reading_token, state_folder, token_file
+    from warpfuse.engine.files import write_whole
+
+    def status() -> Status:
+        told = ask_controller(cluster, GetStatus(), timeout_s=_ANSWER_S)
+        assert isinstance(told, Status)
+        return told
+
+    try:
+        from warpfuse.web.cluster_page import application
+        from warpfuse.web.security import AccessRules
+        from warpfuse.web.server import WebServer
+    except ImportError as error:
+        raise ConfigError(f"the cluster's page needs the package {error.name}: pip install 'warpfuse[web]'") from None
+    token = reading_token(token_file())
+    write_whole(state_folder() / "reading-token", token.encode(), mode=0o600)
+    access = AccessRules(host, token=token)
+    with WebServer(application(cluster, status, BundleStore(), access), access, port) as server:
+        for url in server.urls:
+            print(f"page of all streams: {url}", flush=True)
+        yield
 
 
 def _tables(told: "Status") -> tuple[Table, Table]:

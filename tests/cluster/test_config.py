@@ -1,5 +1,6 @@
 """The cluster file: what it says, and what is refused, by its place, before anything starts."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -64,3 +65,24 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(key, url):
     with pytest.raises(ConfigError, match=says) as refused:
         cluster_config(stream(**{key: url}))
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "cluster, says",
+    [
+        ({"store": "head"}, "cluster.store: the head gives bundles through its page: give cluster.page, a port"),
+        ({"store": "share"}, "cluster.store: expected head or an absolute folder, got 'share'"),
+        ({"page": 0}, "cluster: page: input should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_a_store_or_a_page_that_cannot_be_is_told(cluster, says):
+    with pytest.raises(ConfigError, match=re.escape(says)) as refused:
+        cluster_config({"cluster": cluster, "streams": {}})
+    assert "\n" not in str(refused.value)
+
+
+def test_the_sizes_of_a_cluster_are_those_of_its_pools_and_streams():
+    keys = {"source": "pattern:64x48@25", "sinks": ["null:"], "size": "96x64"}
+    assert cluster_config({"streams": {"a": keys}}).sizes == ((96, 64),)
+    pools = {"cards": {"sizes": ["96x64", "128x96"]}}
+    assert cluster_config({"pools": pools, "streams": {"a": keys}}).sizes == ((96, 64), (128, 96))

@@ -1,20 +1,28 @@
 """A cluster on real Ray: a head and a node on this machine, hosts that are killed and frozen, and a secret."""
 
 import base64
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 import yaml
 from support.waiting import until
 
+from warpfuse.cluster.bundle_store import BundleStore
 from warpfuse.cluster.controller import Apply, Down, Drain, GetStatus, Move, ask_controller
+from warpfuse.engine.bundle import DESCRIPTION, sha256_of
 from warpfuse.engine.file_lock import is_held
 from warpfuse.graph.control.messages import GetCounts, ask
 from warpfuse.graph.control.run_directory import runs_folder
@@ -73,7 +81,7 @@ class Cluster:
 
     def __init__(self, folder, file):
         self.folder, self.file, self.port = folder, file, file["cluster"]["port"]
-        self.processes = {}
+        self.processes, self.killed = {}, set()
 
     def begin(self):
         file = self.folder / "cluster.yaml"
@@ -89,8 +97,23 @@ class Cluster:
         return False
 
     def start(self, name, *words):
+        """Each node has a cache of its own, as on a machine of its own."""
+        own = {**os.environ, "WARPFUSE_CACHE": f"{os.environ['WARPFUSE_CACHE']}/{name}"}
         with (self.folder / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen([*COMMAND, *words, "--node", name], stdout=log, stderr=log)
+            self.processes[name] = subprocess.Popen([*COMMAND, *words, "--node", name], stdout=log, stderr=log, env=own)
+
+    def page(self, path):
+        return opened(f"http://127.0.0.1:{self.file['cluster']['page']}{path}", self.reading_token())
+
+    def reading_token(self):
+        return (self.folder / "state" / "warpfuse" / "cluster" / "reading-token").read_text()
+
+    def apply(self, bundle):
+        """Another bundle, as a user gives it on the head."""
+        self.file["bundle"] = str(bundle)
+        (self.folder / "cluster.yaml").write_text(yaml.safe_dump(self.file))
+        own = {**os.environ, "WARPFUSE_CACHE": f"{os.environ['WARPFUSE_CACHE']}/n1"}
+        subprocess.run([*COMMAND, "apply", str(self.folder / "cluster.yaml")], env=own, capture_output=True, check=True)
 
     def said(self, name):
         return (self.folder / f"{name}.log").read_text()
@@ -126,6 +149,12 @@ class Cluster:
         return psutil.Process(int((runs_folder() / host.replace(":", "-") / "pid").read_text()))
 
 
+def opened(address, token):
+    asked = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
+        return answer.read()
+
+
 def stream(told, name):
     return next(stream for stream in told.streams if stream.name == name)
 
@@ -142,12 +171,21 @@ def farm(tmp_path_factory, exact_bundle):
     with tempfile.TemporaryDirectory(prefix="wf", dir="/tmp") as short, pytest.MonkeyPatch.context() as environment:
         environment.setenv("WARPFUSE_RUN", short)
         environment.setenv("XDG_STATE_HOME", str(folder / "state"))
+        environment.setenv("WARPFUSE_CACHE", str(folder / "cache"))
         (folder / "secrets").mkdir(mode=0o700)
         (folder / "secrets" / "gate").write_text(f"me:{CANARY}\n")
         (folder / "secrets" / "gate").chmod(0o600)
         file = {
-            "cluster": {"name": "farm", "lease_s": 10, "reserve": 0, "port": two_free_ports(), "orphan_s": 300},
-            "bundle": str(exact_bundle),
+            "cluster": {
+                "name": "farm",
+                "lease_s": 10,
+                "reserve": 0,
+                "port": two_free_ports(),
+                "orphan_s": 300,
+                "page": two_free_ports(),
+                "store": "head",
+            },
+            "bundle": BundleStore(folder / "cache" / "n1" / "bundles").keep(Path(exact_bundle)),
             "secrets": {"dir": str(folder / "secrets")},
             "streams": {"door": {**CAMERA, "unique": True}, "yard": CAMERA},
         }
@@ -193,6 +231,7 @@ def elsewhere(told, host):
 def test_streams_of_a_killed_host_begin_another_life_elsewhere_and_the_books_go_on(cluster):
     first, told = cluster.host_of("door"), cluster.status()
     lives = {own.name: own.lives for own in told.streams}
+    cluster.killed.add(cluster.process_of(first).pid)
     cluster.process_of(first).kill()
     told = cluster.wait(lambda told: elsewhere(told, first), "elsewhere")
     assert {own.name: own.lives - 1 for own in told.streams} == lives
@@ -238,6 +277,37 @@ def test_a_secret_reaches_the_camera_and_nothing_else(cluster):
     ask_controller("farm", Apply(cluster.file))
 
 
+def test_the_page_tells_where_figures_are_and_shows_a_picture_of_a_stream(cluster):
+    targets = until(lambda: len(found := json.loads(cluster.page("/sd"))) == 2 and found, "two targets")
+    assert [target["labels"]["host"] for target in targets] == ["n1:0", "n2:0"]
+    addresses = [f"http://{target['targets'][0]}/metrics" for target in targets]
+    figures = "".join(opened(address, cluster.reading_token()).decode() for address in addresses)
+    assert 'warpfuse_stream_frames_total{stream="yard",what="out"}' in figures
+    picture = cv2.imdecode(np.frombuffer(cluster.page("/api/streams/yard/picture.jpg"), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (64, 96, 3) and picture.std() > 10
+
+
+def test_another_bundle_is_fetched_from_the_head_and_rolled_out_host_by_host(cluster, exact_bundle):
+    other = Path(shutil.copytree(exact_bundle, cluster.folder / "other"))
+    about = json.loads((other / DESCRIPTION).read_text())
+    (other / DESCRIPTION).write_text(json.dumps({**about, "source": "another one"}))
+    sha256 = sha256_of(other / DESCRIPTION)
+    caches = [BundleStore(cluster.folder / "cache" / name / "bundles") for name in ("n1", "n2")]
+    assert [store.find(sha256) for store in caches] == [None, None]
+    lives, seen = {own.name: own.lives for own in cluster.status().streams}, []
+    cluster.apply(other)
+
+    def rolled_out(told):
+        seen.append([host.state for host in told.hosts])
+        return at_work(told) and all(store.find(sha256) for store in caches)
+
+    cluster.wait(rolled_out, "both hosts with the other bundle")
+    told = cluster.wait(lambda told: cluster.running(told, "door", "yard"), "both streams")
+    assert all(any(state.startswith("runs") for state in states) for states in seen), "one host at a time"
+    assert any(state == "runs, to be opened anew" for states in seen for state in states), "control"
+    assert all(1 <= own.lives - lives[own.name] <= 2 and balanced(own) for own in told.streams)
+
+
 def test_a_drained_node_has_no_stream_and_of_a_cluster_that_is_taken_down_nothing_is_left(cluster):
     first = cluster.host_of("door")
     ask_controller("farm", Drain(first.partition(":")[0]))
@@ -247,7 +317,8 @@ def test_a_drained_node_has_no_stream_and_of_a_cluster_that_is_taken_down_nothin
     for name, process in cluster.processes.items():
         assert process.wait(PATIENCE_S) == 0, cluster.said(name)
     cluster.processes.clear()
-    left = [path.name for path in runs_folder().iterdir() if not path.name.endswith(".log")]
+    left = [path for path in runs_folder().iterdir() if path.suffix != ".log"]
+    left = [path.name for path in left if path.is_file() or int((path / "pid").read_text()) not in cluster.killed]
     assert left == [] and not processes_with(str(runs_folder()))
 
 

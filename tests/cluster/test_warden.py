@@ -1,12 +1,26 @@
 """The hosts of a node: real processes that outlive their warden, are frozen and killed, and come again."""
 
 from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 
 import psutil
 import pytest
+from msgspec import structs
 from support.waiting import until
 
-from warpfuse.cluster.warden import LEAVING, HostOrders, HostSpec, NodeSpec, Warden, stop_hosts
+from warpfuse.cluster.bundle_store import BundleStore
+from warpfuse.cluster.warden import (
+    LEAVING,
+    HostOrders,
+    HostSpec,
+    NodeSpec,
+    Opening,
+    Warden,
+    Warmed,
+    Warming,
+    stop_hosts,
+)
 from warpfuse.engine.file_lock import is_held
 from warpfuse.graph.control.messages import EndLife, Grant, StartLife
 from warpfuse.graph.control.run_directory import runs_folder
@@ -87,3 +101,33 @@ def test_a_host_that_cannot_be_opened_says_why(node, tmp_path):
     warden = Warden(NodeSpec("n2", 0, spec))
     told = until(lambda: (told := say(warden)) and "said last" in told.trouble and told, "why it has ended", PATIENCE_S)
     assert "missing" in told.trouble and "n2-0.log" in told.trouble and not told.beat.ready
+
+
+def test_a_node_fetches_what_a_host_is_opened_with_ahead_and_opens_it_anew(node, exact_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("WARPFUSE_CACHE", str(tmp_path / "cache"))
+    shared = BundleStore(tmp_path / "shared")
+    pinned = shared.keep(Path(exact_bundle))
+    torn = f"exact@sha256:{'0' * 64}"
+    (shared.folder / ("0" * 64)).mkdir()
+    (shared.folder / ("0" * 64) / "bundle.json").write_text("{}")
+    warden = Warden(structs.replace(node, hosts=structs.replace(node.hosts, store=str(shared.folder))))
+    ready(warden)
+    first = process("n1-0").pid
+
+    def warmed(attempt, bundle):
+        order = Warming(attempt, {"bundle": bundle}, ((96, 64),))
+        return until(lambda: say(warden, warm=order).warmed, "an end of it", PATIENCE_S)
+
+    wrong = warmed("a", torn)
+    sums = f"bundle.json has the sha256 {sha256(b'{}').hexdigest()[:12]}..., expected 000000000000..."
+    assert wrong.attempt == "a" and sums in wrong.error
+    assert warmed("b", pinned) == Warmed("b", "")
+    assert BundleStore(tmp_path / "cache" / "bundles").find(pinned.partition(":")[2]), "it is here now"
+    assert process("n1-0").pid == first, "the host has gone on beside it"
+
+    def anew():
+        told = say(warden, opening=Opening("2", {"bundle": pinned}))
+        return told.beat is not None and told.beat.ready and told
+
+    assert until(anew, "a host with these keys", PATIENCE_S).version == "2" and process("n1-0").pid != first
+    stop_hosts("n1")
