@@ -62,6 +62,7 @@ def run_host(given: bytes, stop: threading.Event) -> None:
         ticking = threading.Thread(target=_tick, args=(leased, spec.orphan_s, stop, say), name="wf:lease", daemon=True)
         ticking.start()
         run.wait()
+        leased.finish()  # what a stream that is being opened has made goes with it
 
 
 @contextlib.contextmanager

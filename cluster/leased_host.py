@@ -70,6 +70,7 @@ class LeasedHost:
         self._leases = Leases(1 + randbelow(1 << 52))
         self._lives: dict[str, _Life] = {}
         self._changing = threading.RLock()
+        self._working: list[threading.Thread] = []
         self.asked_s = clock()
 
     def beat(self, grants: Mapping[str, Grant]) -> HostBeat:
@@ -111,6 +112,11 @@ class LeasedHost:
         """End the unique streams whose lease is over."""
         with self._changing:
             self._end_over(self._clock())
+
+    def finish(self) -> None:
+        """Wait for streams that are being opened or ended. Call it when the host has been stopped."""
+        for thread in list(self._working):
+            thread.join()
 
     def _end_over(self, now_s: float) -> None:
         for name in self._leases.over(now_s):
@@ -160,4 +166,6 @@ class LeasedHost:
         self._leases.drop(name)
 
     def _spawn(self, work: Callable[[str, _Life], None], name: str, life: _Life) -> None:
-        threading.Thread(target=work, args=(name, life), name=f"wf:life {name}", daemon=True).start()
+        thread = threading.Thread(target=work, args=(name, life), name=f"wf:life {name}", daemon=True)
+        thread.start()
+        self._working = [*(other for other in self._working if other.is_alive()), thread]

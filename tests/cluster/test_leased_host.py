@@ -127,3 +127,10 @@ def test_a_stream_that_ends_because_its_host_stops_has_not_ended_by_itself(contr
     controller.showing("yard")
     controller.stop.set()
     assert controller.over("yard").error == "its host was stopped"
+
+
+def test_a_host_that_is_stopped_waits_for_a_stream_that_is_being_opened(controller):
+    controller.begin("yard", CAMERA)
+    controller.stop.set()
+    controller.host.finish()
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "wf:life yard"]
