@@ -34,9 +34,9 @@ TIERS = {
         "app/test_mistakes.py::test_a_mistake_is_one_line_and_costs_no_network_library",
         "app/test_mistakes.py::test_the_control_what_is_no_mistake_loads_torch",
         "graph/plan/test_imports.py",
-        "graph/test_run.py::test_a_stop_before_the_first_frame_is_an_interrupt_and_no_empty_file[stages]",
-        "graph/test_crossfades.py::test_a_run_crosses_over_by_the_times_of_its_frames[stages]",
-        "graph/test_crossfades.py::test_cues_are_the_same_frames_in_every_placement[stages]",
+        "graph/test_run.py::test_a_stop_before_the_first_frame_is_an_interrupt_and_no_empty_file",
+        "graph/test_crossfades.py::test_a_run_crosses_over_by_the_times_of_its_frames",
+        "graph/test_crossfades.py::test_cues_are_the_same_frames_in_every_placement",
     ],
     "device": [
         "obs",
