@@ -12,7 +12,7 @@ from torch import Tensor
 
 from warpfuse.stages import cpu, cuda, formulas
 from warpfuse.stages.cuda.kernels import missing
-from warpfuse.stages.formulas.confidence_mask import Seen
+from warpfuse.stages.formulas.confidence_mask import PictureColours
 from warpfuse.stages.parameters import Cut, Limits, Mode
 
 
@@ -44,8 +44,8 @@ class Arithmetic(Protocol):
         flow_cur_to_prev: Tensor,
         flow_prev_to_cur: Tensor | None,
         unique: Tensor | None,
-        cur: Seen,
-        prev: Seen,
+        cur: PictureColours,
+        prev: PictureColours,
         limits: Limits,
         growth: tuple[int, int],
         cut: Cut,

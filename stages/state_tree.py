@@ -3,7 +3,7 @@
 A graph on a card is captured for one form of a state. The same launches then serve every state of this form: the leaves
 are put in the place of those it was captured with (`loop.py`).
 
-Dicts, lists, tuples, frames and every `Branch` are followed. Anything else is hashable and belongs to the form. An
+Dicts, lists, tuples, frames and every `Subtree` are followed. Anything else is hashable and belongs to the form. An
 object that occurs twice is one object, in the form and in what is made of it.
 """
 
@@ -22,7 +22,7 @@ _OF_FRAME = "of the frame"  # a place beside those of the tensors
 
 
 @runtime_checkable
-class Branch(Protocol):
+class Subtree(Protocol):
     """An object with leaves of its own."""
 
     def parts(self) -> Mapping[str, Any]:
@@ -36,20 +36,20 @@ class Branch(Protocol):
 
 
 class Fields:
-    """Makes a dataclass a `Branch` of all its fields."""
+    """Makes a dataclass a `Subtree` of all its fields."""
 
     __slots__ = ()
 
     def parts(self) -> Mapping[str, Any]:
-        """See `Branch`."""
+        """See `Subtree`."""
         return {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
 
     def rest(self) -> Hashable:
-        """See `Branch`."""
+        """See `Subtree`."""
         return ()
 
     def made_of(self, parts: Mapping[str, Any]) -> Any:
-        """See `Branch`."""
+        """See `Subtree`."""
         return replace(self, **parts)  # type: ignore[type-var]
 
 
@@ -88,7 +88,7 @@ def leaves_of(tree: Any) -> Leaves:
         if id(x) in met:
             return "again", met[id(x)]
         met[id(x)] = len(met)
-        rest = x.rest() if isinstance(x, Branch) else ()
+        rest = x.rest() if isinstance(x, Subtree) else ()
         return type(x), rest, tuple((name, walk(part, (*path, name))) for name, part in parts.items())
 
     found.form = walk(tree, ())
@@ -122,7 +122,7 @@ def _parts(x: Any) -> Mapping[Any, Any] | None:
             return dict(zip(getattr(x, "_fields", range(len(x))), x, strict=True))
         case Frame():
             return {_OF_FRAME: x.stamp, **x.tensors}
-        case Branch():
+        case Subtree():
             return x.parts()
         case _:
             return None

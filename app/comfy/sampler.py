@@ -17,8 +17,8 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.stages.diffusion.noise import Noises, after_call
 from warpfuse.stages.diffusion.settings import W_MAX, NoisePolicy
 from warpfuse.stages.solvers import Call, open_solver
-from warpfuse.stages.solvers.levels import variance_preserving
-from warpfuse.stages.solvers.pair import CLEAN, Level, compose, fuse
+from warpfuse.stages.solvers.levels import CLEAN, Level, variance_preserving
+from warpfuse.stages.solvers.pair import compose, fuse
 
 SOLVERS = ("auto", "euler", "euler_ancestral", "heun", "ddim", "turbo", "rectified_flow")
 """auto is euler, and rectified_flow for flow models. turbo is ComfyUI's lcm: its LCM models include the boundary

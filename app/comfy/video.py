@@ -24,7 +24,8 @@ from warpfuse.stages.diffusion.moment_lock import MomentLock
 from warpfuse.stages.diffusion.settings import W_MAX, MomentLockSettings
 from warpfuse.stages.motion.settings import WarpSettings
 from warpfuse.stages.motion.warp import latent_trust
-from warpfuse.stages.solvers.pair import CLEAN, fuse
+from warpfuse.stages.solvers.levels import CLEAN
+from warpfuse.stages.solvers.pair import fuse
 
 
 class VideoNetworks(Protocol):

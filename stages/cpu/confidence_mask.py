@@ -6,7 +6,7 @@ from torch import Tensor
 
 from warpfuse.stages.cpu.backward_warp import confidence
 from warpfuse.stages.cpu.opencv import each_plane
-from warpfuse.stages.formulas.confidence_mask import Seen, binomial, in_shot
+from warpfuse.stages.formulas.confidence_mask import PictureColours, binomial, in_shot
 from warpfuse.stages.parameters import Cut, Limits
 
 
@@ -14,8 +14,8 @@ def trusted(
     flow_cur_to_prev: Tensor,
     flow_prev_to_cur: Tensor | None,
     unique: Tensor | None,
-    cur: Seen,
-    prev: Seen,
+    cur: PictureColours,
+    prev: PictureColours,
     limits: Limits,
     growth: tuple[int, int],
     cut: Cut,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from warpfuse.stages import formulas
 from warpfuse.stages.cuda.kernels import blocks, launch, plain
-from warpfuse.stages.formulas.confidence_mask import Seen, dilate_distrust, feather, same_shot
+from warpfuse.stages.formulas.confidence_mask import PictureColours, dilate_distrust, feather, same_shot
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent as _reduced
 from warpfuse.stages.parameters import Cut, Limits
 
@@ -37,8 +37,8 @@ def trusted(
     flow_cur_to_prev: Tensor,
     flow_prev_to_cur: Tensor | None,
     unique: Tensor | None,
-    cur: Seen,
-    prev: Seen,
+    cur: PictureColours,
+    prev: PictureColours,
     limits: Limits,
     growth: tuple[int, int],
     cut: Cut,

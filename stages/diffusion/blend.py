@@ -6,7 +6,8 @@ from typing import Any
 from warpfuse.stages.diffusion.fuse import fusion_weight, settings_of
 from warpfuse.stages.diffusion.settings import FuseSettings
 from warpfuse.stages.frame import Frame, Picture, Stamp
-from warpfuse.stages.solvers.pair import CLEAN, fuse
+from warpfuse.stages.solvers.levels import CLEAN
+from warpfuse.stages.solvers.pair import fuse
 from warpfuse.stages.stage import Capturable, Opening, Stage
 
 __all__ = ["Blend", "open", "settings_of"]

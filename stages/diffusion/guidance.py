@@ -18,7 +18,7 @@ after a reference has been fused into x_k, which the recursion ignores. A test c
 import torch
 from torch import Tensor
 
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.levels import Level
 
 
 def guided(

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.diffusion.settings import MomentLockSettings
-from warpfuse.stages.solvers.pair import CLEAN, fuse
+from warpfuse.stages.solvers.levels import CLEAN
+from warpfuse.stages.solvers.pair import fuse
 
 
 class MomentLock:

@@ -14,12 +14,12 @@ from torch import Tensor
 from warpfuse.engine.cuda_streams import ToDevice
 from warpfuse.stages.diffusion.settings import NoisePolicy
 from warpfuse.stages.formulas.fusion import fuse_noises, noise_gain
-from warpfuse.stages.solvers import Call
-from warpfuse.stages.solvers.pair import Level
-from warpfuse.stages.state_tree import Branch
+from warpfuse.stages.solvers.levels import Level
+from warpfuse.stages.solvers.solver import Call
+from warpfuse.stages.state_tree import Subtree
 
 
-class Noises(Branch):
+class Noises(Subtree):
     """Seeded unit noises of a stream, [1, c, h, w] float32 each. They are drawn on the CPU, so that they are the same
     on every device.
 
@@ -41,15 +41,15 @@ class Noises(Branch):
         return {step: self.fresh(seq, step, shape) for step in steps}
 
     def parts(self) -> Mapping[str, Any]:
-        """See `Branch`."""
+        """See `Subtree`."""
         return {"slots": self._slots, "fresh": self._fresh}
 
     def rest(self) -> Hashable:
-        """See `Branch`. The seed is that of the run."""
+        """See `Subtree`. The seed is that of the run."""
         return ()
 
     def made_of(self, parts: Mapping[str, Any]) -> "Noises":
-        """See `Branch`."""
+        """See `Subtree`."""
         made = copy(self)
         made._slots, made._fresh = parts["slots"], parts["fresh"]
         return made

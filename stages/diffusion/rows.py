@@ -22,7 +22,8 @@ from warpfuse.stages.diffusion.schedule import FrameSchedule
 from warpfuse.stages.diffusion.settings import W_MAX, FusionWindow, Kind
 from warpfuse.stages.frame import Frame, Latent, Motion, Stamp
 from warpfuse.stages.parameters import Mode
-from warpfuse.stages.solvers.pair import CLEAN, compose, fuse
+from warpfuse.stages.solvers.levels import CLEAN
+from warpfuse.stages.solvers.pair import compose, fuse
 from warpfuse.stages.solvers.solver import Memory
 from warpfuse.stages.state_tree import Fields
 

@@ -7,8 +7,7 @@ from warpfuse.engine.bundle import Bundle
 from warpfuse.stages.diffusion.schedule import Sampling
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.solvers import open_solver
-from warpfuse.stages.solvers.levels import flow_level, level_at, levels, variance_exploding, zero_terminal
-from warpfuse.stages.solvers.pair import CLEAN, Level
+from warpfuse.stages.solvers.levels import CLEAN, Level, flow_level, level_at, levels, variance_exploding, zero_terminal
 
 
 def sampling_of(bundle: Bundle) -> Sampling:

@@ -14,10 +14,9 @@ from warpfuse.stages.diffusion.prompts import Conditioning
 from warpfuse.stages.diffusion.settings import AttentionSettings, FuseSettings, FusionWindow, Guidance
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.motion.settings import WarpSettings
-from warpfuse.stages.solvers import Call, Solver, SolverError
-from warpfuse.stages.solvers.levels import LevelTable, karras_levels, steps_for
-from warpfuse.stages.solvers.pair import CLEAN, Level
-from warpfuse.stages.state_tree import Branch
+from warpfuse.stages.solvers.levels import CLEAN, Level, LevelTable, karras_levels, steps_for
+from warpfuse.stages.solvers.solver import Call, Solver, SolverError
+from warpfuse.stages.state_tree import Subtree
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class PredictSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameSchedule(Branch):
+class FrameSchedule(Subtree):
     """The schedule of frames with the same settings. Immutable, tensors read-only.
 
     plan           all network calls of a frame, in order
@@ -148,18 +147,18 @@ class FrameSchedule(Branch):
         return tuple(sorted(steps))
 
     def parts(self) -> Mapping[str, Any]:
-        """See `Branch`."""
+        """See `Subtree`."""
         return {"numbers": self.numbers, "conditioning": self.conditioning, "unconditional": self.unconditional}
 
     def rest(self) -> Hashable:
-        """See `Branch`. Weight and share of the entry are in `numbers`."""
+        """See `Subtree`. Weight and share of the entry are in `numbers`."""
         fuse = self.fuse
         levels = tuple((one.level, one.level_next, one.needs_noise, one.finished, one.rho) for one in self.plan)
         entry = bool(fuse.entry), fuse.window, fuse.noise, fuse.anchor.entry, fuse.inner_strength
         return levels, entry, fuse.adain, self.windows, self.guidance, self.warp, self.attention
 
     def made_of(self, parts: Mapping[str, Any]) -> "FrameSchedule":
-        """See `Branch`."""
+        """See `Subtree`."""
         entry, told = _parts(parts["numbers"], [{name: x.numel() for name, x in call.items()} for call in self.told])
         return replace(self, entry=entry, told=told, **parts)
 

@@ -16,7 +16,7 @@ from warpfuse.stages.formulas.backward_warp import grid_of, sampled
 from warpfuse.stages.parameters import Check, Cut, Limits
 
 
-class Seen(NamedTuple):
+class PictureColours(NamedTuple):
     """A picture at the size of the confidence, [1, 3, h, w] in [0, 1], and its `colour_histogram`."""
 
     rgb: Tensor
@@ -27,8 +27,8 @@ def trusted(
     flow_cur_to_prev: Tensor,
     flow_prev_to_cur: Tensor | None,
     unique: Tensor | None,
-    cur: Seen,
-    prev: Seen,
+    cur: PictureColours,
+    prev: PictureColours,
     limits: Limits,
     growth: tuple[int, int],
     cut: Cut,
@@ -47,8 +47,8 @@ def trusted(
 def in_shot(
     judged: tuple[Tensor, Tensor],
     unique: Tensor | None,
-    cur: Seen,
-    prev: Seen,
+    cur: PictureColours,
+    prev: PictureColours,
     growth: tuple[int, int],
     cut: Cut,
     grow: Callable[[Tensor, int, int], Tensor],

@@ -17,7 +17,7 @@ from warpfuse.engine.cuda_streams import DownloadRing, ToDevice, ToHost
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.borrowed import owned
 from warpfuse.stages.cpu.occlusion import unique_match
-from warpfuse.stages.formulas.confidence_mask import Seen
+from warpfuse.stages.formulas.confidence_mask import PictureColours
 from warpfuse.stages.frame import Frame, Motion, Picture
 from warpfuse.stages.motion.settings import ConfidenceSettings, FlowSettings, Preset
 from warpfuse.stages.stage import Opening, Stage
@@ -125,7 +125,7 @@ class Memory(Generic[P]):
         found = compare(present, past, size)
         settings = settings.at(present.rgb.shape[-2] / present.size[0])
         flows = found.judged, found.back, found.unique
-        seen = Seen(present.rgb, present.colours), Seen(past.rgb, past.colours)
+        seen = PictureColours(present.rgb, present.colours), PictureColours(past.rgb, past.colours)
         growth = settings.dilate_px, settings.feather_px
         m = self._ops.trusted(*flows, *seen, settings.limits, growth, settings.cut)
         if self.coverage is not None:

@@ -7,7 +7,8 @@ eta = 0 is deterministic and needs no noise; it is Euler's step in sigma space. 
 
 from torch import Tensor
 
-from warpfuse.stages.solvers.pair import Level, ddim_noise, fresh_share
+from warpfuse.stages.solvers.levels import Level
+from warpfuse.stages.solvers.pair import ddim_noise, fresh_share
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, SolverError, keep, need_noise, one_call
 
 

@@ -3,7 +3,7 @@
 dx / ds = (x - x0) / s = n,    x' = x + (s' - s) n = x0 + s' n    so    x0' = x0,  n' = n
 """
 
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.levels import Level
 from warpfuse.stages.solvers.solver import Call, Solver, keep, one_call
 
 

@@ -8,8 +8,8 @@ k^2 = 1 - (s'/s)^2 equals DDIM's at eta = 1 for the variance-preserving forms of
 
 from torch import Tensor
 
-from warpfuse.stages.solvers.levels import variance_preserving
-from warpfuse.stages.solvers.pair import Level, ddim_noise, fresh_share
+from warpfuse.stages.solvers.levels import Level, variance_preserving
+from warpfuse.stages.solvers.pair import ddim_noise, fresh_share
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, keep, need_noise, one_call
 
 

@@ -13,8 +13,8 @@ would then get a wrong level.
 
 from torch import Tensor
 
+from warpfuse.stages.solvers.levels import Level
 from warpfuse.stages.solvers.network import seen_by_network
-from warpfuse.stages.solvers.pair import Level
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, keep, mix, one_call
 
 

@@ -12,7 +12,7 @@ import math
 
 from torch import Tensor
 
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.levels import Level
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, SolverError, mix, need_noise, one_call
 
 SIGMA_DATA = 0.5

@@ -3,10 +3,36 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable
-
-from warpfuse.stages.solvers.pair import Level
+from dataclasses import dataclass
 
 SCHEDULES = ("scaled_linear", "linear", "cosine")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One noise level: `x = alpha x0 + sigma n`.
+
+    alpha     factor of the clean latent, >= 0
+    sigma     factor of the unit-variance noise, >= 0; not both 0
+    timestep  the network's input for this level, in its own unit; finite
+
+    Raises ValueError when a number is out of range.
+    """
+
+    alpha: float
+    sigma: float
+    timestep: float
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "sigma", "timestep"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"a level's {name} must be finite, got {getattr(self, name)}")
+        if self.alpha < 0 or self.sigma < 0 or self.alpha == self.sigma == 0:
+            raise ValueError(f"a level needs alpha >= 0 and sigma >= 0, not both 0; got {self.alpha} and {self.sigma}")
+
+
+CLEAN = Level(1.0, 0.0, 0.0)  # the end of the last solver step
+
 
 LevelTable = tuple[Level, ...]  # entry t is the level of integer timestep t
 

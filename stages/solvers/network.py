@@ -12,8 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from warpfuse.stages.solvers.levels import variance_preserving
-from warpfuse.stages.solvers.pair import Level, clean, clean_and_noise
+from warpfuse.stages.solvers.levels import Level, variance_preserving
+from warpfuse.stages.solvers.pair import clean, clean_and_noise
 
 
 def seen_by_network(level: Level) -> Level:

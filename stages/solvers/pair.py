@@ -6,39 +6,13 @@ for x0 amplifies rounding errors fifteen-fold at timestep 999. Results have the 
 """
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from warpfuse.stages.formulas.fusion import fuse_pair, line, need_weight, wide_dtype
+from warpfuse.stages.solvers.levels import Level
 
 PREDICTIONS = ("epsilon", "v", "sample", "flow")
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One noise level: `x = alpha x0 + sigma n`.
-
-    alpha     factor of the clean latent, >= 0
-    sigma     factor of the unit-variance noise, >= 0; not both 0
-    timestep  the network's input for this level, in its own unit; finite
-
-    Raises ValueError when a number is out of range.
-    """
-
-    alpha: float
-    sigma: float
-    timestep: float
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "sigma", "timestep"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"a level's {name} must be finite, got {getattr(self, name)}")
-        if self.alpha < 0 or self.sigma < 0 or self.alpha == self.sigma == 0:
-            raise ValueError(f"a level needs alpha >= 0 and sigma >= 0, not both 0; got {self.alpha} and {self.sigma}")
-
-
-CLEAN = Level(1.0, 0.0, 0.0)  # the end of the last solver step
 
 
 def clean_and_noise(x: Tensor, output: Tensor, level: Level, prediction: str) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 dx / dt = u = n - x0,    x' = x + (t' - t) u = (1 - t') x0 + t' n    so    x0' = x0,  n' = n
 """
 
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.levels import Level
 from warpfuse.stages.solvers.solver import Call, Solver, keep, one_call
 
 

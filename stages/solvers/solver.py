@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from warpfuse.engine.errors import BadInput
+from warpfuse.stages.solvers.levels import CLEAN, Level
 from warpfuse.stages.solvers.network import seen_by_network
-from warpfuse.stages.solvers.pair import CLEAN, Level
 
 Memory = tuple[Tensor, ...]
 """Tensors that a row passes from one call to the next; () at the begin of a step and after a cut."""

@@ -8,7 +8,7 @@ next call, as in the training of such networks. Order 0: nothing is integrated.
 
 from torch import Tensor
 
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.levels import Level
 from warpfuse.stages.solvers.solver import Call, Memory, Solver, keep, need_noise, one_call
 
 

@@ -10,7 +10,7 @@ from support.card.kernels import COMPILER
 from warpfuse.stages import cpu, cuda, formulas
 from warpfuse.stages.arithmetic import Arithmetic, arithmetic
 from warpfuse.stages.formulas.composite import shares_of
-from warpfuse.stages.formulas.confidence_mask import Seen
+from warpfuse.stages.formulas.confidence_mask import PictureColours
 from warpfuse.stages.motion.settings import ConfidenceSettings
 
 NAMES = [name for name, one in vars(Arithmetic).items() if inspect.isfunction(one) and not name.startswith("_")]
@@ -46,7 +46,7 @@ def test_formulas_run_where_their_tensors_lie():
     table = torch.empty(33, 33, 33, 3, device="meta")
     settings = ConfidenceSettings()
     limits = settings.limits
-    seen, gain = Seen(rgb, torch.empty(512, device="meta")), (None, 1.0, 0.2, 0.2, 0.5)
+    seen, gain = PictureColours(rgb, torch.empty(512, device="meta")), (None, 1.0, 0.2, 0.2, 0.5)
     found = {
         "warp": formulas.warp(rgb, flow),
         "warp_picture": formulas.warp_picture(rgb, flow),

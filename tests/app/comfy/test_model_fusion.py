@@ -25,7 +25,8 @@ from warpfuse.comfy.model_fusion import step_of, tell_step
 from warpfuse.engine.errors import BadInput
 from warpfuse.stages.cpu import resize_flow, warp
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
-from warpfuse.stages.solvers.pair import CLEAN, Level, fuse
+from warpfuse.stages.solvers.levels import CLEAN, Level
+from warpfuse.stages.solvers.pair import fuse
 
 
 def chain(x0, motion, weight):

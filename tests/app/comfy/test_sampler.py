@@ -11,7 +11,8 @@ from warpfuse.engine.errors import BadInput
 from warpfuse.stages.cpu import resize_flow, warp
 from warpfuse.stages.diffusion.noise import Noises
 from warpfuse.stages.formulas.confidence_mask import reduce_to_latent
-from warpfuse.stages.solvers.pair import CLEAN, Level, fuse
+from warpfuse.stages.solvers.levels import CLEAN, Level
+from warpfuse.stages.solvers.pair import fuse
 
 
 def solved(solver, flow=False, motion=None, sigmas=None, x=None, seed=5, **settings):

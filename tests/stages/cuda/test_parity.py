@@ -9,7 +9,7 @@ from support.fields import constant_flow, texture
 from warpfuse.stages import formulas
 from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.formulas.composite import shares_of
-from warpfuse.stages.formulas.confidence_mask import Seen
+from warpfuse.stages.formulas.confidence_mask import PictureColours
 from warpfuse.stages.formulas.fusion import fuse_clean
 from warpfuse.stages.motion.settings import ConfidenceSettings
 
@@ -164,8 +164,8 @@ def test_the_trust_is_that_of_the_formula(ops, growth, unique, other_shot):
     told = torch.ones(1, 1, 40, 56) if unique else None
     if told is not None:
         told[..., 30:, 5:9] = 0
-    now, before = Seen(cur, random(512)), Seen(prev, random(512, seed=1 if other_shot else 0))
-    now, before = (Seen(rgb, colours / colours.sum()) for rgb, colours in (now, before))
+    now, before = PictureColours(cur, random(512)), PictureColours(prev, random(512, seed=1 if other_shot else 0))
+    now, before = (PictureColours(rgb, colours / colours.sum()) for rgb, colours in (now, before))
     settings = ConfidenceSettings(cut_coverage=1.0, cut_colour=0.1, check="off")
     arguments = flow, back, told, now, before, settings.limits, growth, settings.cut
     wanted = formulas.trusted(*arguments)

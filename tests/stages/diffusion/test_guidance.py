@@ -16,8 +16,8 @@ from warpfuse.stages.diffusion.settings import FuseSettings, Guidance
 from warpfuse.stages.diffusion.stream_batch import step_all
 from warpfuse.stages.frame import Latent, Stamp
 from warpfuse.stages.solvers import open_solver
-from warpfuse.stages.solvers.levels import level_at, levels
-from warpfuse.stages.solvers.pair import Level, compose
+from warpfuse.stages.solvers.levels import Level, level_at, levels
+from warpfuse.stages.solvers.pair import compose
 
 TABLE = levels()
 LEVEL = level_at(TABLE, 700.0)

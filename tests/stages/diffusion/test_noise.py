@@ -7,8 +7,8 @@ import torch
 
 from warpfuse.stages.diffusion.noise import FusedNoise, Noises, after_call, at_entry, in_window
 from warpfuse.stages.solvers import open_solver
-from warpfuse.stages.solvers.levels import level_at, levels, variance_exploding
-from warpfuse.stages.solvers.pair import Level, fuse
+from warpfuse.stages.solvers.levels import Level, level_at, levels, variance_exploding
+from warpfuse.stages.solvers.pair import fuse
 
 CPU = torch.device("cpu")
 SHAPE = torch.Size((1, 1, 256, 256))

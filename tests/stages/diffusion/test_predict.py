@@ -14,8 +14,7 @@ from warpfuse.stages.diffusion.settings import W_MAX, FuseSettings, Guidance, Mo
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.frame import Frame, Latent, Stamp
 from warpfuse.stages.solvers import SolverError, open_solver
-from warpfuse.stages.solvers.levels import level_at, levels, variance_exploding
-from warpfuse.stages.solvers.pair import Level
+from warpfuse.stages.solvers.levels import Level, level_at, levels, variance_exploding
 
 SHAPE = (1, 4, 8, 8)
 UNLOCKED = MomentLockSettings(entry=False)

@@ -6,6 +6,7 @@ import pytest
 
 from warpfuse.stages.solvers.levels import (
     SCHEDULES,
+    Level,
     flow_level,
     karras_levels,
     level_at,
@@ -16,7 +17,6 @@ from warpfuse.stages.solvers.levels import (
     variance_preserving,
     zero_terminal,
 )
-from warpfuse.stages.solvers.pair import Level
 
 
 def test_stable_diffusions_levels_are_the_published_ones():

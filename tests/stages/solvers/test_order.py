@@ -9,8 +9,7 @@ import torch
 from support.driving import Gaussian, drive, normal
 
 from warpfuse.stages.solvers import open_solver
-from warpfuse.stages.solvers.levels import flow_level, karras_levels, level_at, levels, steps_for
-from warpfuse.stages.solvers.pair import CLEAN
+from warpfuse.stages.solvers.levels import CLEAN, flow_level, karras_levels, level_at, levels, steps_for
 from warpfuse.stages.solvers.solver import keep
 
 TABLE = levels()

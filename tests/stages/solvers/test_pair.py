@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from warpfuse.stages.formulas.fusion import rescale
-from warpfuse.stages.solvers.levels import flow_level, level_at, levels
-from warpfuse.stages.solvers.pair import CLEAN, Level, clean_and_noise, compose, ddim_noise, fuse
+from warpfuse.stages.solvers.levels import CLEAN, Level, flow_level, level_at, levels
+from warpfuse.stages.solvers.pair import clean_and_noise, compose, ddim_noise, fuse
 
 TABLE = levels()
 VP = level_at(TABLE, 601)

@@ -17,6 +17,7 @@ from warpfuse.stages.diffusion.schedule import Sampling
 from warpfuse.stages.diffusion.spacing import Spacing
 from warpfuse.stages.solvers import open_solver
 from warpfuse.stages.solvers.levels import (
+    CLEAN,
     flow_level,
     karras_levels,
     level_at,
@@ -24,7 +25,6 @@ from warpfuse.stages.solvers.levels import (
     variance_exploding,
     zero_terminal,
 )
-from warpfuse.stages.solvers.pair import CLEAN
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install -e '.[test]'")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, under NumPy 2

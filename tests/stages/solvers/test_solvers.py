@@ -8,9 +8,18 @@ import torch
 from support.driving import drive, normal
 
 from warpfuse.stages.solvers import SolverError, open_solver, solver_names
-from warpfuse.stages.solvers.levels import flow_level, karras_levels, level_at, levels, steps_for, variance_exploding
+from warpfuse.stages.solvers.levels import (
+    CLEAN,
+    Level,
+    flow_level,
+    karras_levels,
+    level_at,
+    levels,
+    steps_for,
+    variance_exploding,
+)
 from warpfuse.stages.solvers.network import network_input, split
-from warpfuse.stages.solvers.pair import CLEAN, Level, compose
+from warpfuse.stages.solvers.pair import compose
 
 TABLE = levels()
 VP = partial(level_at, TABLE)
