@@ -12,7 +12,7 @@ SOURCES := $(shell find app cluster graph stages engine export -type f -not -pat
 
 PARALLEL := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo check test spread alone full lint bench card train clean
+.PHONY: demo check test spread alone full lint style types bench card train clean
 
 demo: $(VENV)/.installed
 	$(BIN)/warpfuse demo
@@ -35,13 +35,18 @@ alone: $(VENV)/.installed-test
 full: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m full $(ARGS) -o timeout=1800
 
-lint: $(VENV)/.installed-test
+lint: style types types-win32 types-darwin
+
+style: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p warpfuse
-	$(BIN)/mypy -p warpfuse --platform win32 --no-warn-unreachable --cache-dir .mypy_cache/win32
-	$(BIN)/mypy -p warpfuse --platform darwin --no-warn-unreachable --cache-dir .mypy_cache/darwin
 	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy -p warpfuse
+
+types-%: $(VENV)/.installed-test
+	$(BIN)/mypy -p warpfuse --platform $* --no-warn-unreachable --cache-dir .mypy_cache/$*
 
 bench: $(VENV)/.installed-test
 	for bench in bench/bench_*.py; do $(BIN)/python $$bench || exit 1; done
