@@ -448,7 +448,10 @@ def test_a_complaint_stays_when_the_page_asks_for_something_else(session, librar
     session.change({"bundle": str(gone)})
     shutil.rmtree(gone)
     access = AccessRules()
-    with WebServer(application(session, presets, access, library), access, 0) as server:
+    complained.set()
+    served = application(session, presets, access, library)
+    complained.clear()
+    with WebServer(served, access, 0) as server:
         shown = visit(server.url)
         complaint = shown.get_by_role("alert").get_by_text("is not a bundle")
         complaint.wait_for()
