@@ -7,7 +7,7 @@ stream, everything in turn, pictures through PIL both ways, float pictures read 
 synchronised for every frame to time it.
 
 The networks are those of a bundle, opened by the same backend as warpfuse opens them with. Of a bundle that draws
-lines, the line network runs too, and the picture is composed by the formula of warpfuse.
+lines, the line network runs too, and the picture is composed by the function of warpfuse: it belongs to the bundle.
 """
 
 import time
@@ -23,8 +23,9 @@ from warpfuse.engine.contract import Engine
 from warpfuse.engine.device import settle
 from warpfuse.graph.runtime.context import RunContext
 from warpfuse.graph.runtime.engines import shapes_of
+from warpfuse.stages.arithmetic import arithmetic
 from warpfuse.stages.diffusion.palette import Palette
-from warpfuse.stages.formulas.composite import composed, shares_of
+from warpfuse.stages.formulas.composite import shares_of
 from warpfuse.stages.solvers.levels import level_at, levels, zero_terminal
 
 SIGMA_DATA = 0.5
@@ -106,7 +107,7 @@ class StreamBatchPeer:
     def _printed(self, paint: Tensor, source: Tensor, latent: Tensor) -> Tensor:
         assert self._lines is not None
         cover = self._lines({"rgb": source, "latent": latent, "style": self._style["style"]})["cover"].clone()
-        return composed(paint, cover, self._table, self._shares)
+        return arithmetic(paint.device).composed(paint, cover, self._table, self._shares)
 
     def _feed(self, rows: Tensor, sources: Tensor) -> dict[str, Tensor]:
         offered: dict[str, Tensor] = {
