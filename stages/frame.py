@@ -1,7 +1,7 @@
 """The classes of frames: `RawFrame` on the host; `Picture`, `Latent`, `Motion` and others on a device."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -117,6 +117,10 @@ class SoundPiece:
 
     stamp: Stamp
     nut: npt.NDArray[np.uint8]
+
+    def earlier(self, by_ns: int) -> "SoundPiece":
+        """The same packets, earlier by a time."""
+        return SoundPiece(replace(self.stamp, pts_ns=self.stamp.pts_ns - by_ns), self.nut)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -83,5 +83,4 @@ class Recorder:
         while self._pieces:
             piece = self._pieces.popleft()
             if isinstance(self._sink, Hearing):
-                pts_ns = piece.stamp.pts_ns - (self._first_pts_ns or 0)
-                self._sink.hear(SoundPiece(replace(piece.stamp, pts_ns=pts_ns), piece.nut))
+                self._sink.hear(piece.earlier(self._first_pts_ns or 0))

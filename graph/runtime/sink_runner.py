@@ -3,7 +3,6 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -136,9 +135,7 @@ class SinkRunner(Runner):
 
     def _pass_sound(self) -> None:
         while self._heard and isinstance(self._sink, Hearing):
-            piece = self._heard.popleft()
-            stamp = replace(piece.stamp, pts_ns=piece.stamp.pts_ns - (self._zero_ns or 0))
-            self._sink.hear(SoundPiece(stamp, piece.nut))
+            self._sink.hear(self._heard.popleft().earlier(self._zero_ns or 0))
 
     def _hand_over(self, frame: RawFrame) -> None:
         """Write a frame and record the times. Called by this thread or the rate's."""
